@@ -1,0 +1,73 @@
+"""The selective scan and the causal convolution along K scan orders, as plain PyTorch: the definition of both.
+
+Shapes: B batch, K directions, L tokens, D channels, N states, W taps. Every tensor is in raster order;
+order[k, t] is the raster index of the token that direction k visits at time t.
+
+    h_t = exp(delta_t A) h_{t-1} + delta_t B_t x_t        (h = 0 before the first token and before a reset)
+    y_t = C_t . h_t + D x_t,  times silu(z_t) where a gate is given
+
+Any floating dtype; half precision is computed in float32. Work and memory are linear in L, forward and backward:
+the time axis is unbound once, never sliced.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def unavailable_reason(device: torch.device) -> str | None:
+    """The reference runs everywhere."""
+    return None
+
+
+def along(t: Tensor, order: Tensor) -> Tensor:
+    """Gather (B, K, L, ...) from raster order into the order of the visit, per direction."""
+    index = order.long().view(1, *order.shape, *[1] * (t.dim() - 3))
+    return torch.take_along_dim(t, index, dim=2)
+
+
+def directional_scan(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, order: Tensor, *,
+    z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False, reset: Tensor | None = None,
+) -> Tensor:
+    """Return y (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_scan`, already checked."""
+    compute = torch.promote_types(x.dtype, torch.float32)
+    batch, directions, length, channels = delta.shape
+    u = (x if x.dim() == 4 else x.unsqueeze(1).expand_as(delta)).to(compute)  # (B, K, L, D)
+    dt = delta.to(compute)
+    if delta_bias is not None:
+        dt = dt + delta_bias.to(compute)[:, None, :]
+    if delta_softplus:
+        dt = F.softplus(dt)
+    A, B, C = A.to(compute), B.to(compute), C.to(compute)
+
+    steps = zip(*(along(t, order).unbind(2) for t in (dt, dt * u, B, C)), strict=True)
+    keep = None if reset is None else torch.take_along_dim(~reset.bool(), order.long(), dim=1).to(compute)  # (K, L)
+    h = u.new_zeros(batch, directions, channels, A.shape[-1])
+    visited = []
+    for t, (dt_t, du_t, B_t, C_t) in enumerate(steps):
+        if keep is not None:
+            h = h * keep[:, t, None, None]
+        h = torch.exp(dt_t[..., None] * A) * h + du_t[..., None] * B_t[:, :, None, :]  # (B, K, D, N)
+        visited.append(torch.einsum("bkdn,bkn->bkd", h, C_t))
+    y = along(torch.stack(visited, dim=2), order.argsort(dim=1))  # back to raster order (B, K, L, D)
+    if D is not None:
+        y = y + D.to(compute)[:, None, :] * u
+    if z is not None:
+        y = y * F.silu(z.to(compute)).unsqueeze(1)
+    return y.to(x.dtype)
+
+
+def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Tensor:
+    """Return silu of the causal depthwise convolution of x (B, L, D) along each order: (B, K, L, D), in raster order."""
+    compute = torch.promote_types(x.dtype, torch.float32)
+    taps = weight.shape[-1]
+    batch, length, channels = x.shape
+    visits = along(x.to(compute).unsqueeze(1).expand(-1, order.shape[0], -1, -1), order)  # (B, K, L, D)
+    padded = F.pad(visits, (0, 0, taps - 1, 0))
+    y = sum(padded[:, :, j : j + length] * weight.to(compute)[:, None, :, j] for j in range(taps))
+    if bias is not None:
+        y = y + bias.to(compute)[:, None, :]
+    return F.silu(along(y, order.argsort(dim=1))).to(x.dtype)

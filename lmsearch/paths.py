@@ -1,0 +1,15 @@
+"""Where the shipped data files (conf/, search_spaces/) are, in a wheel and in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def data_dir(name: str) -> Path:
+    """Return the folder `name` ("conf" or "search_spaces"): inside the package (wheel) or beside it (checkout, editable)."""
+    for parent in (PACKAGE, PACKAGE.parent):
+        if (parent / name).is_dir():
+            return parent / name
+    raise FileNotFoundError(f"lmsearch is installed without its {name}/ folder (looked in {PACKAGE} and {PACKAGE.parent})")
