@@ -1,0 +1,6 @@
+"""LocalVim and LocalVMamba, and the mixer that both are made of."""
+
+from lmsearch.models.factory import create_model, model_depth, model_names
+from lmsearch.models.mixer import DirectionalMixer
+
+__all__ = ["DirectionalMixer", "create_model", "model_depth", "model_names"]

@@ -1,0 +1,108 @@
+"""create_model: every model by name, in timm's argument names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import fields
+
+from torch import nn
+
+from lmsearch.errors import ModelError, did_you_mean
+from lmsearch.genotype import load_genotype
+from lmsearch.models.local_vim import LocalVim
+from lmsearch.models.local_vmamba import LocalVMamba
+from lmsearch.models.mixer import MixerOptions
+from lmsearch.scan_orders import parse_direction
+
+FAMILIES = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
+CANDIDATES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # LocalMamba's eight
+HAND_MADE = ("h", "h_flip", "w2", "w2_flip")  # LocalMamba's un-searched choice
+SEARCHED = "searched"  # the layer directions that LocalMamba published under the model's name
+
+VIM = {"family": "local_vim", "img_size": 224, "depth": 20, "window_padding": "zeros", "directions": HAND_MADE}
+VMAMBA = {"family": "local_vmamba", "img_size": 224, "window_padding": "zeros", "directions": HAND_MADE}
+NANO = {"attention": "spatial_channel", "window_padding": "none", "drop_path_rate": 0.0}
+SUPERNET = {"directions": CANDIDATES, "merge": "mixed", "drop_path_rate": 0.1}
+
+PRESETS = {
+    "local_vim": VIM,
+    "local_vim_nano": VIM | NANO | {"img_size": 8, "patch_size": 1, "in_chans": 1, "num_classes": 10, "embed_dim": 32, "depth": 3},
+    "local_vim_tiny": VIM | {"directions": SEARCHED},
+    "local_vim_tiny_middle_cls_token": VIM | {
+        "directions": SEARCHED, "use_rope": False, "rope_residual": False, "middle_cls_token": True, "global_pool": "token",
+    },
+    "local_vim_small": VIM | {"directions": SEARCHED, "embed_dim": 384},
+    "local_vim_tiny_search": VIM | SUPERNET | {"embed_dim": 128},
+    "local_vmamba": VMAMBA,
+    "local_vmamba_nano": VMAMBA | NANO | {
+        "img_size": 8, "patch_size": 1, "in_chans": 1, "num_classes": 10, "dims": (32, 64), "depths": (2, 1),
+    },
+    "local_vmamba_tiny": VMAMBA | {"directions": SEARCHED},
+    "local_vmamba_small": VMAMBA | {"directions": SEARCHED, "depths": (2, 2, 27, 2)},
+    "local_vmamba_tiny_search": VMAMBA | SUPERNET | {"dims": (32, 64, 128, 256)},
+    "local_vmamba_small_search": VMAMBA | SUPERNET | {"dims": (32, 64, 128, 256), "depths": (2, 2, 27, 2)},
+}
+MIXER_OPTIONS = {f.name for f in fields(MixerOptions)}
+
+
+def model_names() -> list[str]:
+    """Names that `create_model` takes."""
+    return list(PRESETS)
+
+
+def model_depth(name: str, **options) -> int:
+    """Number of mixers (layers with directions) that `create_model(name, **options)` would have."""
+    config = _preset(name) | options
+    depths = config.get("depths", (2, 2, 9, 2))
+    return config["depth"] if config["family"] == "local_vim" else sum(depths)
+
+
+def _preset(name: str) -> dict:
+    if name not in PRESETS:
+        raise ModelError(f"{name!r} is not a model{did_you_mean(str(name), PRESETS)}")
+    return PRESETS[name]
+
+
+def accepted_options(family: str) -> set[str]:
+    """Names of the options that the models of one family take."""
+    own = set(inspect.signature(FAMILIES[family].__init__).parameters) - {"self", "mixer"}
+    return own | MIXER_OPTIONS | ({"depth"} if family == "local_vim" else set())
+
+
+def layer_directions(name: str, directions: str | Sequence, depth: int) -> list[tuple[str, ...]]:
+    """One tuple of canonical direction names per layer, from one list for all layers, one list per layer, or SEARCHED."""
+    if directions == SEARCHED:
+        return [layer.directions for layer in load_genotype(f"localmamba/{name}").layers]
+    if isinstance(directions, str):
+        raise ModelError(f"directions={directions!r}: expected a list of directions, or one such list per layer")
+    if all(isinstance(d, str) for d in directions):
+        directions = [directions] * depth
+    if len(directions) != depth:
+        raise ModelError(f"directions has {len(directions)} layers but {name} has {depth}")
+    return [tuple(parse_direction(d).name for d in layer) for layer in directions]
+
+
+def create_model(
+    name: str, *, directions: Sequence[Sequence[str]] | Sequence[str] | None = None, merge: str | None = None, **options
+) -> nn.Module:
+    """Build a LocalVim or LocalVMamba: `name` is one of `model_names()`.
+
+    directions: one list per layer, or one list for every layer; None takes the name's own (published, or h, h_flip, w2,
+    w2_flip). merge: "sum" (a derived net) or "mixed" (a supernet with learnable alphas). options: num_classes, img_size
+    (int or (height, width), pixels), patch_size, in_chans, drop_path_rate, global_pool, embed_dim and depth (LocalVim),
+    dims and depths (LocalVMamba), attention, window_padding, init, backend, use_rope, rope_residual, middle_cls_token, norm.
+    Raises ModelError for an unknown name or option and DirectionError for an unknown direction.
+    """
+    config = _preset(name) | options
+    config |= {k: v for k, v in (("directions", directions), ("merge", merge)) if v is not None}
+    family = config.pop("family")
+    for option in config:
+        if option not in accepted_options(family):
+            raise ModelError(f"{option!r} is not an option of {name}{did_you_mean(option, sorted(accepted_options(family)))}")
+    size = config["img_size"]
+    config["img_size"] = (size, size) if isinstance(size, int) else tuple(size)
+    config["directions"] = layer_directions(name, config["directions"], model_depth(name, **options))
+    config.pop("depth", None)
+    mixer = MixerOptions(**{k: config.pop(k) for k in MIXER_OPTIONS & config.keys()})
+    return FAMILIES[family](**config, mixer=mixer)

@@ -1,0 +1,143 @@
+"""Layers shared by the two families: norms, drop path, patch embedding and merging, rotary and absolute positions.
+
+Shapes: B batch, C image channels, (H, W) token grid, L = H * W tokens, D channels.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmsearch.scan_orders import Grid
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last axis, computed in at least float32, returned in the dtype of the weight's model."""
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
+
+
+NORMS = {"rms": RMSNorm, "layer": nn.LayerNorm}  # both eps 1e-5
+
+
+class DropPath(nn.Module):
+    """Drop whole samples of a residual branch with probability `drop_prob` in training, scaling the rest by 1 / keep."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.drop_prob == 0.0:
+            return x
+        keep = 1.0 - self.drop_prob
+        mask = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+    def extra_repr(self) -> str:
+        return f"drop_prob={self.drop_prob:g}"
+
+
+class PatchEmbed(nn.Module):
+    """Image (B, C, h, w) to tokens (B, L, D) in raster order and their grid.
+
+    `pad` zero-pads the image right and bottom to whole patches (LocalVim); without it the rest is cut off (LocalVMamba).
+    """
+
+    def __init__(self, patch_size: int, in_chans: int, dim: int, *, pad: bool, norm: bool) -> None:
+        super().__init__()
+        self.patch_size, self.pad = patch_size, pad
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
+
+    def grid(self, img_size: tuple[int, int]) -> Grid:
+        """Return the token grid of an image of (height, width) pixels."""
+        up = self.patch_size - 1 if self.pad else 0
+        return tuple((side + up) // self.patch_size for side in img_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
+        if self.pad:
+            bottom, right = (-x.shape[-2] % self.patch_size, -x.shape[-1] % self.patch_size)
+            x = F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+        x = self.proj(x)  # (B, D, H, W)
+        grid = tuple(x.shape[-2:])
+        return self.norm(x.flatten(2).transpose(1, 2)), grid  # (B, L, D)
+
+
+class PatchMerging(nn.Module):
+    """Halve the grid and double the channels: tokens (B, H*W, D) to (B, ceil(H/2)*ceil(W/2), 2D)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        height, width = grid
+        x = x.unflatten(1, grid)  # (B, H, W, D)
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
+        return self.reduction(self.norm(x.flatten(1, 2))), ((height + 1) // 2, (width + 1) // 2)
+
+
+@lru_cache(maxsize=64)
+def _rope_angles(dim: int, grid: Grid, pretrained_side: int) -> Tensor:
+    """Angles (L, dim) in float64: the first half turns with the row, the second with the column."""
+    half = dim // 2
+    freqs = 10000.0 ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
+
+    def axis(side: int) -> Tensor:  # (side, half), every frequency twice in a row
+        t = torch.arange(side, dtype=torch.float64) / side * pretrained_side
+        return (t[:, None] * freqs).repeat_interleave(2, dim=1)
+
+    rows, columns = axis(grid[0]), axis(grid[1])
+    angles = torch.cat(
+        [rows[:, None].expand(*grid, half), columns[None].expand(*grid, half)], dim=-1
+    )
+    return angles.reshape(grid[0] * grid[1], dim)
+
+
+def rope_tables(dim: int, grid: Grid, *, like: Tensor, pretrained_side: int = 14) -> tuple[Tensor, Tensor]:
+    """Return cos and sin (L, dim) of LocalVim's 2-D rotary embedding for any grid, positions rescaled to `pretrained_side`."""
+    angles = _rope_angles(dim, grid, pretrained_side)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return angles.cos().to(like.device, dtype), angles.sin().to(like.device, dtype)
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate interleaved channel pairs of x (B, L, D); returns x.dtype."""
+    pairs = x.unflatten(-1, (-1, 2))
+    turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
+    return (x * cos + turned * sin).to(x.dtype)
+
+
+def resize_positions(pos_embed: Tensor, old: Grid, new: Grid, *, cls_index: int | None = None) -> Tensor:
+    """Resize absolute positions (1, L, D) from the `old` grid to the `new` one (bicubic), keeping the class token's row.
+
+    `cls_index` is that row's index in the old table; in the result it is at new_H * new_W // 2.
+    """
+    if old == new:
+        return pos_embed
+    cls = None
+    if cls_index is not None:
+        cls = pos_embed[:, cls_index : cls_index + 1]
+        pos_embed = torch.cat([pos_embed[:, :cls_index], pos_embed[:, cls_index + 1 :]], dim=1)
+    image = pos_embed.unflatten(1, old).permute(0, 3, 1, 2)  # (1, D, H, W)
+    image = F.interpolate(image.float(), size=new, mode="bicubic", align_corners=False, antialias=True)
+    resized = image.to(pos_embed.dtype).flatten(2).transpose(1, 2)  # (1, L, D)
+    return resized if cls is None else insert_token(resized, cls, new[0] * new[1] // 2)
+
+
+def insert_token(x: Tensor, token: Tensor, index: int) -> Tensor:
+    """Insert token (1 or B, 1, D) into x (B, L, D) before position `index`."""
+    return torch.cat([x[:, :index], token.expand(x.shape[0], -1, -1), x[:, index:]], dim=1)

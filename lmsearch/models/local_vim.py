@@ -1,0 +1,141 @@
+"""LocalVim: a plain stack of directional mixers over one grid of patch tokens (LocalMamba, arXiv 2403.09338).
+
+Shapes: images (B, C, h, w); tokens (B, L, D) in raster order, L = H * W of the patch grid, plus one with a class token,
+which sits at index H * W // 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lmsearch.errors import ModelError
+from lmsearch.models.init import check_init, init_local_vim
+from lmsearch.models.layers import (
+    NORMS, DropPath, PatchEmbed, apply_rope, insert_token, resize_positions, rope_tables,
+)
+from lmsearch.models.mixer import LocalVimMixer, MixerOptions
+from lmsearch.scan_orders import Grid
+
+POOLS = ("", "avg", "token")
+
+
+class LocalVimBlock(nn.Module):
+    """Add, norm, mixer: the mixer's output is added to the residual by the next block. The residual is float32 or wider."""
+
+    def __init__(self, dim: int, mixer: LocalVimMixer, *, norm: str, drop_path: float, first: bool) -> None:
+        super().__init__()
+        self.norm = NORMS[norm](dim)
+        self.mixer = mixer
+        self.drop_path = DropPath(0.0 if first else drop_path)
+
+    def forward(self, hidden: Tensor, residual: Tensor | None, grid: Grid, cls_index: int | None) -> tuple[Tensor, Tensor]:
+        residual = add_residual(hidden, residual, self.drop_path)
+        hidden = self.norm(residual).to(hidden.dtype)
+        return self.mixer(hidden, grid, cls_index=cls_index), residual
+
+
+def add_residual(hidden: Tensor, residual: Tensor | None, drop_path: DropPath) -> Tensor:
+    """residual + drop_path(hidden) in at least float32; the first block's residual is `hidden` itself."""
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return hidden.to(wide) if residual is None else drop_path(hidden).to(wide) + residual
+
+
+class LocalVim(nn.Module):
+    """See the module docstring. `directions` holds one list of scan directions per layer.
+
+    `global_pool`: "avg", "token" (the class token, needs middle_cls_token) or "" (no pooling: one output per token).
+    """
+
+    def __init__(
+        self, *, directions: Sequence[Sequence[str]], img_size: tuple[int, int], patch_size: int = 16, in_chans: int = 3,
+        num_classes: int = 1000, embed_dim: int = 192, global_pool: str = "avg", drop_path_rate: float = 0.1,
+        use_rope: bool = True, rope_residual: bool = True, middle_cls_token: bool = False, norm: str = "rms",
+        mixer: MixerOptions = MixerOptions(), init: str = "default",
+    ) -> None:
+        super().__init__()
+        check_init(init)
+        self._check(embed_dim, global_pool, norm, use_rope=use_rope, cls=middle_cls_token)
+        depth = len(directions)
+        self.num_classes, self.num_features, self.global_pool = num_classes, embed_dim, global_pool
+        self.use_rope, self.rope_residual = use_rope, rope_residual
+        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, pad=True, norm=False)
+        self.grid = self.patch_embed.grid(img_size)
+        tokens = self.grid[0] * self.grid[1]
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if middle_cls_token else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens + middle_cls_token, embed_dim))
+        rates = [0.0, *torch.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
+        self.layers = nn.ModuleList(
+            LocalVimBlock(embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0)
+            for b, names in enumerate(directions)
+        )
+        self.drop_path = DropPath(drop_path_rate)
+        self.norm_f = NORMS[norm](embed_dim)
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+        init_local_vim(self, init, depth)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    @staticmethod
+    def _check(embed_dim: int, global_pool: str, norm: str, *, use_rope: bool, cls: bool) -> None:
+        if norm not in NORMS:
+            raise ModelError(f"norm={norm!r} is not accepted; accepted: {', '.join(NORMS)}")
+        if global_pool not in POOLS or (global_pool == "token" and not cls):
+            raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', '', and 'token' with middle_cls_token")
+        if use_rope and cls:
+            raise ModelError("use_rope=True rotates grid positions and has none for a class token; set one of use_rope, middle_cls_token to false")
+        if use_rope and embed_dim % 4:
+            raise ModelError(f"embed_dim={embed_dim} must be a multiple of 4 with use_rope=True")
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that timm-style recipes leave undecayed although they have more than one axis."""
+        return {"pos_embed", "cls_token"}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute every mixer's scans in the backward pass instead of keeping their activations."""
+        for layer in self.layers:
+            layer.mixer.grad_checkpointing = enable
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classification head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head; num_classes = 0 removes it."""
+        self.num_classes = num_classes
+        self.global_pool = self.global_pool if global_pool is None else global_pool
+        like = self.norm_f.weight
+        self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, Grid, int | None]:
+        x, grid = self.patch_embed(x)  # (B, L, D)
+        if self.cls_token is None:
+            return x + resize_positions(self.pos_embed, self.grid, grid), grid, None
+        index, old = grid[0] * grid[1] // 2, self.grid[0] * self.grid[1] // 2
+        x = insert_token(x, self.cls_token.to(x.dtype), index)
+        return x + resize_positions(self.pos_embed, self.grid, grid, cls_index=old), grid, index
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (B, C, h, w) of any size to normalised tokens (B, L, D)."""
+        hidden, grid, cls_index = self._embed(x)
+        residual = None
+        rope = rope_tables(hidden.shape[-1], grid, like=hidden) if self.use_rope else None
+        for layer in self.layers:
+            if rope is not None:
+                hidden = apply_rope(hidden, *rope)
+                if self.rope_residual and residual is not None:
+                    residual = apply_rope(residual, *rope)
+            hidden, residual = layer(hidden, residual, grid, cls_index)
+        return self.norm_f(add_residual(hidden, residual, self.drop_path)).to(hidden.dtype)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool the tokens (B, L, D) and classify: (B, num_classes), or (B, L, num_classes) with global_pool=""."""
+        if self.global_pool == "token":
+            x = x[:, (x.shape[1] - 1) // 2]
+        elif self.global_pool == "avg":
+            x = x.mean(1)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))

@@ -1,0 +1,119 @@
+"""LocalVMamba: four (or fewer) stages of directional mixers, halving the grid between them (LocalMamba, arXiv 2403.09338).
+
+Shapes: images (B, C, h, w); tokens (B, L, D) in raster order with their grid (H, W) passed along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from lmsearch.errors import ModelError
+from lmsearch.models.init import check_init, init_linears
+from lmsearch.models.layers import DropPath, PatchEmbed, PatchMerging
+from lmsearch.models.mixer import LocalVMambaMixer, MixerOptions
+from lmsearch.scan_orders import Grid
+
+POOLS = ("", "avg")
+
+
+class LocalVMambaBlock(nn.Module):
+    """x + drop_path(mixer(norm(x)))."""
+
+    def __init__(self, dim: int, mixer: LocalVMambaMixer, *, drop_path: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.mixer = mixer
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        return x + self.drop_path(self.mixer(self.norm(x), grid))
+
+
+class Stage(nn.Module):
+    """Blocks on one grid, then a PatchMerging where another stage follows."""
+
+    def __init__(self, blocks: Sequence[LocalVMambaBlock], downsample: PatchMerging | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        for block in self.blocks:
+            x = block(x, grid)
+        return (x, grid) if self.downsample is None else self.downsample(x, grid)
+
+
+class LocalVMamba(nn.Module):
+    """See the module docstring. `directions` is flat over the stages: one list of scan directions per block."""
+
+    def __init__(
+        self, *, directions: Sequence[Sequence[str]], img_size: tuple[int, int], patch_size: int = 4, in_chans: int = 3,
+        num_classes: int = 1000, dims: Sequence[int] = (96, 192, 384, 768), depths: Sequence[int] = (2, 2, 9, 2),
+        global_pool: str = "avg", drop_path_rate: float = 0.2, mixer: MixerOptions = MixerOptions(), init: str = "default",
+    ) -> None:
+        super().__init__()
+        check_init(init)
+        self._check(dims, depths, global_pool)
+        self.num_classes, self.num_features, self.global_pool = num_classes, dims[-1], global_pool
+        self.patch_embed = PatchEmbed(patch_size, in_chans, dims[0], pad=False, norm=True)
+        self.grid = self.patch_embed.grid(img_size)
+        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        starts = list(accumulate(depths, initial=0))
+        self.stages = nn.ModuleList()
+        for s, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+            blocks = [
+                LocalVMambaBlock(dim, LocalVMambaMixer(dim, directions[b], mixer), drop_path=rates[b])
+                for b in range(starts[s], starts[s] + depth)
+            ]
+            self.stages.append(Stage(blocks, PatchMerging(dim) if s + 1 < len(dims) else None))
+        self.norm = nn.LayerNorm(dims[-1])
+        self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
+        init_linears(self)
+
+    @staticmethod
+    def _check(dims: Sequence[int], depths: Sequence[int], global_pool: str) -> None:
+        if global_pool not in POOLS:
+            raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', ''")
+        if len(dims) != len(depths) or any(b != 2 * a for a, b in zip(dims, dims[1:], strict=False)):
+            raise ModelError(f"dims={list(dims)} must double from stage to stage and be as many as depths={list(depths)}")
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that timm-style recipes leave undecayed although they have more than one axis."""
+        return set()
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute every mixer's scans in the backward pass instead of keeping their activations."""
+        for stage in self.stages:
+            for block in stage.blocks:
+                block.mixer.grad_checkpointing = enable
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classification head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head; num_classes = 0 removes it."""
+        self.num_classes = num_classes
+        self.global_pool = self.global_pool if global_pool is None else global_pool
+        like = self.norm.weight
+        self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (B, C, h, w) of any size to the last stage's normalised tokens (B, L, D)."""
+        x, grid = self.patch_embed(x)
+        for stage in self.stages:
+            x, grid = stage(x, grid)
+        return self.norm(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool the tokens (B, L, D) and classify: (B, num_classes), or (B, L, num_classes) with global_pool=""."""
+        if self.global_pool == "avg":
+            x = x.mean(1)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))

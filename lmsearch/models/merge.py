@@ -1,0 +1,32 @@
+"""How the branches of a layer become one: the plain sum of a derived net, or the weighted sum of a supernet.
+
+Shapes: branches o (B, K, L, D); channel gate (B, K, D) and spatial gate (B, K, L) or None; result (B, L, D).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MERGES = ("sum", "mixed")
+Gates = tuple[Tensor | None, Tensor | None]
+
+
+def gated(o: Tensor, gates: Gates) -> Tensor:
+    """Apply the attention gates to the branches."""
+    channel, spatial = gates
+    if channel is not None:
+        o = o * channel.unsqueeze(2)
+    return o if spatial is None else o * spatial.unsqueeze(-1)
+
+
+def merge_sum(o: Tensor, gates: Gates) -> Tensor:
+    """Sum of the gated branches."""
+    return gated(o, gates).sum(1)
+
+
+def merge_mixed(o: Tensor, gates: Gates, weights: Tensor, *, eps: float = 1e-5) -> Tensor:
+    """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it."""
+    normed = F.layer_norm(gated(o, gates), o.shape[-1:], eps=eps)
+    return torch.einsum("k,bkld->bld", weights.to(normed.dtype), normed)

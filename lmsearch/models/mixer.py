@@ -1,0 +1,179 @@
+"""The mixer, the unit of search: K selective scans of one token grid along K directions, gated and merged into one.
+
+A mixer owns its candidate `directions`. Each call may restrict it to some `active` branches and hand in their
+`weights`, so that samplers, masks and leave-one-out tests need neither flags nor mutation.
+Shapes: B batch, L tokens, D = d_inner channels, N states, R dt rank, K directions; tokens in raster order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lmsearch.errors import ModelError
+from lmsearch.kernels import directional_conv, directional_scan
+from lmsearch.models.attention import KINDS, build_attention
+from lmsearch.models.merge import MERGES, merge_mixed, merge_sum
+from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, scan_groups
+from lmsearch.scan_orders import Grid, parse_direction
+
+
+
+@dataclass(frozen=True)
+class MixerOptions:
+    """How every mixer of a model is built: merge "sum" | "mixed", attention "channel" | "spatial_channel" | "none",
+    window_padding "none" | "zeros", and the scan backend of lmsearch.kernels."""
+
+    merge: str = "sum"
+    attention: str = "channel"
+    window_padding: str = "none"
+    backend: str = "auto"
+    expand: int = 2
+    d_state: int = 16
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("merge", MERGES), ("attention", KINDS), ("window_padding", PADDINGS)):
+            if (value := getattr(self, name)) not in accepted:
+                raise ModelError(f"{name}={value!r} is not accepted; accepted: {', '.join(accepted)}")
+
+
+class DirectionalMixer(nn.Module):
+    """What both families share: K stacked selective state-space models, attention and merge.
+
+    With merge="mixed" the mixer holds `alphas` (K,) and returns the softmax(alphas)-weighted sum of its normalised
+    branches; with merge="sum" their plain sum.
+    """
+
+    def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions) -> None:
+        super().__init__()
+        if not directions:
+            raise ModelError("a mixer needs at least one scan direction")
+        self.directions = tuple(parse_direction(d).name for d in directions)
+        self.options, self.grad_checkpointing = options, False
+        self.d_inner, self.dt_rank, self.d_state = options.expand * d_model, math.ceil(d_model / 16), options.d_state
+        k, d, d_state = len(self.directions), self.d_inner, options.d_state
+
+        self.in_proj = nn.Linear(d_model, 2 * d, bias=False)
+        self.x_proj_weight = nn.Parameter(torch.empty(k, self.dt_rank + 2 * d_state, d))
+        self.dt_proj_weight = nn.Parameter(torch.empty(k, d, self.dt_rank))
+        self.dt_proj_bias = nn.Parameter(torch.empty(k, d))
+        self.A_log = nn.Parameter(torch.empty(k, d, d_state))
+        self.D = nn.Parameter(torch.empty(k, d))
+        self.attn = build_attention(options.attention, d)
+        self.alphas = nn.Parameter(torch.empty(k)) if options.merge == "mixed" else None
+        self.out_proj = nn.Linear(d, d_model, bias=False)
+        self.reset_ssm_parameters()
+
+    def reset_ssm_parameters(self) -> None:
+        """S4D-real A, D = 1, and steps such that softplus(dt bias) is log-uniform in [0.001, 0.1] (Mamba's init)."""
+        for weight in self.x_proj_weight:  # each as a Linear of its own
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        bound = self.dt_rank**-0.5
+        nn.init.uniform_(self.dt_proj_weight, -bound, bound)
+        with torch.no_grad():
+            dt = torch.exp(torch.empty_like(self.dt_proj_bias).uniform_(math.log(1e-3), math.log(0.1))).clamp_min(1e-4)
+            self.dt_proj_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+            self.A_log.copy_(torch.log(torch.arange(1.0, self.d_state + 1)).expand_as(self.A_log))
+        nn.init.ones_(self.D)
+        if self.alphas is not None:
+            nn.init.normal_(self.alphas, std=1e-3)
+
+    def extra_repr(self) -> str:
+        return f"directions={list(self.directions)}, {self.options}"
+
+    def branch_weights(self, active: tuple[int, ...]) -> Tensor:
+        """softmax of the active branches' alphas, (len(active),)."""
+        return torch.softmax(self.alphas.float()[list(active)], dim=0)
+
+    def scan(self, u: Tensor, group: ScanGroup, rows: list[int] | slice, z: Tensor | None) -> Tensor:
+        """Selective scans of `group`: u (B, P, D) or (B, K, P, D), z (B, P, D) or None -> (B, K, P, D)."""
+        if u.dim() == 4:
+            low_rank = torch.einsum("bkld,krd->bklr", u, self.x_proj_weight[rows])
+        else:
+            low_rank = torch.einsum("bld,krd->bklr", u, self.x_proj_weight[rows])
+        dt, B, C = low_rank.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
+        delta = torch.einsum("bklr,kdr->bkld", dt, self.dt_proj_weight[rows])
+        A = -torch.exp(self.A_log[rows].to(torch.promote_types(self.A_log.dtype, torch.float32)))
+        return directional_scan(
+            u, delta, A, B, C, self.D[rows], group.order(u.device), z=z, delta_bias=self.dt_proj_bias[rows],
+            delta_softplus=True, backend=self.options.backend,
+        )
+
+    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
+        """What a family does with one group's tokens: x, z (B, P, D) -> (B, K, P, D)."""
+        raise TypeError("use LocalVimMixer or LocalVMambaMixer")
+
+    def branches(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]) -> Tensor:
+        """Run the active branches: x, z (B, L, D) -> (B, K, L, D)."""
+        groups = scan_groups(tuple(self.directions[k] for k in active), grid, self.options.window_padding, cls_index)
+        outputs = []
+        for group in groups:
+            rows = [active[k] for k in group.branches]
+            everything = slice(None) if rows == list(range(len(self.directions))) else rows
+            outputs.append(group.crop(self.scan_group(group.pad(x), None if z is None else group.pad(z), group, everything)))
+        return collect(outputs, groups)
+
+    def merged(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...],
+               weights: Tensor | None) -> Tensor:
+        """Scan, gate and merge: x, z (B, L, D) -> (B, L, D)."""
+        o = self.branches(x, z, grid, cls_index, active)
+        gates = (None, None) if self.attn is None else self.attn(o)
+        return merge_sum(o, gates) if weights is None else merge_mixed(o, gates, weights)
+
+    def mix(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: Sequence[int] | None,
+            weights: Tensor | None) -> Tensor:
+        """`merged` with the defaults filled in and, where asked for, recomputed in the backward pass to save memory."""
+        active = tuple(range(len(self.directions)) if active is None else active)
+        if weights is None and self.alphas is not None:
+            weights = self.branch_weights(active)
+        if self.grad_checkpointing and self.training:
+            return checkpoint(self.merged, x, z, grid, cls_index, active, weights, use_reentrant=False)
+        return self.merged(x, z, grid, cls_index, active, weights)
+
+
+class LocalVimMixer(DirectionalMixer):
+    """LocalVim's: a causal convolution along each order, the gate inside each direction."""
+
+    def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions, *, d_conv: int = 4) -> None:
+        super().__init__(d_model, directions, options)
+        k, d = len(self.directions), self.d_inner
+        bound = d_conv**-0.5  # PyTorch's default for a depthwise convolution
+        self.conv_weight = nn.Parameter(torch.empty(k, d, d_conv).uniform_(-bound, bound))
+        self.conv_bias = nn.Parameter(torch.empty(k, d).uniform_(-bound, bound))
+
+    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
+        u = directional_conv(x, self.conv_weight[rows], self.conv_bias[rows], group.order(x.device), backend=self.options.backend)
+        return self.scan(u, group, rows, z)
+
+    def forward(self, x: Tensor, grid: Grid, *, cls_index: int | None = None, active: Sequence[int] | None = None,
+                weights: Tensor | None = None) -> Tensor:
+        """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
+        x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
+        return self.out_proj(self.mix(x, z, grid, cls_index, active, weights))
+
+
+class LocalVMambaMixer(DirectionalMixer):
+    """LocalVMamba's: one 2-D depthwise convolution before all scans, a norm and one gate after the merge."""
+
+    def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions) -> None:
+        super().__init__(d_model, directions, options)
+        self.conv = nn.Conv2d(self.d_inner, self.d_inner, 3, padding=1, groups=self.d_inner)
+        self.out_norm = nn.LayerNorm(self.d_inner)
+
+    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
+        return self.scan(x, group, rows, None)
+
+    def forward(self, x: Tensor, grid: Grid, *, active: Sequence[int] | None = None,
+                weights: Tensor | None = None) -> Tensor:
+        """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
+        x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
+        x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, D, H, W), channels last in memory
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, L, D)
+        y = self.mix(x, None, grid, None, active, weights)
+        return self.out_proj(self.out_norm(y) * F.silu(z))
