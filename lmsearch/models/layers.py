@@ -133,7 +133,8 @@ def resize_positions(pos_embed: Tensor, old: Grid, new: Grid, *, cls_index: int 
         cls = pos_embed[:, cls_index : cls_index + 1]
         pos_embed = torch.cat([pos_embed[:, :cls_index], pos_embed[:, cls_index + 1 :]], dim=1)
     image = pos_embed.unflatten(1, old).permute(0, 3, 1, 2)  # (1, D, H, W)
-    image = F.interpolate(image.float(), size=new, mode="bicubic", align_corners=False, antialias=True)
+    image = image.to(torch.promote_types(image.dtype, torch.float32))
+    image = F.interpolate(image, size=new, mode="bicubic", align_corners=False, antialias=True)
     resized = image.to(pos_embed.dtype).flatten(2).transpose(1, 2)  # (1, L, D)
     return resized if cls is None else insert_token(resized, cls, new[0] * new[1] // 2)
 

@@ -89,7 +89,8 @@ class DirectionalMixer(nn.Module):
 
     def branch_weights(self, active: tuple[int, ...]) -> Tensor:
         """softmax of the active branches' alphas, (len(active),)."""
-        return torch.softmax(self.alphas.float()[list(active)], dim=0)
+        wide = torch.promote_types(self.alphas.dtype, torch.float32)
+        return torch.softmax(self.alphas[list(active)].to(wide), dim=0)
 
     def scan(self, u: Tensor, group: ScanGroup, rows: list[int] | slice, z: Tensor | None) -> Tensor:
         """Selective scans of `group`: u (B, P, D) or (B, K, P, D), z (B, P, D) or None -> (B, K, P, D)."""

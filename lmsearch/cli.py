@@ -1,0 +1,103 @@
+"""The command `lmsearch <task> [key=value ...]`: pick a task, put its configuration together, run it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.logging import RichHandler
+
+from lmsearch import __version__
+from lmsearch.config import compose
+from lmsearch.config_help import task_help
+from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
+from lmsearch.paths import data_dir
+
+TASKS = {  # name: (module with run(cfg), one line for --help)
+    "search": ("lmsearch.tasks.search", "train a supernet over scan directions and write the genotype that it prefers"),
+    "derive": ("lmsearch.tasks.derive", "derive a genotype again from the checkpoint of a search"),
+    "retrain": ("lmsearch.tasks.retrain", "train the network of a genotype from scratch"),
+    "evaluate": ("lmsearch.tasks.evaluate", "measure the accuracy of a checkpoint"),
+    "predict": ("lmsearch.tasks.predict", "classify an image or a folder of images with a checkpoint"),
+    "compare": ("lmsearch.tasks.compare", "retrain a genotype beside random and hand-made ones and simple baselines"),
+}
+HELP = ("--help", "-h")
+FLAGS = (*HELP, "--cfg", "--version")
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, what the task returns, 2 for bad input, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(words)
+    except LmsearchError as error:
+        print(f"lmsearch: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _main(words: list[str]) -> int:
+    """Answer --help, --version and --cfg, or run the task."""
+    flags = [word for word in words if word.startswith("-")]
+    words = [word for word in words if not word.startswith("-")]
+    for flag in flags:
+        if flag not in FLAGS:
+            raise ConfigError(f"unknown option {flag!r}; accepted: {', '.join(FLAGS)}, and key=value words")
+    if "--version" in flags:
+        print(f"lmsearch {__version__}")
+        return 0
+    if not words:
+        print(overview())
+        return 0 if flags else BAD_INPUT
+    task, *overrides = words
+    if task not in TASKS:
+        raise ConfigError(f"{task!r} is not a task{did_you_mean(task, TASKS)}")
+    if set(flags) & set(HELP):
+        print(task_help(task, TASKS[task][1], conf_dir=data_dir("conf")))
+        return 0
+    cfg = compose(task, overrides)
+    if "--cfg" in flags:
+        print(OmegaConf.to_yaml(cfg, resolve=True), end="")
+        return 0
+    return _run(task, cfg)
+
+
+def _run(task: str, cfg: DictConfig) -> int:
+    """Import the task, which imports PyTorch, and run it."""
+    set_up_logging()
+    try:
+        return importlib.import_module(TASKS[task][0]).run(cfg) or 0
+    except KeyboardInterrupt:
+        how = "add resume=true to the same command to continue" if "resume" in cfg else "give the same command to start again"
+        print(f"\nlmsearch: interrupted; {how}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def overview() -> str:
+    """Return the text of `lmsearch --help`: one line per task."""
+    tasks = [f"  {name:10} {summary}" for name, (_, summary) in TASKS.items()]
+    return "\n".join([
+        f"lmsearch {__version__}: neural architecture search over the scan directions of vision state-space models",
+        "",
+        "usage: lmsearch <task> [key=value ...]",
+        "       lmsearch <task> --help    presets and keys of a task, with units",
+        "       lmsearch <task> --cfg     the resolved configuration, without running it",
+        "",
+        "tasks:",
+        *tasks,
+    ])
+
+
+def set_up_logging() -> None:
+    """Send log lines to stderr: coloured in a terminal, plain elsewhere."""
+    if sys.stderr.isatty():
+        handler: logging.Handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")

@@ -1,0 +1,132 @@
+"""Configuration of a task: conf/<task>.yaml, its presets, and the key=value words of the command line, checked.
+
+Presets (model=..., data=...) are Hydra groups: one choice per file in conf/<group>/. Every other key=value is read here
+by the type of the default that it replaces, so that paths may hold any character and a wrong type is one clear line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+from lmsearch.config_values import literal, read_value
+from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.paths import data_dir
+
+CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("fp32", "bf16", "fp16"),
+    "search.architect": ("single", "bilevel"),
+}
+NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "device", "num_workers", "hydra")
+
+
+def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None) -> DictConfig:
+    """Return the configuration of `task` with the `overrides` ("key=value") applied; raise ConfigError with one clear line."""
+    conf_dir = conf_dir or data_dir("conf")
+    presets, values = _sort_overrides(overrides, conf_dir)
+    cfg = _compose_presets(task, presets, conf_dir)
+    for key, text in values.items():
+        _set(cfg, key, text)
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise ConfigError(f"lmsearch {task} needs {', '.join(f'{key}=...' for key in missing)}; see lmsearch {task} --help")
+    _check_choices(cfg)
+    return cfg
+
+
+def config_digest(cfg: DictConfig) -> str:
+    """Return the SHA-256 of what decides the result: the resolved configuration without run_dir, resume, device and workers."""
+    content = OmegaConf.to_container(cfg, resolve=True)
+    kept = {key: value for key, value in content.items() if key not in NOT_IN_DIGEST}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def default_run_dir(task: str, cfg: DictConfig, *, data: str | None = None, model: str | None = None) -> Path:
+    """Return runs/<task>-<data>-<model>-s<seed>, with names from the configuration where they are not given."""
+    data = data or OmegaConf.select(cfg, "data.name")
+    model = model or OmegaConf.select(cfg, "model.name")
+    seed = OmegaConf.select(cfg, "seed")
+    parts = [task, data, model, None if seed is None else f"s{seed}"]
+    return Path("runs") / "-".join(str(part).replace("/", "-") for part in parts if part is not None)
+
+
+def choices_of(group: str, *, conf_dir: Path | None = None) -> tuple[str, ...]:
+    """Return the presets of a group, such as the model names of conf/model/, sorted; empty where there is no such group."""
+    folder = (conf_dir or data_dir("conf")) / group
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
+
+
+def _sort_overrides(overrides: Sequence[str], conf_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Split the command line's words into presets and values; a key given twice takes the last."""
+    presets: dict[str, str] = {}
+    values: dict[str, str] = {}
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w./-]*", key):
+            raise ConfigError(f"{word!r} is not of the form key=value, such as seed=1")
+        choices = choices_of(key, conf_dir=conf_dir)
+        if not choices:
+            values[key] = text
+        elif text in choices or text == "null":
+            presets[key] = text
+        else:
+            raise ConfigError(f"{key}={text!r} is not a choice{did_you_mean(text, choices)}")
+    return presets, values
+
+
+def _compose_presets(task: str, presets: dict[str, str], conf_dir: Path) -> DictConfig:
+    """Let Hydra put conf/<task>.yaml and its presets together."""
+    if not (conf_dir / f"{task}.yaml").is_file():
+        raise ConfigError(f"there is no conf/{task}.yaml, so no task {task!r}")
+    words = [f"{key}={choice}" for key, choice in presets.items()]
+    try:
+        with initialize_config_dir(version_base=None, config_dir=str(conf_dir.resolve())):
+            return hydra_compose(config_name=task, overrides=words)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = str(error).strip().splitlines()[0]
+        given = f" with {' '.join(words)}" if words else ""
+        raise ConfigError(f"lmsearch {task}{given}: {reason}") from error
+
+
+def _set(cfg: DictConfig, key: str, text: str) -> None:
+    """Read `text` by the type of the default at `key` and put it there."""
+    head, _, leaf = key.rpartition(".")
+    section = OmegaConf.select(cfg, head) if head else cfg
+    if not isinstance(section, DictConfig) or leaf not in section.keys():
+        raise ConfigError(f"unknown key {key!r}{did_you_mean(key, _keys(cfg))}")
+    try:
+        default = None if OmegaConf.is_missing(section, leaf) else section[leaf]
+    except InterpolationResolutionError:  # it refers to a key that has no value yet
+        default = None
+    if isinstance(default, DictConfig) and default:
+        inside = ", ".join(f"{key}.{name}" for name in default)
+        raise ConfigError(f"{key} is a section, not a value; set its keys: {inside}")
+    OmegaConf.update(cfg, key, literal(read_value(key, text, default)), merge=False)
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every value in `cfg`."""
+    for name in cfg:
+        node = cfg._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation() and len(node):
+            yield from _keys(node, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _check_choices(cfg: DictConfig) -> None:
+    """Raise ConfigError where a key that takes one of a few words holds another."""
+    for key, accepted in CHOICES.items():
+        value = OmegaConf.select(cfg, key)
+        if value is not None and value not in accepted:
+            raise ConfigError(f"{key}={value!r} is not accepted; accepted: {', '.join(accepted)}")

@@ -1,0 +1,120 @@
+"""Values typed on the command line, read by the type of the default that they replace."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from lmsearch.errors import ConfigError
+
+PATH_KEYS = ("run_dir", "genotype", "checkpoint", "images", "init_from", "out", "source", "data.root", "search_space")
+Reader = Callable[[str], Any]
+
+
+def read_int(text: str) -> int:
+    """Read a whole number."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise ValueError("is not an integer")
+    return int(text)
+
+
+def read_float(text: str) -> float:
+    """Read a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("is not a number") from None
+    if not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    return value
+
+
+def read_bool(text: str) -> bool:
+    """Read true or false."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError("is neither true nor false")
+    return text.lower() == "true"
+
+
+def read_text(text: str) -> str:
+    """Read text exactly as it was typed: spaces, commas, '=', quotes and brackets are part of it."""
+    return text
+
+
+def read_path(text: str) -> str:
+    """Read a path or a name, exactly as it was typed."""
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
+def read_any(text: str) -> Any:
+    """Read a number, true, false, null, text, [list] or {mapping} in Hydra's grammar."""
+    try:
+        override = OverridesParser.create().parse_override(f"key={text}")
+    except HydraException:
+        raise ValueError("cannot be read; put text with special characters in quotes") from None
+    if override.is_sweep_override():
+        raise ValueError("holds several values; write a list as [a,b]")
+    return override.value()
+
+
+def read_ints(text: str) -> int | list[int]:
+    """Read a whole number, or a list of them."""
+    value = read_any(text)
+    if not _all_of(value if isinstance(value, list) else [value], int):
+        raise ValueError("is not an integer or a list of integers, such as 2 or [2,3]")
+    return value
+
+
+OPTIONAL_TYPES: dict[str, Reader] = {"keep": read_ints} | dict.fromkeys(PATH_KEYS, read_path)  # these may also be null
+READERS: dict[type, Reader] = {bool: read_bool, int: read_int, float: read_float, str: read_text}
+
+
+def read_value(key: str, text: str, default: Any) -> Any:
+    """Return `text` as the type that `key` takes; raise ConfigError with one line for any other text.
+
+    `default` is the value that it replaces. Where that is null, OPTIONAL_TYPES decides, and keys not listed take anything.
+    """
+    optional = key in OPTIONAL_TYPES or default is None
+    if optional and text == "null":
+        return None
+    try:
+        if key in OPTIONAL_TYPES:
+            return OPTIONAL_TYPES[key](text)
+        if isinstance(default, Sequence) and not isinstance(default, str):
+            return _read_list(text, default)
+        return READERS.get(type(default), read_any)(text)
+    except ValueError as error:
+        null = "; null is accepted too" if optional else ""
+        raise ConfigError(f"{key}={text!r} {error}{null}") from None
+
+
+def literal(value: Any) -> Any:
+    """Return text so that OmegaConf takes a "${" in it as it stands, not as a reference to another key."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
+
+
+def _read_list(text: str, default: Sequence[Any]) -> list[Any]:
+    """Read a list whose entries have the type of the default's entries; a list of floats takes whole numbers too."""
+    value = read_any(text)
+    if not isinstance(value, list):
+        raise ValueError("is not a list, such as [a,b]")
+    kinds = {type(entry) for entry in default}
+    if kinds and kinds <= {int, float} and not _all_of(value, int if kinds == {int} else (int, float)):
+        raise ValueError(f"is not a list of {'integers' if kinds == {int} else 'numbers'}, such as {list(default)}")
+    if kinds == {str} and not _all_of(value, str):
+        raise ValueError(f"is not a list of words, such as [{','.join(default)}]")
+    return value
+
+
+def _all_of(values: list[Any], kinds: type | tuple[type, ...]) -> bool:
+    """Tell whether every entry has one of `kinds`; true and false are no numbers."""
+    return all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)

@@ -1,0 +1,40 @@
+"""Data: sources by name, and loaders whose every batch depends only on (seed, epoch, sample), never on worker or process state."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from lmsearch.data.info import DataInfo, Source
+from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders
+from lmsearch.data.sources.digits import build_digits
+from lmsearch.errors import DataError, did_you_mean
+
+SOURCES: dict[str, Callable[..., Source]] = {"digits": build_digits}
+
+__all__ = [
+    "SOURCES",
+    "DataInfo",
+    "EvalLoader",
+    "Loaders",
+    "SearchLoaders",
+    "Source",
+    "TrainLoader",
+    "build_loaders",
+    "build_source",
+    "search_loaders",
+]
+
+
+def build_source(name: str, **options: object) -> Source:
+    """Build the data source `name` with its options; raise DataError for an unknown name or option, or a missing one."""
+    if name not in SOURCES:
+        raise DataError(f"{name!r} is not a data source{did_you_mean(str(name), SOURCES)}")
+    accepted = inspect.signature(SOURCES[name]).parameters
+    for option in options:
+        if option not in accepted:
+            raise DataError(f"data source {name!r} has no option {option!r}{did_you_mean(option, accepted)}")
+    for option, parameter in accepted.items():
+        if parameter.default is parameter.empty and options.get(option) is None:
+            raise DataError(f"data source {name!r} needs the option {option!r}")
+    return SOURCES[name](**options)

@@ -1,0 +1,83 @@
+"""What a data source is: its description that travels with the weights, its three datasets, and what a dataset can do.
+
+Shapes: B batch, C image channels, H W image, L = H * W tokens; class targets (B,) int64, dense targets (B, L, outputs) float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from lmsearch.errors import DataError, did_you_mean
+
+TARGETS = ("class", "dense")
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a model must know of its data; `dataclasses.asdict` gives JSON-able values and `from_dict` reads them back.
+
+    `mean` and `std` are per channel, of images scaled to [0, 1]. `target` is "class" (one label per image) or "dense"
+    (`num_classes` regression outputs per token). `crop_pct` is the share of the resized image that evaluation crops.
+    """
+
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    img_size: tuple[int, int]
+    in_chans: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    target: str = "class"
+    crop_pct: float = 0.875
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataInfo:
+        """Build from `dataclasses.asdict` output, also after a trip through JSON; raise DataError for wrong or missing keys."""
+        names = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in names:
+                raise DataError(f"data description: {key!r} is not a known key{did_you_mean(str(key), names)}")
+        needed = [f.name for f in fields(cls)][:7]
+        if missing := [name for name in needed if name not in values]:
+            raise DataError(f"data description: keys are missing: {', '.join(missing)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+class Batch(NamedTuple):
+    """What a dataset returns for a list of indices: `skipped` names unreadable files, `error` is a message to raise."""
+
+    images: torch.Tensor  # (B, C, H, W) float32, normalised
+    targets: torch.Tensor  # (B,) int64 or (B, L, outputs) float32
+    skipped: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class Dataset(Protocol):
+    """Samples by index. `train_batch` augments by the address (seed, epoch, index); `eval_batch` does not augment."""
+
+    labels: np.ndarray | None  # (N,) int64 for stratified splits; None for dense targets
+    in_memory: bool  # no worker processes are worth starting
+
+    def epoch_size(self, global_batch: int) -> int:
+        """Return the number of samples of one epoch; a stream of fresh data depends on the batch over all ranks."""
+
+    def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
+        """Return the augmented samples `indices` (B,)."""
+
+    def eval_batch(self, indices: np.ndarray) -> Batch:
+        """Return the samples `indices` (B,) as evaluation sees them."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data source: description and datasets. `test` is the val dataset itself where there is no separate test set."""
+
+    info: DataInfo
+    train: Dataset
+    val: Dataset
+    test: Dataset

@@ -1,0 +1,45 @@
+"""Which samples an epoch visits, in which batches, on which rank.
+
+Rank r of W takes every W-th sample of one shuffled list, so the ranks' batches number s together are exactly the batch number s
+of a single process with W times the batch size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lmsearch.data.keyed import permutation
+from lmsearch.errors import DataError
+
+
+def train_order(size: int, *, batch_size: int, world_size: int, drop_last: bool, address: tuple[int | str, ...] | None) -> np.ndarray:
+    """Return the positions (of range(size)) that all ranks together visit, shuffled by `address` (None: as they are).
+
+    `drop_last` keeps whole batches on every rank; otherwise the list is wrapped around to a multiple of `world_size`.
+    """
+    order = np.arange(size) if address is None else permutation(size, *address)
+    if drop_last:
+        return order[: train_length(size, batch_size=batch_size, world_size=world_size, drop_last=True) * batch_size * world_size]
+    return np.resize(order, -(-size // world_size) * world_size)
+
+
+def train_length(size: int, *, batch_size: int, world_size: int, drop_last: bool) -> int:
+    """Return the number of batches of one epoch on each rank."""
+    if drop_last:
+        return size // (batch_size * world_size)
+    per_rank = -(-size // world_size)
+    return -(-per_rank // batch_size)
+
+
+def cut(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut (n,) positions into batches of `batch_size`, the last one perhaps smaller."""
+    return [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
+
+
+def check_batches(size: int, *, batch_size: int, world_size: int, drop_last: bool, what: str) -> None:
+    """Raise DataError where an epoch would hold no batch."""
+    if train_length(size, batch_size=batch_size, world_size=world_size, drop_last=drop_last) == 0:
+        raise DataError(
+            f"{what}: {size} samples make no full batch of {batch_size} on {world_size} process(es); "
+            f"lower batch_size to at most {size // world_size} or set drop_last=false"
+        )

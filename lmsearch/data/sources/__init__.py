@@ -1,0 +1,1 @@
+"""Data sources: one file each, one `build_*` function each."""

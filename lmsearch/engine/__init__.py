@@ -1,0 +1,1 @@
+"""Training and evaluating any module on any loader: knows parameter lists and objectives, not supernets."""

@@ -1,0 +1,112 @@
+"""Checkpoints: checkpoint.pt to continue a run, and model.safetensors + model.json to use a trained model anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lmsearch.errors import CheckpointError
+from lmsearch.models import create_model
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that rebuilds a model: its name, `create_model` options, directions per layer, merge, and the data it was made for."""
+
+    name: str
+    directions: tuple[tuple[str, ...], ...]
+    merge: str = "sum"
+    options: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """Create the model with fresh weights."""
+        return create_model(self.name, directions=self.directions, merge=self.merge, **self.options)
+
+    @classmethod
+    def from_dict(cls, values: dict, *, source: str) -> ModelSpec:
+        """Rebuild a spec from `asdict` output; raise CheckpointError, naming `source`, when keys are missing."""
+        try:
+            directions = tuple(tuple(layer) for layer in values["directions"])
+            return cls(values["name"], directions, values["merge"], dict(values["options"]), dict(values["data"]))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{source}: the model description is incomplete ({error})") from error
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write `state` (tensors and plain values) to `path` in one atomic step: an interrupted write leaves the old file whole."""
+    temporary = path.with_suffix(".tmp")
+    torch.save({"schema": "lmsearch.checkpoint", "version": VERSION} | state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read checkpoint.pt (or the run directory that holds it), tensors and plain values only.
+
+    Raises CheckpointError for a missing, damaged or foreign file.
+    """
+    path = path / "checkpoint.pt" if path.is_dir() else path
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
+        raise CheckpointError(f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`")
+    if state.get("version") != VERSION:
+        raise CheckpointError(f"{path}: checkpoint version {state.get('version')!r} is not supported; accepted: {VERSION}")
+    return state
+
+
+def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
+    """Write model.safetensors and, beside it, model.json with all that rebuilds and feeds the model."""
+    safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, run_dir / "model.safetensors")
+    (run_dir / "model.json").write_text(json.dumps({"version": VERSION} | asdict(spec), indent=1, sort_keys=True) + "\n")
+
+
+def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """Read spec and weights from model.safetensors, a run directory that holds one, or a checkpoint.pt."""
+    if path.is_dir():
+        path = path / ("model.safetensors" if (path / "model.safetensors").exists() else "checkpoint.pt")
+    if path.suffix != ".safetensors":
+        state = load_checkpoint(path)
+        return ModelSpec.from_dict(state["spec"], source=str(path)), state["model"]
+    description = path.with_name("model.json")
+    for file in (path, description):
+        if not file.is_file():
+            raise CheckpointError(f"{file}: no such file; a model is a model.safetensors with its model.json beside it")
+    try:
+        weights = safetensors.torch.load_file(path)
+        spec = ModelSpec.from_dict(json.loads(description.read_text()), source=str(description))
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: not a readable model ({error})") from error
+    return spec, weights
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, skip: tuple[str, ...] = ()) -> None:
+    """Fill `model` with `weights`, all or nothing; names that start with one of `skip` may be absent or differ.
+
+    Raises CheckpointError that names the first missing, unexpected or mis-shaped tensors.
+    """
+    own = model.state_dict()
+    problems = [f"{k} is missing" for k in own if k not in weights and not k.startswith(skip)]
+    problems += [f"{k} is not in the model" for k in weights if k not in own and not k.startswith(skip)]
+    problems += [
+        f"{k} is {tuple(weights[k].shape)}, the model's {tuple(own[k].shape)}"
+        for k in own if k in weights and weights[k].shape != own[k].shape and not k.startswith(skip)
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{source}: a checkpoint of another model: {'; '.join(problems[:3])}{more}")
+    model.load_state_dict({k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}, strict=False)

@@ -1,0 +1,75 @@
+"""What a run leaves behind while it runs: config.yaml, environment.json, metrics.jsonl, metrics.json and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import lmsearch
+from lmsearch.paths import PACKAGE
+
+PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
+
+
+def environment(seed: int) -> dict:
+    """Return seed, versions, commit and machine as plain values."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "seed": seed, "lmsearch": lmsearch.__version__, "commit": source_commit(), "python": platform.python_version(),
+        "machine": platform.machine(), "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "versions": versions,
+    }
+
+
+def source_commit() -> str | None:
+    """Return the commit of the checkout that lmsearch runs from ("+dirty" with changes), or None outside a checkout."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None
+    git = ["git", "-C", str(PACKAGE.parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # no git, or a repository without a commit
+        return None
+    return commit + ("+dirty" if dirty.strip() else "")
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Write `values` as sorted, indented JSON."""
+    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+
+
+class RunLog:
+    """Metrics of one run, as lines of metrics.jsonl and as TensorBoard scalars under tb/. Use as a context manager."""
+
+    def __init__(self, run_dir: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by training runs only
+
+        self.file = (run_dir / "metrics.jsonl").open("a")
+        self.tensorboard = SummaryWriter(run_dir / "tb")
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.file.close()
+        self.tensorboard.close()
+
+    def write(self, epoch: int, values: dict[str, float], *, layers: dict[str, dict[str, float]] | None = None) -> None:
+        """Log the scalars of one epoch and, for a search, every layer's probability of every direction."""
+        self.file.write(json.dumps({"epoch": epoch, **values} | ({"probabilities": layers} if layers else {})) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.tensorboard.add_scalar(name, value, epoch)
+        for layer, probabilities in (layers or {}).items():
+            for direction, p in probabilities.items():
+                self.tensorboard.add_scalar(f"directions/{layer}/{direction}", p, epoch)

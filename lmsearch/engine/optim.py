@@ -1,0 +1,61 @@
+"""Optimizer groups, the learning-rate schedule as a pure function of the step, and the running average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Cosine from `lr` to `min_lr` over all steps, unshifted; the first `warmup_steps` rise linearly from `warmup_lr` instead."""
+
+    lr: float
+    min_lr: float
+    warmup_lr: float
+    warmup_steps: int
+    total_steps: int
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of step 0, 1, ..., total_steps - 1."""
+        if step < self.warmup_steps:
+            return self.warmup_lr + (self.lr - self.warmup_lr) * (step + 1) / self.warmup_steps
+        progress = step / max(self.total_steps, 1)
+        return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + math.cos(math.pi * progress))
+
+
+UNDECAYED = ("bias", "conv_bias", "dt_proj_bias", "D", "pos_embed", "cls_token")  # last part of the parameter's name
+
+
+def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float) -> list[dict]:
+    """Split parameters into a decayed and an undecayed group: vectors (also stacked over directions) and positions are undecayed."""
+    decayed, undecayed = [], []
+    for name, parameter in named:
+        if parameter.dim() <= 1 or name.rsplit(".", 1)[-1] in UNDECAYED:
+            undecayed.append(parameter)
+        else:
+            decayed.append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
+
+
+def adamw(
+    named: Iterable[tuple[str, Tensor]], *, lr: float, weight_decay: float, betas: Sequence[float]
+) -> torch.optim.AdamW:
+    """AdamW (eps 1e-8) in its fused implementation over the groups of `decay_groups`."""
+    return torch.optim.AdamW(decay_groups(named, weight_decay), lr=lr, betas=tuple(betas), fused=True)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group of `optimizer` the learning rate `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights of `model`: update with `update_parameters(model)` after each step."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

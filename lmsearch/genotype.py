@@ -1,0 +1,178 @@
+"""Genotypes: the scan directions chosen for every layer, and the genotype.json that carries them.
+
+Only `schema`, `version` and `layers[].directions` are required, so that a person can write one by hand:
+{"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h", "v_flip"]}, ...]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmsearch.errors import DirectionError, GenotypeError, did_you_mean
+from lmsearch.genotype_schema import SCHEMA, VERSION, check, plain, read_direction_lists
+from lmsearch.paths import PACKAGE
+from lmsearch.scan_orders import parse_direction
+
+FILE = "genotype.json"
+LIST_SUFFIXES = (".py", ".txt")
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The directions of one layer in candidate order, with the score of every candidate and the margin of the choice."""
+
+    directions: tuple[str, ...]
+    name: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """The directions of every layer, and where they came from. It binds to a model's depth, never to its width."""
+
+    layers: tuple[LayerChoice, ...]
+    model: str | None = None
+    search_space: str | None = None
+    keep: int | tuple[int, ...] | None = None
+    derivation: Mapping[str, Any] = field(default_factory=dict)
+    health: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def directions(self) -> tuple[tuple[str, ...], ...]:
+        """The direction names of every layer, as create_model takes them."""
+        return tuple(layer.directions for layer in self.layers)
+
+    @classmethod
+    def from_directions(cls, directions: Sequence[Sequence[str]], *, where: str = "genotype") -> Genotype:
+        """Return the genotype with one list of directions per layer; raise GenotypeError where a name is not a direction."""
+        layers = [{"directions": list(layer)} for layer in directions]
+        return _from_dict({"schema": SCHEMA, "version": VERSION, "layers": layers}, where=where)
+
+
+def load_genotype(source: str | Path) -> Genotype:
+    """Load a genotype from a shipped name, a genotype.json, a run directory, or a file with nested direction lists.
+
+    Raises GenotypeError with one line that names the file, the layer, the value and what is accepted.
+    """
+    shipped = shipped_genotypes()
+    if str(source) in shipped:
+        return _read(shipped[str(source)], where=str(source))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = path / FILE
+        if not path.is_file():
+            raise GenotypeError(f"{source}: the folder holds no {FILE}; give a run directory of a search, or a file")
+    if not path.is_file():
+        near = did_you_mean(str(source), shipped)
+        raise GenotypeError(f"genotype {str(source)!r} is neither a shipped name nor a file or run directory{near}")
+    return _read(path, where=str(path))
+
+
+def shipped_genotypes() -> dict[str, Path]:
+    """Return the published genotypes that ship with the package: "localmamba/local_vim_tiny" and so on, name to file."""
+    root = PACKAGE / "published"
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.json"))}
+
+
+def save_genotype(genotype: Genotype, path: str | Path) -> None:
+    """Write `genotype` as JSON; the same genotype always gives the same bytes."""
+    Path(path).write_text(dumps(genotype), encoding="utf-8", newline="\n")
+
+
+def dumps(genotype: Genotype) -> str:
+    """Return the JSON text of `genotype`: sorted keys, two spaces, floats rounded to six digits, a newline at the end."""
+    content: dict[str, Any] = {"schema": SCHEMA, "version": VERSION, "layers": [_layer_dict(x) for x in genotype.layers]}
+    for key in ("model", "search_space", "keep", "derivation", "health", "provenance"):
+        value = getattr(genotype, key)
+        if value is not None and value != {}:
+            content[key] = value
+    content = plain(content, where="genotype")
+    check(content, where="genotype")
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def loads(text: str, *, where: str = "genotype") -> Genotype:
+    """Return the genotype that the JSON `text` holds; `where` names it in errors."""
+
+    def reject(constant: str) -> None:
+        raise GenotypeError(f"{where}: {constant} is not a number that a genotype may hold")
+
+    try:
+        content = json.loads(text, parse_constant=reject)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise GenotypeError(f"{where}: not valid JSON at {place} ({error.msg}); is the file complete?") from error
+    return _from_dict(content, where=where)
+
+
+def check_depth(genotype: Genotype, depth: int, model_name: str, *, where: str = "genotype") -> None:
+    """Raise GenotypeError unless `genotype` lists directions for exactly the `depth` layers of the model."""
+    if len(genotype.layers) != depth:
+        raise GenotypeError(
+            f"{where}: directions are listed for {len(genotype.layers)} layers, but {model_name} has {depth} layers"
+        )
+
+
+def _read(path: Path, *, where: str) -> Genotype:
+    """Read a genotype.json or a file of nested direction lists, told apart by its first character."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise GenotypeError(f"{where}: not a text file, so neither genotype JSON nor direction lists") from error
+    if path.suffix in LIST_SUFFIXES or text.lstrip()[:1] in ("[", "("):
+        return Genotype.from_directions(read_direction_lists(text, where=where), where=where)
+    return loads(text, where=where)
+
+
+def _layer_dict(layer: LayerChoice) -> dict[str, Any]:
+    """Return one layer as JSON content, without what is not known."""
+    content: dict[str, Any] = {"directions": layer.directions}
+    if layer.name is not None:
+        content["name"] = layer.name
+    if layer.scores:
+        content["scores"] = layer.scores
+    if layer.margin is not None:
+        content["margin"] = layer.margin
+    return content
+
+
+def _from_dict(content: Any, *, where: str) -> Genotype:
+    """Check parsed JSON content and freeze it."""
+    check(content, where=where)
+    layers = tuple(_layer(layer, where=f"{where}: layer {number}") for number, layer in enumerate(content["layers"]))
+    keep = content.get("keep")
+    return Genotype(
+        layers=layers,
+        model=content.get("model"),
+        search_space=content.get("search_space"),
+        keep=tuple(keep) if isinstance(keep, list) else keep,
+        derivation=content.get("derivation", {}),
+        health=content.get("health", {}),
+        provenance=content.get("provenance", {}),
+    )
+
+
+def _layer(layer: dict[str, Any], *, where: str) -> LayerChoice:
+    """Freeze one checked layer, its directions under their canonical names."""
+    directions = tuple(_direction(name, where=where) for name in layer["directions"])
+    if len(set(directions)) != len(directions):
+        raise GenotypeError(f"{where}: a direction is listed twice in {', '.join(directions)}; list each once")
+    scores = {_direction(name, where=f"{where}, scores"): float(score) for name, score in layer.get("scores", {}).items()}
+    if missing := [name for name in directions if scores and name not in scores]:
+        raise GenotypeError(f"{where}: scores must list every candidate; {', '.join(missing)} has none")
+    margin = layer.get("margin")
+    return LayerChoice(directions, layer.get("name"), scores, None if margin is None else float(margin))
+
+
+def _direction(name: str, *, where: str) -> str:
+    """Return the canonical name of a direction."""
+    try:
+        return parse_direction(name).name
+    except DirectionError as error:
+        raise GenotypeError(f"{where}: {error}") from None

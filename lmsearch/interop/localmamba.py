@@ -1,0 +1,207 @@
+"""The published LocalMamba's state dicts, in and out of our models, tensor for tensor.
+
+Where the published code keeps one tensor per direction (LocalVim) or flattens directions into channels (LocalVMamba),
+ours stack them; everything else is a change of name. Shapes: K directions, e inner channels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lmsearch.errors import CheckpointError, ModelError
+from lmsearch.models.local_vim import LocalVim
+from lmsearch.models.local_vmamba import LocalVMamba
+from lmsearch.scan_orders import Grid
+
+ROPE = ("rope.freqs_cos", "rope.freqs_sin")
+ROPE_SIDE = 14  # the grid that LocalVim's positions are rescaled to
+ROPE_TOLERANCE = 1e-4  # float32 tables of one formula differ by about 1e-6; another formula or grid by far more
+SHOWN = 6  # keys named per kind of mistake in an error
+
+# our name below a mixer -> published name, {i} the position of the direction in its layer
+VIM_DIRECTION = {
+    "conv_weight": "conv1d_{i}.weight", "conv_bias": "conv1d_{i}.bias", "x_proj_weight": "x_proj_{i}.weight",
+    "dt_proj_weight": "dt_proj_{i}.weight", "dt_proj_bias": "dt_proj_{i}.bias", "A_log": "A_log_{i}", "D": "D_{i}",
+}
+VMAMBA_MIXER = {
+    "dt_proj_weight": "dt_projs_weight", "dt_proj_bias": "dt_projs_bias", "A_log": "A_logs", "D": "Ds",
+    "conv.weight": "conv2d.weight", "conv.bias": "conv2d.bias", "alphas": "multi_scan.weights",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of ours and the published tensors that hold the same numbers, each of `shape`, in order."""
+
+    ours: str
+    official: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    def to_official(self, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Split and reshape a tensor of ours."""
+        parts = tensor.detach().cpu().reshape(len(self.official), *self.shape)
+        return ((key, part.clone()) for key, part in zip(self.official, parts, strict=True))
+
+    def to_ours(self, official: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+        """Reshape and stack the published tensors."""
+        return torch.stack([official[key] for key in self.official]).reshape(shape)
+
+
+def _vim_entry(key: str, tensor: Tensor) -> Entry:
+    layer, mixer, name = key.partition(".mixer.")
+    shape = tuple(tensor.shape)
+    if name in VIM_DIRECTION:
+        k, *rest = shape
+        if name == "conv_weight":
+            rest.insert(1, 1)  # (e, W) -> [e, 1, W]
+        return Entry(key, tuple(layer + mixer + VIM_DIRECTION[name].format(i=i) for i in range(k)), tuple(rest))
+    if name == "alphas":
+        return Entry(key, (layer + mixer + "multi_scan.weights",), (*shape, 1, 1, 1))
+    return Entry(key, (key,), shape)
+
+
+def _vmamba_entry(key: str, tensor: Tensor) -> Entry:
+    shape = tuple(tensor.shape)
+    head, mixer, name = key.partition(".mixer.")
+    if mixer:
+        if name in ("A_log", "D"):
+            shape = (shape[0] * shape[1], *shape[2:])  # directions flattened into channels
+        elif name == "alphas":
+            shape = (*shape, 1, 1, 1)
+        elif name.startswith("attn."):
+            name = "multi_scan." + name
+        key_there = f"{head}.op.{VMAMBA_MIXER.get(name, name)}".replace("stages.", "layers.", 1)
+    elif key.startswith("stages."):
+        key_there = key.replace("stages.", "layers.", 1)
+    elif key.startswith("patch_embed."):
+        key_there = key.replace(".proj.", ".0.").replace(".norm.", ".2.")
+    else:
+        key_there = "classifier." + key  # norm and head
+    return Entry(key, (key_there,), shape)
+
+
+def layout(model: nn.Module) -> list[Entry]:
+    """Return how every tensor of the model's state dict is stored in a published one; ModelError for another architecture."""
+    for family, entry in ((LocalVim, _vim_entry), (LocalVMamba, _vmamba_entry)):
+        if isinstance(model, family):
+            return [entry(key, tensor) for key, tensor in model.state_dict().items()]
+    raise ModelError(f"{type(model).__name__} has no published LocalMamba counterpart; accepted: LocalVim, LocalVMamba")
+
+
+def rope_buffers(dim: int, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Return the cos and sin tables (H * W, dim) that a published LocalVim stores, computed in float32 as it does."""
+    half = dim // 2
+    freqs = 1.0 / 10000 ** (torch.arange(0, half, 2).float() / half)
+    rows, columns = (
+        torch.outer(torch.arange(side) / side * ROPE_SIDE, freqs).repeat_interleave(2, dim=1) for side in grid
+    )
+    angles = torch.cat([rows[:, None].expand(*grid, half), columns[None].expand(*grid, half)], dim=-1).flatten(0, 1)
+    return angles.cos(), angles.sin()
+
+
+def _rope(model: nn.Module) -> dict[str, Tensor]:
+    if not (isinstance(model, LocalVim) and model.use_rope):
+        return {}
+    return dict(zip(ROPE, rope_buffers(model.num_features, model.grid), strict=True))
+
+
+def to_official_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the model's weights on the CPU under the published key names and shapes, rotary tables included."""
+    ours = model.state_dict()
+    official = {key: part for entry in layout(model) for key, part in entry.to_official(ours[entry.ours])}
+    wide = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    return official | {key: table.to(wide) for key, table in _rope(model).items()}
+
+
+def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Fill a LocalVim or LocalVMamba of ours, derived net or supernet, from a state dict with the published key names.
+
+    Raises one CheckpointError that names the missing, unexpected and mis-shaped keys; then nothing has been loaded.
+    LocalVim's rotary tables are no weights of ours: they may be absent, and are compared where present. To train with
+    another number of classes, load first and call `reset_classifier` afterwards.
+    """
+    entries = layout(model)
+    tables = _rope(model)
+    expected = {key: entry.shape for entry in entries for key in entry.official}
+    expected |= {key: tuple(table.shape) for key, table in tables.items()}
+    _check_keys(model, state_dict, expected, optional=tables.keys())
+    for key in tables.keys() & state_dict.keys():
+        error = (state_dict[key].cpu().double() - tables[key]).abs().max().item()
+        if not error <= ROPE_TOLERANCE:
+            raise CheckpointError(
+                f"{key} differs by {error:.3g} from this model's rotary table (grid {model.grid[0]}x{model.grid[1]});"
+                " the checkpoint's embedding was built for another grid or formula"
+            )
+    ours = model.state_dict()
+    with torch.no_grad():
+        for entry in entries:
+            ours[entry.ours].copy_(entry.to_ours(state_dict, ours[entry.ours].shape))
+
+
+def _check_keys(model: nn.Module, given: Mapping[str, Tensor], expected: dict[str, tuple[int, ...]], *, optional) -> None:
+    missing = [key for key in expected if key not in given and key not in optional]
+    unexpected = [key for key in given if key not in expected]
+    misshaped = []
+    for key in expected.keys() & given.keys():
+        if not isinstance(given[key], Tensor):
+            misshaped.append(f"{key} is a {type(given[key]).__name__}, not a tensor")
+        elif tuple(given[key].shape) != expected[key]:
+            misshaped.append(f"{key} {list(given[key].shape)} instead of {list(expected[key])}")
+    faults = [("missing", missing), ("unexpected", unexpected), ("mis-shaped", sorted(misshaped))]
+    if text := "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in faults if keys):
+        raise CheckpointError(f"the checkpoint does not fit this {type(model).__name__}, nothing was loaded: {text}")
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(islice(keys, SHOWN))
+    return shown if len(keys) <= SHOWN else f"{shown}, ... ({len(keys) - SHOWN} more)"
+
+
+def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Return the weights in a published checkpoint: under "model" or "state_dict", or the bare state dict.
+
+    Only tensors and plain values are unpickled, never code. A "module." in front of every key (left by data-parallel
+    training) is dropped. Raises CheckpointError for a file that is missing, damaged, or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    content = _load_plain(path)
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not (isinstance(content, Mapping) and content and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
+    )):
+        raise CheckpointError(
+            f"{path}: holds no state dict; expected tensors by name, at the top or under 'model' or 'state_dict'"
+        )
+    if all(key.startswith("module.") for key in content):
+        content = {key.removeprefix("module."): tensor for key, tensor in content.items()}
+    return dict(content)
+
+
+def _load_plain(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # plain values: how training scripts keep their options
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, it is damaged or holds more than tensors and plain values ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -1,0 +1,197 @@
+"""Search spaces: which scan directions each layer may choose from, and how many it keeps.
+
+A search space is a YAML file with the keys `name`, `candidates` (a list of directions, or one list per layer) and
+`keep` (one number, or one per layer). Grids are (H, W) token maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean
+from lmsearch.paths import data_dir
+from lmsearch.scan_orders import Grid, duplicates, parse_direction
+
+KEYS = ("name", "candidates", "keep")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Candidates in index order (ties in a search go to the earlier one) and the number each layer keeps.
+
+    `per_layer` holds one candidate list per layer where they differ; `candidates` is then their union.
+    """
+
+    name: str
+    candidates: tuple[str, ...]
+    keep: int | tuple[int, ...]
+    per_layer: tuple[tuple[str, ...], ...] | None = None
+
+    def layer_candidates(self, depth: int) -> tuple[tuple[str, ...], ...]:
+        """Return the candidates of each of `depth` layers; raise SearchSpaceError where the file lists another depth."""
+        if self.per_layer is None:
+            return (self.candidates,) * depth
+        if len(self.per_layer) != depth:
+            raise SearchSpaceError(
+                f"search space {self.name}: candidates are listed for {len(self.per_layer)} layers, the model has {depth}"
+            )
+        return self.per_layer
+
+    def duplicates(self, grid: Grid, *, padding: str = "none") -> dict[str, str]:
+        """Map each candidate that visits `grid` exactly as an earlier one does to that earlier one."""
+        return duplicates(self.candidates, grid, padding=padding)
+
+    def distinct(self, grid: Grid, *, padding: str = "none") -> tuple[str, ...]:
+        """Return the candidates without the duplicates that `grid` has, in index order."""
+        same = self.duplicates(grid, padding=padding)
+        return tuple(c for c in self.candidates if c not in same)
+
+
+def load_search_space(name_or_path: str | Path) -> SearchSpace:
+    """Load a shipped search space by name, or any YAML file by path; raise SearchSpaceError with one clear line."""
+    shipped = shipped_search_spaces()
+    if str(name_or_path) in shipped:
+        return _read(shipped[str(name_or_path)], where=f"search_spaces/{name_or_path}.yaml")
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        near = did_you_mean(str(name_or_path), shipped)
+        raise SearchSpaceError(f"search space {str(name_or_path)!r} is neither a shipped name nor a YAML file{near}")
+    return _read(path, where=str(name_or_path))
+
+
+def shipped_search_spaces() -> dict[str, Path]:
+    """Return the shipped search spaces, name to file."""
+    return {path.stem: path for path in sorted(data_dir("search_spaces").glob("*.yaml"))}
+
+
+def resolve_keep(
+    space: SearchSpace,
+    keep: int | Sequence[int] | None,
+    depth: int,
+    *,
+    grids: Sequence[Grid] | None = None,
+    padding: str = "none",
+) -> tuple[int, ...]:
+    """Return how many directions each of `depth` layers keeps.
+
+    `keep` is one number, one per layer, or None for the space's own. With `grids` (one per layer), candidates that
+    visit a layer's grid in the same order count once; without, every candidate counts.
+    """
+    where = f"search space {space.name}: keep" if keep is None else "keep"
+    chosen = _keep(space.keep if keep is None else keep, where=where)
+    per_layer = (chosen,) * depth if isinstance(chosen, int) else chosen
+    if len(per_layer) != depth:
+        raise SearchSpaceError(f"{where} lists {len(per_layer)} numbers, the model has {depth} layers")
+    for layer, (number, candidates) in enumerate(zip(per_layer, space.layer_candidates(depth), strict=True)):
+        same = {} if grids is None else duplicates(candidates, grids[layer], padding=padding)
+        if number > len(candidates) - len(same):
+            raise SearchSpaceError(_too_many(space, number, layer, candidates, same, grids))
+    return per_layer
+
+
+def _too_many(
+    space: SearchSpace,
+    number: int,
+    layer: int,
+    candidates: tuple[str, ...],
+    same: dict[str, str],
+    grids: Sequence[Grid] | None,
+) -> str:
+    """Return the line that says why layer `layer` cannot keep `number` directions."""
+    text = f"keep={number} is larger than the {len(candidates) - len(same)} distinct candidates of layer {layer}"
+    if same and grids is not None:
+        height, width = grids[layer]
+        pairs = ", ".join(f"{a} = {b}" for a, b in same.items())
+        text += f" ({height}x{width} tokens make {pairs})"
+    return f"{text}; search space {space.name} lists {', '.join(candidates)}"
+
+
+def _read(path: Path, *, where: str) -> SearchSpace:
+    """Read and check one search space file; `where` names it in errors."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f", line {mark.line + 1}"
+        raise SearchSpaceError(f"{where}{place}: not a readable YAML file") from error
+    if not isinstance(content, dict):
+        raise SearchSpaceError(f"{where}: a search space is a mapping with the keys {', '.join(KEYS)}")
+    for key in content:
+        if key not in KEYS:
+            raise SearchSpaceError(f"{where}: unknown key {key!r}; accepted: {', '.join(KEYS)}")
+    for key in KEYS:
+        if content.get(key) is None:
+            raise SearchSpaceError(f"{where}: the key {key!r} is missing; needed: {', '.join(KEYS)}")
+    if not isinstance(content["name"], str):
+        raise SearchSpaceError(f"{where}: name {content['name']!r} is not text")
+    per_layer = _per_layer(content["candidates"], where=where)
+    keep = _keep(content["keep"], where=f"{where}: keep")
+    _check_keep_fits(keep, per_layer, listed=_is_nested(content["candidates"]), where=where)
+    union = tuple(dict.fromkeys(c for layer in per_layer for c in layer))
+    return SearchSpace(content["name"], union, keep, per_layer if _is_nested(content["candidates"]) else None)
+
+
+def _is_nested(candidates: list[Any]) -> bool:
+    """Tell whether candidates are listed per layer."""
+    return isinstance(candidates[0], list)
+
+
+def _per_layer(candidates: Any, *, where: str) -> tuple[tuple[str, ...], ...]:
+    """Check the candidates and return one tuple per listed layer (one tuple in all where every layer shares them)."""
+    if not isinstance(candidates, list) or not candidates:
+        raise SearchSpaceError(f"{where}: candidates must be a list of directions, or one list per layer; got {candidates!r}")
+    if not _is_nested(candidates):
+        return (_candidates(candidates, where=where),)
+    layers = []
+    for number, layer in enumerate(candidates):
+        at = f"{where}: layer {number}"
+        if not isinstance(layer, list) or not layer:
+            raise SearchSpaceError(f"{at}: candidates must be a list of directions; got {layer!r}")
+        layers.append(_candidates(layer, where=at))
+    return tuple(layers)
+
+
+def _candidates(names: list[Any], *, where: str) -> tuple[str, ...]:
+    """Return the canonical names of one candidate list; raise SearchSpaceError for other text and for repeats."""
+    canonical: dict[str, Any] = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise SearchSpaceError(f"{where}: candidate {name!r} is not a scan direction, which is text such as h or w2_flip")
+        try:
+            direction = parse_direction(name).name
+        except DirectionError as error:
+            raise SearchSpaceError(f"{where}: candidate {error}") from None
+        if direction in canonical:
+            raise SearchSpaceError(f"{where}: candidate {name!r} repeats {canonical[direction]!r}; list each direction once")
+        canonical[direction] = name
+    return tuple(canonical)
+
+
+def _keep(keep: Any, *, where: str) -> int | tuple[int, ...]:
+    """Return keep as an int or a tuple of ints, each at least 1."""
+    numbers = list(keep) if isinstance(keep, Sequence) and not isinstance(keep, str) else [keep]
+    if not numbers or any(type(n) is not int or n < 1 for n in numbers):
+        shown = numbers if numbers != [keep] else keep
+        raise SearchSpaceError(f"{where}: {shown!r} is neither a whole number of at least 1 nor one such number per layer")
+    return keep if isinstance(keep, int) else tuple(numbers)
+
+
+def _check_keep_fits(
+    keep: int | tuple[int, ...], per_layer: tuple[tuple[str, ...], ...], *, listed: bool, where: str
+) -> None:
+    """Raise SearchSpaceError where keep asks for more directions than a layer lists, or for another number of layers."""
+    if isinstance(keep, tuple) and listed and len(keep) != len(per_layer):
+        raise SearchSpaceError(f"{where}: keep lists {len(keep)} layers, candidates list {len(per_layer)}")
+    numbers = (keep,) if isinstance(keep, int) else keep
+    if not listed or isinstance(keep, int):
+        pairs = [(max(numbers), layer) for layer in per_layer]
+    else:
+        pairs = list(zip(numbers, per_layer, strict=True))
+    for number, layer in pairs:
+        if number > len(layer):
+            raise SearchSpaceError(f"{where}: keep {number} is larger than the {len(layer)} candidates {', '.join(layer)}")

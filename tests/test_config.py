@@ -1,0 +1,196 @@
+"""Composing a task's configuration: presets, typed values, paths taken literally, one clear line per mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from lmsearch.config import choices_of, compose, config_digest, default_run_dir
+from lmsearch.config_values import PATH_KEYS
+from lmsearch.errors import ConfigError
+from lmsearch.paths import data_dir
+
+FILES = {
+    "train.yaml": """
+defaults:
+  - _self_
+  - data: digits  # which images
+  - model: nano
+seed: 0  # of everything random
+run_dir: null  # output folder
+resume: false
+device: auto
+keep: null
+note: none
+lr: 0.1
+steps: 10  # optimizer steps
+betas: [0.9, 0.999]
+sizes: [1, 2]
+anything: null
+twice: ${seed}
+genotype: null
+search:
+  architect: single  # who moves the alphas
+""",
+    "need.yaml": "checkpoint: ???\n",
+    "data/digits.yaml": "name: digits\nroot: null\n",
+    "data/planted.yaml": "# @package _global_\nkeep: 1\ndata:\n  name: planted\n  root: null\n",
+    "model/nano.yaml": "name: local_vim_nano\ndrop_path_rate: 0.0\n",
+    "model/tiny.yaml": "name: local_vim_tiny\ndrop_path_rate: 0.1\n",
+}
+HARD_PATHS = ["a b", "a,b", "run=1=2", "it's", '"quoted"', "[x]", "{y}", "${seed}", r"back\slash", r"odd\${x}", "a#b", "ü", " x "]
+
+
+@pytest.fixture
+def conf_dir(tmp_path: Path) -> Path:
+    """Return a small conf/ folder."""
+    for name, text in FILES.items():
+        path = tmp_path / "conf dir" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path / "conf dir"
+
+
+def train(conf_dir: Path, *overrides: str) -> DictConfig:
+    """Compose the test task."""
+    return compose("train", overrides, conf_dir=conf_dir)
+
+
+def test_defaults_and_presets_are_composed(conf_dir: Path) -> None:
+    cfg = train(conf_dir, "model=tiny")
+    assert (cfg.seed, cfg.data.name, cfg.model.name) == (0, "digits", "local_vim_tiny")
+
+
+def test_a_value_wins_over_a_preset_wherever_it_stands(conf_dir: Path) -> None:
+    assert train(conf_dir, "data=planted").keep == 1
+    assert train(conf_dir, "keep=3", "data=planted", "model.drop_path_rate=0.5").keep == 3
+
+
+@pytest.mark.parametrize("text", HARD_PATHS)
+def test_paths_are_taken_as_they_stand(conf_dir: Path, text: str) -> None:
+    keys = ("run_dir", "genotype", "data.root")
+    cfg = train(conf_dir, *(f"{key}={text}" for key in keys))
+    assert [OmegaConf.select(cfg, key) for key in keys] == [text] * 3
+
+
+def test_every_path_key_takes_null() -> None:
+    assert {"run_dir", "genotype", "checkpoint", "images", "data.root", "search_space"} <= set(PATH_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("seed=7", 7),
+        ("lr=1", 1.0),
+        ("lr=1e-3", 0.001),
+        ("resume=True", True),
+        ("betas=[0.5,1]", [0.5, 1]),
+        ("sizes=[3]", [3]),
+        ("keep=2", 2),
+        ("keep=[2,3]", [2, 3]),
+        ("keep=null", None),
+        ("run_dir=null", None),
+        ("anything=[a,{b: 1}]", ["a", {"b": 1}]),
+        ("note=a, b", "a, b"),
+        ("twice=3", 3),
+    ],
+)
+def test_values_are_read_by_the_type_of_their_default(conf_dir: Path, word: str, value: object) -> None:
+    found = OmegaConf.to_container(train(conf_dir, word))[word.partition("=")[0]]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=abc", "seed='abc' is not an integer"),
+        ("seed=1.5", "seed='1.5' is not an integer"),
+        ("seed=null", "seed='null' is not an integer"),
+        ("seed=1,2", "seed='1,2' is not an integer"),
+        ("twice=x", "twice='x' is not an integer"),
+        ("lr=fast", "lr='fast' is not a number"),
+        ("lr=nan", "lr='nan' is not a finite number"),
+        ("resume=1", "resume='1' is neither true nor false"),
+        ("betas=0.9", "betas='0.9' is not a list, such as [a,b]"),
+        ("betas=[a]", "betas='[a]' is not a list of numbers, such as [0.9, 0.999]"),
+        ("sizes=[1.5]", "sizes='[1.5]' is not a list of integers, such as [1, 2]"),
+        ("keep=two", "keep='two' is not an integer or a list of integers, such as 2 or [2,3]; null is accepted too"),
+        ("keep=1.0", "keep='1.0' is not an integer or a list of integers, such as 2 or [2,3]; null is accepted too"),
+        ("keep=true", "keep='true' is not an integer or a list of integers, such as 2 or [2,3]; null is accepted too"),
+        ("anything=1,2", "anything='1,2' holds several values; write a list as [a,b]; null is accepted too"),
+        ("run_dir=", "run_dir='' is empty; null is accepted too"),
+        ("device=gpu", "device='gpu' is not accepted; accepted: auto, cpu, cuda"),
+        ("search.architect=both", "search.architect='both' is not accepted; accepted: single, bilevel"),
+        ("model=tinny", "model='tinny' is not a choice; did you mean tiny?"),
+        ("model=null2", "model='null2' is not a choice"),
+        ("sede=1", "unknown key 'sede'; did you mean seed"),
+        ("model.drop_path=1", "unknown key 'model.drop_path'; did you mean model.drop_path_rate"),
+        ("search=x", "search is a section, not a value; set its keys: search.architect"),
+        ("+new=1", "'+new=1' is not of the form key=value, such as seed=1"),
+        ("~data", "'~data' is not of the form key=value, such as seed=1"),
+        ("image.png", "'image.png' is not of the form key=value, such as seed=1"),
+        ("hydra.run.dir=x", "unknown key 'hydra.run.dir'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(conf_dir: Path, word: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        train(conf_dir, word)
+    text = str(raised.value)
+    assert text.startswith(message) and "\n" not in text
+
+
+def test_a_required_key_is_named(conf_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="lmsearch need needs checkpoint=..."):
+        compose("need", [], conf_dir=conf_dir)
+    assert compose("need", ["checkpoint=a b"], conf_dir=conf_dir).checkpoint == "a b"
+
+
+def test_an_unknown_task_and_a_preset_that_the_task_has_not_are_errors(conf_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="no task 'trian'"):
+        compose("trian", [], conf_dir=conf_dir)
+    with pytest.raises(ConfigError, match="lmsearch need with model=tiny"):
+        compose("need", ["model=tiny", "checkpoint=x"], conf_dir=conf_dir)
+
+
+def test_digest_ignores_where_and_how_a_run_happens(conf_dir: Path) -> None:
+    base = config_digest(train(conf_dir))
+    assert base == config_digest(train(conf_dir, "run_dir=x", "resume=true", "device=cpu"))
+    assert base == config_digest(train(conf_dir, "run_dir=${seed}"))
+    assert base != config_digest(train(conf_dir, "seed=1"))
+    assert base != config_digest(train(conf_dir, "model=tiny"))
+
+
+def test_default_run_dir_names_task_data_model_and_seed(conf_dir: Path) -> None:
+    cfg = train(conf_dir, "seed=3")
+    assert default_run_dir("train", cfg) == Path("runs/train-digits-local_vim_nano-s3")
+    assert default_run_dir("train", cfg, model="other") == Path("runs/train-digits-other-s3")
+    assert default_run_dir("need", compose("need", ["checkpoint=x"], conf_dir=conf_dir)) == Path("runs/need")
+
+
+def test_composing_twice_leaves_nothing_behind(conf_dir: Path) -> None:
+    assert train(conf_dir, "seed=5").seed == 5
+    assert train(conf_dir).seed == 0
+
+
+REQUIRED = {"derive": ["checkpoint=x"], "retrain": ["genotype=x"], "evaluate": ["checkpoint=x"]}
+REQUIRED |= {"predict": ["checkpoint=x", "images=x"], "compare": ["genotype=x"]}
+
+
+@pytest.mark.parametrize("task", sorted(path.stem for path in data_dir("conf").glob("*.yaml")))
+def test_every_shipped_task_composes(task: str) -> None:
+    cfg = compose(task, REQUIRED.get(task, []))
+    assert len(config_digest(cfg)) == 64
+    assert default_run_dir(task, cfg).parts[0] == "runs"
+
+
+@pytest.mark.parametrize("task", sorted(path.stem for path in data_dir("conf").glob("*.yaml")))
+def test_every_preset_of_a_shipped_task_composes(task: str) -> None:
+    defaults = OmegaConf.load(data_dir("conf") / f"{task}.yaml").get("defaults", [])
+    groups = [next(iter(entry)) for entry in defaults if isinstance(entry, DictConfig)]
+    for group in groups:
+        choices = choices_of(group)
+        assert choices, group
+        for choice in choices:
+            compose(task, [*REQUIRED.get(task, []), f"{group}={choice}"])
