@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from lmsearch import __version__
-from lmsearch.config import compose
+from lmsearch.config import compose, split_overrides
 from lmsearch.config_help import task_help
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.paths import data_dir
@@ -24,6 +24,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "evaluate": ("lmsearch.tasks.evaluate", "measure the accuracy of a checkpoint"),
     "predict": ("lmsearch.tasks.predict", "classify an image or a folder of images with a checkpoint"),
     "compare": ("lmsearch.tasks.compare", "retrain a genotype beside random and hand-made ones and simple baselines"),
+    "convert": ("lmsearch.tasks.convert", "turn a released LocalMamba checkpoint into a run directory of ours, or back"),
 }
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
@@ -58,7 +59,8 @@ def _main(words: list[str]) -> int:
     if task not in TASKS:
         raise ConfigError(f"{task!r} is not a task{did_you_mean(task, TASKS)}")
     if set(flags) & set(HELP):
-        print(task_help(task, TASKS[task][1], conf_dir=data_dir("conf")))
+        chosen, _ = split_overrides(overrides, conf_dir=data_dir("conf"))
+        print(task_help(task, TASKS[task][1], conf_dir=data_dir("conf"), chosen=chosen))
         return 0
     cfg = compose(task, overrides)
     if "--cfg" in flags:
@@ -73,7 +75,9 @@ def _run(task: str, cfg: DictConfig) -> int:
     try:
         return importlib.import_module(TASKS[task][0]).run(cfg) or 0
     except KeyboardInterrupt:
-        how = "add resume=true to the same command to continue" if "resume" in cfg else "give the same command to start again"
+        how = "give the same command again"
+        if "overwrite" in cfg:
+            how += ", without overwrite=true, to continue from the last checkpoint"
         print(f"\nlmsearch: interrupted; {how}", file=sys.stderr)
         return INTERRUPTED
 

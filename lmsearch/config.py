@@ -32,20 +32,24 @@ NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "device", "num_workers", "hyd
 
 
 def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None) -> DictConfig:
-    """Return the configuration of `task` with the `overrides` ("key=value") applied; raise ConfigError with one clear line."""
+    """Return the configuration of `task` with the `overrides` ("key=value") applied.
+
+    Raises ConfigError with one clear line for an unknown key or preset, a value of another type, or a missing value.
+    """
     conf_dir = conf_dir or data_dir("conf")
-    presets, values = _sort_overrides(overrides, conf_dir)
+    presets, values = split_overrides(overrides, conf_dir=conf_dir)
     cfg = _compose_presets(task, presets, conf_dir)
     for key, text in values.items():
         _set(cfg, key, text)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
-        raise ConfigError(f"lmsearch {task} needs {', '.join(f'{key}=...' for key in missing)}; see lmsearch {task} --help")
+        needed = ", ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"lmsearch {task} needs {needed}; see lmsearch {task} --help")
     _check_choices(cfg)
     return cfg
 
 
 def config_digest(cfg: DictConfig) -> str:
-    """Return the SHA-256 of what decides the result: the resolved configuration without run_dir, resume, device and workers."""
+    """Return the SHA-256 of what decides the result: the resolved configuration without run_dir, device, workers and such."""
     content = OmegaConf.to_container(cfg, resolve=True)
     kept = {key: value for key, value in content.items() if key not in NOT_IN_DIGEST}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -66,7 +70,7 @@ def choices_of(group: str, *, conf_dir: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
-def _sort_overrides(overrides: Sequence[str], conf_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
+def split_overrides(overrides: Sequence[str], *, conf_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Split the command line's words into presets and values; a key given twice takes the last."""
     presets: dict[str, str] = {}
     values: dict[str, str] = {}
@@ -102,7 +106,7 @@ def _set(cfg: DictConfig, key: str, text: str) -> None:
     """Read `text` by the type of the default at `key` and put it there."""
     head, _, leaf = key.rpartition(".")
     section = OmegaConf.select(cfg, head) if head else cfg
-    if not isinstance(section, DictConfig) or leaf not in section.keys():
+    if not isinstance(section, DictConfig) or leaf not in list(section):
         raise ConfigError(f"unknown key {key!r}{did_you_mean(key, _keys(cfg))}")
     try:
         default = None if OmegaConf.is_missing(section, leaf) else section[leaf]

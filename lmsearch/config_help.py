@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmsearch.config import choices_of
 
-LINE = re.compile(r"(?P<indent> *)(?P<dash>- )?(?:override )?/?(?P<key>[\w./]+):(?: +(?P<value>.*?))?(?: +# *(?P<note>.*))?")
+LINE = re.compile(
+    r"(?P<indent> *)(?P<dash>- )?(?:override )?/?(?P<key>[\w./]+):(?: +(?P<value>.*?))?(?: +# *(?P<note>.*))?"
+)
 WIDTH = 110
 
 
 @dataclass(frozen=True)
 class Option:
-    """One line of a YAML file: a dotted key, its default as written, its comment; `preset` marks one of the defaults list."""
+    """One line of a YAML file: a dotted key, its default as written, its comment; `preset`: it is of the defaults list."""
 
     key: str
     value: str
@@ -24,10 +26,13 @@ class Option:
     preset: bool
 
 
-def task_help(task: str, summary: str, *, conf_dir: Path) -> str:
-    """Return the help text of one task: its presets with their choices, and its keys with default and meaning."""
-    options = [o for o in read_options(conf_dir / f"{task}.yaml") if o.key != "_self_"]
-    presets = [o for o in options if o.preset]
+def task_help(task: str, summary: str, *, conf_dir: Path, chosen: Mapping[str, str]) -> str:
+    """Return the help text of one task: its presets with their choices, and its keys with default and meaning.
+
+    `chosen` maps presets to the choices whose keys are shown in place of the default ones.
+    """
+    options = list(read_options(conf_dir / f"{task}.yaml"))
+    presets = _choose([o for o in options if o.preset], chosen)
     lines = [f"lmsearch {task}: {summary}", "", f"usage: lmsearch {task} [key=value ...]", ""]
     if presets:
         lines += ["presets:", *(text for o in presets for text in _preset_lines(o, conf_dir)), ""]
@@ -35,7 +40,7 @@ def task_help(task: str, summary: str, *, conf_dir: Path) -> str:
     for preset in presets:
         inside = _preset_options(preset, conf_dir)
         if inside:
-            lines += [f"keys of {preset.key}={preset.value}:", *_table(inside), ""]
+            lines += [f"keys of {preset.key}={preset.value}, with their defaults:", *_table(inside), ""]
     lines.append(f"lmsearch {task} --cfg prints every key with its value.")
     return "\n".join(lines)
 
@@ -55,6 +60,13 @@ def read_options(path: Path) -> Iterator[Option]:
             yield Option(".".join([name for _, name in sections] + [match["key"]]), value, note, preset=False)
         else:
             sections.append((indent, match["key"]))
+
+
+def _choose(presets: list[Option], chosen: Mapping[str, str]) -> list[Option]:
+    """Return the presets with the chosen values, and with ${preset} in a value replaced by that preset's choice."""
+    values = {o.key: o.value for o in presets} | chosen
+    filled = {key: re.sub(r"\$\{(\w+)\}", lambda m: values.get(m[1], m[0]), value) for key, value in values.items()}
+    return [replace(o, value=filled[o.key]) for o in presets]
 
 
 def _preset_options(preset: Option, conf_dir: Path) -> list[Option]:

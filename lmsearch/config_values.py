@@ -12,7 +12,18 @@ from hydra.errors import HydraException
 
 from lmsearch.errors import ConfigError
 
-PATH_KEYS = ("run_dir", "genotype", "checkpoint", "images", "init_from", "out", "source", "data.root", "search_space")
+PATH_KEYS = (
+    "run_dir",
+    "genotype",
+    "checkpoint",
+    "images",
+    "init_from",
+    "out",
+    "source",
+    "class_names",
+    "data.root",
+    "search_space",
+)
 Reader = Callable[[str], Any]
 
 
@@ -72,7 +83,29 @@ def read_ints(text: str) -> int | list[int]:
     return value
 
 
-OPTIONAL_TYPES: dict[str, Reader] = {"keep": read_ints} | dict.fromkeys(PATH_KEYS, read_path)  # these may also be null
+# Keys whose default says too little: it is null in some files, or one of several types. All of them take null too.
+OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
+    "keep": read_ints,
+    "img_size": read_ints,
+    "data.img_size": read_ints,
+    "data.num_train": read_int,
+    "model.patch_size": read_int,
+    "model.embed_dim": read_int,
+    "model.depth": read_int,
+    "model.d_state": read_int,
+    "model.dims": read_ints,
+    "model.depths": read_ints,
+    "model.drop_path_rate": read_float,
+    "model.use_rope": read_bool,
+    "model.rope_residual": read_bool,
+    "model.middle_cls_token": read_bool,
+    "model.attention": read_text,
+    "model.window_padding": read_text,
+    "model.init": read_text,
+    "model.global_pool": read_text,
+    "optim.clip_grad": read_float,
+    "optim.ema_decay": read_float,
+}
 READERS: dict[type, Reader] = {bool: read_bool, int: read_int, float: read_float, str: read_text}
 
 

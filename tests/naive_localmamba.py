@@ -124,6 +124,16 @@ def rope_tables(embed_dim: int, height: int, width: int, dtype: torch.dtype) -> 
     return table.cos().to(dtype), table.sin().to(dtype)
 
 
+def released_rope_buffers(embed_dim: int, side: int) -> tuple[Tensor, Tensor]:
+    """The same tables as a published checkpoint stores them: every step in float32."""
+    half = embed_dim // 2
+    freqs = 1.0 / (10000.0 ** (torch.arange(0, half, 2).to(torch.float32) / half))
+    angle = (torch.arange(side) / side * ROPE_SIDE).view(side, 1) * freqs.view(1, -1)
+    twice = torch.stack([angle, angle], dim=-1).view(side, half)
+    table = torch.stack([torch.cat([twice[r], twice[c]]) for r in range(side) for c in range(side)])
+    return torch.cos(table), torch.sin(table)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     out = torch.empty_like(x)
     out[..., 0::2] = x[..., 0::2] * cos[:, 0::2] - x[..., 1::2] * sin[:, 0::2]
@@ -374,5 +384,8 @@ def random_state_dict(shapes: Shapes, *, grid: tuple[int, int] | None = None, se
             noise = 0.5 * noise
         state[key] = noise
     if "rope.freqs_cos" in state:
-        state["rope.freqs_cos"], state["rope.freqs_sin"] = rope_tables(shapes["rope.freqs_cos"][1], *grid, dtype)
+        dim = shapes["rope.freqs_cos"][1]
+        square = grid[0] == grid[1] and dtype == torch.float32
+        tables = released_rope_buffers(dim, grid[0]) if square else rope_tables(dim, *grid, dtype)
+        state["rope.freqs_cos"], state["rope.freqs_sin"] = tables
     return state

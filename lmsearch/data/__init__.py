@@ -1,4 +1,4 @@
-"""Data: sources by name, and loaders whose every batch depends only on (seed, epoch, sample), never on worker or process state."""
+"""Data: sources by name, and loaders whose every batch is a function of (seed, epoch, sample), never of process state."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from collections.abc import Callable
 
 from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders
+from lmsearch.data.mixup import mixup_cutmix
+from lmsearch.data.predict import load_images
 from lmsearch.data.sources.digits import build_digits
+from lmsearch.data.sources.imagefolder import build_imagefolder
+from lmsearch.data.sources.planted import build_planted
+from lmsearch.data.summary import as_arrays, describe
 from lmsearch.errors import DataError, did_you_mean
 
-SOURCES: dict[str, Callable[..., Source]] = {"digits": build_digits}
+SOURCES: dict[str, Callable[..., Source]] = {
+    "digits": build_digits,
+    "imagefolder": build_imagefolder,
+    "planted": build_planted,
+}
 
 __all__ = [
     "SOURCES",
@@ -20,8 +29,12 @@ __all__ = [
     "SearchLoaders",
     "Source",
     "TrainLoader",
+    "as_arrays",
     "build_loaders",
     "build_source",
+    "describe",
+    "load_images",
+    "mixup_cutmix",
     "search_loaders",
 ]
 

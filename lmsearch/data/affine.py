@@ -37,7 +37,7 @@ def turn_images(images: torch.Tensor, radians: torch.Tensor, zoom: torch.Tensor)
 
 @dataclass(frozen=True)
 class BatchAugment:
-    """Random shift by up to `shift` pixels, rotation by up to `rotate_degrees`, zoom in [1 - scale, 1 + scale]; 0 turns one off."""
+    """Random shift by up to `shift` pixels, rotation by up to `rotate_degrees`, zoom in [1 - scale, 1 + scale]; 0: off."""
 
     shift: int = 1
     rotate_degrees: float = 10.0

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from lmsearch.data.checks import whole
 from lmsearch.data.keyed import permutation
 from lmsearch.errors import DataError
 
 
-def train_order(size: int, *, batch_size: int, world_size: int, drop_last: bool, address: tuple[int | str, ...] | None) -> np.ndarray:
-    """Return the positions (of range(size)) that all ranks together visit, shuffled by `address` (None: as they are).
+def train_order(
+    size: int, *, batch_size: int, world_size: int, drop_last: bool, address: tuple[int | str, ...]
+) -> np.ndarray:
+    """Return the positions (of range(size)) that all ranks together visit, shuffled by `address`.
 
     `drop_last` keeps whole batches on every rank; otherwise the list is wrapped around to a multiple of `world_size`.
     """
-    order = np.arange(size) if address is None else permutation(size, *address)
+    order = permutation(size, *address)
     if drop_last:
-        return order[: train_length(size, batch_size=batch_size, world_size=world_size, drop_last=True) * batch_size * world_size]
+        batches = train_length(size, batch_size=batch_size, world_size=world_size, drop_last=True)
+        return order[: batches * batch_size * world_size]
     return np.resize(order, -(-size // world_size) * world_size)
 
 
@@ -39,7 +43,14 @@ def cut(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
 def check_batches(size: int, *, batch_size: int, world_size: int, drop_last: bool, what: str) -> None:
     """Raise DataError where an epoch would hold no batch."""
     if train_length(size, batch_size=batch_size, world_size=world_size, drop_last=drop_last) == 0:
-        raise DataError(
-            f"{what}: {size} samples make no full batch of {batch_size} on {world_size} process(es); "
-            f"lower batch_size to at most {size // world_size} or set drop_last=false"
-        )
+        fits = size // world_size
+        remedy = f"lower batch_size to at most {fits}" if fits else "give it more samples"
+        raise DataError(f"{what}: {size} sample(s) make no full batch of {batch_size} on {world_size} process(es); {remedy}")
+
+
+def check_rank(rank: int, world_size: int) -> tuple[int, int]:
+    """Return (rank, world_size) or raise DataError."""
+    rank, world_size = whole("rank", rank), whole("world_size", world_size, least=1)
+    if rank >= world_size:
+        raise DataError(f"rank is {rank}; expected less than world_size, which is {world_size}")
+    return rank, world_size

@@ -29,9 +29,9 @@ class ModelSpec:
     options: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
 
-    def build(self) -> nn.Module:
-        """Create the model with fresh weights."""
-        return create_model(self.name, directions=self.directions, merge=self.merge, **self.options)
+    def build(self, *, backend: str = "auto") -> nn.Module:
+        """Create the model with fresh weights; `backend` runs its scans."""
+        return create_model(self.name, directions=self.directions, merge=self.merge, backend=backend, **self.options)
 
     @classmethod
     def from_dict(cls, values: dict, *, source: str) -> ModelSpec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +25,8 @@ from lmsearch.scan_orders import Grid
 ROPE = ("rope.freqs_cos", "rope.freqs_sin")
 ROPE_SIDE = 14  # the grid that LocalVim's positions are rescaled to
 ROPE_TOLERANCE = 1e-4  # float32 tables of one formula differ by about 1e-6; another formula or grid by far more
+ALPHAS = ".multi_scan.weights"  # a supernet's
+KIND = {True: "a supernet's", False: "a derived net's"}
 SHOWN = 6  # keys named per kind of mistake in an error
 
 # our name below a mixer -> published name, {i} the position of the direction in its layer
@@ -157,7 +160,9 @@ def _check_keys(model: nn.Module, given: Mapping[str, Tensor], expected: dict[st
             misshaped.append(f"{key} {list(given[key].shape)} instead of {list(expected[key])}")
     faults = [("missing", missing), ("unexpected", unexpected), ("mis-shaped", sorted(misshaped))]
     if text := "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in faults if keys):
-        raise CheckpointError(f"the checkpoint does not fit this {type(model).__name__}, nothing was loaded: {text}")
+        searched, search = (any(key.endswith(ALPHAS) for key in keys) for keys in (given, expected))
+        hint = "" if searched == search else f" (the checkpoint is {KIND[searched]}, the model {KIND[search]})"
+        raise CheckpointError(f"the checkpoint does not fit this {type(model).__name__}, nothing was loaded{hint}: {text}")
 
 
 def _some(keys: list[str]) -> str:
@@ -192,7 +197,9 @@ def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 def _load_plain(path: Path) -> object:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # plain values: how training scripts keep their options
+        # Namespace holds plain values: how training scripts keep their options
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # refused below or read, either way
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(

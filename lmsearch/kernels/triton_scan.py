@@ -14,7 +14,7 @@ size is a constexpr.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 import triton
@@ -29,11 +29,15 @@ LN_2 = tl.constexpr(0.6931471805599453)
 class ScanConfig:
     """How the work is cut: tokens per saved state, and channels and warps per program, forward and backward."""
 
-    chunk: int = 16
+    chunk: int = 8
     forward_block: int = 64
     forward_warps: int = 4
     backward_block: int = 32
     backward_warps: int = 4
+
+    def as_list(self) -> list[int]:
+        """The fields as integers, the form in which the operators carry them."""
+        return list(astuple(self))
 
 
 @triton.jit
@@ -305,9 +309,8 @@ def backward(
                 SOFTPLUS=delta_softplus, N=n, CHUNK=config.chunk, BLOCK_D=block,
                 BLOCK_N=triton.next_power_of_2(n), num_warps=config.backward_warps,
             )
-    empty = x.new_empty(0)
     total = [
         dx, ddelta, da.sum(0), db.sum(2).to(B.dtype), dc.sum(2).to(C.dtype), None if dd is None else dd.sum(0),
         None if dz is None else dz.sum(1), None if dbias is None else dbias.sum(0),
     ]
-    return [empty if t is None else t for t in total]
+    return [x.new_empty(0) if t is None else t for t in total]  # a fresh one each: outputs may not share memory

@@ -30,7 +30,7 @@ PRESETS = {
     "local_vim_nano": VIM | NANO | {"img_size": 8, "patch_size": 1, "in_chans": 1, "num_classes": 10, "embed_dim": 32, "depth": 3},
     "local_vim_tiny": VIM | {"directions": SEARCHED},
     "local_vim_tiny_middle_cls_token": VIM | {
-        "directions": SEARCHED, "use_rope": False, "rope_residual": False, "middle_cls_token": True, "global_pool": "token",
+        "directions": SEARCHED, "use_rope": False, "rope_residual": False, "middle_cls_token": True,
     },
     "local_vim_small": VIM | {"directions": SEARCHED, "embed_dim": 384},
     "local_vim_tiny_search": VIM | SUPERNET | {"embed_dim": 128},

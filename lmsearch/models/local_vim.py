@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,17 +47,19 @@ def add_residual(hidden: Tensor, residual: Tensor | None, drop_path: DropPath) -
 class LocalVim(nn.Module):
     """See the module docstring. `directions` holds one list of scan directions per layer.
 
-    `global_pool`: "avg", "token" (the class token, needs middle_cls_token) or "" (no pooling: one output per token).
+    `global_pool`: "avg", "token" (the class token, needs middle_cls_token) "" (no pooling: one output per token), or None
+    for the class token where there is one and the average elsewhere.
     """
 
     def __init__(
         self, *, directions: Sequence[Sequence[str]], img_size: tuple[int, int], patch_size: int = 16, in_chans: int = 3,
-        num_classes: int = 1000, embed_dim: int = 192, global_pool: str = "avg", drop_path_rate: float = 0.1,
+        num_classes: int = 1000, embed_dim: int = 192, global_pool: str | None = None, drop_path_rate: float = 0.1,
         use_rope: bool = True, rope_residual: bool = True, middle_cls_token: bool = False, norm: str = "rms",
         mixer: MixerOptions = MixerOptions(), init: str = "default",
     ) -> None:
         super().__init__()
         check_init(init)
+        global_pool = ("token" if middle_cls_token else "avg") if global_pool is None else global_pool
         self._check(embed_dim, global_pool, norm, use_rope=use_rope, cls=middle_cls_token)
         depth = len(directions)
         self.num_classes, self.num_features, self.global_pool = num_classes, embed_dim, global_pool
@@ -66,7 +69,7 @@ class LocalVim(nn.Module):
         tokens = self.grid[0] * self.grid[1]
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if middle_cls_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + middle_cls_token, embed_dim))
-        rates = [0.0, *torch.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
+        rates = [0.0, *np.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
         self.layers = nn.ModuleList(
             LocalVimBlock(embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0)
             for b, names in enumerate(directions)
@@ -87,6 +90,10 @@ class LocalVim(nn.Module):
             raise ModelError("use_rope=True rotates grid positions and has none for a class token; set one of use_rope, middle_cls_token to false")
         if use_rope and embed_dim % 4:
             raise ModelError(f"embed_dim={embed_dim} must be a multiple of 4 with use_rope=True")
+
+    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
+        """Return the token grid of every layer for an image of (height, width) pixels."""
+        return [self.patch_embed.grid(img_size)] * len(self.layers)
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that timm-style recipes leave undecayed although they have more than one axis."""

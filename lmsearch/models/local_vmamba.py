@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
@@ -61,7 +61,7 @@ class LocalVMamba(nn.Module):
         self.num_classes, self.num_features, self.global_pool = num_classes, dims[-1], global_pool
         self.patch_embed = PatchEmbed(patch_size, in_chans, dims[0], pad=False, norm=True)
         self.grid = self.patch_embed.grid(img_size)
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        rates = np.linspace(0, drop_path_rate, sum(depths)).tolist()
         starts = list(accumulate(depths, initial=0))
         self.stages = nn.ModuleList()
         for s, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
@@ -80,6 +80,14 @@ class LocalVMamba(nn.Module):
             raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', ''")
         if len(dims) != len(depths) or any(b != 2 * a for a, b in zip(dims, dims[1:], strict=False)):
             raise ModelError(f"dims={list(dims)} must double from stage to stage and be as many as depths={list(depths)}")
+
+    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
+        """Return the token grid of every block for an image of (height, width) pixels."""
+        grid, grids = self.patch_embed.grid(img_size), []
+        for stage in self.stages:
+            grids += [grid] * len(stage.blocks)
+            grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
+        return grids
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that timm-style recipes leave undecayed although they have more than one axis."""

@@ -43,4 +43,22 @@ struct Chunks {
   explicit Chunks(int64_t L) : count(ceil_div(L, kMaxChunk)), length(ceil_div(L, count)) {}
 };
 
+// A * log2 e as (K, N, Dp); D and bias as (K, Dp), zero where absent. Dp = round_up(D, kPad).
+struct ScanConstants {
+  int64_t Dp;
+  const float *A2, *D, *bias;
+};
+
+// What every work item of a backward leaves to be summed: over the batch (dA, dD, dbias) and over the tiles (dB, dC).
+struct ScanPartials {
+  float *dA, *dD, *dbias;  // (B, K, N, Dp), (B, K, Dp), (B, K, Dp)
+  float *dB, *dC;          // (tiles, B, K, L, N)
+};
+
+// The weight as (K, W, Dp) and the bias as (K, Dp), zero where absent.
+struct ConvConstants {
+  int64_t Dp;
+  const float *weight, *bias;
+};
+
 }  // namespace lms

@@ -1,0 +1,48 @@
+# Everything a checkout can do; `make` lists the targets. The environment is made once, in $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/demo
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
+SOURCES = setup.py setup.cfg constraints.txt $(wildcard lmsearch/kernels/csrc/*)
+
+.DEFAULT_GOAL := help
+.PHONY: help install search test test-slow lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+install: $(VENV)/.installed  ## make the environment in .venv/ and install lmsearch into it
+
+search: $(VENV)/.installed  ## search scan directions on real digits, retrain the result, compare it; results in runs/demo/
+	$(BIN)/lmsearch search run_dir="$(RUN)/search" overwrite=true
+	$(BIN)/lmsearch compare genotype="$(RUN)/search" run_dir="$(RUN)/compare" overwrite=true
+
+test: $(VENV)/.installed-test  ## run the tests
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.installed-test  ## run the tests that take longer
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.installed-test  ## check the style of the code
+	$(BIN)/ruff check .
+
+clean:  ## remove what builds and tests leave behind; runs/ and .venv/ stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis lmsearch/kernels/_native*.so
+	find lmsearch tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f "$(VENV)/.installed" "$(VENV)/.installed-test"
+
+define install
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmsearch needs Python >= 3.11; name one: make PYTHON=python3.11 ...")'
+test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(PIP) torch==2.13.0
+$(PIP) -e '.$(1)'
+@touch $(VENV)/.installed
+endef
+
+$(VENV)/.installed: $(SOURCES)
+	$(call install)
+
+$(VENV)/.installed-test: $(SOURCES)
+	$(call install,[test])
+	@touch $@

@@ -1,0 +1,108 @@
+"""From requests for samples to batches, in order, in this process or in worker processes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from lmsearch.data.info import Batch, Dataset
+from lmsearch.errors import DataError
+
+log = logging.getLogger(__name__)
+Pair = tuple[torch.Tensor, torch.Tensor]  # images (B, C, H, W), targets (B,) or (B, L, outputs)
+
+
+class Request(NamedTuple):
+    """One batch to fetch: `epoch` None means as evaluation sees it."""
+
+    indices: np.ndarray
+    seed: int = 0
+    epoch: int | None = None
+
+
+class _Reader:
+    """The dataset as worker processes see it: a batch per request, a broken file as a message rather than a traceback."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, request: Request) -> Batch:
+        try:
+            if request.epoch is None:
+                return self.dataset.eval_batch(request.indices)
+            return self.dataset.train_batch(request.indices, seed=request.seed, epoch=request.epoch)
+        except DataError as error:
+            return Batch(torch.empty(0), torch.empty(0), error=str(error))
+
+
+class _Requests:
+    """The sampler of a DataLoader: what to fetch next time it is iterated."""
+
+    def __init__(self) -> None:
+        self.pending: list[Request] = []
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.pending)
+
+    def __len__(self) -> int:
+        return len(self.pending)
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+class Fetcher:
+    """Turns requests into batches, in order, with or without worker processes; counts skipped files."""
+
+    def __init__(self, dataset: Dataset, *, what: str, num_workers: int, pin_memory: bool, persistent: bool) -> None:
+        self.what = what
+        self.reader = _Reader(dataset)
+        self.num_workers = 0 if dataset.in_memory else num_workers
+        self.pin_memory = pin_memory and torch.cuda.is_available()
+        self.persistent = persistent and self.num_workers > 0
+        self.requests = _Requests()
+        self.workers: DataLoader | None = None
+        self.skipped: list[str] = []
+
+    def fetch(self, requests: list[Request], *, when: str) -> Iterator[Pair]:
+        """Yield (images, targets) per request, then warn once if files were skipped; batches left empty are left out."""
+        self.skipped = []
+        for batch in self._batches(requests):
+            if batch.error is not None:
+                raise DataError(batch.error)
+            self.skipped += batch.skipped
+            if len(batch.images):
+                yield batch.images, batch.targets
+        if self.skipped:
+            count, first = len(self.skipped), self.skipped[0]
+            log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, count, first)
+
+    def _batches(self, requests: list[Request]) -> Iterator[Batch]:
+        if self.num_workers == 0:
+            for request in requests:
+                batch = self.reader[request]
+                yield Batch(batch.images.pin_memory(), batch.targets.pin_memory(), *batch[2:]) if self.pin_memory else batch
+            return
+        if self.workers is None:
+            self.workers = DataLoader(
+                self.reader,
+                batch_size=None,
+                sampler=self.requests,
+                collate_fn=_as_is,
+                num_workers=self.num_workers,
+                pin_memory=self.pin_memory,
+                persistent_workers=self.persistent,
+                generator=torch.Generator(),  # its own: the global state must not move
+            )
+        self.requests.pending = requests
+        yield from self.workers
+
+    def close(self) -> None:
+        """End the worker processes; the next fetch starts new ones."""
+        self.workers = None

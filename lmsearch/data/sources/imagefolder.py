@@ -1,0 +1,159 @@
+"""Images in class folders: <root>/train/<class>/*, <root>/val/<class>/* and optionally <root>/test/<class>/*."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
+from lmsearch.data.info import Batch, DataInfo, Source
+from lmsearch.data.keyed import keyed_rng
+from lmsearch.data.listing import check_same_classes, list_classes
+from lmsearch.data.randaugment import LARGEST_MAGNITUDE
+from lmsearch.data.transforms import TrainTransform, eval_tensor, read_image
+from lmsearch.errors import DataError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderDataset:
+    """Image files with labels. With on_error "skip", a training batch repeats readable images of its own for broken ones.
+
+    Evaluation leaves broken files out. Paths are one array of bytes, which worker processes share.
+    """
+
+    root: str
+    files: np.ndarray  # (N,) bytes, relative to root
+    labels: np.ndarray  # (N,) int64
+    info: DataInfo
+    transform: TrainTransform
+    on_error: str = "raise"
+    in_memory: bool = False
+
+    def path(self, index: int) -> str:
+        """Return the path of sample `index`."""
+        return os.path.join(self.root, os.fsdecode(bytes(self.files[index])))
+
+    def epoch_size(self, global_batch: int) -> int:
+        """Return the number of files, whatever the batch."""
+        return len(self.files)
+
+    def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
+        """Return the samples `indices` (B,), augmented by the address (seed, epoch, index)."""
+        skipped: list[str] = []
+
+        def augmented(index: int, key: int) -> torch.Tensor | None:
+            image = self._read(index, skipped)
+            return None if image is None else self.transform(image, keyed_rng("augment", seed, epoch, key))
+
+        tensors = [augmented(index, index) for index in indices.tolist()]
+        sources = indices.copy()
+        readable = [index for index, tensor in zip(indices.tolist(), tensors, strict=True) if tensor is not None]
+        if not readable:
+            return self._batch([], indices[:0], skipped)
+        broken = [place for place, tensor in enumerate(tensors) if tensor is None]
+        for place, index in zip(broken, cycle(readable), strict=False):
+            sources[place], tensors[place] = index, augmented(index, int(indices[place]))
+        return self._batch(tensors, self.labels[sources], skipped)
+
+    def eval_batch(self, indices: np.ndarray) -> Batch:
+        """Return the samples `indices` (B,) as evaluation sees them."""
+        skipped: list[str] = []
+        tensors, labels = [], []
+        for index in indices.tolist():
+            image = self._read(index, skipped)
+            if image is not None:
+                tensors.append(eval_tensor(image, self.info))
+                labels.append(self.labels[index])
+        return self._batch(tensors, np.array(labels, dtype=np.int64), skipped)
+
+    def _read(self, index: int, skipped: list[str]) -> Image.Image | None:
+        """Return the image, or None after noting in `skipped` what is wrong with it."""
+        try:
+            return read_image(self.path(index), self.info.in_chans)
+        except DataError as error:
+            if self.on_error == "raise":
+                raise
+            skipped.append(str(error))
+            return None
+
+    def _batch(self, tensors: list[torch.Tensor], labels: np.ndarray, skipped: list[str]) -> Batch:
+        if not tensors:
+            empty = torch.empty(0, self.info.in_chans, *self.info.img_size)
+            return Batch(empty, torch.empty(0, dtype=torch.int64), tuple(skipped))
+        return Batch(torch.stack(tensors), torch.from_numpy(labels), tuple(skipped))
+
+
+def build_imagefolder(
+    *,
+    root: str | os.PathLike,
+    img_size: int | Sequence[int] = 224,
+    in_chans: int = 3,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: Sequence[float] = (0.08, 1.0),
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+    flip_prob: float = 0.5,
+    randaugment_ops: int = 2,
+    randaugment_magnitude: float = 9.0,
+    randaugment_std: float = 0.5,
+    erasing_prob: float = 0.25,
+    crop_pct: float = 0.875,
+    on_error: str = "raise",
+) -> Source:
+    """Return the images under `root`; the val set is also the test set where there is no test/ folder.
+
+    `img_size` is one side or (height, width); `in_chans` 1 reads grey, 3 RGB; `mean` and `std` are of images scaled to [0, 1]
+    (None: ImageNet's for RGB, 0.5 for grey). `scale` and `ratio` bound the random crop's share of the area and its aspect.
+    `on_error`: a broken image ends the run ("raise") or is skipped, counted and logged ("skip").
+    """
+    if in_chans not in (1, 3):
+        raise DataError(f"in_chans is {in_chans!r}; image files are read with 1 (grey) or 3 (RGB) channels")
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; root must hold train/<class>/ and val/<class>/")
+    splits = ("train", "val", "test") if (root / "test").is_dir() else ("train", "val")
+    listings = {split: list_classes(root / split) for split in splits}
+    names = list(listings["train"])
+    for split, listing in listings.items():
+        check_same_classes(root / "train", root / split, names, list(listing))
+    grey = in_chans == 1
+    info = DataInfo(
+        "imagefolder",
+        len(names),
+        tuple(names),
+        size2d("img_size", img_size),
+        in_chans,
+        numbers("mean", ((0.5,) if grey else IMAGENET_MEAN) if mean is None else mean, count=in_chans),
+        numbers("std", ((0.5,) if grey else IMAGENET_STD) if std is None else std, count=in_chans, least=1e-6),
+        crop_pct=number("crop_pct", crop_pct, least=0.01, most=1),
+    )
+    transform = TrainTransform(
+        info,
+        scale=interval("scale", scale, least=1e-6, most=1),
+        ratio=interval("ratio", ratio, least=1e-3),
+        flip_prob=number("flip_prob", flip_prob, least=0, most=1),
+        randaugment_ops=whole("randaugment_ops", randaugment_ops),
+        randaugment_magnitude=number("randaugment_magnitude", randaugment_magnitude, least=0, most=LARGEST_MAGNITUDE),
+        randaugment_std=number("randaugment_std", randaugment_std, least=0),
+        erasing_prob=number("erasing_prob", erasing_prob, least=0, most=1),
+    )
+    choice("on_error", on_error, ("raise", "skip"))
+    parts = {split: _dataset(root / split, listing, info, transform, on_error) for split, listing in listings.items()}
+    return Source(info, parts["train"], parts["val"], parts.get("test", parts["val"]))
+
+
+def _dataset(
+    folder: Path, classes: dict[str, list[Path]], info: DataInfo, transform: TrainTransform, on_error: str
+) -> FolderDataset:
+    files = [os.fsencode(path.relative_to(folder)) for paths in classes.values() for path in paths]
+    labels = [label for label, paths in enumerate(classes.values()) for _ in paths]
+    return FolderDataset(str(folder), np.array(files), np.array(labels, dtype=np.int64), info, transform, on_error)

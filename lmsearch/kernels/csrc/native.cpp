@@ -1,0 +1,238 @@
+// The native CPU kernels: the table-driven selective scan and convolution, forward and backward, behind a plain C ABI.
+// The kernels are compiled for AVX-512, AVX2 and any CPU; the caller picks one of the sets this CPU has, by name.
+#include "args.h"
+#include "parallel.h"
+
+#include <cstring>
+
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#define LMS_X86 1
+#endif
+
+namespace lms {
+
+struct Kernels {
+  const char* name;
+  int64_t (*workspace)(const ScanArgs&, bool backward);
+  void (*forward)(const ScanArgs&, const ScanConstants&, int64_t b, int64_t k, int64_t tile, float* workspace);
+  void (*backward)(const ScanArgs&, const ScanConstants&, int64_t b, int64_t k, int64_t tile, bool first, const ScanPartials&, float*);
+  void (*conv_forward)(const ConvArgs&, const ConvConstants&, int64_t b, int64_t k, int64_t tile);
+  void (*conv_backward)(const ConvArgs&, const ConvConstants&, int64_t, int64_t, int64_t, bool first, float* dweight, float* dbias);
+};
+#define LMS_KERNELS(name) \
+  static const Kernels kernels = {name, scan_workspace, scan_forward, scan_backward, conv_forward, conv_backward};
+
+#if LMS_X86
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#endif
+namespace avx512 {
+#define LMS_ISA 512
+#include "simd.inc"
+#include "scan_kernel.inc"
+#include "conv_kernel.inc"
+LMS_KERNELS("avx512")
+#undef LMS_ISA
+#undef LMS_INLINE
+#undef LMS_STEP
+}  // namespace avx512
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace avx2 {
+#define LMS_ISA 256
+#include "simd.inc"
+#include "scan_kernel.inc"
+#include "conv_kernel.inc"
+LMS_KERNELS("avx2")
+#undef LMS_ISA
+#undef LMS_INLINE
+#undef LMS_STEP
+}  // namespace avx2
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif  // LMS_X86
+
+namespace portable {
+#define LMS_ISA 128
+#include "simd.inc"
+#include "scan_kernel.inc"
+#include "conv_kernel.inc"
+LMS_KERNELS("portable")
+}  // namespace portable
+
+// The kernels of that name, the best ones for an empty name, null where this CPU or build lacks them.
+static const Kernels* find_kernels(const char* name) {
+  auto wanted = [name](const Kernels& k) { return !*name || !strcmp(name, k.name); };
+#if LMS_X86
+  __builtin_cpu_init();
+  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (has_avx512 && wanted(avx512::kernels)) return &avx512::kernels;
+  if (has_avx2 && wanted(avx2::kernels)) return &avx2::kernels;
+#endif
+  return wanted(portable::kernels) ? &portable::kernels : nullptr;
+}
+
+// (rows, cols) -> (cols, padded rows) times `scale` for each of `count` matrices; zeros for a null source.
+static void pad_transposed(float* to, const float* from, int64_t count, int64_t rows, int64_t cols, int64_t padded, float scale) {
+  for (int64_t i = 0; i < count * cols * padded; i++) to[i] = 0.f;
+  for (int64_t m = 0; from && m < count; m++) {
+    for (int64_t r = 0; r < rows; r++) {
+      // A NaN times scale becomes the canonical NaN, whose bits survive the kernels' integer arithmetic.
+      for (int64_t c = 0; c < cols; c++) {
+        float v = from[(m * rows + r) * cols + c];
+        to[(m * cols + c) * padded + r] = v != v ? __builtin_nanf("") : v * scale;
+      }
+    }
+  }
+}
+
+// The reverse, summed over `batch` in order: (batch, count, cols, padded rows) -> (count, rows, cols).
+static void sum_transposed(float* to, const float* from, int64_t batch, int64_t count, int64_t rows, int64_t cols, int64_t padded) {
+  for (int64_t i = 0; i < count; i++) {
+    for (int64_t c = 0; c < cols; c++) {
+      for (int64_t r = 0; r < rows; r++) {
+        double sum = 0.0;
+        for (int64_t b = 0; b < batch; b++) sum += from[((b * count + i) * cols + c) * padded + r];
+        to[(i * rows + r) * cols + c] = static_cast<float>(sum);
+      }
+    }
+  }
+}
+
+struct ScanSetup {
+  Floats A2, D, bias;
+  ScanConstants constants;
+  explicit ScanSetup(const ScanArgs& a)
+      : A2(a.K * a.N * round_up(a.D, kPad)), D(a.K * round_up(a.D, kPad)), bias(a.K * round_up(a.D, kPad)),
+        constants{round_up(a.D, kPad), A2.get(), D.get(), bias.get()} {
+    pad_transposed(A2.get(), a.A, a.K, a.D, a.N, constants.Dp, 1.44269504f);
+    pad_transposed(D.get(), a.Dv, a.K, a.D, 1, constants.Dp, 1.f);
+    pad_transposed(bias.get(), a.bias, a.K, a.D, 1, constants.Dp, 1.f);
+  }
+};
+
+struct ConvSetup {
+  Floats weight, bias;
+  ConvConstants constants;
+  explicit ConvSetup(const ConvArgs& a)
+      : weight(a.K * a.W * round_up(a.D, kPad)), bias(a.K * round_up(a.D, kPad)),
+        constants{round_up(a.D, kPad), weight.get(), bias.get()} {
+    pad_transposed(weight.get(), a.weight, a.K, a.D, a.W, constants.Dp, 1.f);
+    pad_transposed(bias.get(), a.bias, a.K, a.D, 1, constants.Dp, 1.f);
+  }
+};
+
+static void run_scan_forward(const Kernels& kernels, const ScanArgs& a) {
+  ScanSetup setup(a);
+  int64_t tiles = ceil_div(a.D, kTile), threads = useful_threads(a.threads, a.B * a.K * a.L * a.D * (a.N + 1));
+  parallel_for(a.B * a.K * tiles, threads, kernels.workspace(a, false), [&](int64_t i, float* workspace) {
+    kernels.forward(a, setup.constants, i / tiles / a.K, i / tiles % a.K, i % tiles, workspace);
+  });
+}
+
+// dB and dC: the tiles' shares summed in order.
+static void sum_tiles(float* to, const float* from, int64_t tiles, int64_t n, int64_t threads) {
+  const int64_t block = 1 << 14;
+  parallel_for(ceil_div(n, block), useful_threads(threads, n * tiles), 0, [&](int64_t i, float*) {
+    int64_t end = (i + 1) * block < n ? (i + 1) * block : n;
+    for (int64_t j = i * block; j < end; j++) to[j] = from[j];
+    for (int64_t tile = 1; tile < tiles; tile++) {
+      for (int64_t j = i * block; j < end; j++) to[j] += from[tile * n + j];
+    }
+  });
+}
+
+static void run_scan_backward(const Kernels& kernels, const ScanArgs& a) {
+  ScanSetup setup(a);
+  int64_t Dp = setup.constants.Dp, tiles = ceil_div(a.D, kTile), n = a.B * a.K * a.L * a.N;
+  Floats dA(a.B * a.K * a.N * Dp), dD(a.B * a.K * Dp), dbias(a.B * a.K * Dp);
+  Floats dB(tiles > 1 ? tiles * n : 0), dC(tiles > 1 ? tiles * n : 0);
+  ScanPartials out = {dA.get(), dD.get(), dbias.get(), tiles > 1 ? dB.get() : a.dB, tiles > 1 ? dC.get() : a.dC};
+  int64_t threads = useful_threads(a.threads, 3 * a.B * a.K * a.L * a.D * (a.N + 1));
+  // Gradients shared by the directions (dx of a shared x, dz) belong to one item, which takes the directions in turn.
+  bool shared = a.x_shared || a.z;
+  int64_t together = shared ? a.K : 1, groups = a.K / together;
+  parallel_for(a.B * groups * tiles, threads, kernels.workspace(a, true), [&](int64_t i, float* workspace) {
+    int64_t b = i / tiles / groups, k0 = i / tiles % groups * together;
+    for (int64_t k = k0; k < k0 + together; k++) {
+      kernels.backward(a, setup.constants, b, k, i % tiles, k == k0, out, workspace);
+    }
+  });
+  if (tiles > 1) {
+    sum_tiles(a.dB, dB.get(), tiles, n, a.threads);
+    sum_tiles(a.dC, dC.get(), tiles, n, a.threads);
+  }
+  sum_transposed(a.dA, dA.get(), a.B, a.K, a.D, a.N, Dp);
+  if (a.dD) sum_transposed(a.dD, dD.get(), a.B, a.K, a.D, 1, Dp);
+  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp);
+}
+
+static void run_conv_forward(const Kernels& kernels, const ConvArgs& a) {
+  ConvSetup setup(a);
+  int64_t tiles = ceil_div(a.D, kTile), threads = useful_threads(a.threads, a.B * a.K * a.L * a.D * 4);
+  parallel_for(a.B * a.K * tiles, threads, 0, [&](int64_t i, float*) {
+    kernels.conv_forward(a, setup.constants, i / tiles / a.K, i / tiles % a.K, i % tiles);
+  });
+}
+
+static void run_conv_backward(const Kernels& kernels, const ConvArgs& a) {
+  ConvSetup setup(a);
+  int64_t Dp = setup.constants.Dp, tiles = ceil_div(a.D, kTile);
+  Floats dweight(a.B * a.K * a.W * Dp), dbias(a.B * a.K * Dp);
+  parallel_for(a.B * tiles, useful_threads(a.threads, a.B * a.K * a.L * a.D * 8), 0, [&](int64_t i, float*) {
+    for (int64_t k = 0; k < a.K; k++) {
+      kernels.conv_backward(a, setup.constants, i / tiles, k, i % tiles, k == 0, dweight.get(), dbias.get());
+    }
+  });
+  sum_transposed(a.dweight, dweight.get(), a.B, a.K, a.D, a.W, Dp);
+  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp);
+}
+
+// 0: done; 1: no such kernels on this CPU; 2: out of memory.
+template <class Args>
+static int guarded(void (*run)(const Kernels&, const Args&), const char* isa, const Args* args) {
+  const Kernels* kernels = find_kernels(isa);
+  if (!kernels) return 1;
+  try {
+    run(*kernels, *args);
+  } catch (const std::bad_alloc&) {
+    return 2;
+  }
+  return 0;
+}
+
+}  // namespace lms
+
+extern "C" {
+__attribute__((visibility("default"))) int lms_abi() { return LMS_ABI * 10000 + static_cast<int>(sizeof(ScanArgs) + sizeof(ConvArgs)); }
+__attribute__((visibility("default"))) const char* lms_kernels(const char* isa) {
+  const lms::Kernels* kernels = lms::find_kernels(isa);
+  return kernels ? kernels->name : "";
+}
+__attribute__((visibility("default"))) int lms_scan_forward(const char* isa, const ScanArgs* args) {
+  return lms::guarded(lms::run_scan_forward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_scan_backward(const char* isa, const ScanArgs* args) {
+  return lms::guarded(lms::run_scan_backward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_conv_forward(const char* isa, const ConvArgs* args) {
+  return lms::guarded(lms::run_conv_forward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_conv_backward(const char* isa, const ConvArgs* args) {
+  return lms::guarded(lms::run_conv_backward, isa, args);
+}
+}

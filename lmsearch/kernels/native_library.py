@@ -1,0 +1,72 @@
+"""The native CPU library as ctypes sees it: its argument blocks, how it is found and how it is called.
+
+The library is the one an install compiled or else one built on demand (see build.py). LMSEARCH_NATIVE_ISA=avx512|avx2|portable
+forces an instruction set.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import lru_cache
+
+from lmsearch.errors import BackendUnavailableError
+from lmsearch.kernels.build import build_library, installed_library
+
+CHUNK, PAD, MAX_TAPS = 64, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
+ISAS = ("avx512", "avx2", "portable")
+ABI = 1
+Pointer, Int = ctypes.c_void_p, ctypes.c_int64
+
+
+def _struct(name: str, ints: str, pointers: str) -> type[ctypes.Structure]:
+    fields = [(n, Int) for n in ints.split()] + [(n, Pointer) for n in pointers.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+ScanArgs = _struct(
+    "ScanArgs",
+    "B K L D N threads softplus x_shared x_b x_k x_l delta_b delta_k delta_l B_b B_k B_l C_b C_k C_l z_b z_l dy_b dy_k dy_l",
+    "x delta A Bm Cm Dv z bias order reset y states dy dx ddelta dA dB dC dD dz dbias",
+)
+ConvArgs = _struct(
+    "ConvArgs", "B K L D W threads x_b x_l dy_b dy_k dy_l", "x weight bias order y dy dx dweight dbias"
+)
+
+
+@lru_cache(maxsize=None)
+def load_library() -> ctypes.CDLL:
+    """Load the installed library, or the one built on demand where there is none of this ABI."""
+    abi = ABI * 10000 + ctypes.sizeof(ScanArgs) + ctypes.sizeof(ConvArgs)
+    for find in (installed_library, build_library):
+        path = find()
+        if path is None:
+            continue
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise BackendUnavailableError(f"cannot load {path}: {error}") from error
+        if library.lms_abi() == abi:
+            library.lms_kernels.restype = ctypes.c_char_p
+            return library
+    raise BackendUnavailableError(f"{path} does not match this version of lmsearch; delete it and run again")
+
+
+def instruction_set() -> str:
+    """Return the instruction set in use: LMSEARCH_NATIVE_ISA or the best this CPU has; raise for one it lacks."""
+    wanted = os.environ.get("LMSEARCH_NATIVE_ISA", "")
+    if wanted and wanted not in ISAS:
+        raise BackendUnavailableError(f"LMSEARCH_NATIVE_ISA={wanted!r}; expected one of {', '.join(ISAS)}")
+    found = load_library().lms_kernels(wanted.encode()).decode()
+    if not found:
+        raise BackendUnavailableError(f"LMSEARCH_NATIVE_ISA={wanted}: this CPU or build lacks it")
+    return found
+
+
+def call(function: str, args: ctypes.Structure) -> None:
+    """Run a C function with the chosen instruction set; raise where that is missing or memory runs out."""
+    code = getattr(load_library(), function)(os.environ.get("LMSEARCH_NATIVE_ISA", "").encode(), ctypes.byref(args))
+    if code == 1:
+        instruction_set()  # raises, naming the variable
+    if code == 2:
+        raise MemoryError(f"{function} could not allocate its work space")

@@ -1,0 +1,49 @@
+"""The chosen directions of every layer, as a table on screen and as a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lmsearch.genotype import Genotype
+
+
+def print_choices(genotype: Genotype) -> None:
+    """Print one row per layer: directions kept with their probabilities, and the margin to the best one dropped."""
+    table = Table(title="chosen scan directions")
+    table.add_column("layer")
+    table.add_column("directions (probability)", overflow="fold")
+    table.add_column("margin", justify="right")
+    for number, layer in enumerate(genotype.layers):
+        kept = "  ".join(f"{d} {layer.scores[d]:.3f}" if layer.scores else d for d in layer.directions)
+        table.add_row(layer.name or str(number), kept, "-" if layer.margin is None else f"{layer.margin:.4f}")
+    Console().print(table)
+
+
+def save_choices_figure(genotype: Genotype, path: Path) -> None:
+    """Write a PNG: layers by candidates, probability as colour, kept directions marked. Needs a genotype with scores."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    candidates = list(dict.fromkeys(d for layer in genotype.layers for d in layer.scores))
+    depth = len(genotype.layers)
+    figure, axes = plt.subplots(figsize=(1.6 + 0.75 * len(candidates), 1.4 + 0.42 * depth), layout="constrained")
+    values = [[layer.scores.get(d, float("nan")) for d in candidates] for layer in genotype.layers]
+    image = axes.imshow(values, cmap="viridis", vmin=0.0, aspect="auto")
+    for row, layer in enumerate(genotype.layers):
+        for column, name in enumerate(candidates):
+            if name in layer.directions:
+                axes.text(column, row, "kept", ha="center", va="center", color="white", fontsize=8, fontweight="bold",
+                          bbox={"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.5, "linewidth": 0})
+    axes.set_xticks(range(len(candidates)), candidates, rotation=30, ha="right")
+    axes.set_yticks(range(depth), [layer.name or str(n) for n, layer in enumerate(genotype.layers)])
+    axes.set_xlabel("scan direction")
+    status = genotype.health.get("status")
+    axes.set_title("direction probabilities per layer" + (f" (search status: {status})" if status else ""), fontsize=10)
+    figure.colorbar(image, label="softmax(alpha)")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

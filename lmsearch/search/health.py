@@ -1,0 +1,128 @@
+"""How much to trust a search: entropies and margins of its alphas, and what masking directions does to held-out data.
+
+Alpha magnitude is not usefulness, so the verdict needs both: alphas that left uniform, and a functional test, in which the
+derived directions, run inside the trained supernet, must beat randomly drawn ones on held-out samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmsearch.engine.objective import Scores
+from lmsearch.genotype import LayerChoice
+from lmsearch.search.supernet import Branches, masked, named_mixers, running
+
+NUM_RANDOM = 16  # random genotypes of the functional test
+ENTROPY_UNIFORM = 0.95  # normalised entropy above which a layer's alphas have not left uniform
+Z_REQUIRED = 3.0  # standard errors by which the derived directions must beat random ones
+Evaluate = Callable[[nn.Module], Scores]
+
+
+@dataclass(frozen=True)
+class Health:
+    """The verdict and its evidence. Losses are means over held-out samples of the masked supernet (same weights).
+
+    entropy: of softmax(alphas), 1 = uniform, mean over layers; margin: least margin of a layer; advantage: mean loss of
+    random genotypes minus that of the derived one, in held-out loss units, and advantage_z the same in standard errors;
+    gap: loss with the derived directions only minus loss of the whole mixture; tau: Kendall's rank correlation between alphas
+    and the loss increase when a direction is left out (0 by chance).
+    """
+
+    status: str
+    reason: str
+    entropy: float
+    entropies: dict[str, float]
+    margin: float | None
+    advantage: float | None = None
+    advantage_z: float | None = None
+    gap: float | None = None
+    tau: float | None = None
+
+    def to_dict(self) -> dict:
+        """Return plain values for genotype.json; what was not measured is left out."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+
+def normalised_entropy(scores: Mapping[str, float]) -> float:
+    """Entropy of a layer's probabilities divided by log K: 1 for uniform, 0 for a sure choice (and for a single candidate)."""
+    if len(scores) < 2:
+        return 0.0
+    return -sum(p * math.log(p) for p in scores.values() if p > 0) / math.log(len(scores))
+
+
+def alpha_health(choices: Sequence[LayerChoice], *, status: str = "not tested", reason: str = "no held-out data was run") -> Health:
+    """Return what the alphas alone tell."""
+    entropies = {c.name: normalised_entropy(c.scores) for c in choices}
+    margins = [c.margin for c in choices if c.margin is not None]
+    return Health(status, reason, float(np.mean(list(entropies.values()))), entropies, min(margins, default=None))
+
+
+def random_choice(module: nn.Module, keep: Sequence[int], rng: np.random.Generator) -> dict[str, tuple[str, ...]]:
+    """Draw `keep` directions per layer, uniformly, in candidate order."""
+    drawn = {}
+    for (layer, mixer), k in zip(named_mixers(module).items(), keep, strict=True):
+        kept = np.sort(rng.choice(len(mixer.directions), size=k, replace=False))
+        drawn[layer] = tuple(mixer.directions[i] for i in kept)
+    return drawn
+
+
+def losses_with(module: nn.Module, evaluate: Evaluate, choice: Mapping[str, Branches]) -> Tensor:
+    """Per-sample held-out losses of the supernet restricted to `choice`."""
+    with running(module, choice):
+        return evaluate(module).losses.double()
+
+
+def leave_one_out_tau(module: nn.Module, evaluate: Evaluate, whole: Tensor) -> float | None:
+    """Kendall's tau, averaged over layers, between alphas and the loss increase when one direction is left out."""
+    from scipy.stats import kendalltau  # comes with scikit-learn; slow to import
+
+    taus = []
+    for layer, mixer in named_mixers(module).items():
+        k = len(mixer.directions)
+        if k < 2:
+            continue
+        rises = []
+        for left_out in range(k):
+            rest = Branches(tuple(i for i in range(k) if i != left_out))
+            rises.append((losses_with(module, evaluate, {layer: rest}) - whole).mean().item())
+        taus.append(kendalltau(mixer.alphas.detach().cpu().numpy(), rises).statistic)
+    return float(np.nanmean(taus)) if taus and not np.all(np.isnan(taus)) else None
+
+
+def check_health(module: nn.Module, choices: Sequence[LayerChoice], evaluate: Evaluate, *, seed: int) -> Health:
+    """Run the functional test on held-out data; `evaluate(module)` returns the scores of the same samples every time.
+
+    status "ok" needs alphas that left uniform (mean entropy below ENTROPY_UNIFORM) and derived directions that beat
+    NUM_RANDOM random draws by Z_REQUIRED standard errors of the per-sample differences; else "indeterminate".
+    """
+    base = alpha_health(choices)
+    keep = [len(c.directions) for c in choices]
+    whole = evaluate(module).losses.double()
+    derived = losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices}))
+    rng = np.random.default_rng([seed, 20260])
+    drawn = [losses_with(module, evaluate, masked(module, random_choice(module, keep, rng))) for _ in range(NUM_RANDOM)]
+    means = torch.stack([d.mean() for d in drawn])
+    advantage = (means.mean() - derived.mean()).item()
+    paired = torch.stack(drawn).mean(0) - derived  # per sample
+    spread = paired.std() / math.sqrt(len(paired))
+    z = advantage / spread.clamp_min(1e-12).item()
+    status, reason = verdict(base.entropy, z)
+    return Health(
+        status, reason, base.entropy, base.entropies, base.margin, advantage, z,
+        (derived.mean() - whole.mean()).item(), leave_one_out_tau(module, evaluate, whole),
+    )
+
+
+def verdict(entropy: float, z: float) -> tuple[str, str]:
+    """Return (status, one sentence) from the mean normalised entropy and the functional test's z."""
+    if entropy > ENTROPY_UNIFORM:
+        return "indeterminate", f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
+    if z < Z_REQUIRED:
+        return "indeterminate", f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})"
+    return "ok", f"the derived directions beat random ones on held-out data (z = {z:.1f})"

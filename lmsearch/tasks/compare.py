@@ -1,0 +1,150 @@
+"""lmsearch compare: is a genotype better than a random and a hand-made one, retrained alike, and than simple baselines?"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from lmsearch.data import Source
+from lmsearch.data.summary import as_arrays
+from lmsearch.engine.log import write_json
+from lmsearch.engine.objective import Scores
+from lmsearch.engine.randomness import key
+from lmsearch.errors import ConfigError
+from lmsearch.genotype import Genotype, load_genotype
+from lmsearch.report.baselines import BASELINES
+from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson
+from lmsearch.search_space import SearchSpace, load_search_space
+from lmsearch.tasks.build import build_data, build_objective, build_precision
+from lmsearch.tasks.fit import fit
+from lmsearch.tasks.retrain import derived_spec
+from lmsearch.tasks.run_dir import claim_run_dir, make_folder
+
+log = logging.getLogger(__name__)
+SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
+
+
+@dataclass
+class Arm:
+    """One way to choose directions: a genotype per seed, and the test scores of the nets retrained with it."""
+
+    name: str
+    genotypes: list[Genotype]
+    results: list[Scores] = field(default_factory=list)
+
+    def interval(self) -> Interval:
+        """Mean score with its interval: over seeds, or binomial over the test samples for one seed."""
+        means = [r.score for r in self.results]
+        return over_seeds(means) if len(means) > 1 else wilson(means[0], len(self.results[0].scores))
+
+    def minus(self, other: Arm) -> Interval:
+        """Interval of this arm's score minus the other's, paired by seed, or by test sample for one seed."""
+        if len(self.results) > 1:
+            return over_seeds([a.score - b.score for a, b in zip(self.results, other.results, strict=True)])
+        return over_samples((self.results[0].scores - other.results[0].scores).double().numpy())
+
+
+def run(cfg: DictConfig) -> int:
+    """Retrain every arm, print the table and write comparison.json."""
+    precision = build_precision(cfg)
+    source = build_data(cfg)
+    if source.info.target != "class":
+        raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
+    if cfg.seeds < 1:
+        raise ConfigError(f"seeds={cfg.seeds} must be at least 1")
+    arms = make_arms(cfg)
+    specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
+    run_dir = claim_run_dir(cfg, "compare")
+    for number in range(cfg.seeds):
+        for arm in arms:
+            seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})
+            folder = run_dir / f"{arm.name}-s{seeded.seed}"
+            make_folder(folder)
+            title = f"{arm.name} (seed {seeded.seed})"
+            arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
+    baselines = simple_baselines(source, cfg.baseline_limit)
+    verdict = conclude(arms)
+    write_json(run_dir / "comparison.json", summary(cfg, arms, baselines, verdict))
+    show(run_dir, arms, baselines, verdict, metric=build_objective(source.info).metric)
+    return 0
+
+
+def make_arms(cfg: DictConfig) -> list[Arm]:
+    """The genotype in question, one random genotype per seed with as many directions per layer, and the hand-made choice."""
+    genotype = load_genotype(cfg.genotype)
+    keep = [len(layer.directions) for layer in genotype.layers]
+    space = load_search_space(cfg.search_space)
+    drawn = [random_genotype(space, keep, cfg.seed + n) for n in range(cfg.seeds)]
+    hand_made = Genotype.from_directions([list(cfg.hand_made)] * len(keep), where="hand_made")
+    return [Arm(SEARCHED, [genotype] * cfg.seeds), Arm(RANDOM, drawn), Arm(HAND_MADE, [hand_made] * cfg.seeds)]
+
+
+def random_genotype(space: SearchSpace, keep: list[int], seed: int) -> Genotype:
+    """Draw keep[l] candidates for every layer l, uniformly and without repetition, in candidate order."""
+    rng = np.random.default_rng(key(seed, "random genotype"))
+    drawn = []
+    for candidates, k in zip(space.layer_candidates(len(keep)), keep, strict=True):
+        picked = np.sort(rng.choice(len(candidates), size=min(k, len(candidates)), replace=False))
+        drawn.append([candidates[i] for i in picked])
+    return Genotype.from_directions(drawn, where="random genotype")
+
+
+def simple_baselines(source: Source, limit: int) -> dict[str, float]:
+    """Test accuracy of logistic regression and nearest neighbour on raw pixels; empty for large training sets."""
+    arrays = as_arrays(source, limit=limit)
+    if arrays is None:
+        log.info("baselines: left out, the training set has more than %d images", limit)
+        return {}
+    return {name: baseline(*arrays) for name, baseline in BASELINES.items()}
+
+
+def conclude(arms: list[Arm]) -> str:
+    """One plain sentence on whether the searched genotype differs from the others by more than noise."""
+    searched, *others = arms
+    differences = [(other.name, searched.minus(other)) for other in others]
+    told = [f"{'better' if d.low > 0 else 'worse'} than {name} ({d.mean:+.4f}, 95 % [{d.low:+.4f}, {d.high:+.4f}])"
+            for name, d in differences if not d.holds_zero]
+    if not told:
+        spans = ", ".join(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] against {name}" for name, d in differences)
+        return f"the differences are within noise: this comparison does not show that the search helped ({spans})"
+    rest = [name for name, d in differences if d.holds_zero]
+    return f"the searched genotype is {' and '.join(told)}" + (f"; against {', '.join(rest)} the difference is within noise" if rest else "")
+
+
+def summary(cfg: DictConfig, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:
+    """Return the content of comparison.json."""
+    searched = arms[0]
+    return {
+        "arms": {
+            arm.name: {
+                "test_accuracy": asdict(arm.interval()), "per_seed": [r.score for r in arm.results],
+                "directions": [g.directions for g in arm.genotypes],
+            } for arm in arms
+        },
+        "differences": {f"{searched.name} - {arm.name}": asdict(searched.minus(arm)) for arm in arms[1:]},
+        "baselines": baselines, "verdict": verdict, "seeds": cfg.seeds, "first_seed": cfg.seed, "epochs": cfg.epochs,
+        "num_test": len(searched.results[0].scores),
+        "interval": "95 %, Student's t over seeds" if cfg.seeds > 1 else "95 %, binomial and paired over test samples of one seed",
+    }
+
+
+def show(run_dir: Path, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: str) -> None:
+    """Print the table and the verdict."""
+    table = Table(title=f"test {metric}, same budget and recipe")
+    for column in ("choice", metric, "95 % interval", "searched minus this"):
+        table.add_column(column)
+    for arm in arms:
+        i = arm.interval()
+        d = None if arm is arms[0] else arms[0].minus(arm)
+        table.add_row(arm.name, f"{i.mean:.4f}", f"{i.low:.4f} to {i.high:.4f}", "" if d is None else f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]")
+    for name, score in baselines.items():
+        table.add_row(name, f"{score:.4f}", "", "")
+    Console().print(table)
+    print(verdict)
+    print(f"comparison: {run_dir / 'comparison.json'}")

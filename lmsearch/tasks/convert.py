@@ -1,0 +1,147 @@
+"""lmsearch convert: a released LocalMamba checkpoint into a run directory of ours, or a network of ours into such a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from lmsearch.data import DataInfo
+from lmsearch.engine.checkpoint import ModelSpec, load_weights, read_model, save_checkpoint, save_model
+from lmsearch.errors import CheckpointError, ConfigError
+from lmsearch.genotype import Genotype, LayerChoice, check_depth, load_genotype, save_genotype
+from lmsearch.interop.localmamba import load_official_state_dict, read_official_checkpoint, to_official_state_dict
+from lmsearch.models import DirectionalMixer, create_model, model_depth
+from lmsearch.search_space import load_search_space
+from lmsearch.tasks.build import plain
+from lmsearch.tasks.run_dir import make_folder
+
+TO = ("lmsearch", "official")
+CANDIDATES = "localmamba8"  # the search space of the released supernets
+DEFAULT_SIDE = 224  # pixels
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def run(cfg: DictConfig) -> int:
+    """Convert cfg.source in the direction that cfg.to says."""
+    if cfg.to not in TO:
+        raise ConfigError(f"to={cfg.to!r} is not accepted; accepted: {', '.join(TO)}")
+    return to_official(cfg) if cfg.to == "official" else from_official(cfg)
+
+
+def to_official(cfg: DictConfig) -> int:
+    """Write {"model": state dict under the released names} of a network of ours to the file cfg.out."""
+    out = Path(cfg.out)
+    if out.is_dir():
+        raise ConfigError(f"out={str(out)!r} is a folder; with to=official give the file to write, such as {out / 'model.pth'}")
+    spec, weights = read_model(Path(cfg.source))
+    model = spec.build()
+    load_weights(model, weights, source=str(cfg.source))
+    official = to_official_state_dict(model)
+    make_folder(out.parent)
+    temporary = out.with_name(out.name + ".tmp")
+    torch.save({"model": official}, temporary)
+    os.replace(temporary, out)
+    print(f"{spec.name}: {len(official)} tensors under the released names, below 'model': {out}")
+    return 0
+
+
+def from_official(cfg: DictConfig) -> int:
+    """Write model.safetensors and genotype.json, or for a supernet checkpoint.pt, to the folder cfg.out."""
+    if not cfg.get("model"):
+        raise ConfigError("lmsearch convert needs model=..., the architecture of the released checkpoint")
+    source, out = Path(cfg.source), Path(cfg.out)
+    if out.is_file():
+        raise ConfigError(f"out={str(out)!r} is a file; give the folder to write")
+    weights = read_official_checkpoint(source)
+    spec = describe(cfg, weights)
+    model = spec.build()
+    try:
+        load_official_state_dict(model, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source} as {spec.name}: {error}") from error
+    make_folder(out)
+    if spec.merge == "mixed":
+        write_supernet(out, spec, model.state_dict())
+    else:
+        save_model(out, spec, model.state_dict())
+        layers = tuple(LayerChoice(names, layer) for layer, names in zip(mixer_names(model), spec.directions, strict=True))
+        save_genotype(Genotype(layers, model=spec.name, derivation={"method": "converted"}), out / "genotype.json")
+        print(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} parameters: {out / 'model.safetensors'}")
+        print(f"genotype: {out / 'genotype.json'}")
+    return 0
+
+
+def describe(cfg: DictConfig, weights: dict[str, Tensor]) -> ModelSpec:
+    """Return the description of the model that holds `weights`: cfg.model, with channels and classes as in the checkpoint."""
+    options = plain(cfg.model)
+    name = options.pop("name")
+    supernet = any(key.endswith("multi_scan.weights") for key in weights)
+    for option, keys, axis in (
+        ("num_classes", ("head.weight", "classifier.head.weight"), 0),
+        ("in_chans", ("patch_embed.proj.weight", "patch_embed.0.weight"), 1),
+    ):
+        for key in keys:
+            if key in weights and weights[key].dim() > axis:
+                options[option] = weights[key].shape[axis]
+    options["img_size"] = side_or_sides(cfg.img_size)
+    merge = "mixed" if supernet else "sum"
+    directions = layer_directions(cfg, name, options, supernet=supernet)
+    info = data_info(cfg, options)
+    return ModelSpec(name, directions, merge, options, {"info": asdict(info)})
+
+
+def side_or_sides(img_size: int | list[int] | None) -> list[int]:
+    """Return [height, width] of cfg.img_size; raise ConfigError for anything else."""
+    img_size = DEFAULT_SIDE if img_size is None else img_size
+    sides = [img_size, img_size] if isinstance(img_size, int) else list(img_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ConfigError(f"img_size={img_size!r} is not a number of pixels or a list [height,width]")
+    return sides
+
+
+def layer_directions(cfg: DictConfig, name: str, options: dict, *, supernet: bool) -> tuple[tuple[str, ...], ...]:
+    """Return the directions of every layer: of cfg.genotype, else the supernet's candidates or the model's own."""
+    depth = model_depth(name, **{key: options[key] for key in ("depth", "depths") if key in options})
+    if cfg.genotype is not None:
+        genotype = load_genotype(cfg.genotype)
+        check_depth(genotype, depth, name, where=str(cfg.genotype))
+        return genotype.directions
+    if supernet:
+        return load_search_space(CANDIDATES).layer_candidates(depth)
+    with torch.device("meta"):
+        model = create_model(name, **options)
+    return tuple(m.directions for m in model.modules() if isinstance(m, DirectionalMixer))
+
+
+def mixer_names(model: torch.nn.Module) -> list[str]:
+    """Return the layer names of a model, such as "layers.0"."""
+    return [name.removesuffix(".mixer") for name, m in model.named_modules() if isinstance(m, DirectionalMixer)]
+
+
+def data_info(cfg: DictConfig, options: dict) -> DataInfo:
+    """Return what the released networks were trained on: ImageNet, normalised per channel, or as many classes as there are."""
+    classes, channels = options.get("num_classes", 1000), options.get("in_chans", 3)
+    names = tuple(str(i) for i in range(classes))
+    if cfg.class_names is not None:
+        path = Path(cfg.class_names)
+        if not path.is_file():
+            raise ConfigError(f"class_names={str(path)!r}: no such file; expected a text file with one class name per line")
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        if len(names) != classes:
+            raise ConfigError(f"class_names={str(path)!r} lists {len(names)} names, the checkpoint has {classes} classes")
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
+    return DataInfo("imagenet", classes, names, tuple(options["img_size"]), channels, mean, std)
+
+
+def write_supernet(out: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
+    """Write a checkpoint.pt that `lmsearch derive` takes."""
+    space = load_search_space(CANDIDATES)
+    state = {"spec": asdict(spec), "model": weights, "epoch": 0, "search_space": space.name, "keep": [4] * len(spec.directions)}
+    save_checkpoint(out / "checkpoint.pt", state)
+    print(f"{spec.name}: a supernet of {len(spec.directions)} layers: {out / 'checkpoint.pt'}")
+    print(f"next: lmsearch derive checkpoint={out}")

@@ -1,0 +1,47 @@
+"""lmsearch evaluate: measure a trained network on the test set of its data, or of other data with the same classes."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from lmsearch.data import DataInfo, Source, build_loaders, build_source
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.log import write_json
+from lmsearch.engine.train import evaluate
+from lmsearch.errors import ConfigError, DataError
+from lmsearch.tasks.build import build_data, build_objective, build_precision
+from lmsearch.tasks.run_dir import open_run_dir
+from lmsearch.tasks.trained import load_trained
+
+
+def run(cfg: DictConfig) -> int:
+    """Evaluate and write metrics.json."""
+    precision = build_precision(cfg)
+    model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
+    source = build_data(cfg) if cfg.get("data") else own_source(spec, cfg.checkpoint)
+    check_fits(source, spec, cfg.checkpoint)
+    loaders = build_loaders(source, batch_size=cfg.batch_size, seed=0, drop_last=False, num_workers=cfg.num_workers)
+    objective = build_objective(info)
+    val, test = (evaluate(model, loader, objective, precision) for loader in (loaders.val, loaders.test))
+    metric = objective.metric
+    metrics = {f"test_{metric}": test.score, f"val_{metric}": val.score, "test_loss": test.loss, "num_test": len(test.scores)}
+    run_dir = open_run_dir(cfg, "evaluate", data=source.info.name, model=spec.name)
+    write_json(run_dir / "metrics.json", metrics)
+    print(f"test_{metric}: {test.score:.4f} on {len(test.scores)} samples   metrics: {run_dir / 'metrics.json'}")
+    return 0
+
+
+def own_source(spec: ModelSpec, checkpoint: str) -> Source:
+    """Return the data that the network was trained on."""
+    options = dict(spec.data.get("source") or {})
+    if not options:
+        raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
+    return build_source(options.pop("name"), **options)
+
+
+def check_fits(source: Source, spec: ModelSpec, checkpoint: str) -> None:
+    """Raise DataError where the data's classes or channels are not the network's."""
+    own = DataInfo.from_dict(spec.data["info"])
+    for name in ("class_names", "in_chans", "target"):
+        if getattr(own, name) != getattr(source.info, name):
+            raise DataError(f"{checkpoint} was trained for {name}={getattr(own, name)}, the data has {getattr(source.info, name)}")

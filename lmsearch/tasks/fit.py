@@ -1,0 +1,77 @@
+"""Training one fixed network from start to finish: what `retrain` does once and `compare` does for every arm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from lmsearch.data import Source, TrainLoader, build_loaders
+from lmsearch.engine.checkpoint import ModelSpec, load_weights, read_model, save_model
+from lmsearch.engine.log import RunLog, write_json
+from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.progress import TrainingProgress
+from lmsearch.engine.randomness import key
+from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
+from lmsearch.tasks.build import TrainingState, build_objective, build_trainer
+
+HEAD = ("head.",)
+
+
+def fit(cfg: DictConfig, run_dir: Path, spec: ModelSpec, source: Source, precision: Precision, *, title: str,
+        init_from: str | None = None) -> tuple[dict, Scores]:
+    """Train `spec` on `source`, write model.safetensors and metrics.json, and return (metrics, scores of the test samples).
+
+    The weights of the last epoch count, or their moving average: nothing is selected on the test set.
+    """
+    loaders = build_loaders(
+        source, batch_size=cfg.batch_size, seed=cfg.seed, num_workers=cfg.num_workers,
+        pin_memory=precision.device.type == "cuda",
+    )
+    torch.manual_seed(key(cfg.seed, "init"))
+    model = spec.build(backend=cfg.backend)
+    if init_from is not None:
+        start_from(model, Path(init_from))
+    model.to(precision.device)
+    trainer = build_trainer(cfg, model, list(model.named_parameters()), loaders.train, source.info, precision)
+    state = TrainingState(run_dir / "checkpoint.pt", spec, trainer)
+    began = time.perf_counter()
+    train(cfg, run_dir, trainer, state, loaders.train, loaders.val, build_objective(source.info), title=title)
+
+    final = model if trainer.ema is None else trainer.ema.module
+    save_model(run_dir, spec, final.state_dict())
+    objective = build_objective(source.info)
+    val, test = (evaluate(final, loader, objective, precision) for loader in (loaders.val, loaders.test))
+    metrics = {
+        f"test_{objective.metric}": test.score, f"val_{objective.metric}": val.score, "test_loss": test.loss,
+        "num_test": len(test.scores), "parameters": sum(p.numel() for p in model.parameters()), "epochs": cfg.epochs,
+        "train_s": round(time.perf_counter() - began, 1),
+    }
+    write_json(run_dir / "metrics.json", metrics)
+    return metrics, test
+
+
+def start_from(model: nn.Module, path: Path) -> None:
+    """Fill `model` with the weights of another run; a head for another number of classes keeps its fresh weights."""
+    _, weights = read_model(path)
+    load_weights(model, weights, source=str(path), skip=HEAD)
+
+
+def train(cfg: DictConfig, run_dir: Path, trainer: Trainer, state: TrainingState, loader: TrainLoader, val_loader: object,
+          objective: Objective, *, title: str) -> None:
+    """Train for cfg.epochs epochs, continuing where run_dir left off."""
+    start, steps = state.restore(), len(loader)
+    progress = TrainingProgress(title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric)
+    with RunLog(run_dir, start_epoch=start) as run_log, progress:
+        for epoch in range(start, cfg.epochs):
+            seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s))
+            val = evaluate(trainer.model, val_loader, objective, trainer.precision)
+            metric = objective.metric
+            run_log.write(epoch, {
+                "train_loss": seen.loss, f"train_{metric}": seen.score, "val_loss": val.loss, f"val_{metric}": val.score,
+                "lr": trainer.schedule(epoch * steps),
+            })
+            state.save(epoch + 1)

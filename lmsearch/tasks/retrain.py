@@ -1,0 +1,37 @@
+"""lmsearch retrain: train the network of a genotype from scratch (or from other weights) and measure it."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from lmsearch.data import Source
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
+from lmsearch.models import model_depth
+from lmsearch.tasks.build import build_data, build_precision, model_options, model_spec
+from lmsearch.tasks.fit import fit
+from lmsearch.tasks.run_dir import claim_run_dir
+
+
+def run(cfg: DictConfig) -> int:
+    """Retrain, write model.safetensors and metrics.json, and print the test score."""
+    precision = build_precision(cfg)
+    source = build_data(cfg)
+    genotype = load_genotype(cfg.genotype)
+    spec = derived_spec(cfg, source, genotype)
+    run_dir = claim_run_dir(cfg, "retrain")
+    save_genotype(genotype, run_dir / "genotype.json")
+    metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", init_from=cfg.init_from)
+    for name in ("test_accuracy", "test_mse"):
+        if name in metrics:
+            print(f"{name}: {metrics[name]:.4f} on {metrics['num_test']} samples ({metrics['parameters']:,} parameters)")
+    print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
+    return 0
+
+
+def derived_spec(cfg: DictConfig, source: Source, genotype: Genotype) -> ModelSpec:
+    """Return the description of the derived net; raise GenotypeError where the genotype has another depth than the model."""
+    options = model_options(cfg, source.info)
+    depth = {k: options[k] for k in ("depth", "depths") if k in options}
+    check_depth(genotype, model_depth(cfg.model.name, **depth), cfg.model.name, where=str(cfg.genotype))
+    return model_spec(cfg, source.info, genotype.directions, merge="sum")

@@ -1,0 +1,192 @@
+"""Loaders: the same batches for any rank layout, resume point or order of epochs, and disjoint parts for a search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lmsearch.data import build_loaders, build_source, search_loaders
+from lmsearch.data.affine import BatchAugment, shift_images, turn_images
+from lmsearch.data.keyed import hashed_normals, hashed_uniforms
+from lmsearch.errors import DataError
+
+PLANTED = {"val_size": 32, "test_size": 32, "grid": 4, "steps_per_epoch": 3}
+SMALL_SOURCES = {
+    "digits": lambda: build_source("digits"),
+    "planted fresh": lambda: build_source("planted", **PLANTED),
+    "planted finite": lambda: build_source("planted", num_train=100, noise=0.1, **PLANTED),
+}
+
+
+@pytest.fixture(scope="module", params=list(SMALL_SOURCES))
+def source(request):
+    return SMALL_SOURCES[request.param]()
+
+
+def equal(first, second) -> bool:
+    return len(first) == len(second) and all(torch.equal(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def epoch_of(loader, epoch, **start):
+    loader.set_epoch(epoch, **start)
+    return list(loader)
+
+
+def test_epoch_three_alone_equals_epoch_three_after_the_others(source):
+    one, other = (build_loaders(source, batch_size=16, seed=5).train for _ in range(2))
+    for epoch in range(3):
+        epoch_of(one, epoch)
+    assert equal(epoch_of(one, 3), epoch_of(other, 3))
+
+
+def test_epochs_and_seeds_differ(source):
+    train = build_loaders(source, batch_size=16, seed=0).train
+    first = epoch_of(train, 0)
+    assert not equal(first, epoch_of(train, 1))
+    assert not equal(first, epoch_of(build_loaders(source, batch_size=16, seed=1).train, 0))
+    assert equal(first, epoch_of(train, 0))
+
+
+def test_resuming_inside_an_epoch_gives_the_rest_of_it(source):
+    train = build_loaders(source, batch_size=16, seed=0).train
+    assert equal(epoch_of(train, 2)[2:], epoch_of(train, 2, start_batch=2))
+
+
+def test_length_and_shapes_are_as_announced(source):
+    train = build_loaders(source, batch_size=16, seed=0).train
+    batches = list(train)
+    info = source.info
+    assert len(batches) == len(train) == train.num_samples // 16
+    for images, targets in batches:
+        assert images.shape == (16, info.in_chans, *info.img_size) and images.dtype == torch.float32
+        expected = ((16,), torch.int64) if info.target == "class" else ((16, info.img_size[0] * info.img_size[1], 1), torch.float32)
+        assert (tuple(targets.shape), targets.dtype) == expected
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_together_give_the_batches_of_one_process(source, world_size):
+    options = {"seed": 0, "world_size": world_size, "batch_size": 16 // world_size}
+    single = epoch_of(build_loaders(source, batch_size=16, seed=0).train, 1)
+    ranks = [epoch_of(build_loaders(source, rank=rank, **options).train, 1) for rank in range(world_size)]
+    for step, (images, targets) in enumerate(single):
+        for rank in range(world_size):
+            assert torch.equal(images[rank::world_size], ranks[rank][step][0])
+            assert torch.equal(targets[rank::world_size], ranks[rank][step][1])
+
+
+def test_ranks_share_the_evaluation_without_padding(source):
+    full = torch.cat([y for _, y in build_loaders(source, batch_size=16, seed=0).val])
+    parts = [torch.cat([y for _, y in build_loaders(source, batch_size=16, seed=0, rank=r, world_size=3).val]) for r in range(3)]
+    assert sum(len(p) for p in parts) == len(full)
+    assert all(torch.equal(full[r::3], part) for r, part in enumerate(parts))
+
+
+def test_without_drop_last_every_sample_is_seen_and_ranks_have_equal_lengths():
+    digits = build_source("digits")
+    loaders = [build_loaders(digits, batch_size=50, seed=0, rank=r, world_size=4, drop_last=False).train for r in range(4)]
+    seen = [loader.epoch_indices(0) for loader in loaders]
+    assert {len(s) for s in seen} == {270} and {len(loader) for loader in loaders} == {6}
+    assert set(np.concatenate(seen)) == set(range(1079))
+    assert [len(x) for x, _ in loaders[0]] == [50] * 5 + [20]
+
+
+def test_global_random_state_is_left_alone(source):
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    for loader in search_loaders(source, holdout=0.5, batch_size=16, seed=0):
+        list(loader)
+    assert torch.equal(state, torch.get_rng_state()) and np.array_equal(numpy_state, np.random.get_state()[1])
+
+
+def test_search_parts_are_disjoint_and_the_holdout_is_the_alphas_part():
+    digits = build_source("digits")
+    loaders = search_loaders(digits, holdout=0.3, batch_size=1, seed=4)
+    weights, alphas = (set(part.epoch_indices(0).tolist()) for part in loaders[:2])
+    assert not weights & alphas and weights | alphas == set(range(1079)) and len(alphas) == 323
+    held = torch.cat([y for _, y in loaders.holdout])
+    assert torch.equal(held.bincount(), digits.train.targets[sorted(alphas)].bincount())
+
+
+def test_search_split_is_keyed_by_the_seed():
+    digits = build_source("digits")
+    parts = [set(search_loaders(digits, holdout=0.5, batch_size=1, seed=s).alphas.epoch_indices(0).tolist()) for s in (0, 0, 1)]
+    assert parts[0] == parts[1] != parts[2]
+
+
+def test_fresh_streams_of_weights_alphas_and_holdout_have_no_sample_in_common():
+    loaders = search_loaders(build_source("planted", **PLANTED), holdout=0.5, batch_size=32, seed=0)
+    images = [torch.cat([x for x, _ in loader]).flatten(1) for loader in loaders]
+    images.append(torch.cat([x for x, _ in epoch_of(loaders.weights, 1)]).flatten(1))
+    rows = torch.cat(images)
+    assert len(rows.unique(dim=0)) == len(rows)
+
+
+@pytest.mark.parametrize("holdout", [0, 1, -0.5, "half", float("nan")])
+def test_a_holdout_outside_zero_to_one_is_refused(holdout):
+    with pytest.raises(DataError, match="holdout is"):
+        search_loaders(build_source("digits"), holdout=holdout, batch_size=8, seed=0)
+
+
+def test_a_holdout_that_leaves_a_part_empty_is_refused():
+    with pytest.raises(DataError, match="holdout is 0.001: 100 training samples make 100 for weights and 0 for alphas"):
+        search_loaders(SMALL_SOURCES["planted finite"](), holdout=0.001, batch_size=8, seed=0)
+
+
+def test_a_batch_larger_than_the_training_set_is_refused():
+    with pytest.raises(DataError, match="digits training set: 1079 .* no full batch of 1080 .* lower batch_size to at most 1079"):
+        build_loaders(build_source("digits"), batch_size=1080, seed=0)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"seed": -1}, {"rank": 2, "world_size": 2}, {"num_workers": -1}, {"seed": "abc"}])
+def test_loader_options_are_checked(options):
+    with pytest.raises(DataError, match=f"{next(iter(options))} is"):
+        build_loaders(build_source("digits"), **{"batch_size": 8, "seed": 0} | options)
+
+
+def test_augmentation_belongs_to_the_sample_not_to_its_batch():
+    images, augment = torch.rand(40, 1, 8, 8), BatchAugment(shift=2, rotate_degrees=20, scale=0.2)
+    whole = augment(images, np.arange(40), num_samples=40, seed=1, epoch=2)
+    some = np.array([31, 3, 17])
+    assert torch.equal(augment(images[some], some, num_samples=40, seed=1, epoch=2), whole[some])
+    assert not torch.equal(augment(images, np.arange(40), num_samples=40, seed=1, epoch=3), whole)
+
+
+def test_shift_moves_whole_pixels_and_fills_with_zeros():
+    image = torch.arange(1.0, 10).reshape(1, 1, 3, 3).repeat(2, 1, 1, 1)
+    moved = shift_images(image, torch.tensor([1, 0]), torch.tensor([-1, 0]))
+    assert moved[0, 0].tolist() == [[0, 0, 0], [2, 3, 0], [5, 6, 0]]
+    assert torch.equal(moved[1], image[1])
+
+
+def test_all_shifts_are_drawn_equally_often():
+    images = torch.zeros(6000, 1, 5, 5)
+    images[:, :, 2, 2] = 1
+    moved = BatchAugment(shift=1, rotate_degrees=0, scale=0)(images, np.arange(6000), num_samples=6000, seed=0, epoch=0)
+    shares = moved.mean((0, 1))
+    assert torch.allclose(shares[1:4, 1:4], torch.full((3, 3), 1 / 9), atol=0.02) and shares.sum().item() == pytest.approx(1)
+
+
+def test_a_quarter_turn_is_a_rotation_also_of_an_oblong_image():
+    image = torch.rand(1, 2, 6, 6)
+    turned = turn_images(image, torch.tensor([np.pi / 2], dtype=torch.float32), torch.ones(1))
+    assert any(torch.allclose(turned, image.rot90(k, (2, 3)), atol=1e-5) for k in (1, 3))
+    oblong = torch.zeros(1, 1, 5, 9)
+    oblong[0, 0, 2, 6] = 1  # two columns right of the centre
+    turned = turn_images(oblong, torch.tensor([np.pi / 2], dtype=torch.float32), torch.ones(1))
+    assert max(turned[0, 0, 0, 4].item(), turned[0, 0, 4, 4].item()) == pytest.approx(1, abs=1e-5)
+
+
+def test_zoom_enlarges():
+    image = torch.zeros(1, 1, 9, 9)
+    image[..., 3:6, 3:6] = 1
+    larger = turn_images(image, torch.zeros(1), torch.tensor([2.0]))
+    assert larger.sum() == pytest.approx(4 * image.sum().item(), rel=0.1)
+
+
+def test_hashed_numbers_belong_to_the_index_and_look_random():
+    normals = hashed_normals(np.arange(20_000), 3, "a", 0)
+    assert np.array_equal(normals[[7, 123]], hashed_normals(np.array([7, 123]), 3, "a", 0))
+    assert np.abs(normals.mean(0)).max() < 0.03 and np.abs(np.cov(normals.T) - np.eye(3)).max() < 0.04
+    flat = hashed_uniforms(np.arange(20_000), 2, "b")
+    assert np.abs(np.histogram2d(*flat.T, bins=5, range=[(0, 1), (0, 1)])[0] / 800 - 1).max() < 0.15
+    assert not np.array_equal(normals, hashed_normals(np.arange(20_000), 3, "a", 1))
