@@ -73,7 +73,11 @@ def relative(got, expected):
 
 def compare(args, *, softplus=True, tolerance=1e-5, config=None):
     """Run forward and every gradient on the kernels and on the reference in float64, with a strided output gradient."""
-    got_in, ref_in = leaves(args), leaves({k: v.double() if v is not None and v.is_floating_point() else v for k, v in args.items()})
+    from lmsearch.kernels.triton_scan import ScanConfig
+
+    double = {k: v.double() if v is not None and v.is_floating_point() else v for k, v in args.items()}
+    got_in, ref_in = leaves(args), leaves(double)
+    config = config or ScanConfig(chunk=3)  # several chunks even where time is short
     got = call(triton_backend.directional_scan, got_in, delta_softplus=softplus, config=config)
     expected = call(reference.directional_scan, ref_in, delta_softplus=softplus)
     assert got.dtype == args["x"].dtype and got.shape == expected.shape
@@ -89,47 +93,48 @@ def compare(args, *, softplus=True, tolerance=1e-5, config=None):
 
 
 def check_forward_and_gradients_equal_the_reference():
-    compare(make(length=20, channels=5, n=5))
+    compare(make(length=7, channels=5, n=5))
 
 
 def check_a_length_of_one_and_a_length_of_one_chunk():
-    for length in (1, 8):
-        compare(make(length=length, channels=3))
+    for length in (1, 3):
+        compare(make(directions=1, length=length, channels=3))
 
 
 def check_x_per_direction():
-    compare(make(shared=False, channels=8))
+    compare(make(shared=False, length=5, channels=8))
 
 
 def check_every_optional_argument_may_be_absent():
     for name in OPTIONAL:
-        compare(make(length=9, channels=3, without=[name], seed=3), softplus=name != "z")
-    compare(make(length=9, channels=3, without=OPTIONAL, seed=4))
+        compare(make(length=4, directions=1, channels=3, without=[name], seed=3), softplus=name != "z")
+    compare(make(length=4, channels=3, without=OPTIONAL, seed=4))
 
 
 def check_delta_without_softplus():
-    args = make(length=9, channels=3)
+    args = make(length=5, directions=1, channels=3)
     compare({**args, "delta": args["delta"].abs(), "delta_bias": args["delta_bias"].abs()}, softplus=False)
 
 
 def check_tiny_steps_keep_their_relative_precision():
-    args = make(length=9, channels=3, without=["reset"])
+    args = make(length=5, directions=1, channels=3, without=["reset"])
     compare({**args, "delta_bias": args["delta_bias"] - 12})
 
 
 def check_half_precision():
     for dtype, tolerance in ((torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
-        compare(make(length=9, channels=5, dtype=dtype), tolerance=tolerance)
+        compare(make(length=4, channels=5, dtype=dtype), tolerance=tolerance)
 
 
 def check_other_chunks_and_blocks():
     from lmsearch.kernels.triton_scan import ScanConfig
 
-    compare(make(length=10, channels=7), config=ScanConfig(4, 4, 1, 2, 1))
+    compare(make(batch=1, length=6, channels=7), config=ScanConfig(4, 4, 1, 4, 1))
+    compare(make(batch=1, directions=1, length=10, channels=3), config=ScanConfig())
 
 
 def check_no_grad_saves_no_states_and_changes_nothing():
-    args = make()
+    args = make(batch=2, length=5)
     with torch.no_grad():
         plain = call(triton_backend.directional_scan, leaves(args), delta_softplus=True)
     assert torch.equal(plain, call(triton_backend.directional_scan, leaves(args), delta_softplus=True).detach())
@@ -141,13 +146,9 @@ def check_the_public_operator_takes_triton_when_forced():
     assert relative(got, call(reference.directional_scan, args, delta_softplus=True)) < 1e-5
 
 
-def check_auto_never_takes_the_interpreter():
-    assert kernels.choose_backend("auto", torch.device("cpu"), torch.float32) != "triton"
-
-
 def check_convolution_equals_the_reference():
     g = torch.Generator().manual_seed(1)
-    for taps, length, biased in ((4, 20, True), (3, 2, False), (1, 5, True)):
+    for taps, length, biased in ((4, 19, True), (3, 2, False)):
         x = torch.randn(3, 5, length, generator=g).transpose(1, 2)  # (B, L, D), channel-first in memory
         weight, bias = torch.randn(2, 5, taps, generator=g), torch.randn(2, 5, generator=g) if biased else None
         order = torch.stack([torch.randperm(length, generator=g) for _ in range(2)])
@@ -189,10 +190,9 @@ CHECKS = [name for name in list(globals()) if name.startswith("check_")]
 
 @pytest.fixture(scope="module")
 def interpreted():
-    env = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
-    done = subprocess.run(
-        [sys.executable, __file__], env=env, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
+    path = os.pathsep.join([str(Path(kernels.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -230,7 +230,7 @@ def compiled(source_, capability):
 def every_kernel():
     from lmsearch.kernels import triton_conv, triton_scan
 
-    scan = {"SOFTPLUS": True, "N": 16, "CHUNK": 4, "BLOCK_D": 32, "BLOCK_N": 16}
+    scan = {"SOFTPLUS": True, "N": 16, "CHUNK": 2, "BLOCK_D": 32, "BLOCK_N": 16}
     conv = {"W": 4, "BLOCK_T": 16, "BLOCK_D": 32}
     return {
         "scan_forward": (triton_scan.scan_forward, scan), "scan_backward": (triton_scan.scan_backward, scan),
@@ -268,6 +268,10 @@ def test_nothing_that_depends_on_the_image_size_is_fixed_at_compile_time():
 def test_forced_triton_on_the_cpu_says_how_to_enable_it():
     with pytest.raises(BackendUnavailableError, match=r"TRITON_INTERPRET=1|pip install"):
         kernels.choose_backend("triton", torch.device("cpu"), torch.float32)
+
+
+def test_auto_never_takes_triton_on_the_cpu():
+    assert "triton" not in kernels.PREFERENCE["cpu"]
 
 
 def test_float64_is_refused():

@@ -128,6 +128,10 @@ def test_other_text_is_not_a_direction(name: object) -> None:
         parse_direction(name)
 
 
+def test_a_window_larger_than_any_grid_is_one_window() -> None:
+    assert parse_direction("w" + "9" * 30).indices((3, 4)).tolist() == list(range(12))
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50), st.integers(1, 50), st.booleans())
 def test_windows_of_any_sides_visit_every_token_once(height: int, width: int, rows: int, columns: int, flip: bool) -> None:
     order = parse_direction(f"w{rows}x{columns}" + FLIP * flip).indices((height, width)).tolist()

@@ -201,8 +201,9 @@ def _conv_setup(ctx, inputs, output):
 
 
 def _conv_backward(ctx, dy):
-    dx, dweight, dbias = native_conv_backward(dy, *ctx.saved_tensors)
-    return dx, dweight, None if ctx.saved_tensors[2] is None else dbias, None
+    saved = ctx.saved_tensors  # once only: under activation checkpointing reading them recomputes the forward
+    dx, dweight, dbias = native_conv_backward(dy, *saved)
+    return dx, dweight, None if saved[2] is None else dbias, None
 
 
 def _no_second_derivative(ctx, *grads):

@@ -60,12 +60,14 @@ def decayed_sum(task: Task, values: np.ndarray, indices: np.ndarray, address: Ad
 
 
 def latest_key(task: Task, values: np.ndarray, indices: np.ndarray, address: Address) -> tuple[np.ndarray, np.ndarray]:
-    """The value one after the latest key that is `lag` or more tokens back; 0 before the first."""
+    """The value one after the latest key that is `lag` or more tokens back, 0 before the first; scaled to unit variance."""
     keys = hashed_uniforms(indices, task.length, "keys", *address) < task.key_rate  # (B, L)
     latest = np.maximum.accumulate(np.where(keys, np.arange(task.length), -1), axis=1)
     latest = np.concatenate([np.full((len(keys), task.lag), -1), latest[:, : -task.lag]], axis=1)
     recalled = np.take_along_axis(values, latest + 1, axis=1)
-    return np.stack([values, keys.astype(np.float32)], axis=1), np.where(latest >= 0, recalled, np.float32(0))
+    known = 1 - (1 - task.key_rate) ** np.arange(1, task.length - task.lag + 1)  # chance of a key, for the tokens from `lag` on
+    targets = np.where(latest >= 0, recalled, 0) / np.sqrt(known.sum() / task.length)
+    return np.stack([values, keys.astype(np.float32)], axis=1), targets.astype(np.float32)
 
 
 def token_mean(task: Task, values: np.ndarray, indices: np.ndarray, address: Address) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +188,7 @@ def build_planted(
         length,
         decay=number("decay", decay, least=0.0, most=1.0),
         lag=lag,
-        key_rate=number("key_rate", key_rate, least=0.0, most=1.0),
+        key_rate=number("key_rate", key_rate, least=1e-6, most=1.0),
     )
     planted = Planted(
         spec, parse_direction(direction).name, grid, number("noise", noise, least=0), number("input_noise", input_noise, least=0)

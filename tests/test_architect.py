@@ -1,0 +1,129 @@
+"""How alphas learn: single level, bilevel of first and second order, on a problem whose gradients are known."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lmsearch.engine.objective import Objective
+from lmsearch.engine.train import Precision
+from lmsearch.errors import ConfigError
+from lmsearch.models import create_model
+from lmsearch.search.architect import Bilevel, alpha_optimizer, build_architect
+from lmsearch.search.supernet import arch_parameters, weight_parameters
+
+MSE = Objective("mse", lambda y, t: (y - t).square().flatten(1).mean(1), lambda y, t: (y - t).square().flatten(1).mean(1), False)
+CPU = Precision(torch.device("cpu"))
+LR = 0.05
+
+
+class Loader:
+    """Hands out one batch for ever."""
+
+    def __init__(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self.batch, self.epochs = batch, []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def __iter__(self):
+        return iter([self.batch])
+
+
+def supernet() -> nn.Module:
+    torch.manual_seed(3)
+    model = create_model(
+        "local_vim", img_size=4, patch_size=1, in_chans=1, num_classes=1, embed_dim=8, depth=1, d_state=4, use_rope=False,
+        rope_residual=False, global_pool="", directions=["h", "v", "w2"], merge="mixed", attention="none", drop_path_rate=0.0,
+    ).double()
+    return model.train()
+
+
+def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(3, 1, 4, 4, generator=g).double(), torch.randn(3, 16, 1, generator=g).double()
+
+
+def loss(model: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return MSE.losses(model(data[0]), data[1]).mean()
+
+
+def held_out_loss_after_one_step(model: nn.Module, train: tuple, held: tuple) -> torch.Tensor:
+    """L_val(w - lr grad L_train(w)), the function whose gradient in alpha the second order approximates."""
+    ahead = copy.deepcopy(model)
+    names = [p for _, p in weight_parameters(ahead)]
+    gradients = torch.autograd.grad(loss(ahead, train), names)
+    with torch.no_grad():
+        for w, g in zip(names, gradients, strict=True):
+            w -= LR * g
+    return loss(ahead, held)
+
+
+def test_second_order_matches_the_numerical_gradient_of_the_look_ahead_loss() -> None:
+    model, train, held = supernet(), batch(1), batch(2)
+    (alpha,) = arch_parameters(model)
+    architect = Bilevel(model, Loader(held), MSE, torch.optim.SGD([alpha], lr=0.0), CPU, order=2)
+    weights = {n: p.detach().clone() for n, p in weight_parameters(model)}
+    architect.before_step(train, epoch=0, step=0, lr=LR)
+    assert all(torch.equal(p, weights[n]) for n, p in weight_parameters(model)), "the look-ahead step must be undone"
+    numerical, eps = torch.zeros_like(alpha), 1e-5
+    for i in range(len(alpha)):
+        for sign in (1, -1):
+            moved = copy.deepcopy(model)
+            with torch.no_grad():
+                arch_parameters(moved)[0][i] += sign * eps
+            numerical[i] += sign * held_out_loss_after_one_step(moved, train, held).detach() / (2 * eps)
+    torch.testing.assert_close(alpha.grad, numerical, rtol=2e-3, atol=1e-7)
+
+
+def test_first_order_moves_alphas_by_the_held_out_gradient_only() -> None:
+    model, held = supernet(), batch(2)
+    (alpha,) = arch_parameters(model)
+    expected = torch.autograd.grad(loss(model, held), [alpha])[0]
+    start = alpha.detach().clone()
+    architect = Bilevel(model, Loader(held), MSE, torch.optim.SGD([alpha], lr=1.0), CPU, order=1)
+    architect.before_step(batch(1), epoch=0, step=0, lr=LR)
+    torch.testing.assert_close(start - alpha.detach(), expected)
+
+
+def test_a_short_held_out_split_starts_over_in_a_new_order() -> None:
+    model, loader = supernet(), Loader(batch(2))
+    architect = Bilevel(model, loader, MSE, torch.optim.SGD(arch_parameters(model), lr=0.0), CPU)
+    for epoch in (0, 1):
+        for step in range(3):
+            architect.before_step(batch(1), epoch=epoch, step=step, lr=LR)
+    assert len(loader.epochs) == 6 and len(set(loader.epochs)) == 6
+
+
+@pytest.mark.parametrize("name", ["single", "bilevel"])
+def test_no_alpha_moves_during_its_warm_up(name: str) -> None:
+    model = supernet()
+    (alpha,) = arch_parameters(model)
+    optimizer = alpha_optimizer(model, lr=0.1, betas=(0.5, 0.999), weight_decay=0.0)
+    architect = build_architect(name, model, Loader(batch(2)), MSE, optimizer, CPU, order=1, warmup_epochs=1)
+    start = alpha.detach().clone()
+    for epoch, moves in ((0, False), (1, True)):
+        architect.before_step(batch(1), epoch=epoch, step=0, lr=LR)
+        loss(model, batch(1)).backward()
+        architect.after_backward()
+        assert torch.equal(alpha.detach(), start) is not moves
+
+
+def test_alphas_are_not_decayed_unless_asked_for() -> None:
+    model = supernet()
+    (alpha,) = arch_parameters(model)
+    start = alpha.detach().clone()
+    optimizer = alpha_optimizer(model, lr=0.1, betas=(0.5, 0.999), weight_decay=0.0)
+    alpha.grad = torch.zeros_like(alpha)
+    optimizer.step()
+    assert torch.equal(alpha.detach(), start)
+
+
+@pytest.mark.parametrize("options", [{"name": "darts", "order": 1}, {"name": "bilevel", "order": 3}])
+def test_unknown_architects_and_orders_are_refused(options: dict) -> None:
+    model = supernet()
+    with pytest.raises(ConfigError, match="accepted"):
+        build_architect(module=model, loader=None, objective=MSE, optimizer=None, precision=CPU, warmup_epochs=0, **options)

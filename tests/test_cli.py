@@ -1,0 +1,147 @@
+"""The command line: help, flags, exit codes, one line per mistake. The tasks themselves are tested elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from lmsearch import __version__
+from lmsearch.cli import TASKS, main
+from lmsearch.config_help import read_options
+from lmsearch.errors import DataError
+from lmsearch.paths import data_dir
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
+    """Put a recorder in the place of the search task; return the configurations that it was run with."""
+    calls: list[DictConfig] = []
+    module = types.ModuleType("recorder")
+    module.run = calls.append
+    monkeypatch.setitem(sys.modules, "recorder", module)
+    monkeypatch.setitem(TASKS, "search", ("recorder", "record"))
+    return calls
+
+
+def test_help_lists_every_task_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, (_, summary) in TASKS.items():
+        assert [line.split() for line in lines].count([name, *summary.split()]) == 1
+
+
+def test_no_task_prints_the_overview_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: lmsearch <task>" in capsys.readouterr().out
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lmsearch {__version__}\n"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_its_module_and_its_configuration(task: str) -> None:
+    assert importlib.util.find_spec(TASKS[task][0]) is not None
+    assert (data_dir("conf") / f"{task}.yaml").is_file()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_task_help_explains_every_key(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([task, "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in read_options(data_dir("conf") / f"{task}.yaml"):
+        assert f"  {option.key}=" in text
+        assert option.preset or option.note, f"conf/{task}.yaml: {option.key} has no comment"
+
+
+def test_task_help_lists_the_choices_and_the_keys_of_a_chosen_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["search", "data=planted", "--help"])
+    text = capsys.readouterr().out
+    assert "digits, imagefolder, planted" in text
+    assert "data.direction=h" in text and "${" not in text
+
+
+def test_cfg_prints_the_resolved_configuration_without_running(
+    ran: list[DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "seed=3", "run_dir=a b=c", "--cfg"]) == 0
+    cfg = OmegaConf.create(capsys.readouterr().out)
+    assert (cfg.seed, cfg.run_dir, ran) == (3, "a b=c", [])
+
+
+def test_a_task_gets_its_configuration_and_its_exit_code_is_returned(
+    ran: list[DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["search", "seed=3"]) == 0
+    assert ran[0].seed == 3
+    monkeypatch.setattr(sys.modules["recorder"], "run", lambda cfg: 3)
+    assert main(["search"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serach"], "'serach' is not a task; did you mean search"),
+        (["search", "seed=abc"], "seed='abc' is not an integer"),
+        (["search", "model=local_vim_tinny"], "model='local_vim_tinny' is not a choice; did you mean local_vim_tiny"),
+        (["search", "image.png"], "'image.png' is not of the form key=value"),
+        (["search", "--config"], "unknown option '--config'; accepted: --help"),
+        (["retrain"], "lmsearch retrain needs genotype=...; see lmsearch retrain --help"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"lmsearch: error: {message}") and err.count("\n") == 1
+
+
+def test_a_users_error_inside_a_task_is_one_line(
+    ran: list[DictConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cfg: DictConfig) -> None:
+        raise DataError("no images in x")
+
+    monkeypatch.setattr(sys.modules["recorder"], "run", fail)
+    assert main(["search"]) == 2
+    assert capsys.readouterr().err == "lmsearch: error: no images in x\n"
+
+
+def test_a_bug_keeps_its_traceback(ran: list[DictConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["recorder"], "run", lambda cfg: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["search"])
+
+
+def test_an_interrupted_task_says_how_to_continue(
+    ran: list[DictConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(cfg: DictConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["recorder"], "run", interrupt)
+    assert main(["search"]) == 130
+    assert "lmsearch: interrupted; give the same command again" in capsys.readouterr().err
+
+
+def test_the_command_line_starts_without_pytorch() -> None:
+    code = "import sys, lmsearch.cli; lmsearch.cli.main(['search', '--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, cwd=_root()).returncode == 0
+
+
+def test_python_m_lmsearch_works_in_a_checkout() -> None:
+    done = subprocess.run([sys.executable, "-m", "lmsearch", "--version"], capture_output=True, text=True, cwd=_root())
+    assert (done.returncode, done.stdout) == (0, f"lmsearch {__version__}\n")
+
+
+def _root() -> Path:
+    """Return the top folder of the checkout."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,270 @@
+"""Image folders: equal batches for any number of workers, broken files, and every way in which a folder can be wrong."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lmsearch.data import as_arrays, build_loaders, build_source, describe, load_images, search_loaders
+from lmsearch.errors import DataError
+
+CLASSES = ("a cat", "dog, big", "x=y")
+SUFFIXES = (".png", ".jpg", ".JPEG", ".bmp", ".webp")
+
+
+def write_image(path, seed, *, size=(24, 20), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(256, size=(size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def make_folder(root, *, per_class=5, splits=("train", "val")):
+    for s, split in enumerate(splits):
+        for c, name in enumerate(CLASSES):
+            for i in range(per_class):
+                write_image(root / split / name / f"img {i}, n={i}{SUFFIXES[i % 5]}", 100 * s + 10 * c + i)
+            (root / split / name / "notes.txt").write_text("not an image")
+            (root / split / name / "._img.jpg").write_bytes(b"resource fork")
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data set, a=b"))
+
+
+@pytest.fixture
+def own_folder(tmp_path):
+    return make_folder(tmp_path / "images")
+
+
+def epoch_of(loader, epoch):
+    loader.set_epoch(epoch)
+    return list(loader)
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second)
+    for x, y in zip(first, second, strict=True):
+        assert torch.equal(x[0], y[0]) and torch.equal(x[1], y[1])
+
+
+def test_classes_are_the_sorted_folder_names_and_other_files_are_ignored(folder):
+    source = build_source("imagefolder", root=str(folder), img_size=16)
+    assert source.info.class_names == CLASSES and source.info.num_classes == 3
+    assert source.train.epoch_size(4) == 15 and source.train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert source.test is source.val
+    assert describe(source) == "imagefolder: 3 classes, images 3x16x16, train 15, val 15, test the val set"
+
+
+def test_batches_are_equal_for_any_number_of_workers_and_order_of_epochs(folder):
+    source = build_source("imagefolder", root=folder, img_size=16)
+    alone = build_loaders(source, batch_size=4, seed=3).train
+    workers = build_loaders(source, batch_size=4, seed=3, num_workers=2)
+    for epoch in (0, 1):
+        assert_equal(epoch_of(alone, epoch), epoch_of(workers.train, epoch))
+    next(iter(workers.train))  # left in the middle
+    fresh = build_loaders(source, batch_size=4, seed=3).train
+    assert_equal(epoch_of(fresh, 3), epoch_of(workers.train, 3))
+    assert_equal(list(build_loaders(source, batch_size=4, seed=0).val), list(workers.val))
+    workers.train.close()
+
+
+def test_global_random_state_is_left_alone_by_workers(folder):
+    state = torch.get_rng_state()
+    train = build_loaders(
+        build_source("imagefolder", root=folder, img_size=8), batch_size=5, seed=0, num_workers=1
+    ).train
+    assert len(list(train)) == 3
+    train.close()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_epochs_are_augmented_differently_and_evaluation_is_not(folder):
+    source = build_source("imagefolder", root=folder, img_size=16)
+    indices = np.arange(15)
+    first, second = (source.train.train_batch(indices, seed=0, epoch=e).images for e in (0, 1))
+    assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(source.train.eval_batch(indices).images, source.train.eval_batch(indices).images)
+
+
+def test_augmentation_belongs_to_the_sample_not_to_its_batch(folder):
+    train = build_source("imagefolder", root=folder, img_size=16).train
+    whole = train.train_batch(np.arange(15), seed=1, epoch=2)
+    some = train.train_batch(np.array([9, 2]), seed=1, epoch=2)
+    assert torch.equal(some.images, whole.images[[9, 2]]) and some.targets.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("in_chans", "img_size", "shape"), [(1, 16, (1, 16, 16)), (3, (12, 20), (3, 12, 20)), (1, [9, 8], (1, 9, 8))]
+)
+def test_channels_and_size_are_as_asked(folder, in_chans, img_size, shape):
+    source = build_source("imagefolder", root=folder, img_size=img_size, in_chans=in_chans)
+    loaders = build_loaders(source, batch_size=3, seed=0)
+    for images, targets in (next(iter(loaders.train)), next(iter(loaders.val))):
+        assert images.shape == (3, *shape) and images.dtype == torch.float32 and targets.dtype == torch.int64
+    assert len(source.info.mean) == len(source.info.std) == in_chans
+
+
+def test_a_test_folder_is_used_where_there_is_one(tmp_path):
+    source = build_source(
+        "imagefolder", root=make_folder(tmp_path, per_class=1, splits=("train", "val", "test")), img_size=8
+    )
+    assert source.test is not source.val
+    assert not torch.equal(source.test.eval_batch(np.arange(3)).images, source.val.eval_batch(np.arange(3)).images)
+
+
+def test_search_parts_are_disjoint_and_stratified(folder):
+    source = build_source("imagefolder", root=folder, img_size=8)
+    loaders = search_loaders(source, holdout=0.4, batch_size=1, seed=0)
+    weights, alphas = (part.epoch_indices(0) for part in loaders[:2])
+    assert sorted([*weights, *alphas]) == list(range(15))
+    assert source.train.labels[alphas].tolist().count(0) == 2 and len(alphas) == 6
+    assert len(list(loaders.holdout)) == 6
+
+
+def test_as_arrays_flattens_small_folders(folder):
+    source = build_source("imagefolder", root=folder, img_size=8)
+    x, y, x_test, y_test = as_arrays(source)
+    assert x.shape == x_test.shape == (15, 192) and y.tolist() == y_test.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert as_arrays(source, limit=14) is None
+
+
+def test_the_dataset_can_be_sent_to_another_process(folder):
+    train = build_source("imagefolder", root=folder, img_size=8).train
+    copy = pickle.loads(pickle.dumps(train))
+    there, here = (part.train_batch(np.arange(3), seed=0, epoch=0) for part in (copy, train))
+    assert torch.equal(there.images, here.images)
+
+
+BROKEN = {
+    "text": lambda path: path.write_text("hello"),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:300]),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_image_is_one_clear_line_that_names_it(own_folder, kind, num_workers):
+    broken = own_folder / "train" / CLASSES[1] / "img 0, n=0.png"
+    BROKEN[kind](broken)
+    source = build_source("imagefolder", root=own_folder, img_size=8)
+    loader = build_loaders(source, batch_size=15, seed=0, num_workers=num_workers).train
+    with pytest.raises(DataError, match="img 0, n=0.png: not a readable image") as caught:
+        list(loader)
+    loader.close()
+    assert "\n" not in str(caught.value) and str(broken) in str(caught.value)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_image_can_be_skipped_and_is_counted_and_logged_once_an_epoch(own_folder, num_workers, caplog):
+    for split in ("train", "val"):
+        BROKEN["truncated"](own_folder / split / CLASSES[0] / "img 1, n=1.jpg")
+        BROKEN["text"](own_folder / split / CLASSES[2] / "img 3, n=3.bmp")
+    source = build_source("imagefolder", root=own_folder, img_size=8, on_error="skip")
+    loaders = build_loaders(source, batch_size=5, seed=0, num_workers=num_workers)
+    with caplog.at_level(logging.WARNING):
+        for epoch in range(2):
+            assert [len(x) for x, _ in epoch_of(loaders.train, epoch)] == [5, 5, 5]
+            assert len(loaders.train.skipped) == 2
+    assert len(caplog.records) == 2 and "epoch 1: 2 unreadable image(s) skipped" in caplog.text
+    assert sum(len(x) for x, _ in loaders.val) == 13 and len(loaders.val.skipped) == 2
+    loaders.train.close()
+
+
+def test_a_refilled_batch_holds_only_its_own_samples(own_folder):
+    BROKEN["text"](own_folder / "train" / CLASSES[0] / "img 1, n=1.jpg")
+    train = build_source("imagefolder", root=own_folder, img_size=8, on_error="skip").train
+    batch = train.train_batch(np.array([1, 12]), seed=0, epoch=0)
+    assert batch.targets.tolist() == [2, 2] and not torch.equal(batch.images[0], batch.images[1])
+
+
+def test_a_batch_of_broken_images_is_left_out(own_folder):
+    for path in (own_folder / "train" / CLASSES[0]).glob("img*"):
+        BROKEN["text"](path)
+    source = build_source("imagefolder", root=own_folder, img_size=8, on_error="skip")
+    loader = build_loaders(source, batch_size=1, seed=0).train
+    assert len(list(loader)) == 10 and len(loader.skipped) == 5
+
+
+def remove(path):
+    for child in sorted(path.rglob("*"), reverse=True):
+        child.rmdir() if child.is_dir() else child.unlink()
+    path.rmdir()
+
+
+WRONG = {
+    "no root": (lambda root: remove(root), "no such folder; root must hold"),
+    "no train": (lambda root: remove(root / "train"), "train: no such folder"),
+    "no val": (lambda root: remove(root / "val"), "val: no such folder"),
+    "no classes": (lambda root: [remove(root / "train" / c) for c in CLASSES], "train: holds no class folders"),
+    "no images": (
+        lambda root: [p.unlink() for p in (root / "train" / CLASSES[1]).glob("img*")],
+        "dog, big: holds no images; accepted: .jpg",
+    ),
+    "val class missing": (
+        lambda root: remove(root / "val" / CLASSES[0]),
+        "differ from those of .*: 1 missing .such as 'a cat'",
+    ),
+    "val class unknown": (
+        lambda root: write_image(root / "val" / "cow" / "a.png", 0),
+        "differ from those of .*: 1 unknown .such as 'cow'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_folder_is_refused_with_one_clear_line(own_folder, kind):
+    spoil, message = WRONG[kind]
+    spoil(own_folder)
+    with pytest.raises(DataError, match=message) as caught:
+        build_source("imagefolder", root=own_folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"in_chans": 2}, "in_chans is 2"),
+    ({"img_size": 0}, "img_size is 0"),
+    ({"img_size": "224"}, "img_size is '224'"),
+    ({"mean": [0.5, 0.5]}, "mean is \\[0.5, 0.5\\]; expected 3 number"),
+    ({"std": 0}, "std is 0"),
+    ({"scale": [1, 0.5]}, "scale is .*lower bound first"),
+    ({"erasing_prob": 2}, "erasing_prob is 2; expected a number in \\[0, 1\\]"),
+    ({"on_error": "ignore"}, "on_error is 'ignore'"),
+])  # fmt: skip
+def test_wrong_options_are_refused(folder, options, message):
+    with pytest.raises(DataError, match=message):
+        build_source("imagefolder", root=folder, **options)
+
+
+def test_predicted_images_are_prepared_as_in_evaluation(folder):
+    source = build_source("imagefolder", root=folder, img_size=16)
+    found = list(load_images(folder / "val", source.info))
+    assert [path for path, _ in found] == [type(folder)(source.val.path(i)) for i in range(15)]
+    assert torch.equal(torch.stack([image for _, image in found]), source.val.eval_batch(np.arange(15)).images)
+    path, image = next(load_images([found[3][0]], replace(source.info, in_chans=1, mean=(0.5,), std=(0.5,))))
+    assert path == found[3][0] and image.shape == (1, 16, 16)
+
+
+def test_predicting_says_what_is_wrong_with_a_path(own_folder, caplog):
+    info = build_source("imagefolder", root=own_folder, img_size=16).info
+    (own_folder / "none").mkdir()
+    for path, message in (
+        (own_folder / "nowhere.png", "no such file or folder"),
+        (own_folder / "none", "holds no images"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load_images(path, info)
+    with pytest.raises(DataError, match="1 .grey. or 3"):
+        load_images(own_folder, replace(info, in_chans=2))
+    BROKEN["empty"](own_folder / "val" / CLASSES[0] / "img 0, n=0.png")
+    with pytest.raises(DataError, match="img 0, n=0.png: not a readable image"):
+        list(load_images(own_folder / "val", info))
+    assert len(list(load_images(own_folder / "val", info, on_error="skip"))) == 14 and "left out" in caplog.text

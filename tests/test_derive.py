@@ -1,0 +1,100 @@
+"""Derivation: top-k per layer, ties, margins, and the health that goes with it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lmsearch.engine.objective import Scores
+from lmsearch.errors import SearchSpaceError
+from lmsearch.genotype import LayerChoice
+from lmsearch.models import create_model
+from lmsearch.search.derive import choose, derive_topk, top_k
+from lmsearch.search.health import alpha_health, check_health, normalised_entropy, random_choice, verdict
+
+
+def test_top_k_lists_the_best_in_candidate_order_with_the_margin() -> None:
+    choice = top_k({"h": 0.1, "v": 0.4, "w2": 0.2, "w7": 0.3}, 2)
+    assert choice.directions == ("v", "w7")
+    assert choice.margin == pytest.approx(0.1)
+
+
+def test_ties_go_to_the_earlier_candidate() -> None:
+    assert top_k({"h": 0.25, "v": 0.25, "w2": 0.25, "w7": 0.25}, 2).directions == ("h", "v")
+
+
+def test_keeping_everything_has_no_margin() -> None:
+    assert top_k({"h": 0.5, "v": 0.5}, 2).margin is None
+
+
+@pytest.mark.parametrize("keep", [0, 3])
+def test_keep_outside_the_candidates_is_refused_with_the_layers_name(keep: int) -> None:
+    with pytest.raises(SearchSpaceError, match="layers.0.*h, v"):
+        choose({"layers.0": {"h": 0.5, "v": 0.5}}, [keep])
+
+
+def test_keep_may_differ_per_layer() -> None:
+    scores = {"h": 0.5, "v": 0.3, "w2": 0.2}
+    genotype = derive_topk({"a": scores, "b": scores}, [1, 2], model="m", search_space="s", health={}, provenance={})
+    assert genotype.directions == (("h",), ("h", "v"))
+    assert genotype.keep == (1, 2)
+
+
+def test_entropy_is_one_for_uniform_and_zero_for_a_sure_choice() -> None:
+    assert normalised_entropy({"h": 0.25, "v": 0.25, "w2": 0.25, "w7": 0.25}) == pytest.approx(1.0)
+    assert normalised_entropy({"h": 1.0, "v": 0.0}) == 0.0
+    assert normalised_entropy({"h": 1.0}) == 0.0
+
+
+def test_health_of_alphas_alone_is_never_called_ok() -> None:
+    health = alpha_health([LayerChoice(("h",), "layers.0", {"h": 0.9, "v": 0.1}, 0.8)])
+    assert health.status == "not tested"
+    assert health.margin == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(("entropy", "z", "status"), [(0.99, 50.0, "indeterminate"), (0.5, 1.0, "indeterminate"), (0.5, 9.0, "ok")])
+def test_the_verdict_needs_alphas_that_moved_and_a_functional_advantage(entropy: float, z: float, status: str) -> None:
+    assert verdict(entropy, z)[0] == status
+
+
+def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
+    """A held-out loss that is low exactly where direction v runs must give v's genotype a large advantage."""
+    torch.manual_seed(0)
+    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="mixed", depth=1)
+    (mixer,) = [m for m in model.modules() if getattr(m, "alphas", None) is not None]
+    with torch.no_grad():
+        mixer.alphas.copy_(torch.tensor([0.0, 3.0, 0.0, 0.0]))
+    seen: list[tuple[int, ...]] = []
+    forward = mixer.forward
+
+    def spy(*args: object, **kwargs: object) -> torch.Tensor:
+        seen.append(tuple(kwargs.get("active", range(4))))
+        return forward(*args, **kwargs)
+
+    mixer.forward = spy
+    noise = torch.randn(64, generator=torch.Generator().manual_seed(1)) * 0.01
+
+    def evaluate(module: torch.nn.Module) -> Scores:
+        module(torch.zeros(1, 1, 8, 8))
+        losses = noise + (0.1 if 1 in seen[-1] else 1.0)
+        return Scores(losses, losses)
+
+    choices = [LayerChoice(("v",), "layers.0", {"h": 0.05, "v": 0.85, "w2": 0.05, "w4": 0.05}, 0.8)]
+    health = check_health(model, choices, evaluate, seed=0)
+    assert health.status == "ok"
+    assert 0.3 < health.advantage <= 0.9 and health.advantage_z > 50
+    assert math.isclose(health.gap, 0.0, abs_tol=1e-6)
+    assert health.tau is not None and health.tau > 0
+
+
+def test_random_choices_are_keyed_and_in_candidate_order() -> None:
+    import numpy as np
+
+    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="mixed")
+    drawn = [random_choice(model, [2, 2, 2], np.random.default_rng(s)) for s in (0, 0, 1, 2)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2] or drawn[0] != drawn[3]
+    order = ["h", "v", "w2", "w4"]
+    assert all(list(d) == sorted(d, key=order.index) for d in drawn[2].values())

@@ -1,0 +1,88 @@
+"""Supernets: disjoint parameter groups, branch choices without mutation, duplicates removed per layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lmsearch.errors import ModelError
+from lmsearch.models import create_model
+from lmsearch.search.supernet import (
+    Branches, arch_parameters, layer_candidates, masked, named_mixers, probabilities, running, weight_parameters,
+)
+from lmsearch.search_space import load_search_space
+
+CANDIDATES = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"]
+
+
+def supernet(name: str = "local_vim_nano", **options) -> nn.Module:
+    torch.manual_seed(0)
+    return create_model(name, directions=CANDIDATES, merge="mixed", **options).eval()
+
+
+def images() -> torch.Tensor:
+    return torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])
+def test_alphas_and_weights_share_no_parameter_and_cover_all(name: str) -> None:
+    model = supernet(name)
+    alphas = {id(p) for p in arch_parameters(model)}
+    weights = {id(p) for _, p in weight_parameters(model)}
+    assert alphas and not alphas & weights
+    assert alphas | weights == {id(p) for p in model.parameters()}
+
+
+def test_masking_a_branch_equals_a_supernet_whose_alpha_for_it_is_minus_infinity() -> None:
+    model = supernet()
+    active = (0, 1, 2, 3, 5, 6, 7)
+    with running(model, {layer: Branches(active) for layer in named_mixers(model)}):
+        without = model(images())
+    with torch.no_grad():
+        for alpha in arch_parameters(model):
+            alpha[4] = -torch.inf
+    torch.testing.assert_close(without, model(images()))
+
+
+def test_a_choice_leaves_no_trace_after_its_context() -> None:
+    model = supernet()
+    before = model(images())
+    with running(model, masked(model, {layer: ["v"] for layer in named_mixers(model)})):
+        inside = model(images())
+    assert not torch.allclose(before, inside)
+    assert torch.equal(before, model(images()))
+
+
+def test_a_choice_reaches_mixers_inside_another_network_also_when_recomputed_in_backward() -> None:
+    model = supernet()
+    model.train()
+    model.set_grad_checkpointing()
+    user_net = nn.Sequential(nn.Identity(), model)
+    layer = next(iter(named_mixers(user_net)))
+    with running(user_net, {layer: Branches((2,))}):
+        loss = user_net(images()).square().sum()
+    loss.backward()
+    mixer = named_mixers(user_net)[layer]
+    used = mixer.x_proj_weight.grad.flatten(1).abs().sum(1) > 0
+    assert used.tolist() == [d == "v" for d in mixer.directions]
+
+
+def test_probabilities_sum_to_one_in_every_layer() -> None:
+    for scores in probabilities(supernet()).values():
+        assert sum(scores.values()) == pytest.approx(1.0)
+        assert list(scores) == CANDIDATES
+
+
+def test_candidates_that_a_small_grid_cannot_tell_apart_are_searched_once() -> None:
+    space = load_search_space("localmamba8")
+    all_of_them, fewer = (
+        layer_candidates(space, [(14, 14), (7, 7)], padding="none", deduplicate=d) for d in (False, True)
+    )
+    assert all_of_them == (space.candidates,) * 2
+    assert fewer == (space.candidates, ("h", "h_flip", "v", "v_flip", "w2", "w2_flip"))
+
+
+def test_a_derived_net_is_not_a_supernet() -> None:
+    with pytest.raises(ModelError, match="merge='mixed'"):
+        named_mixers(create_model("local_vim_nano"))
