@@ -24,6 +24,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "evaluate": ("lmsearch.tasks.evaluate", "measure the accuracy of a checkpoint"),
     "predict": ("lmsearch.tasks.predict", "classify an image or a folder of images with a checkpoint"),
     "compare": ("lmsearch.tasks.compare", "retrain a genotype beside random and hand-made ones and simple baselines"),
+    "complexity": ("lmsearch.tasks.complexity", "count parameters, MACs and training memory, per layer and direction"),
     "convert": ("lmsearch.tasks.convert", "turn a released LocalMamba checkpoint into a run directory of ours, or back"),
 }
 HELP = ("--help", "-h")
@@ -84,7 +85,7 @@ def _run(task: str, cfg: DictConfig) -> int:
 
 def overview() -> str:
     """Return the text of `lmsearch --help`: one line per task."""
-    tasks = [f"  {name:10} {summary}" for name, (_, summary) in TASKS.items()]
+    tasks = [f"  {name:11} {summary}" for name, (_, summary) in TASKS.items()]
     return "\n".join([
         f"lmsearch {__version__}: neural architecture search over the scan directions of vision state-space models",
         "",

@@ -87,6 +87,10 @@ def read_ints(text: str) -> int | list[int]:
 OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "keep": read_ints,
     "img_size": read_ints,
+    "sizes": read_ints,
+    "num_classes": read_int,
+    "in_chans": read_int,
+    "merge": read_text,
     "data.img_size": read_ints,
     "data.num_train": read_int,
     "model.patch_size": read_int,

@@ -27,7 +27,7 @@ note: none
 lr: 0.1
 steps: 10  # optimizer steps
 betas: [0.9, 0.999]
-sizes: [1, 2]
+levels: [1, 2]
 anything: null
 twice: ${seed}
 genotype: null
@@ -87,7 +87,7 @@ def test_every_path_key_takes_null() -> None:
         ("lr=1e-3", 0.001),
         ("resume=True", True),
         ("betas=[0.5,1]", [0.5, 1]),
-        ("sizes=[3]", [3]),
+        ("levels=[3]", [3]),
         ("keep=2", 2),
         ("keep=[2,3]", [2, 3]),
         ("keep=null", None),
@@ -115,7 +115,7 @@ def test_values_are_read_by_the_type_of_their_default(conf_dir: Path, word: str,
         ("resume=1", "resume='1' is neither true nor false"),
         ("betas=0.9", "betas='0.9' is not a list, such as [a,b]"),
         ("betas=[a]", "betas='[a]' is not a list of numbers, such as [0.9, 0.999]"),
-        ("sizes=[1.5]", "sizes='[1.5]' is not a list of integers, such as [1, 2]"),
+        ("levels=[1.5]", "levels='[1.5]' is not a list of integers, such as [1, 2]"),
         ("keep=two", "keep='two' is not an integer or a list of integers, such as 2 or [2,3]; null is accepted too"),
         ("keep=1.0", "keep='1.0' is not an integer or a list of integers, such as 2 or [2,3]; null is accepted too"),
         ("keep=true", "keep='true' is not an integer or a list of integers, such as 2 or [2,3]; null is accepted too"),
@@ -205,4 +205,4 @@ def test_every_preset_of_a_shipped_task_composes(task: str) -> None:
 def test_every_null_of_a_shipped_task_has_a_type(task: str) -> None:
     cfg = compose(task, required(task))
     nulls = [key for key in _keys(cfg) if OmegaConf.select(cfg, key) is None]
-    assert set(nulls) <= set(OPTIONAL_TYPES)
+    assert sorted(set(nulls) - set(OPTIONAL_TYPES)) == [], "name their types in config_values.OPTIONAL_TYPES"

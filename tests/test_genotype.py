@@ -36,7 +36,8 @@ FULL = Genotype(
     health={"status": "ok", "entropy": 0.93},
     provenance={"lmsearch": "0.1.0", "seed": 0},
 )
-HAND_WRITTEN = '{"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h", "w2x2"]}, {"directions": ["v_flip"]}]}'
+HAND_WRITTEN = """{"schema": "lmsearch.genotype", "version": 1,
+ "layers": [{"directions": ["h", "w2x2"]}, {"directions": ["v_flip"]}]}"""
 
 
 def content(**changes: object) -> dict:
@@ -77,7 +78,7 @@ def test_what_cannot_be_json_is_refused_when_saving() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HAND_WRITTEN[:-20], "not valid JSON at line 1, column"),
+        (HAND_WRITTEN[:-20], "not valid JSON at line 2, column"),
         ("", "not valid JSON at line 1, column 1"),
         ("3", "a genotype is a JSON object"),
         (json.dumps({"layers": []}), "schema None is not a genotype; accepted: 'lmsearch.genotype'"),
@@ -161,7 +162,11 @@ def test_direction_lists_come_back_as_they_went(style: str, prefix: str) -> None
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.py", "directions = (\n ['h', 'v_flip'],  # first\n ['w7'],\n)"), ("a.txt", '[["h","v_flip"],["w7"]]'), ("a.json", '[["h","v_flip"],["w7"]]')],
+    [
+        ("a.py", "directions = (\n ['h', 'v_flip'],  # first\n ['w7'],\n)"),
+        ("a.txt", '[["h","v_flip"],["w7"]]'),
+        ("a.json", '[["h","v_flip"],["w7"]]'),
+    ],
 )
 def test_a_file_of_direction_lists_is_a_genotype(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)

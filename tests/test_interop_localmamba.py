@@ -11,11 +11,18 @@ import pickle
 import pytest
 import torch
 from naive_localmamba import (
-    CANDIDATES, naive_local_vim, naive_local_vmamba, official_vim_shapes, official_vmamba_shapes, random_state_dict,
-    released_rope_buffers, rope_tables,
+    CANDIDATES,
+    naive_local_vim,
+    naive_local_vmamba,
+    official_vim_shapes,
+    official_vmamba_shapes,
+    random_state_dict,
+    released_rope_buffers,
+    rope_tables,
 )
 from torch import Tensor
 
+from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.engine.checkpoint import read_model
 from lmsearch.errors import CheckpointError, ConfigError, LmsearchError, ModelError
@@ -85,6 +92,14 @@ def small_vim(**options) -> tuple[torch.nn.Module, dict[str, Tensor]]:
     return model, random_state_dict(shapes, grid=(4, 4))
 
 
+def small_supernet() -> dict[str, Tensor]:
+    """A random released state dict of a small LocalVim supernet."""
+    shapes = official_vim_shapes(
+        directions=[CANDIDATES] * 2, embed_dim=16, grid=(4, 4), patch_size=8, num_classes=5, search=True
+    )
+    return random_state_dict(shapes, grid=(4, 4))
+
+
 def snapshot(model: torch.nn.Module) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in model.state_dict().items()}
 
@@ -114,12 +129,12 @@ def test_missing_unexpected_and_misshaped_keys_are_named_together_and_nothing_is
 
 def test_another_width_another_family_and_a_supernet_are_refused():
     model, _ = small_vim()
-    wide = random_state_dict(official_vim_shapes(directions=SMALL_DIRECTIONS, embed_dim=32, grid=(4, 4), patch_size=8, num_classes=5), grid=(4, 4))
+    wide = official_vim_shapes(directions=SMALL_DIRECTIONS, embed_dim=32, grid=(4, 4), patch_size=8, num_classes=5)
+    wide = random_state_dict(wide, grid=(4, 4))
     check_refused_and_untouched(model, wide, "mis-shaped", "more)")
     other = random_state_dict(official_vmamba_shapes(directions=[["h"]], dims=[16], depths=[1], num_classes=5))
     check_refused_and_untouched(model, other, "missing", "unexpected: patch_embed.0.weight")
-    supernet = random_state_dict(official_vim_shapes(directions=[CANDIDATES] * 2, embed_dim=16, grid=(4, 4), patch_size=8, num_classes=5, search=True), grid=(4, 4))
-    check_refused_and_untouched(model, supernet, "the checkpoint is a supernet's, the model a derived net's")
+    check_refused_and_untouched(model, small_supernet(), "the checkpoint is a supernet's, the model a derived net's")
 
 
 def test_a_value_that_is_no_tensor_is_refused():
@@ -144,9 +159,8 @@ def test_rotary_tables_are_compared_where_present_and_may_be_absent():
 def test_exported_rotary_tables_are_the_released_ones_bit_for_bit_and_right(grid):
     model = create_model("local_vim", directions=["h"], embed_dim=16, depth=1, img_size=grid, patch_size=1)
     exported = to_official_state_dict(model)
-    for key, released, exact in zip(
-        ("rope.freqs_cos", "rope.freqs_sin"), released_rope_buffers(16, grid), rope_tables(16, grid, grid, torch.float64), strict=True
-    ):
+    tables = zip(released_rope_buffers(16, grid), rope_tables(16, grid, grid, torch.float64), strict=True)
+    for key, (released, exact) in zip(("rope.freqs_cos", "rope.freqs_sin"), tables, strict=True):
         assert torch.equal(exported[key], released)
         assert torch.allclose(exported[key].double(), exact, atol=1e-5)
 
@@ -240,7 +254,8 @@ def test_convert_there_and_back_gives_the_same_tensors_and_logits(tmp_path, caps
     _, state = small_vim()
     torch.save({"model": state}, tmp_path / "released.pth")
     out, back = tmp_path / "ours", tmp_path / "back" / "again.pth"
-    assert run_convert(f"source={tmp_path / 'released.pth'}", f"out={out}", f"genotype={small_genotype(tmp_path)}", *SMALL_WORDS) == 0
+    genotype = f"genotype={small_genotype(tmp_path)}"
+    assert run_convert(f"source={tmp_path / 'released.pth'}", f"out={out}", genotype, *SMALL_WORDS) == 0
     assert load_genotype(out).directions == tuple(map(tuple, SMALL_DIRECTIONS))
     spec, weights = read_model(out)
     model = spec.build(backend="reference").eval()
@@ -256,13 +271,15 @@ def test_convert_there_and_back_gives_the_same_tensors_and_logits(tmp_path, caps
 
 def test_a_converted_hierarchical_net_keeps_classes_channels_and_logits(tmp_path):
     directions = [["h", "w2"], ["v_flip", "w7"]]
-    state = random_state_dict(official_vmamba_shapes(directions=directions, dims=[16, 32], depths=[1, 1], in_chans=1, num_classes=3))
+    shapes = official_vmamba_shapes(directions=directions, dims=[16, 32], depths=[1, 1], in_chans=1, num_classes=3)
+    state = random_state_dict(shapes)
     torch.save(state, tmp_path / "released.pth")
     (tmp_path / "names.txt").write_text("cat\ndog\nbird\n")
     (tmp_path / "d.json").write_text(json.dumps(directions))
     assert run_convert(
-        f"source={tmp_path / 'released.pth'}", f"out={tmp_path / 'ours'}", f"genotype={tmp_path / 'd.json'}", "model=local_vmamba",
-        "model.dims=[16,32]", "model.depths=[1,1]", "img_size=[32,24]", f"class_names={tmp_path / 'names.txt'}",
+        f"source={tmp_path / 'released.pth'}", f"out={tmp_path / 'ours'}", f"genotype={tmp_path / 'd.json'}",
+        "model=local_vmamba", "model.dims=[16,32]", "model.depths=[1,1]", "img_size=[32,24]",
+        f"class_names={tmp_path / 'names.txt'}",
     ) == 0
     spec, weights = read_model(tmp_path / "ours")
     assert spec.data["info"]["class_names"] == ["cat", "dog", "bird"] and spec.data["info"]["in_chans"] == 1
@@ -275,8 +292,7 @@ def test_a_converted_hierarchical_net_keeps_classes_channels_and_logits(tmp_path
 
 def test_a_converted_supernet_derives_with_its_alphas(tmp_path):
     derive = pytest.importorskip("lmsearch.tasks.derive")
-    shapes = official_vim_shapes(directions=[CANDIDATES] * 2, embed_dim=16, grid=(4, 4), patch_size=8, num_classes=5, search=True)
-    state = random_state_dict(shapes, grid=(4, 4))
+    state = small_supernet()
     torch.save({"model": state}, tmp_path / "supernet.pth")
     out = tmp_path / "ours"
     assert run_convert(f"source={tmp_path / 'supernet.pth'}", f"out={out}", *SMALL_WORDS) == 0
@@ -312,3 +328,14 @@ def test_convert_refuses_a_folder_where_a_file_is_written_and_the_reverse(tmp_pa
         run_convert(f"source={tmp_path}", f"out={tmp_path / 'folder'}", "to=official")
     with pytest.raises(ConfigError, match="is a file"):
         run_convert(f"source={tmp_path}", f"out={tmp_path / 'file'}", "model=local_vim")
+
+
+def test_the_command_converts_and_answers_a_wrong_file_with_one_line_and_exit_code_2(tmp_path, capsys):
+    (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
+    assert main(["convert", f"source={tmp_path / 'broken.pth'}", "model=local_vim_tiny", f"out={tmp_path / 'ours'}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lmsearch: error: ") and "broken.pth" in error and error.count("\n") == 1
+    torch.save({"model": small_vim()[1]}, tmp_path / "released.pth")
+    words = [f"source={tmp_path / 'released.pth'}", f"out={tmp_path / 'ours'}", f"genotype={small_genotype(tmp_path)}"]
+    assert main(["convert", *words, *SMALL_WORDS]) == 0
+    assert (tmp_path / "ours" / "model.safetensors").is_file()

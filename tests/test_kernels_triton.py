@@ -93,7 +93,10 @@ def compare(args, *, softplus=True, tolerance=1e-5, config=None):
 
 
 def check_forward_and_gradients_equal_the_reference():
-    compare(make(length=7, channels=5, n=5))
+    from lmsearch.kernels.triton_scan import ScanConfig
+
+    for save_states in (False, True):
+        compare(make(length=5, channels=5, n=5), config=ScanConfig(chunk=2, save_states=save_states))
 
 
 def check_a_length_of_one_and_a_length_of_one_chunk():
@@ -133,7 +136,7 @@ def check_other_chunks_and_blocks():
     compare(make(batch=1, directions=1, length=10, channels=3), config=ScanConfig())
 
 
-def check_no_grad_saves_no_states_and_changes_nothing():
+def check_no_grad_changes_nothing():
     args = make(batch=2, length=5)
     with torch.no_grad():
         plain = call(triton_backend.directional_scan, leaves(args), delta_softplus=True)
@@ -167,7 +170,7 @@ def check_operators_meet_the_rules_of_torch_library():
     a = leaves({**args, "x": args["x"].unsqueeze(1).expand_as(args["delta"])})
     names = ("x", "delta", "A", "B", "C", "D", "z", "delta_bias", "order", "reset")
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    given = (*(a[n] for n in names), True, True, [2, 2, 1, 2, 1])
+    given = (*(a[n] for n in names), True, True, [2, 2, 1, 2, 1, 1])
     torch.library.opcheck(triton_backend.scan_op, given, test_utils=tests)
     conv = (args["x"], torch.randn(2, 2, 4).requires_grad_(), torch.randn(2, 2), args["order"])
     torch.library.opcheck(triton_backend.conv_op, conv, test_utils=tests)

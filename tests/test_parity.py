@@ -10,8 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from naive_localmamba import (
-    CANDIDATES, naive_local_vim, naive_local_vmamba, official_vim_shapes, official_vmamba_shapes, random_state_dict,
-    rope_tables, visits,
+    CANDIDATES,
+    naive_local_vim,
+    naive_local_vmamba,
+    official_vim_shapes,
+    official_vmamba_shapes,
+    random_state_dict,
+    rope_tables,
+    visits,
 )
 from torch import Tensor
 
@@ -143,6 +149,21 @@ def test_local_vim_agrees_with_the_naive_one_in_logits_and_every_gradient(case):
 def test_local_vmamba_agrees_with_the_naive_one_in_logits_and_every_gradient(case):
     model, state, options = vmamba(case)
     check_against(naive_local_vmamba, model, state, images(case), options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["local_vim_tiny", "local_vim_tiny_middle_cls_token", "local_vmamba_tiny"])
+def test_published_sizes_agree_with_the_naive_one(name):
+    model = create_model(name).double().eval()
+    state, x = to_official_state_dict(model), torch.randn(1, 3, 224, 224, dtype=torch.float64)
+    directions = [list(m.directions) for m in model.modules() if isinstance(m, DirectionalMixer)]
+    with torch.no_grad():
+        if name == "local_vmamba_tiny":
+            expected = naive_local_vmamba(state, x, directions=directions, depths=[2, 2, 9, 2])
+        else:
+            options = MIDDLE if "middle" in name else {}
+            expected = naive_local_vim(state, x, directions=directions, depth=20, patch_size=16, **options)
+        assert relative(model(x), expected) <= TOLERANCE
 
 
 @pytest.mark.parametrize("build, naive", [(vim, naive_local_vim), (vmamba, naive_local_vmamba)])

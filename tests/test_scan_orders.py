@@ -121,7 +121,8 @@ def test_names_are_canonical(name: str, canonical: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "w", "w0", "w3x", "x3", "wx2", "w-1", "w2.5", "w02", "h2", "flip", "_flip", "h_flip_flip", "H", " h", "h\n", 3, None]
+    "name",
+    ["", "w", "w0", "w3x", "x3", "wx2", "w-1", "w2.5", "w02", "h2", "flip", "_flip", "h_flip_flip", "H", " h", "h\n", 3, None],
 )
 def test_other_text_is_not_a_direction(name: object) -> None:
     with pytest.raises(DirectionError, match="is not a scan direction; accepted: h, v, w<side>"):

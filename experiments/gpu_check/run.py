@@ -34,9 +34,11 @@ CHECKED = ((3, 8, 14, 384, 16), (3, 4, 13, 100, 16), (5, 8, 7, 64, 5), (3, 2, 56
 INTERPRETED = ((3, 2, 3, 5, 4), (3, 1, 2, 8, 5))
 TIMED = ((128, 8, 14, 384, 16), (64, 8, 56, 96, 16))
 CONFIGS = [
-    ScanConfig(chunk, 64, 4, block, warps)
+    ScanConfig(chunk, 64, 2, block, warps)
     for chunk in (4, 8) for block, warps in ((16, 1), (32, 1), (32, 2), (32, 4), (64, 4), (128, 4))
-] + [ScanConfig(8, block, warps, 32, 4) for block, warps in ((32, 1), (32, 2), (64, 2), (128, 4), (128, 8))]
+] + [ScanConfig(8, block, warps, 64, 4) for block, warps in ((32, 1), (32, 2), (64, 2), (128, 4), (128, 8))] + [
+    ScanConfig(chunk, save_states=True) for chunk in (4, 8)
+]
 FORWARD_OPS, BACKWARD_OPS = 7, 18  # float32 instructions per element that the recurrence cannot do without
 EXP_PER_SM, FP32_PER_SM = 16, 128  # per clock of a multiprocessor; FP32 is half of it on 8.0
 

@@ -188,7 +188,7 @@ def search_loaders(
             batch_size=batch_size,
             seed=seed,
             stream=stream,
-            drop_last=drop_last,
+            drop_last=drop_last and stream == "weights",  # the alphas' part may be smaller than a batch
             what=f"{name} {stream} part of the training set",
             **common,
         )

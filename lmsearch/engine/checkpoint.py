@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
     if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
         raise CheckpointError(f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`")
     if state.get("version") != VERSION:

@@ -167,14 +167,15 @@ def directional_scan(
     from lmsearch.kernels.triton_scan import ScanConfig
 
     _no_float64(x, delta, A, B, C, D, z, delta_bias)
+    config = config or ScanConfig()
     tensors = (x, delta, A, B, C, D, z, delta_bias)
-    keep_states = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    keep_states = config.save_states and torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if x.dim() == 3:
         x = x.unsqueeze(1).expand_as(delta)
     y, _ = scan_op(
         x, delta, _small(A), B, C, _small(D), z, _small(delta_bias), order.to(torch.int32).contiguous(),
         None if reset is None else reset.contiguous(), delta_softplus, keep_states,
-        (config or ScanConfig()).as_list(),
+        config.as_list(),
     )
     return y
 

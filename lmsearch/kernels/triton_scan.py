@@ -3,7 +3,7 @@
 Shapes: B batch, K directions, L tokens, D channels, N states. One program per (batch, direction, block of channels):
 it walks time in order with the state (block, N) in registers and reads row k of `order` as it goes, so nothing is
 gathered, flipped or padded in memory. The forward saves the state before every chunk of tokens but the first; the
-backward rebuilds one chunk at a time in registers and sweeps it in reverse. Sums over channels (dB, dC) leave one
+backward (which runs that pass again unless the states were kept) rebuilds one chunk at a time in registers and sweeps it in reverse. Sums over channels (dB, dC) leave one
 partial per block of channels, sums over the batch (dA, dD, ddelta_bias) one per image: no atomics, the same bits
 every run.
 
@@ -27,17 +27,21 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 @dataclass(frozen=True)
 class ScanConfig:
-    """How the work is cut: tokens per saved state, and channels and warps per program, forward and backward."""
+    """How the work is cut: tokens per saved state, and channels and warps per program, forward and backward.
+
+    The defaults come from reading the machine code (no spills, fewest instructions per element); no GPU has timed them.
+    """
 
     chunk: int = 8
     forward_block: int = 64
-    forward_warps: int = 4
-    backward_block: int = 32
+    forward_warps: int = 2
+    backward_block: int = 64
     backward_warps: int = 4
+    save_states: bool = False  # True: one forward faster in the backward, 4 N / chunk bytes per (b, k, l, d) saved
 
     def as_list(self) -> list[int]:
         """The fields as integers, the form in which the operators carry them."""
-        return list(astuple(self))
+        return [int(v) for v in astuple(self)]
 
 
 @triton.jit
@@ -289,6 +293,8 @@ def backward(
     """Return dx (B, K, L, D), ddelta, dA, dB, dC, dD, dz (B, L, D), ddelta_bias; an empty tensor for an absent input."""
     batch, directions, length, channels = delta.shape
     n = A.shape[-1]
+    if states.shape[2] < pieces(length, config.chunk):
+        states = forward(x, delta, A, B, C, D, None, delta_bias, order, reset, delta_softplus, True, config)[1]
     block = block_of(channels, config.backward_block)
     blocks = triton.cdiv(channels, block)
 

@@ -7,7 +7,8 @@ projections and scan, on the padded grid where windows are padded. Biases, norms
     scan                   per token, channel and state: delta*A, exp, delta*u*B, decay*h, +, C*h, + (4 MACs, 7 FLOPs);
                            per token and channel: delta*u, D*u, + (2 MACs, 3 FLOPs), and the gate (1 MAC, 1 FLOP)
 Activation bytes are the tensors that autograd keeps for the backward pass of the fused scan kernels, which keep their
-inputs and one state per chunk of tokens and recompute the rest. Shapes: L tokens of a layer's grid, P of its padded grid, e inner channels, N states, R dt rank.
+inputs and one state per chunk of tokens and recompute the rest.
+Shapes: L tokens of a layer's grid, P of its padded grid, e inner channels, N states, R dt rank.
 """
 
 from __future__ import annotations

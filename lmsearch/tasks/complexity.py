@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -18,8 +18,9 @@ from lmsearch.genotype import check_depth, load_genotype
 from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
 from lmsearch.tasks.build import plain
+from lmsearch.tasks.run_dir import make_folder
 
-# parameters and "FLOPs" of arXiv 2403.09338, tables 2 and 3, at 224 pixels
+# parameters and "FLOPs" as printed in arXiv 2403.09338, for images of 224 pixels
 PAPER = {
     "local_vim_tiny": ("8M", "1.5G"), "local_vim_small": ("28M", "4.8G"),
     "local_vmamba_tiny": ("26M", "5.7G"), "local_vmamba_small": ("50M", "11.4G"),
@@ -27,11 +28,11 @@ PAPER = {
 UNPRINTED = (
     "local_vim_tiny_middle_cls_token", "local_vim_tiny_search", "local_vmamba_tiny_search", "local_vmamba_small_search",
 )
+PARTS = ("conv", "x_proj", "dt_proj", "scan", "attention")
 DETAILS = ("none", "layers", "directions")
-MERGES = ("sum", "mixed")
 GROWTH = (1.0, 1.5, 2.0)  # image sides, times the model's own
 VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-PIPE_WIDTH = 140  # columns where the output is no terminal
+PIPE_WIDTH = 150  # columns where the output is no terminal
 PUBLISHED_NOTE = """\
 MACs: one multiplication and its addition. FLOPs: multiplications, additions and exponentials. Per image.
 The released code counts MACs, but LocalVim's convolution and projections once per layer instead of once per direction
@@ -51,6 +52,7 @@ def run(cfg: DictConfig) -> int:
             raise ConfigError("lmsearch complexity needs model=..., or published=true for all published models")
         reports = one_model(cfg, console)
     if cfg.out is not None:
+        make_folder(Path(cfg.out).parent)
         content = {name: [describe(r) for r in sizes] for name, sizes in reports.items()}
         Path(cfg.out).write_text(json.dumps(content, indent=1) + "\n")
     return 0
@@ -65,7 +67,8 @@ def one_model(cfg: DictConfig, console: Console) -> dict[str, list[Complexity]]:
     report = complexity(model, image_size(cfg.img_size), bytes_per_value=value_bytes)
     if cfg.detail != "none":
         console.print(layer_table(name, report, directions=cfg.detail == "directions"))
-    sizes = cfg.sizes or [tuple(round(side * factor) for side in report.img_size) for factor in GROWTH]
+    sizes = [cfg.sizes] if isinstance(cfg.sizes, int) else cfg.sizes
+    sizes = sizes or [tuple(round(side * factor) for side in report.img_size) for factor in GROWTH]
     reports = [complexity(model, image_size(size), bytes_per_value=value_bytes) for size in sizes]
     console.print(growth_table(name, reports))
     return {name: [report, *reports]}
@@ -78,8 +81,6 @@ def build(cfg: DictConfig) -> tuple[str, nn.Module]:
     for key in ("merge", "num_classes", "in_chans"):
         if cfg[key] is not None:
             options[key] = cfg[key]
-    if options.get("merge", MERGES[0]) not in MERGES:
-        raise ConfigError(f"merge={options['merge']!r} is not accepted; accepted: {', '.join(MERGES)}")
     if cfg.genotype is not None:
         genotype = load_genotype(cfg.genotype)
         depth = {key: options[key] for key in ("depth", "depths") if key in options}
@@ -93,10 +94,9 @@ def image_size(value: int | Sequence[int] | None) -> tuple[int, int] | None:
     """Return (height, width) from a side or a pair; None stays None. Raises ConfigError for anything else."""
     if value is None:
         return None
-    sides = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
-    if isinstance(value, str) or len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise ConfigError(f"{OmegaConf.to_container(value) if OmegaConf.is_config(value) else value!r} is not an image size; "
-                          "expected pixels, such as 224 or [224,320]")
+    sides = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ConfigError(f"image size {value} is not a number of pixels or a pair of them, such as 224 or [224,320]")
     return sides
 
 
@@ -146,9 +146,6 @@ def layer_table(name: str, report: Complexity, *, directions: bool) -> Table:
     table.add_section()
     table.add_row("total", "", f"{report.parameters:,}", "", *[""] * len(PARTS), *totals(report.total))
     return table
-
-
-PARTS = ("conv", "x_proj", "dt_proj", "scan", "attention")
 
 
 def growth_table(name: str, reports: Sequence[Complexity]) -> Table:

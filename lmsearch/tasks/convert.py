@@ -1,4 +1,4 @@
-"""lmsearch convert: a released LocalMamba checkpoint into a run directory of ours, or a network of ours into such a checkpoint."""
+"""lmsearch convert: a released LocalMamba checkpoint into a run directory of ours, or a network of ours into such a file."""
 
 from __future__ import annotations
 

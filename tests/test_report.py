@@ -1,0 +1,40 @@
+"""Intervals and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.report.intervals import over_samples, over_seeds, wilson
+
+
+def test_wilson_matches_the_textbook_value() -> None:
+    interval = wilson(0.9, 100)
+    assert (interval.low, interval.high) == (pytest.approx(0.8256, abs=2e-4), pytest.approx(0.9448, abs=2e-4))
+
+
+def test_wilson_of_a_perfect_score_still_has_width() -> None:
+    assert wilson(1.0, 50).low < 0.95
+
+
+def test_paired_differences_that_are_all_zero_hold_zero() -> None:
+    assert over_samples(np.zeros(20)).holds_zero
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    interval = over_seeds([0.9, 0.92, 0.94])
+    assert interval.mean == pytest.approx(0.92)
+    assert interval.high - interval.mean == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-3)
+
+
+def test_a_genotype_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = tuple(LayerChoice(("h", "w2"), f"layers.{i}", {"h": 0.4, "v": 0.2, "w2": 0.4}, 0.2) for i in range(2))
+    genotype = Genotype(layers, health={"status": "ok"})
+    print_choices(genotype)
+    assert "layers.1" in capsys.readouterr().out
+    save_choices_figure(genotype, tmp_path / "g.png")
+    assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,195 @@
+"""Every verb, end to end on small budgets, through the command line's own entry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmsearch
+from lmsearch.cli import main
+
+TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
+CANDIDATES = {"h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("search") / "a run, with = signs"
+    assert main(["search", *TINY, f"run_dir={run_dir}"]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def retrained(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("retrain") / "run"
+    assert main(["retrain", *TINY, f"genotype={searched}", f"run_dir={run_dir}"]) == 0
+    return run_dir
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def test_a_search_leaves_everything_behind(searched: Path) -> None:
+    for name in ("config.yaml", "environment.json", "metrics.jsonl", "metrics.json", "genotype.json", "genotype.png", "checkpoint.pt"):
+        assert (searched / name).stat().st_size > 0, name
+    assert list((searched / "tb").iterdir())
+    genotype = lmsearch.load_genotype(searched)
+    assert [len(layer.directions) for layer in genotype.layers] == [4, 4]
+    assert all(set(layer.scores) == CANDIDATES for layer in genotype.layers)
+    assert genotype.health["status"] in ("ok", "indeterminate")
+    line = json.loads((searched / "metrics.jsonl").read_text().splitlines()[0])
+    assert set(line["probabilities"]["layers.0"]) == CANDIDATES
+    assert {"seed", "versions", "commit"} <= read(searched / "environment.json").keys()
+
+
+def test_the_same_search_gives_the_same_bytes_anywhere(searched: Path, tmp_path: Path) -> None:
+    assert main(["search", *TINY, f"run_dir={tmp_path}"]) == 0
+    assert (tmp_path / "genotype.json").read_bytes() == (searched / "genotype.json").read_bytes()
+
+
+@pytest.mark.parametrize("architect", [["search=bilevel"], ["search=bilevel", "search.order=2"], ["search=localmamba"]])
+def test_every_architect_searches(architect: list[str], tmp_path: Path) -> None:
+    assert main(["search", *TINY, *architect, f"run_dir={tmp_path}"]) == 0
+    assert len(lmsearch.load_genotype(tmp_path).layers) == 2
+
+
+def test_a_hierarchical_search_drops_duplicates_of_small_grids(tmp_path: Path) -> None:
+    small = ["model=local_vmamba_nano", "model.dims=[16,32]", "model.depths=[1,1]", "batch_size=128", "epochs=1"]
+    assert main(["search", *small, "optim.warmup_epochs=0", f"run_dir={tmp_path}"]) == 0
+    first, second = lmsearch.load_genotype(tmp_path).layers
+    assert set(first.scores) == CANDIDATES
+    assert set(second.scores) == CANDIDATES - {"w4", "w4_flip"}, "on 4x4 tokens w4 is h"
+
+
+def test_an_indeterminate_search_exits_with_3_when_strict(tmp_path: Path) -> None:
+    random = ["data=planted", "data.task=random", "epochs=1", "data.steps_per_epoch=2", "strict=true"]
+    assert main(["search", *random, f"run_dir={tmp_path}"]) == 3
+    assert lmsearch.load_genotype(tmp_path).health["status"] == "indeterminate"
+
+
+def test_an_interrupted_search_continues_to_the_same_genotype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmsearch.tasks import search
+
+    args = ["search", *TINY, "epochs=3", "batch_size=128"]
+    assert main([*args, f"run_dir={tmp_path / 'whole'}"]) == 0
+    real, calls = search.train_one_epoch, []
+
+    def interrupted(*a: object, **k: object) -> object:
+        calls.append(k["epoch"])
+        if k["epoch"] == 2 and len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*a, **k)
+
+    monkeypatch.setattr(search, "train_one_epoch", interrupted)
+    assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 130
+    assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 0
+    assert calls == [0, 1, 2, 2], "the second command must continue at the epoch that was cut off"
+    whole, cut = ((tmp_path / name / "genotype.json").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_derive_takes_another_keep(searched: Path, tmp_path: Path) -> None:
+    assert main(["derive", f"checkpoint={searched}", "keep=[1,3]", f"run_dir={tmp_path}"]) == 0
+    assert [len(layer.directions) for layer in lmsearch.load_genotype(tmp_path).layers] == [1, 3]
+
+
+def test_derive_again_chooses_what_the_search_chose(searched: Path, tmp_path: Path) -> None:
+    assert main(["derive", f"checkpoint={searched / 'checkpoint.pt'}", f"run_dir={tmp_path}"]) == 0
+    assert lmsearch.load_genotype(tmp_path).directions == lmsearch.load_genotype(searched).directions
+
+
+def test_retraining_reports_and_saves_a_model_that_evaluates_the_same(retrained: Path, tmp_path: Path) -> None:
+    metrics = read(retrained / "metrics.json")
+    assert 0.0 <= metrics["test_accuracy"] <= 1.0
+    assert main(["evaluate", f"checkpoint={retrained}", f"run_dir={tmp_path}"]) == 0
+    assert read(tmp_path / "metrics.json")["test_accuracy"] == pytest.approx(metrics["test_accuracy"])
+
+
+def test_predict_names_classes_of_image_files(retrained: Path, tmp_path: Path) -> None:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    for i in range(3):
+        Image.fromarray((load_digits().images[i] / 16 * 255).astype("uint8")).save(tmp_path / f"{i}.png")
+    out = tmp_path / "predictions.json"
+    assert main(["predict", f"checkpoint={retrained}", f"images={tmp_path}", "top=2", f"out={out}"]) == 0
+    found = read(out)
+    assert len(found) == 3
+    assert all(len(classes) == 2 and set(classes) <= set("0123456789") for classes in found.values())
+
+
+def test_fine_tuning_starts_from_the_given_weights(retrained: Path, searched: Path, tmp_path: Path) -> None:
+    frozen = [*TINY, "optim.lr=1e-12", "optim.min_lr=1e-12", "optim.warmup_lr=1e-12"]
+    assert main(["retrain", *frozen, f"genotype={searched}", f"init_from={retrained}", f"run_dir={tmp_path}"]) == 0
+    assert read(tmp_path / "metrics.json")["test_accuracy"] == pytest.approx(read(retrained / "metrics.json")["test_accuracy"])
+
+
+def test_every_regulariser_of_the_papers_recipe_runs(searched: Path, tmp_path: Path) -> None:
+    recipe = ["optim.mixup=0.2", "optim.cutmix=1.0", "optim.mix_prob=1.0", "optim.ema_decay=0.9", "model.drop_path_rate=0.1", "precision=bf16"]
+    assert main(["retrain", *TINY, *recipe, f"genotype={searched}", f"run_dir={tmp_path}"]) == 0
+    assert "test_accuracy" in read(tmp_path / "metrics.json")
+
+
+def test_compare_judges_against_random_hand_made_and_simple_baselines(searched: Path, tmp_path: Path) -> None:
+    assert main(["compare", *TINY, f"genotype={searched}", "seeds=2", f"run_dir={tmp_path}"]) == 0
+    result = read(tmp_path / "comparison.json")
+    assert set(result["arms"]) == {"searched", "random", "hand-made"}
+    assert result["arms"]["hand-made"]["directions"][0] == [["h", "h_flip", "w2", "w2_flip"]] * 2
+    assert all(len(arm["per_seed"]) == 2 for arm in result["arms"].values())
+    assert 0.95 < result["baselines"]["logistic regression"] < result["baselines"]["nearest neighbour"] < 1.0
+    assert isinstance(result["verdict"], str)
+
+
+def test_a_run_directory_of_another_run_is_refused_and_kept(retrained: Path, searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (retrained / "checkpoint.pt").read_bytes()
+    assert main(["retrain", *TINY, "seed=5", f"genotype={searched}", f"run_dir={retrained}"]) == 2
+    assert "overwrite=true" in capsys.readouterr().err
+    assert (retrained / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(("command", "needle"), [
+    (["search", "keep=9"], "keep=9"),
+    (["search", "seed=abc"], "'abc' is not an integer"),
+    (["search", "model=local_vim_tinny"], "local_vim_tiny"),
+    (["search", "search_space=nowhere.yaml"], "nowhere.yaml"),
+    (["search", "data=imagefolder", "data.root=/nowhere/at all"], "/nowhere/at all"),
+    (["search", "device=cuda"] if not torch.cuda.is_available() else ["search", "device=tpu"], "device"),
+    (["retrain", "genotype=localmamba/local_vim_tiny"], "20 layers"),
+    (["retrain", "genotype=localmamba/local_vim_tinny"], "localmamba/local_vim_tiny"),
+    (["derive", "checkpoint=/nowhere"], "no such checkpoint"),
+    (["evaluate", "checkpoint=/nowhere"], "/nowhere"),
+    (["search", "data=planted", "data.direction=w3x"], "w3x"),
+])
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    command: list[str], needle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("lmsearch: error: ") and needle in error
+    assert not (tmp_path / "runs").exists(), "a command that cannot run must leave nothing behind"
+
+
+def test_deriving_from_a_derived_net_is_refused(retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["derive", f"checkpoint={retrained}", "keep=2", f"run_dir={tmp_path}"]) == 2
+    assert "no alphas" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("direction", ["w4_flip"])
+def test_the_planted_direction_is_found(direction: str, tmp_path: Path) -> None:
+    assert main(["search", "data=planted", f"data.direction={direction}", f"run_dir={tmp_path}"]) == 0
+    genotype = lmsearch.load_genotype(tmp_path)
+    assert genotype.directions == ((direction,),)
+    assert genotype.health["status"] == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("direction", sorted(CANDIDATES))
+def test_every_planted_direction_is_found_for_every_seed(direction: str, seed: int, tmp_path: Path) -> None:
+    assert main(["search", "data=planted", f"data.direction={direction}", f"seed={seed}", f"run_dir={tmp_path}"]) == 0
+    assert lmsearch.load_genotype(tmp_path).directions == ((direction,),)
