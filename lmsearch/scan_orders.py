@@ -72,7 +72,9 @@ class ScanOrder:
         """Return the (L,) int32 permutation of raster indices in the order of the visit, without any padding."""
         height, width = grid
         i, j = np.mgrid[:height, :width]
-        sides = [min(w, side) for w, side in zip(self.window or (), grid, strict=False)]  # of one window, cut to the grid
+        sides = [
+            min(w, side) for w, side in zip(self.window or (), grid, strict=False)
+        ]  # of one window, cut to the grid
         keys = self.keys(i, j, *sides)
         order = np.lexsort([k.ravel() for k in reversed(keys)]).astype(np.int32)
         return order[::-1].copy() if self.flip else order

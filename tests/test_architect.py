@@ -15,7 +15,9 @@ from lmsearch.models import create_model
 from lmsearch.search.architect import Bilevel, alpha_optimizer, build_architect
 from lmsearch.search.supernet import arch_parameters, weight_parameters
 
-MSE = Objective("mse", lambda y, t: (y - t).square().flatten(1).mean(1), lambda y, t: (y - t).square().flatten(1).mean(1), False)
+MSE = Objective(
+    "mse", lambda y, t: (y - t).square().flatten(1).mean(1), lambda y, t: (y - t).square().flatten(1).mean(1), False
+)
 CPU = Precision(torch.device("cpu"))
 LR = 0.05
 
@@ -36,8 +38,21 @@ class Loader:
 def supernet() -> nn.Module:
     torch.manual_seed(3)
     model = create_model(
-        "local_vim", img_size=4, patch_size=1, in_chans=1, num_classes=1, embed_dim=8, depth=1, d_state=4, use_rope=False,
-        rope_residual=False, global_pool="", directions=["h", "v", "w2"], merge="mixed", attention="none", drop_path_rate=0.0,
+        "local_vim",
+        img_size=4,
+        patch_size=1,
+        in_chans=1,
+        num_classes=1,
+        embed_dim=8,
+        depth=1,
+        d_state=4,
+        use_rope=False,
+        rope_residual=False,
+        global_pool="",
+        directions=["h", "v", "w2"],
+        merge="mixed",
+        attention="none",
+        drop_path_rate=0.0,
     ).double()
     return model.train()
 
@@ -126,4 +141,6 @@ def test_alphas_are_not_decayed_unless_asked_for() -> None:
 def test_unknown_architects_and_orders_are_refused(options: dict) -> None:
     model = supernet()
     with pytest.raises(ConfigError, match="accepted"):
-        build_architect(module=model, loader=None, objective=MSE, optimizer=None, precision=CPU, warmup_epochs=0, **options)
+        build_architect(
+            module=model, loader=None, objective=MSE, optimizer=None, precision=CPU, warmup_epochs=0, **options
+        )

@@ -54,7 +54,9 @@ def test_health_of_alphas_alone_is_never_called_ok() -> None:
     assert health.margin == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize(("entropy", "z", "status"), [(0.99, 50.0, "indeterminate"), (0.5, 1.0, "indeterminate"), (0.5, 9.0, "ok")])
+@pytest.mark.parametrize(
+    ("entropy", "z", "status"), [(0.99, 50.0, "indeterminate"), (0.5, 1.0, "indeterminate"), (0.5, 9.0, "ok")]
+)
 def test_the_verdict_needs_alphas_that_moved_and_a_functional_advantage(entropy: float, z: float, status: str) -> None:
     assert verdict(entropy, z)[0] == status
 

@@ -127,7 +127,12 @@ def test_soft_targets_are_not_smoothed_twice() -> None:
 
 def test_model_and_description_come_back_whole(tmp_path: Path) -> None:
     model = nano()
-    spec = ModelSpec("local_vim_nano", tuple(m.directions for m in model.modules() if hasattr(m, "directions")), "sum", {"depth": 2, "embed_dim": 16})
+    spec = ModelSpec(
+        "local_vim_nano",
+        tuple(m.directions for m in model.modules() if hasattr(m, "directions")),
+        "sum",
+        {"depth": 2, "embed_dim": 16},
+    )
     save_model(tmp_path, spec, model.state_dict())
     again, weights = read_model(tmp_path)
     assert again == spec

@@ -9,7 +9,14 @@ from torch import nn
 from lmsearch.errors import ModelError
 from lmsearch.models import create_model
 from lmsearch.search.supernet import (
-    Branches, arch_parameters, layer_candidates, masked, named_mixers, probabilities, running, weight_parameters,
+    Branches,
+    arch_parameters,
+    layer_candidates,
+    masked,
+    named_mixers,
+    probabilities,
+    running,
+    weight_parameters,
 )
 from lmsearch.search_space import load_search_space
 

@@ -34,7 +34,15 @@ def read(path: Path) -> dict:
 
 
 def test_a_search_leaves_everything_behind(searched: Path) -> None:
-    for name in ("config.yaml", "environment.json", "metrics.jsonl", "metrics.json", "genotype.json", "genotype.png", "checkpoint.pt"):
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "metrics.json",
+        "genotype.json",
+        "genotype.png",
+        "checkpoint.pt",
+    ):
         assert (searched / name).stat().st_size > 0, name
     assert list((searched / "tb").iterdir())
     genotype = lmsearch.load_genotype(searched)
@@ -125,11 +133,20 @@ def test_predict_names_classes_of_image_files(retrained: Path, tmp_path: Path) -
 def test_fine_tuning_starts_from_the_given_weights(retrained: Path, searched: Path, tmp_path: Path) -> None:
     frozen = [*TINY, "optim.lr=1e-12", "optim.min_lr=1e-12", "optim.warmup_lr=1e-12"]
     assert main(["retrain", *frozen, f"genotype={searched}", f"init_from={retrained}", f"run_dir={tmp_path}"]) == 0
-    assert read(tmp_path / "metrics.json")["test_accuracy"] == pytest.approx(read(retrained / "metrics.json")["test_accuracy"])
+    assert read(tmp_path / "metrics.json")["test_accuracy"] == pytest.approx(
+        read(retrained / "metrics.json")["test_accuracy"]
+    )
 
 
 def test_every_regulariser_of_the_papers_recipe_runs(searched: Path, tmp_path: Path) -> None:
-    recipe = ["optim.mixup=0.2", "optim.cutmix=1.0", "optim.mix_prob=1.0", "optim.ema_decay=0.9", "model.drop_path_rate=0.1", "precision=bf16"]
+    recipe = [
+        "optim.mixup=0.2",
+        "optim.cutmix=1.0",
+        "optim.mix_prob=1.0",
+        "optim.ema_decay=0.9",
+        "model.drop_path_rate=0.1",
+        "precision=bf16",
+    ]
     assert main(["retrain", *TINY, *recipe, f"genotype={searched}", f"run_dir={tmp_path}"]) == 0
     assert "test_accuracy" in read(tmp_path / "metrics.json")
 
@@ -144,26 +161,31 @@ def test_compare_judges_against_random_hand_made_and_simple_baselines(searched: 
     assert isinstance(result["verdict"], str)
 
 
-def test_a_run_directory_of_another_run_is_refused_and_kept(retrained: Path, searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_directory_of_another_run_is_refused_and_kept(
+    retrained: Path, searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (retrained / "checkpoint.pt").read_bytes()
     assert main(["retrain", *TINY, "seed=5", f"genotype={searched}", f"run_dir={retrained}"]) == 2
     assert "overwrite=true" in capsys.readouterr().err
     assert (retrained / "checkpoint.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize(("command", "needle"), [
-    (["search", "keep=9"], "keep=9"),
-    (["search", "seed=abc"], "'abc' is not an integer"),
-    (["search", "model=local_vim_tinny"], "local_vim_tiny"),
-    (["search", "search_space=nowhere.yaml"], "nowhere.yaml"),
-    (["search", "data=imagefolder", "data.root=/nowhere/at all"], "/nowhere/at all"),
-    (["search", "device=cuda"] if not torch.cuda.is_available() else ["search", "device=tpu"], "device"),
-    (["retrain", "genotype=localmamba/local_vim_tiny"], "20 layers"),
-    (["retrain", "genotype=localmamba/local_vim_tinny"], "localmamba/local_vim_tiny"),
-    (["derive", "checkpoint=/nowhere"], "no such checkpoint"),
-    (["evaluate", "checkpoint=/nowhere"], "/nowhere"),
-    (["search", "data=planted", "data.direction=w3x"], "w3x"),
-])
+@pytest.mark.parametrize(
+    ("command", "needle"),
+    [
+        (["search", "keep=9"], "keep=9"),
+        (["search", "seed=abc"], "'abc' is not an integer"),
+        (["search", "model=local_vim_tinny"], "local_vim_tiny"),
+        (["search", "search_space=nowhere.yaml"], "nowhere.yaml"),
+        (["search", "data=imagefolder", "data.root=/nowhere/at all"], "/nowhere/at all"),
+        (["search", "device=cuda"] if not torch.cuda.is_available() else ["search", "device=tpu"], "device"),
+        (["retrain", "genotype=localmamba/local_vim_tiny"], "20 layers"),
+        (["retrain", "genotype=localmamba/local_vim_tinny"], "localmamba/local_vim_tiny"),
+        (["derive", "checkpoint=/nowhere"], "no such checkpoint"),
+        (["evaluate", "checkpoint=/nowhere"], "/nowhere"),
+        (["search", "data=planted", "data.direction=w3x"], "w3x"),
+    ],
+)
 def test_bad_input_is_one_clear_line_and_exit_code_2(
     command: list[str], needle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,7 +196,9 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert not (tmp_path / "runs").exists(), "a command that cannot run must leave nothing behind"
 
 
-def test_deriving_from_a_derived_net_is_refused(retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_deriving_from_a_derived_net_is_refused(
+    retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["derive", f"checkpoint={retrained}", "keep=2", f"run_dir={tmp_path}"]) == 2
     assert "no alphas" in capsys.readouterr().err
 

@@ -63,16 +63,22 @@ def load_checkpoint(path: Path) -> dict:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
     if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
-        raise CheckpointError(f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`")
+        raise CheckpointError(
+            f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`"
+        )
     if state.get("version") != VERSION:
-        raise CheckpointError(f"{path}: checkpoint version {state.get('version')!r} is not supported; accepted: {VERSION}")
+        raise CheckpointError(
+            f"{path}: checkpoint version {state.get('version')!r} is not supported; accepted: {VERSION}"
+        )
     return state
 
 
 def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
     """Write model.safetensors and, beside it, model.json with all that rebuilds and feeds the model."""
     safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, run_dir / "model.safetensors")
-    (run_dir / "model.json").write_text(json.dumps({"version": VERSION} | asdict(spec), indent=1, sort_keys=True) + "\n")
+    (run_dir / "model.json").write_text(
+        json.dumps({"version": VERSION} | asdict(spec), indent=1, sort_keys=True) + "\n"
+    )
 
 
 def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
@@ -104,7 +110,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, s
     problems += [f"{k} is not in the model" for k in weights if k not in own and not k.startswith(skip)]
     problems += [
         f"{k} is {tuple(weights[k].shape)}, the model's {tuple(own[k].shape)}"
-        for k in own if k in weights and weights[k].shape != own[k].shape and not k.startswith(skip)
+        for k in own
+        if k in weights and weights[k].shape != own[k].shape and not k.startswith(skip)
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -25,8 +25,14 @@ def environment(seed: int) -> dict:
         except PackageNotFoundError:
             versions[package] = None
     return {
-        "seed": seed, "lmsearch": lmsearch.__version__, "commit": source_commit(), "python": platform.python_version(),
-        "machine": platform.machine(), "cuda": torch.version.cuda, "threads": torch.get_num_threads(), "versions": versions,
+        "seed": seed,
+        "lmsearch": lmsearch.__version__,
+        "commit": source_commit(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+        "versions": versions,
     }
 
 
@@ -37,7 +43,9 @@ def source_commit() -> str | None:
     git = ["git", "-C", str(PACKAGE.parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):  # no git, or a repository without a commit
         return None
     return commit + ("+dirty" if dirty.strip() else "")

@@ -23,7 +23,13 @@ class TrainingProgress:
         self.metric, self.title, self.total_steps, self.done = metric, title, total_steps, done_steps
         self.images, self.start, self.shown = 0, time.perf_counter(), 0.0
         self.terminal = sys.stderr.isatty()
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=Console(stderr=True), disable=not self.terminal, transient=True)
         self.task = self.bar.add_task(title, total=total_steps, completed=done_steps, text="")
         self.first = done_steps

@@ -119,7 +119,9 @@ def train_one_epoch(
         on_step(index, seen[-1])
     scores = Scores.concatenate(seen)
     if not torch.isfinite(scores.losses.mean()):
-        raise TrainingDiverged(f"the training loss became {scores.loss} in epoch {epoch}; lower optim.lr or set optim.clip_grad")
+        raise TrainingDiverged(
+            f"the training loss became {scores.loss} in epoch {epoch}; lower optim.lr or set optim.clip_grad"
+        )
     return Scores(scores.losses.cpu(), scores.scores.cpu())
 
 

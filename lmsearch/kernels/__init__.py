@@ -60,10 +60,25 @@ def _auto(device_type: str) -> str:
     raise BackendUnavailableError(f"no scan backend runs on {device_type}")
 
 
+@torch.compiler.assume_constant_result  # torch.compile asks once, while tracing
+def _backend(backend: str, device: torch.device, dtype: torch.dtype) -> ModuleType:
+    return backend_module(choose_backend(backend, device, dtype))
+
+
 def directional_scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, order: Tensor, *,
-    z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
-    reset: Tensor | None = None, backend: str = "auto",
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    order: Tensor,
+    *,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reset: Tensor | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """Run the selective scan (Mamba-1, arXiv 2312.00752 eq. 2) along K orders at once; all tensors in raster order.
 
@@ -75,20 +90,18 @@ def directional_scan(
     and BackendUnavailableError for a forced backend that cannot run.
     """
     check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset)
-    module = backend_module(choose_backend(backend, x.device, x.dtype))
+    module = _backend(backend, x.device, x.dtype)
     return module.directional_scan(
         x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, reset=reset
     )
 
 
-def directional_conv(
-    x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor, *, backend: str = "auto"
-) -> Tensor:
+def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor, *, backend: str = "auto") -> Tensor:
     """silu of LocalVim's causal depthwise convolution along K orders: what each direction's scan takes as its input.
 
     x (B, L, D); weight (K, D, W), the last tap meets the current token; bias (K, D) or None; order (K, L).
     Returns (B, K, L, D) in raster order and x.dtype.
     """
     check_conv(x, weight, bias, order)
-    module = backend_module(choose_backend(backend, x.device, x.dtype))
+    module = _backend(backend, x.device, x.dtype)
     return module.directional_conv(x, weight, bias, order)

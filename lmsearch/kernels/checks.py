@@ -52,8 +52,17 @@ def check_order(order: Tensor, length: int, device: torch.device) -> None:
 
 
 def check_scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, order: Tensor, *,
-    z: Tensor | None, delta_bias: Tensor | None, reset: Tensor | None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    order: Tensor,
+    *,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    reset: Tensor | None,
 ) -> None:
     """Raise KernelError unless the arguments of `directional_scan` fit together."""
     if delta.dim() != 4:
@@ -86,7 +95,9 @@ def check_scan(
 def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> None:
     """Raise KernelError unless the arguments of `directional_conv` fit together."""
     if x.dim() != 3 or weight.dim() != 3:
-        raise KernelError(f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (B, L, D) and (K, D, W)")
+        raise KernelError(
+            f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (B, L, D) and (K, D, W)"
+        )
     check_shape("weight", weight, (order.shape[0], x.shape[-1], weight.shape[-1]), "(K, D, W)")
     if bias is not None:
         check_shape("bias", bias, tuple(weight.shape[:2]), "(K, D)")

@@ -10,7 +10,7 @@ import ctypes
 import os
 from functools import lru_cache
 
-from lmsearch.errors import BackendUnavailableError
+from lmsearch.errors import BackendUnavailableError, KernelError
 from lmsearch.kernels.build import build_library, installed_library
 
 CHUNK, PAD, MAX_TAPS = 64, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
@@ -70,3 +70,5 @@ def call(function: str, args: ctypes.Structure) -> None:
         instruction_set()  # raises, naming the variable
     if code == 2:
         raise MemoryError(f"{function} could not allocate its work space")
+    if code == 3:
+        raise KernelError(f"order holds a row that is not a permutation of range({args.L})")

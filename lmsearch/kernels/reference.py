@@ -29,8 +29,18 @@ def along(t: Tensor, order: Tensor) -> Tensor:
 
 
 def directional_scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, order: Tensor, *,
-    z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False, reset: Tensor | None = None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    order: Tensor,
+    *,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reset: Tensor | None = None,
 ) -> Tensor:
     """Return y (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_scan`, already checked."""
     compute = torch.promote_types(x.dtype, torch.float32)

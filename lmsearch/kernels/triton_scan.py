@@ -2,10 +2,10 @@
 
 Shapes: B batch, K directions, L tokens, D channels, N states. One program per (batch, direction, block of channels):
 it walks time in order with the state (block, N) in registers and reads row k of `order` as it goes, so nothing is
-gathered, flipped or padded in memory. The forward saves the state before every chunk of tokens but the first; the
-backward (which runs that pass again unless the states were kept) rebuilds one chunk at a time in registers and sweeps it in reverse. Sums over channels (dB, dC) leave one
-partial per block of channels, sums over the batch (dA, dD, ddelta_bias) one per image: no atomics, the same bits
-every run.
+gathered, flipped or padded in memory. The backward starts from the state before every chunk of tokens but the first
+(kept by the forward, or made again by a second run of it), rebuilds one chunk at a time in registers and sweeps it in
+reverse. Sums over channels (dB, dC) leave one partial per block of channels, sums over the batch (dA, dD, ddelta_bias)
+one per image: no atomics, the same bits every run.
 
 Pointer arguments carry one stride per axis of (B, K, L, D or N), so any layout is read where it lies; the small ones
 (A, D, delta_bias, order, reset) and every output are contiguous. Offsets are int64. Nothing that depends on the image

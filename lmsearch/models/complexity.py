@@ -38,9 +38,7 @@ class Cost:
     activation_bytes: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.macs + other.macs, self.flops + other.flops, self.activation_bytes + other.activation_bytes
-        )
+        return Cost(self.macs + other.macs, self.flops + other.flops, self.activation_bytes + other.activation_bytes)
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,9 @@ def complexity(
         img_size = tuple(side * model.patch_embed.patch_size for side in model.grid)
     size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
     if min(size) < 1 or min(model.patch_embed.grid(size)) < 1:
-        raise ModelError(f"img_size={size[0]}x{size[1]} is smaller than one patch of {model.patch_embed.patch_size} pixels")
+        raise ModelError(
+            f"img_size={size[0]}x{size[1]} is smaller than one patch of {model.patch_embed.patch_size} pixels"
+        )
     mixers = {n.removesuffix(".mixer"): m for n, m in model.named_modules() if isinstance(m, DirectionalMixer)}
     cls = isinstance(model, LocalVim) and model.cls_token is not None
     layers = tuple(
@@ -168,7 +168,8 @@ def _direction(
     dt_proj = _linear(scanned, r, e, scanned * e * size)  # keeps delta
     values, states = scanned * e, -(-scanned // chunk) * e * n
     scan = Cost(
-        values * (n * STATE_MACS + SKIP_MACS + vim), values * (n * STATE_FLOPS + SKIP_FLOPS + vim),
+        values * (n * STATE_MACS + SKIP_MACS + vim),
+        values * (n * STATE_FLOPS + SKIP_FLOPS + vim),
         (tokens * e + states) * size,
     )
     stacked = (mixer.x_proj_weight, mixer.dt_proj_weight, mixer.dt_proj_bias, mixer.A_log, mixer.D)

@@ -27,16 +27,29 @@ SUPERNET = {"directions": CANDIDATES, "merge": "mixed", "drop_path_rate": 0.1}
 
 PRESETS = {
     "local_vim": VIM,
-    "local_vim_nano": VIM | NANO | {"img_size": 8, "patch_size": 1, "in_chans": 1, "num_classes": 10, "embed_dim": 32, "depth": 3},
+    "local_vim_nano": VIM
+    | NANO
+    | {"img_size": 8, "patch_size": 1, "in_chans": 1, "num_classes": 10, "embed_dim": 32, "depth": 3},
     "local_vim_tiny": VIM | {"directions": SEARCHED},
-    "local_vim_tiny_middle_cls_token": VIM | {
-        "directions": SEARCHED, "use_rope": False, "rope_residual": False, "middle_cls_token": True,
+    "local_vim_tiny_middle_cls_token": VIM
+    | {
+        "directions": SEARCHED,
+        "use_rope": False,
+        "rope_residual": False,
+        "middle_cls_token": True,
     },
     "local_vim_small": VIM | {"directions": SEARCHED, "embed_dim": 384},
     "local_vim_tiny_search": VIM | SUPERNET | {"embed_dim": 128},
     "local_vmamba": VMAMBA,
-    "local_vmamba_nano": VMAMBA | NANO | {
-        "img_size": 8, "patch_size": 1, "in_chans": 1, "num_classes": 10, "dims": (32, 64), "depths": (2, 1),
+    "local_vmamba_nano": VMAMBA
+    | NANO
+    | {
+        "img_size": 8,
+        "patch_size": 1,
+        "in_chans": 1,
+        "num_classes": 10,
+        "dims": (32, 64),
+        "depths": (2, 1),
     },
     "local_vmamba_tiny": VMAMBA | {"directions": SEARCHED},
     "local_vmamba_small": VMAMBA | {"directions": SEARCHED, "depths": (2, 2, 27, 2)},
@@ -99,7 +112,9 @@ def create_model(
     family = config.pop("family")
     for option in config:
         if option not in accepted_options(family):
-            raise ModelError(f"{option!r} is not an option of {name}{did_you_mean(option, sorted(accepted_options(family)))}")
+            raise ModelError(
+                f"{option!r} is not an option of {name}{did_you_mean(option, sorted(accepted_options(family)))}"
+            )
     size = config["img_size"]
     config["img_size"] = (size, size) if isinstance(size, int) else tuple(size)
     config["directions"] = layer_directions(name, config["directions"], model_depth(name, **options))

@@ -26,6 +26,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
 
 
+STEMS = ("patch", "conv")
 NORMS = {"rms": RMSNorm, "layer": nn.LayerNorm}  # both eps 1e-5
 
 
@@ -51,12 +52,17 @@ class PatchEmbed(nn.Module):
     """Image (B, C, h, w) to tokens (B, L, D) in raster order and their grid.
 
     `pad` zero-pads the image right and bottom to whole patches (LocalVim); without it the rest is cut off (LocalVMamba).
+    `stem="conv"` looks at the image with a 3x3 convolution and GELU first, which small images learn from faster.
     """
 
-    def __init__(self, patch_size: int, in_chans: int, dim: int, *, pad: bool, norm: bool) -> None:
+    def __init__(self, patch_size: int, in_chans: int, dim: int, *, pad: bool, norm: bool, stem: str = "patch") -> None:
         super().__init__()
         self.patch_size, self.pad = patch_size, pad
-        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+        hidden = dim // 2
+        self.stem = (
+            nn.Sequential(nn.Conv2d(in_chans, hidden, 3, padding=1), nn.GELU()) if stem == "conv" else nn.Identity()
+        )
+        self.proj = nn.Conv2d(hidden if stem == "conv" else in_chans, dim, patch_size, patch_size)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def grid(self, img_size: tuple[int, int]) -> Grid:
@@ -68,7 +74,7 @@ class PatchEmbed(nn.Module):
         if self.pad:
             bottom, right = (-x.shape[-2] % self.patch_size, -x.shape[-1] % self.patch_size)
             x = F.pad(x, (0, right, 0, bottom)) if bottom or right else x
-        x = self.proj(x)  # (B, D, H, W)
+        x = self.proj(self.stem(x))  # (B, D, H, W)
         grid = tuple(x.shape[-2:])
         return self.norm(x.flatten(2).transpose(1, 2)), grid  # (B, L, D)
 
@@ -101,9 +107,7 @@ def _rope_angles(dim: int, grid: Grid, pretrained_side: int) -> Tensor:
         return (t[:, None] * freqs).repeat_interleave(2, dim=1)
 
     rows, columns = axis(grid[0]), axis(grid[1])
-    angles = torch.cat(
-        [rows[:, None].expand(*grid, half), columns[None].expand(*grid, half)], dim=-1
-    )
+    angles = torch.cat([rows[:, None].expand(*grid, half), columns[None].expand(*grid, half)], dim=-1)
     return angles.reshape(grid[0] * grid[1], dim)
 
 

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from lmsearch.errors import ModelError
 from lmsearch.models.init import check_init, init_local_vim
 from lmsearch.models.layers import (
-    NORMS, DropPath, PatchEmbed, apply_rope, insert_token, resize_positions, rope_tables,
+    NORMS,
+    STEMS,
+    DropPath,
+    PatchEmbed,
+    apply_rope,
+    insert_token,
+    resize_positions,
+    rope_tables,
 )
 from lmsearch.models.mixer import LocalVimMixer, MixerOptions
 from lmsearch.scan_orders import Grid
@@ -32,7 +39,9 @@ class LocalVimBlock(nn.Module):
         self.mixer = mixer
         self.drop_path = DropPath(0.0 if first else drop_path)
 
-    def forward(self, hidden: Tensor, residual: Tensor | None, grid: Grid, cls_index: int | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden: Tensor, residual: Tensor | None, grid: Grid, cls_index: int | None
+    ) -> tuple[Tensor, Tensor]:
         residual = add_residual(hidden, residual, self.drop_path)
         hidden = self.norm(residual).to(hidden.dtype)
         return self.mixer(hidden, grid, cls_index=cls_index), residual
@@ -52,26 +61,41 @@ class LocalVim(nn.Module):
     """
 
     def __init__(
-        self, *, directions: Sequence[Sequence[str]], img_size: tuple[int, int], patch_size: int = 16, in_chans: int = 3,
-        num_classes: int = 1000, embed_dim: int = 192, global_pool: str | None = None, drop_path_rate: float = 0.1,
-        use_rope: bool = True, rope_residual: bool = True, middle_cls_token: bool = False, norm: str = "rms",
-        mixer: MixerOptions = MixerOptions(), init: str = "default",
+        self,
+        *,
+        directions: Sequence[Sequence[str]],
+        img_size: tuple[int, int],
+        patch_size: int = 16,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dim: int = 192,
+        global_pool: str | None = None,
+        drop_path_rate: float = 0.1,
+        use_rope: bool = True,
+        rope_residual: bool = True,
+        middle_cls_token: bool = False,
+        norm: str = "rms",
+        stem: str = "patch",
+        mixer: MixerOptions = MixerOptions(),
+        init: str = "default",
     ) -> None:
         super().__init__()
         check_init(init)
         global_pool = ("token" if middle_cls_token else "avg") if global_pool is None else global_pool
-        self._check(embed_dim, global_pool, norm, use_rope=use_rope, cls=middle_cls_token)
+        self._check(embed_dim, global_pool, norm, stem, use_rope=use_rope, cls=middle_cls_token)
         depth = len(directions)
         self.num_classes, self.num_features, self.global_pool = num_classes, embed_dim, global_pool
         self.use_rope, self.rope_residual = use_rope, rope_residual
-        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, pad=True, norm=False)
+        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, pad=True, norm=False, stem=stem)
         self.grid = self.patch_embed.grid(img_size)
         tokens = self.grid[0] * self.grid[1]
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if middle_cls_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + middle_cls_token, embed_dim))
         rates = [0.0, *np.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
         self.layers = nn.ModuleList(
-            LocalVimBlock(embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0)
+            LocalVimBlock(
+                embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0
+            )
             for b, names in enumerate(directions)
         )
         self.drop_path = DropPath(drop_path_rate)
@@ -81,13 +105,18 @@ class LocalVim(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     @staticmethod
-    def _check(embed_dim: int, global_pool: str, norm: str, *, use_rope: bool, cls: bool) -> None:
-        if norm not in NORMS:
-            raise ModelError(f"norm={norm!r} is not accepted; accepted: {', '.join(NORMS)}")
+    def _check(embed_dim: int, global_pool: str, norm: str, stem: str, *, use_rope: bool, cls: bool) -> None:
+        for name, value, accepted in (("norm", norm, NORMS), ("stem", stem, STEMS)):
+            if value not in accepted:
+                raise ModelError(f"{name}={value!r} is not accepted; accepted: {', '.join(accepted)}")
         if global_pool not in POOLS or (global_pool == "token" and not cls):
-            raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', '', and 'token' with middle_cls_token")
+            raise ModelError(
+                f"global_pool={global_pool!r} is not accepted; accepted: 'avg', '', and 'token' with middle_cls_token"
+            )
         if use_rope and cls:
-            raise ModelError("use_rope=True rotates grid positions and has none for a class token; set one of use_rope, middle_cls_token to false")
+            raise ModelError(
+                "use_rope=True rotates grid positions and has none for a class token; set one of use_rope, middle_cls_token to false"
+            )
         if use_rope and embed_dim % 4:
             raise ModelError(f"embed_dim={embed_dim} must be a multiple of 4 with use_rope=True")
 

@@ -51,9 +51,19 @@ class LocalVMamba(nn.Module):
     """See the module docstring. `directions` is flat over the stages: one list of scan directions per block."""
 
     def __init__(
-        self, *, directions: Sequence[Sequence[str]], img_size: tuple[int, int], patch_size: int = 4, in_chans: int = 3,
-        num_classes: int = 1000, dims: Sequence[int] = (96, 192, 384, 768), depths: Sequence[int] = (2, 2, 9, 2),
-        global_pool: str = "avg", drop_path_rate: float = 0.2, mixer: MixerOptions = MixerOptions(), init: str = "default",
+        self,
+        *,
+        directions: Sequence[Sequence[str]],
+        img_size: tuple[int, int],
+        patch_size: int = 4,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        dims: Sequence[int] = (96, 192, 384, 768),
+        depths: Sequence[int] = (2, 2, 9, 2),
+        global_pool: str = "avg",
+        drop_path_rate: float = 0.2,
+        mixer: MixerOptions = MixerOptions(),
+        init: str = "default",
     ) -> None:
         super().__init__()
         check_init(init)
@@ -79,7 +89,9 @@ class LocalVMamba(nn.Module):
         if global_pool not in POOLS:
             raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', ''")
         if len(dims) != len(depths) or any(b != 2 * a for a, b in zip(dims, dims[1:], strict=False)):
-            raise ModelError(f"dims={list(dims)} must double from stage to stage and be as many as depths={list(depths)}")
+            raise ModelError(
+                f"dims={list(dims)} must double from stage to stage and be as many as depths={list(depths)}"
+            )
 
     def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
         """Return the token grid of every block for an image of (height, width) pixels."""

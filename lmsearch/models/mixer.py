@@ -24,7 +24,6 @@ from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, scan_group
 from lmsearch.scan_orders import Grid, parse_direction
 
 
-
 @dataclass(frozen=True)
 class MixerOptions:
     """How every mixer of a model is built: merge "sum" | "mixed", attention "channel" | "spatial_channel" | "none",
@@ -102,33 +101,60 @@ class DirectionalMixer(nn.Module):
         delta = torch.einsum("bklr,kdr->bkld", dt, self.dt_proj_weight[rows])
         A = -torch.exp(self.A_log[rows].to(torch.promote_types(self.A_log.dtype, torch.float32)))
         return directional_scan(
-            u, delta, A, B, C, self.D[rows], group.order(u.device), z=z, delta_bias=self.dt_proj_bias[rows],
-            delta_softplus=True, backend=self.options.backend,
+            u,
+            delta,
+            A,
+            B,
+            C,
+            self.D[rows],
+            group.order(u.device),
+            z=z,
+            delta_bias=self.dt_proj_bias[rows],
+            delta_softplus=True,
+            backend=self.options.backend,
         )
 
     def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
         """What a family does with one group's tokens: x, z (B, P, D) -> (B, K, P, D)."""
         raise TypeError("use LocalVimMixer or LocalVMambaMixer")
 
-    def branches(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]) -> Tensor:
+    def branches(
+        self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]
+    ) -> Tensor:
         """Run the active branches: x, z (B, L, D) -> (B, K, L, D)."""
         groups = scan_groups(tuple(self.directions[k] for k in active), grid, self.options.window_padding, cls_index)
         outputs = []
         for group in groups:
             rows = [active[k] for k in group.branches]
             everything = slice(None) if rows == list(range(len(self.directions))) else rows
-            outputs.append(group.crop(self.scan_group(group.pad(x), None if z is None else group.pad(z), group, everything)))
+            outputs.append(
+                group.crop(self.scan_group(group.pad(x), None if z is None else group.pad(z), group, everything))
+            )
         return collect(outputs, groups)
 
-    def merged(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...],
-               weights: Tensor | None) -> Tensor:
+    def merged(
+        self,
+        x: Tensor,
+        z: Tensor | None,
+        grid: Grid,
+        cls_index: int | None,
+        active: tuple[int, ...],
+        weights: Tensor | None,
+    ) -> Tensor:
         """Scan, gate and merge: x, z (B, L, D) -> (B, L, D)."""
         o = self.branches(x, z, grid, cls_index, active)
         gates = (None, None) if self.attn is None else self.attn(o)
         return merge_sum(o, gates) if weights is None else merge_mixed(o, gates, weights)
 
-    def mix(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: Sequence[int] | None,
-            weights: Tensor | None) -> Tensor:
+    def mix(
+        self,
+        x: Tensor,
+        z: Tensor | None,
+        grid: Grid,
+        cls_index: int | None,
+        active: Sequence[int] | None,
+        weights: Tensor | None,
+    ) -> Tensor:
         """`merged` with the defaults filled in and, where asked for, recomputed in the backward pass to save memory."""
         active = tuple(range(len(self.directions)) if active is None else active)
         if weights is None and self.alphas is not None:
@@ -149,11 +175,20 @@ class LocalVimMixer(DirectionalMixer):
         self.conv_bias = nn.Parameter(torch.empty(k, d).uniform_(-bound, bound))
 
     def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
-        u = directional_conv(x, self.conv_weight[rows], self.conv_bias[rows], group.order(x.device), backend=self.options.backend)
+        u = directional_conv(
+            x, self.conv_weight[rows], self.conv_bias[rows], group.order(x.device), backend=self.options.backend
+        )
         return self.scan(u, group, rows, z)
 
-    def forward(self, x: Tensor, grid: Grid, *, cls_index: int | None = None, active: Sequence[int] | None = None,
-                weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        grid: Grid,
+        *,
+        cls_index: int | None = None,
+        active: Sequence[int] | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
         x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
         return self.out_proj(self.mix(x, z, grid, cls_index, active, weights))
@@ -170,8 +205,9 @@ class LocalVMambaMixer(DirectionalMixer):
     def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
         return self.scan(x, group, rows, None)
 
-    def forward(self, x: Tensor, grid: Grid, *, active: Sequence[int] | None = None,
-                weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, grid: Grid, *, active: Sequence[int] | None = None, weights: Tensor | None = None
+    ) -> Tensor:
         """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
         x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
         x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, D, H, W), channels last in memory

@@ -37,8 +37,17 @@ def save_choices_figure(genotype: Genotype, path: Path) -> None:
     for row, layer in enumerate(genotype.layers):
         for column, name in enumerate(candidates):
             if name in layer.directions:
-                axes.text(column, row, "kept", ha="center", va="center", color="white", fontsize=8, fontweight="bold",
-                          bbox={"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.5, "linewidth": 0})
+                axes.text(
+                    column,
+                    row,
+                    "kept",
+                    ha="center",
+                    va="center",
+                    color="white",
+                    fontsize=8,
+                    fontweight="bold",
+                    bbox={"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.5, "linewidth": 0},
+                )
     axes.set_xticks(range(len(candidates)), candidates, rotation=30, ha="right")
     axes.set_yticks(range(depth), [layer.name or str(n) for n, layer in enumerate(genotype.layers)])
     axes.set_xlabel("scan direction")

@@ -21,7 +21,9 @@ ARCHITECTS = ("single", "bilevel")
 ORDERS = (1, 2)
 
 
-def alpha_optimizer(module: nn.Module, *, lr: float, betas: Sequence[float], weight_decay: float) -> torch.optim.Optimizer:
+def alpha_optimizer(
+    module: nn.Module, *, lr: float, betas: Sequence[float], weight_decay: float
+) -> torch.optim.Optimizer:
     """Adam on the alphas alone."""
     return torch.optim.AdamW(arch_parameters(module), lr=lr, betas=tuple(betas), weight_decay=weight_decay)
 
@@ -109,7 +111,9 @@ class Bilevel:
         _move(weights, saved, step, -lr)
         gradients = torch.autograd.grad(self._loss(held_out), alphas + weights, allow_unused=True)
         first = list(gradients[: len(alphas)])
-        ahead = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients[len(alphas):], strict=True)]
+        ahead = [
+            torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients[len(alphas) :], strict=True)
+        ]
         radius = 0.01 / torch.sqrt(sum(g.square().sum() for g in ahead)).clamp_min(1e-12)
         _move(weights, saved, ahead, radius)
         plus = torch.autograd.grad(self._loss(batch), alphas)
@@ -120,15 +124,24 @@ class Bilevel:
 
 
 @torch.no_grad()
-def _move(weights: Sequence[Tensor], start: Sequence[Tensor], direction: Sequence[Tensor], size: float | Tensor) -> None:
+def _move(
+    weights: Sequence[Tensor], start: Sequence[Tensor], direction: Sequence[Tensor], size: float | Tensor
+) -> None:
     """Set weights = start + size * direction, in place."""
     for w, s, d in zip(weights, start, direction, strict=True):
         w.copy_(s + size * d)
 
 
 def build_architect(
-    name: str, module: nn.Module, loader: object, objective: Objective, optimizer: torch.optim.Optimizer, precision: Precision, *,
-    order: int, warmup_epochs: int,
+    name: str,
+    module: nn.Module,
+    loader: object,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    *,
+    order: int,
+    warmup_epochs: int,
 ) -> SingleLevel | Bilevel:
     """Return the architect `name` ("single" or "bilevel"); `order` (1 or 2) concerns bilevel only."""
     if name not in ARCHITECTS:

@@ -27,14 +27,21 @@ def choose(probabilities: Probabilities, keep: Sequence[int]) -> tuple[LayerChoi
     choices = []
     for (layer, scores), k in zip(probabilities.items(), keep, strict=True):
         if not 1 <= k <= len(scores):
-            raise SearchSpaceError(f"keep={k} is not between 1 and the {len(scores)} distinct candidates of {layer}: {', '.join(scores)}")
+            raise SearchSpaceError(
+                f"keep={k} is not between 1 and the {len(scores)} distinct candidates of {layer}: {', '.join(scores)}"
+            )
         choice = top_k(scores, k)
         choices.append(LayerChoice(choice.directions, layer, choice.scores, choice.margin))
     return tuple(choices)
 
 
 def derive_topk(
-    probabilities: Probabilities, keep: Sequence[int], *, model: str, search_space: str, health: Mapping[str, Any],
+    probabilities: Probabilities,
+    keep: Sequence[int],
+    *,
+    model: str,
+    search_space: str,
+    health: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> Genotype:
     """Return the genotype of the k most probable directions per layer, with scores, margins and health attached."""

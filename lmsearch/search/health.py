@@ -56,7 +56,9 @@ def normalised_entropy(scores: Mapping[str, float]) -> float:
     return -sum(p * math.log(p) for p in scores.values() if p > 0) / math.log(len(scores))
 
 
-def alpha_health(choices: Sequence[LayerChoice], *, status: str = "not tested", reason: str = "no held-out data was run") -> Health:
+def alpha_health(
+    choices: Sequence[LayerChoice], *, status: str = "not tested", reason: str = "no held-out data was run"
+) -> Health:
     """Return what the alphas alone tell."""
     entropies = {c.name: normalised_entropy(c.scores) for c in choices}
     margins = [c.margin for c in choices if c.margin is not None]
@@ -114,8 +116,15 @@ def check_health(module: nn.Module, choices: Sequence[LayerChoice], evaluate: Ev
     z = advantage / spread.clamp_min(1e-12).item()
     status, reason = verdict(base.entropy, z)
     return Health(
-        status, reason, base.entropy, base.entropies, base.margin, advantage, z,
-        (derived.mean() - whole.mean()).item(), leave_one_out_tau(module, evaluate, whole),
+        status,
+        reason,
+        base.entropy,
+        base.entropies,
+        base.margin,
+        advantage,
+        z,
+        (derived.mean() - whole.mean()).item(),
+        leave_one_out_tau(module, evaluate, whole),
     )
 
 
@@ -124,5 +133,8 @@ def verdict(entropy: float, z: float) -> tuple[str, str]:
     if entropy > ENTROPY_UNIFORM:
         return "indeterminate", f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
     if z < Z_REQUIRED:
-        return "indeterminate", f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})"
+        return (
+            "indeterminate",
+            f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})",
+        )
     return "ok", f"the derived directions beat random ones on held-out data (z = {z:.1f})"

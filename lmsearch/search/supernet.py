@@ -30,7 +30,8 @@ def named_mixers(module: nn.Module) -> dict[str, DirectionalMixer]:
     """Return every mixer that holds alphas by layer name, such as "layers.0", in forward order."""
     mixers = {
         name.removesuffix(".mixer"): m
-        for name, m in module.named_modules() if isinstance(m, DirectionalMixer) and m.alphas is not None
+        for name, m in module.named_modules()
+        if isinstance(m, DirectionalMixer) and m.alphas is not None
     }
     if not mixers:
         raise ModelError("the model is not a supernet: none of its mixers has merge='mixed'")

@@ -16,6 +16,8 @@ from lmsearch.engine.objective import Objective, classification, dense_regressio
 from lmsearch.engine.optim import Cosine, adamw, moving_average
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
 from lmsearch.errors import ConfigError
+from lmsearch.models import DirectionalMixer, create_model
+from lmsearch.scan_orders import Grid
 
 
 def plain(node: DictConfig) -> dict:
@@ -53,7 +55,17 @@ def model_options(cfg: DictConfig, info: DataInfo) -> dict:
 
 def model_spec(cfg: DictConfig, info: DataInfo, directions: tuple[tuple[str, ...], ...], *, merge: str) -> ModelSpec:
     """Return the description of the model that cfg.model names, with `directions`, for this data."""
-    return ModelSpec(cfg.model.name, directions, merge, model_options(cfg, info), {"info": asdict(info), "source": plain(cfg.data)})
+    return ModelSpec(
+        cfg.model.name, directions, merge, model_options(cfg, info), {"info": asdict(info), "source": plain(cfg.data)}
+    )
+
+
+def layer_grids(cfg: DictConfig, info: DataInfo) -> tuple[list[Grid], str]:
+    """Return the token grid of every layer of the configured model on this data, and its window padding."""
+    with torch.device("meta"):  # no memory, no time
+        model = create_model(cfg.model.name, **model_options(cfg, info))
+    padding = next(m.options.window_padding for m in model.modules() if isinstance(m, DirectionalMixer))
+    return model.layer_grids(info.img_size), padding
 
 
 def build_mix(cfg: DictConfig, info: DataInfo) -> Mix | None:
@@ -62,17 +74,32 @@ def build_mix(cfg: DictConfig, info: DataInfo) -> Mix | None:
     if info.target != "class" or optim.mix_prob == 0 or (optim.mixup == 0 and optim.cutmix == 0):
         return None
 
-    def mix(images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def mix(
+        images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return mixup_cutmix(
-            images, targets, num_classes=info.num_classes, mixup_alpha=optim.mixup, cutmix_alpha=optim.cutmix,
-            prob=optim.mix_prob, switch_prob=optim.mix_switch_prob, smoothing=optim.label_smoothing, generator=generator,
+            images,
+            targets,
+            num_classes=info.num_classes,
+            mixup_alpha=optim.mixup,
+            cutmix_alpha=optim.cutmix,
+            prob=optim.mix_prob,
+            switch_prob=optim.mix_switch_prob,
+            smoothing=optim.label_smoothing,
+            generator=generator,
         )
 
     return mix
 
 
 def build_trainer(
-    cfg: DictConfig, model: nn.Module, named_parameters: list, loader: TrainLoader, info: DataInfo, precision: Precision, *,
+    cfg: DictConfig,
+    model: nn.Module,
+    named_parameters: list,
+    loader: TrainLoader,
+    info: DataInfo,
+    precision: Precision,
+    *,
     hook: StepHook | None = None,
 ) -> Trainer:
     """Return the trainer of `named_parameters` as cfg.optim describes."""
@@ -88,8 +115,15 @@ def build_trainer(
 class TrainingState:
     """What a run needs to continue bit for bit: weights, optimizers, averages and loss scale, kept in checkpoint.pt."""
 
-    def __init__(self, path: Path, spec: ModelSpec, trainer: Trainer, *, alpha_optimizer: torch.optim.Optimizer | None = None,
-                 extra: dict | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: ModelSpec,
+        trainer: Trainer,
+        *,
+        alpha_optimizer: torch.optim.Optimizer | None = None,
+        extra: dict | None = None,
+    ) -> None:
         self.path, self.spec, self.extra = path, spec, extra or {}
         self.parts = {"model": trainer.model, "optimizer": trainer.optimizer, "scaler": trainer.precision.scaler}
         if trainer.ema is not None:

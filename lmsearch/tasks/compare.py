@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from lmsearch.engine.log import write_json
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.randomness import key
 from lmsearch.errors import ConfigError
-from lmsearch.genotype import Genotype, load_genotype
+from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.baselines import BASELINES
 from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson
-from lmsearch.search_space import SearchSpace, load_search_space
-from lmsearch.tasks.build import build_data, build_objective, build_precision
+from lmsearch.search.supernet import layer_candidates
+from lmsearch.search_space import load_search_space
+from lmsearch.tasks.build import build_data, build_objective, build_precision, layer_grids
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.retrain import derived_spec
 from lmsearch.tasks.run_dir import claim_run_dir, make_folder
@@ -58,7 +60,7 @@ def run(cfg: DictConfig) -> int:
         raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
     if cfg.seeds < 1:
         raise ConfigError(f"seeds={cfg.seeds} must be at least 1")
-    arms = make_arms(cfg)
+    arms = make_arms(cfg, source)
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
     run_dir = claim_run_dir(cfg, "compare")
     for number in range(cfg.seeds):
@@ -75,23 +77,25 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def make_arms(cfg: DictConfig) -> list[Arm]:
+def make_arms(cfg: DictConfig, source: Source) -> list[Arm]:
     """The genotype in question, one random genotype per seed with as many directions per layer, and the hand-made choice."""
     genotype = load_genotype(cfg.genotype)
     keep = [len(layer.directions) for layer in genotype.layers]
-    space = load_search_space(cfg.search_space)
-    drawn = [random_genotype(space, keep, cfg.seed + n) for n in range(cfg.seeds)]
+    grids, padding = layer_grids(cfg, source.info)
+    check_depth(genotype, len(grids), cfg.model.name, where=str(cfg.genotype))
+    candidates = layer_candidates(load_search_space(cfg.search_space), grids, padding=padding, deduplicate=True)
+    drawn = [random_genotype(candidates, keep, cfg.seed + n) for n in range(cfg.seeds)]
     hand_made = Genotype.from_directions([list(cfg.hand_made)] * len(keep), where="hand_made")
     return [Arm(SEARCHED, [genotype] * cfg.seeds), Arm(RANDOM, drawn), Arm(HAND_MADE, [hand_made] * cfg.seeds)]
 
 
-def random_genotype(space: SearchSpace, keep: list[int], seed: int) -> Genotype:
-    """Draw keep[l] candidates for every layer l, uniformly and without repetition, in candidate order."""
+def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], seed: int) -> Genotype:
+    """Draw keep[l] of candidates[l] for every layer l (all of them where there are fewer), uniformly, in candidate order."""
     rng = np.random.default_rng(key(seed, "random genotype"))
     drawn = []
-    for candidates, k in zip(space.layer_candidates(len(keep)), keep, strict=True):
-        picked = np.sort(rng.choice(len(candidates), size=min(k, len(candidates)), replace=False))
-        drawn.append([candidates[i] for i in picked])
+    for names, k in zip(candidates, keep, strict=True):
+        picked = np.sort(rng.choice(len(names), size=min(k, len(names)), replace=False))
+        drawn.append([names[i] for i in picked])
     return Genotype.from_directions(drawn, where="random genotype")
 
 
@@ -108,13 +112,18 @@ def conclude(arms: list[Arm]) -> str:
     """One plain sentence on whether the searched genotype differs from the others by more than noise."""
     searched, *others = arms
     differences = [(other.name, searched.minus(other)) for other in others]
-    told = [f"{'better' if d.low > 0 else 'worse'} than {name} ({d.mean:+.4f}, 95 % [{d.low:+.4f}, {d.high:+.4f}])"
-            for name, d in differences if not d.holds_zero]
+    told = [
+        f"{'better' if d.low > 0 else 'worse'} than {name} ({d.mean:+.4f}, 95 % [{d.low:+.4f}, {d.high:+.4f}])"
+        for name, d in differences
+        if not d.holds_zero
+    ]
     if not told:
         spans = ", ".join(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] against {name}" for name, d in differences)
         return f"the differences are within noise: this comparison does not show that the search helped ({spans})"
     rest = [name for name, d in differences if d.holds_zero]
-    return f"the searched genotype is {' and '.join(told)}" + (f"; against {', '.join(rest)} the difference is within noise" if rest else "")
+    return f"the searched genotype is {' and '.join(told)}" + (
+        f"; against {', '.join(rest)} the difference is within noise" if rest else ""
+    )
 
 
 def summary(cfg: DictConfig, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:
@@ -123,14 +132,22 @@ def summary(cfg: DictConfig, arms: list[Arm], baselines: dict[str, float], verdi
     return {
         "arms": {
             arm.name: {
-                "test_accuracy": asdict(arm.interval()), "per_seed": [r.score for r in arm.results],
+                "test_accuracy": asdict(arm.interval()),
+                "per_seed": [r.score for r in arm.results],
                 "directions": [g.directions for g in arm.genotypes],
-            } for arm in arms
+            }
+            for arm in arms
         },
         "differences": {f"{searched.name} - {arm.name}": asdict(searched.minus(arm)) for arm in arms[1:]},
-        "baselines": baselines, "verdict": verdict, "seeds": cfg.seeds, "first_seed": cfg.seed, "epochs": cfg.epochs,
+        "baselines": baselines,
+        "verdict": verdict,
+        "seeds": cfg.seeds,
+        "first_seed": cfg.seed,
+        "epochs": cfg.epochs,
         "num_test": len(searched.results[0].scores),
-        "interval": "95 %, Student's t over seeds" if cfg.seeds > 1 else "95 %, binomial and paired over test samples of one seed",
+        "interval": "95 %, Student's t over seeds"
+        if cfg.seeds > 1
+        else "95 %, binomial and paired over test samples of one seed",
     }
 
 
@@ -142,7 +159,12 @@ def show(run_dir: Path, arms: list[Arm], baselines: dict[str, float], verdict: s
     for arm in arms:
         i = arm.interval()
         d = None if arm is arms[0] else arms[0].minus(arm)
-        table.add_row(arm.name, f"{i.mean:.4f}", f"{i.low:.4f} to {i.high:.4f}", "" if d is None else f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]")
+        table.add_row(
+            arm.name,
+            f"{i.mean:.4f}",
+            f"{i.low:.4f} to {i.high:.4f}",
+            "" if d is None else f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]",
+        )
     for name, score in baselines.items():
         table.add_row(name, f"{score:.4f}", "", "")
     Console().print(table)

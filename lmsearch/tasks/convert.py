@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,12 @@ from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import plain
 from lmsearch.tasks.run_dir import make_folder
 
+log = logging.getLogger(__name__)
+
 TO = ("lmsearch", "official")
+AMBIGUOUS = {  # the released code defines this name twice; the later, un-searched definition wins there
+    "local_vim_small": "localmamba/local_vim_small_wo_search",
+}
 CANDIDATES = "localmamba8"  # the search space of the released supernets
 DEFAULT_SIDE = 224  # pixels
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -113,6 +119,11 @@ def layer_directions(cfg: DictConfig, name: str, options: dict, *, supernet: boo
         return genotype.directions
     if supernet:
         return load_search_space(CANDIDATES).layer_candidates(depth)
+    if name in AMBIGUOUS:
+        log.warning(
+            "%s: a checkpoint does not say its directions; taken are the searched ones. For one trained with the released code"
+            " as it stands, give genotype=%s", name, AMBIGUOUS[name],
+        )
     with torch.device("meta"):
         model = create_model(name, **options)
     return tuple(m.directions for m in model.modules() if isinstance(m, DirectionalMixer))

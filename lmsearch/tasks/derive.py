@@ -25,11 +25,17 @@ def run(cfg: DictConfig) -> int:
     scores = checkpoint_probabilities(spec, state["model"], source=str(path))
     keep = resolve(OmegaConf.to_object(cfg).get("keep"), state.get("keep"), depth=len(scores))
     choices = choose(scores, keep)
-    health = alpha_health(choices, reason="derived from alphas alone, without held-out data; `lmsearch search` tests them")
+    health = alpha_health(
+        choices, reason="derived from alphas alone, without held-out data; `lmsearch search` tests them"
+    )
     provenance = {"lmsearch": __version__, "epoch": state["epoch"]}
     provenance |= {name: state[key] for name, key in (("config_sha256", "digest"), ("seed", "seed")) if key in state}
     genotype = derive_topk(
-        scores, keep, model=spec.name, search_space=state.get("search_space", "unknown"), health=health.to_dict(),
+        scores,
+        keep,
+        model=spec.name,
+        search_space=state.get("search_space", "unknown"),
+        health=health.to_dict(),
         provenance=provenance,
     )
     data = spec.data.get("info", {}).get("name", "unknown")
@@ -45,8 +51,12 @@ def checkpoint_probabilities(spec: ModelSpec, weights: dict[str, torch.Tensor], 
     """Return softmax(alphas) per layer; raise CheckpointError where the checkpoint is not one of a search."""
     alphas = {k.removesuffix(".mixer.alphas"): v for k, v in weights.items() if k.endswith(".mixer.alphas")}
     if not alphas:
-        raise CheckpointError(f"{source}: the checkpoint holds no alphas; `lmsearch derive` needs one of `lmsearch search`")
-    if len(alphas) != len(spec.directions) or any(len(a) != len(d) for a, d in zip(alphas.values(), spec.directions, strict=False)):
+        raise CheckpointError(
+            f"{source}: the checkpoint holds no alphas; `lmsearch derive` needs one of `lmsearch search`"
+        )
+    if len(alphas) != len(spec.directions) or any(
+        len(a) != len(d) for a, d in zip(alphas.values(), spec.directions, strict=False)
+    ):
         raise CheckpointError(f"{source}: its alphas do not fit its model description")
     result = {}
     for (layer, a), directions in zip(alphas.items(), spec.directions, strict=True):

@@ -24,7 +24,12 @@ def run(cfg: DictConfig) -> int:
     objective = build_objective(info)
     val, test = (evaluate(model, loader, objective, precision) for loader in (loaders.val, loaders.test))
     metric = objective.metric
-    metrics = {f"test_{metric}": test.score, f"val_{metric}": val.score, "test_loss": test.loss, "num_test": len(test.scores)}
+    metrics = {
+        f"test_{metric}": test.score,
+        f"val_{metric}": val.score,
+        "test_loss": test.loss,
+        "num_test": len(test.scores),
+    }
     run_dir = open_run_dir(cfg, "evaluate", data=source.info.name, model=spec.name)
     write_json(run_dir / "metrics.json", metrics)
     print(f"test_{metric}: {test.score:.4f} on {len(test.scores)} samples   metrics: {run_dir / 'metrics.json'}")
@@ -44,4 +49,6 @@ def check_fits(source: Source, spec: ModelSpec, checkpoint: str) -> None:
     own = DataInfo.from_dict(spec.data["info"])
     for name in ("class_names", "in_chans", "target"):
         if getattr(own, name) != getattr(source.info, name):
-            raise DataError(f"{checkpoint} was trained for {name}={getattr(own, name)}, the data has {getattr(source.info, name)}")
+            raise DataError(
+                f"{checkpoint} was trained for {name}={getattr(own, name)}, the data has {getattr(source.info, name)}"
+            )

@@ -21,14 +21,25 @@ from lmsearch.tasks.build import TrainingState, build_objective, build_trainer
 HEAD = ("head.",)
 
 
-def fit(cfg: DictConfig, run_dir: Path, spec: ModelSpec, source: Source, precision: Precision, *, title: str,
-        init_from: str | None = None) -> tuple[dict, Scores]:
+def fit(
+    cfg: DictConfig,
+    run_dir: Path,
+    spec: ModelSpec,
+    source: Source,
+    precision: Precision,
+    *,
+    title: str,
+    init_from: str | None = None,
+) -> tuple[dict, Scores]:
     """Train `spec` on `source`, write model.safetensors and metrics.json, and return (metrics, scores of the test samples).
 
     The weights of the last epoch count, or their moving average: nothing is selected on the test set.
     """
     loaders = build_loaders(
-        source, batch_size=cfg.batch_size, seed=cfg.seed, num_workers=cfg.num_workers,
+        source,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        num_workers=cfg.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
     torch.manual_seed(key(cfg.seed, "init"))
@@ -46,8 +57,12 @@ def fit(cfg: DictConfig, run_dir: Path, spec: ModelSpec, source: Source, precisi
     objective = build_objective(source.info)
     val, test = (evaluate(final, loader, objective, precision) for loader in (loaders.val, loaders.test))
     metrics = {
-        f"test_{objective.metric}": test.score, f"val_{objective.metric}": val.score, "test_loss": test.loss,
-        "num_test": len(test.scores), "parameters": sum(p.numel() for p in model.parameters()), "epochs": cfg.epochs,
+        f"test_{objective.metric}": test.score,
+        f"val_{objective.metric}": val.score,
+        "test_loss": test.loss,
+        "num_test": len(test.scores),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": cfg.epochs,
         "train_s": round(time.perf_counter() - began, 1),
     }
     write_json(run_dir / "metrics.json", metrics)
@@ -60,18 +75,35 @@ def start_from(model: nn.Module, path: Path) -> None:
     load_weights(model, weights, source=str(path), skip=HEAD)
 
 
-def train(cfg: DictConfig, run_dir: Path, trainer: Trainer, state: TrainingState, loader: TrainLoader, val_loader: object,
-          objective: Objective, *, title: str) -> None:
+def train(
+    cfg: DictConfig,
+    run_dir: Path,
+    trainer: Trainer,
+    state: TrainingState,
+    loader: TrainLoader,
+    val_loader: object,
+    objective: Objective,
+    *,
+    title: str,
+) -> None:
     """Train for cfg.epochs epochs, continuing where run_dir left off."""
     start, steps = state.restore(), len(loader)
-    progress = TrainingProgress(title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric)
+    progress = TrainingProgress(
+        title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric
+    )
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
         for epoch in range(start, cfg.epochs):
             seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s))
             val = evaluate(trainer.model, val_loader, objective, trainer.precision)
             metric = objective.metric
-            run_log.write(epoch, {
-                "train_loss": seen.loss, f"train_{metric}": seen.score, "val_loss": val.loss, f"val_{metric}": val.score,
-                "lr": trainer.schedule(epoch * steps),
-            })
+            run_log.write(
+                epoch,
+                {
+                    "train_loss": seen.loss,
+                    f"train_{metric}": seen.score,
+                    "val_loss": val.loss,
+                    f"val_{metric}": val.score,
+                    "lr": trainer.schedule(epoch * steps),
+                },
+            )
             state.save(epoch + 1)

@@ -24,7 +24,9 @@ def run(cfg: DictConfig) -> int:
     precision = build_precision(cfg)
     model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
     if info.target != "class":
-        raise CheckpointError(f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict")
+        raise CheckpointError(
+            f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict"
+        )
     found = {}
     for path, classes in predictions(model, info, Path(cfg.images), precision, batch_size=cfg.batch_size, top=cfg.top):
         found[str(path)] = classes

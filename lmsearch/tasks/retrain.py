@@ -24,7 +24,9 @@ def run(cfg: DictConfig) -> int:
     metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", init_from=cfg.init_from)
     for name in ("test_accuracy", "test_mse"):
         if name in metrics:
-            print(f"{name}: {metrics[name]:.4f} on {metrics['num_test']} samples ({metrics['parameters']:,} parameters)")
+            print(
+                f"{name}: {metrics[name]:.4f} on {metrics['num_test']} samples ({metrics['parameters']:,} parameters)"
+            )
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     return 0
 

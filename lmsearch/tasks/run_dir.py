@@ -37,7 +37,9 @@ def claim_run_dir(cfg: DictConfig, task: str) -> Path:
     marker = run_dir / "run_id.txt"
     if marker.exists() and marker.read_text().strip() != digest:
         if not cfg.overwrite:
-            raise ConfigError(f"{run_dir} holds a run of another configuration; choose another run_dir=, or overwrite=true")
+            raise ConfigError(
+                f"{run_dir} holds a run of another configuration; choose another run_dir=, or overwrite=true"
+            )
         for stale in ("checkpoint.pt", "metrics.jsonl"):
             (run_dir / stale).unlink(missing_ok=True)
     elif cfg.overwrite:

@@ -20,14 +20,21 @@ from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import Genotype, save_genotype
-from lmsearch.models import create_model
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.search.architect import alpha_optimizer, build_architect
 from lmsearch.search.derive import choose, derive_topk
 from lmsearch.search.health import Health, check_health
 from lmsearch.search.supernet import layer_candidates, probabilities, weight_parameters
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
-from lmsearch.tasks.build import TrainingState, build_data, build_objective, build_precision, build_trainer, model_options, model_spec
+from lmsearch.tasks.build import (
+    TrainingState,
+    build_data,
+    build_objective,
+    build_precision,
+    build_trainer,
+    layer_grids,
+    model_spec,
+)
 from lmsearch.tasks.run_dir import claim_run_dir
 
 log = logging.getLogger(__name__)
@@ -49,7 +56,11 @@ def run(cfg: DictConfig) -> int:
     source = build_data(cfg)
     plan = make_plan(cfg, source)
     loaders = search_loaders(
-        source, holdout=cfg.search.holdout, batch_size=cfg.batch_size, seed=cfg.seed, num_workers=cfg.num_workers,
+        source,
+        holdout=cfg.search.holdout,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        num_workers=cfg.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
     run_dir = claim_run_dir(cfg, "search")
@@ -62,36 +73,59 @@ def run(cfg: DictConfig) -> int:
 def make_plan(cfg: DictConfig, source: Source) -> Plan:
     """Put search space, model and grids together; every mistake in them is found here, before anything is written."""
     space = load_search_space(cfg.search_space)
-    with torch.device("meta"):  # no memory, no time: only the layers' grids are asked for
-        model = create_model(cfg.model.name, **model_options(cfg, source.info))
-    grids = model.layer_grids(source.info.img_size)
-    padding = next(m.options.window_padding for m in model.modules() if hasattr(m, "directions"))
+    grids, padding = layer_grids(cfg, source.info)
     keep = resolve_keep(space, cfg.keep, len(grids), grids=grids if cfg.search.deduplicate else None, padding=padding)
     candidates = layer_candidates(space, grids, padding=padding, deduplicate=cfg.search.deduplicate)
     for layer, (mine, grid) in enumerate(zip(candidates, grids, strict=True)):
         if left_out := [d for d in space.layer_candidates(len(grids))[layer] if d not in mine]:
-            log.info("layer %d: %s visit its %dx%d tokens like another candidate; searched once", layer, ", ".join(left_out), *grid)
+            log.info(
+                "layer %d: %s visit its %dx%d tokens like another candidate; searched once",
+                layer,
+                ", ".join(left_out),
+                *grid,
+            )
     return Plan(model_spec(cfg, source.info, candidates, merge="mixed"), space, keep)
 
 
-def train(cfg: DictConfig, run_dir: Path, plan: Plan, supernet: nn.Module, loaders: SearchLoaders, source: Source,
-          precision: Precision) -> None:
+def train(
+    cfg: DictConfig,
+    run_dir: Path,
+    plan: Plan,
+    supernet: nn.Module,
+    loaders: SearchLoaders,
+    source: Source,
+    precision: Precision,
+) -> None:
     """Train weights and alphas for cfg.epochs epochs, continuing where run_dir left off."""
     search = cfg.search
-    alphas = alpha_optimizer(supernet, lr=search.alpha_lr, betas=search.alpha_betas, weight_decay=search.alpha_weight_decay)
+    alphas = alpha_optimizer(
+        supernet, lr=search.alpha_lr, betas=search.alpha_betas, weight_decay=search.alpha_weight_decay
+    )
     objective = build_objective(source.info)
     architect = build_architect(
-        search.architect, supernet, loaders.alphas, objective, alphas, precision, order=search.order,
+        search.architect,
+        supernet,
+        loaders.alphas,
+        objective,
+        alphas,
+        precision,
+        order=search.order,
         warmup_epochs=search.alpha_warmup_epochs,
     )
-    trainer = build_trainer(cfg, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, hook=architect)
+    trainer = build_trainer(
+        cfg, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, hook=architect
+    )
     extra = {"search_space": plan.space.name, "keep": list(plan.keep), "digest": config_digest(cfg), "seed": cfg.seed}
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
     start, steps = state.restore(), len(loaders.weights)
-    progress = TrainingProgress("search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric)
+    progress = TrainingProgress(
+        "search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric
+    )
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
         for epoch in range(start, cfg.epochs):
-            seen = train_one_epoch(trainer, loaders.weights, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s))
+            seen = train_one_epoch(
+                trainer, loaders.weights, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s)
+            )
             held = evaluate(supernet, loaders.holdout, objective, precision)
             run_log.write(epoch, scalars(trainer, seen, held, epoch * steps), layers=probabilities(supernet))
             state.save(epoch + 1)
@@ -101,13 +135,23 @@ def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int) -> dict[str
     """Return the scalars of one epoch that go to metrics.jsonl and TensorBoard."""
     metric = trainer.objective.metric
     return {
-        "train_loss": seen.loss, f"train_{metric}": seen.score, "holdout_loss": held.loss, f"holdout_{metric}": held.score,
+        "train_loss": seen.loss,
+        f"train_{metric}": seen.score,
+        "holdout_loss": held.loss,
+        f"holdout_{metric}": held.score,
         "lr": trainer.schedule(step),
     }
 
 
-def finish(cfg: DictConfig, run_dir: Path, plan: Plan, supernet: nn.Module, loaders: SearchLoaders, source: Source,
-           precision: Precision) -> int:
+def finish(
+    cfg: DictConfig,
+    run_dir: Path,
+    plan: Plan,
+    supernet: nn.Module,
+    loaders: SearchLoaders,
+    source: Source,
+    precision: Precision,
+) -> int:
     """Derive, test the result on held-out data, write and show it."""
     objective = build_objective(source.info)
     scores = probabilities(supernet)
@@ -118,7 +162,12 @@ def finish(cfg: DictConfig, run_dir: Path, plan: Plan, supernet: nn.Module, load
     health = check_health(supernet, choose(scores, plan.keep), run_holdout, seed=cfg.seed)
     provenance = {"lmsearch": __version__, "config_sha256": config_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     genotype = derive_topk(
-        scores, plan.keep, model=plan.spec.name, search_space=plan.space.name, health=health.to_dict(), provenance=provenance
+        scores,
+        plan.keep,
+        model=plan.spec.name,
+        search_space=plan.space.name,
+        health=health.to_dict(),
+        provenance=provenance,
     )
     save_genotype(genotype, run_dir / "genotype.json")
     held = run_holdout(supernet)

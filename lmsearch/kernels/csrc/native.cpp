@@ -3,6 +3,7 @@
 #include "args.h"
 #include "parallel.h"
 
+#include <algorithm>
 #include <cstring>
 
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
@@ -202,12 +203,25 @@ static void run_conv_backward(const Kernels& kernels, const ConvArgs& a) {
   if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp);
 }
 
-// 0: done; 1: no such kernels on this CPU; 2: out of memory.
+// Whether every row of order (K, L) is a permutation of range(L): anything else would reach outside the tensors.
+static bool are_permutations(const int32_t* order, int64_t K, int64_t L) {
+  std::vector<unsigned char> seen(static_cast<size_t>(L));
+  for (int64_t k = 0; k < K; k++, order += L) {
+    std::fill(seen.begin(), seen.end(), 0);
+    for (int64_t t = 0; t < L; t++) {
+      if (order[t] < 0 || order[t] >= L || seen[static_cast<size_t>(order[t])]++) return false;
+    }
+  }
+  return true;
+}
+
+// 0: done; 1: no such kernels on this CPU; 2: out of memory; 3: order is not made of permutations.
 template <class Args>
 static int guarded(void (*run)(const Kernels&, const Args&), const char* isa, const Args* args) {
   const Kernels* kernels = find_kernels(isa);
   if (!kernels) return 1;
   try {
+    if (!are_permutations(args->order, args->K, args->L)) return 3;
     run(*kernels, *args);
   } catch (const std::bad_alloc&) {
     return 2;
