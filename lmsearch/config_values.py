@@ -106,6 +106,7 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "model.attention": read_text,
     "model.window_padding": read_text,
     "model.init": read_text,
+    "model.stem": read_text,
     "model.global_pool": read_text,
     "optim.clip_grad": read_float,
     "optim.ema_decay": read_float,

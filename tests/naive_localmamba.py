@@ -20,7 +20,7 @@ D_STATE = 16
 EPS = 1e-5
 
 
-# ---------------------------------------------------------------- scan orders, as lists of (row, column) or None for a pad
+# ---------------------------------------------------------------- scan orders, as lists of raster indices, None for a pad
 def visits(name: str, height: int, width: int, window_padding: str) -> list[int | None]:
     """Return the raster indices in the order of the visit; None stands for a pad."""
     base = name.removesuffix("_flip")

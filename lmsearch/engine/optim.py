@@ -33,7 +33,7 @@ UNDECAYED = ("bias", "conv_bias", "dt_proj_bias", "D", "pos_embed", "cls_token")
 
 
 def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float) -> list[dict]:
-    """Split parameters into a decayed and an undecayed group: vectors (also stacked over directions) and positions are undecayed."""
+    """Split parameters in two groups: vectors (also those stacked over directions) and positions are not decayed."""
     decayed, undecayed = [], []
     for name, parameter in named:
         if parameter.dim() <= 1 or name.rsplit(".", 1)[-1] in UNDECAYED:

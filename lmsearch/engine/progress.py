@@ -51,7 +51,8 @@ class TrainingProgress:
         self.shown = now
         elapsed = now - self.start
         left = elapsed / (self.done - self.first) * (self.total_steps - self.done)
-        text = f"epoch {epoch + 1}  loss {scores.loss:.3f}  {self.metric} {scores.score:.3f}  {self.images / elapsed:.0f} images/s"
+        speed = f"{self.images / elapsed:.0f} images/s"
+        text = f"epoch {epoch + 1}  loss {scores.loss:.3f}  {self.metric} {scores.score:.3f}  {speed}"
         if self.terminal:
             self.bar.update(self.task, completed=self.done, text=text)
         else:

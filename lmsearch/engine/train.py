@@ -62,7 +62,7 @@ class Precision:
 
 @dataclass
 class Trainer:
-    """Everything that stays the same from step to step of one training run; `schedule` maps the global step to a learning rate."""
+    """What stays the same from step to step of a training run; `schedule` maps the global step to a learning rate."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer

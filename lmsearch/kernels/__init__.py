@@ -6,36 +6,25 @@ order of the image); the (K, L) table `order` says which token each direction vi
 
 from __future__ import annotations
 
-import importlib
 import logging
 from functools import lru_cache
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from lmsearch.errors import BackendUnavailableError, KernelError, did_you_mean
+from lmsearch.kernels import mamba_ssm, native, reference, triton_backend
 from lmsearch.kernels.checks import check_conv, check_scan
 
 log = logging.getLogger(__name__)
 
+# Every backend's module has unavailable_reason, directional_scan and directional_conv; none needs its library to be imported.
+BACKENDS = {"reference": reference, "native": native, "triton": triton_backend, "mamba_ssm": mamba_ssm}
 # In the order in which "auto" prefers them, per device type.
-BACKENDS = {
-    "reference": "lmsearch.kernels.reference",
-    "native": "lmsearch.kernels.native",
-    "triton": "lmsearch.kernels.triton_backend",
-    "mamba_ssm": "lmsearch.kernels.mamba_ssm",
-}
 PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
 
 
-def backend_module(name: str) -> ModuleType:
-    """Import the backend `name`; raise KernelError for an unknown name."""
-    if name not in BACKENDS:
-        raise KernelError(f"backend={name!r} is not a scan backend{did_you_mean(name, ['auto', *BACKENDS])}")
-    return importlib.import_module(BACKENDS[name])
-
-
+@torch.compiler.assume_constant_result  # torch.compile asks once, while tracing
 def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
     """Return the name of the backend that runs for tensors of `device` and `dtype`.
 
@@ -44,7 +33,9 @@ def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> st
     """
     if backend == "auto":
         return "reference" if dtype == torch.float64 else _auto(device.type)
-    if (reason := backend_module(backend).unavailable_reason(device)) is not None:
+    if backend not in BACKENDS:
+        raise KernelError(f"backend={backend!r} is not a scan backend{did_you_mean(backend, ['auto', *BACKENDS])}")
+    if (reason := BACKENDS[backend].unavailable_reason(device)) is not None:
         raise BackendUnavailableError(f"backend={backend!r} cannot run on {device.type} tensors here: {reason}")
     return backend
 
@@ -52,17 +43,12 @@ def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> st
 @lru_cache(maxsize=None)
 def _auto(device_type: str) -> str:
     for name in PREFERENCE.get(device_type, ("reference",)):
-        reason = backend_module(name).unavailable_reason(torch.device(device_type))
+        reason = BACKENDS[name].unavailable_reason(torch.device(device_type))
         if reason is None:
             log.info("scan backend for %s: %s", device_type, name)
             return name
         log.warning("scan backend %s is not available on %s (%s)", name, device_type, reason)
     raise BackendUnavailableError(f"no scan backend runs on {device_type}")
-
-
-@torch.compiler.assume_constant_result  # torch.compile asks once, while tracing
-def _backend(backend: str, device: torch.device, dtype: torch.dtype) -> ModuleType:
-    return backend_module(choose_backend(backend, device, dtype))
 
 
 def directional_scan(
@@ -90,7 +76,7 @@ def directional_scan(
     and BackendUnavailableError for a forced backend that cannot run.
     """
     check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset)
-    module = _backend(backend, x.device, x.dtype)
+    module = BACKENDS[choose_backend(backend, x.device, x.dtype)]
     return module.directional_scan(
         x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, reset=reset
     )
@@ -103,5 +89,11 @@ def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tens
     Returns (B, K, L, D) in raster order and x.dtype.
     """
     check_conv(x, weight, bias, order)
-    module = _backend(backend, x.device, x.dtype)
+    module = BACKENDS[choose_backend(backend, x.device, x.dtype)]
     return module.directional_conv(x, weight, bias, order)
+
+
+# The drop-in signatures call `directional_scan`, so they come last.
+from lmsearch.kernels.drop_in import selective_scan_fn, vmamba_selective_scan_fn  # noqa: E402
+
+__all__ = ["BACKENDS", "choose_backend", "directional_conv", "directional_scan", "selective_scan_fn", "vmamba_selective_scan_fn"]

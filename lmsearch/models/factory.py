@@ -22,35 +22,20 @@ SEARCHED = "searched"  # the layer directions that LocalMamba published under th
 
 VIM = {"family": "local_vim", "img_size": 224, "depth": 20, "window_padding": "zeros", "directions": HAND_MADE}
 VMAMBA = {"family": "local_vmamba", "img_size": 224, "window_padding": "zeros", "directions": HAND_MADE}
-NANO = {"attention": "spatial_channel", "window_padding": "none", "drop_path_rate": 0.0}
+CLS_TOKEN = {"use_rope": False, "rope_residual": False, "middle_cls_token": True}
+NANO = {"attention": "spatial_channel", "window_padding": "none", "drop_path_rate": 0.0, "img_size": 8, "patch_size": 1}
+NANO |= {"in_chans": 1, "num_classes": 10}  # the digits
 SUPERNET = {"directions": CANDIDATES, "merge": "mixed", "drop_path_rate": 0.1}
 
 PRESETS = {
     "local_vim": VIM,
-    "local_vim_nano": VIM
-    | NANO
-    | {"img_size": 8, "patch_size": 1, "in_chans": 1, "num_classes": 10, "embed_dim": 32, "depth": 3},
+    "local_vim_nano": VIM | NANO | {"stem": "conv", "embed_dim": 32, "depth": 3},
     "local_vim_tiny": VIM | {"directions": SEARCHED},
-    "local_vim_tiny_middle_cls_token": VIM
-    | {
-        "directions": SEARCHED,
-        "use_rope": False,
-        "rope_residual": False,
-        "middle_cls_token": True,
-    },
+    "local_vim_tiny_middle_cls_token": VIM | CLS_TOKEN | {"directions": SEARCHED},
     "local_vim_small": VIM | {"directions": SEARCHED, "embed_dim": 384},
     "local_vim_tiny_search": VIM | SUPERNET | {"embed_dim": 128},
     "local_vmamba": VMAMBA,
-    "local_vmamba_nano": VMAMBA
-    | NANO
-    | {
-        "img_size": 8,
-        "patch_size": 1,
-        "in_chans": 1,
-        "num_classes": 10,
-        "dims": (32, 64),
-        "depths": (2, 1),
-    },
+    "local_vmamba_nano": VMAMBA | NANO | {"dims": (32, 64), "depths": (2, 1)},
     "local_vmamba_tiny": VMAMBA | {"directions": SEARCHED},
     "local_vmamba_small": VMAMBA | {"directions": SEARCHED, "depths": (2, 2, 27, 2)},
     "local_vmamba_tiny_search": VMAMBA | SUPERNET | {"dims": (32, 64, 128, 256)},

@@ -115,7 +115,7 @@ class LocalVim(nn.Module):
             )
         if use_rope and cls:
             raise ModelError(
-                "use_rope=True rotates grid positions and has none for a class token; set one of use_rope, middle_cls_token to false"
+                "use_rope=True rotates grid positions and a class token has none; set use_rope or middle_cls_token to false"
             )
         if use_rope and embed_dim % 4:
             raise ModelError(f"embed_dim={embed_dim} must be a multiple of 4 with use_rope=True")
