@@ -1,10 +1,14 @@
-"""What every test gets: one compute thread, and no leftovers in the user's cache."""
+"""What every test gets: the top folder, and threads that sleep when idle, as under the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+from lmsearch.cli import share_cores
+
+share_cores()  # before any test imports PyTorch
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,8 +19,18 @@ def random_orders(directions: int, length: int) -> Tensor:
 
 
 def scan_case(
-    batch: int, directions: int, length: int, channels: int, states: int, *, seed: int = 0, shared: bool = True,
-    skip: bool = True, gate: bool = True, softplus: bool = True, reset: bool = False,
+    batch: int,
+    directions: int,
+    length: int,
+    channels: int,
+    states: int,
+    *,
+    seed: int = 0,
+    shared: bool = True,
+    skip: bool = True,
+    gate: bool = True,
+    softplus: bool = True,
+    reset: bool = False,
 ) -> tuple[dict[str, Tensor | None], dict]:
     """Return (differentiable arguments, the others) of directional_scan in float32."""
     torch.manual_seed(seed)
@@ -36,13 +46,16 @@ def scan_case(
         "delta_bias": 0.3 * torch.randn(k, d) if softplus else None,
     }
     others = {
-        "order": random_orders(k, length), "delta_softplus": softplus,
+        "order": random_orders(k, length),
+        "delta_softplus": softplus,
         "reset": torch.rand(k, length) < 0.1 if reset else None,
     }
     return tensors, others
 
 
-def scan_and_gradients(tensors: dict, others: dict, backend: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def scan_and_gradients(
+    tensors: dict, others: dict, backend: str, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Return y and every gradient of sum(y * w) for a fixed random w."""
     leaves = {name: None if t is None else t.detach().to(dtype).requires_grad_() for name, t in tensors.items()}
     poison()

@@ -7,11 +7,18 @@ import math
 
 import pytest
 import torch
-from scan_cases import assert_close_to_oracle, assert_scan_matches_reference, poison, random_orders, scan_and_gradients, scan_case
+from scan_cases import (
+    assert_close_to_oracle,
+    assert_scan_matches_reference,
+    poison,
+    random_orders,
+    scan_and_gradients,
+    scan_case,
+)
 
 from lmsearch import kernels
-from lmsearch.errors import BackendUnavailableError, KernelError
-from lmsearch.kernels import build, native, native_library
+from lmsearch.errors import KernelError
+from lmsearch.kernels import native, native_conv, native_library, native_scan
 from lmsearch.scan_orders import index_table
 
 REASON = native.unavailable_reason(torch.device("cpu"))
@@ -38,8 +45,14 @@ def threads(request):
 
 
 SHAPES = [  # B, K, L, D, N
-    (3, 4, 196, 33, 16), (3, 1, 197, 7, 5), (2, 8, 49, 70, 1), (3, 1, 1, 1, 8), (3, 16, 63, 16, 8), (3, 2, 65, 1, 1),
-    (3, 1, 49, 384, 32), (3, 4, 64, 129, 3),
+    (3, 4, 196, 33, 16),
+    (3, 1, 197, 7, 5),
+    (2, 8, 49, 70, 1),
+    (3, 1, 1, 1, 8),
+    (3, 16, 63, 16, 8),
+    (3, 2, 65, 1, 1),
+    (3, 1, 49, 384, 32),
+    (3, 4, 64, 129, 3),
 ]
 
 
@@ -48,10 +61,19 @@ def test_scan_matches_the_float64_oracle(shape, instruction_set):
     assert_scan_matches_reference(*scan_case(*shape), "native")
 
 
-@pytest.mark.parametrize("switched", [
-    {"shared": False}, {"gate": False}, {"skip": False}, {"softplus": False}, {"reset": True},
-    {"shared": False, "gate": False, "skip": False, "softplus": False}, {"shared": False, "reset": True, "gate": False},
-], ids=lambda s: "-".join(s))
+@pytest.mark.parametrize(
+    "switched",
+    [
+        {"shared": False},
+        {"gate": False},
+        {"skip": False},
+        {"softplus": False},
+        {"reset": True},
+        {"shared": False, "gate": False, "skip": False, "softplus": False},
+        {"shared": False, "reset": True, "gate": False},
+    ],
+    ids=lambda s: "-".join(s),
+)
 def test_every_option_matches_the_float64_oracle(switched, instruction_set):
     assert_scan_matches_reference(*scan_case(3, 3, 77, 37, 6, **switched), "native")
 
@@ -110,7 +132,8 @@ def test_strided_and_expanded_inputs_and_gradients_match(instruction_set):
         "x": tensors["x"][:1].expand(3, -1, -1),
         "delta": tensors["delta"].transpose(2, 3).contiguous().transpose(2, 3),
         "A": tensors["A"].transpose(0, 2).contiguous().transpose(0, 2),
-        "B": both[..., :4], "C": both[..., 4:],
+        "B": both[..., :4],
+        "C": both[..., 4:],
         "D": tensors["D"][:1].expand(2, -1),
         "z": torch.stack([tensors["z"], tensors["z"]], dim=-1)[..., 0],
         "delta_bias": tensors["delta_bias"].t().contiguous().t(),
@@ -120,8 +143,12 @@ def test_strided_and_expanded_inputs_and_gradients_match(instruction_set):
     strided = {k: v.requires_grad_() for k, v in strided.items()}
     others["order"] = others["order"].t().contiguous().t()
     for reduce in (lambda y: y.sum(), lambda y: y.transpose(1, 3).square().sum(), lambda y: y[:, :, ::2].sum()):
-        got = torch.autograd.grad(reduce(kernels.directional_scan(**strided, **others, backend="native")), strided.values())
-        want = torch.autograd.grad(reduce(kernels.directional_scan(**dense, **others, backend="reference")), dense.values())
+        got = torch.autograd.grad(
+            reduce(kernels.directional_scan(**strided, **others, backend="native")), strided.values()
+        )
+        want = torch.autograd.grad(
+            reduce(kernels.directional_scan(**dense, **others, backend="reference")), dense.values()
+        )
         assert_close_to_oracle(dict(zip(strided, got, strict=True)), dict(zip(strided, want, strict=True)))
 
 
@@ -165,7 +192,7 @@ def test_an_empty_batch_gives_empty_results_and_zero_gradients():
 def test_no_states_are_kept_without_gradients():
     tensors, others = scan_case(1, 1, 9, 4, 2)
     args = [tensors[k] for k in ("x", "delta", "A", "B", "C", "D")]
-    _, states = native.native_scan(*args, others["order"], tensors["z"], tensors["delta_bias"], None, True, False)
+    _, states = native_scan.native_scan(*args, others["order"], tensors["z"], tensors["delta_bias"], None, True, False)
     assert states.numel() == 0
 
 
@@ -173,7 +200,11 @@ def test_no_states_are_kept_without_gradients():
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_conv_matches_the_float64_oracle(taps, with_bias, instruction_set, threads):
     torch.manual_seed(taps)
-    leaves = {"x": torch.randn(3, 50, 71), "weight": torch.randn(3, 71, taps), "bias": torch.randn(3, 71) if with_bias else None}
+    leaves = {
+        "x": torch.randn(3, 50, 71),
+        "weight": torch.randn(3, 71, taps),
+        "bias": torch.randn(3, 71) if with_bias else None,
+    }
     order, w = random_orders(3, 50), torch.randn(3, 3, 50, 71)
 
     def run(backend, dtype):
@@ -196,7 +227,9 @@ def test_conv_takes_orders_shorter_than_its_taps():
 
 def test_conv_refuses_more_taps_than_it_has_registers_for():
     with pytest.raises(KernelError, match="9 taps.*up to 8"):
-        kernels.directional_conv(torch.randn(1, 4, 2), torch.randn(1, 2, 9), None, torch.arange(4)[None], backend="native")
+        kernels.directional_conv(
+            torch.randn(1, 4, 2), torch.randn(1, 2, 9), None, torch.arange(4)[None], backend="native"
+        )
 
 
 def op_arguments(*, softplus=True):
@@ -207,15 +240,22 @@ def op_arguments(*, softplus=True):
 
 
 def test_the_operators_pass_opcheck():
-    torch.library.opcheck(native.native_scan, op_arguments())
+    torch.library.opcheck(native_scan.native_scan, op_arguments())
     args = op_arguments()
-    _, states = native.native_scan(*args)
+    _, states = native_scan.native_scan(*args)
     detached = [a.detach() if isinstance(a, torch.Tensor) else a for a in args]
-    torch.library.opcheck(native.native_scan_backward, (torch.randn(2, 2, 9, 5), *detached[:10], states.detach(), True))
-    conv = (torch.randn(2, 9, 5, requires_grad=True), torch.randn(2, 5, 4, requires_grad=True), torch.randn(2, 5), args[6])
-    torch.library.opcheck(native.native_conv, conv)
+    torch.library.opcheck(
+        native_scan.native_scan_backward, (torch.randn(2, 2, 9, 5), *detached[:10], states.detach(), True)
+    )
+    conv = (
+        torch.randn(2, 9, 5, requires_grad=True),
+        torch.randn(2, 5, 4, requires_grad=True),
+        torch.randn(2, 5),
+        args[6],
+    )
+    torch.library.opcheck(native_conv.native_conv, conv)
     dy = torch.randn(2, 2, 9, 5)
-    torch.library.opcheck(native.native_conv_backward, (dy, *(t.detach() for t in conv)))
+    torch.library.opcheck(native_conv.native_conv_backward, (dy, *(t.detach() for t in conv)))
 
 
 class Block(torch.nn.Module):
@@ -258,8 +298,10 @@ def test_second_derivatives_are_refused_by_name():
 def test_float64_goes_to_the_reference_or_is_refused():
     tensors, others = scan_case(1, 1, 5, 3, 2)
     doubles = {k: v.double() for k, v in tensors.items()}
-    assert torch.equal(kernels.directional_scan(**doubles, **others),
-                       kernels.directional_scan(**doubles, **others, backend="reference"))
+    assert torch.equal(
+        kernels.directional_scan(**doubles, **others),
+        kernels.directional_scan(**doubles, **others, backend="reference"),
+    )
     with pytest.raises(KernelError, match="float32.*float64.*reference"):
         kernels.directional_scan(**doubles, **others, backend="native")
 
@@ -270,7 +312,7 @@ def test_the_operator_itself_refuses_an_order_that_is_no_permutation():
         args[6] = args[6].clone()
         args[6][1, 0], args[6][1, 1] = 3, bad
         with pytest.raises(KernelError, match=r"not a permutation of range\(9\)"):
-            native.native_scan(*args)
+            native_scan.native_scan(*args)
 
 
 class Scans(torch.utils.data.Dataset):
@@ -284,75 +326,7 @@ class Scans(torch.utils.data.Dataset):
 
 def test_a_forked_worker_scans_after_its_parent_did():
     want = torch.stack([Scans()[i] for i in range(4)])
-    loader = torch.utils.data.DataLoader(Scans(), batch_size=4, num_workers=1, multiprocessing_context="fork", timeout=60)
+    loader = torch.utils.data.DataLoader(
+        Scans(), batch_size=4, num_workers=1, multiprocessing_context="fork", timeout=60
+    )
     assert torch.equal(next(iter(loader)), want)
-
-
-def test_only_known_instruction_sets_are_accepted(monkeypatch):
-    monkeypatch.setenv("LMSEARCH_NATIVE_ISA", "sse9")
-    with pytest.raises(BackendUnavailableError, match="LMSEARCH_NATIVE_ISA='sse9'; expected one of avx512, avx2, portable"):
-        native_library.instruction_set()
-
-
-def test_other_devices_are_refused():
-    assert "cpu tensors, not cuda" in native.unavailable_reason(torch.device("cuda"))
-
-
-@pytest.fixture
-def no_compiler(monkeypatch, tmp_path):
-    """A machine without an installed library and without a compiler."""
-    monkeypatch.setattr(native_library, "installed_library", lambda: None)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("LMSEARCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("CXX", raising=False)
-    native_library.load_library.cache_clear()
-    kernels._auto.cache_clear()
-    yield
-    native_library.load_library.cache_clear()
-    kernels._auto.cache_clear()
-
-
-def test_without_a_compiler_auto_takes_the_reference_with_one_warning(no_compiler, caplog):
-    tensors, others = scan_case(1, 1, 5, 3, 2)
-    for _ in range(2):
-        y = kernels.directional_scan(**tensors, **others)
-    assert torch.equal(y, kernels.directional_scan(**tensors, **others, backend="reference"))
-    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warnings) == 1 and "no C++ compiler" in warnings[0] and "apt-get install g++" in warnings[0]
-
-
-def test_without_a_compiler_a_forced_or_required_native_backend_is_an_error(no_compiler, monkeypatch):
-    tensors, others = scan_case(1, 1, 5, 3, 2)
-    with pytest.raises(BackendUnavailableError, match="backend='native' cannot run.*no C.. compiler"):
-        kernels.directional_scan(**tensors, **others, backend="native")
-    monkeypatch.setenv("LMSEARCH_REQUIRE_NATIVE", "1")
-    with pytest.raises(BackendUnavailableError, match="LMSEARCH_REQUIRE_NATIVE=1, but no C.. compiler"):
-        kernels.directional_scan(**tensors, **others)
-
-
-def test_a_compiler_that_fails_is_reported_with_its_first_line(monkeypatch, tmp_path):
-    compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\n[ \"$1\" = --version ] || { echo 'error: no such flag' >&2; exit 1; }\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("LMSEARCH_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(BackendUnavailableError, match="error: no such flag"):
-        build.build_library()
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_the_library_is_built_once_into_the_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("LMSEARCH_CACHE", str(tmp_path))
-    spec = {"compile_args": ["-std=c++17", "-O0", "-Wno-psabi"], "link_args": ["-pthread"], "sources": ["native.cpp"]}
-    real = build._compile
-    monkeypatch.setattr(build, "_compile", lambda compiler, _spec, target: real(compiler, spec, target))  # fast: unoptimised
-    first = build.build_library()
-    stamp = first.stat().st_mtime_ns
-    assert build.build_library() == first and first.stat().st_mtime_ns == stamp
-    assert list(tmp_path.iterdir()) == [first]
-
-
-def test_a_missing_named_compiler_is_an_error(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler -O2")
-    with pytest.raises(BackendUnavailableError, match="CXX=no-such-compiler"):
-        build.find_compiler()

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from importlib import import_module
 
 import torch
 from torch import Tensor
 
 from lmsearch.errors import BackendUnavailableError, KernelError, did_you_mean
-from lmsearch.kernels import mamba_ssm, native, reference, triton_backend
 from lmsearch.kernels.checks import check_conv, check_scan
 
 log = logging.getLogger(__name__)
 
 # Every backend's module has unavailable_reason, directional_scan and directional_conv; none needs its library to be imported.
-BACKENDS = {"reference": reference, "native": native, "triton": triton_backend, "mamba_ssm": mamba_ssm}
+BACKENDS = {
+    "reference": import_module("lmsearch.kernels.reference"),
+    "native": import_module("lmsearch.kernels.native"),
+    "triton": import_module("lmsearch.kernels.triton_backend"),
+    "mamba_ssm": import_module("lmsearch.kernels.mamba_ssm"),
+}
 # In the order in which "auto" prefers them, per device type.
 PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
 
@@ -96,4 +101,11 @@ def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tens
 # The drop-in signatures call `directional_scan`, so they come last.
 from lmsearch.kernels.drop_in import selective_scan_fn, vmamba_selective_scan_fn  # noqa: E402
 
-__all__ = ["BACKENDS", "choose_backend", "directional_conv", "directional_scan", "selective_scan_fn", "vmamba_selective_scan_fn"]
+__all__ = [
+    "BACKENDS",
+    "choose_backend",
+    "directional_conv",
+    "directional_scan",
+    "selective_scan_fn",
+    "vmamba_selective_scan_fn",
+]

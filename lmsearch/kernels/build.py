@@ -75,11 +75,23 @@ def _compile(compiler: list[str], spec: dict, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
             sources = [str(SOURCES / name) for name in spec["sources"]]
-            command = [*compiler, *spec["compile_args"], "-fPIC", "-shared", *sources, "-o", str(made), *spec["link_args"]]
+            command = [
+                *compiler,
+                *spec["compile_args"],
+                "-fPIC",
+                "-shared",
+                *sources,
+                "-o",
+                str(made),
+                *spec["link_args"],
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
-                raise BackendUnavailableError(f"compiling the native kernels failed ({shlex.join(compiler)}): {reason}; {ENABLE}")
+                raise BackendUnavailableError(
+                    f"compiling the native kernels failed ({shlex.join(compiler)}): {reason}; {ENABLE}"
+                )
             made.replace(target)
     except OSError as error:
-        raise BackendUnavailableError(f"cannot write the native kernels to {target.parent} ({error}); set LMSEARCH_CACHE") from error
+        message = f"cannot write the native kernels to {target.parent} ({error}); set LMSEARCH_CACHE"
+        raise BackendUnavailableError(message) from error

@@ -40,7 +40,7 @@ def check_order(order: Tensor, length: int, device: torch.device) -> None:
         raise KernelError(f"order has dtype {order.dtype}; expected torch.int32 or torch.int64")
     if order.device != device:
         raise KernelError(f"order is on {order.device} but x is on {device}; all tensors must share one device")
-    if torch.compiler.is_compiling() or isinstance(order, torch._subclasses.FakeTensor):
+    if torch.compiler.is_compiling() or order.is_meta or isinstance(order, torch._subclasses.FakeTensor):
         return  # no values to look at while tracing
     if _known_orders.get(order) == order._version:
         return
@@ -71,6 +71,8 @@ def check_scan(
         raise KernelError(f"A has shape {tuple(A.shape)}; expected (K, D, N)")
     b, k, length, d = delta.shape
     n = A.shape[-1]
+    if 0 in (k, length, d, n):
+        raise KernelError(f"K = {k}, D = {d}, N = {n}, L = {length}; K, L, D and N must be at least 1")
     if x.dim() == 4:
         check_shape("x", x, (b, k, length, d), "(B, K, L, D)")
     else:
@@ -97,6 +99,10 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) ->
     if x.dim() != 3 or weight.dim() != 3:
         raise KernelError(
             f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (B, L, D) and (K, D, W)"
+        )
+    if 0 in (*x.shape[1:], *weight.shape):
+        raise KernelError(
+            f"L = {x.shape[1]}, K = {weight.shape[0]}, D = {weight.shape[1]}, W = {weight.shape[2]}; none may be 0"
         )
     check_shape("weight", weight, (order.shape[0], x.shape[-1], weight.shape[-1]), "(K, D, W)")
     if bias is not None:

@@ -10,6 +10,8 @@ import ctypes
 import os
 from functools import lru_cache
 
+from torch import Tensor
+
 from lmsearch.errors import BackendUnavailableError, KernelError
 from lmsearch.kernels.build import build_library, installed_library
 
@@ -29,9 +31,7 @@ ScanArgs = _struct(
     "B K L D N threads softplus x_shared x_b x_k x_l delta_b delta_k delta_l B_b B_k B_l C_b C_k C_l z_b z_l dy_b dy_k dy_l",
     "x delta A Bm Cm Dv z bias order reset y states dy dx ddelta dA dB dC dD dz dbias",
 )
-ConvArgs = _struct(
-    "ConvArgs", "B K L D W threads x_b x_l dy_b dy_k dy_l", "x weight bias order y dy dx dweight dbias"
-)
+ConvArgs = _struct("ConvArgs", "B K L D W threads x_b x_l dy_b dy_k dy_l", "x weight bias order y dy dx dweight dbias")
 
 
 @lru_cache(maxsize=None)
@@ -72,3 +72,23 @@ def call(function: str, args: ctypes.Structure) -> None:
         raise MemoryError(f"{function} could not allocate its work space")
     if code == 3:
         raise KernelError(f"order holds a row that is not a permutation of range({args.L})")
+
+
+def rows(t: Tensor) -> Tensor:
+    """Return t, copied where its last axis is not dense: the kernels take any other stride."""
+    return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
+
+
+def address(t: Tensor | None) -> int | None:
+    """Return where the data of t are, null for None."""
+    return None if t is None else t.data_ptr()
+
+
+def strides(prefix: str, t: Tensor, names: str) -> dict[str, int]:
+    """Return the strides of t's first axes as the fields <prefix>_<letter of names>."""
+    return {f"{prefix}_{n}": s for n, s in zip(names, t.stride(), strict=False)}
+
+
+def refuse_second_derivative(ctx, *grads):
+    """Stand in for the backward of a backward operator: raise KernelError."""
+    raise KernelError("the native kernels have no second derivatives; use backend='reference' for them")

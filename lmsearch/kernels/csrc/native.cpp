@@ -34,6 +34,7 @@ namespace avx512 {
 #define LMS_ISA 512
 #include "simd.inc"
 #include "scan_kernel.inc"
+#include "scan_backward.inc"
 #include "conv_kernel.inc"
 LMS_KERNELS("avx512")
 #undef LMS_ISA
@@ -52,6 +53,7 @@ namespace avx2 {
 #define LMS_ISA 256
 #include "simd.inc"
 #include "scan_kernel.inc"
+#include "scan_backward.inc"
 #include "conv_kernel.inc"
 LMS_KERNELS("avx2")
 #undef LMS_ISA
@@ -69,6 +71,7 @@ namespace portable {
 #define LMS_ISA 128
 #include "simd.inc"
 #include "scan_kernel.inc"
+#include "scan_backward.inc"
 #include "conv_kernel.inc"
 LMS_KERNELS("portable")
 }  // namespace portable

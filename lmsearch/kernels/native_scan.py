@@ -1,0 +1,180 @@
+"""The native selective scan as a PyTorch operator: forward, backward, shapes for tracing, autograd.
+
+Shapes: B batch, K directions, L tokens, D channels, N states; raster order; everything in float32.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from lmsearch.errors import KernelError
+from lmsearch.kernels.native_library import (
+    CHUNK,
+    PAD,
+    ScanArgs,
+    address,
+    call,
+    refuse_second_derivative,
+    rows,
+    strides,
+)
+
+
+def _scan_args(tensors: dict[str, Tensor | None], softplus: bool) -> tuple[ctypes.Structure, list[Tensor | None]]:
+    """Return the arguments that forward and backward share, and the tensors that must outlive the call."""
+    x, delta, z = rows(tensors["x"]), rows(tensors["delta"]), tensors["z"]
+    B, C = rows(tensors["B"]), rows(tensors["C"])
+    A, D, bias = (None if t is None else t.contiguous() for t in (tensors["A"], tensors["D"], tensors["delta_bias"]))
+    order, reset = tensors["order"].contiguous(), tensors["reset"]
+    z = None if z is None else rows(z)
+    reset = None if reset is None else reset.contiguous()
+    b, k, length, d = delta.shape
+    args = ScanArgs(
+        B=b,
+        K=k,
+        L=length,
+        D=d,
+        N=A.shape[-1],
+        threads=torch.get_num_threads(),
+        softplus=softplus,
+        x_shared=x.dim() == 3,
+        x=address(x),
+        delta=address(delta),
+        A=address(A),
+        Bm=address(B),
+        Cm=address(C),
+        Dv=address(D),
+        z=address(z),
+        bias=address(bias),
+        order=address(order),
+        reset=address(reset),
+        **strides("x", x, "bkl" if x.dim() == 4 else "bl"),
+        **strides("delta", delta, "bkl"),
+        **strides("B", B, "bkl"),
+        **strides("C", C, "bkl"),
+        **({} if z is None else strides("z", z, "bl")),
+    )
+    return args, [x, delta, A, B, C, D, z, bias, order, reset]
+
+
+def _states_shape(delta: Tensor, A: Tensor) -> tuple[int, ...]:
+    b, k, length, d = delta.shape
+    return b, k, (length + CHUNK - 1) // CHUNK, A.shape[-1], (d + PAD - 1) // PAD * PAD
+
+
+SCAN = (
+    "Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor order, "
+    "Tensor? z, Tensor? delta_bias, Tensor? reset"
+)
+
+
+@torch.library.custom_op(
+    "lmsearch::native_scan",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({SCAN}, bool delta_softplus, bool save_states) -> (Tensor, Tensor)",
+)
+def native_scan(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_softplus, save_states):
+    """Return y (B, K, L, D) and, where `save_states`, the states at every chunk's start (else an empty tensor)."""
+    y = torch.empty(delta.shape, dtype=torch.float32)
+    states = torch.empty(_states_shape(delta, A) if save_states else 0, dtype=torch.float32)
+    if y.numel():
+        tensors = {
+            "x": x,
+            "delta": delta,
+            "A": A,
+            "B": B,
+            "C": C,
+            "D": D,
+            "order": order,
+            "z": z,
+            "delta_bias": delta_bias,
+            "reset": reset,
+        }
+        args, _kept = _scan_args(tensors, delta_softplus)
+        args.y, args.states = y.data_ptr(), states.data_ptr() if save_states else None
+        call("lms_scan_forward", args)
+    return y, states
+
+
+@native_scan.register_fake
+def _(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_softplus, save_states):
+    states = delta.new_empty(_states_shape(delta, A) if save_states else 0)
+    return delta.new_empty(delta.shape), states
+
+
+@torch.library.custom_op(
+    "lmsearch::native_scan_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor dy, {SCAN}, Tensor states, bool delta_softplus)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def native_scan_backward(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, states, delta_softplus):
+    """Return the gradients of x, delta, A, B, C, D, z, delta_bias; empty ones for absent arguments."""
+    grads = [
+        torch.empty(0 if t is None else t.shape, dtype=torch.float32) for t in (x, delta, A, B, C, D, z, delta_bias)
+    ]
+    if delta.numel() == 0:
+        return tuple(g.zero_() for g in grads)
+    tensors = {
+        "x": x,
+        "delta": delta,
+        "A": A,
+        "B": B,
+        "C": C,
+        "D": D,
+        "order": order,
+        "z": z,
+        "delta_bias": delta_bias,
+        "reset": reset,
+    }
+    args, _kept = _scan_args(tensors, delta_softplus)
+    dy = rows(dy)
+    args.dy, args.states = dy.data_ptr(), states.data_ptr()
+    args.dy_b, args.dy_k, args.dy_l, _ = dy.stride()
+    for name, g in zip(("dx", "ddelta", "dA", "dB", "dC", "dD", "dz", "dbias"), grads, strict=True):
+        setattr(args, name, g.data_ptr() if g.numel() else None)
+    call("lms_scan_backward", args)
+    return tuple(grads)
+
+
+@native_scan_backward.register_fake
+def _(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, states, delta_softplus):
+    return tuple(dy.new_empty(0 if t is None else t.shape) for t in (x, delta, A, B, C, D, z, delta_bias))
+
+
+def _scan_setup(ctx, inputs, output):
+    *tensors, ctx.softplus, ctx.saved = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(True)
+
+
+def _scan_backward(ctx, dy, _dstates):
+    *tensors, states = ctx.saved_tensors
+    if not ctx.saved:
+        raise KernelError("native_scan was called with save_states=False; a backward needs the saved states")
+    dx, ddelta, dA, dB, dC, dD, dz, dbias = native_scan_backward(dy, *tensors, states, ctx.softplus)
+    D, z, bias = tensors[5], tensors[7], tensors[8]
+    return (
+        dx,
+        ddelta,
+        dA,
+        dB,
+        dC,
+        dD if D is not None else None,
+        None,
+        dz if z is not None else None,
+        dbias if bias is not None else None,
+        None,
+        None,
+        None,
+    )
+
+
+native_scan.register_autograd(_scan_backward, setup_context=_scan_setup)
+native_scan_backward.register_autograd(refuse_second_derivative)
