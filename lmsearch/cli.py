@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
@@ -31,6 +32,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 INTERRUPTED = 130
 
 
@@ -74,7 +76,7 @@ def _main(words: list[str]) -> int:
 def _run(task: str, cfg: DictConfig) -> int:
     """Import the task, which imports PyTorch, and run it."""
     set_up_logging()
-    share_cores()
+    tune_process()
     try:
         return importlib.import_module(TASKS[task][0]).run(cfg) or 0
     except KeyboardInterrupt:
@@ -85,12 +87,19 @@ def _run(task: str, cfg: DictConfig) -> int:
         return INTERRUPTED
 
 
-def share_cores() -> None:
-    """Let OpenMP's idle threads sleep rather than spin: read when PyTorch is imported, and many times faster on busy cores.
+def tune_process() -> None:
+    """Set up threads and memory of this process for training; call it before PyTorch is imported.
 
-    A supernet alternates PyTorch's threads with those of the scan engine; whoever sets OMP_WAIT_POLICY keeps their choice.
+    OpenMP's idle threads sleep rather than spin (a supernet alternates PyTorch's threads with those of the scan engine, and
+    spinning ones slow it down many times on busy cores), and glibc keeps freed memory, since every step asks for the same
+    blocks again. Whoever sets OMP_WAIT_POLICY or MALLOC_TRIM_THRESHOLD_ keeps their choice.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc only
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, 1 << 30)
+            mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def overview() -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lmsearch.cli import share_cores
+from lmsearch.cli import tune_process
 
-share_cores()  # before any test imports PyTorch
+tune_process()  # before any test imports PyTorch
 
 ROOT = Path(__file__).resolve().parent.parent
 

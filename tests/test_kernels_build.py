@@ -8,7 +8,7 @@ from scan_cases import scan_case
 
 from lmsearch import kernels
 from lmsearch.errors import BackendUnavailableError
-from lmsearch.kernels import build, native, native_library
+from lmsearch.kernels import build, native, native_library, ops
 
 REASON = native.unavailable_reason(torch.device("cpu"))
 needs_native = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -35,10 +35,10 @@ def no_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("LMSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
     native_library.load_library.cache_clear()
-    kernels._auto.cache_clear()
+    ops._auto.cache_clear()
     yield
     native_library.load_library.cache_clear()
-    kernels._auto.cache_clear()
+    ops._auto.cache_clear()
 
 
 def test_without_a_compiler_auto_takes_the_reference_with_one_warning(no_compiler, caplog):

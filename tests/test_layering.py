@@ -53,17 +53,14 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module == "lmsearch":
-                found |= {_target(alias.name) for alias in node.names}
-            else:
-                found.add(node.module)
+            found |= {_target(node.module, alias.name) for alias in node.names}
     return found
 
 
-def _target(name: str) -> str:
-    """Return what `from lmsearch import name` imports: a module of the package, or a name of its __init__."""
-    is_module = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
-    return f"lmsearch.{name}" if is_module else "lmsearch"
+def _target(module: str, name: str) -> str:
+    """Return what `from module import name` imports: a module of the package, or a name inside `module`."""
+    path = PACKAGE.parent.joinpath(*module.split("."), name)
+    return f"{module}.{name}" if path.is_dir() or path.with_suffix(".py").is_file() else module
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

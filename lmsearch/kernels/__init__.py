@@ -1,105 +1,12 @@
-"""Selective scan and causal convolution along K scan orders: the public operators, their checks and the choice of backend.
+"""Selective scan and causal convolution along K scan orders: one interface, a backend for every machine.
 
-Shapes: B batch, K directions, L tokens, D channels, N states, W taps. Tensors come and go in raster order (the
-order of the image); the (K, L) table `order` says which token each direction visits at each time.
+`directional_scan` and `directional_conv` are the operators; `selective_scan_fn` (mamba-ssm) and
+`vmamba_selective_scan_fn` have the signatures of those packages. reference.py is the definition; native (CPU),
+triton (CUDA) and mamba_ssm (optional peer) are tested against it.
 """
 
-from __future__ import annotations
-
-import logging
-from functools import lru_cache
-from importlib import import_module
-
-import torch
-from torch import Tensor
-
-from lmsearch.errors import BackendUnavailableError, KernelError, did_you_mean
-from lmsearch.kernels.checks import check_conv, check_scan
-
-log = logging.getLogger(__name__)
-
-# Every backend's module has unavailable_reason, directional_scan and directional_conv; none needs its library to be imported.
-BACKENDS = {
-    "reference": import_module("lmsearch.kernels.reference"),
-    "native": import_module("lmsearch.kernels.native"),
-    "triton": import_module("lmsearch.kernels.triton_backend"),
-    "mamba_ssm": import_module("lmsearch.kernels.mamba_ssm"),
-}
-# In the order in which "auto" prefers them, per device type.
-PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
-
-
-@torch.compiler.assume_constant_result  # torch.compile asks once, while tracing
-def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
-    """Return the name of the backend that runs for tensors of `device` and `dtype`.
-
-    "auto" takes the fastest available one (float64 always goes to the reference) and logs its choice once;
-    any other name is taken or raises BackendUnavailableError: a forced backend never falls back.
-    """
-    if backend == "auto":
-        return "reference" if dtype == torch.float64 else _auto(device.type)
-    if backend not in BACKENDS:
-        raise KernelError(f"backend={backend!r} is not a scan backend{did_you_mean(backend, ['auto', *BACKENDS])}")
-    if (reason := BACKENDS[backend].unavailable_reason(device)) is not None:
-        raise BackendUnavailableError(f"backend={backend!r} cannot run on {device.type} tensors here: {reason}")
-    return backend
-
-
-@lru_cache(maxsize=None)
-def _auto(device_type: str) -> str:
-    for name in PREFERENCE.get(device_type, ("reference",)):
-        reason = BACKENDS[name].unavailable_reason(torch.device(device_type))
-        if reason is None:
-            log.info("scan backend for %s: %s", device_type, name)
-            return name
-        log.warning("scan backend %s is not available on %s (%s)", name, device_type, reason)
-    raise BackendUnavailableError(f"no scan backend runs on {device_type}")
-
-
-def directional_scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    order: Tensor,
-    *,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    reset: Tensor | None = None,
-    backend: str = "auto",
-) -> Tensor:
-    """Run the selective scan (Mamba-1, arXiv 2312.00752 eq. 2) along K orders at once; all tensors in raster order.
-
-    x (B, L, D), shared by the directions, or (B, K, L, D); delta (B, K, L, D); A (K, D, N) real; B and C (B, K, L, N);
-    D (K, D) or None; order (K, L) integer, each row a permutation of range(L); z (B, L, D) gate or None;
-    delta_bias (K, D) or None, added before the softplus; reset (K, L) bool or None, in raster order: the state is
-    zeroed before the tokens where it is True. The state is kept in at least float32.
-    Returns (B, K, L, D) in x.dtype, D skip and silu(z) gate applied. Raises KernelError for arguments that do not fit
-    and BackendUnavailableError for a forced backend that cannot run.
-    """
-    check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset)
-    module = BACKENDS[choose_backend(backend, x.device, x.dtype)]
-    return module.directional_scan(
-        x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, reset=reset
-    )
-
-
-def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor, *, backend: str = "auto") -> Tensor:
-    """silu of LocalVim's causal depthwise convolution along K orders: what each direction's scan takes as its input.
-
-    x (B, L, D); weight (K, D, W), the last tap meets the current token; bias (K, D) or None; order (K, L).
-    Returns (B, K, L, D) in raster order and x.dtype.
-    """
-    check_conv(x, weight, bias, order)
-    module = BACKENDS[choose_backend(backend, x.device, x.dtype)]
-    return module.directional_conv(x, weight, bias, order)
-
-
-# The drop-in signatures call `directional_scan`, so they come last.
-from lmsearch.kernels.drop_in import selective_scan_fn, vmamba_selective_scan_fn  # noqa: E402
+from lmsearch.kernels.drop_in import selective_scan_fn, vmamba_selective_scan_fn
+from lmsearch.kernels.ops import BACKENDS, choose_backend, directional_conv, directional_scan
 
 __all__ = [
     "BACKENDS",

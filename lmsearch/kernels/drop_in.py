@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmsearch import kernels
 from lmsearch.errors import KernelError
 from lmsearch.kernels.checks import check_floats, check_shape
+from lmsearch.kernels.ops import directional_scan
 
 
 def groups_of(name: str, t: Tensor, u: Tensor, n: int) -> int:
@@ -70,7 +70,7 @@ def grouped_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus: bool, grou
     def split(t: Tensor) -> Tensor:
         return t.reshape(batch, groups, width, length).transpose(2, 3).contiguous()  # (B, G, L, D / G)
 
-    y = kernels.directional_scan(
+    y = directional_scan(
         split(u), split(delta), A.reshape(groups, width, -1), per_group(B, groups, batch, length),
         per_group(C, groups, batch, length), None if D is None else D.reshape(groups, width),
         torch.arange(length, dtype=torch.int32, device=u.device).expand(groups, -1),

@@ -151,13 +151,15 @@ def _scan_setup(ctx, inputs, output):
     *tensors, ctx.softplus, ctx.saved = inputs
     ctx.save_for_backward(*tensors, output[1])
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(True)
+    ctx.set_materialize_grads(False)  # a zero gradient of the states would cost as much memory as they do
 
 
 def _scan_backward(ctx, dy, _dstates):
     *tensors, states = ctx.saved_tensors
     if not ctx.saved:
         raise KernelError("native_scan was called with save_states=False; a backward needs the saved states")
+    if dy is None:
+        return (None,) * 12
     dx, ddelta, dA, dB, dC, dD, dz, dbias = native_scan_backward(dy, *tensors, states, ctx.softplus)
     D, z, bias = tensors[5], tensors[7], tensors[8]
     return (

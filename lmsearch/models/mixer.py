@@ -94,11 +94,11 @@ class DirectionalMixer(nn.Module):
     def scan(self, u: Tensor, group: ScanGroup, rows: list[int] | slice, z: Tensor | None) -> Tensor:
         """Selective scans of `group`: u (B, P, D) or (B, K, P, D), z (B, P, D) or None -> (B, K, P, D)."""
         if u.dim() == 4:
-            low_rank = torch.einsum("bkld,krd->bklr", u, self.x_proj_weight[rows])
+            low_rank = torch.matmul(u, self.x_proj_weight[rows].mT)
         else:
             low_rank = torch.einsum("bld,krd->bklr", u, self.x_proj_weight[rows])
         dt, B, C = low_rank.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
-        delta = torch.einsum("bklr,kdr->bkld", dt, self.dt_proj_weight[rows])
+        delta = torch.matmul(dt, self.dt_proj_weight[rows].mT)
         A = -torch.exp(self.A_log[rows].to(torch.promote_types(self.A_log.dtype, torch.float32)))
         return directional_scan(
             u,
