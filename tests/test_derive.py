@@ -55,10 +55,18 @@ def test_health_of_alphas_alone_is_never_called_ok() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entropy", "z", "status"), [(0.99, 50.0, "indeterminate"), (0.5, 1.0, "indeterminate"), (0.5, 9.0, "ok")]
+    ("entropy", "z", "recovered", "status"),
+    [
+        (0.99, 50.0, 1.0, "indeterminate"),
+        (0.5, 1.0, 1.0, "indeterminate"),
+        (0.5, 9.0, 0.5, "indeterminate"),
+        (0.5, 9.0, 0.95, "ok"),
+    ],
 )
-def test_the_verdict_needs_alphas_that_moved_and_a_functional_advantage(entropy: float, z: float, status: str) -> None:
-    assert verdict(entropy, z)[0] == status
+def test_the_verdict_needs_alphas_that_moved_an_advantage_and_most_of_the_mixture(
+    entropy: float, z: float, recovered: float, status: str
+) -> None:
+    assert verdict(entropy, z, recovered)[0] == status
 
 
 def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
