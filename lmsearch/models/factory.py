@@ -24,7 +24,7 @@ VIM = {"family": "local_vim", "img_size": 224, "depth": 20, "window_padding": "z
 VMAMBA = {"family": "local_vmamba", "img_size": 224, "window_padding": "zeros", "directions": HAND_MADE}
 CLS_TOKEN = {"use_rope": False, "rope_residual": False, "middle_cls_token": True}
 NANO = {"attention": "spatial_channel", "window_padding": "none", "drop_path_rate": 0.0, "img_size": 8, "patch_size": 1}
-NANO |= {"in_chans": 1, "num_classes": 10}  # the digits
+NANO |= {"d_state": 8, "in_chans": 1, "num_classes": 10}  # the digits
 SUPERNET = {"directions": CANDIDATES, "merge": "mixed", "drop_path_rate": 0.1}
 
 PRESETS = {
