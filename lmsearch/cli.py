@@ -27,6 +27,8 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "predict": ("lmsearch.tasks.predict", "classify an image or a folder of images with a checkpoint"),
     "compare": ("lmsearch.tasks.compare", "retrain a genotype beside random and hand-made ones and simple baselines"),
     "complexity": ("lmsearch.tasks.complexity", "count parameters, MACs and training memory, per layer and direction"),
+    "doctor": ("lmsearch.tasks.doctor", "show versions, the machine, which scan backends run here and how to enable the others"),
+    "bench": ("lmsearch.tasks.bench", "check and time the scan, the mixer and a training step beside their peers"),
     "convert": ("lmsearch.tasks.convert", "turn a released LocalMamba checkpoint into a run directory of ours, or back"),
 }
 HELP = ("--help", "-h")

@@ -15,6 +15,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("config_help",),
     ("config",),
     ("config_values",),
+    ("bench",),
     ("search", "engine", "report", "data", "interop"),
     ("models",),
     ("kernels", "search_space", "genotype"),

@@ -1,0 +1,139 @@
+"""The scan alone: its random workload, and every implementation of it that can be called here, ours and the peers'.
+
+Shapes: B batch, L tokens, D channels, N states; one direction. Peers take what they are made for: a scan along time,
+with tensors that already lie in the order of the visit, so that the permutation costs them nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmsearch.kernels import directional_scan, mamba_ssm
+
+
+@dataclass(frozen=True)
+class ScanShape:
+    """Sizes of a scan: batch, directions, tokens, channels, states."""
+
+    batch: int
+    directions: int
+    tokens: int
+    channels: int
+    states: int = 16
+
+    @property
+    def elements(self) -> int:
+        """B * K * L * D * N, what throughput is counted in."""
+        return self.batch * self.directions * self.tokens * self.channels * self.states
+
+    def __str__(self) -> str:
+        return f"B{self.batch} K{self.directions} L{self.tokens} D{self.channels} N{self.states}"
+
+
+def scan_tensors(shape: ScanShape, *, seed: int, device: str = "cpu") -> tuple[dict[str, Tensor], Tensor]:
+    """Return (x, delta, A, B, C, D as leaves in float32, a random order table) in raster order; delta is a positive step."""
+    b, k, length, d, n = shape.batch, shape.directions, shape.tokens, shape.channels, shape.states
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    tensors = {
+        "x": normal(b, length, d),
+        "delta": 1e-3 + 0.1 * torch.rand(b, k, length, d, generator=generator),
+        "A": -(torch.arange(n) + 1.0).expand(k, d, n).contiguous(),
+        "B": normal(b, k, length, n),
+        "C": normal(b, k, length, n),
+        "D": normal(k, d),
+    }
+    order = torch.stack([torch.randperm(length, generator=generator) for _ in range(k)]).int()
+    return {name: t.to(device).requires_grad_() for name, t in tensors.items()}, order.to(device)
+
+
+def ours(tensors: dict[str, Tensor], order: Tensor, backend: str) -> Callable[[], Tensor]:
+    """Return our operator on these tensors."""
+    return lambda: directional_scan(**tensors, order=order, backend=backend)
+
+
+def discretised(delta: Tensor, A: Tensor, B: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return exp(delta A) and delta B x, each (B, L, D, N)."""
+    return torch.exp(delta.unsqueeze(-1) * A), (delta * x).unsqueeze(-1) * B.unsqueeze(2)
+
+
+def eager_loop(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Channel-last loop over time, every tensor unbound once, so that its backward pass is linear in L: (B, L, D)."""
+    h, out = 0, []
+    for dt, dtx, b, c in zip(*(t.unbind(1) for t in (delta, delta * x, B, C)), strict=True):
+        h = torch.exp(dt.unsqueeze(-1) * A) * h + dtx.unsqueeze(-1) * b.unsqueeze(1)  # (B, D, N)
+        out.append(torch.matmul(h, c.unsqueeze(-1)).squeeze(-1))
+    return torch.stack(out, dim=1) + D * x
+
+
+def mambapy_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """mambapy's parallel scan: (B, L, D)."""
+    from mambapy.pscan import pscan
+
+    h = pscan(*discretised(delta, A, B, x))  # (B, L, D, N)
+    return torch.matmul(h, C.unsqueeze(-1)).squeeze(-1) + D * x
+
+
+def transformers_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """The slow path of transformers' Mamba (channel-first, its backward pass is quadratic in L): (B, L, D)."""
+    from transformers.models.mamba.modeling_mamba import mamba_selective_scan
+
+    first = [t.transpose(1, 2) for t in (x, delta)]
+    return mamba_selective_scan(*first, A, B.transpose(1, 2), C.transpose(1, 2), D).transpose(1, 2)
+
+
+def mamba_ssm_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """mamba-ssm's CUDA scan: (B, L, D)."""
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+    tokens = [t.transpose(1, 2).contiguous() for t in (x, delta, B, C)]
+    return selective_scan_fn(tokens[0], tokens[1], A, tokens[2], tokens[3], D).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Someone else's scan: the function, and why it cannot run on a device (None where it can)."""
+
+    scan: Callable[..., Tensor]
+    unavailable: Callable[[str], str | None]
+
+
+def _without_mambapy(device: str) -> str | None:
+    return None if importlib.util.find_spec("mambapy") else "not installed; run: python -m pip install --no-deps mambapy"
+
+
+def _without_transformers(device: str) -> str | None:
+    if importlib.util.find_spec("transformers") is None:
+        return "not installed; run: python -m pip install 'transformers>=5,<6'"
+    from transformers.models.mamba import modeling_mamba
+
+    if not hasattr(modeling_mamba, "mamba_selective_scan"):
+        return "this version has no scan of its own; run: python -m pip install -U 'transformers>=5,<6'"
+    return None
+
+
+PEERS = {
+    "eager loop": Peer(eager_loop, lambda device: None),
+    "mambapy": Peer(mambapy_scan, _without_mambapy),
+    "transformers": Peer(transformers_scan, _without_transformers),
+    "mamba-ssm": Peer(mamba_ssm_scan, lambda device: mamba_ssm.unavailable_reason(torch.device(device))),
+}
+
+
+def peer_tensors(tensors: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of one direction (K = 1) in the order of the visit, as leaves: x, delta (B, L, D); B, C (B, L, N)."""
+    visit = order[0].long()
+    taken = {
+        "x": tensors["x"][:, visit],
+        **{name: tensors[name][:, 0, visit] for name in ("delta", "B", "C")},
+        **{name: tensors[name][0] for name in ("A", "D")},
+    }
+    return {name: t.detach().contiguous().requires_grad_() for name, t in taken.items()}

@@ -1,0 +1,235 @@
+"""The sections of `lmsearch bench`: each runs one comparison after its gate and returns plain values for the JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from lmsearch.bench import ceiling, growth, memory
+from lmsearch.bench.gate import TOLERANCE, check_backends, check_peers
+from lmsearch.bench.hardware import last_level_cache
+from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
+from lmsearch.bench.timing import Measured, Spread, paired, using_threads, with_gradients, without_gradients
+from lmsearch.bench.workloads import (
+    LAYER_TOLERANCE,
+    OURS,
+    REFERENCE,
+    RELEASED,
+    LayerShape,
+    SupernetShape,
+    arranged,
+    check_layers,
+    layer,
+    layer_call,
+    subjects,
+    training_step,
+)
+from lmsearch.kernels import choose_backend
+
+EXPS = {"forward": 1, "both": 2}  # exponentials of an element: the backward pass computes them again
+SMALL_CHECKS = (ScanShape(3, 4, 49, 33, 16), ScanShape(2, 1, 197, 24, 8))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and how: sizes, device, threads of the layer and the supernet, rounds of each comparison, seed."""
+
+    device: str
+    threads: int
+    repeats: int
+    seed: int
+    quick: bool
+    scan: ScanShape
+    longer: tuple[ScanShape, ...]
+    layer: LayerShape
+    supernet: SupernetShape
+    paired_batch: int  # images of the supernet step that is compared with other arrangements, which need much memory
+    growth: ScanShape
+    factors: tuple[int, ...]
+
+
+def make_plan(*, device: str, threads: int, repeats: int, seed: int, quick: bool) -> Plan:
+    """Return the full plan, or with `quick` small sizes that show that everything works but not how fast it is."""
+    common = {"device": device, "threads": threads, "seed": seed, "quick": quick}
+    if quick:
+        return Plan(
+            **common, repeats=min(repeats, 2), scan=ScanShape(2, 1, 49, 192),
+            longer=(ScanShape(1, 1, 196, 192),), layer=LayerShape(2, 48, 7), supernet=SupernetShape(8, 32, 2, 8),
+            paired_batch=2, growth=ScanShape(1, 2, 196, 128), factors=(1, 2, 4),
+        )
+    return Plan(
+        **common, repeats=repeats, scan=ScanShape(8, 1, 196, 384),
+        longer=(ScanShape(2, 1, 784, 384), ScanShape(1, 1, 3136, 384)), layer=LayerShape(8, 192, 14),
+        supernet=SupernetShape(64, 64, 6, 8), paired_batch=8, growth=ScanShape(4, 4, 784, 384), factors=(1, 2, 4, 8),
+    )
+
+
+def rounds(plan: Plan) -> dict:
+    """Return the options of `paired`: how many rounds, and how long a sample is."""
+    return {"repeats": plan.repeats, "min_sample_s": 0.005 if plan.quick else 0.05}
+
+
+def our_name(plan: Plan) -> str:
+    """Return "lmsearch" with the backend that it runs on."""
+    return f"{OURS} ({choose_backend('auto', torch.device(plan.device), torch.float32)})"
+
+
+def check_section(plan: Plan) -> dict:
+    """The gate: every backend, peer and arrangement against float64; raises KernelError for a wrong one."""
+    at = {"seed": plan.seed, "device": plan.device}
+    backends, absent = check_backends([*SMALL_CHECKS, plan.scan, *plan.longer], **at)
+    peers, absent_peers = check_peers(plan.scan, **at)
+    layers = check_layers(plan.layer, **at)
+    groups = {"backends": backends, "peers": peers, "layers": layers}
+    errors = {group: {name: asdict(w) for name, w in found.items()} for group, found in groups.items()}
+    tolerances = {"tolerance": TOLERANCE, "layer_tolerance": LAYER_TOLERANCE}
+    return errors | tolerances | {"absent_backends": absent, "absent_peers": absent_peers}
+
+
+def described(measured: dict[str, Measured], elements: int | None = None) -> dict[str, dict]:
+    """Return measurements as plain values, with Gel/s (1e9 elements per second) where there are elements to count."""
+    rates = {name: {} if elements is None else {"gel_s": elements / m.seconds.median / 1e9} for name, m in measured.items()}
+    return {name: asdict(m) | rates[name] for name, m in measured.items()}
+
+
+def scan_section(plan: Plan) -> dict:
+    """The scan alone on one thread: ours beside the reference and every peer that is here, then longer sequences."""
+    tensors, order = scan_tensors(plan.scan, seed=plan.seed, device=plan.device)
+    mine = peer_tensors(tensors, order)
+    calls = {
+        our_name(plan): (ours(tensors, order, "auto"), tensors),
+        REFERENCE: (ours(tensors, order, "reference"), tensors),
+    }
+    for name, peer in PEERS.items():
+        if peer.unavailable(plan.device) is None:
+            calls[name] = (lambda peer=peer: peer.scan(**mine), mine)
+    with using_threads(1):
+        forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(plan))
+        both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in calls.items()}, **rounds(plan))
+    return {
+        "shape": str(plan.scan), "threads": 1, "elements": plan.scan.elements,
+        "forward": described(forward, plan.scan.elements), "both": described(both, plan.scan.elements),
+        "longer": longer_sequences(plan),
+    }
+
+
+def longer_sequences(plan: Plan) -> dict[str, dict]:
+    """Our rate at longer sequences on one thread, also as a fraction of the rate at the first length."""
+    shapes = (plan.scan, *plan.longer)
+    cases = {str(shape): (shape, *scan_tensors(shape, seed=plan.seed, device=plan.device)) for shape in shapes}
+    found: dict[str, dict] = {name: {} for name in cases}
+    with using_threads(1):
+        for kind in EXPS:
+            functions = {}
+            for name, (_, tensors, order) in cases.items():
+                call = ours(tensors, order, "auto")
+                forward = kind == "forward"
+                functions[name] = without_gradients(call) if forward else with_gradients(call, list(tensors.values()))
+            for name, m in paired(functions, **rounds(plan)).items():
+                shape = cases[name][0]
+                work = shape.elements / plan.scan.elements
+                times = m.times_first
+                fraction = Spread(work / times.median, work / times.max, work / times.min)
+                rate = shape.elements / m.seconds.median / 1e9
+                found[name][kind] = {"seconds": asdict(m.seconds), "gel_s": rate, "fraction_of_first": asdict(fraction)}
+    return found
+
+
+def layer_section(plan: Plan) -> dict:
+    """The K=8 supernet mixer, forward and backward: ours beside the reference backend and the released arrangement."""
+    mixer, x = layer(plan.layer, seed=plan.seed, device=plan.device)
+    functions = {}
+    for subject in subjects(plan.device):
+        module = arranged(mixer, subject)
+        call = layer_call(module, x, plan.layer.side)
+        name = our_name(plan) if subject == OURS else subject
+        functions[name] = with_gradients(call, [x, *module.parameters()])
+    with using_threads(plan.threads):
+        measured = paired(functions, **rounds(plan))
+    return {"shape": str(plan.layer), "threads": plan.threads, "both": described(measured)}
+
+
+def supernet_section(plan: Plan) -> dict:
+    """One training step of a whole supernet; other arrangements at a smaller batch, since they need much memory."""
+    at = {"seed": plan.seed, "device": plan.device}
+    small = SupernetShape(plan.paired_batch, plan.supernet.embed_dim, plan.supernet.depth, plan.supernet.side)
+    others = [name for name in subjects(plan.device) if name in (REFERENCE, RELEASED + "eager loop", RELEASED + "mamba-ssm")]
+    with using_threads(plan.threads):
+        whole = paired({our_name(plan): training_step(plan.supernet, OURS, **at)}, **rounds(plan))
+        steps = {our_name(plan): training_step(small, OURS, **at)}
+        steps |= {name: training_step(small, name, **at) for name in others}
+        compared = paired(steps, **rounds(plan))
+    return {
+        "shape": str(plan.supernet), "threads": plan.threads, "step": described(whole), "compared_shape": str(small),
+        "compared": described(compared),
+    }
+
+
+def growth_section(plan: Plan) -> dict:
+    """Exponents of our scan's time, forward and backward on one thread, over each axis."""
+    cache = last_level_cache()
+    axes = {}
+    with using_threads(1):
+        for axis in growth.AXES:
+            shapes = growth.sweep(plan.growth, axis, plan.factors)
+            seconds = _scan_seconds(shapes, plan)
+            fitted = growth.fit(shapes, axis, seconds, cache=cache)
+            points = [{"size": getattr(s, axis), "seconds": t} for s, t in zip(shapes, seconds, strict=True)]
+            axes[axis] = asdict(fitted) | {"sizes": points}
+    return {"base": str(plan.growth), "threads": 1, "cache_bytes": cache, "axes": axes}
+
+
+def _scan_seconds(shapes: Sequence[ScanShape], plan: Plan) -> list[float]:
+    """Return the median seconds of our scan, forward and backward, at each shape; the shapes take turns."""
+    functions = {}
+    for shape in shapes:
+        tensors, order = scan_tensors(shape, seed=plan.seed, device=plan.device)
+        functions[str(shape)] = with_gradients(ours(tensors, order, "auto"), list(tensors.values()))
+    return [measured.seconds.median for measured in paired(functions, **rounds(plan)).values()]
+
+
+def memory_section(plan: Plan) -> dict:
+    """Peak memory of one forward and backward pass of the mixer, each arrangement in its own process."""
+    if not memory.supported(plan.device):
+        return {"shape": str(plan.layer), "absent": "peak memory is measured on CUDA and where Linux's /proc is"}
+    at = {"threads": plan.threads, "seed": plan.seed, "device": plan.device}
+    chosen = [OURS, RELEASED + "eager loop"] if plan.quick else subjects(plan.device)  # a process takes seconds to start
+    peaks = {subject: memory.peak_bytes(subject, plan.layer, **at) for subject in chosen}
+    first = peaks[OURS]
+    found = {
+        our_name(plan) if name == OURS else name: {"peak_bytes": peak, "times_first": peak / first}
+        for name, peak in peaks.items()
+    }
+    return {"shape": str(plan.layer), "threads": plan.threads, "peaks": found}
+
+
+def ceiling_section(plan: Plan) -> dict:
+    """The machine's ceilings on one thread, and the part of the exponential's that our scan reaches in the same rounds."""
+    probes = ceiling.probes(plan.device, quick=plan.quick)
+    tensors, order = scan_tensors(plan.scan, seed=plan.seed, device=plan.device)
+    call = ours(tensors, order, "auto")
+    scans = {"forward": without_gradients(call), "both": with_gradients(call, list(tensors.values()))}
+    with using_threads(1):
+        measured = paired({name: probe.run for name, probe in probes.items()} | scans, **rounds(plan))
+    rates = {name: probe.work / measured[name].seconds.median / 1e9 for name, probe in probes.items()}
+    best = max(rate for name, rate in rates.items() if name.startswith("exp"))
+    fractions = {
+        kind: EXPS[kind] * plan.scan.elements / measured[kind].seconds.median / 1e9 / best for kind in scans
+    }
+    return {
+        "threads": 1, "exp_g_s": {name: rate for name, rate in rates.items() if name.startswith("exp")},
+        "best_exp_g_s": best, "sgemm_gflop_s": rates["sgemm"], "copy_gb_s": rates["copy"],
+        "scan_shape": str(plan.scan), "exps_per_element": EXPS, "scan_fraction_of_exp": fractions,
+    }
+
+
+SECTIONS = {
+    "scan": scan_section,
+    "layer": layer_section,
+    "supernet": supernet_section,
+    "growth": growth_section,
+    "memory": memory_section,
+    "ceiling": ceiling_section,
+}

@@ -1,0 +1,129 @@
+"""The tables that `lmsearch bench` prints, one per section, from the values of the JSON file."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+TITLES = {"forward": "forward", "both": "forward + backward", "step": "one training step", "compared": "one training step"}
+
+
+def tables(section: str, values: dict) -> list[Table]:
+    """Return the tables of one section."""
+    return TABLES[section](values)
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table whose first column is text and whose others are numbers."""
+    made = Table(title=title, title_justify="left", min_width=len(title))
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="right" if index else "left", overflow="fold")
+    return made
+
+
+def milliseconds(spread: dict) -> str:
+    """Median with (smallest to largest), in ms."""
+    return "{median:,.2f} ({min:,.2f} to {max:,.2f})".format(**{k: 1e3 * v for k, v in spread.items()})
+
+
+def times(spread: dict) -> str:
+    """Median with (smallest to largest), as a factor."""
+    return "{median:.2f} ({min:.2f} to {max:.2f})".format(**spread)
+
+
+def check_tables(values: dict) -> list[Table]:
+    """Worst relative errors, and what is absent."""
+    title = (
+        f"relative errors against float64, forward and gradients: at most {values['tolerance']:.0e}, of whole mixers "
+        f"{values['layer_tolerance']:.0e}"
+    )
+    made = table(title, "what", "worst", "of")
+    for group in ("backends", "peers", "layers"):
+        for name, row in values[group].items():
+            made.add_row(f"{group[:-1]} {name}", f"{row['error']:.1e}", row["part"])
+    absent = values["absent_backends"] | values["absent_peers"]
+    if not absent:
+        return [made]
+    missing = Table("absent", "why", title="not compared", title_justify="left")
+    shown: dict[str, list[str]] = {}
+    for name, reason in absent.items():
+        shown.setdefault(reason, []).append(name)
+    for reason, names in shown.items():
+        missing.add_row(", ".join(names), escape(reason))
+    return [made, missing]
+
+
+def timing_table(title: str, rows: dict, *, rate: bool = False) -> Table:
+    """Seconds and factors of one comparison."""
+    made = table(title, "what", "ms: median (range)", *(["Gel/s"] if rate else []), "times ours: median (range)")
+    for name, row in rows.items():
+        shown = [f"{row['gel_s']:.3f}"] if rate else []
+        made.add_row(name, milliseconds(row["seconds"]), *shown, times(row["times_first"]))
+    return made
+
+
+def scan_tables(values: dict) -> list[Table]:
+    """Forward, forward + backward, longer sequences."""
+    where = f"{values['shape']}, random order, threads: {values['threads']}"
+    made = [timing_table(f"scan, {TITLES[kind]}: {where}", values[kind], rate=True) for kind in ("forward", "both")]
+    longer = table("our scan at longer sequences", "shape", "forward Gel/s", "of the first", "both Gel/s", "of the first")
+    for name, row in values["longer"].items():
+        cells = [(f"{row[k]['gel_s']:.3f}", times(row[k]["fraction_of_first"])) for k in ("forward", "both")]
+        longer.add_row(name, *cells[0], *cells[1])
+    return [*made, longer]
+
+
+def layer_tables(values: dict) -> list[Table]:
+    """The mixer."""
+    title = f"mixer, {TITLES['both']}: {values['shape']}, threads: {values['threads']}"
+    return [timing_table(title, values["both"])]
+
+
+def supernet_tables(values: dict) -> list[Table]:
+    """The whole step, and the compared smaller one."""
+    parts = (("step", values["shape"]), ("compared", values["compared_shape"]))
+    return [timing_table(f"supernet, {TITLES[k]}: {s}, threads: {values['threads']}", values[k]) for k, s in parts]
+
+
+def growth_tables(values: dict) -> list[Table]:
+    """One row per axis."""
+    title = f"growth of our scan from {values['base']}: time ~ size ^ exponent"
+    made = table(title, "axis", "exponent", "sizes", "beyond the cache", "ms")
+    for axis, row in values["axes"].items():
+        seconds = ", ".join(f"{1e3 * point['seconds']:.1f}" for point in row["sizes"])
+        made.add_row(axis, f"{row['exponent']:.3f}", str(row["points"]), "yes" if row["beyond_cache"] else "no", seconds)
+    return [made]
+
+
+def memory_tables(values: dict) -> list[Table]:
+    """One row per arrangement."""
+    made = table(f"peak memory of the mixer, {TITLES['both']}: {values['shape']}", "what", "MiB", "times ours")
+    if "absent" in values:
+        made.add_row(values["absent"], "", "")
+    for name, row in values.get("peaks", {}).items():
+        made.add_row(name, f"{row['peak_bytes'] / 2**20:,.0f}", f"{row['times_first']:.2f}")
+    return [made]
+
+
+def ceiling_tables(values: dict) -> list[Table]:
+    """Ceilings, and what the scan reaches."""
+    made = table(f"ceilings of this machine, threads: {values['threads']}", "what", "rate")
+    for name, rate in values["exp_g_s"].items():
+        made.add_row(f"torch.{name}", f"{rate:.2f} G/s")
+    made.add_row("float32 matrix product", f"{values['sgemm_gflop_s']:.1f} GFLOP/s")
+    made.add_row("copy, read + write", f"{values['copy_gb_s']:.1f} GB/s")
+    for kind, fraction in values["scan_fraction_of_exp"].items():
+        exps = values["exps_per_element"][kind]
+        made.add_row(f"our scan, {TITLES[kind]}, of the best exp rate ({exps} per element)", f"{100 * fraction:.0f} %")
+    return [made]
+
+
+TABLES = {
+    "correctness": check_tables,
+    "scan": scan_tables,
+    "layer": layer_tables,
+    "supernet": supernet_tables,
+    "growth": growth_tables,
+    "memory": memory_tables,
+    "ceiling": ceiling_tables,
+}

@@ -1,0 +1,128 @@
+"""What is measured above the scan: one supernet mixer and one training step, ours and in other arrangements.
+
+A subject is a name: "lmsearch" (the backend that "auto" picks), "reference backend", or "released, <scan>".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmsearch.bench.gate import Worst, as_float64, results, worst
+from lmsearch.bench.released import ReleasedMixer, available_scans
+from lmsearch.engine.optim import adamw
+from lmsearch.models import create_model
+from lmsearch.models.mixer import LocalVimMixer, MixerOptions
+
+OURS, REFERENCE, RELEASED = "lmsearch", "reference backend", "released, "
+# PyTorch's own float32 sums over all tokens decide a mixer's error (the norm of the attention), whatever runs the scan.
+LAYER_TOLERANCE = 1e-4
+WIDE_WINDOWS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # of 14x14 tokens
+NARROW_WINDOWS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")  # of 8x8 tokens
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """Sizes of a K=8 LocalVim supernet mixer: batch, model width, side of the token grid."""
+
+    batch: int
+    d_model: int
+    side: int
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The eight candidates, with windows that divide the grid."""
+        return WIDE_WINDOWS if self.side % 7 == 0 else NARROW_WINDOWS
+
+    def __str__(self) -> str:
+        return f"K8, d_model {self.d_model}, {self.side}x{self.side} tokens, batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class SupernetShape:
+    """Sizes of a LocalVim supernet with eight candidates in every layer: batch, width, depth, side of the token grid."""
+
+    batch: int
+    embed_dim: int
+    depth: int
+    side: int
+
+    def __str__(self) -> str:
+        return f"K8, embed {self.embed_dim}, depth {self.depth}, {self.side}x{self.side} tokens, batch {self.batch}"
+
+
+def subjects(device: str) -> list[str]:
+    """Return the arrangements of a mixer that can run on `device`, ours first."""
+    return [OURS, REFERENCE, *(RELEASED + scan for scan in available_scans(device))]
+
+
+def with_backend(mixer: LocalVimMixer, backend: str) -> LocalVimMixer:
+    """Return a copy of `mixer` that runs on `backend`."""
+    twin = copy.deepcopy(mixer)
+    twin.options = replace(mixer.options, backend=backend)
+    return twin
+
+
+def arranged(mixer: LocalVimMixer, subject: str) -> nn.Module:
+    """Return a module of the same function and weights as `mixer`, computed the way of `subject`."""
+    if subject == OURS:
+        return mixer
+    if subject == REFERENCE:
+        return with_backend(mixer, "reference")
+    return ReleasedMixer(mixer, subject.removeprefix(RELEASED))
+
+
+def layer(shape: LayerShape, *, seed: int, device: str) -> tuple[LocalVimMixer, Tensor]:
+    """Return our supernet mixer (merge "mixed", channel attention) and its random input (B, L, d_model), a leaf."""
+    torch.manual_seed(seed)
+    mixer = LocalVimMixer(shape.d_model, shape.directions, MixerOptions(merge="mixed")).to(device)
+    x = torch.randn(shape.batch, shape.side**2, shape.d_model).to(device).requires_grad_()
+    return mixer, x
+
+
+def layer_call(module: nn.Module, x: Tensor, side: int) -> Callable[[], Tensor]:
+    """Return the forward pass of a mixer on a square grid."""
+    return lambda: module(x, (side, side))
+
+
+def check_layers(shape: LayerShape, *, seed: int, device: str) -> dict[str, Worst]:
+    """Compare every subject with our mixer in float64 on the reference backend, to LAYER_TOLERANCE; return the worst errors."""
+    mixer, x = layer(shape, seed=seed, device=device)
+    exact = with_backend(mixer, "reference").double()
+    x64 = as_float64({"x": x})["x"]
+    want = results(layer_call(exact, x64, shape.side), {"x": x64, **dict(exact.named_parameters())})
+    errors = {}
+    for subject in subjects(device):
+        module = arranged(mixer, subject)
+        own = module.mixer if isinstance(module, ReleasedMixer) else module
+        got = results(layer_call(module, x, shape.side), {"x": x, **dict(own.named_parameters())})
+        errors[subject] = worst(f"{subject} at {shape}", got, want, tolerance=LAYER_TOLERANCE)
+    return errors
+
+
+def training_step(shape: SupernetShape, subject: str, *, seed: int, device: str) -> Callable[[], Tensor]:
+    """Return one training step (forward, backward, AdamW) of a supernet whose mixers are arranged as `subject`."""
+    torch.manual_seed(seed)
+    model = create_model(
+        "local_vim", directions=list(NARROW_WINDOWS), merge="mixed", img_size=2 * shape.side, patch_size=2, num_classes=10,
+        embed_dim=shape.embed_dim, depth=shape.depth, window_padding="none",
+    ).to(device)
+    for block in model.layers:
+        block.mixer = arranged(block.mixer, subject)
+    optimizer = adamw(model.named_parameters(), lr=1e-4, weight_decay=0.05, betas=(0.9, 0.999))
+    images = torch.randn(shape.batch, 3, 2 * shape.side, 2 * shape.side).to(device)
+    labels = torch.randint(10, (shape.batch,)).to(device)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
