@@ -34,6 +34,7 @@ def no_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("LMSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("LMSEARCH_REQUIRE_NATIVE", raising=False)
     native_library.load_library.cache_clear()
     ops._auto.cache_clear()
     yield

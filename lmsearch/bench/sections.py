@@ -13,7 +13,6 @@ from lmsearch.bench.hardware import last_level_cache
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.bench.timing import Measured, Spread, paired, using_threads, with_gradients, without_gradients
 from lmsearch.bench.workloads import (
-    LAYER_TOLERANCE,
     OURS,
     REFERENCE,
     RELEASED,
@@ -84,8 +83,7 @@ def check_section(plan: Plan) -> dict:
     layers = check_layers(plan.layer, **at)
     groups = {"backends": backends, "peers": peers, "layers": layers}
     errors = {group: {name: asdict(w) for name, w in found.items()} for group, found in groups.items()}
-    tolerances = {"tolerance": TOLERANCE, "layer_tolerance": LAYER_TOLERANCE}
-    return errors | tolerances | {"absent_backends": absent, "absent_peers": absent_peers}
+    return errors | {"tolerance": TOLERANCE, "absent_backends": absent, "absent_peers": absent_peers}
 
 
 def described(measured: dict[str, Measured], elements: int | None = None) -> dict[str, dict]:

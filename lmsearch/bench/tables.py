@@ -33,10 +33,7 @@ def times(spread: dict) -> str:
 
 def check_tables(values: dict) -> list[Table]:
     """Worst relative errors, and what is absent."""
-    title = (
-        f"relative errors against float64, forward and gradients: at most {values['tolerance']:.0e}, of whole mixers "
-        f"{values['layer_tolerance']:.0e}"
-    )
+    title = f"relative errors against float64, forward and gradients: at most {values['tolerance']:.0e}"
     made = table(title, "what", "worst", "of")
     for group in ("backends", "peers", "layers"):
         for name, row in values[group].items():

@@ -138,8 +138,8 @@ def _layer(
     for (height, width), count in scanned.items():
         if (height, width) != grid:  # padded x, and z where it is gated inside
             copies += (height * width + cls) * e * (2 if vim else 1)
-        if vim and count > 1:  # u once more, transposed for the joint x_proj
-            copies += (height * width + cls) * e * count
+        projections = mixer.dt_rank + (mixer.dt_rank + 2 * mixer.d_state if vim else 0)
+        copies += count * projections * e  # the weights of batched projections, repeated for every sample
     shared = _linear(tokens, d, 2 * e) + _linear(tokens, e, d)
     if vim:  # kept: norm and in_proj inputs, x and z, out_proj input
         kept = 2 * tokens * d + 2 * tokens * e + tokens * e
