@@ -89,7 +89,7 @@ def layer_call(module: nn.Module, x: Tensor, side: int) -> Callable[[], Tensor]:
 
 
 def check_layers(shape: LayerShape, *, seed: int, device: str) -> dict[str, Worst]:
-    """Compare every subject with our mixer in float64 on the reference backend, to the gate's TOLERANCE; return the worst errors."""
+    """Compare every subject with our mixer in float64 on the reference backend, to TOLERANCE; return the worst errors."""
     mixer, x = layer(shape, seed=seed, device=device)
     exact = with_backend(mixer, "reference").double()
     x64 = as_float64({"x": x})["x"]
