@@ -27,6 +27,35 @@ CHOICES = {
     "precision": ("fp32", "bf16", "fp16"),
     "search.architect": ("single", "bilevel"),
 }
+RANGES = {  # least and most, where a number of the right type can still make no sense
+    "epochs": (1, None),
+    "batch_size": (1, None),
+    "num_workers": (0, None),
+    "seeds": (1, None),
+    "seed": (0, None),
+    "top": (1, None),
+    "model.patch_size": (1, None),
+    "model.embed_dim": (1, None),
+    "model.depth": (1, None),
+    "model.d_state": (1, None),
+    "model.drop_path_rate": (0.0, 0.99),
+    "search.alpha_lr": (0.0, None),
+    "search.alpha_weight_decay": (0.0, None),
+    "search.alpha_warmup_epochs": (0, None),
+    "optim.lr": (0.0, None),
+    "optim.min_lr": (0.0, None),
+    "optim.warmup_lr": (0.0, None),
+    "optim.warmup_epochs": (0, None),
+    "optim.weight_decay": (0.0, None),
+    "optim.clip_grad": (0.0, None),
+    "optim.label_smoothing": (0.0, 1.0),
+    "optim.mixup": (0.0, None),
+    "optim.cutmix": (0.0, None),
+    "optim.mix_prob": (0.0, 1.0),
+    "optim.mix_switch_prob": (0.0, 1.0),
+    "optim.ema_decay": (0.0, 1.0),
+}
+BETAS = ("optim.betas", "search.alpha_betas")
 NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "device", "num_workers", "hydra")
 
 
@@ -133,3 +162,11 @@ def _check_choices(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None and value not in accepted:
             raise ConfigError(f"{key}={value!r} is not accepted; accepted: {', '.join(accepted)}")
+    for key, (least, most) in RANGES.items():
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, (int, float)) and (value < least or (most is not None and value > most)):
+            raise ConfigError(f"{key}={value} is out of range; accepted: {least} to {'any' if most is None else most}")
+    for key in BETAS:
+        value = OmegaConf.select(cfg, key)
+        if value is not None and (len(value) != 2 or not all(0 <= beta < 1 for beta in value)):
+            raise ConfigError(f"{key}={list(value)} is not accepted; expected two numbers in [0, 1)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 import lmsearch
 from lmsearch.cli import main
+from lmsearch.engine.checkpoint import read_model
+from lmsearch.tasks.fit import start_from
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
 CANDIDATES = {"h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"}
@@ -170,10 +173,53 @@ def test_a_run_directory_of_another_run_is_refused_and_kept(
     assert (retrained / "checkpoint.pt").read_bytes() == before
 
 
+def test_a_genotype_file_with_new_content_does_not_relabel_old_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genotype, run_dir = tmp_path / "mine.json", tmp_path / "run"
+    command = ["retrain", *TINY, f"genotype={genotype}", f"run_dir={run_dir}"]
+    genotype.write_text('[["h"], ["h"]]')
+    assert main(command) == 0
+    genotype.write_text('[["v"], ["v"]]')
+    assert main(command) == 2
+    assert "overwrite=true" in capsys.readouterr().err
+    assert lmsearch.load_genotype(run_dir).directions == (("h",), ("h",))
+    assert main([*command, "overwrite=true"]) == 0
+    assert lmsearch.load_genotype(run_dir).directions == (("v",), ("v",))
+
+
+def test_overwriting_a_comparison_trains_its_arms_again(searched: Path, tmp_path: Path) -> None:
+    command = ["compare", *TINY, f"genotype={searched}", f"run_dir={tmp_path}"]
+    assert main(command) == 0
+    first = read(tmp_path / "comparison.json")
+    assert main([*command, "epochs=2", "overwrite=true"]) == 0
+    lines = (tmp_path / "searched-s0" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1]
+    assert read(tmp_path / "comparison.json")["epochs"] == 2 != first["epochs"]
+
+
+def test_a_command_that_failed_does_not_block_its_run_directory(searched: Path, tmp_path: Path) -> None:
+    command = ["retrain", *TINY, f"genotype={searched}", f"run_dir={tmp_path}"]
+    assert main([*command, "init_from=/nowhere"]) == 2
+    assert main(command) == 0
+
+
+def test_fine_tuning_resizes_positions_to_another_grid(retrained: Path) -> None:
+    spec, weights = read_model(retrained)
+    model = replace(spec, options=spec.options | {"img_size": [12, 16]}).build()
+    start_from(model, spec, weights)
+    assert model.pos_embed.shape == (1, 12 * 16, 16)
+    assert torch.equal(model.layers[0].mixer.A_log, weights["layers.0.mixer.A_log"])
+
+
 @pytest.mark.parametrize(
     ("command", "needle"),
     [
         (["search", "keep=9"], "keep=9"),
+        (["search", "epochs=0"], "epochs=0"),
+        (["search", "optim.lr=-1"], "optim.lr"),
+        (["search", "optim.betas=[2,3]"], "optim.betas"),
+        (["search", "model.embed_dim=0"], "model.embed_dim=0"),
         (["search", "seed=abc"], "'abc' is not an integer"),
         (["search", "model=local_vim_tinny"], "local_vim_tiny"),
         (["search", "search_space=nowhere.yaml"], "nowhere.yaml"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -61,7 +62,8 @@ def load_checkpoint(path: Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+        reason = "damaged, cut short, or holding more than tensors and plain values"
+        raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
     if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
         raise CheckpointError(
             f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`"
@@ -98,6 +100,15 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: not a readable model ({error})") from error
     return spec, weights
+
+
+def fingerprint(weights: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names and values of `weights`."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, skip: tuple[str, ...] = ()) -> None:

@@ -52,8 +52,8 @@ def model_names() -> list[str]:
 def model_depth(name: str, **options) -> int:
     """Number of mixers (layers with directions) that `create_model(name, **options)` would have."""
     config = _preset(name) | options
-    depths = config.get("depths", (2, 2, 9, 2))
-    return config["depth"] if config["family"] == "local_vim" else sum(depths)
+    _check_sizes(config)
+    return config["depth"] if config["family"] == "local_vim" else sum(config.get("depths", (2, 2, 9, 2)))
 
 
 def _preset(name: str) -> dict:
@@ -78,7 +78,37 @@ def layer_directions(name: str, directions: str | Sequence, depth: int) -> list[
         directions = [directions] * depth
     if len(directions) != depth:
         raise ModelError(f"directions has {len(directions)} layers but {name} has {depth}")
-    return [tuple(parse_direction(d).name for d in layer) for layer in directions]
+    layers = [tuple(parse_direction(d).name for d in layer) for layer in directions]
+    for number, layer in enumerate(layers):
+        if len(set(layer)) != len(layer):
+            raise ModelError(f"directions of layer {number} list one twice: {', '.join(layer)}")
+    return layers
+
+
+LEAST = {
+    "img_size": 1,
+    "patch_size": 1,
+    "in_chans": 1,
+    "embed_dim": 1,
+    "depth": 1,
+    "dims": 1,
+    "depths": 1,
+    "d_state": 1,
+    "expand": 1,
+}
+LEAST |= {"num_classes": 0}
+
+
+def _check_sizes(config: dict) -> None:
+    """Raise ModelError where a size is not a whole number of at least LEAST; a lone dims or depths becomes one stage."""
+    for option in ("dims", "depths"):
+        if isinstance(config.get(option), int):
+            config[option] = (config[option],)
+    for option, least in LEAST.items():
+        value = config.get(option, least)
+        for number in value if isinstance(value, Sequence) else (value,):
+            if not isinstance(number, int) or number < least:
+                raise ModelError(f"{option}={value!r} is not accepted; expected whole numbers of at least {least}")
 
 
 def create_model(
@@ -100,6 +130,7 @@ def create_model(
             raise ModelError(
                 f"{option!r} is not an option of {name}{did_you_mean(option, sorted(accepted_options(family)))}"
             )
+    _check_sizes(config)
     size = config["img_size"]
     config["img_size"] = (size, size) if isinstance(size, int) else tuple(size)
     config["directions"] = layer_directions(name, config["directions"], model_depth(name, **options))

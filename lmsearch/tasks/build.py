@@ -15,7 +15,7 @@ from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoi
 from lmsearch.engine.objective import Objective, classification, dense_regression
 from lmsearch.engine.optim import Cosine, adamw, moving_average
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
-from lmsearch.errors import ConfigError
+from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.models import DirectionalMixer, create_model
 from lmsearch.scan_orders import Grid
 
@@ -141,6 +141,8 @@ class TrainingState:
         if not self.path.exists():
             return 0
         state = load_checkpoint(self.path)
+        if ModelSpec.from_dict(state["spec"], source=str(self.path)) != self.spec:
+            raise CheckpointError(f"{self.path}: a checkpoint of another model or other directions than this run's")
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         return state["epoch"]

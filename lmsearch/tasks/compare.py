@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> int:
         raise ConfigError(f"seeds={cfg.seeds} must be at least 1")
     arms = make_arms(cfg, source)
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
-    run_dir = claim_run_dir(cfg, "compare")
+    run_dir = claim_run_dir(cfg, "compare", [[g.directions for g in arm.genotypes] for arm in arms])
     for number in range(cfg.seeds):
         for arm in arms:
             seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})

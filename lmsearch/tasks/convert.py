@@ -48,7 +48,7 @@ def to_official(cfg: DictConfig) -> int:
     model = spec.build()
     load_weights(model, weights, source=str(cfg.source))
     official = to_official_state_dict(model)
-    make_folder(out.parent)
+    make_folder(out.parent, key="out")
     temporary = out.with_name(out.name + ".tmp")
     torch.save({"model": official}, temporary)
     os.replace(temporary, out)
@@ -70,7 +70,7 @@ def from_official(cfg: DictConfig) -> int:
         load_official_state_dict(model, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
-    make_folder(out)
+    make_folder(out, key="out")
     if spec.merge == "mixed":
         write_supernet(out, spec, model.state_dict())
     else:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor
 
 from lmsearch.data import Source, TrainLoader, build_loaders
-from lmsearch.engine.checkpoint import ModelSpec, load_weights, read_model, save_model
+from lmsearch.engine.checkpoint import ModelSpec, load_weights, save_model
 from lmsearch.engine.log import RunLog, write_json
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
+from lmsearch.models.layers import resize_positions
+from lmsearch.models.local_vim import LocalVim
+from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.tasks.build import TrainingState, build_objective, build_trainer
 
 HEAD = ("head.",)
@@ -29,7 +32,7 @@ def fit(
     precision: Precision,
     *,
     title: str,
-    init_from: str | None = None,
+    init_from: tuple[ModelSpec, dict[str, Tensor]] | None = None,
 ) -> tuple[dict, Scores]:
     """Train `spec` on `source`, write model.safetensors and metrics.json, and return (metrics, scores of the test samples).
 
@@ -45,7 +48,7 @@ def fit(
     torch.manual_seed(key(cfg.seed, "init"))
     model = spec.build(backend=cfg.backend)
     if init_from is not None:
-        start_from(model, Path(init_from))
+        start_from(model, *init_from)
     model.to(precision.device)
     trainer = build_trainer(cfg, model, list(model.named_parameters()), loaders.train, source.info, precision)
     state = TrainingState(run_dir / "checkpoint.pt", spec, trainer)
@@ -69,10 +72,18 @@ def fit(
     return metrics, test
 
 
-def start_from(model: nn.Module, path: Path) -> None:
-    """Fill `model` with the weights of another run; a head for another number of classes keeps its fresh weights."""
-    _, weights = read_model(path)
-    load_weights(model, weights, source=str(path), skip=HEAD)
+def start_from(model: LocalVim | LocalVMamba, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
+    """Fill `model` with the weights of another run, positions resized where the image size differs.
+
+    A head for another number of classes keeps its fresh weights.
+    """
+    positions = weights.get("pos_embed")
+    if positions is not None and positions.shape != model.state_dict().get("pos_embed", positions).shape:
+        with torch.device("meta"):
+            trained = spec.build()
+        index = None if trained.cls_token is None else trained.grid[0] * trained.grid[1] // 2
+        weights = weights | {"pos_embed": resize_positions(positions, trained.grid, model.grid, cls_index=index)}
+    load_weights(model, weights, source="init_from", skip=HEAD)
 
 
 def train(

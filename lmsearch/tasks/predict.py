@@ -16,6 +16,7 @@ from lmsearch.data.predict import load_images
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError
 from lmsearch.tasks.build import build_precision
+from lmsearch.tasks.run_dir import make_folder
 from lmsearch.tasks.trained import load_trained
 
 
@@ -27,6 +28,8 @@ def run(cfg: DictConfig) -> int:
         raise CheckpointError(
             f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict"
         )
+    if cfg.out is not None:
+        make_folder(Path(cfg.out).absolute().parent, key="out")
     found = {}
     for path, classes in predictions(model, info, Path(cfg.images), precision, batch_size=cfg.batch_size, top=cfg.top):
         found[str(path)] = classes

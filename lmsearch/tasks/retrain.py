@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from lmsearch.data import Source
-from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
 from lmsearch.tasks.build import build_data, build_precision, model_options, model_spec
@@ -19,9 +21,10 @@ def run(cfg: DictConfig) -> int:
     source = build_data(cfg)
     genotype = load_genotype(cfg.genotype)
     spec = derived_spec(cfg, source, genotype)
-    run_dir = claim_run_dir(cfg, "retrain")
+    weights = None if cfg.init_from is None else read_model(Path(cfg.init_from))
+    run_dir = claim_run_dir(cfg, "retrain", [spec.directions, None if weights is None else fingerprint(weights[1])])
     save_genotype(genotype, run_dir / "genotype.json")
-    metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", init_from=cfg.init_from)
+    metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", init_from=weights)
     for name in ("test_accuracy", "test_mse"):
         if name in metrics:
             print(

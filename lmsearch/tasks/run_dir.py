@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,33 +20,40 @@ def open_run_dir(cfg: DictConfig, task: str, *, data: str | None = None, model: 
     return run_dir
 
 
-def make_folder(path: Path) -> None:
-    """Create a folder and its parents; raise ConfigError where that is not possible."""
+def make_folder(path: Path, *, key: str = "run_dir") -> None:
+    """Create a folder and its parents; raise ConfigError, naming the configuration key, where it cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
     except OSError as error:
-        raise ConfigError(f"run_dir={str(path)!r} cannot be created ({error.strerror})") from error
+        raise ConfigError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
 
 
-def claim_run_dir(cfg: DictConfig, task: str) -> Path:
+def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
     """Return the folder of a training run, with config.yaml and environment.json in it.
 
-    A folder that holds a run of the same configuration is continued; one that holds another run is refused unless
+    A run is what its configuration and `content` (JSON values: the directions that its files named, the weights that it
+    starts from) say. A folder that holds a checkpoint of the same run is continued; one of another run is refused unless
     overwrite=true, so that nothing is lost by a mistyped command.
     """
     run_dir = open_run_dir(cfg, task)
-    digest = f"{task} {config_digest(cfg)}"
+    inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    identity = f"{task} {config_digest(cfg)} {inside}"
     marker = run_dir / "run_id.txt"
-    if marker.exists() and marker.read_text().strip() != digest:
-        if not cfg.overwrite:
-            raise ConfigError(
-                f"{run_dir} holds a run of another configuration; choose another run_dir=, or overwrite=true"
-            )
-        for stale in ("checkpoint.pt", "metrics.jsonl"):
-            (run_dir / stale).unlink(missing_ok=True)
-    elif cfg.overwrite:
-        (run_dir / "checkpoint.pt").unlink(missing_ok=True)
-    marker.write_text(digest + "\n")
+    checkpoints = [
+        *run_dir.glob("checkpoint.pt"),
+        *run_dir.glob("*-s*/checkpoint.pt"),
+    ]  # of this run, of a comparison's arms
+    same = marker.exists() and marker.read_text().strip() == identity
+    if checkpoints and not same and not cfg.overwrite:
+        raise ConfigError(
+            f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it"
+        )
+    if cfg.overwrite:
+        for path in checkpoints:
+            path.unlink()
+    marker.write_text(identity + "\n")
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run_dir / "environment.json", environment(cfg.seed))
     return run_dir

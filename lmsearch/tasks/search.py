@@ -63,7 +63,7 @@ def run(cfg: DictConfig) -> int:
         num_workers=cfg.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
-    run_dir = claim_run_dir(cfg, "search")
+    run_dir = claim_run_dir(cfg, "search", [plan.spec.directions, plan.keep])
     torch.manual_seed(key(cfg.seed, "init"))
     supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
     train(cfg, run_dir, plan, supernet, loaders, source, precision)
