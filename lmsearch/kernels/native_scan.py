@@ -23,14 +23,11 @@ from lmsearch.kernels.native_library import (
 )
 
 
-def _scan_args(tensors: dict[str, Tensor | None], softplus: bool) -> tuple[ctypes.Structure, list[Tensor | None]]:
+def _scan_args(x, delta, A, B, C, D, order, z, bias, reset, *, softplus: bool) -> tuple[ctypes.Structure, list[Tensor | None]]:
     """Return the arguments that forward and backward share, and the tensors that must outlive the call."""
-    x, delta, z = rows(tensors["x"]), rows(tensors["delta"]), tensors["z"]
-    B, C = rows(tensors["B"]), rows(tensors["C"])
-    A, D, bias = (None if t is None else t.contiguous() for t in (tensors["A"], tensors["D"], tensors["delta_bias"]))
-    order, reset = tensors["order"].contiguous(), tensors["reset"]
+    x, delta, B, C = rows(x), rows(delta), rows(B), rows(C)
     z = None if z is None else rows(z)
-    reset = None if reset is None else reset.contiguous()
+    A, D, bias, order, reset = (None if t is None else t.contiguous() for t in (A, D, bias, order, reset))
     b, k, length, d = delta.shape
     args = ScanArgs(
         B=b,
@@ -82,19 +79,7 @@ def native_scan(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_softplu
     y = torch.empty(delta.shape, dtype=torch.float32)
     states = torch.empty(_states_shape(delta, A) if save_states else 0, dtype=torch.float32)
     if y.numel():
-        tensors = {
-            "x": x,
-            "delta": delta,
-            "A": A,
-            "B": B,
-            "C": C,
-            "D": D,
-            "order": order,
-            "z": z,
-            "delta_bias": delta_bias,
-            "reset": reset,
-        }
-        args, _kept = _scan_args(tensors, delta_softplus)
+        args, _kept = _scan_args(x, delta, A, B, C, D, order, z, delta_bias, reset, softplus=delta_softplus)
         args.y, args.states = y.data_ptr(), states.data_ptr() if save_states else None
         call("lms_scan_forward", args)
     return y, states
@@ -120,19 +105,7 @@ def native_scan_backward(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, 
     ]
     if delta.numel() == 0:
         return tuple(g.zero_() for g in grads)
-    tensors = {
-        "x": x,
-        "delta": delta,
-        "A": A,
-        "B": B,
-        "C": C,
-        "D": D,
-        "order": order,
-        "z": z,
-        "delta_bias": delta_bias,
-        "reset": reset,
-    }
-    args, _kept = _scan_args(tensors, delta_softplus)
+    args, _kept = _scan_args(x, delta, A, B, C, D, order, z, delta_bias, reset, softplus=delta_softplus)
     dy = rows(dy)
     args.dy, args.states = dy.data_ptr(), states.data_ptr()
     args.dy_b, args.dy_k, args.dy_l, _ = dy.stride()
