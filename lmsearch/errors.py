@@ -38,6 +38,10 @@ class CheckpointError(LmsearchError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
+class StorageError(LmsearchError):
+    """A storage of trials that cannot be opened."""
+
+
 class KernelError(LmsearchError):
     """Arguments that a kernel cannot take."""
 
