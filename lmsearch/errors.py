@@ -42,6 +42,10 @@ class StorageError(LmsearchError):
     """A storage of trials that cannot be opened."""
 
 
+class SweepError(LmsearchError):
+    """A sweep that cannot be started, or whose trials cannot be judged."""
+
+
 class KernelError(LmsearchError):
     """Arguments that a kernel cannot take."""
 

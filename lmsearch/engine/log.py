@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +17,19 @@ import lmsearch
 from lmsearch.paths import PACKAGE
 
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
+
+Observer = Callable[[int, dict[str, float]], None]
+_OBSERVER: ContextVar[Observer | None] = ContextVar("observer of epochs", default=None)
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Call observer(epoch, scalars) after every epoch that is logged inside the block; it may stop the run by raising."""
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
 
 
 def environment(seed: int) -> dict:
@@ -85,3 +101,5 @@ class RunLog:
         for layer, probabilities in (layers or {}).items():
             for direction, p in probabilities.items():
                 self.tensorboard.add_scalar(f"directions/{layer}/{direction}", p, epoch)
+        if (observer := _OBSERVER.get()) is not None:
+            observer(epoch, values)

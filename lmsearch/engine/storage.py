@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from lmsearch.errors import StorageError
 BEAT_S = 30.0  # seconds between two heartbeats of a running trial
 STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
 RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
+LOCK_S = 60  # a lock that was held this long is taken from its holder
 SQLITE_WAIT_S = 60  # a SQLite file that another process is writing to is waited for this long
 WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "origin"  # user attributes of a trial
 
@@ -42,10 +43,11 @@ def open_storage(url_or_path: str | Path) -> BaseStorage:
     return _open_database(text) if "://" in text else _open_journal(Path(text))
 
 
-def claim(trial: optuna.Trial) -> None:
-    """Note on a trial that this process runs it."""
+def claim(trial: optuna.Trial, *, name: str = "") -> None:
+    """Note on a trial that this process, known as `name` to whoever started it, runs it."""
     trial.set_user_attr(BEAT, time.time())
-    trial.set_user_attr(WORKER, {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())})
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "name": name}
+    trial.set_user_attr(WORKER, process)
 
 
 @contextmanager
@@ -66,13 +68,15 @@ def beating(trial: optuna.Trial, *, every_s: float = BEAT_S) -> Iterator[None]:
         thread.join()
 
 
-def recover(study: optuna.Study, *, retries: int = RETRIES) -> list[int]:
+def recover(study: optuna.Study, *, gone: Collection[str] = (), retries: int = RETRIES) -> list[int]:
     """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
 
     A running trial that nobody claimed counts as left behind: call this before you ask for trials, or hold the same
-    `exclusive` lock for asking and claiming. A trial that was queued again `retries` times stays failed.
+    `exclusive` lock for asking and claiming. The processes that claimed under a name in `gone` are known to have ended. A
+    trial that was queued again `retries` times stays failed.
     """
-    stale = [t.number for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if not _alive(t)]
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    stale = [t.number for t in running if not _alive(t) or t.user_attrs[WORKER]["name"] in gone]
     for number in stale:
         _fail(study, number, "its process died")
     _queue_again(study, retries)
@@ -99,8 +103,8 @@ def origin(trial: optuna.Trial | FrozenTrial) -> int:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block, over a network file system too; a dead holder is passed over after 30 s."""
-    lock = JournalFileSymlinkLock(str(path.resolve()))
+    """Let one process at a time into the block, over a network file system too; a dead holder is passed over after a minute."""
+    lock = JournalFileSymlinkLock(str(path.resolve()), grace_period=LOCK_S)
     path.touch()
     lock.acquire()
     try:
