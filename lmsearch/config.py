@@ -6,10 +6,12 @@ by the type of the default that it replaces, so that paths may hold any characte
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from hydra import compose as hydra_compose
@@ -77,7 +79,7 @@ def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None
     """
     conf_dir = conf_dir or data_dir("conf")
     presets, values = split_overrides(overrides, conf_dir=conf_dir)
-    cfg = _compose_presets(task, presets, conf_dir)
+    cfg = copy.deepcopy(_compose_presets(task, tuple(presets.items()), conf_dir))
     for key, text in values.items():
         _set(cfg, key, text)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
@@ -127,11 +129,12 @@ def split_overrides(overrides: Sequence[str], *, conf_dir: Path) -> tuple[dict[s
     return presets, values
 
 
-def _compose_presets(task: str, presets: dict[str, str], conf_dir: Path) -> DictConfig:
+@lru_cache(maxsize=16)  # a sweep composes the same files for every trial
+def _compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: Path) -> DictConfig:
     """Let Hydra put conf/<task>.yaml and its presets together."""
     if not (conf_dir / f"{task}.yaml").is_file():
         raise ConfigError(f"there is no conf/{task}.yaml, so no task {task!r}")
-    words = [f"{key}={choice}" for key, choice in presets.items()]
+    words = [f"{key}={choice}" for key, choice in presets]
     try:
         with initialize_config_dir(version_base=None, config_dir=str(conf_dir.resolve())):
             return hydra_compose(config_name=task, overrides=words)

@@ -45,7 +45,8 @@ def test_trials_outlive_the_process(where: str) -> None:
     assert new_study(where).best_value == 1.0
 
 
-def test_a_trial_whose_process_was_killed_is_failed_and_queued_again(where: str) -> None:
+def test_a_trial_whose_process_was_killed_is_failed_and_queued_again(tmp_path: Path) -> None:
+    where = str(tmp_path / "trials.journal")
     study = new_study(where)
     process = multiprocessing.get_context("spawn").Process(target=run_forever, args=(where,))
     process.start()
@@ -70,8 +71,8 @@ def test_a_trial_that_nobody_claimed_is_queued_again_once(where: str) -> None:
     assert len(study.trials) == 2
 
 
-def test_an_interruption_between_failing_and_queueing_is_made_good(where: str) -> None:
-    study = new_study(where)
+def test_an_interruption_between_failing_and_queueing_is_made_good(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
     study.ask(RANGE)
     storage._fail(study, 0, "its process died")
     assert recover(study) == []

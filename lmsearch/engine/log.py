@@ -11,8 +11,6 @@ from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 import lmsearch
 from lmsearch.paths import PACKAGE
 
@@ -34,6 +32,8 @@ def observing(observer: Observer) -> Iterator[None]:
 
 def environment(seed: int) -> dict:
     """Return seed, versions, commit and machine as plain values."""
+    import torch  # slow to import, and the rest of this file needs it not
+
     versions = {}
     for package in PACKAGES:
         try:

@@ -21,8 +21,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from lmsearch.errors import StorageError
 
@@ -115,6 +113,9 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def _open_database(url: str) -> RDBStorage:
     """Open a database through SQLAlchemy."""
+    from sqlalchemy.engine import make_url  # slow to import, and a journal needs it not
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         parsed = make_url(url)
         shown = parsed.render_as_string(hide_password=True)

@@ -84,11 +84,13 @@ def submitit_workers(plan: Plan, work: Work, *, cluster: str | None, options: Ma
         name = secrets.token_hex(4)
         job = executor.submit(work, plan, name)
 
-        def problem() -> str | None:
-            error = job.exception()
-            return None if error is None else f"job {job.job_id}: {str(error).strip().splitlines()[-1]}"
-
-        return Worker(name=name, log=job.paths.stderr, ended=job.done, problem=problem, stop=lambda: job.cancel(check=False))
+        return Worker(
+            name=name,
+            log=job.paths.stderr,
+            ended=job.done,
+            problem=lambda: f"job {job.job_id} failed" if job.exception() else None,
+            stop=lambda: job.cancel(check=False),
+        )
 
     return start
 

@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from lmsearch.engine.randomness import key
 from lmsearch.engine.storage import RETRY_OF, counted, open_storage
 from lmsearch.errors import SweepError
 from lmsearch.sweep.space import Parameter
@@ -126,7 +126,7 @@ def delete_study(plan: Plan) -> None:
 
 def build_sampler(plan: Plan, number: int) -> BaseSampler:
     """Return the sampler that draws trial `number`, seeded by it: no two workers draw alike, nor does a sweep that goes on."""
-    seed = key(plan.seed, f"trial {number}") % 2**32
+    seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
     if plan.sampler == "random":
         return RandomSampler(seed=seed)
     if plan.sampler == "nsga2":

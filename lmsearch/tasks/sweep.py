@@ -23,7 +23,6 @@ from lmsearch.engine.log import environment, write_json
 from lmsearch.engine.storage import exclusive, recover
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
-from lmsearch.sweep.figures import draw
 from lmsearch.sweep.pool import local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_csv
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
@@ -189,6 +188,8 @@ class Announcer:
 
 def report(study: optuna.Study, plan: Plan) -> int:
     """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
+    from lmsearch.sweep.figures import draw  # slow to import, and workers need it not
+
     rows = rows_of(study, plan)
     front = front_of(study, rows)
     write_csv(plan.run_dir / "results.csv", plan, rows)

@@ -1,0 +1,311 @@
+"""lmsearch sweep, through the command line's own entry: on a task that only writes numbers, and once on a real one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from lmsearch.cli import main
+from lmsearch.config import compose, config_digest
+from lmsearch.engine.log import RunLog
+from lmsearch.errors import DataError
+from lmsearch.tasks import retrain
+
+PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"
+BASE = ["sweep", "task=retrain", "overrides=[genotype=g.json,epochs=4]", "metric=val_accuracy"]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
+    """Put a task in the place of retrain that only writes numbers; return the configurations that it was run with."""
+    calls: list[DictConfig] = []
+
+    def run(cfg: DictConfig) -> None:
+        calls.append(cfg)
+        print("said by the task")
+        write(cfg, {"val_accuracy": cfg.optim.lr, "parameters": cfg.model.embed_dim, "health": {"entropy": 0.5}})
+
+    monkeypatch.setattr(retrain, "run", run)
+    return calls
+
+
+def write(cfg: DictConfig, metrics: dict) -> None:
+    """Write a run's metrics.json."""
+    (Path(cfg.run_dir) / "metrics.json").write_text(json.dumps(metrics))
+
+
+def sweep(run_dir: Path, *words: str) -> int:
+    """Run a sweep of the standard parameters."""
+    return main([*BASE, PARAMS, f"run_dir={run_dir}", *words])
+
+
+def results(run_dir: Path) -> dict:
+    """Return what a sweep found."""
+    return json.loads((run_dir / "results.json").read_text())
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must fail with one line, and return the line."""
+    assert main(list(words)) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("lmsearch: error: ")
+    return line.removeprefix("lmsearch: error: ")
+
+
+def test_a_sweep_of_a_real_task_leaves_everything_behind(tmp_path: Path) -> None:
+    (tmp_path / "h.json").write_text('[["h"]]')
+    fixed = "data=planted,epochs=1,data.steps_per_epoch=1,batch_size=4"
+    words = [f"overrides=[{fixed},genotype={tmp_path}/h.json]", "params={optim.lr: log(1e-4,1e-1)}", "trials=2"]
+    run_dir = tmp_path / "a sweep, with = signs"
+    assert main(["sweep", "task=retrain", *words, "metric=val_mse", "direction=minimize", f"run_dir={run_dir}"]) == 0
+    for name in ("config.yaml", "environment.json", "trials.journal", "results.csv", "best.yaml", "history.png"):
+        assert (run_dir / name).stat().st_size > 0, name
+    for number in range(2):
+        folder = run_dir / "trials" / f"{number:04d}"
+        told = next(t for t in results(run_dir)["trials"] if t["trial"] == number)
+        assert OmegaConf.load(folder / "config.yaml").optim.lr == told["params"]["optim.lr"]
+        assert json.loads((folder / "trial.json").read_text())["state"] == "complete"
+        assert "test_mse" in (folder / "output.txt").read_text()
+
+
+def test_the_printed_command_runs_the_best_configuration_again(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(tmp_path, "trials=4") == 0
+    out = capsys.readouterr().out
+    best = max(ran, key=lambda cfg: cfg.optim.lr)
+    command = results(tmp_path)["best"]["command"]
+    assert command in out and "said by the task" not in out
+    program, task, *words = shlex.split(command)
+    assert (program, task) == ("lmsearch", "retrain")
+    assert config_digest(compose(task, words)) == config_digest(best)
+    assert config_digest(OmegaConf.load(tmp_path / "best.yaml")) == config_digest(best)
+
+
+def test_the_table_holds_every_trial_best_first(ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path, "trials=3", "direction=minimize") == 0
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert [float(row["val_accuracy"]) for row in rows] == sorted(cfg.optim.lr for cfg in ran)
+    assert all(row["val_accuracy"] == row["optim.lr"] and row["model.embed_dim"] in ("16", "32") for row in rows)
+
+
+def test_the_same_command_goes_on_and_draws_as_if_it_had_not_stopped(ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path / "cut", "trials=3", "sampler=random") == 0
+    assert sweep(tmp_path / "cut", "trials=6", "sampler=random") == 0
+    assert sweep(tmp_path / "whole", "trials=6", "sampler=random") == 0
+    drawn = [cfg.optim.lr for cfg in ran]
+    assert drawn[:6] == drawn[6:] and len(set(drawn)) == 6
+    assert sweep(tmp_path / "cut", "trials=6") == 0 and len(ran) == 12, "nothing is left to run"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+def test_every_sampler_sweeps(sampler: str, ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path, "trials=6", f"sampler={sampler}") == 0
+    assert len(ran) == 6
+
+
+def test_a_database_may_hold_several_studies(ran: list[DictConfig], tmp_path: Path) -> None:
+    storage = f"storage=sqlite:///{tmp_path}/x.db"
+    assert sweep(tmp_path / "a", "trials=1", storage) == 0
+    assert sweep(tmp_path / "b", "trials=1", "direction=minimize", storage) == 0
+    assert len(ran) == 2 and not (tmp_path / "a" / "trials.journal").exists()
+
+
+def test_two_metrics_give_a_pareto_front(ran: list[DictConfig], tmp_path: Path) -> None:
+    goal = ["metric=[val_accuracy,parameters]", "direction=[maximize,minimize]", "sampler=nsga2", "population=4"]
+    assert sweep(tmp_path, *goal, "trials=9") == 0
+    pairs = [(cfg.optim.lr, cfg.model.embed_dim) for cfg in ran]
+    beaten = {a for a in pairs for b in pairs if b != a and b[0] >= a[0] and b[1] <= a[1]}
+    found = results(tmp_path)
+    shown = [t["values"] for t in found["trials"] if t["trial"] in found["pareto"]]
+    front = [(values["val_accuracy"], values["parameters"]) for values in shown]
+    assert set(front) == set(pairs) - beaten
+    assert found["best"]["values"]["val_accuracy"] == max(front)[0]
+    assert (tmp_path / "pareto.png").stat().st_size > 0
+
+
+def test_nested_numbers_are_metrics_too(ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path, "trials=1", "metric=health.entropy") == 0
+    assert results(tmp_path)["best"]["values"] == {"health.entropy": 0.5}
+
+
+def test_a_prepared_sweep_and_a_file_of_ranges_are_joined(ran: list[DictConfig], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: int(1, 9)\noptim.lr: log(1e-5, 1e-4)\n")
+    words = ["sweep=retrain_recipe", f"params_file={tmp_path}/mine.yaml", "overrides=[genotype=g.json]", "trials=1"]
+    assert main(["sweep", *words, f"run_dir={tmp_path / 'run'}"]) == 0
+    assert set(results(tmp_path / "run")["trials"][0]["params"]) == {
+        "seed", "optim.lr", "optim.weight_decay", "optim.label_smoothing", "model.drop_path_rate",
+    }
+    assert main(["sweep", *words, "params={seed: [5]}", f"run_dir={tmp_path / 'other'}"]) == 0
+    assert results(tmp_path / "other")["best"]["command"].endswith("seed=5 optim.lr=" + str(ran[1].optim.lr))
+
+
+def test_a_trial_that_fails_is_recorded_with_its_line_and_the_others_run(
+    ran: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = retrain.run
+
+    def run(cfg: DictConfig) -> None:
+        if len(ran) == 1:
+            ran.append(cfg)
+            raise DataError("no images in x")
+        if len(ran) == 2:
+            ran.append(cfg)
+            raise RuntimeError("out of memory\nand more")
+        if len(ran) == 3:
+            ran.append(cfg)
+            return write(cfg, {"val_accuracy": float("nan")})
+        good(cfg)
+
+    monkeypatch.setattr(retrain, "run", run)
+    assert sweep(tmp_path, "trials=5") == 0
+    notes = {t["trial"]: (t["state"], t["note"]) for t in results(tmp_path)["trials"]}
+    assert notes[1] == ("failed", "no images in x")
+    assert notes[2] == ("failed", "RuntimeError: out of memory")
+    assert notes[3] == ("failed", "val_accuracy is nan")
+    assert notes[0] == notes[4] == ("complete", "")
+    assert json.loads((tmp_path / "trials/0001/trial.json").read_text())["note"] == "no images in x"
+    assert "Traceback" in (tmp_path / "trials/0002/error.txt").read_text()
+
+
+def test_a_sweep_without_a_complete_trial_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(cfg: DictConfig) -> None:
+        raise DataError("no images in x")
+
+    monkeypatch.setattr(retrain, "run", run)
+    line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}", "trials=2")
+    assert line.startswith("no trial was completed; trial 0 failed: no images in x; see")
+    assert (tmp_path / "results.csv").read_text().count("failed") == 2
+
+
+def test_an_interrupted_trial_goes_on_in_its_own_folder(
+    ran: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = retrain.run
+
+    def interrupt(cfg: DictConfig) -> None:
+        (Path(cfg.run_dir) / "half").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retrain, "run", interrupt)
+    assert sweep(tmp_path, "trials=2") == 130
+    monkeypatch.setattr(retrain, "run", good)
+    assert sweep(tmp_path, "trials=2") == 0
+    states = {t["trial"]: (t["state"], Path(t["run_dir"]).name) for t in results(tmp_path)["trials"]}
+    assert states == {0: ("queued again", "0000"), 1: ("complete", "0000"), 2: ("complete", "0002")}
+    assert (Path(ran[0].run_dir) / "half").exists()
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_pruner_ends_trials_that_fall_behind_and_their_folder_says_so(
+    pruner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: dict[str, int] = {}
+
+    def run(cfg: DictConfig) -> None:
+        folder = Path(cfg.run_dir)
+        with RunLog(folder) as run_log:
+            for epoch in range(cfg.epochs):
+                run_log.write(epoch, {"val_accuracy": cfg.optim.lr})
+                lines[folder.name] = epoch + 1
+        write(cfg, {"val_accuracy": cfg.optim.lr})
+
+    monkeypatch.setattr(retrain, "run", run)
+    assert sweep(tmp_path, "trials=16", f"pruner={pruner}", "sampler=random", "prune_after=2") == 0
+    found = results(tmp_path)["trials"]
+    pruned = [t for t in found if t["state"] == "pruned"]
+    assert pruned and any(t["state"] == "complete" for t in found)
+    for trial in pruned:
+        folder = Path(trial["run_dir"])
+        told = json.loads((folder / "trial.json").read_text())
+        assert told["state"] == "pruned" and "epochs" in told["note"] and not (folder / "metrics.json").exists()
+        assert 2 <= len((folder / "metrics.jsonl").read_text().splitlines()) < 4
+    best = max(found, key=lambda t: t["params"]["optim.lr"])
+    assert best["state"] == "complete"
+
+
+def test_a_metric_that_no_epoch_logs_cannot_be_pruned_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(cfg: DictConfig) -> None:
+        with RunLog(Path(cfg.run_dir)) as run_log:
+            run_log.write(0, {"val_loss": 1.0})
+        write(cfg, {"val_accuracy": 0.5})
+
+    monkeypatch.setattr(retrain, "run", run)
+    words = (*BASE, PARAMS, f"run_dir={tmp_path}", "trials=1", "pruner=median")
+    line = error_of(capsys, *words)
+    assert line == "prune_metric='val_accuracy' is not logged by epochs of lmsearch retrain; accepted: val_loss"
+    assert main([*words, "prune_metric=val_loss"]) == 0
+
+
+def test_a_metric_that_is_not_there_stops_the_sweep_at_once(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / '1'}", "metric=accuracy")
+    assert line == "metric='accuracy' is not in metrics.json; there are: health.entropy, parameters, val_accuracy"
+    assert len(ran) == 1
+    line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / '2'}", "metrics_file=other.json")
+    assert line == "metrics_file=other.json is not in the run directory of a trial; its JSON files: metrics.json"
+
+
+def test_another_sweep_in_the_same_place_is_refused_until_it_is_overwritten(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(tmp_path, "trials=1") == 0
+    words = [*BASE, "params={optim.lr: log(1e-3,1)}", f"run_dir={tmp_path}", "trials=1"]
+    assert "is another sweep, with other params; choose another run_dir= or study=" in error_of(capsys, *words)
+    assert len(ran) == 1 and list((tmp_path / "trials").iterdir())
+    assert main([*words, "overwrite=true"]) == 0
+    assert len(ran) == 2 and list(results(tmp_path)["trials"][0]["params"]) == ["optim.lr"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task=retrian"], "task='retrian' is not a task that can be swept; did you mean retrain"),
+        (["task=sweep"], "task='sweep' is not a task that can be swept"),
+        (["task=doctor", "overrides=[]"], "unknown key 'optim.lr'"),
+        (["task=complexity", "overrides=[]", "params={num_classes: [2,3]}"], "task=complexity leaves no run directory"),
+        (["overrides=[genotype=g]", "params={optim.rl: log(1,2)}"], "unknown key 'optim.rl'; did you mean optim.lr"),
+        (["params={optim.lr: uniform(-1,1)}"], "optim.lr=-1.0 is out of range"),
+        (["params={batch_size: uniform(1,2)}"], "batch_size='1.0' is not an integer"),
+        (["params={data: [digits,digit]}"], "data='digit' is not a choice; did you mean digits"),
+        (["params={optim.lr: 5}"], "params: optim.lr: '5' is not a range"),
+        (["params=null"], "nothing varies: give params={key: range, ...}"),
+        (["params_file=none.yaml"], "params_file='none.yaml' cannot be read"),
+        (["overrides=[genotype=g,optim.lr=1]"], "optim.lr is given in params and in overrides"),
+        (["overrides=[genotype=g,run_dir=x]"], "run_dir of a trial is set by the sweep"),
+        (["overrides=[]"], "lmsearch retrain needs genotype=..."),
+        (["overrides=[genotype=g,epochs]"], "'epochs' is not of the form key=value"),
+        (["trials=0"], "trials=0 is out of range"),
+        (["workers=0"], "workers=0 is out of range"),
+        (["sampler=grid"], "sampler='grid' is not accepted; accepted: tpe, random, nsga2"),
+        (["direction=up"], "direction='up' is not accepted; accepted: maximize, minimize"),
+        (["metric=[a,b]"], "direction= needs maximize or minimize for each metric, as [a,b] for two; got none"),
+        (["metric=[a,a]", "direction=[maximize,minimize]"], "metric=a,a is not accepted"),
+        (["pruner=median", "metric=[a,b]", "direction=[maximize,minimize]"], "pruner=median cannot judge two metrics"),
+        (["pruner=hyperband", "sampler=nsga2"], "pruner=hyperband contradicts sampler=nsga2"),
+        (["population=4"], "population=4 is of sampler=nsga2"),
+        (["storage=sqlite:////none/x.db"], "storage='sqlite:////none/x.db' cannot be reached (unable to open database file)"),
+        (["launcher=submitit", "submitit.cluster=moon"], "submitit.cluster='moon' is not accepted; accepted: slurm, local"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    words: list[str], message: str, ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}", *words).startswith(message)
+    assert ran == []
+
+
+def test_a_timeout_starts_no_further_trial(ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path, "trials=1") == 0
+    assert sweep(tmp_path, "trials=5", "timeout=0") == 0
+    assert len(ran) == 1

@@ -1,0 +1,152 @@
+"""Several workers of one sweep: processes and jobs share the trials, and a worker that is killed loses none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cloudpickle
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from lmsearch.engine.storage import LOST, WORKER
+from lmsearch.errors import DataError, SweepError
+from lmsearch.sweep.pool import local_workers, submitit_workers, supervise
+from lmsearch.sweep.results import rows_of
+from lmsearch.sweep.space import Parameter
+from lmsearch.sweep.study import Goal, Plan, open_study
+from lmsearch.sweep.worker import work
+
+
+def plan_of(run_dir: Path, *, trials: int, metric: str = "x") -> Plan:
+    """Return a plan over one number; its task is one of the functions below."""
+    return Plan(
+        task="none",
+        parameters={"x": Parameter("x", FloatDistribution(0.0, 1.0))},
+        overrides=(),
+        goal=Goal((metric,), ("maximize",)),
+        run_dir=run_dir,
+        storage=str(run_dir / "trials.journal"),
+        study="test",
+        trials=trials,
+        sampler="random",
+    )
+
+
+def write_x(task: str, words: Sequence[str], folder: Path) -> None:
+    """A task that gives its parameter back."""
+    (folder / "metrics.json").write_text(json.dumps({"x": float(words[0].partition("=")[2])}))
+
+
+def hang_once(task: str, words: Sequence[str], folder: Path) -> None:
+    """A task that takes for ever in the first trial, unless it is tried again."""
+    if folder.name == "0000" and not (folder / "hanging").exists():
+        (folder / "hanging").touch()
+        time.sleep(1000)
+    write_x(task, words, folder)
+
+
+def quick(plan: Plan, name: str) -> None:
+    """A worker whose trials end at once."""
+    work(plan, write_x, name=name)
+
+
+def hanging(plan: Plan, name: str) -> None:
+    """A worker that hangs in the first trial."""
+    work(plan, hang_once, name=name)
+
+
+def stillborn(plan: Plan, name: str) -> None:
+    """A worker that dies before it takes a trial."""
+    raise DataError("cannot start")
+
+
+def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=7)
+    study = open_study(plan)
+    supervise(study, plan, local_workers(plan, quick), workers=2, progress=lambda: None)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 7
+    assert len({t.params["x"] for t in study.trials}) == 7, "no two workers draw alike"
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_runs_again(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=3)
+    study = open_study(plan)
+    killed: list[int] = []
+
+    def kill() -> None:
+        if not killed and (plan.folder(0) / "hanging").exists():
+            killed.append(study.trials[0].user_attrs[WORKER]["pid"])
+            os.kill(killed[0], signal.SIGKILL)
+
+    supervise(study, plan, local_workers(plan, hanging), workers=2, progress=kill)
+    lost, *others = study.trials
+    assert killed and lost.state == TrialState.FAIL and lost.user_attrs[LOST] == "its process died"
+    again = next(t for t in others if t.params == lost.params)
+    assert [t.state for t in others] == [TrialState.COMPLETE] * 3
+    assert {row.number: row.state for row in rows_of(study, plan)}[0] == "queued again"
+    assert json.loads((plan.folder(0) / "trial.json").read_text())["trial"] == again.number
+
+
+def test_a_worker_that_cannot_start_ends_the_sweep_with_one_line(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=2)
+    with pytest.raises(SweepError, match="a worker died before it took a trial \\(exit code 1\\); see") as raised:
+        supervise(open_study(plan), plan, local_workers(plan, stillborn), workers=1, progress=lambda: None)
+    log_file = Path(str(raised.value).rpartition("see ")[2])
+    assert "cannot start" in log_file.read_text()
+
+
+def test_a_worker_that_finds_no_metric_stops_all_of_them(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=50, metric="y")
+    study = open_study(plan)
+    with pytest.raises(SweepError, match="metric='y' is not in metrics.json; there are: x"):
+        supervise(study, plan, local_workers(plan, quick), workers=2, progress=lambda: None)
+    assert len(study.trials) < 10
+
+
+def test_an_interrupt_gives_the_running_trial_back(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=1)
+    study = open_study(plan)
+
+    def interrupt() -> None:
+        if (plan.folder(0) / "hanging").exists():
+            os.kill(study.trials[0].user_attrs[WORKER]["pid"], signal.SIGINT)  # as the keyboard does
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        supervise(study, plan, local_workers(plan, hanging), workers=1, progress=interrupt)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert study.trials[0].user_attrs[LOST] == "interrupted"
+
+
+def test_jobs_of_submitit_run_the_trials(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the job knows lmsearch, not the tests
+    plan = plan_of(tmp_path, trials=2)
+    study = open_study(plan)
+    start = submitit_workers(plan, quick, cluster="local", options={"timeout_min": 5, "slurm_partition": None})
+    supervise(study, plan, start, workers=1, progress=lambda: None)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_job_of_submitit_that_fails_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    plan = plan_of(tmp_path, trials=1)
+    start = submitit_workers(plan, stillborn, cluster="local", options={"timeout_min": 5})
+    with pytest.raises(SweepError, match="a worker died before it took a trial \\(job .* failed\\); see") as raised:
+        supervise(open_study(plan), plan, start, workers=1, progress=lambda: None)
+    assert "cannot start" in Path(str(raised.value).rpartition("see ")[2]).read_text()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """Keep Optuna's log lines of every trial away."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
