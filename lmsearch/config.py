@@ -25,7 +25,8 @@ from lmsearch.paths import data_dir
 CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "fp16"),
-    "search.architect": ("single", "bilevel"),
+    "search.architect": ("single", "bilevel", "mixed"),
+    "search.update": ("adam", "exponentiated_gradient"),
 }
 RANGES = {  # least and most, where a number of the right type can still make no sense
     "epochs": (1, None),
@@ -41,6 +42,9 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "model.drop_path_rate": (0.0, 0.99),
     "search.alpha_lr": (0.0, None),
     "search.alpha_weight_decay": (0.0, None),
+    "search.alpha_weight_decay_end": (0.0, None),
+    "search.mixed_weight": (0.0, None),
+    "search.samples": (1, None),
     "search.alpha_warmup_epochs": (0, None),
     "optim.lr": (0.0, None),
     "optim.min_lr": (0.0, None),
