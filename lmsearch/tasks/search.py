@@ -18,6 +18,7 @@ from lmsearch.engine.log import RunLog, write_json
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import Genotype, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
@@ -34,7 +35,7 @@ from lmsearch.tasks.build import (
     build_data,
     build_objective,
     build_precision,
-    build_trainer,
+    build_recipe,
     layer_grids,
     model_spec,
 )
@@ -137,7 +138,14 @@ def train(
         decay=how.decays,
     )
     trainer = build_trainer(
-        cfg, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, hook=architect
+        build_recipe(cfg),
+        supernet,
+        weight_parameters(supernet),
+        loaders.weights,
+        source.info,
+        precision,
+        seed=cfg.seed,
+        hook=architect,
     )
     extra = {"search_space": plan.space.name, "keep": list(plan.keep), "digest": config_digest(cfg), "seed": cfg.seed}
     extra["relaxation"] = how.relaxation
