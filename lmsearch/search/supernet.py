@@ -73,7 +73,7 @@ def layer_candidates(
     space: SearchSpace, grids: Sequence[Grid], *, padding: str, deduplicate: bool
 ) -> tuple[tuple[str, ...], ...]:
     """Return each layer's candidates; with `deduplicate`, one of every set that visits the layer's grid in the same order."""
-    listed = space.layer_candidates(len(grids))
+    listed = space.candidates_on(grids)
     if not deduplicate:
         return listed
     same = [duplicates(names, grid, padding=padding) for names, grid in zip(listed, grids, strict=True)]

@@ -22,6 +22,7 @@ from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import Genotype, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.scan_orders import label
 from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Timing, build_architect
 from lmsearch.search.derive import choose, derive_topk
@@ -88,7 +89,7 @@ def make_plan(cfg: DictConfig, source: Source) -> Plan:
             log.info(
                 "layer %d: %s visit its %dx%d tokens like another candidate; searched once",
                 layer,
-                ", ".join(left_out),
+                ", ".join(map(label, left_out)),
                 *grid,
             )
     return Plan(model_spec(cfg, source.info, candidates, merge="mixed"), space, keep, search_options(cfg))
