@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import logging
-import os
 import sys
 from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.logging import RichHandler
 
 from lmsearch import __version__
 from lmsearch.config import compose, split_overrides
 from lmsearch.config_help import task_help
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.paths import data_dir
+from lmsearch.process import set_up_logging, tune_process
 
 TASKS = {  # name: (module with run(cfg), one line for --help)
     "search": ("lmsearch.tasks.search", "train a supernet over scan directions and write the genotype that it prefers"),
@@ -29,12 +25,12 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "complexity": ("lmsearch.tasks.complexity", "count parameters, MACs and training memory, per layer and direction"),
     "doctor": ("lmsearch.tasks.doctor", "show versions, the machine, which scan backends run here and how to enable the others"),
     "bench": ("lmsearch.tasks.bench", "check and time the scan, the mixer and a training step beside their peers"),
+    "sweep": ("lmsearch.tasks.sweep", "try values of any configuration keys of a task, and export the best configuration"),
     "convert": ("lmsearch.tasks.convert", "turn a released LocalMamba checkpoint into a run directory of ours, or back"),
 }
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 INTERRUPTED = 130
 
 
@@ -89,21 +85,6 @@ def _run(task: str, cfg: DictConfig) -> int:
         return INTERRUPTED
 
 
-def tune_process() -> None:
-    """Set up threads and memory of this process for training; call it before PyTorch is imported.
-
-    OpenMP's idle threads sleep rather than spin (a supernet alternates PyTorch's threads with those of the scan engine, and
-    spinning ones slow it down many times on busy cores), and glibc keeps freed memory, since every step asks for the same
-    blocks again. Whoever sets OMP_WAIT_POLICY or MALLOC_TRIM_THRESHOLD_ keeps their choice.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc only
-        if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, 1 << 30)
-            mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
 def overview() -> str:
     """Return the text of `lmsearch --help`: one line per task."""
     tasks = [f"  {name:11} {summary}" for name, (_, summary) in TASKS.items()]
@@ -117,13 +98,3 @@ def overview() -> str:
         "tasks:",
         *tasks,
     ])
-
-
-def set_up_logging() -> None:
-    """Send log lines to stderr: coloured in a terminal, plain elsewhere."""
-    if sys.stderr.isatty():
-        handler: logging.Handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-    else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")

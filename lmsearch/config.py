@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from lmsearch.config_values import literal, read_value
+from lmsearch.config_values import OPTIONAL_TYPES, literal, read_value
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.paths import data_dir
 
@@ -27,6 +27,9 @@ CHOICES = {
     "precision": ("fp32", "bf16", "fp16"),
     "search.architect": ("single", "bilevel", "mixed"),
     "search.update": ("adam", "exponentiated_gradient"),
+    "sampler": ("tpe", "random", "nsga2"),
+    "pruner": ("none", "median", "hyperband"),
+    "launcher": ("local", "submitit"),
 }
 RANGES = {  # least and most, where a number of the right type can still make no sense
     "epochs": (1, None),
@@ -35,6 +38,14 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "seeds": (1, None),
     "seed": (0, None),
     "top": (1, None),
+    "trials": (1, None),
+    "workers": (1, None),
+    "timeout": (0.0, None),
+    "population": (2, None),
+    "prune_after": (1, None),
+    "submitit.timeout_min": (1, None),
+    "submitit.cpus_per_task": (1, None),
+    "submitit.gpus_per_node": (0, None),
     "model.patch_size": (1, None),
     "model.embed_dim": (1, None),
     "model.depth": (1, None),
@@ -144,7 +155,7 @@ def _set(cfg: DictConfig, key: str, text: str) -> None:
         default = None if OmegaConf.is_missing(section, leaf) else section[leaf]
     except InterpolationResolutionError:  # it refers to a key that has no value yet
         default = None
-    if isinstance(default, DictConfig) and default:
+    if isinstance(default, DictConfig) and default and key not in OPTIONAL_TYPES:
         inside = ", ".join(f"{key}.{name}" for name in default)
         raise ConfigError(f"{key} is a section, not a value; set its keys: {inside}")
     OmegaConf.update(cfg, key, literal(read_value(key, text, default)), merge=False)

@@ -23,6 +23,8 @@ PATH_KEYS = (
     "class_names",
     "data.root",
     "search_space",
+    "params_file",
+    "storage",
 )
 Reader = Callable[[str], Any]
 
@@ -124,6 +126,18 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "search.temperature_end": read_float,
     "search.samples": read_int,
     "search.shrink": read_stages,
+    "params": read_text,
+    "overrides": read_text,
+    "metric": read_text,
+    "direction": read_text,
+    "prune_metric": read_text,
+    "study": read_path,
+    "timeout": read_float,
+    "population": read_int,
+    "submitit.cluster": read_text,
+    "submitit.mem_gb": read_float,
+    "submitit.slurm_partition": read_text,
+    "submitit.slurm_account": read_text,
     "optim.clip_grad": read_float,
     "optim.ema_decay": read_float,
 }

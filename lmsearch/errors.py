@@ -38,6 +38,14 @@ class CheckpointError(LmsearchError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
+class StorageError(LmsearchError):
+    """A storage of trials that cannot be opened."""
+
+
+class SweepError(LmsearchError):
+    """A sweep that cannot be started, or whose trials cannot be judged."""
+
+
 class KernelError(LmsearchError):
     """Arguments that a kernel cannot take."""
 

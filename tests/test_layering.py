@@ -15,14 +15,14 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("config_help",),
     ("config",),
     ("config_values",),
-    ("bench",),
+    ("bench", "sweep"),
     ("search", "engine", "report", "data", "interop"),
     ("models",),
     ("kernels", "search_space", "genotype"),
     ("genotype_schema", "custom_orders"),
     ("scan_orders",),
     ("scan_patterns", "scan_tables"),
-    ("paths", "errors"),
+    ("paths", "errors", "process"),
     ("__init__",),  # its public names are imported on first use
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,6 +18,19 @@ from lmsearch.paths import PACKAGE
 from lmsearch.scan_orders import label
 
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
+
+Observer = Callable[[int, dict[str, float]], None]
+_OBSERVER: ContextVar[Observer | None] = ContextVar("observer of epochs", default=None)
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Call observer(epoch, scalars) after every epoch that is logged inside the block; it may stop the run by raising."""
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
 
 
 def environment(seed: int) -> dict:
@@ -87,3 +103,5 @@ class RunLog:
         for layer, probabilities in layers.items():
             for direction, p in probabilities.items():
                 self.tensorboard.add_scalar(f"directions/{layer}/{direction}", p, epoch)
+        if (observer := _OBSERVER.get()) is not None:
+            observer(epoch, values)

@@ -1,0 +1,201 @@
+"""Where Optuna keeps its trials: a journal file or a database, and what happens to the trials of processes that died.
+
+A trial that is being run carries the process that runs it (`claim`) and a heartbeat (`beating`). `recover` looks for trials
+whose process is gone, marks them failed and puts their parameters back in the queue, so that a killed process loses nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from lmsearch.errors import StorageError
+
+BEAT_S = 30.0  # seconds between two heartbeats of a running trial
+STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
+RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
+LOCK_S = 60  # a lock that was held this long is taken from its holder
+SQLITE_WAIT_S = 60  # a SQLite file that another process is writing to is waited for this long
+WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "origin"  # user attributes of a trial
+
+
+def open_storage(url_or_path: str | Path) -> BaseStorage:
+    """Open a storage of trials, creating it where it is new: the path of a journal file, or a database URL (sqlite:///x.db).
+
+    Raises StorageError where it cannot be reached.
+    """
+    text = str(url_or_path)
+    return _open_database(text) if "://" in text else _open_journal(Path(text))
+
+
+def claim(trial: optuna.Trial, *, name: str = "") -> None:
+    """Note on a trial that this process, known as `name` to whoever started it, runs it."""
+    trial.set_user_attr(BEAT, time.time())
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "name": name}
+    trial.set_user_attr(WORKER, process)
+
+
+@contextmanager
+def beating(trial: optuna.Trial, *, every_s: float = BEAT_S) -> Iterator[None]:
+    """Renew the heartbeat of a claimed trial from a thread while the block runs; machines that share the storage see it."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(every_s):
+            trial.set_user_attr(BEAT, time.time())
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def recover(study: optuna.Study, *, gone: Collection[str] = (), retries: int = RETRIES) -> list[int]:
+    """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
+
+    A running trial that nobody claimed counts as left behind: call this before you ask for trials, or hold the same
+    `exclusive` lock for asking and claiming. The processes that claimed under a name in `gone` are known to have ended. A
+    trial that was queued again `retries` times stays failed.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    stale = [t.number for t in running if not _alive(t) or t.user_attrs[WORKER]["name"] in gone]
+    for number in stale:
+        _fail(study, number, "its process died")
+    _queue_again(study, retries)
+    return stale
+
+
+def abandon(study: optuna.Study, trial: optuna.Trial, *, reason: str, retries: int = RETRIES) -> None:
+    """Give a trial of this process back unfinished: it is marked failed and its parameters are queued again."""
+    _fail(study, trial.number, reason)
+    _queue_again(study, retries)
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that count towards a budget: all that were started, less those that were queued again."""
+    trials = study.get_trials(deepcopy=False)
+    again = {t.user_attrs.get(RETRY_OF) for t in trials}
+    return [t for t in trials if t.state != TrialState.WAITING and t.number not in again]
+
+
+def origin(trial: optuna.Trial | FrozenTrial) -> int:
+    """Return the number of the trial that this one tries again, its own for a first try."""
+    return trial.user_attrs.get(ORIGIN, trial.number)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block, over a network file system too; a dead holder is passed over after a minute."""
+    lock = JournalFileSymlinkLock(str(path.resolve()), grace_period=LOCK_S)
+    path.touch()
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open_database(url: str) -> RDBStorage:
+    """Open a database through SQLAlchemy."""
+    try:
+        parsed = make_url(url)
+        shown = parsed.render_as_string(hide_password=True)
+    except SQLAlchemyError as error:
+        raise StorageError(f"storage={url!r} is not a database URL; such as sqlite:///trials.db") from error
+    options = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
+    try:
+        return RDBStorage(url, engine_kwargs=options)
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StorageError(f"storage={shown!r} cannot be reached ({reason})") from error
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    """Open a journal file, whose last line is dropped where a writer was cut off in the middle of it."""
+    path = path.resolve()  # the lock is a link to this path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _mend(path)
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError as error:
+        raise StorageError(f"storage={str(path)!r} cannot be reached ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"storage={str(path)!r} is not a journal file of Optuna, or is damaged") from error
+
+
+def _mend(path: Path) -> None:
+    """Cut an unfinished last line off a journal; raise ValueError where the file is no journal."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        if "op_code" not in json.loads(file.readline()):
+            raise ValueError("not a journal")
+    if path.read_bytes().endswith(b"\n"):
+        return
+    with exclusive(path), path.open("r+b") as file:  # nobody is writing now
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _fail(study: optuna.Study, number: int, reason: str) -> None:
+    """Mark a running trial failed, with the reason, unless it has ended by now."""
+    trial_id = study.trials[number]._trial_id
+    try:
+        study._storage.set_trial_user_attr(trial_id, LOST, reason)
+        study._storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
+    except UpdateFinishedTrialError:  # it ended, or another process has recovered it
+        return
+
+
+def _queue_again(study: optuna.Study, retries: int) -> None:
+    """Queue the parameters of every lost trial that has no successor yet."""
+    trials = study.get_trials(deepcopy=False)
+    again = {t.user_attrs.get(RETRY_OF) for t in trials}
+    tries = [origin(t) for t in trials]
+    for trial in trials:
+        lost = trial.state == TrialState.FAIL and LOST in trial.user_attrs and trial.number not in again
+        if lost and tries.count(origin(trial)) <= retries:
+            params = trial.system_attrs.get("fixed_params", {}) | trial.params
+            study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number, ORIGIN: origin(trial)})
+
+
+def _alive(trial: FrozenTrial) -> bool:
+    """Tell whether the process that runs a trial is alive: on this machine by its id, elsewhere by its heartbeat."""
+    worker = trial.user_attrs.get(WORKER)
+    if worker is None:
+        return False
+    if worker["host"] != socket.gethostname():
+        return time.time() - trial.user_attrs[BEAT] < STALE_S
+    return _born(worker["pid"]) == worker["born"]
+
+
+def _born(pid: int) -> str | None:
+    """Return what tells a process from a later one with the same id, or None where there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]  # its state, and its start in ticks since the machine's
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return "unknown" if error.errno == errno.EPERM else None
+    return "unknown"

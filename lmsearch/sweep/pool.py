@@ -1,0 +1,149 @@
+"""Several workers of one sweep: processes of this machine, or jobs through submitit; the dead are replaced, nothing is lost."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from lmsearch.engine.storage import exclusive, recover
+from lmsearch.errors import SweepError
+from lmsearch.sweep.study import STOPPED, Plan, work_left
+
+log = logging.getLogger(__name__)
+POLL_S = 0.3  # seconds between two looks at the workers
+RECOVER_EVERY_S = 20.0  # seconds between two looks for trials of workers that earlier calls started elsewhere
+STOP_WAIT_S = 10.0  # seconds that an interrupted worker has to give its trial back
+Work = Callable[[Plan, str], None]  # what a worker does, given the plan and its own name
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that was started. `problem` is None after a good end; `log` is where its output goes."""
+
+    name: str
+    log: Path
+    ended: Callable[[], bool]
+    problem: Callable[[], str | None]
+    stop: Callable[[], None]
+
+
+Start = Callable[[], Worker]
+
+
+def local_workers(plan: Plan, work: Work) -> Start:
+    """Return what starts a process of this machine."""
+    context = multiprocessing.get_context("spawn")
+
+    def start() -> Worker:
+        name = secrets.token_hex(4)
+        log_file = plan.run_dir / "workers" / f"{name}.log"
+        process = context.Process(target=_run_into, args=(log_file, work, plan, name))
+        process.start()
+
+        def stop() -> None:
+            process.join(STOP_WAIT_S)  # an interrupt from the keyboard has reached it too
+            process.terminate()
+            process.join()
+
+        return Worker(
+            name=name,
+            log=log_file,
+            ended=lambda: not process.is_alive(),
+            problem=lambda: f"exit code {process.exitcode}" if process.exitcode else None,
+            stop=stop,
+        )
+
+    return start
+
+
+def submitit_workers(plan: Plan, work: Work, *, cluster: str | None, options: Mapping[str, Any]) -> Start:
+    """Return what submits a job; `options` go to submitit's executor. Raises SweepError where submitit cannot be used."""
+    try:
+        import submitit
+    except ImportError:
+        raise SweepError("launcher=submitit needs submitit; install it with: pip install submitit") from None
+    if cluster not in (None, "slurm", "local"):
+        raise SweepError(f"submitit.cluster={cluster!r} is not accepted; accepted: slurm, local")
+    try:
+        executor = submitit.AutoExecutor(folder=plan.run_dir / "workers", cluster=cluster)
+    except RuntimeError as error:
+        raise SweepError(f"submitit.cluster={cluster}: {error}") from error
+    executor.update_parameters(name="lmsearch-sweep", **{key: value for key, value in options.items() if value is not None})
+
+    def start() -> Worker:
+        name = secrets.token_hex(4)
+        job = executor.submit(work, plan, name)
+
+        def problem() -> str | None:
+            error = job.exception()
+            return None if error is None else f"job {job.job_id}: {str(error).strip().splitlines()[-1]}"
+
+        return Worker(name=name, log=job.paths.stderr, ended=job.done, problem=problem, stop=lambda: job.cancel(check=False))
+
+    return start
+
+
+def _run_into(log_file: Path, work: Work, plan: Plan, name: str) -> None:
+    """Do the work of a process with all its output, that of native code too, in a file."""
+    log_file.parent.mkdir(exist_ok=True)
+    with log_file.open("a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    work(plan, name)
+
+
+def supervise(study: optuna.Study, plan: Plan, start: Start, *, workers: int, progress: Callable[[], None]) -> None:
+    """Keep `workers` workers at the sweep until it is done; put trials of dead ones back in the queue and replace them."""
+    crew = [start() for _ in range(min(workers, plan.trials))]
+    looked = time.monotonic()
+    try:
+        while crew or running_elsewhere(study):
+            time.sleep(POLL_S)
+            ended = [worker for worker in crew if worker.ended()]
+            if ended or time.monotonic() - looked > RECOVER_EVERY_S:
+                looked = time.monotonic()
+                crew = [worker for worker in crew if worker not in ended]
+                crew += replacements(study, plan, ended, start, vacant=workers - len(crew))
+            progress()
+    except BaseException:
+        for worker in crew:
+            worker.stop()
+        with exclusive(plan.ask_lock):
+            recover(study, gone=[worker.name for worker in crew])
+        raise
+
+
+def replacements(study: optuna.Study, plan: Plan, ended: list[Worker], start: Start, *, vacant: int) -> list[Worker]:
+    """Recover the trials of workers that ended and start as many workers as there is work and room for.
+
+    Raises SweepError where a worker died before it took a trial: its successor would too.
+    """
+    with exclusive(plan.ask_lock):
+        lost = recover(study, gone=[worker.name for worker in ended])
+    for number in lost:
+        log.warning("trial %d: its worker died; its parameters are queued again", number)
+    if message := study.user_attrs.get(STOPPED):
+        raise SweepError(message)
+    dead = [worker for worker in ended if worker.problem()]
+    took = {t.user_attrs["worker"]["name"] for t in study.get_trials(deepcopy=False) if "worker" in t.user_attrs}
+    for worker in dead:
+        if worker.name not in took:
+            raise SweepError(f"a worker died before it took a trial ({worker.problem()}); see {worker.log}")
+    if not work_left(study, plan) or not (dead or lost):
+        return []
+    return [start() for _ in range(min(vacant, max(len(dead), len(lost))))]
+
+
+def running_elsewhere(study: optuna.Study) -> bool:
+    """Tell whether a trial is running; with all workers of this call gone, it is one of an earlier call on another machine."""
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))

@@ -1,0 +1,134 @@
+"""What a sweep found: a row per trial, the best one, the Pareto front, and the command that runs a trial again."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.table import Table
+
+from lmsearch.engine.storage import LOST, origin
+from lmsearch.sweep.space import as_text
+from lmsearch.sweep.study import Plan, retried
+
+SHOWN = 20  # rows of the table on screen
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial as the tables show it; `values` is empty unless it is complete."""
+
+    number: int
+    state: str
+    values: tuple[float, ...]
+    params: dict[str, Any]
+    seconds: float | None
+    run_dir: str
+    note: str
+
+
+def rows_of(study: optuna.Study, plan: Plan) -> list[Row]:
+    """Return a row per trial that was started: the best first, those without a value last."""
+    trials = study.get_trials(deepcopy=False)
+    again = retried(trials)
+    rows = [_row(t, plan, again) for t in trials if t.state != TrialState.WAITING]
+    sign = -1.0 if plan.goal.directions[0] == "maximize" else 1.0
+    return sorted(rows, key=lambda row: (not row.values, sign * row.values[0] if row.values else 0.0, row.number))
+
+
+def front_of(study: optuna.Study, rows: list[Row]) -> list[Row]:
+    """Return the trials that no other beats in every metric, the best in the first metric first; empty where none is complete."""
+    if not any(row.values for row in rows):
+        return []
+    numbers = {trial.number for trial in study.best_trials}
+    return [row for row in rows if row.number in numbers]
+
+
+def words_of(plan: Plan, row: Row) -> list[str]:
+    """Return the key=value words of a trial, without its run directory."""
+    return [*plan.overrides, *(plan.parameters[key].word(value) for key, value in row.params.items())]
+
+
+def command_of(plan: Plan, row: Row) -> str:
+    """Return the command that runs a trial again, as a shell takes it."""
+    return shlex.join(["lmsearch", plan.task, *words_of(plan, row)])
+
+
+def summary(plan: Plan, rows: list[Row], front: list[Row]) -> dict:
+    """Return the content of results.json."""
+    best = front[0] if front else None
+    return {
+        "sweep": plan.identity() | {"sampler": plan.sampler, "pruner": plan.pruning.method, "seed": plan.seed},
+        "best": best and {"trial": best.number, "values": _named(plan, best), "command": command_of(plan, best)},
+        "pareto": [row.number for row in front],
+        "trials": [_record(plan, row) for row in rows],
+    }
+
+
+def write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
+    """Write a line per trial: number, state, metrics, parameters, seconds, run directory and note."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", *plan.goal.metrics, *plan.parameters, "seconds", "run_dir", "note"])
+        for row in rows:
+            values = row.values or [""] * len(plan.goal.metrics)
+            params = [as_text(row.params[key]) if key in row.params else "" for key in plan.parameters]
+            writer.writerow([row.number, row.state, *values, *params, row.seconds, row.run_dir, row.note])
+
+
+def table_of(plan: Plan, rows: list[Row], front: list[Row]) -> Table:
+    """Return the table on screen: the first rows, those of the front marked."""
+    left_out = f", {len(rows) - SHOWN} more in results.csv" if len(rows) > SHOWN else ""
+    table = Table(title=f"lmsearch {plan.task}: {len(rows)} trials{left_out}")
+    for column in ("trial", "state", *plan.goal.metrics, *plan.parameters, "note"):
+        table.add_column(column, overflow="fold")
+    numbers = {row.number for row in front}
+    for row in rows[:SHOWN]:
+        values = [f"{value:.6g}" for value in row.values] or ["-"] * len(plan.goal.metrics)
+        params = [_short(row.params[key]) if key in row.params else "-" for key in plan.parameters]
+        table.add_row(f"{row.number}{' *' if row.number in numbers else ''}", row.state, *values, *params, row.note)
+    return table
+
+
+def _row(trial: FrozenTrial, plan: Plan, again: set[int]) -> Row:
+    """Return the row of a trial that was started."""
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "FAIL": "failed"}
+    complete = trial.state == TrialState.COMPLETE
+    return Row(
+        number=trial.number,
+        state="queued again" if trial.number in again else words[trial.state.name],
+        values=tuple(trial.values) if complete else (),
+        params={key: trial.params[key] for key in plan.parameters if key in trial.params},
+        seconds=round(trial.duration.total_seconds(), 1) if trial.duration else None,
+        run_dir=str(plan.folder(origin(trial))),
+        note=trial.user_attrs.get("note") or trial.user_attrs.get(LOST, ""),
+    )
+
+
+def _record(plan: Plan, row: Row) -> dict:
+    """Return a row as JSON."""
+    return {
+        "trial": row.number,
+        "state": row.state,
+        "values": _named(plan, row),
+        "params": row.params,
+        "seconds": row.seconds,
+        "run_dir": row.run_dir,
+        "note": row.note,
+        "command": command_of(plan, row),
+    }
+
+
+def _named(plan: Plan, row: Row) -> dict[str, float]:
+    """Return a row's values under the names of the metrics."""
+    return dict(zip(plan.goal.metrics, row.values, strict=False))
+
+
+def _short(value: Any) -> str:
+    """Return a parameter for the screen."""
+    return f"{value:.4g}" if isinstance(value, float) else as_text(value)

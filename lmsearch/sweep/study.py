@@ -1,0 +1,155 @@
+"""The study of a sweep: its plan, the Optuna study in its storage, samplers and pruners."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from lmsearch.engine.randomness import key
+from lmsearch.engine.storage import RETRY_OF, counted, open_storage
+from lmsearch.errors import SweepError
+from lmsearch.sweep.space import Parameter
+
+IDENTITY, STOPPED = "lmsearch sweep", "stopped"  # attributes of the study
+PRUNER_STARTUP = 5  # trials that the median pruner watches before it ends one
+SMALLEST_GENERATION, LARGEST_GENERATION = 4, 50
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is optimised: one or two numbers of a file in each run directory, and which way."""
+
+    metrics: tuple[str, ...]
+    directions: tuple[str, ...]
+    file: str = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """When a trial is ended early: by which logged value, after how many epochs; max_epochs is the longest trial's."""
+
+    method: str = "none"
+    metric: str = ""
+    after: int = 1
+    max_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep: all that a worker, here or on another machine, needs to know."""
+
+    task: str
+    parameters: dict[str, Parameter]
+    overrides: tuple[str, ...]
+    goal: Goal
+    run_dir: Path
+    storage: str
+    study: str
+    trials: int
+    sampler: str = "tpe"
+    population: int | None = None
+    seed: int = 0
+    pruning: Pruning = Pruning()
+    deadline: float | None = None  # seconds since the epoch
+    threads: int | None = None  # CPU threads of a worker; None: as many as there are cores
+
+    @property
+    def ask_lock(self) -> Path:
+        """The file whose lock lets one process at a time ask for a trial."""
+        return self.run_dir / "ask"
+
+    def identity(self) -> dict:
+        """Return what makes trials comparable: trials of another identity do not belong in this study."""
+        ranges = {name: repr(p.distribution) for name, p in sorted(self.parameters.items())}
+        goal = {"metrics": list(self.goal.metrics), "directions": list(self.goal.directions), "file": self.goal.file}
+        return {"task": self.task, "params": ranges, "overrides": list(self.overrides), "goal": goal}
+
+    def folder(self, number: int) -> Path:
+        """Return the run directory of a trial."""
+        return self.run_dir / "trials" / f"{number:04d}"
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise SweepError for options that contradict each other."""
+    goal, pruning = plan.goal, plan.pruning
+    if len(goal.metrics) not in (1, 2) or len(set(goal.metrics)) < len(goal.metrics):
+        raise SweepError(f"metric={','.join(goal.metrics)} is not accepted; expected one metric, or two different ones as [a,b]")
+    if len(goal.directions) != len(goal.metrics):
+        given = ", ".join(goal.directions) or "none"
+        raise SweepError(f"direction= needs maximize or minimize for each metric, as [a,b] for two; got {given}")
+    for word in goal.directions:
+        if word not in ("maximize", "minimize"):
+            raise SweepError(f"direction={word!r} is not accepted; accepted: maximize, minimize")
+    if pruning.method != "none" and len(goal.metrics) == 2:
+        raise SweepError(f"pruner={pruning.method} cannot judge two metrics; take pruner=none, or one metric")
+    if pruning.method != "none" and plan.sampler == "nsga2":
+        raise SweepError(f"pruner={pruning.method} contradicts sampler=nsga2, which needs whole trials; take one or the other")
+    if plan.population is not None and plan.sampler != "nsga2":
+        raise SweepError(f"population={plan.population} is of sampler=nsga2; sampler={plan.sampler} has no generations")
+    if pruning.method == "hyperband" and pruning.max_epochs is None:
+        raise SweepError(f"pruner=hyperband needs a task with epochs; lmsearch {plan.task} has none")
+
+
+def open_study(plan: Plan) -> optuna.Study:
+    """Open the study of a plan, new or from an earlier call; raise SweepError where the study there is of another sweep."""
+    study = optuna.create_study(
+        storage=open_storage(plan.storage),
+        study_name=plan.study,
+        directions=list(plan.goal.directions),
+        pruner=build_pruner(plan.pruning),
+        load_if_exists=True,
+    )
+    found = study.user_attrs.get(IDENTITY)
+    if found is None and not study.trials:
+        study.set_user_attr(IDENTITY, plan.identity())
+    elif found != plan.identity():
+        which = [name for name, value in plan.identity().items() if (found or {}).get(name) != value]
+        raise SweepError(
+            f"study {plan.study!r} in {plan.storage} is another sweep, with other {' and '.join(which)};"
+            " choose another run_dir= or study=, or overwrite=true to start over"
+        )
+    return study
+
+
+def delete_study(plan: Plan) -> None:
+    """Delete the study of a plan from its storage, if there is one."""
+    storage = open_storage(plan.storage)
+    if plan.study in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=plan.study, storage=storage)
+
+
+def build_sampler(plan: Plan, number: int) -> BaseSampler:
+    """Return the sampler that draws trial `number`, seeded by it: no two workers draw alike, nor does a sweep that goes on."""
+    seed = key(plan.seed, f"trial {number}") % 2**32
+    if plan.sampler == "random":
+        return RandomSampler(seed=seed)
+    if plan.sampler == "nsga2":
+        size = plan.population or min(max(plan.trials // 4, SMALLEST_GENERATION), LARGEST_GENERATION)
+        return NSGAIISampler(population_size=size, seed=seed)
+    return TPESampler(seed=seed)
+
+
+def build_pruner(pruning: Pruning) -> BasePruner:
+    """Return the pruner; its steps are finished epochs."""
+    if pruning.method == "median":
+        return MedianPruner(n_startup_trials=PRUNER_STARTUP, n_warmup_steps=pruning.after)
+    if pruning.method == "hyperband":
+        return HyperbandPruner(min_resource=pruning.after, max_resource=pruning.max_epochs)
+    return NopPruner()
+
+
+def work_left(study: optuna.Study, plan: Plan) -> bool:
+    """Tell whether another trial may start."""
+    in_time = plan.deadline is None or time.time() < plan.deadline
+    return in_time and not study.user_attrs.get(STOPPED) and len(counted(study)) < plan.trials
+
+
+def retried(trials: list[FrozenTrial]) -> set[int]:
+    """Return the numbers of the lost trials that were queued again."""
+    return {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}

@@ -1,0 +1,144 @@
+"""A worker of a sweep: ask for a trial, run it in its own run directory, tell how it went, and ask again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from lmsearch.engine.log import observing, write_json
+from lmsearch.engine.storage import abandon, beating, claim, exclusive, origin
+from lmsearch.errors import LmsearchError, SweepError, did_you_mean
+from lmsearch.sweep.study import STOPPED, Plan, build_sampler, open_study, work_left
+
+log = logging.getLogger(__name__)
+RunTask = Callable[[str, Sequence[str], Path], None]  # task, key=value words, run directory
+
+
+def work(plan: Plan, run_task: RunTask, *, name: str = "", after: Callable[[], None] | None = None) -> None:
+    """Run trials until none is left to start, calling `after` after each.
+
+    Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a better command.
+    """
+    study = open_study(plan)
+    while (trial := take(study, plan, name=name)) is not None:
+        attempt(study, trial, plan, run_task)
+        if after is not None:
+            after()
+
+
+def take(study: optuna.Study, plan: Plan, *, name: str = "") -> optuna.Trial | None:
+    """Ask for the next trial and claim it; return None where no further trial may start."""
+    with exclusive(plan.ask_lock):
+        if not work_left(study, plan):
+            return None
+        study.sampler = build_sampler(plan, len(study.get_trials(deepcopy=False)))
+        trial = study.ask({key: p.distribution for key, p in plan.parameters.items()})
+        claim(trial, name=name)
+        return trial
+
+
+def attempt(study: optuna.Study, trial: optuna.Trial, plan: Plan, run_task: RunTask) -> None:
+    """Run one trial and tell the study how it ended; its run directory says so too, in trial.json."""
+    folder = plan.folder(origin(trial))
+    folder.mkdir(parents=True, exist_ok=True)
+    trial.set_user_attr("run_dir", str(folder))
+    try:
+        values = measure(trial, plan, folder, run_task)
+    except optuna.TrialPruned as pruned:
+        end(study, trial, folder, TrialState.PRUNED, note=str(pruned))
+    except KeyboardInterrupt:
+        abandon(study, trial, reason="interrupted")
+        raise
+    except UpdateFinishedTrialError:
+        log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
+    except SweepError as error:
+        abandon(study, trial, reason=str(error))
+        study.set_user_attr(STOPPED, str(error))
+        raise
+    except LmsearchError as error:
+        end(study, trial, folder, TrialState.FAIL, note=str(error))
+    except Exception as error:  # a trial that runs out of memory must not end the sweep
+        (folder / "error.txt").write_text(traceback.format_exc())
+        end(study, trial, folder, TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    else:
+        end(study, trial, folder, TrialState.COMPLETE, values=values)
+
+
+def measure(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) -> list[float]:
+    """Run the task of a trial under the eye of the pruner, and return its metrics."""
+    words = [*plan.overrides, *(p.word(trial.params[key]) for key, p in plan.parameters.items())]
+    watch = nullcontext() if plan.pruning.method == "none" else observing(Judge(trial, plan))
+    with beating(trial), watch:
+        run_task(plan.task, words, folder)
+    return read_metrics(folder / plan.goal.file, plan.goal.metrics)
+
+
+def end(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    folder: Path,
+    state: TrialState,
+    *,
+    values: Sequence[float] | None = None,
+    note: str = "",
+) -> None:
+    """Write trial.json and tell the study."""
+    words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    found = {"trial": trial.number, "state": words[state], "params": trial.params, "values": values, "note": note}
+    write_json(folder / "trial.json", found)
+    if note:
+        trial.set_user_attr("note", note)
+    study.tell(trial, values, state=state, skip_if_finished=True)
+
+
+class Judge:
+    """Reports the metric of every epoch of a trial, and ends the trial where the pruner says so."""
+
+    def __init__(self, trial: optuna.Trial, plan: Plan) -> None:
+        self.trial, self.plan, self.epochs = trial, plan, 0
+
+    def __call__(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Take the scalars of one epoch; a task that trains several networks goes on counting epochs."""
+        metric = self.plan.pruning.metric
+        if metric not in values:
+            near = did_you_mean(metric, values)
+            raise SweepError(f"prune_metric={metric!r} is not logged by epochs of lmsearch {self.plan.task}{near}")
+        self.epochs = max(self.epochs, epoch) + 1
+        self.trial.report(values[metric], self.epochs)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned(f"{metric} {values[metric]:.4g} after {self.epochs} epochs")
+
+
+def read_metrics(path: Path, names: Sequence[str]) -> list[float]:
+    """Return the named numbers of a metrics file; raise SweepError for one that is not there, LmsearchError for nan or inf."""
+    if not path.is_file():
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*.json") if p.name != "trial.json")) or "none"
+        raise SweepError(f"metrics_file={path.name} is not in the run directory of a trial; its JSON files: {there}")
+    numbers = flat(json.loads(path.read_text()))
+    for name in names:
+        if name not in numbers:
+            raise SweepError(f"metric={name!r} is not in {path.name}; there are: {', '.join(sorted(numbers)) or 'none'}")
+        if not math.isfinite(numbers[name]):
+            raise LmsearchError(f"{name} is {numbers[name]}")
+    return [float(numbers[name]) for name in names]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers of nested mappings under dotted names."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[f"{prefix}{name}"] = value
+    return found

@@ -1,0 +1,218 @@
+"""lmsearch sweep: run a task over ranges of its configuration keys, side by side, and export the best configuration."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from lmsearch.config import choices_of, compose, default_run_dir
+from lmsearch.engine.log import environment, write_json
+from lmsearch.engine.storage import exclusive, recover
+from lmsearch.errors import ConfigError, SweepError, did_you_mean
+from lmsearch.process import set_up_logging, tune_process
+from lmsearch.sweep.figures import draw
+from lmsearch.sweep.pool import local_workers, submitit_workers, supervise
+from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_csv
+from lmsearch.sweep.space import Parameter, read_parameters, read_words
+from lmsearch.sweep.study import STOPPED, Goal, Plan, Pruning, check_plan, delete_study, open_study
+from lmsearch.sweep.worker import work
+from lmsearch.tasks.run_dir import make_folder
+
+log = logging.getLogger(__name__)
+OWN_KEYS = ("run_dir", "overwrite")  # of a trial; the sweep gives them
+PIPE_WIDTH = 150  # columns where the output is no terminal
+
+
+def run(cfg: DictConfig) -> int:
+    """Run the trials that are still to run, then print and write what they show."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    plan = make_plan(cfg)
+    study = begin(cfg, plan)
+    announce = Announcer(study, plan)
+    if cfg.launcher == "local" and cfg.workers == 1:
+        work(plan, run_task, after=announce)
+    else:
+        supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
+    return report(study, plan)
+
+
+def make_plan(cfg: DictConfig) -> Plan:
+    """Put the sweep together; every mistake that shows without running a trial is found here, before anything is written."""
+    overrides = read_words(plain(cfg.overrides), source="overrides")
+    parameters = read_ranges(cfg)
+    epochs = check_task(cfg.task, overrides, parameters)
+    goal = Goal(
+        metrics=read_words(plain(cfg.metric), source="metric"),
+        directions=read_words(plain(cfg.direction), source="direction") if cfg.direction else (),
+        file=cfg.metrics_file,
+    )
+    if not goal.directions and len(goal.metrics) == 1:
+        goal = Goal(goal.metrics, ("maximize",), goal.file)
+    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("sweep", cfg, data=cfg.task)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    plan = Plan(
+        task=cfg.task,
+        parameters=parameters,
+        overrides=overrides,
+        goal=goal,
+        run_dir=run_dir,
+        storage=cfg.storage or str(run_dir / "trials.journal"),
+        study=cfg.study or run_dir.name,
+        trials=cfg.trials,
+        sampler=cfg.sampler,
+        population=cfg.population,
+        seed=cfg.seed,
+        pruning=Pruning(cfg.pruner, cfg.prune_metric or goal.metrics[0], cfg.prune_after, epochs),
+        deadline=None if cfg.timeout is None else time.time() + cfg.timeout,
+        threads=cfg.submitit.cpus_per_task if cfg.launcher == "submitit" else max(1, cores // cfg.workers),
+    )
+    check_plan(plan)
+    return plan
+
+
+def read_ranges(cfg: DictConfig) -> dict[str, Parameter]:
+    """Return the parameters of params_file and params."""
+    found: dict[str, Parameter] = {}
+    if cfg.params_file is not None:
+        try:
+            content = yaml.safe_load(Path(cfg.params_file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SweepError(f"params_file={cfg.params_file!r} cannot be read ({error})") from error
+        except yaml.YAMLError as error:
+            raise SweepError(f"params_file={cfg.params_file!r} is not YAML ({' '.join(str(error).split())})") from error
+        found |= read_parameters(content, source=str(cfg.params_file))
+    if cfg.params is not None:
+        found |= read_parameters(plain(cfg.params), source="params")
+    if not found:
+        raise SweepError("nothing varies: give params={key: range, ...}, such as params={optim.lr: log(1e-4,1e-1)}")
+    return found
+
+
+def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parameter]) -> int | None:
+    """Compose the task at the ends of every range, and return the most epochs of a trial; None for a task without epochs.
+
+    Raises ConfigError for a task, key or value that is not accepted.
+    """
+    tasks = [name for name in choices_of(".") if name != "sweep"]
+    if task not in tasks:
+        raise ConfigError(f"task={task!r} is not a task that can be swept{did_you_mean(task, tasks)}")
+    fixed = {word.partition("=")[0] for word in overrides}
+    for key in (*fixed, *parameters):
+        if key in OWN_KEYS:
+            raise SweepError(f"{key} of a trial is set by the sweep; give the sweep its own {key}=")
+    if both := sorted(fixed & parameters.keys()):
+        raise SweepError(f"{both[0]} is given in params and in overrides; leave it in one of them")
+    first = {key: p.probes()[0] for key, p in parameters.items()}
+    epochs: list[int] = []
+    for key, parameter in parameters.items():
+        for value in parameter.probes():
+            words = [parameters[name].word(v) for name, v in (first | {key: value}).items()]
+            cfg = compose(task, [*overrides, *words])
+            if "run_dir" not in cfg:
+                raise SweepError(f"task={task} leaves no run directory with metrics; sweep another task, such as retrain")
+            epochs += [cfg.epochs] if "epochs" in cfg else []
+    return max(epochs, default=None)
+
+
+def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
+    """Make the run directory, open the study and put trials of processes that died back in the queue."""
+    make_folder(plan.run_dir)
+    if cfg.overwrite:
+        delete_study(plan)
+        shutil.rmtree(plan.run_dir / "trials", ignore_errors=True)
+    study = open_study(plan)
+    study.set_user_attr(STOPPED, None)
+    with exclusive(plan.ask_lock):
+        for number in recover(study):
+            log.warning("trial %d was cut off; its parameters are queued again", number)
+    (plan.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    write_json(plan.run_dir / "environment.json", environment(plan.seed))
+    return study
+
+
+def starter(cfg: DictConfig, plan: Plan) -> Any:
+    """Return what starts a worker."""
+    if cfg.launcher == "local":
+        return local_workers(plan, run_worker)
+    options = plain(cfg.submitit)
+    return submitit_workers(plan, run_worker, cluster=options.pop("cluster"), options=options)
+
+
+def run_worker(plan: Plan, name: str) -> None:
+    """What a process or job does: set itself up and run trials."""
+    tune_process()
+    set_up_logging()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if "OMP_NUM_THREADS" not in os.environ and plan.threads is not None:
+        torch.set_num_threads(plan.threads)
+    work(plan, run_task, name=name)
+
+
+def run_task(task: str, words: Sequence[str], folder: Path) -> None:
+    """Run a task with `folder` as its run directory; what it prints goes to output.txt there."""
+    cfg = compose(task, [*words, f"run_dir={folder}"])
+    with (folder / "output.txt").open("a", encoding="utf-8") as file, redirect_stdout(file):
+        importlib.import_module(f"lmsearch.tasks.{task}").run(cfg)
+
+
+class Announcer:
+    """Logs every trial that has ended, once."""
+
+    def __init__(self, study: optuna.Study, plan: Plan) -> None:
+        self.study, self.plan = study, plan
+        self.told = {row.number for row in self.ended()}
+
+    def ended(self) -> list[Row]:
+        """Return the rows of trials that have ended."""
+        return sorted((r for r in rows_of(self.study, self.plan) if r.state != "running"), key=lambda row: row.number)
+
+    def __call__(self) -> None:
+        for row in self.ended():
+            if row.number not in self.told:
+                self.told.add(row.number)
+                values = "  ".join(f"{m} {v:.6g}" for m, v in zip(self.plan.goal.metrics, row.values, strict=False))
+                log.info("trial %d of %d  %s  %s", row.number, self.plan.trials, row.state, values or row.note)
+
+
+def report(study: optuna.Study, plan: Plan) -> int:
+    """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
+    rows = rows_of(study, plan)
+    front = front_of(study, rows)
+    write_csv(plan.run_dir / "results.csv", plan, rows)
+    write_json(plan.run_dir / "results.json", summary(plan, rows, front))
+    console = Console()
+    console = console if console.is_terminal else Console(width=PIPE_WIDTH)
+    console.print(table_of(plan, rows, front))
+    if not front:
+        why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
+        raise SweepError(f"no trial was completed{why}; see {plan.run_dir / 'results.csv'}")
+    best, figure = front[0], "history.png" if len(plan.goal.metrics) == 1 else "pareto.png"
+    draw(plan.run_dir / figure, plan, rows, front)
+    config = compose(plan.task, words_of(plan, best))
+    (plan.run_dir / "best.yaml").write_text(f"# {command_of(plan, best)}\n{OmegaConf.to_yaml(config, resolve=True)}")
+    if len(plan.goal.metrics) == 2:
+        print(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
+    values = ", ".join(f"{m} {v:.6g}" for m, v in zip(plan.goal.metrics, best.values, strict=True))
+    print(f"best{' in ' + plan.goal.metrics[0] if len(front) > 1 else ''}: trial {best.number}, {values}")
+    print(f"  {command_of(plan, best)}")
+    print(f"results: {plan.run_dir / 'results.csv'}, {plan.run_dir / 'results.json'}   figure: {plan.run_dir / figure}")
+    print(f"best configuration: {plan.run_dir / 'best.yaml'}   its run: {best.run_dir}")
+    return 0
+
+
+def plain(value: Any) -> Any:
+    """Return a configuration value as lists, mappings and plain values."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -1,0 +1,157 @@
+"""Storages of trials: what opens, what does not, and that a killed process loses no trial."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from lmsearch.engine import storage
+from lmsearch.engine.storage import abandon, beating, claim, counted, exclusive, open_storage, origin, recover
+from lmsearch.errors import StorageError
+
+RANGE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+
+
+def new_study(where: str | Path) -> optuna.Study:
+    """Return the study of these tests in the storage `where`."""
+    return optuna.create_study(storage=open_storage(where), study_name="test", load_if_exists=True)
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the place of a storage, of every kind."""
+    return str(tmp_path / "trials.journal") if request.param == "journal" else f"sqlite:///{tmp_path}/trials.db"
+
+
+def run_forever(where: str) -> None:
+    """What a worker does that will be killed in the middle of a trial."""
+    study = new_study(where)
+    trial = study.ask(RANGE)
+    claim(trial)
+    time.sleep(1000)
+
+
+def test_trials_outlive_the_process(where: str) -> None:
+    study = new_study(where)
+    study.tell(study.ask(RANGE), 1.0)
+    assert new_study(where).best_value == 1.0
+
+
+def test_a_trial_whose_process_was_killed_is_failed_and_queued_again(where: str) -> None:
+    study = new_study(where)
+    process = multiprocessing.get_context("spawn").Process(target=run_forever, args=(where,))
+    process.start()
+    while not any("worker" in t.user_attrs for t in study.get_trials(deepcopy=False)):
+        assert process.is_alive()
+        time.sleep(0.02)
+    assert recover(study) == [], "its process is alive"
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert recover(study) == [0]
+    assert study.trials[0].state == TrialState.FAIL and study.trials[0].user_attrs["lost"] == "its process died"
+    again = study.ask(RANGE)
+    assert (again.params, origin(again)) == (study.trials[0].params, 0)
+    assert [t.number for t in counted(study)] == [1], "the lost trial takes nothing from the budget"
+
+
+def test_a_trial_that_nobody_claimed_is_queued_again_once(where: str) -> None:
+    study = new_study(where)
+    lost = study.ask(RANGE)
+    assert recover(study) == [0] and recover(study) == []
+    assert study.ask(RANGE).params == lost.params
+    assert len(study.trials) == 2
+
+
+def test_an_interruption_between_failing_and_queueing_is_made_good(where: str) -> None:
+    study = new_study(where)
+    study.ask(RANGE)
+    storage._fail(study, 0, "its process died")
+    assert recover(study) == []
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_parameters_that_keep_killing_their_process_are_given_up(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    for _ in range(3):
+        study.ask(RANGE)
+        recover(study, retries=2)
+    assert [t.state for t in study.trials] == [TrialState.FAIL] * 3
+    assert [t.number for t in counted(study)] == [2]
+
+
+def test_an_abandoned_trial_is_queued_again(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    trial = study.ask(RANGE)
+    claim(trial)
+    abandon(study, trial, reason="interrupted")
+    assert study.trials[0].user_attrs["lost"] == "interrupted"
+    assert study.ask(RANGE).params == trial.params
+
+
+def test_a_process_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    monkeypatch.setattr(storage.socket, "gethostname", lambda: "elsewhere")
+    trial = study.ask(RANGE)
+    claim(trial)
+    monkeypatch.setattr(storage.socket, "gethostname", lambda: "here")
+    assert recover(study) == []
+    trial.set_user_attr("beat", time.time() - storage.STALE_S - 1)
+    with beating(trial, every_s=0.01):
+        while study.trials[0].user_attrs["beat"] < time.time() - storage.STALE_S:
+            time.sleep(0.01)
+        assert recover(study) == []
+    trial.set_user_attr("beat", time.time() - storage.STALE_S - 1)
+    assert recover(study) == [0]
+
+
+def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "trials.journal"
+    study = new_study(path)
+    study.tell(study.ask(RANGE), 1.0)
+    with path.open("a") as file:
+        file.write('{"op_code":4,"wor')
+    study = new_study(path)
+    study.tell(study.ask(RANGE), 0.5)
+    assert new_study(path).best_value == 0.5
+
+
+def test_one_holder_at_a_time_is_let_in(tmp_path: Path) -> None:
+    inside = threading.Event()
+
+    def enter() -> None:
+        with exclusive(tmp_path / "lock"):
+            inside.set()
+
+    other = threading.Thread(target=enter)
+    with exclusive(tmp_path / "lock"):
+        other.start()
+        assert not inside.wait(0.05)
+    other.join()
+    assert inside.is_set() and not (tmp_path / "lock.lock").exists()
+
+
+def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("something else\n")
+    cases = {
+        f"sqlite:///{tmp_path}/none/x.db": "cannot be reached (unable to open database file)",
+        "postgresql://me:secret@localhost:1/x": "cannot be reached",
+        "redis://localhost/0": "cannot be reached",
+        "://": "is not a database URL",
+        str(tmp_path / "file"): "is not a journal file of Optuna",
+        str(tmp_path / "file" / "x.journal"): "cannot be reached (File exists)",
+        str(tmp_path): "cannot be reached (Is a directory)",
+    }
+    for where, message in cases.items():
+        with pytest.raises(StorageError) as raised:
+            open_storage(where)
+        text = str(raised.value)
+        assert message in text and "\n" not in text and "secret" not in text, text
+    assert (tmp_path / "file").read_text() == "something else\n"
