@@ -13,8 +13,8 @@ from lmsearch.bench.workloads import NARROW_WINDOWS, SupernetShape, step_of, sup
 from lmsearch.search.policy import BranchPolicy, Shrink
 from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import named_mixers
+from lmsearch.search_space import load_search_space
 
-SIXTEEN = (*NARROW_WINDOWS, "snake", "snake_flip", "cw2", "cw2_flip", "diag", "diag_flip", "hilbert", "hilbert_flip")
 FULL = "8 candidates, all run"
 STAGES = (Shrink(0.1, 6), Shrink(0.2, 4), Shrink(0.5, 2))  # of search=shrink
 KEEP = 4
@@ -30,16 +30,19 @@ class Way:
     left: int | None = None
 
 
-WAYS = {
-    FULL: Way(NARROW_WINDOWS, "softmax"),
-    "8 candidates, 4 sampled (search=sampled)": Way(NARROW_WINDOWS, "sampled"),
-    "8 candidates, 4 sampled, straight through (search=gdas)": Way(NARROW_WINDOWS, "gumbel"),
-    "8 candidates, 6 left": Way(NARROW_WINDOWS, "softmax", left=6),
-    "8 candidates, 4 left": Way(NARROW_WINDOWS, "softmax", left=4),
-    "16 candidates, all run": Way(SIXTEEN, "softmax"),
-    "16 candidates, 8 sampled": Way(SIXTEEN, "sampled", samples=8),
-    "16 candidates, 4 sampled": Way(SIXTEEN, "sampled"),
-}
+def ways() -> dict[str, Way]:
+    """Return every way under its name, the one that the others are compared with first."""
+    sixteen = load_search_space("extended16").candidates
+    return {
+        FULL: Way(NARROW_WINDOWS, "softmax"),
+        "8 candidates, 4 sampled (search=sampled)": Way(NARROW_WINDOWS, "sampled"),
+        "8 candidates, 4 sampled, straight through": Way(NARROW_WINDOWS, "gumbel"),
+        "8 candidates, 6 left": Way(NARROW_WINDOWS, "softmax", left=6),
+        "8 candidates, 4 left": Way(NARROW_WINDOWS, "softmax", left=4),
+        "16 candidates, all run": Way(sixteen, "softmax"),
+        "16 candidates, 8 sampled": Way(sixteen, "sampled", samples=8),
+        "16 candidates, 4 sampled": Way(sixteen, "sampled"),
+    }
 
 
 def policy_step(way: Way, shape: SupernetShape, *, seed: int, device: str) -> Callable[[], Tensor]:
