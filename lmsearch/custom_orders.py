@@ -45,7 +45,8 @@ def named_direction(name: str, orders: Mapping[str, str]) -> str:
 
 
 def write_orders(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Return the `orders` section that a file with these directions needs, and {name: label} of each that has a table.
+    """Return the `orders` section that a file with these directions needs, and {name: label} of its orders and
+    their flips.
 
     Raises DirectionError where two of them share a label, and where a label is the name of a pattern.
     """
@@ -60,7 +61,7 @@ def write_orders(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], dict[
         texts = {f"{h}x{w}": " ".join(map(str, table.tolist())) for (h, w), table in tables.items()}
         if sections.setdefault(label, texts) != texts:
             raise DirectionError(f"two orders with different tables are called {label!r}; rename one of them")
-        labels[name] = order.label
+        labels |= {order.base: label, order.base + FLIP: label + FLIP}
     return sections, labels
 
 
