@@ -13,6 +13,7 @@ from lmsearch.config import choices_of
 LINE = re.compile(
     r"(?P<indent> *)(?P<dash>- )?(?:override )?/?(?P<key>[\w./]+):(?: +(?P<value>.*?))?(?: +# *(?P<note>.*))?"
 )
+BASE = re.compile(r"^  - (?!_self_)(\w+)$", re.MULTILINE)  # a preset of the same group that a preset starts from
 WIDTH = 110
 
 
@@ -74,9 +75,11 @@ def _preset_options(preset: Option, conf_dir: Path) -> list[Option]:
     path = conf_dir / preset.key / f"{preset.value}.yaml"
     if not path.is_file():
         return []
-    top = "# @package _global_" in path.read_text(encoding="utf-8")
-    prefix = "" if top else preset.key.replace("/", ".") + "."
-    return [Option(prefix + o.key, o.value, o.note, False) for o in read_options(path) if not o.preset and o.note]
+    text = path.read_text(encoding="utf-8")
+    prefix = "" if "# @package _global_" in text else preset.key.replace("/", ".") + "."
+    own = [Option(prefix + o.key, o.value, o.note, False) for o in read_options(path) if not o.preset and o.note]
+    merged = {o.key: o for base in BASE.findall(text) for o in _preset_options(replace(preset, value=base), conf_dir)}
+    return list((merged | {o.key: o for o in own}).values())
 
 
 def _preset_lines(preset: Option, conf_dir: Path) -> list[str]:

@@ -85,6 +85,15 @@ def read_ints(text: str) -> int | list[int]:
     return value
 
 
+def read_stages(text: str) -> list[list[float]]:
+    """Read a list of pairs of numbers, such as [[0.1,6],[0.2,4]]."""
+    value = read_any(text)
+    pairs = isinstance(value, list) and all(isinstance(p, list) and len(p) == 2 for p in value)
+    if not pairs or not _all_of([n for pair in value for n in pair], (int, float)):
+        raise ValueError("is not a list of [progress,branches], such as [[0.1,6],[0.2,4]]")
+    return value
+
+
 # Keys whose default says too little: it is null in some files, or one of several types. All of them take null too.
 OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "keep": read_ints,
@@ -95,6 +104,9 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "merge": read_text,
     "data.img_size": read_ints,
     "data.num_train": read_int,
+    "data.grid": read_ints,
+    "data.directions": read_any,
+    "data.memorise": read_text,
     "model.patch_size": read_int,
     "model.embed_dim": read_int,
     "model.depth": read_int,
@@ -110,6 +122,10 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "model.init": read_text,
     "model.stem": read_text,
     "model.global_pool": read_text,
+    "search.alpha_weight_decay_end": read_float,
+    "search.temperature_end": read_float,
+    "search.samples": read_int,
+    "search.shrink": read_stages,
     "params": read_text,
     "overrides": read_text,
     "metric": read_text,

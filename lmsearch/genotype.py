@@ -2,6 +2,8 @@
 
 Only `schema`, `version` and `layers[].directions` are required, so that a person can write one by hand:
 {"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h", "v_flip"]}, ...]}
+Scan orders of a user's own stand under `orders` with their tables (lmsearch/custom_orders.py); in memory, a direction's
+name carries them.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmsearch.custom_orders import named_direction, read_orders, write_orders
 from lmsearch.errors import DirectionError, GenotypeError, did_you_mean
 from lmsearch.genotype_schema import SCHEMA, VERSION, check, plain, read_direction_lists
 from lmsearch.paths import PACKAGE
-from lmsearch.scan_orders import parse_direction
+from lmsearch.scan_orders import label
 
 FILE = "genotype.json"
 LIST_SUFFIXES = (".py", ".txt")
@@ -92,6 +95,13 @@ def dumps(genotype: Genotype) -> str:
         value = getattr(genotype, key)
         if value is not None and value != {}:
             content[key] = value
+    names = dict.fromkeys(name for layer in genotype.layers for name in (*layer.directions, *layer.scores))
+    try:
+        orders, labels = write_orders(names)
+    except DirectionError as error:
+        raise GenotypeError(f"genotype: {error}") from None
+    if orders:
+        content = _renamed(content, labels) | {"orders": orders}
     content = plain(content, where="genotype")
     check(content, where="genotype")
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -130,6 +140,15 @@ def _read(path: Path, *, where: str) -> Genotype:
     return loads(text, where=where)
 
 
+def _renamed(content: Any, labels: Mapping[str, str]) -> Any:
+    """Return JSON content with every text that is a key of `labels` replaced by its label."""
+    if isinstance(content, str):
+        return labels.get(content, content)
+    if isinstance(content, Mapping):
+        return {_renamed(key, labels): _renamed(value, labels) for key, value in content.items()}
+    return [_renamed(value, labels) for value in content] if isinstance(content, Sequence) else content
+
+
 def _layer_dict(layer: LayerChoice) -> dict[str, Any]:
     """Return one layer as JSON content, without what is not known."""
     content: dict[str, Any] = {"directions": layer.directions}
@@ -145,7 +164,11 @@ def _layer_dict(layer: LayerChoice) -> dict[str, Any]:
 def _from_dict(content: Any, *, where: str) -> Genotype:
     """Check parsed JSON content and freeze it."""
     check(content, where=where)
-    layers = tuple(_layer(layer, where=f"{where}: layer {number}") for number, layer in enumerate(content["layers"]))
+    try:
+        orders = read_orders(content.get("orders", {}))
+    except DirectionError as error:
+        raise GenotypeError(f"{where}: {error}") from None
+    layers = tuple(_layer(x, orders, where=f"{where}: layer {number}") for number, x in enumerate(content["layers"]))
     keep = content.get("keep")
     return Genotype(
         layers=layers,
@@ -158,21 +181,22 @@ def _from_dict(content: Any, *, where: str) -> Genotype:
     )
 
 
-def _layer(layer: dict[str, Any], *, where: str) -> LayerChoice:
+def _layer(layer: dict[str, Any], orders: Mapping[str, str], *, where: str) -> LayerChoice:
     """Freeze one checked layer, its directions under their canonical names."""
-    directions = tuple(_direction(name, where=where) for name in layer["directions"])
+    directions = tuple(_direction(name, orders, where=where) for name in layer["directions"])
     if len(set(directions)) != len(directions):
-        raise GenotypeError(f"{where}: a direction is listed twice in {', '.join(directions)}; list each once")
-    scores = {_direction(name, where=f"{where}, scores"): float(score) for name, score in layer.get("scores", {}).items()}
-    if missing := [name for name in directions if scores and name not in scores]:
+        raise GenotypeError(f"{where}: a direction is listed twice in {', '.join(map(label, directions))}; list each once")
+    listed = layer.get("scores", {})
+    scores = {_direction(name, orders, where=f"{where}, scores"): float(score) for name, score in listed.items()}
+    if missing := [label(name) for name in directions if scores and name not in scores]:
         raise GenotypeError(f"{where}: scores must list every candidate; {', '.join(missing)} has none")
     margin = layer.get("margin")
     return LayerChoice(directions, layer.get("name"), scores, None if margin is None else float(margin))
 
 
-def _direction(name: str, *, where: str) -> str:
+def _direction(name: str, orders: Mapping[str, str], *, where: str) -> str:
     """Return the canonical name of a direction."""
     try:
-        return parse_direction(name).name
+        return named_direction(name, orders)
     except DirectionError as error:
         raise GenotypeError(f"{where}: {error}") from None

@@ -14,7 +14,7 @@ from lmsearch.errors import GenotypeError, did_you_mean
 SCHEMA = "lmsearch.genotype"
 VERSION = 1
 DIGITS = 6  # decimals of every float in the file
-TOP_KEYS = ("schema", "version", "layers", "model", "search_space", "keep", "derivation", "health", "provenance")
+TOP_KEYS = ("schema", "version", "layers", "model", "search_space", "keep", "derivation", "health", "provenance", "orders")
 LAYER_KEYS = ("directions", "name", "scores", "margin")
 TEXT, OBJECT, LIST = "text", "an object", "a list"
 KINDS = {TEXT: str, OBJECT: dict, LIST: list}
@@ -32,7 +32,7 @@ def check(content: Any, *, where: str) -> None:
     _known_keys(content, TOP_KEYS, where=where)
     for key in ("model", "search_space"):
         _kind(content, key, TEXT, where=where)
-    for key in ("derivation", "health", "provenance"):
+    for key in ("derivation", "health", "provenance", "orders"):
         _kind(content, key, OBJECT, where=where)
     _check_keep(content.get("keep"), where=where)
     if not isinstance(content.get("layers"), list) or not content["layers"]:

@@ -1,7 +1,7 @@
 """Scan directions: names such as "w7_flip", parsed once into a frozen ScanOrder that gives index tables for any grid.
 
 Shapes: a grid is (H, W); L = H * W tokens; `order[t]` is the raster index i * W + j of the t-th visited token.
-A new scan order is one function from a grid to sort keys, and one row in PATTERNS.
+A new scan order is one function of lmsearch/scan_patterns.py and one row in PATTERNS.
 """
 
 from __future__ import annotations
@@ -9,35 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
+from lmsearch import scan_patterns as patterns
 from lmsearch.errors import DirectionError
+from lmsearch.scan_patterns import Keys
+from lmsearch.scan_tables import MARK, Grid, read_table_name, table_on, tabled
 
-Grid = tuple[int, int]
-Keys = tuple[np.ndarray, ...]  # most significant first; each (H, W)
 FLIP = "_flip"
-
-
-def raster(i: np.ndarray, j: np.ndarray) -> Keys:
-    """Row by row."""
-    return i, j
-
-
-def column(i: np.ndarray, j: np.ndarray) -> Keys:
-    """Column by column."""
-    return j, i
-
-
-def windows(i: np.ndarray, j: np.ndarray, a: int, b: int) -> Keys:
-    """Windows of a rows by b columns in raster order, raster inside each; windows at the edge are partial."""
-    return i // a, j // b, i % a, j % b
+SIDES = r"(?P<a>[1-9]\d*)(?:x(?P<b>[1-9]\d*))?"  # of a window; one number is a square
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One family of directions: how its names look, its sort keys, and the sides of its windows."""
+    """One family of directions: how its names look, and its sort keys, a function of (i, j) and the numbers in the name.
+
+    A regex with the groups a and b makes windows of a rows by b columns, which padding may complete.
+    """
 
     regex: str
     usage: str
@@ -45,20 +35,35 @@ class Pattern:
 
 
 PATTERNS = (
-    Pattern(r"h", "h", raster),
-    Pattern(r"v", "v", column),
-    Pattern(r"w(?P<a>[1-9]\d*)(?:x(?P<b>[1-9]\d*))?", "w<side>, w<rows>x<columns>", windows),
+    Pattern("h", "h", patterns.raster),
+    Pattern("v", "v", patterns.column),
+    Pattern(f"w{SIDES}", "w<side>, w<rows>x<columns>", patterns.windows),
+    Pattern(f"cw{SIDES}", "cw<side>, cw<rows>x<columns>", patterns.column_windows),
+    Pattern("snake", "snake", patterns.snake),
+    Pattern("snake_t", "snake_t", patterns.column_snake),
+    Pattern("diag", "diag", patterns.diagonals),
+    Pattern("antidiag", "antidiag", patterns.antidiagonals),
+    Pattern("zigzag", "zigzag", patterns.zigzag),
+    Pattern("morton", "morton", patterns.morton),
+    Pattern("hilbert", "hilbert", patterns.hilbert),
+    Pattern("spiral", "spiral", patterns.spiral),
+    Pattern(r"atrous(?P<p>[1-9]\d*)", "atrous<step>", patterns.atrous),
+    Pattern(r"random(?P<seed>0|[1-9]\d{0,8})", "random<seed>", patterns.shuffled),
 )
 ACCEPTED = ", ".join(p.usage for p in PATTERNS) + f", each optionally followed by {FLIP}"
 
 
 @dataclass(frozen=True)
 class ScanOrder:
-    """One scan direction. `window` is (rows, columns) of its windows, or None; `flip` reverses the whole sequence."""
+    """One scan direction. `window` is (rows, columns) of its windows, or None; `flip` reverses the whole sequence.
+
+    `label` is the name as people read it: `name` itself, but for an order that carries its own table.
+    """
 
     name: str
     base: str
-    keys: Callable[..., Keys]
+    label: str
+    keys: Callable[[np.ndarray, np.ndarray], Keys]
     window: tuple[int, int] | None
     flip: bool
 
@@ -68,14 +73,18 @@ class ScanOrder:
             return grid
         return tuple(-(-side // w) * w for side, w in zip(grid, self.window, strict=True))
 
+    def check_grid(self, grid: Grid) -> None:
+        """Raise DirectionError where the order has tables of its own, but none for `grid`."""
+        if MARK in self.base:
+            table_on(self.base, grid)
+
     def indices(self, grid: Grid) -> np.ndarray:
-        """Return the (L,) int32 permutation of raster indices in the order of the visit, without any padding."""
+        """Return the (L,) int32 permutation of raster indices in the order of the visit, without any padding.
+
+        Raises DirectionError where the order has tables of its own, but none for `grid`.
+        """
         height, width = grid
-        i, j = np.mgrid[:height, :width]
-        sides = [
-            min(w, side) for w, side in zip(self.window or (), grid, strict=False)
-        ]  # of one window, cut to the grid
-        keys = self.keys(i, j, *sides)
+        keys = self.keys(*np.mgrid[:height, :width])
         order = np.lexsort([k.ravel() for k in reversed(keys)]).astype(np.int32)
         return order[::-1].copy() if self.flip else order
 
@@ -84,23 +93,39 @@ class ScanOrder:
 def parse_direction(name: str) -> ScanOrder:
     """Parse a direction such as "h", "v_flip", "w2", "w2x7_flip" into a ScanOrder; raise DirectionError for any other text."""
     base = name.removesuffix(FLIP) if isinstance(name, str) else ""
+    flip = FLIP * (base != name)
+    if MARK in base:
+        label, _ = read_table_name(base)
+        return ScanOrder(name, base, label + flip, partial(tabled, name=base), None, bool(flip))
     for pattern in PATTERNS:
         match = re.fullmatch(pattern.regex, base)
         if match is None:
             continue
-        window = None
-        if groups := match.groupdict():
-            window = (int(groups["a"]), int(groups["b"] or groups["a"]))
-            base = f"w{window[0]}" if window[0] == window[1] else f"w{window[0]}x{window[1]}"
-        flip = name.endswith(FLIP)
-        return ScanOrder(base + FLIP * flip, base, pattern.keys, window, flip)
+        window, numbers = None, match.groupdict()
+        if "a" in numbers:
+            a, b = numbers["a"], numbers["b"] or numbers["a"]
+            numbers, window = {"a": a, "b": b}, (int(a), int(b))
+            base = base[: match.start("a")] + (a if a == b else f"{a}x{b}")
+        keys = partial(pattern.keys, **{key: int(number) for key, number in numbers.items()})
+        return ScanOrder(base + flip, base, base + flip, keys, window, bool(flip))
     raise DirectionError(f"{name!r} is not a scan direction; accepted: {ACCEPTED}")
+
+
+def label(name: str) -> str:
+    """Return a direction's name as people read it: for an order that carries its own table, the name without the table."""
+    return parse_direction(name).label
+
+
+@lru_cache(maxsize=1024)
+def _cached_indices(direction: str, grid: Grid) -> np.ndarray:
+    """The order of one direction, kept because a search that samples directions asks for ever new sets of them."""
+    return parse_direction(direction).indices(grid)
 
 
 @lru_cache(maxsize=1024)
 def index_table(directions: tuple[str, ...], grid: Grid) -> np.ndarray:
     """Return the (K, L) int32 table whose row k visits `grid` along directions[k]. The array is cached: treat it as read-only."""
-    table = np.stack([parse_direction(d).indices(grid) for d in directions])
+    table = np.stack([_cached_indices(d, grid) for d in directions])
     table.setflags(write=False)
     return table
 

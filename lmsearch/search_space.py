@@ -1,36 +1,41 @@
 """Search spaces: which scan directions each layer may choose from, and how many it keeps.
 
 A search space is a YAML file with the keys `name`, `candidates` (a list of directions, or one list per layer) and
-`keep` (one number, or one per layer). Grids are (H, W) token maps.
+`keep` (one number, or one per layer), and optionally `orders`: scan orders of one's own, as tables
+(lmsearch/custom_orders.py). Grids are (H, W) token maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lmsearch.custom_orders import named_direction, read_orders
 from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean
 from lmsearch.paths import data_dir
-from lmsearch.scan_orders import Grid, duplicates, parse_direction
+from lmsearch.scan_orders import Grid, duplicates, label, parse_direction
 
 KEYS = ("name", "candidates", "keep")
+ACCEPTED = (*KEYS, "orders")
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """Candidates in index order (ties in a search go to the earlier one) and the number each layer keeps.
 
-    `per_layer` holds one candidate list per layer where they differ; `candidates` is then their union.
+    `per_layer` holds one candidate list per layer where they differ; `candidates` is then their union. `where` is the
+    file's name in errors.
     """
 
     name: str
     candidates: tuple[str, ...]
     keep: int | tuple[int, ...]
     per_layer: tuple[tuple[str, ...], ...] | None = None
+    where: str = field(default="search space", compare=False)
 
     def layer_candidates(self, depth: int) -> tuple[tuple[str, ...], ...]:
         """Return the candidates of each of `depth` layers; raise SearchSpaceError where the file lists another depth."""
@@ -41,6 +46,17 @@ class SearchSpace:
                 f"search space {self.name}: candidates are listed for {len(self.per_layer)} layers, the model has {depth}"
             )
         return self.per_layer
+
+    def candidates_on(self, grids: Sequence[Grid]) -> tuple[tuple[str, ...], ...]:
+        """Return the candidates of layers with these token grids; raise SearchSpaceError where one has no order there."""
+        listed = self.layer_candidates(len(grids))
+        for layer, (names, grid) in enumerate(zip(listed, grids, strict=True)):
+            for name in names:
+                try:
+                    parse_direction(name).check_grid(grid)
+                except DirectionError as error:
+                    raise SearchSpaceError(f"{self.where}: layer {layer} of the model: {error}") from None
+        return listed
 
     def duplicates(self, grid: Grid, *, padding: str = "none") -> dict[str, str]:
         """Map each candidate that visits `grid` exactly as an earlier one does to that earlier one."""
@@ -82,12 +98,13 @@ def resolve_keep(
     `keep` is one number, one per layer, or None for the space's own. With `grids` (one per layer), candidates that
     visit a layer's grid in the same order count once; without, every candidate counts.
     """
+    listed = space.layer_candidates(depth) if grids is None else space.candidates_on(grids)
     where = f"search space {space.name}: keep" if keep is None else "keep"
     chosen = _keep(space.keep if keep is None else keep, where=where)
     per_layer = (chosen,) * depth if isinstance(chosen, int) else chosen
     if len(per_layer) != depth:
         raise SearchSpaceError(f"{where} lists {len(per_layer)} numbers, the model has {depth} layers")
-    for layer, (number, candidates) in enumerate(zip(per_layer, space.layer_candidates(depth), strict=True)):
+    for layer, (number, candidates) in enumerate(zip(per_layer, listed, strict=True)):
         same = {} if grids is None else duplicates(candidates, grids[layer], padding=padding)
         if number > len(candidates) - len(same):
             raise SearchSpaceError(_too_many(space, number, layer, candidates, same, grids))
@@ -106,9 +123,9 @@ def _too_many(
     text = f"keep={number} is larger than the {len(candidates) - len(same)} distinct candidates of layer {layer}"
     if same and grids is not None:
         height, width = grids[layer]
-        pairs = ", ".join(f"{a} = {b}" for a, b in same.items())
+        pairs = ", ".join(f"{label(a)} = {label(b)}" for a, b in same.items())
         text += f" ({height}x{width} tokens make {pairs})"
-    return f"{text}; search space {space.name} lists {', '.join(candidates)}"
+    return f"{text}; search space {space.name} lists {', '.join(map(label, candidates))}"
 
 
 def _read(path: Path, *, where: str) -> SearchSpace:
@@ -122,18 +139,22 @@ def _read(path: Path, *, where: str) -> SearchSpace:
     if not isinstance(content, dict):
         raise SearchSpaceError(f"{where}: a search space is a mapping with the keys {', '.join(KEYS)}")
     for key in content:
-        if key not in KEYS:
-            raise SearchSpaceError(f"{where}: unknown key {key!r}; accepted: {', '.join(KEYS)}")
+        if key not in ACCEPTED:
+            raise SearchSpaceError(f"{where}: unknown key {key!r}; accepted: {', '.join(ACCEPTED)}")
     for key in KEYS:
         if content.get(key) is None:
             raise SearchSpaceError(f"{where}: the key {key!r} is missing; needed: {', '.join(KEYS)}")
     if not isinstance(content["name"], str):
         raise SearchSpaceError(f"{where}: name {content['name']!r} is not text")
-    per_layer = _per_layer(content["candidates"], where=where)
+    try:
+        orders = read_orders(content.get("orders", {}), folder=path.parent)
+    except DirectionError as error:
+        raise SearchSpaceError(f"{where}: {error}") from None
+    per_layer = _per_layer(content["candidates"], orders, where=where)
     keep = _keep(content["keep"], where=f"{where}: keep")
     _check_keep_fits(keep, per_layer, listed=_is_nested(content["candidates"]), where=where)
     union = tuple(dict.fromkeys(c for layer in per_layer for c in layer))
-    return SearchSpace(content["name"], union, keep, per_layer if _is_nested(content["candidates"]) else None)
+    return SearchSpace(content["name"], union, keep, per_layer if _is_nested(content["candidates"]) else None, where)
 
 
 def _is_nested(candidates: list[Any]) -> bool:
@@ -141,29 +162,29 @@ def _is_nested(candidates: list[Any]) -> bool:
     return isinstance(candidates[0], list)
 
 
-def _per_layer(candidates: Any, *, where: str) -> tuple[tuple[str, ...], ...]:
+def _per_layer(candidates: Any, orders: Mapping[str, str], *, where: str) -> tuple[tuple[str, ...], ...]:
     """Check the candidates and return one tuple per listed layer (one tuple in all where every layer shares them)."""
     if not isinstance(candidates, list) or not candidates:
         raise SearchSpaceError(f"{where}: candidates must be a list of directions, or one list per layer; got {candidates!r}")
     if not _is_nested(candidates):
-        return (_candidates(candidates, where=where),)
+        return (_candidates(candidates, orders, where=where),)
     layers = []
     for number, layer in enumerate(candidates):
         at = f"{where}: layer {number}"
         if not isinstance(layer, list) or not layer:
             raise SearchSpaceError(f"{at}: candidates must be a list of directions; got {layer!r}")
-        layers.append(_candidates(layer, where=at))
+        layers.append(_candidates(layer, orders, where=at))
     return tuple(layers)
 
 
-def _candidates(names: list[Any], *, where: str) -> tuple[str, ...]:
+def _candidates(names: list[Any], orders: Mapping[str, str], *, where: str) -> tuple[str, ...]:
     """Return the canonical names of one candidate list; raise SearchSpaceError for other text and for repeats."""
     canonical: dict[str, Any] = {}
     for name in names:
         if not isinstance(name, str):
             raise SearchSpaceError(f"{where}: candidate {name!r} is not a scan direction, which is text such as h or w2_flip")
         try:
-            direction = parse_direction(name).name
+            direction = named_direction(name, orders)
         except DirectionError as error:
             raise SearchSpaceError(f"{where}: candidate {error}") from None
         if direction in canonical:
@@ -194,4 +215,5 @@ def _check_keep_fits(
         pairs = list(zip(numbers, per_layer, strict=True))
     for number, layer in pairs:
         if number > len(layer):
-            raise SearchSpaceError(f"{where}: keep {number} is larger than the {len(layer)} candidates {', '.join(layer)}")
+            names = ", ".join(map(label, layer))
+            raise SearchSpaceError(f"{where}: keep {number} is larger than the {len(layer)} candidates {names}")

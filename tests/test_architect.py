@@ -12,7 +12,10 @@ from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
-from lmsearch.search.architect import Bilevel, alpha_optimizer, build_architect
+from lmsearch.search.alpha_update import alpha_optimizer
+from lmsearch.search.architect import Timing, build_architect
+from lmsearch.search.policy import BranchPolicy, Schedule
+from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import arch_parameters, weight_parameters
 
 MSE = Objective(
@@ -66,6 +69,14 @@ def loss(model: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> torch.Ten
     return MSE.losses(model(data[0]), data[1]).mean()
 
 
+def architect(
+    name: str, model: nn.Module, held: tuple | Loader, optimizer: torch.optim.Optimizer, *, warmup: int = 0, **options
+):
+    policy = BranchPolicy(model, RELAXATIONS["softmax"], (1,), (1,), seed=0)
+    loader = held if isinstance(held, Loader) else Loader(held)
+    return build_architect(name, policy, Timing(4, 4, warmup), loader, MSE, optimizer, CPU, **options)
+
+
 def held_out_loss_after_one_step(model: nn.Module, train: tuple, held: tuple) -> torch.Tensor:
     """L_val(w - lr grad L_train(w)), the function whose gradient in alpha the second order approximates."""
     ahead = copy.deepcopy(model)
@@ -80,9 +91,9 @@ def held_out_loss_after_one_step(model: nn.Module, train: tuple, held: tuple) ->
 def test_second_order_matches_the_numerical_gradient_of_the_look_ahead_loss() -> None:
     model, train, held = supernet(), batch(1), batch(2)
     (alpha,) = arch_parameters(model)
-    architect = Bilevel(model, Loader(held), MSE, torch.optim.SGD([alpha], lr=0.0), CPU, order=2)
+    second = architect("bilevel", model, held, torch.optim.SGD([alpha], lr=0.0), order=2)
     weights = {n: p.detach().clone() for n, p in weight_parameters(model)}
-    architect.before_step(train, epoch=0, step=0, lr=LR)
+    second.before_step(train, epoch=0, step=0, lr=LR)
     assert all(torch.equal(p, weights[n]) for n, p in weight_parameters(model)), "the look-ahead step must be undone"
     numerical, eps = torch.zeros_like(alpha), 1e-5
     for i in range(len(alpha)):
@@ -99,31 +110,54 @@ def test_first_order_moves_alphas_by_the_held_out_gradient_only() -> None:
     (alpha,) = arch_parameters(model)
     expected = torch.autograd.grad(loss(model, held), [alpha])[0]
     start = alpha.detach().clone()
-    architect = Bilevel(model, Loader(held), MSE, torch.optim.SGD([alpha], lr=1.0), CPU, order=1)
-    architect.before_step(batch(1), epoch=0, step=0, lr=LR)
+    first = architect("bilevel", model, held, torch.optim.SGD([alpha], lr=1.0))
+    first.before_step(batch(1), epoch=0, step=0, lr=LR)
     torch.testing.assert_close(start - alpha.detach(), expected)
+
+
+def test_mixed_moves_alphas_by_the_sum_of_both_gradients() -> None:
+    model, train, held = supernet(), batch(1), batch(2)
+    (alpha,) = arch_parameters(model)
+    expected = sum(w * torch.autograd.grad(loss(model, data), [alpha])[0] for w, data in ((1.0, train), (0.5, held)))
+    start = alpha.detach().clone()
+    both = architect("mixed", model, held, torch.optim.SGD([alpha], lr=1.0), mixed_weight=0.5)
+    both.before_step(train, epoch=0, step=0, lr=LR)
+    loss(model, train).backward()
+    both.after_backward()
+    torch.testing.assert_close(start - alpha.detach(), expected)
+
+
+def test_the_decay_of_alphas_follows_its_schedule() -> None:
+    model = supernet()
+    optimizer = alpha_optimizer(model, lr=0.1, betas=(0.5, 0.999), weight_decay=0.0)
+    single = architect("single", model, batch(2), optimizer, decay=Schedule(0.0, 0.4))
+    seen = []
+    for epoch in range(4):
+        single.before_step(batch(1), epoch=epoch, step=0, lr=LR)
+        seen.append(optimizer.param_groups[0]["weight_decay"])
+    assert seen == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
 def test_a_short_held_out_split_starts_over_in_a_new_order() -> None:
     model, loader = supernet(), Loader(batch(2))
-    architect = Bilevel(model, loader, MSE, torch.optim.SGD(arch_parameters(model), lr=0.0), CPU)
+    first = architect("bilevel", model, loader, torch.optim.SGD(arch_parameters(model), lr=0.0))
     for epoch in (0, 1):
         for step in range(3):
-            architect.before_step(batch(1), epoch=epoch, step=step, lr=LR)
+            first.before_step(batch(1), epoch=epoch, step=step, lr=LR)
     assert len(loader.epochs) == 6 and len(set(loader.epochs)) == 6
 
 
-@pytest.mark.parametrize("name", ["single", "bilevel"])
+@pytest.mark.parametrize("name", ["single", "bilevel", "mixed"])
 def test_no_alpha_moves_during_its_warm_up(name: str) -> None:
     model = supernet()
     (alpha,) = arch_parameters(model)
     optimizer = alpha_optimizer(model, lr=0.1, betas=(0.5, 0.999), weight_decay=0.0)
-    architect = build_architect(name, model, Loader(batch(2)), MSE, optimizer, CPU, order=1, warmup_epochs=1)
+    warming = architect(name, model, batch(2), optimizer, warmup=1)
     start = alpha.detach().clone()
     for epoch, moves in ((0, False), (1, True)):
-        architect.before_step(batch(1), epoch=epoch, step=0, lr=LR)
+        warming.before_step(batch(1), epoch=epoch, step=0, lr=LR)
         loss(model, batch(1)).backward()
-        architect.after_backward()
+        warming.after_backward()
         assert torch.equal(alpha.detach(), start) is not moves
 
 
@@ -139,8 +173,5 @@ def test_alphas_are_not_decayed_unless_asked_for() -> None:
 
 @pytest.mark.parametrize("options", [{"name": "darts", "order": 1}, {"name": "bilevel", "order": 3}])
 def test_unknown_architects_and_orders_are_refused(options: dict) -> None:
-    model = supernet()
     with pytest.raises(ConfigError, match="accepted"):
-        build_architect(
-            module=model, loader=None, objective=MSE, optimizer=None, precision=CPU, warmup_epochs=0, **options
-        )
+        architect(model=supernet(), held=batch(2), optimizer=None, **options)

@@ -19,8 +19,9 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("search", "engine", "report", "data", "interop"),
     ("models",),
     ("kernels", "search_space", "genotype"),
-    ("genotype_schema",),
+    ("genotype_schema", "custom_orders"),
     ("scan_orders",),
+    ("scan_patterns", "scan_tables"),
     ("paths", "errors", "process"),
     ("__init__",),  # its public names are imported on first use
 )

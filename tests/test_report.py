@@ -10,6 +10,8 @@ import pytest
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.intervals import over_samples, over_seeds, wilson
+from lmsearch.report.orders import save_orders_figure
+from lmsearch.search_space import load_search_space
 
 
 def test_wilson_matches_the_textbook_value() -> None:
@@ -37,4 +39,16 @@ def test_a_genotype_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureF
     print_choices(genotype)
     assert "layers.1" in capsys.readouterr().out
     save_choices_figure(genotype, tmp_path / "g.png")
+    assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_orders_of_a_space_are_drawn_one_panel_each(tmp_path: Path) -> None:
+    save_orders_figure(load_search_space("extended16").candidates[:6], (4, 5), tmp_path / "o.png")
+    assert (tmp_path / "o.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_genotype_over_many_candidates_is_drawn(tmp_path: Path) -> None:
+    candidates = load_search_space("extended16").candidates
+    layer = LayerChoice(candidates[:4], "layers.0", dict.fromkeys(candidates, 1 / 16), 0.0)
+    save_choices_figure(Genotype((layer,)), tmp_path / "g.png")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"

@@ -93,3 +93,42 @@ def test_candidates_that_a_small_grid_cannot_tell_apart_are_searched_once() -> N
 def test_a_derived_net_is_not_a_supernet() -> None:
     with pytest.raises(ModelError, match="merge='mixed'"):
         named_mixers(create_model("local_vim_nano"))
+
+
+@pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])
+@pytest.mark.parametrize("active", [(2, 3, 4), (0, 3, 6)])  # rows that are a slice, and rows that are not
+def test_chosen_branches_give_the_output_and_gradients_of_a_supernet_that_holds_only_them(
+    name: str, active: tuple[int, ...]
+) -> None:
+    model = supernet(name)
+    small = create_model(name, directions=[CANDIDATES[k] for k in active], merge="mixed").eval()
+    weights = {key: value[list(active)] if value.shape != small.state_dict()[key].shape else value
+               for key, value in model.state_dict().items()}  # fmt: skip
+    small.load_state_dict(weights)
+    with running(model, {layer: Branches(active) for layer in named_mixers(model)}):
+        output = model(images())
+    torch.testing.assert_close(output, small(images()))
+    output.square().sum().backward()
+    small(images()).square().sum().backward()
+    for large, alone in zip(model.parameters(), small.parameters(), strict=True):
+        grad = large.grad if large.shape == alone.shape else large.grad[list(active)]
+        torch.testing.assert_close(grad, alone.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_ran_in_inference_mode_can_still_be_trained() -> None:
+    directions = ["h", "v", "snake", "spiral"]  # a set that no other test runs first
+    model = create_model("local_vim_nano", directions=directions, merge="mixed")
+    choice = {layer: Branches((0, 1, 3)) for layer in named_mixers(model)}
+    with torch.inference_mode(), running(model, choice):
+        model(images())
+    with running(model, choice):
+        model(images()).sum().backward()
+    assert all(p.grad is not None for p in arch_parameters(model))
+
+
+def test_extended16_searches_both_families() -> None:
+    candidates = load_search_space("extended16").candidates
+    for name in ("local_vim_nano", "local_vmamba_nano"):
+        model = create_model(name, directions=candidates, merge="mixed")
+        assert model(images()).shape == (2, 10)
+        assert all(set(scores) == set(candidates) for scores in probabilities(model).values())

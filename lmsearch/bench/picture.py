@@ -23,6 +23,9 @@ def draw(values: dict, path: Path) -> bool:
             shape = found["compared_shape" if key == "compared" else "shape"]
             title = "supernet step, ms" if section == "supernet" else "mixer, forward + backward, ms"
             panels.append((f"{title}\n{shape}", bars))
+    if found := values.get("policies"):
+        bars = {name: (1e3 * row["seconds"]["median"], factor(row)) for name, row in found["step"].items()}
+        panels.append((f"supernet step by policy, ms\n{found['shape']}", bars))
     if peaks := values.get("memory", {}).get("peaks"):
         bars = {name: (row["peak_bytes"] / 2**20, f"x {row['times_first']:.1f}") for name, row in peaks.items()}
         panels.append((f"peak memory of the mixer, MiB\n{values['memory']['shape']}", bars))

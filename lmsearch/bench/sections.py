@@ -10,6 +10,7 @@ import torch
 from lmsearch.bench import ceiling, growth, memory
 from lmsearch.bench.gate import TOLERANCE, check_backends, check_peers
 from lmsearch.bench.hardware import last_level_cache
+from lmsearch.bench.policies import KEEP, STAGES, policy_step, shrinking_cost, ways
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.bench.timing import Measured, Spread, paired, using_threads, with_gradients, without_gradients
 from lmsearch.bench.workloads import (
@@ -165,6 +166,18 @@ def supernet_section(plan: Plan) -> dict:
     }
 
 
+def policies_section(plan: Plan) -> dict:
+    """One training step of our supernet under each way of a search, relative to running every branch of eight."""
+    steps = {name: policy_step(way, plan.supernet, seed=plan.seed, device=plan.device) for name, way in ways().items()}
+    with using_threads(plan.threads):
+        measured = paired(steps, **rounds(plan))
+    relative = {name: m.times_first.median for name, m in measured.items()}
+    return {
+        "shape": str(plan.supernet), "threads": plan.threads, "step": described(measured),
+        "shrinking": {"stages": [[s.progress, s.branches] for s in STAGES], "keep": KEEP, "cost": shrinking_cost(relative)},
+    }  # fmt: skip
+
+
 def growth_section(plan: Plan) -> dict:
     """Exponents of our scan's time, forward and backward on one thread, over each axis."""
     cache = last_level_cache()
@@ -227,6 +240,7 @@ SECTIONS = {
     "scan": scan_section,
     "layer": layer_section,
     "supernet": supernet_section,
+    "policies": policies_section,
     "growth": growth_section,
     "memory": memory_section,
     "ceiling": ceiling_section,

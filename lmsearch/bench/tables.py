@@ -82,6 +82,14 @@ def supernet_tables(values: dict) -> list[Table]:
     return [timing_table(f"supernet, {TITLES[k]}: {s}, threads: {values['threads']}", values[k]) for k, s in parts]
 
 
+def policies_tables(values: dict) -> list[Table]:
+    """One row per way of a search, and what shrinking costs over a whole one."""
+    made = timing_table(f"supernet step by policy: {values['shape']}, threads: {values['threads']}", values["step"])
+    shrinking = values["shrinking"]
+    made.add_row(f"search=shrink, keep {shrinking['keep']}: mean over a search", "", f"{shrinking['cost']:.2f}")
+    return [made]
+
+
 def growth_tables(values: dict) -> list[Table]:
     """One row per axis."""
     title = f"growth of our scan from {values['base']}: time ~ size ^ exponent"
@@ -120,6 +128,7 @@ TABLES = {
     "scan": scan_tables,
     "layer": layer_tables,
     "supernet": supernet_tables,
+    "policies": policies_tables,
     "growth": growth_tables,
     "memory": memory_tables,
     "ceiling": ceiling_tables,

@@ -6,7 +6,7 @@ A subject is a name: "lmsearch" (the backend that "auto" picks), "reference back
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,15 +103,17 @@ def check_layers(shape: LayerShape, *, seed: int, device: str) -> dict[str, Wors
     return errors
 
 
-def training_step(shape: SupernetShape, subject: str, *, seed: int, device: str) -> Callable[[], Tensor]:
-    """Return one training step (forward, backward, AdamW) of a supernet whose mixers are arranged as `subject`."""
+def supernet(shape: SupernetShape, directions: Sequence[str], *, seed: int, device: str) -> nn.Module:
+    """Return a LocalVim supernet with `directions` as the candidates of every layer."""
     torch.manual_seed(seed)
-    model = create_model(
-        "local_vim", directions=list(NARROW_WINDOWS), merge="mixed", img_size=2 * shape.side, patch_size=2, num_classes=10,
+    return create_model(
+        "local_vim", directions=list(directions), merge="mixed", img_size=2 * shape.side, patch_size=2, num_classes=10,
         embed_dim=shape.embed_dim, depth=shape.depth, window_padding="none",
     ).to(device)
-    for block in model.layers:
-        block.mixer = arranged(block.mixer, subject)
+
+
+def step_of(model: nn.Module, shape: SupernetShape, *, device: str) -> Callable[[], Tensor]:
+    """Return one training step (forward, backward, AdamW) of a supernet on one random batch; it returns the loss."""
     optimizer = adamw(model.named_parameters(), lr=1e-4, weight_decay=0.05, betas=(0.9, 0.999))
     images = torch.randn(shape.batch, 3, 2 * shape.side, 2 * shape.side).to(device)
     labels = torch.randint(10, (shape.batch,)).to(device)
@@ -124,3 +126,11 @@ def training_step(shape: SupernetShape, subject: str, *, seed: int, device: str)
         return loss.detach()
 
     return step
+
+
+def training_step(shape: SupernetShape, subject: str, *, seed: int, device: str) -> Callable[[], Tensor]:
+    """Return the training step of a supernet with eight candidates whose mixers are arranged as `subject`."""
+    model = supernet(shape, NARROW_WINDOWS, seed=seed, device=device)
+    for block in model.layers:
+        block.mixer = arranged(block.mixer, subject)
+    return step_of(model, shape, device=device)

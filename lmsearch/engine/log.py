@@ -13,6 +13,7 @@ from pathlib import Path
 
 import lmsearch
 from lmsearch.paths import PACKAGE
+from lmsearch.scan_orders import label
 
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
 
@@ -94,11 +95,12 @@ class RunLog:
 
     def write(self, epoch: int, values: dict[str, float], *, layers: dict[str, dict[str, float]] | None = None) -> None:
         """Log the scalars of one epoch and, for a search, every layer's probability of every direction."""
+        layers = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (layers or {}).items()}
         self.file.write(json.dumps({"epoch": epoch, **values} | ({"probabilities": layers} if layers else {})) + "\n")
         self.file.flush()
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, epoch)
-        for layer, probabilities in (layers or {}).items():
+        for layer, probabilities in layers.items():
             for direction, p in probabilities.items():
                 self.tensorboard.add_scalar(f"directions/{layer}/{direction}", p, epoch)
         if (observer := _OBSERVER.get()) is not None:

@@ -46,6 +46,11 @@ def dense_regression() -> Objective:
     return Objective("mse", losses, lambda outputs, targets: losses(outputs.detach(), targets), higher_is_better=False)
 
 
+def objective_for(target: str, *, label_smoothing: float = 0.0) -> Objective:
+    """Return the objective of a data source's kind of target: "class" (one per image) or "dense" (one value per token)."""
+    return dense_regression() if target == "dense" else classification(label_smoothing)
+
+
 @dataclass(frozen=True)
 class Scores:
     """Per-sample results of an evaluation, both (num_samples,) on the CPU."""

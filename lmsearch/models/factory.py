@@ -13,7 +13,7 @@ from lmsearch.genotype import load_genotype
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import MixerOptions
-from lmsearch.scan_orders import parse_direction
+from lmsearch.scan_orders import label, parse_direction
 
 FAMILIES = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
 CANDIDATES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # LocalMamba's eight
@@ -81,7 +81,7 @@ def layer_directions(name: str, directions: str | Sequence, depth: int) -> list[
     layers = [tuple(parse_direction(d).name for d in layer) for layer in directions]
     for number, layer in enumerate(layers):
         if len(set(layer)) != len(layer):
-            raise ModelError(f"directions of layer {number} list one twice: {', '.join(layer)}")
+            raise ModelError(f"directions of layer {number} list one twice: {', '.join(map(label, layer))}")
     return layers
 
 
@@ -120,7 +120,8 @@ def create_model(
     w2_flip). merge: "sum" (a derived net) or "mixed" (a supernet with learnable alphas). options: num_classes, img_size
     (int or (height, width), pixels), patch_size, in_chans, drop_path_rate, global_pool, embed_dim and depth (LocalVim),
     dims and depths (LocalVMamba), attention, window_padding, init, backend, use_rope, rope_residual, middle_cls_token, norm.
-    Raises ModelError for an unknown name or option and DirectionError for an unknown direction.
+    Raises ModelError for an unknown name or option, DirectionError for an unknown direction and for one without an order
+    on its layer's grid.
     """
     config = _preset(name) | options
     config |= {k: v for k, v in (("directions", directions), ("merge", merge)) if v is not None}
@@ -136,4 +137,8 @@ def create_model(
     config["directions"] = layer_directions(name, config["directions"], model_depth(name, **options))
     config.pop("depth", None)
     mixer = MixerOptions(**{k: config.pop(k) for k in MIXER_OPTIONS & config.keys()})
-    return FAMILIES[family](**config, mixer=mixer)
+    model = FAMILIES[family](**config, mixer=mixer)
+    for names, grid in zip(config["directions"], model.layer_grids(config["img_size"]), strict=True):
+        for direction in names:
+            parse_direction(direction).check_grid(grid)
+    return model

@@ -20,8 +20,8 @@ from lmsearch.errors import ModelError
 from lmsearch.kernels import directional_conv, directional_scan
 from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.merge import MERGES, merge_mixed, merge_sum
-from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, scan_groups
-from lmsearch.scan_orders import Grid, parse_direction
+from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, row_index, scan_groups, take
+from lmsearch.scan_orders import Grid, label, parse_direction
 
 
 @dataclass(frozen=True)
@@ -84,37 +84,37 @@ class DirectionalMixer(nn.Module):
             nn.init.normal_(self.alphas, std=1e-3)
 
     def extra_repr(self) -> str:
-        return f"directions={list(self.directions)}, {self.options}"
+        return f"directions={[label(d) for d in self.directions]}, {self.options}"
 
     def branch_weights(self, active: tuple[int, ...]) -> Tensor:
         """softmax of the active branches' alphas, (len(active),)."""
         wide = torch.promote_types(self.alphas.dtype, torch.float32)
         return torch.softmax(self.alphas[list(active)].to(wide), dim=0)
 
-    def scan(self, u: Tensor, group: ScanGroup, rows: list[int] | slice, z: Tensor | None) -> Tensor:
+    def scan(self, u: Tensor, group: ScanGroup, rows: slice | Tensor, z: Tensor | None) -> Tensor:
         """Selective scans of `group`: u (B, P, D) or (B, K, P, D), z (B, P, D) or None -> (B, K, P, D)."""
         if u.dim() == 4:
-            low_rank = torch.matmul(u, self.x_proj_weight[rows].mT)
+            low_rank = torch.matmul(u, take(self.x_proj_weight, rows).mT)
         else:
-            low_rank = torch.einsum("bld,krd->bklr", u, self.x_proj_weight[rows])
+            low_rank = torch.einsum("bld,krd->bklr", u, take(self.x_proj_weight, rows))
         dt, B, C = low_rank.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
-        delta = torch.matmul(dt, self.dt_proj_weight[rows].mT)
-        A = -torch.exp(self.A_log[rows].to(torch.promote_types(self.A_log.dtype, torch.float32)))
+        delta = torch.matmul(dt, take(self.dt_proj_weight, rows).mT)
+        A = -torch.exp(take(self.A_log, rows).to(torch.promote_types(self.A_log.dtype, torch.float32)))
         return directional_scan(
             u,
             delta,
             A,
             B,
             C,
-            self.D[rows],
+            take(self.D, rows),
             group.order(u.device),
             z=z,
-            delta_bias=self.dt_proj_bias[rows],
+            delta_bias=take(self.dt_proj_bias, rows),
             delta_softplus=True,
             backend=self.options.backend,
         )
 
-    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
+    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
         """What a family does with one group's tokens: x, z (B, P, D) -> (B, K, P, D)."""
         raise TypeError("use LocalVimMixer or LocalVMambaMixer")
 
@@ -125,11 +125,9 @@ class DirectionalMixer(nn.Module):
         groups = scan_groups(tuple(self.directions[k] for k in active), grid, self.options.window_padding, cls_index)
         outputs = []
         for group in groups:
-            rows = [active[k] for k in group.branches]
-            everything = slice(None) if rows == list(range(len(self.directions))) else rows
-            outputs.append(
-                group.crop(self.scan_group(group.pad(x), None if z is None else group.pad(z), group, everything))
-            )
+            rows = row_index(tuple(active[k] for k in group.branches), x.device)
+            padded_z = None if z is None else group.pad(z)
+            outputs.append(group.crop(self.scan_group(group.pad(x), padded_z, group, rows)))
         return collect(outputs, groups)
 
     def merged(
@@ -174,9 +172,9 @@ class LocalVimMixer(DirectionalMixer):
         self.conv_weight = nn.Parameter(torch.empty(k, d, d_conv).uniform_(-bound, bound))
         self.conv_bias = nn.Parameter(torch.empty(k, d).uniform_(-bound, bound))
 
-    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
+    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
         u = directional_conv(
-            x, self.conv_weight[rows], self.conv_bias[rows], group.order(x.device), backend=self.options.backend
+            x, take(self.conv_weight, rows), take(self.conv_bias, rows), group.order(x.device), backend=self.options.backend
         )
         return self.scan(u, group, rows, z)
 
@@ -202,7 +200,7 @@ class LocalVMambaMixer(DirectionalMixer):
         self.conv = nn.Conv2d(self.d_inner, self.d_inner, 3, padding=1, groups=self.d_inner)
         self.out_norm = nn.LayerNorm(self.d_inner)
 
-    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: list[int] | slice) -> Tensor:
+    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
         return self.scan(x, group, rows, None)
 
     def forward(

@@ -64,7 +64,22 @@ class ScanGroup:
 
 @lru_cache(maxsize=1024)
 def _order_tensor(group: ScanGroup, device: torch.device) -> Tensor:
-    return torch.tensor(group.table, device=device)
+    with torch.inference_mode(False):  # what is kept must also serve a later training step
+        return torch.tensor(group.table, device=device)
+
+
+@lru_cache(maxsize=1024)
+def row_index(rows: tuple[int, ...], device: torch.device) -> slice | Tensor:
+    """The rows of stacked (K, ...) parameters as `take` wants them: a slice, which copies nothing, where they are contiguous."""
+    if rows == tuple(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    with torch.inference_mode(False):  # as above
+        return torch.tensor(rows, device=device)
+
+
+def take(stacked: Tensor, rows: slice | Tensor) -> Tensor:
+    """Rows of a parameter (K, ...); index_select has a cheaper backward pass than indexing with a list."""
+    return stacked[rows] if isinstance(rows, slice) else stacked.index_select(0, rows)
 
 
 def with_class_token(table: np.ndarray, index: int) -> np.ndarray:

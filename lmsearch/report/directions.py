@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmsearch.genotype import Genotype
+from lmsearch.scan_orders import label
 
 
 def print_choices(genotype: Genotype) -> None:
@@ -17,7 +18,7 @@ def print_choices(genotype: Genotype) -> None:
     table.add_column("directions (probability)", overflow="fold")
     table.add_column("margin", justify="right")
     for number, layer in enumerate(genotype.layers):
-        kept = "  ".join(f"{d} {layer.scores[d]:.3f}" if layer.scores else d for d in layer.directions)
+        kept = "  ".join(f"{label(d)} {layer.scores[d]:.3f}" if layer.scores else label(d) for d in layer.directions)
         table.add_row(layer.name or str(number), kept, "-" if layer.margin is None else f"{layer.margin:.4f}")
     Console().print(table)
 
@@ -48,7 +49,7 @@ def save_choices_figure(genotype: Genotype, path: Path) -> None:
                     fontweight="bold",
                     bbox={"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.5, "linewidth": 0},
                 )
-    axes.set_xticks(range(len(candidates)), candidates, rotation=30, ha="right")
+    axes.set_xticks(range(len(candidates)), list(map(label, candidates)), rotation=30, ha="right")
     axes.set_yticks(range(depth), [layer.name or str(n) for n, layer in enumerate(genotype.layers)])
     axes.set_xlabel("scan direction")
     status = genotype.health.get("status")

@@ -7,6 +7,7 @@ from typing import Any
 
 from lmsearch.errors import SearchSpaceError
 from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.scan_orders import label
 
 Probabilities = Mapping[str, Mapping[str, float]]
 
@@ -28,7 +29,7 @@ def choose(probabilities: Probabilities, keep: Sequence[int]) -> tuple[LayerChoi
     for (layer, scores), k in zip(probabilities.items(), keep, strict=True):
         if not 1 <= k <= len(scores):
             raise SearchSpaceError(
-                f"keep={k} is not between 1 and the {len(scores)} distinct candidates of {layer}: {', '.join(scores)}"
+                f"keep={k} is not between 1 and the {len(scores)} distinct candidates of {layer}: {', '.join(map(label, scores))}"
             )
         choice = top_k(scores, k)
         choices.append(LayerChoice(choice.directions, layer, choice.scores, choice.margin))

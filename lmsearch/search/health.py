@@ -19,7 +19,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.supernet import Branches, masked, named_mixers, running
 
 NUM_RANDOM = 16  # random genotypes of the functional test
-# The thresholds were fixed on planted tasks and their controls, seeds 0 to 7 (experiments/planted).
+# The thresholds were fixed on planted tasks and their controls, seeds 0 to 7 (experiments/e1_planted).
 ENTROPY_UNIFORM = 0.95  # normalised entropy above which alphas have not left uniform
 Z_REQUIRED = 3.0  # standard errors by which the derived directions must beat random ones
 RECOVERED_REQUIRED = 0.8  # share of the way from random directions to the whole mixture that the derived ones must go

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lmsearch.errors import ModelError
 from lmsearch.models import DirectionalMixer
 from lmsearch.scan_orders import Grid, duplicates
+from lmsearch.search.relax import RELAXATIONS, Relaxation
 from lmsearch.search_space import SearchSpace
 
 
@@ -49,20 +50,30 @@ def weight_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, p) for name, p in module.named_parameters() if id(p) not in alphas]
 
 
-def probabilities(module: nn.Module) -> dict[str, dict[str, float]]:
-    """Return softmax(alphas) of every layer as {layer: {direction: probability}}."""
-    result = {}
-    for name, mixer in named_mixers(module).items():
-        values = torch.softmax(mixer.alphas.detach().double(), dim=0).tolist()
-        result[name] = dict(zip(mixer.directions, values, strict=True))
-    return result
+def alive(alphas: Tensor) -> tuple[int, ...]:
+    """Return the indices of the branches that were not dropped: those whose alpha is not minus infinity."""
+    return tuple((~torch.isneginf(alphas.detach())).nonzero().flatten().tolist())
+
+
+def probabilities(module: nn.Module, relaxation: Relaxation = RELAXATIONS["softmax"]) -> dict[str, dict[str, float]]:
+    """Return the relaxation's probabilities of every layer as {layer: {direction: probability}}; dropped branches have 0."""
+    return {name: layer_probabilities(m.alphas, m.directions, relaxation) for name, m in named_mixers(module).items()}
+
+
+def layer_probabilities(alphas: Tensor, directions: Sequence[str], relaxation: Relaxation) -> dict[str, float]:
+    """Return {direction: probability} of one layer; minus infinity marks a dropped branch."""
+    alphas = alphas.detach().double()
+    left = ~torch.isneginf(alphas)
+    values = torch.zeros_like(alphas)
+    values[left] = relaxation.probabilities(alphas[left])
+    return dict(zip(directions, values.tolist(), strict=True))
 
 
 def layer_candidates(
     space: SearchSpace, grids: Sequence[Grid], *, padding: str, deduplicate: bool
 ) -> tuple[tuple[str, ...], ...]:
     """Return each layer's candidates; with `deduplicate`, one of every set that visits the layer's grid in the same order."""
-    listed = space.layer_candidates(len(grids))
+    listed = space.candidates_on(grids)
     if not deduplicate:
         return listed
     same = [duplicates(names, grid, padding=padding) for names, grid in zip(listed, grids, strict=True)]

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
-from lmsearch.data import DataInfo, Source, TrainLoader, build_source
-from lmsearch.data.mixup import mixup_cutmix
+from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
-from lmsearch.engine.objective import Objective, classification, dense_regression
-from lmsearch.engine.optim import Cosine, adamw, moving_average
-from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
+from lmsearch.engine.objective import Objective, objective_for
+from lmsearch.engine.recipe import Recipe
+from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.models import DirectionalMixer, create_model
 from lmsearch.scan_orders import Grid
@@ -43,7 +41,7 @@ def build_data(cfg: DictConfig) -> Source:
 
 def build_objective(info: DataInfo, *, label_smoothing: float = 0.0) -> Objective:
     """Return what the data asks for: one class per image, or one value per token."""
-    return dense_regression() if info.target == "dense" else classification(label_smoothing)
+    return objective_for(info.target, label_smoothing=label_smoothing)
 
 
 def model_options(cfg: DictConfig, info: DataInfo) -> dict:
@@ -68,48 +66,10 @@ def layer_grids(cfg: DictConfig, info: DataInfo) -> tuple[list[Grid], str]:
     return model.layer_grids(info.img_size), padding
 
 
-def build_mix(cfg: DictConfig, info: DataInfo) -> Mix | None:
-    """Return mixup and cutmix as configured, or None where both are off or targets are not classes."""
-    optim = cfg.optim
-    if info.target != "class" or optim.mix_prob == 0 or (optim.mixup == 0 and optim.cutmix == 0):
-        return None
-
-    def mix(
-        images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return mixup_cutmix(
-            images,
-            targets,
-            num_classes=info.num_classes,
-            mixup_alpha=optim.mixup,
-            cutmix_alpha=optim.cutmix,
-            prob=optim.mix_prob,
-            switch_prob=optim.mix_switch_prob,
-            smoothing=optim.label_smoothing,
-            generator=generator,
-        )
-
-    return mix
-
-
-def build_trainer(
-    cfg: DictConfig,
-    model: nn.Module,
-    named_parameters: list,
-    loader: TrainLoader,
-    info: DataInfo,
-    precision: Precision,
-    *,
-    hook: StepHook | None = None,
-) -> Trainer:
-    """Return the trainer of `named_parameters` as cfg.optim describes."""
-    optim, steps = cfg.optim, len(loader)
-    schedule = Cosine(optim.lr, optim.min_lr, optim.warmup_lr, int(optim.warmup_epochs * steps), cfg.epochs * steps)
-    optimizer = adamw(named_parameters, lr=optim.lr, weight_decay=optim.weight_decay, betas=optim.betas)
-    ema = None if optim.ema_decay is None else moving_average(model, optim.ema_decay)
-    objective = build_objective(info, label_smoothing=optim.label_smoothing)
-    mix = build_mix(cfg, info)
-    return Trainer(model, optimizer, objective, schedule, precision, cfg.seed, optim.clip_grad, mix, ema, hook)
+def build_recipe(cfg: DictConfig) -> Recipe:
+    """Return cfg.optim, epochs and batch size as plain values."""
+    values = OmegaConf.to_container(cfg.optim, resolve=True)
+    return Recipe(cfg.epochs, cfg.batch_size, **values | {"betas": tuple(values["betas"])})
 
 
 class TrainingState:

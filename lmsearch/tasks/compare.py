@@ -21,6 +21,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.baselines import BASELINES
 from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson
+from lmsearch.scan_orders import label
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, layer_grids
@@ -134,7 +135,7 @@ def summary(cfg: DictConfig, arms: list[Arm], baselines: dict[str, float], verdi
             arm.name: {
                 "test_accuracy": asdict(arm.interval()),
                 "per_seed": [r.score for r in arm.results],
-                "directions": [g.directions for g in arm.genotypes],
+                "directions": [[[label(d) for d in layer] for layer in g.directions] for g in arm.genotypes],
             }
             for arm in arms
         },

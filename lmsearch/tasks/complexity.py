@@ -17,6 +17,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.genotype import check_depth, load_genotype
 from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
+from lmsearch.scan_orders import label
 from lmsearch.tasks.build import plain
 from lmsearch.tasks.run_dir import make_folder
 
@@ -135,12 +136,12 @@ def layer_table(name: str, report: Complexity, *, directions: bool) -> Table:
     for layer in report.layers:
         parts = [sum(getattr(d, part).macs for d in layer.directions) for part in PARTS]
         grid = f"{layer.grid[0]}x{layer.grid[1]}"
-        kept = ", ".join(d.direction for d in layer.directions)
-        label = layer.name if directions else f"{layer.name}: {kept}"
-        table.add_row(label, grid, f"{layer.parameters:,}", mega(layer.shared.macs), *map(mega, parts), *totals(layer.total))
+        kept = ", ".join(label(d.direction) for d in layer.directions)
+        title = layer.name if directions else f"{layer.name}: {kept}"
+        table.add_row(title, grid, f"{layer.parameters:,}", mega(layer.shared.macs), *map(mega, parts), *totals(layer.total))
         for d in layer.directions if directions else ():
             parts = [getattr(d, part).macs for part in PARTS]
-            table.add_row(f"  {d.direction}", str(d.tokens), f"{d.parameters:,}", "", *map(mega, parts), *totals(d.total))
+            table.add_row(f"  {label(d.direction)}", str(d.tokens), f"{d.parameters:,}", "", *map(mega, parts), *totals(d.total))
     rest = report.parameters - sum(layer.parameters for layer in report.layers)
     table.add_row("embedding, merging, head", "", f"{rest:,}", mega(report.rest.macs), *[""] * len(PARTS), *totals(report.rest))
     table.add_section()

@@ -14,6 +14,8 @@ from lmsearch.genotype import save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.search.derive import Probabilities, choose, derive_topk
 from lmsearch.search.health import alpha_health
+from lmsearch.search.relax import Relaxation, relaxation
+from lmsearch.search.supernet import layer_probabilities
 from lmsearch.tasks.run_dir import open_run_dir
 
 
@@ -22,7 +24,8 @@ def run(cfg: DictConfig) -> int:
     path = Path(cfg.checkpoint)
     state = load_checkpoint(path)
     spec = ModelSpec.from_dict(state["spec"], source=str(path))
-    scores = checkpoint_probabilities(spec, state["model"], source=str(path))
+    how = relaxation(state.get("relaxation", "softmax"))  # searches before relaxations had this one
+    scores = checkpoint_probabilities(spec, state["model"], how, source=str(path))
     keep = resolve(OmegaConf.to_object(cfg).get("keep"), state.get("keep"), depth=len(scores))
     choices = choose(scores, keep)
     health = alpha_health(
@@ -47,8 +50,10 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def checkpoint_probabilities(spec: ModelSpec, weights: dict[str, torch.Tensor], *, source: str) -> Probabilities:
-    """Return softmax(alphas) per layer; raise CheckpointError where the checkpoint is not one of a search."""
+def checkpoint_probabilities(
+    spec: ModelSpec, weights: dict[str, torch.Tensor], how: Relaxation, *, source: str
+) -> Probabilities:
+    """Return the probabilities of every layer's candidates; raise CheckpointError where the checkpoint is not one of a search."""
     alphas = {k.removesuffix(".mixer.alphas"): v for k, v in weights.items() if k.endswith(".mixer.alphas")}
     if not alphas:
         raise CheckpointError(
@@ -58,10 +63,8 @@ def checkpoint_probabilities(spec: ModelSpec, weights: dict[str, torch.Tensor], 
         len(a) != len(d) for a, d in zip(alphas.values(), spec.directions, strict=False)
     ):
         raise CheckpointError(f"{source}: its alphas do not fit its model description")
-    result = {}
-    for (layer, a), directions in zip(alphas.items(), spec.directions, strict=True):
-        result[layer] = dict(zip(directions, torch.softmax(a.double(), 0).tolist(), strict=True))
-    return result
+    layers = zip(alphas.items(), spec.directions, strict=True)
+    return {layer: layer_probabilities(a, directions, how) for (layer, a), directions in layers}
 
 
 def resolve(keep: int | list[int] | None, stored: list[int] | None, *, depth: int) -> list[int]:

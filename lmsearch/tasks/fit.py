@@ -15,11 +15,12 @@ from lmsearch.engine.log import RunLog, write_json
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.models.layers import resize_positions
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
-from lmsearch.tasks.build import TrainingState, build_objective, build_trainer
+from lmsearch.tasks.build import TrainingState, build_objective, build_recipe
 
 HEAD = ("head.",)
 
@@ -50,7 +51,9 @@ def fit(
     if init_from is not None:
         start_from(model, *init_from)
     model.to(precision.device)
-    trainer = build_trainer(cfg, model, list(model.named_parameters()), loaders.train, source.info, precision)
+    trainer = build_trainer(
+        build_recipe(cfg), model, model.named_parameters(), loaders.train, source.info, precision, seed=cfg.seed
+    )
     state = TrainingState(run_dir / "checkpoint.pt", spec, trainer)
     began = time.perf_counter()
     train(cfg, run_dir, trainer, state, loaders.train, loaders.val, build_objective(source.info), title=title)

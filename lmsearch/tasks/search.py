@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lmsearch import __version__
@@ -18,12 +18,17 @@ from lmsearch.engine.log import RunLog, write_json
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import Genotype, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
-from lmsearch.search.architect import alpha_optimizer, build_architect
+from lmsearch.scan_orders import label
+from lmsearch.search.alpha_update import alpha_optimizer
+from lmsearch.search.architect import Timing, build_architect
 from lmsearch.search.derive import choose, derive_topk
 from lmsearch.search.health import Health, check_health
+from lmsearch.search.options import SearchOptions
+from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.supernet import layer_candidates, probabilities, weight_parameters
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
 from lmsearch.tasks.build import (
@@ -31,7 +36,7 @@ from lmsearch.tasks.build import (
     build_data,
     build_objective,
     build_precision,
-    build_trainer,
+    build_recipe,
     layer_grids,
     model_spec,
 )
@@ -43,11 +48,12 @@ INDETERMINATE = 3  # exit code with strict=true
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be searched: the supernet's description, the search space, and how many directions each layer keeps."""
+    """What will be searched and how: the supernet's description, the search space, directions that each layer keeps, options."""
 
     spec: ModelSpec
     space: SearchSpace
     keep: tuple[int, ...]
+    options: SearchOptions
 
 
 def run(cfg: DictConfig) -> int:
@@ -66,8 +72,10 @@ def run(cfg: DictConfig) -> int:
     run_dir = claim_run_dir(cfg, "search", [plan.spec.directions, plan.keep])
     torch.manual_seed(key(cfg.seed, "init"))
     supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
-    train(cfg, run_dir, plan, supernet, loaders, source, precision)
-    return finish(cfg, run_dir, plan, supernet, loaders, source, precision)
+    policy = make_policy(cfg, plan, supernet)
+    with policy.attached():
+        train(cfg, run_dir, plan, policy, loaders, source, precision)
+        return finish(cfg, run_dir, plan, supernet, loaders, source, precision)
 
 
 def make_plan(cfg: DictConfig, source: Source) -> Plan:
@@ -81,43 +89,69 @@ def make_plan(cfg: DictConfig, source: Source) -> Plan:
             log.info(
                 "layer %d: %s visit its %dx%d tokens like another candidate; searched once",
                 layer,
-                ", ".join(left_out),
+                ", ".join(map(label, left_out)),
                 *grid,
             )
-    return Plan(model_spec(cfg, source.info, candidates, merge="mixed"), space, keep)
+    return Plan(model_spec(cfg, source.info, candidates, merge="mixed"), space, keep, search_options(cfg))
+
+
+def search_options(cfg: DictConfig) -> SearchOptions:
+    """Return the keys of cfg.search that say how the supernet is searched."""
+    values = OmegaConf.to_container(cfg.search, resolve=True)
+    return SearchOptions(**{f.name: values[f.name] for f in fields(SearchOptions)})
+
+
+def make_policy(cfg: DictConfig, plan: Plan, supernet: nn.Module) -> BranchPolicy:
+    """Return what decides which branches run in each step."""
+    options, candidates = plan.options, [len(layer) for layer in plan.spec.directions]
+    samples = options.samples_of(plan.keep, candidates)
+    return BranchPolicy(
+        supernet, options.how, samples, plan.keep, cfg.seed, temperature=options.temperatures, shrink=options.stages
+    )
 
 
 def train(
     cfg: DictConfig,
     run_dir: Path,
     plan: Plan,
-    supernet: nn.Module,
+    policy: BranchPolicy,
     loaders: SearchLoaders,
     source: Source,
     precision: Precision,
 ) -> None:
     """Train weights and alphas for cfg.epochs epochs, continuing where run_dir left off."""
-    search = cfg.search
+    supernet, how, steps = policy.module, plan.options, len(loaders.weights)
     alphas = alpha_optimizer(
-        supernet, lr=search.alpha_lr, betas=search.alpha_betas, weight_decay=search.alpha_weight_decay
+        supernet, lr=how.alpha_lr, betas=how.alpha_betas, weight_decay=how.alpha_weight_decay, update=how.update
     )
     objective = build_objective(source.info)
+    timing = Timing(steps, cfg.epochs, how.alpha_warmup_epochs)
     architect = build_architect(
-        search.architect,
-        supernet,
+        how.architect,
+        policy,
+        timing,
         loaders.alphas,
         objective,
         alphas,
         precision,
-        order=search.order,
-        warmup_epochs=search.alpha_warmup_epochs,
+        order=how.order,
+        mixed_weight=how.mixed_weight,
+        decay=how.decays,
     )
     trainer = build_trainer(
-        cfg, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, hook=architect
+        build_recipe(cfg),
+        supernet,
+        weight_parameters(supernet),
+        loaders.weights,
+        source.info,
+        precision,
+        seed=cfg.seed,
+        hook=architect,
     )
     extra = {"search_space": plan.space.name, "keep": list(plan.keep), "digest": config_digest(cfg), "seed": cfg.seed}
+    extra["relaxation"] = how.relaxation
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
-    start, steps = state.restore(), len(loaders.weights)
+    start = state.restore()
     progress = TrainingProgress(
         "search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric
     )
@@ -126,8 +160,10 @@ def train(
             seen = train_one_epoch(
                 trainer, loaders.weights, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s)
             )
+            for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
+                log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(dropped))
             held = evaluate(supernet, loaders.holdout, objective, precision)
-            run_log.write(epoch, scalars(trainer, seen, held, epoch * steps), layers=probabilities(supernet))
+            run_log.write(epoch, scalars(trainer, seen, held, epoch * steps), layers=probabilities(supernet, how.how))
             state.save(epoch + 1)
 
 
@@ -154,7 +190,7 @@ def finish(
 ) -> int:
     """Derive, test the result on held-out data, write and show it."""
     objective = build_objective(source.info)
-    scores = probabilities(supernet)
+    scores = probabilities(supernet, plan.options.how)
 
     def run_holdout(module: nn.Module) -> Scores:
         return evaluate(module, loaders.holdout, objective, precision)

@@ -1,0 +1,70 @@
+"""The two things that studies do, in this process and without leaving files: search, and train a network from scratch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import lru_cache
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from lmsearch.cli import main
+from lmsearch.config import compose
+from lmsearch.data import Source, build_loaders
+from lmsearch.engine.randomness import key
+from lmsearch.engine.train import evaluate, train_one_epoch
+from lmsearch.tasks.build import build_data, build_objective, build_precision, build_trainer, model_spec
+
+
+def search(words: Sequence[str]) -> dict:
+    """Run `lmsearch search` with these words; return the directions, margins and probabilities per layer, and the verdict."""
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()) as said:
+        code = main(["search", *words, f"run_dir={folder}"])
+        if code:
+            raise SystemExit(f"lmsearch search {' '.join(words)} ended with exit code {code}: {said.getvalue()[-500:]}")
+        genotype = json.loads((Path(folder) / "genotype.json").read_text())
+    health = genotype["health"]
+    return {
+        "chosen": [layer["directions"] for layer in genotype["layers"]],
+        "margins": [layer["margin"] for layer in genotype["layers"]],
+        "scores": [{d: round(p, 4) for d, p in layer["scores"].items()} for layer in genotype["layers"]],
+        "status": health["status"],
+        "reason": health["reason"],
+    }
+
+
+@lru_cache(maxsize=2)
+def source_of(words: tuple[str, ...]) -> Source:
+    """Return the data that the words describe; drawing a teacher's samples takes longer than training on them."""
+    return build_data(compose("retrain", ["genotype=none", *words]))
+
+
+def train_alone(words: Sequence[str], directions: Sequence[Sequence[str]]) -> float:
+    """Train the network with these directions per layer as `lmsearch retrain` would; return its mean squared test error."""
+    cfg = compose("retrain", ["genotype=none", *words])
+    data_words = tuple(word for word in words if word.startswith(("data=", "data.")))
+    source, precision = source_of(data_words), build_precision(cfg)
+    spec = model_spec(cfg, source.info, tuple(tuple(layer) for layer in directions), merge="sum")
+    loaders = build_loaders(source, batch_size=cfg.batch_size, seed=cfg.seed)
+    torch.manual_seed(key(cfg.seed, "init"))
+    model = spec.build(backend=cfg.backend).to(precision.device)
+    trainer = build_trainer(cfg, model, list(model.named_parameters()), loaders.train, source.info, precision)
+    for epoch in range(cfg.epochs):
+        train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda *_: None)
+    return evaluate(model, loaders.test, build_objective(source.info), precision).loss
+
+
+def quiet() -> None:
+    """Leave out what the package logs in every run: the studies print one line per row."""
+    logging.getLogger("lmsearch").setLevel(logging.WARNING)
+
+
+def epochs_for(steps: int, *, samples: int | None, batch_size: int = 32, fresh: int = 30) -> int:
+    """Return the epochs that make about `steps` steps: of `fresh` steps each, or of what `samples` samples give."""
+    per_epoch = fresh if samples is None else samples // batch_size
+    return max(1, round(steps / per_epoch))

@@ -1,0 +1,129 @@
+"""What the studies share: rows that resume, one progress line per row, the machine on record, a summary and a figure.
+
+A study lists its rows; a row is a list of words for `lmsearch search` or `lmsearch retrain` and some facts to group by. Each
+finished row is appended to results.jsonl at once and never run again. Run a study from the top of the checkout:
+    python -m experiments.e1_planted.run [--only TEXT] [--shard 0/2] [--limit-minutes 30] [--summary]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmsearch.bench.hardware import hardware
+from lmsearch.data.keyed import address_key
+from lmsearch.engine.log import environment, write_json
+
+Record = dict[str, object]
+EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One unit of work. `facts` are plain values; part and words decide the result and so are the row's key."""
+
+    part: str
+    words: tuple[str, ...]
+    facts: Record = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What the row is known by in results.jsonl."""
+        return " ".join((self.part, *self.words))
+
+
+@dataclass(frozen=True)
+class Study:
+    """`work` turns a row into what it found; `summarise` turns all records so far into results.json; `draw` makes the figure."""
+
+    folder: Path
+    rows: Sequence[Row]
+    work: Callable[[Row], Record]
+    summarise: Callable[[list[Record]], Record]
+    draw: Callable[[Record, Path], None]
+
+    @property
+    def path(self) -> Path:
+        """One JSON line per finished row, and one per machine and commit."""
+        return self.folder / "results.jsonl"
+
+
+def main(study: Study) -> None:
+    """Run what is left of the study as the command line says, and summarise."""
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose key holds TEXT")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th row from the I-th on")
+    parser.add_argument("--limit-minutes", type=float, default=None, help="start no row after this time")
+    parser.add_argument("--summary", action="store_true", help="run nothing, summarise what is there")
+    options = parser.parse_args()
+    shard, shards = (int(part) for part in options.shard.split("/"))
+    if not options.summary:
+        chosen = [row for row in study.rows[shard::shards] if options.only in row.key]
+        run_rows(study, chosen, limit_s=None if options.limit_minutes is None else 60 * options.limit_minutes)
+    records = read_records(study)
+    if records:
+        summary = study.summarise(records)
+        write_json(study.folder / "results.json", summary | {"environments": environments(study)})
+        study.draw(summary, study.folder / "results.png")
+
+
+def run_rows(study: Study, rows: Sequence[Row], *, limit_s: float | None) -> None:
+    """Run the rows that have no record yet, in order, and append each record as it comes."""
+    done = {record["key"] for record in read_records(study)}
+    left = [row for row in rows if row.key not in done]
+    print(f"{study.folder.name}: {len(rows) - len(left)} of {len(rows)} rows done before", flush=True)
+    machine, began = record_environment(study), time.perf_counter()
+    for number, row in enumerate(left, start=1):
+        started, used = time.perf_counter(), time.process_time()
+        if limit_s is not None and started - began > limit_s:
+            print(f"time is up; {len(left) - number + 1} rows left: run again to continue")
+            break
+        found = study.work(row)
+        took, cpu = (round(clock, 2) for clock in (time.perf_counter() - started, time.process_time() - used))
+        record = {"key": row.key, "part": row.part, "words": list(row.words), "environment": machine}
+        append(study.path, record | {"took_s": took, "cpu_s": cpu} | row.facts | found)
+        remaining = (time.perf_counter() - began) / number * (len(left) - number) / 60
+        print(f"[{number}/{len(left)}, {remaining:.0f} min left] {row.key}: {brief(found)} ({took:.1f} s)", flush=True)
+
+
+def brief(found: Record) -> str:
+    """The record's short values in one line."""
+    return ", ".join(f"{name}={value}" for name, value in found.items() if len(str(value)) < 60)
+
+
+def append(path: Path, record: Record) -> None:
+    """Add one line."""
+    with path.open("a") as file:
+        file.write(json.dumps(record, sort_keys=True) + "\n")
+
+
+def read_lines(study: Study) -> list[Record]:
+    """Return every whole line of results.jsonl; a line that was cut off by an end of the process counts as not there."""
+    if not study.path.exists():
+        return []
+    lines = study.path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def read_records(study: Study) -> list[Record]:
+    """Return the records of the study's present rows, in the order of the rows, one for each."""
+    found = {line["key"]: line for line in read_lines(study) if "key" in line}
+    return [found[row.key] for row in study.rows if row.key in found]
+
+
+def environments(study: Study) -> Record:
+    """Return the machines and commits that made the records, by the name that records give."""
+    return {line["machine"]: line["environment"] for line in read_lines(study) if "machine" in line}
+
+
+def record_environment(study: Study) -> str:
+    """Write down machine, versions and commit unless they are there, and return their name."""
+    here = {k: v for k, v in environment(0).items() if k != "seed"} | {"hardware": hardware()}
+    name = f"{address_key(json.dumps(here, sort_keys=True)) % 16**8:08x}"
+    if name not in environments(study):
+        append(study.path, {"machine": name, "environment": here})
+    return name

@@ -1,0 +1,72 @@
+"""What a training step costs under the ways of a search: all branches, sampled ones, after shrinking, and with 16 candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from lmsearch.bench.workloads import NARROW_WINDOWS, SupernetShape, step_of, supernet
+from lmsearch.search.policy import BranchPolicy, Shrink
+from lmsearch.search.relax import RELAXATIONS
+from lmsearch.search.supernet import named_mixers
+from lmsearch.search_space import load_search_space
+
+FULL = "8 candidates, all run"
+STAGES = (Shrink(0.1, 6), Shrink(0.2, 4), Shrink(0.5, 2))  # of search=shrink
+KEEP = 4
+
+
+@dataclass(frozen=True)
+class Way:
+    """Candidates of every layer, the relaxation, branches per step where it samples, and branches left by shrinking."""
+
+    directions: Sequence[str]
+    relaxation: str
+    samples: int = KEEP
+    left: int | None = None
+
+
+def ways() -> dict[str, Way]:
+    """Return every way under its name, the one that the others are compared with first."""
+    sixteen = load_search_space("extended16").candidates
+    return {
+        FULL: Way(NARROW_WINDOWS, "softmax"),
+        "8 candidates, 4 sampled (search=sampled)": Way(NARROW_WINDOWS, "sampled"),
+        "8 candidates, 4 sampled, straight through": Way(NARROW_WINDOWS, "gumbel"),
+        "8 candidates, 6 left": Way(NARROW_WINDOWS, "softmax", left=6),
+        "8 candidates, 4 left": Way(NARROW_WINDOWS, "softmax", left=4),
+        "16 candidates, all run": Way(sixteen, "softmax"),
+        "16 candidates, 8 sampled": Way(sixteen, "sampled", samples=8),
+        "16 candidates, 4 sampled": Way(sixteen, "sampled"),
+    }
+
+
+def policy_step(way: Way, shape: SupernetShape, *, seed: int, device: str) -> Callable[[], Tensor]:
+    """Return one training step of a supernet under the policy of `way`; every call draws other branches."""
+    model = supernet(shape, way.directions, seed=seed, device=device)
+    for mixer in named_mixers(model).values() if way.left is not None else ():
+        with torch.no_grad():
+            mixer.alphas[way.left :] = -torch.inf
+    layers = (KEEP,) * shape.depth
+    policy = BranchPolicy(model, RELAXATIONS[way.relaxation], (way.samples,) * shape.depth, layers, seed)
+    step, numbers = step_of(model, shape, device=device), count()
+
+    def run() -> Tensor:
+        policy.begin_step(epoch=0, step=next(numbers), progress=0.0)
+        with policy.attached():
+            return step()
+
+    return run
+
+
+def shrinking_cost(times: dict[str, float]) -> float:
+    """Return the mean cost of a step over a search with STAGES that keeps KEEP, from each stage's cost relative to FULL."""
+    total, before, now = 0.0, 0.0, times[FULL]
+    for stage in STAGES:
+        total, before = total + (stage.progress - before) * now, stage.progress
+        now = times.get(f"8 candidates, {max(stage.branches, KEEP)} left", now)
+    return total + (1 - before) * now

@@ -1,0 +1,89 @@
+"""How a network is trained, as plain values, and the Trainer that follows from them: what tasks and searches share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lmsearch.data import DataInfo, TrainLoader
+from lmsearch.data.mixup import mixup_cutmix
+from lmsearch.engine.objective import objective_for
+from lmsearch.engine.optim import Cosine, adamw, moving_average
+from lmsearch.engine.train import Batch, Mix, Precision, StepHook, Trainer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The keys of a preset in conf/optim/ (see there for units); `batch_size` counts images per step and process."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    min_lr: float
+    warmup_lr: float
+    warmup_epochs: float
+    weight_decay: float
+    betas: tuple[float, float]
+    clip_grad: float | None
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    mix_prob: float
+    mix_switch_prob: float
+    ema_decay: float | None
+
+    def schedule(self, steps_per_epoch: int) -> Cosine:
+        """Return the learning rate of every step."""
+        warmup = int(self.warmup_epochs * steps_per_epoch)
+        return Cosine(self.lr, self.min_lr, self.warmup_lr, warmup, self.epochs * steps_per_epoch)
+
+
+def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
+    """Return mixup and cutmix as the recipe says, or None where both are off or targets are not classes."""
+    if info.target != "class" or recipe.mix_prob == 0 or (recipe.mixup == 0 and recipe.cutmix == 0):
+        return None
+
+    def mix(images: Tensor, targets: Tensor, generator: torch.Generator) -> Batch:
+        return mixup_cutmix(
+            images,
+            targets,
+            num_classes=info.num_classes,
+            mixup_alpha=recipe.mixup,
+            cutmix_alpha=recipe.cutmix,
+            prob=recipe.mix_prob,
+            switch_prob=recipe.mix_switch_prob,
+            smoothing=recipe.label_smoothing,
+            generator=generator,
+        )
+
+    return mix
+
+
+def build_trainer(
+    recipe: Recipe,
+    model: nn.Module,
+    named_parameters: Iterable[tuple[str, Tensor]],
+    loader: TrainLoader,
+    info: DataInfo,
+    precision: Precision,
+    *,
+    seed: int,
+    hook: StepHook | None = None,
+) -> Trainer:
+    """Return the trainer of `named_parameters` on `loader` as the recipe describes; `hook` may act in every step."""
+    optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas)
+    return Trainer(
+        model,
+        optimizer,
+        objective_for(info.target, label_smoothing=recipe.label_smoothing),
+        recipe.schedule(len(loader)),
+        precision,
+        seed,
+        recipe.clip_grad,
+        build_mix(recipe, info),
+        None if recipe.ema_decay is None else moving_average(model, recipe.ema_decay),
+        hook,
+    )

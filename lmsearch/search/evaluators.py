@@ -1,0 +1,103 @@
+"""What an architecture is worth: trained from scratch, or masked inside a trained supernet. Both score on held-out samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from lmsearch.data import Source, build_loaders
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.objective import Objective, Scores, objective_for
+from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import Recipe, build_trainer
+from lmsearch.engine.train import Precision, evaluate, train_one_epoch
+from lmsearch.search.architectures import Architecture, num_branches
+from lmsearch.search.budget import evaluation_cost, training_cost
+from lmsearch.search.supernet import masked, named_mixers, running
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`score`: higher is better (accuracy, or minus the squared error); `loss`: mean over the same held-out samples;
+    `cost`: what it took, in branch-scan steps (lmsearch.search.budget)."""
+
+    score: float
+    loss: float
+    cost: float
+
+
+def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluation:
+    """Return the Evaluation of per-sample scores, the score turned so that higher is better."""
+    return Evaluation(scores.score if objective.higher_is_better else -scores.score, scores.loss, cost)
+
+
+@dataclass(frozen=True)
+class StandAlone:
+    """Trains an architecture from scratch on the training set and scores it on the validation set; writes no files.
+
+    `spec` describes the model; its own directions do not matter. The score equals the validation score that
+    `lmsearch retrain` reports for the same recipe and seed.
+    """
+
+    spec: ModelSpec
+    source: Source
+    recipe: Recipe
+    precision: Precision
+    seed: int
+    backend: str = "auto"
+    num_workers: int = 0
+
+    def __call__(self, architecture: Architecture) -> Evaluation:
+        """Train and score; raise TrainingDiverged where the loss is no longer finite."""
+        recipe, info = self.recipe, self.source.info
+        loaders = build_loaders(
+            self.source,
+            batch_size=recipe.batch_size,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            pin_memory=self.precision.device.type == "cuda",
+        )
+        torch.manual_seed(key(self.seed, "init"))
+        spec = replace(self.spec, directions=architecture, merge="sum")
+        model = spec.build(backend=self.backend).to(self.precision.device)
+        trainer = build_trainer(
+            recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed
+        )
+        with closing(loaders.train):
+            for epoch in range(recipe.epochs):
+                train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
+        final = model if trainer.ema is None else trainer.ema.module
+        objective = objective_for(info.target)
+        scores = evaluate(final, loaders.val, objective, self.precision)
+        branches = num_branches(architecture)
+        cost = training_cost(recipe.epochs * len(loaders.train), branches)
+        cost += evaluation_cost(len(scores.losses), batch_size=recipe.batch_size, branches=branches)
+        return evaluation(scores, objective, cost=cost)
+
+
+@dataclass(frozen=True)
+class SharedWeights:
+    """Scores an architecture by running only its directions, equally weighted, inside a trained supernet.
+
+    `evaluate(module)` returns the scores of the same held-out samples every time; `batch_size` is the recipe's, the unit of
+    the cost.
+    """
+
+    supernet: nn.Module
+    evaluate: Callable[[nn.Module], Scores]
+    objective: Objective
+    batch_size: int
+
+    def __call__(self, architecture: Architecture) -> Evaluation:
+        """Mask and score; the supernet stays as it is."""
+        layers = named_mixers(self.supernet)
+        choice = masked(self.supernet, dict(zip(layers, architecture, strict=True)))
+        with running(self.supernet, choice):
+            scores = self.evaluate(self.supernet)
+        branches = num_branches(architecture)
+        cost = evaluation_cost(len(scores.losses), batch_size=self.batch_size, branches=branches)
+        return evaluation(scores, self.objective, cost=cost)

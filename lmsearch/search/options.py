@@ -1,0 +1,79 @@
+"""The options of a supernet search as one value, checked together: contradictions are found before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmsearch.errors import ConfigError
+from lmsearch.search.policy import Schedule, Shrink, read_shrink
+from lmsearch.search.relax import Relaxation
+from lmsearch.search.relax import relaxation as relaxation_named
+
+SOFTMAXED = ("softmax", "gumbel", "sampled")  # relaxations whose probabilities are softmax(alphas)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a supernet is searched: the keys of conf/search/, under the same names."""
+
+    relaxation: str
+    update: str
+    architect: str
+    order: int
+    mixed_weight: float
+    alpha_lr: float
+    alpha_betas: Sequence[float]
+    alpha_weight_decay: float
+    alpha_weight_decay_end: float | None
+    alpha_warmup_epochs: int
+    temperature: float
+    temperature_end: float | None
+    samples: int | None
+    shrink: Sequence[Sequence[float]]
+
+    def __post_init__(self) -> None:
+        how = relaxation_named(self.relaxation)
+        named = f"search.relaxation={self.relaxation}"
+        if not how.learns:
+            raise ConfigError(f"{named} learns no alphas, so nothing can be derived; it is for shared weights")
+        if self.update != "adam" and self.relaxation not in SOFTMAXED:
+            raise ConfigError(f"search.update={self.update} moves probabilities that are softmax(alphas); {named} has others")
+        if self.samples is not None and how.pick is None:
+            raise ConfigError(f"search.samples={self.samples}: {named} runs every branch; samples need gumbel or sampled")
+        if self.order != 1 and self.architect != "bilevel":
+            raise ConfigError(f"search.order={self.order} needs search.architect=bilevel, not {self.architect}")
+        tempered = self.temperature != 1.0 or self.temperature_end not in (None, 1.0)
+        if tempered and self.relaxation == "dirichlet":
+            raise ConfigError(f"search.temperature={self.temperature}: {named} has no temperature")
+        if not 0 < self.temperature or (self.temperature_end is not None and not 0 < self.temperature_end):
+            raise ConfigError(f"search.temperature={self.temperature} and its end must be above 0")
+
+    @property
+    def how(self) -> Relaxation:
+        """The relaxation itself."""
+        return relaxation_named(self.relaxation)
+
+    @property
+    def temperatures(self) -> Schedule:
+        """Temperature over the search."""
+        return Schedule(self.temperature, self.temperature if self.temperature_end is None else self.temperature_end)
+
+    @property
+    def decays(self) -> Schedule:
+        """Weight decay of the alphas over the search."""
+        end = self.alpha_weight_decay_end
+        return Schedule(self.alpha_weight_decay, self.alpha_weight_decay if end is None else end)
+
+    @property
+    def stages(self) -> tuple[Shrink, ...]:
+        """Stages of progressive shrinking."""
+        return read_shrink(self.shrink)
+
+    def samples_of(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
+        """Return the branches per step of each layer: `samples`, or as many as the layer keeps."""
+        if self.samples is None:
+            return tuple(keep)
+        if not 1 <= self.samples <= min(candidates):
+            raise ConfigError(f"search.samples={self.samples} is not between 1 and the {min(candidates)} candidates of a layer")
+        return (self.samples,) * len(keep)
