@@ -23,7 +23,7 @@ def evaluation_cost(num_samples: int, *, batch_size: int, branches: float) -> fl
 
 @dataclass
 class Budget:
-    """Counts branch-scan steps up to `total` (None: without end). The last evaluation may overshoot: it is not cut short."""
+    """Counts branch-scan steps up to `total` (None: without end)."""
 
     total: float | None = None
     spent: float = 0.0
@@ -31,6 +31,10 @@ class Budget:
     def charge(self, cost: float) -> None:
         """Count `cost` branch-scan steps."""
         self.spent += cost
+
+    def allows(self, cost: float) -> bool:
+        """Tell whether `cost` branch-scan steps more would still be within the budget."""
+        return self.total is None or self.spent + cost <= self.total
 
     @property
     def exhausted(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision, evaluate, train_one_epoch
+from lmsearch.engine.train import Precision, TrainingDiverged, evaluate, train_one_epoch
 from lmsearch.search.architectures import Architecture, num_branches
 from lmsearch.search.budget import evaluation_cost, training_cost
 from lmsearch.search.supernet import masked, named_mixers, running
@@ -22,17 +23,20 @@ from lmsearch.search.supernet import masked, named_mixers, running
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`score`: higher is better (accuracy, or minus the squared error); `loss`: mean over the same held-out samples;
-    `cost`: what it took, in branch-scan steps (lmsearch.search.budget)."""
+    """`score`: higher is better (accuracy, or minus the squared error; -inf where training diverged); `loss`: mean over the
+    same held-out samples; `cost`: what it took, in branch-scan steps (lmsearch.search.budget); `error`: standard error of the
+    score from the number of held-out samples alone."""
 
     score: float
     loss: float
     cost: float
+    error: float = 0.0
 
 
 def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluation:
     """Return the Evaluation of per-sample scores, the score turned so that higher is better."""
-    return Evaluation(scores.score if objective.higher_is_better else -scores.score, scores.loss, cost)
+    error = scores.scores.double().std(correction=0).item() / math.sqrt(len(scores.scores))
+    return Evaluation(scores.score if objective.higher_is_better else -scores.score, scores.loss, cost, error)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class StandAlone:
     num_workers: int = 0
 
     def __call__(self, architecture: Architecture) -> Evaluation:
-        """Train and score; raise TrainingDiverged where the loss is no longer finite."""
+        """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
         recipe, info = self.recipe, self.source.info
         loaders = build_loaders(
             self.source,
@@ -67,14 +71,17 @@ class StandAlone:
         trainer = build_trainer(
             recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed
         )
-        with closing(loaders.train):
-            for epoch in range(recipe.epochs):
-                train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
+        branches = num_branches(architecture)
+        cost = training_cost(recipe.epochs * len(loaders.train), branches)
+        try:
+            with closing(loaders.train):
+                for epoch in range(recipe.epochs):
+                    train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
+        except TrainingDiverged:
+            return Evaluation(-math.inf, math.inf, cost)
         final = model if trainer.ema is None else trainer.ema.module
         objective = objective_for(info.target)
         scores = evaluate(final, loaders.val, objective, self.precision)
-        branches = num_branches(architecture)
-        cost = training_cost(recipe.epochs * len(loaders.train), branches)
         cost += evaluation_cost(len(scores.losses), batch_size=recipe.batch_size, branches=branches)
         return evaluation(scores, objective, cost=cost)
 
