@@ -35,8 +35,3 @@ class Budget:
     def allows(self, cost: float) -> bool:
         """Tell whether `cost` branch-scan steps more would still be within the budget."""
         return self.total is None or self.spent + cost <= self.total
-
-    @property
-    def exhausted(self) -> bool:
-        """True when nothing is left."""
-        return self.total is not None and self.spent >= self.total

@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.engine.randomness import key
-from lmsearch.engine.storage import claim, counted, recover
+from lmsearch.engine.storage import abandon, claim, counted, recover
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.evaluators import Evaluation
@@ -27,6 +27,7 @@ from lmsearch.search.optuna_strategies import Numbers, nsga2, tpe
 from lmsearch.search.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
 
 METHODS = ("random", "local", "evolution", "tpe", "nsga2")
+RETRIES = 10  # an architecture whose evaluation was cut off is tried again this many times
 RESULT = "result"  # user attribute of a trial: its evaluation, directions by name, seconds
 
 
@@ -76,7 +77,7 @@ class DiscreteSearch:
         directions = ["maximize"] if second is None else ["maximize", "minimize"]
         self.study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         self.open: list[tuple[Architecture, optuna.Trial, float]] = []
-        recover(self.study)
+        recover(self.study, retries=RETRIES)
 
     def ask(self) -> Architecture:
         """Return the architecture to evaluate next; the history must not be exhausted."""
@@ -99,6 +100,11 @@ class DiscreteSearch:
         note = asdict(evaluation) | {"directions": architecture, "seconds": round(time.perf_counter() - began, 3)}
         trial.set_user_attr(RESULT, note)
         self.study.tell(trial, values)
+
+    def give_back(self, architecture: Architecture, *, reason: str) -> None:
+        """Put an architecture that was asked for but not evaluated back in the queue: it is the next one."""
+        place = next(i for i, (asked, _, _) in enumerate(self.open) if asked == architecture)
+        abandon(self.study, self.open.pop(place)[1], reason=reason, retries=RETRIES)
 
     def trials(self) -> list[Trial]:
         """Return the evaluated architectures, first to last."""

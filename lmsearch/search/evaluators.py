@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from lmsearch.data import Source, build_loaders
+from lmsearch.data import Loaders, Source, build_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
@@ -57,22 +57,14 @@ class StandAlone:
 
     def __call__(self, architecture: Architecture) -> Evaluation:
         """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
-        recipe, info = self.recipe, self.source.info
-        loaders = build_loaders(
-            self.source,
-            batch_size=recipe.batch_size,
-            seed=self.seed,
-            num_workers=self.num_workers,
-            pin_memory=self.precision.device.type == "cuda",
-        )
+        recipe, info, loaders = self.recipe, self.source.info, self._loaders()
         torch.manual_seed(key(self.seed, "init"))
         spec = replace(self.spec, directions=architecture, merge="sum")
         model = spec.build(backend=self.backend).to(self.precision.device)
         trainer = build_trainer(
             recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed
         )
-        branches = num_branches(architecture)
-        cost = training_cost(recipe.epochs * len(loaders.train), branches)
+        cost = self._cost(loaders, num_branches(architecture))
         try:
             with closing(loaders.train):
                 for epoch in range(recipe.epochs):
@@ -81,9 +73,25 @@ class StandAlone:
             return Evaluation(-math.inf, math.inf, cost)
         final = model if trainer.ema is None else trainer.ema.module
         objective = objective_for(info.target)
-        scores = evaluate(final, loaders.val, objective, self.precision)
-        cost += evaluation_cost(len(scores.losses), batch_size=recipe.batch_size, branches=branches)
-        return evaluation(scores, objective, cost=cost)
+        return evaluation(evaluate(final, loaders.val, objective, self.precision), objective, cost=cost)
+
+    def price(self, branches: int) -> float:
+        """Return what evaluating an architecture of so many branches costs, in branch-scan steps."""
+        return self._cost(self._loaders(), branches)
+
+    def _cost(self, loaders: Loaders, branches: int) -> float:
+        size = self.recipe.batch_size
+        trained = training_cost(self.recipe.epochs * len(loaders.train), branches)
+        return trained + evaluation_cost(loaders.val.num_samples, batch_size=size, branches=branches)
+
+    def _loaders(self) -> Loaders:
+        return build_loaders(
+            self.source,
+            batch_size=self.recipe.batch_size,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            pin_memory=self.precision.device.type == "cuda",
+        )
 
 
 @dataclass(frozen=True)
