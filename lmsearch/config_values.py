@@ -25,6 +25,7 @@ PATH_KEYS = (
     "search_space",
     "params_file",
     "storage",
+    "search.storage",
 )
 Reader = Callable[[str], Any]
 
@@ -122,6 +123,10 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "model.init": read_text,
     "model.stem": read_text,
     "model.global_pool": read_text,
+    "search.trials": read_int,
+    "search.budget_steps": read_float,
+    "search.fewest": read_int,
+    "search.objective2": read_text,
     "search.alpha_weight_decay_end": read_float,
     "search.temperature_end": read_float,
     "search.samples": read_int,

@@ -11,11 +11,11 @@ from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
 
 
-def print_choices(genotype: Genotype) -> None:
-    """Print one row per layer: directions kept with their probabilities, and the margin to the best one dropped."""
+def print_choices(genotype: Genotype, *, scores: str = "probability") -> None:
+    """Print one row per layer: directions kept with their `scores`, and the margin to the best one dropped."""
     table = Table(title="chosen scan directions")
     table.add_column("layer")
-    table.add_column("directions (probability)", overflow="fold")
+    table.add_column(f"directions ({scores})", overflow="fold")
     table.add_column("margin", justify="right")
     for number, layer in enumerate(genotype.layers):
         kept = "  ".join(f"{label(d)} {layer.scores[d]:.3f}" if layer.scores else label(d) for d in layer.directions)
@@ -23,8 +23,13 @@ def print_choices(genotype: Genotype) -> None:
     Console().print(table)
 
 
-def save_choices_figure(genotype: Genotype, path: Path) -> None:
-    """Write a PNG: layers by candidates, probability as colour, kept directions marked. Needs a genotype with scores."""
+def save_choices_figure(
+    genotype: Genotype, path: Path, *, scores: str = "softmax(alpha)", vmin: float | None = 0.0
+) -> None:
+    """Write a PNG: layers by candidates, `scores` as colour from `vmin` (None: their least), kept directions marked.
+
+    Needs a genotype with scores.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -34,7 +39,7 @@ def save_choices_figure(genotype: Genotype, path: Path) -> None:
     depth = len(genotype.layers)
     figure, axes = plt.subplots(figsize=(1.6 + 0.75 * len(candidates), 1.4 + 0.42 * depth), layout="constrained")
     values = [[layer.scores.get(d, float("nan")) for d in candidates] for layer in genotype.layers]
-    image = axes.imshow(values, cmap="viridis", vmin=0.0, aspect="auto")
+    image = axes.imshow(values, cmap="viridis", vmin=vmin, aspect="auto")
     for row, layer in enumerate(genotype.layers):
         for column, name in enumerate(candidates):
             if name in layer.directions:
@@ -53,7 +58,7 @@ def save_choices_figure(genotype: Genotype, path: Path) -> None:
     axes.set_yticks(range(depth), [layer.name or str(n) for n, layer in enumerate(genotype.layers)])
     axes.set_xlabel("scan direction")
     status = genotype.health.get("status")
-    axes.set_title("direction probabilities per layer" + (f" (search status: {status})" if status else ""), fontsize=10)
-    figure.colorbar(image, label="softmax(alpha)")
+    axes.set_title("directions per layer" + (f" (search status: {status})" if status else ""), fontsize=10)
+    figure.colorbar(image, label=scores)
     figure.savefig(path, dpi=120)
     plt.close(figure)

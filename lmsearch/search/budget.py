@@ -23,7 +23,7 @@ def evaluation_cost(num_samples: int, *, batch_size: int, branches: float) -> fl
 
 @dataclass
 class Budget:
-    """Counts branch-scan steps up to `total` (None: without end). The last evaluation may overshoot: it is not cut short."""
+    """Counts branch-scan steps up to `total` (None: without end)."""
 
     total: float | None = None
     spent: float = 0.0
@@ -32,7 +32,6 @@ class Budget:
         """Count `cost` branch-scan steps."""
         self.spent += cost
 
-    @property
-    def exhausted(self) -> bool:
-        """True when nothing is left."""
-        return self.total is not None and self.spent >= self.total
+    def allows(self, cost: float) -> bool:
+        """Tell whether `cost` branch-scan steps more would still be within the budget."""
+        return self.total is None or self.spent + cost <= self.total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -9,12 +10,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from lmsearch.data import Source, build_loaders
+from lmsearch.data import Loaders, Source, build_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision, evaluate, train_one_epoch
+from lmsearch.engine.train import Precision, TrainingDiverged, evaluate, train_one_epoch
 from lmsearch.search.architectures import Architecture, num_branches
 from lmsearch.search.budget import evaluation_cost, training_cost
 from lmsearch.search.supernet import masked, named_mixers, running
@@ -22,17 +23,20 @@ from lmsearch.search.supernet import masked, named_mixers, running
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`score`: higher is better (accuracy, or minus the squared error); `loss`: mean over the same held-out samples;
-    `cost`: what it took, in branch-scan steps (lmsearch.search.budget)."""
+    """`score`: higher is better (accuracy, or minus the squared error; -inf where training diverged); `loss`: mean over the
+    same held-out samples; `cost`: what it took, in branch-scan steps (lmsearch.search.budget); `error`: standard error of the
+    score from the number of held-out samples alone."""
 
     score: float
     loss: float
     cost: float
+    error: float = 0.0
 
 
 def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluation:
     """Return the Evaluation of per-sample scores, the score turned so that higher is better."""
-    return Evaluation(scores.score if objective.higher_is_better else -scores.score, scores.loss, cost)
+    error = scores.scores.double().std(correction=0).item() / math.sqrt(len(scores.scores))
+    return Evaluation(scores.score if objective.higher_is_better else -scores.score, scores.loss, cost, error)
 
 
 @dataclass(frozen=True)
@@ -52,31 +56,42 @@ class StandAlone:
     num_workers: int = 0
 
     def __call__(self, architecture: Architecture) -> Evaluation:
-        """Train and score; raise TrainingDiverged where the loss is no longer finite."""
-        recipe, info = self.recipe, self.source.info
-        loaders = build_loaders(
-            self.source,
-            batch_size=recipe.batch_size,
-            seed=self.seed,
-            num_workers=self.num_workers,
-            pin_memory=self.precision.device.type == "cuda",
-        )
+        """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
+        recipe, info, loaders = self.recipe, self.source.info, self._loaders()
         torch.manual_seed(key(self.seed, "init"))
         spec = replace(self.spec, directions=architecture, merge="sum")
         model = spec.build(backend=self.backend).to(self.precision.device)
         trainer = build_trainer(
             recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed
         )
-        with closing(loaders.train):
-            for epoch in range(recipe.epochs):
-                train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
+        cost = self._cost(loaders, num_branches(architecture))
+        try:
+            with closing(loaders.train):
+                for epoch in range(recipe.epochs):
+                    train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
+        except TrainingDiverged:
+            return Evaluation(-math.inf, math.inf, cost)
         final = model if trainer.ema is None else trainer.ema.module
         objective = objective_for(info.target)
-        scores = evaluate(final, loaders.val, objective, self.precision)
-        branches = num_branches(architecture)
-        cost = training_cost(recipe.epochs * len(loaders.train), branches)
-        cost += evaluation_cost(len(scores.losses), batch_size=recipe.batch_size, branches=branches)
-        return evaluation(scores, objective, cost=cost)
+        return evaluation(evaluate(final, loaders.val, objective, self.precision), objective, cost=cost)
+
+    def price(self, branches: int) -> float:
+        """Return what evaluating an architecture of so many branches costs, in branch-scan steps."""
+        return self._cost(self._loaders(), branches)
+
+    def _cost(self, loaders: Loaders, branches: int) -> float:
+        size = self.recipe.batch_size
+        trained = training_cost(self.recipe.epochs * len(loaders.train), branches)
+        return trained + evaluation_cost(loaders.val.num_samples, batch_size=size, branches=branches)
+
+    def _loaders(self) -> Loaders:
+        return build_loaders(
+            self.source,
+            batch_size=self.recipe.batch_size,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            pin_memory=self.precision.device.type == "cuda",
+        )
 
 
 @dataclass(frozen=True)

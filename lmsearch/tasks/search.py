@@ -22,24 +22,23 @@ from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import Genotype, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
-from lmsearch.scan_orders import label
 from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Timing, build_architect
 from lmsearch.search.derive import choose, derive_topk
 from lmsearch.search.health import Health, check_health
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy
-from lmsearch.search.supernet import layer_candidates, probabilities, weight_parameters
-from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
+from lmsearch.search.supernet import probabilities, weight_parameters
+from lmsearch.search_space import SearchSpace
+from lmsearch.tasks import discrete
 from lmsearch.tasks.build import (
     TrainingState,
     build_data,
     build_objective,
     build_precision,
     build_recipe,
-    layer_grids,
-    model_spec,
 )
+from lmsearch.tasks.candidates import find_candidates
 from lmsearch.tasks.run_dir import claim_run_dir
 
 log = logging.getLogger(__name__)
@@ -58,6 +57,8 @@ class Plan:
 
 def run(cfg: DictConfig) -> int:
     """Search, write genotype.json and its figure, and return 0 (3 when indeterminate and strict=true)."""
+    if discrete.asked_for(cfg):
+        return discrete.run(cfg)
     precision = build_precision(cfg)
     source = build_data(cfg)
     plan = make_plan(cfg, source)
@@ -79,20 +80,9 @@ def run(cfg: DictConfig) -> int:
 
 
 def make_plan(cfg: DictConfig, source: Source) -> Plan:
-    """Put search space, model and grids together; every mistake in them is found here, before anything is written."""
-    space = load_search_space(cfg.search_space)
-    grids, padding = layer_grids(cfg, source.info)
-    keep = resolve_keep(space, cfg.keep, len(grids), grids=grids if cfg.search.deduplicate else None, padding=padding)
-    candidates = layer_candidates(space, grids, padding=padding, deduplicate=cfg.search.deduplicate)
-    for layer, (mine, grid) in enumerate(zip(candidates, grids, strict=True)):
-        if left_out := [d for d in space.layer_candidates(len(grids))[layer] if d not in mine]:
-            log.info(
-                "layer %d: %s visit its %dx%d tokens like another candidate; searched once",
-                layer,
-                ", ".join(map(label, left_out)),
-                *grid,
-            )
-    return Plan(model_spec(cfg, source.info, candidates, merge="mixed"), space, keep, search_options(cfg))
+    """Put search space, model and options together; every mistake in them is found here, before anything is written."""
+    found = find_candidates(cfg, source)
+    return Plan(found.spec, found.space, found.keep, search_options(cfg))
 
 
 def search_options(cfg: DictConfig) -> SearchOptions:

@@ -1,0 +1,211 @@
+"""lmsearch search with search=random, local, evolution, tpe or nsga2: try architectures one by one and keep the best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import torch
+from omegaconf import DictConfig
+
+from lmsearch.config import config_digest
+from lmsearch.data import SearchLoaders, Source, search_loaders
+from lmsearch.engine.objective import Scores
+from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import build_trainer
+from lmsearch.engine.storage import open_storage
+from lmsearch.engine.train import Precision, evaluate
+from lmsearch.errors import ConfigError
+from lmsearch.search.architect import Frozen, Timing
+from lmsearch.search.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.budget import Budget, evaluation_cost, training_cost
+from lmsearch.search.discrete import METHODS, DiscreteSearch, best_of, build_strategy
+from lmsearch.search.evaluators import Evaluation, SharedWeights, StandAlone
+from lmsearch.search.objectives import Flops, Latency
+from lmsearch.search.policy import BranchPolicy
+from lmsearch.search.relax import RELAXATIONS
+from lmsearch.search.supernet import weight_parameters
+from lmsearch.tasks.build import TrainingState, build_data, build_objective, build_precision, build_recipe
+from lmsearch.tasks.candidates import Candidates, find_candidates
+from lmsearch.tasks.discrete_results import Found, write_results
+from lmsearch.tasks.fit import train
+from lmsearch.tasks.run_dir import claim_run_dir
+
+log = logging.getLogger(__name__)
+Evaluator = Callable[[Architecture], Evaluation]
+INDETERMINATE = 3  # exit code with strict=true
+
+
+def asked_for(cfg: DictConfig) -> bool:
+    """Tell whether cfg.search is a discrete search; raise ConfigError where method and preset do not belong together."""
+    method, preset = cfg.search.method, "evaluate" in cfg.search
+    if preset != (method in METHODS):
+        needed = "default or another preset of a supernet search" if method == "supernet" else method
+        raise ConfigError(f"search.method={method} needs its own preset: search={needed}")
+    return preset
+
+
+def run(cfg: DictConfig) -> int:
+    """Search, write genotype.json, trials.csv and the rest, and return 0 (3 when indeterminate and strict=true)."""
+    check_options(cfg)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    precision = build_precision(cfg)
+    source = build_data(cfg)
+    candidates = find_candidates(cfg, source)
+    space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=cfg.search.fewest)
+    storage = None if cfg.search.storage is None else open_storage(cfg.search.storage)  # a bad one is found before training
+    identity = [candidates.spec.directions, candidates.keep]
+    run_dir = claim_run_dir(cfg, "search", identity)
+    budget = Budget(cfg.search.budget_steps)
+    evaluator, price = build_evaluator(cfg, run_dir, candidates, source, precision, budget)
+    search = DiscreteSearch(
+        storage or open_storage(run_dir / "trials.journal"),
+        study_name(cfg, storage, identity),
+        space,
+        build_strategy(cfg.search.method, population=cfg.search.population, tournament=cfg.search.tournament),
+        seed=cfg.seed,
+        second=second_objective(cfg, candidates, precision),
+    )
+    training = budget.spent
+    budget.charge(search.spent)
+    metric = build_objective(source.info).metric
+    explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
+    found = Found(search, candidates, metric, training, budget.spent)
+    status = write_results(cfg, run_dir, found)
+    return INDETERMINATE if cfg.strict and status == "indeterminate" else 0
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Raise ConfigError for options that contradict each other."""
+    search = cfg.search
+    if search.trials is None and search.budget_steps is None:
+        raise ConfigError("search.trials and search.budget_steps are both null, so the search would never end; set one")
+    if (search.method == "nsga2") != (search.objective2 is not None):
+        raise ConfigError(
+            f"search.method={search.method} with search.objective2={search.objective2 or 'null'}:"
+            " nsga2 needs a second objective (flops or latency), and no other method takes one"
+        )
+    if search.method == "evolution" and search.tournament > search.population:
+        raise ConfigError(
+            f"search.tournament={search.tournament} is larger than search.population={search.population}"
+        )
+
+
+def study_name(cfg: DictConfig, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
+    """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`."""
+    digest = f"{key(config_digest(cfg), str(identity)):016x}"
+    name = f"lmsearch-{cfg.search.method}-s{cfg.seed}-{digest}"
+    if cfg.overwrite and storage is not None and name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)
+    return name
+
+
+def second_objective(
+    cfg: DictConfig, candidates: Candidates, precision: Precision
+) -> Callable[[Architecture], float] | None:
+    """Return what is to be small besides the score, or None."""
+    if cfg.search.objective2 is None:
+        return None
+    if cfg.search.objective2 == "flops":
+        return Flops(candidates.spec)
+    return Latency(candidates.spec, precision, cfg.search.latency_batch, cfg.backend)
+
+
+def build_evaluator(
+    cfg: DictConfig, run_dir: Path, candidates: Candidates, source: Source, precision: Precision, budget: Budget
+) -> tuple[Evaluator, float]:
+    """Return what scores architectures and what the largest costs; shared weights are trained first and charged to the budget.
+
+    Raises ConfigError where the budget does not pay for one evaluation.
+    """
+    branches = sum(candidates.keep)
+    if cfg.search.evaluate == "standalone":
+        alone = StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers)
+        check_budget(budget, 0.0, alone.price(branches))
+        return alone, alone.price(branches)
+    loaders = search_loaders(
+        source,
+        holdout=cfg.search.holdout,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        num_workers=cfg.num_workers,
+        pin_memory=precision.device.type == "cuda",
+    )
+    training = training_cost(cfg.epochs * len(loaders.weights), branches)
+    price = evaluation_cost(loaders.holdout.num_samples, batch_size=cfg.batch_size, branches=branches)
+    check_budget(budget, training, price)
+    budget.charge(training)
+    return train_shared(cfg, run_dir, candidates, loaders, source, precision), price
+
+
+def check_budget(budget: Budget, training: float, price: float) -> None:
+    """Raise ConfigError where the budget does not pay for the shared weights and one evaluation."""
+    if not budget.allows(training + price):
+        shared = f"{training:g} for the shared weights and " if training else ""
+        raise ConfigError(
+            f"search.budget_steps={budget.total:g} pays for no trial: it takes {shared}{price:g} branch-scan steps for each;"
+            " raise it, or lower epochs"
+        )
+
+
+def train_shared(
+    cfg: DictConfig,
+    run_dir: Path,
+    candidates: Candidates,
+    loaders: SearchLoaders,
+    source: Source,
+    precision: Precision,
+) -> SharedWeights:
+    """Train the supernet, every step on as many random branches per layer as it keeps, or continue where run_dir left off."""
+    torch.manual_seed(key(cfg.seed, "init"))
+    supernet = candidates.spec.build(backend=cfg.backend).to(precision.device)
+    policy = BranchPolicy(supernet, RELAXATIONS["uniform"], candidates.keep, candidates.keep, cfg.seed)
+    objective = build_objective(source.info)
+    trainer = build_trainer(
+        build_recipe(cfg),
+        supernet,
+        weight_parameters(supernet),
+        loaders.weights,
+        source.info,
+        precision,
+        seed=cfg.seed,
+        hook=Frozen(policy, Timing(len(loaders.weights), cfg.epochs)),
+    )
+    state = TrainingState(run_dir / "checkpoint.pt", candidates.spec, trainer, extra={"relaxation": "uniform"})
+    with policy.attached():
+        train(cfg, run_dir, trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights")
+
+    def on_holdout(module: torch.nn.Module) -> Scores:
+        return evaluate(module, loaders.holdout, objective, precision)
+
+    final = supernet if trainer.ema is None else trainer.ema.module
+    return SharedWeights(final, on_holdout, objective, cfg.batch_size)
+
+
+def explore(
+    search: DiscreteSearch, evaluator: Evaluator, budget: Budget, *, price: float, trials: int | None, metric: str
+) -> None:
+    """Ask, evaluate, tell, until trials, budget or space are used up; `price` is what the dearest evaluation costs."""
+    history = search.history()
+    while not history.exhausted and (trials is None or len(history.tried) < trials) and budget.allows(price):
+        architecture = search.ask()
+        try:
+            result = evaluator(architecture)
+        except BaseException as error:  # an interruption too: the trial goes back in the queue
+            search.give_back(architecture, reason=type(error).__name__)
+            raise
+        search.tell(architecture, result)
+        budget.charge(result.cost)
+        history = search.history()
+        log.info(
+            "trial %d%s  %s %.4f  best %.4f  %.0f%s branch-scan steps spent",
+            len(history.tried),
+            "" if trials is None else f"/{trials}",
+            metric,
+            abs(result.score),
+            abs(best_of(search.trials()).evaluation.score),
+            budget.spent,
+            "" if budget.total is None else f" of {budget.total:g}",
+        )
