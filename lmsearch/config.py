@@ -35,6 +35,8 @@ CHOICES = {
     "sampler": ("tpe", "random", "nsga2"),
     "pruner": ("none", "median", "hyperband"),
     "launcher": ("local", "submitit"),
+    "search.derivation": ("topk", "perturbation"),
+    "derivation": ("topk", "perturbation"),
 }
 RANGES = {  # least and most, where a number of the right type can still make no sense
     "epochs": (1, None),
@@ -42,6 +44,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "num_workers": (0, None),
     "seeds": (1, None),
     "seed": (0, None),
+    "budget": (1, None),
     "top": (1, None),
     "trials": (1, None),
     "workers": (1, None),
@@ -68,6 +71,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "search.mixed_weight": (0.0, None),
     "search.samples": (1, None),
     "search.alpha_warmup_epochs": (0, None),
+    "search.health_every": (0, None),
     "optim.lr": (0.0, None),
     "optim.min_lr": (0.0, None),
     "optim.warmup_lr": (0.0, None),

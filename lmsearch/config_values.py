@@ -95,9 +95,22 @@ def read_stages(text: str) -> list[list[float]]:
     return value
 
 
+def read_paths(text: str) -> str | list[str]:
+    """Read a path exactly as it was typed, or a list of paths: [a,b], without commas inside one."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return read_path(text)
+    paths = [part.strip() for part in text[1:-1].split(",")]
+    if not all(paths):
+        raise ValueError("holds an empty path")
+    return paths
+
+
 # Keys whose default says too little: it is null in some files, or one of several types. All of them take null too.
 OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "keep": read_ints,
+    "budget": read_int,
+    "genotypes": read_paths,
+    "search.health_every": read_int,
     "img_size": read_ints,
     "sizes": read_ints,
     "num_classes": read_int,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +13,9 @@ from lmsearch.engine.objective import Scores
 from lmsearch.errors import SearchSpaceError
 from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
-from lmsearch.search.derive import choose, derive_topk, top_k
-from lmsearch.search.health import alpha_health, check_health, normalised_entropy, random_choice, verdict
+from lmsearch.search.derive import Quota, allocate, check_budget, choose, make_genotype, quota_of, top_k
+from lmsearch.search.detectors import normalised_entropy
+from lmsearch.search.health import alpha_health, check_health, random_choice, verdict
 
 
 def test_top_k_lists_the_best_in_candidate_order_with_the_margin() -> None:
@@ -37,7 +40,8 @@ def test_keep_outside_the_candidates_is_refused_with_the_layers_name(keep: int) 
 
 def test_keep_may_differ_per_layer() -> None:
     scores = {"h": 0.5, "v": 0.3, "w2": 0.2}
-    genotype = derive_topk({"a": scores, "b": scores}, [1, 2], model="m", search_space="s", health={}, provenance={})
+    choices = choose({"a": scores, "b": scores}, [1, 2])
+    genotype = make_genotype(choices, derivation={}, model="m", search_space="s", health={}, provenance={})
     assert genotype.directions == (("h",), ("h", "v"))
     assert genotype.keep == (1, 2)
 
@@ -100,11 +104,60 @@ def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
 
 
 def test_random_choices_are_keyed_and_in_candidate_order() -> None:
-    import numpy as np
-
-    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="mixed")
-    drawn = [random_choice(model, [2, 2, 2], np.random.default_rng(s)) for s in (0, 0, 1, 2)]
+    order = ["h", "v", "w2", "w4"]
+    candidates = {f"layers.{i}": order for i in range(3)}
+    drawn = [random_choice(candidates, [2, 2, 2], np.random.default_rng(s)) for s in (0, 0, 1, 2)]
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2] or drawn[0] != drawn[3]
-    order = ["h", "v", "w2", "w4"]
     assert all(list(d) == sorted(d, key=order.index) for d in drawn[2].values())
+
+
+def test_a_dropped_candidate_is_never_kept_and_no_margin_is_taken_to_it() -> None:
+    scores = {"h": 0.0, "v": 0.6, "w2": 0.4, "w7": 0.0}
+    (choice,) = choose({"layers.0": scores}, [2])
+    assert choice.directions == ("v", "w2") and choice.margin is None
+    with pytest.raises(SearchSpaceError, match="keep=3.*v, w2"):
+        choose({"layers.0": scores}, [3])
+
+
+def test_entropy_counts_the_candidates_that_are_left() -> None:
+    assert normalised_entropy({"h": 0.5, "v": 0.5, "w2": 0.0, "w7": 0.0}) == pytest.approx(1.0)
+
+
+def test_a_budget_goes_to_the_layers_whose_probabilities_ask_for_it() -> None:
+    sure = {"h": 0.97, "v": 0.01, "w2": 0.01, "w7": 0.01}
+    torn = {"h": 0.3, "v": 0.3, "w2": 0.3, "w7": 0.1}
+    assert quota_of(Quota(budget=4), {"a": sure, "b": torn}) == (1, 3)
+    assert quota_of(Quota(budget=4), {"a": torn, "b": sure}) == (3, 1)
+
+
+def test_a_layer_with_few_candidates_does_not_draw_the_budget_by_its_larger_probabilities() -> None:
+    few, many = {"h": 0.5, "v": 0.5}, {"h": 0.25, "v": 0.25, "w2": 0.25, "w7": 0.25}
+    assert quota_of(Quota(budget=3), {"a": many, "b": few}) == (2, 1)
+
+
+def test_equal_layers_share_a_budget_evenly_and_the_rest_goes_to_the_first() -> None:
+    flat = dict.fromkeys(["h", "v", "w2", "w7"], 0.25)
+    assert quota_of(Quota(budget=8), {"a": flat, "b": flat, "c": flat}) == (3, 3, 2)
+
+
+def test_an_allocation_is_the_best_of_all_that_spend_the_budget() -> None:
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(size).tolist() for size in (4, 2, 3)]  # not concave: a greedy choice would fail
+    best = max(
+        (keep for keep in itertools.product(range(1, 5), range(1, 3), range(1, 4)) if sum(keep) == 6),
+        key=lambda keep: sum(v[k - 1] for v, k in zip(values, keep, strict=True)),
+    )
+    assert allocate(values, 6) == best
+
+
+@pytest.mark.parametrize("budget", [1, 7])
+def test_a_budget_that_cannot_be_shared_is_refused_with_what_is_accepted(budget: int) -> None:
+    with pytest.raises(SearchSpaceError, match=f"budget={budget} .*2 layers.*2 to 6"):
+        check_budget(budget, [4, 2])
+
+
+def test_the_least_and_the_largest_budget_are_accepted() -> None:
+    flat = {"h": 0.5, "v": 0.5}
+    assert quota_of(Quota(budget=2), {"a": flat, "b": flat}) == (1, 1)
+    assert quota_of(Quota(budget=4), {"a": flat, "b": flat}) == (2, 2)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lmsearch.genotype import Genotype, LayerChoice
-from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.report.directions import cell_label, print_choices, row_label, save_choices_figure
+from lmsearch.report.findings import print_findings
 from lmsearch.report.intervals import over_samples, over_seeds, wilson
 from lmsearch.report.orders import save_orders_figure
 from lmsearch.search_space import load_search_space
@@ -52,3 +53,31 @@ def test_a_genotype_over_many_candidates_is_drawn(tmp_path: Path) -> None:
     layer = LayerChoice(candidates[:4], "layers.0", dict.fromkeys(candidates, 1 / 16), 0.0)
     save_choices_figure(Genotype((layer,)), tmp_path / "g.png")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_consensus_shows_overlap_beside_chance_and_is_drawn_with_its_votes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = LayerChoice(("h",), "layers.0", {"h": 0.4, "v": 0.6}, 0.2)
+    stability = {"layers.0": {"jaccard": 0.75, "chance": 0.25, "votes": {"h": 3, "v": 2}}}
+    genotype = Genotype((layer,), health={"status": "ok", "seeds": 5, "stability": stability})
+    print_choices(genotype)
+    assert "0.75 (0.25)" in capsys.readouterr().out
+    assert row_label("layers.0", stability) == "layers.0\noverlap 0.75 (chance 0.25)"
+    assert cell_label(True, 3, 5) == "kept 3/5" and cell_label(False, 2, 5) == "2/5" and cell_label(True, None, 0) == "kept"
+    save_choices_figure(genotype, tmp_path / "g.png")
+    assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_warnings_come_first_and_with_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    fine = {"name": "calm", "value": [0.123456, 2], "level": "ok", "meaning": "nothing", "advice": ""}
+    poor = {"name": "storm", "value": {"h": 3, "v": 0}, "level": "warning", "meaning": "trouble", "advice": "an umbrella"}
+    print_findings([fine, poor])
+    out = capsys.readouterr().out
+    assert out.index("storm") < out.index("calm")
+    assert "-> an umbrella" in out and "0.123 2" in out and "h 3" in out and "v 0" not in out
+
+
+def test_a_search_without_findings_prints_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings([])
+    assert capsys.readouterr().out == ""

@@ -16,13 +16,21 @@ from torch import Tensor, nn
 
 from lmsearch.engine.objective import Scores
 from lmsearch.genotype import LayerChoice
-from lmsearch.search.supernet import Branches, masked, named_mixers, running
+from lmsearch.search.derive import surviving, top_k
+from lmsearch.search.detectors import (
+    ENTROPY_UNIFORM,
+    RECOVERED_REQUIRED,
+    Z_REQUIRED,
+    Finding,
+    beats_random,
+    discretisation_gap,
+    near_uniform,
+    normalised_entropy,
+    rank_agreement,
+)
+from lmsearch.search.supernet import Branches, masked, remaining, running
 
 NUM_RANDOM = 16  # random genotypes of the functional test
-# The thresholds were fixed on planted tasks and their controls, seeds 0 to 7 (experiments/e1_planted).
-ENTROPY_UNIFORM = 0.95  # normalised entropy above which alphas have not left uniform
-Z_REQUIRED = 3.0  # standard errors by which the derived directions must beat random ones
-RECOVERED_REQUIRED = 0.8  # share of the way from random directions to the whole mixture that the derived ones must go
 Evaluate = Callable[[nn.Module], Scores]
 
 
@@ -30,12 +38,14 @@ Evaluate = Callable[[nn.Module], Scores]
 class Health:
     """The verdict and its evidence. Losses are means over held-out samples of the masked supernet (same weights).
 
-    entropy: of softmax(alphas), 1 = uniform, mean over layers; margin: least margin of a layer.
+    entropy: of the probabilities, 1 = uniform, mean over layers; margin: least margin of a layer, in probability or, where
+    directions were chosen by perturbation, in held-out loss.
     advantage: mean loss of random genotypes minus that of the derived one; advantage_z: the same in standard errors.
     gap: loss with the derived directions only minus loss of the whole mixture.
     recovered: advantage / (advantage + gap): 1 where the derived directions do all that the mixture does, 0 where they do
     no better than random ones.
     tau: Kendall's rank correlation between alphas and the loss increase when a direction is left out (0 by chance).
+    findings: what each detector says.
     """
 
     status: str
@@ -48,17 +58,15 @@ class Health:
     gap: float | None = None
     recovered: float | None = None
     tau: float | None = None
+    findings: tuple[Finding, ...] = ()
 
     def to_dict(self) -> dict:
         """Return plain values for genotype.json; what was not measured is left out."""
         return {k: v for k, v in asdict(self).items() if v is not None}
 
-
-def normalised_entropy(scores: Mapping[str, float]) -> float:
-    """Entropy of a layer's probabilities divided by log K: 1 for uniform, 0 for a sure choice (and for a single candidate)."""
-    if len(scores) < 2:
-        return 0.0
-    return -sum(p * math.log(p) for p in scores.values() if p > 0) / math.log(len(scores))
+    def plus(self, *findings: Finding) -> Health:
+        """Return the same verdict with more findings."""
+        return replace(self, findings=self.findings + findings)
 
 
 def alpha_health(
@@ -67,15 +75,18 @@ def alpha_health(
     """Return what the alphas alone tell."""
     entropies = {c.name: normalised_entropy(c.scores) for c in choices}
     margins = [c.margin for c in choices if c.margin is not None]
-    return Health(status, reason, float(np.mean(list(entropies.values()))), entropies, min(margins, default=None))
+    mean = float(np.mean(list(entropies.values())))
+    return Health(status, reason, mean, entropies, min(margins, default=None), findings=(near_uniform(entropies),))
 
 
-def random_choice(module: nn.Module, keep: Sequence[int], rng: np.random.Generator) -> dict[str, tuple[str, ...]]:
-    """Draw `keep` directions per layer, uniformly, in candidate order."""
+def random_choice(
+    candidates: Mapping[str, Sequence[str]], keep: Sequence[int], rng: np.random.Generator
+) -> dict[str, tuple[str, ...]]:
+    """Draw `keep` of every layer's candidates, uniformly, in candidate order."""
     drawn = {}
-    for (layer, mixer), k in zip(named_mixers(module).items(), keep, strict=True):
-        kept = np.sort(rng.choice(len(mixer.directions), size=k, replace=False))
-        drawn[layer] = tuple(mixer.directions[i] for i in kept)
+    for (layer, names), k in zip(candidates.items(), keep, strict=True):
+        kept = np.sort(rng.choice(len(names), size=k, replace=False))
+        drawn[layer] = tuple(names[i] for i in kept)
     return drawn
 
 
@@ -85,43 +96,96 @@ def losses_with(module: nn.Module, evaluate: Evaluate, choice: Mapping[str, Bran
         return evaluate(module).losses.double()
 
 
-def leave_one_out_tau(module: nn.Module, evaluate: Evaluate, whole: Tensor) -> float | None:
-    """Kendall's tau, averaged over layers, between alphas and the loss increase when one direction is left out."""
+def leave_one_out(
+    module: nn.Module,
+    evaluate: Evaluate,
+    choices: Sequence[LayerChoice],
+    mixture: Mapping[str, Branches],
+    whole: Tensor,
+) -> dict[str, dict[str, float]]:
+    """Return {layer: {direction: mean loss increase when it alone is left out}}, the others scaled up to a sum of 1.
+
+    `whole` holds the per-sample losses of the whole `mixture`.
+    """
+    rises: dict[str, dict[str, float]] = {}
+    for choice in choices:
+        names = surviving(choice.scores)
+        if len(names) < 2:
+            continue
+        rises[choice.name] = {}
+        for left_out in names:
+            rest = remaining(module, choice.name, [n for n in names if n != left_out], choice.scores)
+            rise = (losses_with(module, evaluate, {**mixture, choice.name: rest}) - whole).mean().item()
+            rises[choice.name][left_out] = rise
+    return rises
+
+
+def usefulness(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, float]]) -> Finding | None:
+    """Return how alphas agree with leave-one-out losses; None where no layer has two candidates that differ."""
     from scipy.stats import kendalltau  # comes with scikit-learn; slow to import
 
-    taus = []
-    for layer, mixer in named_mixers(module).items():
-        k = len(mixer.directions)
-        if k < 2:
+    taus, counts, shares = {}, [], []
+    for choice in choices:
+        if choice.name not in rises:
             continue
-        rises = []
-        for left_out in range(k):
-            rest = Branches(tuple(i for i in range(k) if i != left_out))
-            rises.append((losses_with(module, evaluate, {layer: rest}) - whole).mean().item())
-        taus.append(kendalltau(mixer.alphas.detach().cpu().numpy(), rises).statistic)
-    return float(np.nanmean(taus)) if taus and not np.all(np.isnan(taus)) else None
+        mine = rises[choice.name]
+        tau = kendalltau([choice.scores[n] for n in mine], list(mine.values())).statistic
+        if not math.isnan(tau):
+            taus[choice.name] = float(tau)
+            counts.append(len(mine))
+        best = sum(sorted((max(r, 0.0) for r in mine.values()), reverse=True)[: len(choice.directions)])
+        kept = sum(max(mine[n], 0.0) for n in choice.directions)
+        shares.append(kept / best if best > 0 else 1.0)
+    return rank_agreement(taus, counts, float(np.mean(shares))) if taus else None
 
 
-def check_health(module: nn.Module, choices: Sequence[LayerChoice], evaluate: Evaluate, *, seed: int) -> Health:
+def gap_curve(module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoice], whole: Tensor) -> list[float]:
+    """Return, for every k up to the most candidates of a layer, the loss of each layer's k most probable minus the whole's."""
+    most = max(len(surviving(c.scores)) for c in choices)
+    gaps = []
+    for k in range(1, most + 1):
+        best = {c.name: top_k(c.scores, min(k, len(surviving(c.scores)))).directions for c in choices}
+        gaps.append((losses_with(module, evaluate, masked(module, best)) - whole).mean().item())
+    return gaps
+
+
+def check_health(
+    module: nn.Module, choices: Sequence[LayerChoice], evaluate: Evaluate, *, seed: int, quick: Evaluate | None = None
+) -> Health:
     """Run the functional test on held-out data; `evaluate(module)` returns the scores of the same samples every time.
+
+    `quick` does the same on fewer samples, for the many passes of the leave-one-out losses and of the gap for every k, which
+    the verdict does not need.
 
     The supernet's weights stay as they are: the verdict is about this supernet. Whether it carries over to networks
     trained from scratch is what `lmsearch compare` measures. See `verdict` for the rule.
     """
     base = alpha_health(choices)
+    mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
     keep = [len(c.directions) for c in choices]
-    whole = evaluate(module).losses.double()
+    candidates = {c.name: surviving(c.scores) for c in choices}
+    whole = losses_with(module, evaluate, mixture)
     derived = losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices}))
     rng = np.random.default_rng([seed, 20260])
-    drawn = [losses_with(module, evaluate, masked(module, random_choice(module, keep, rng))) for _ in range(NUM_RANDOM)]
+    random = [random_choice(candidates, keep, rng) for _ in range(NUM_RANDOM)]
+    drawn = [losses_with(module, evaluate, masked(module, choice)) for choice in random]
     paired = torch.stack(drawn).mean(0) - derived  # (samples,)
     advantage, gap = paired.mean().item(), (derived - whole).mean().item()
     z = advantage / max(paired.std().item() / math.sqrt(len(paired)), 1e-12)
     recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
     status, reason = verdict(base.entropy, z, recovered)
-    tau = leave_one_out_tau(module, evaluate, whole)
+    quick = evaluate if quick is None else quick
+    part = losses_with(module, quick, mixture)
+    agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))
+    tau = None if agreement is None else agreement.value
+    gaps = gap_curve(module, quick, choices, part)
     measured = {"advantage": advantage, "advantage_z": z, "gap": gap, "recovered": recovered, "tau": tau}
-    return replace(base, status=status, reason=reason, **measured)
+    findings = [
+        beats_random(advantage, z),
+        discretisation_gap(gaps, recovered, at_stake=advantage + gap),
+        *([] if agreement is None else [agreement]),
+    ]
+    return replace(base, status=status, reason=reason, **measured).plus(*findings)
 
 
 def verdict(entropy: float, z: float, recovered: float) -> tuple[str, str]:

@@ -104,3 +104,10 @@ def masked(module: nn.Module, directions: Mapping[str, Sequence[str]]) -> dict[s
         active = tuple(mixer.directions.index(d) for d in directions[layer])
         choice[layer] = Branches(active, torch.full((len(active),), 1 / len(active), device=mixer.alphas.device))
     return choice
+
+
+def remaining(module: nn.Module, layer: str, names: Sequence[str], scores: Mapping[str, float]) -> Branches:
+    """Return the branches `names` of a layer, weighted by their probabilities scaled to sum to 1."""
+    mixer = named_mixers(module)[layer]
+    weights = torch.tensor([scores[name] for name in names], device=mixer.alphas.device)
+    return Branches(tuple(mixer.directions.index(name) for name in names), weights / weights.sum())

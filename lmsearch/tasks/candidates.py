@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.errors import SearchSpaceError
 from lmsearch.scan_orders import label
+from lmsearch.search.derive import Quota, check_budget, planned
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
 from lmsearch.tasks.build import layer_grids, model_spec
@@ -19,18 +22,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidates:
-    """`spec` is the supernet, which holds every layer's candidates; `keep` has one number per layer."""
+    """`spec` is the supernet, which holds every layer's candidates; `quota` says how many directions are kept."""
 
     spec: ModelSpec
     space: SearchSpace
-    keep: tuple[int, ...]
+    quota: Quota
+
+    @property
+    def keep(self) -> tuple[int, ...]:
+        """Directions that each layer is expected to keep: what samples and shrinking go by."""
+        return planned(self.quota, [len(layer) for layer in self.spec.directions])
 
 
 def find_candidates(cfg: DictConfig, source: Source) -> Candidates:
     """Put search space, model and grids together; every mistake in them is found here, before anything is written."""
     space = load_search_space(cfg.search_space)
     grids, padding = layer_grids(cfg, source.info)
-    keep = resolve_keep(space, cfg.keep, len(grids), grids=grids if cfg.search.deduplicate else None, padding=padding)
+    distinct_on = grids if cfg.search.deduplicate else None
     candidates = layer_candidates(space, grids, padding=padding, deduplicate=cfg.search.deduplicate)
     for layer, (mine, grid) in enumerate(zip(candidates, grids, strict=True)):
         if left_out := [d for d in space.layer_candidates(len(grids))[layer] if d not in mine]:
@@ -40,4 +48,19 @@ def find_candidates(cfg: DictConfig, source: Source) -> Candidates:
                 ", ".join(map(label, left_out)),
                 *grid,
             )
-    return Candidates(model_spec(cfg, source.info, candidates, merge="mixed"), space, keep)
+    if cfg.budget is None:
+        quota = Quota(keep=resolve_keep(space, cfg.keep, len(grids), grids=distinct_on, padding=padding))
+    else:
+        quota = budget_of(cfg, candidates)
+    return Candidates(model_spec(cfg, source.info, candidates, merge="mixed"), space, quota)
+
+
+def budget_of(cfg: DictConfig, candidates: Sequence[Sequence[str]]) -> Quota:
+    """Return the quota of a total budget; raise SearchSpaceError where it contradicts keep or cannot be shared."""
+    if cfg.keep is not None:
+        raise SearchSpaceError(
+            f"budget={cfg.budget} and keep={cfg.keep} contradict each other: budget is the total over all layers; "
+            "set keep=null, or leave budget out"
+        )
+    check_budget(cfg.budget, [len(names) for names in candidates])
+    return Quota(budget=cfg.budget)

@@ -1,53 +1,125 @@
-"""lmsearch derive: derive a genotype again from the checkpoint of a search, for example with another keep."""
+"""lmsearch derive: derive a genotype again from the checkpoint of a search, or one from the genotypes of several seeds."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch import __version__
-from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint
-from lmsearch.errors import CheckpointError, SearchSpaceError
-from lmsearch.genotype import save_genotype
-from lmsearch.report.directions import print_choices, save_choices_figure
-from lmsearch.search.derive import Probabilities, choose, derive_topk
+from lmsearch.data import search_loaders
+from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
+from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
+from lmsearch.genotype import FILE, load_genotype, save_genotype
+from lmsearch.report.directions import save_choices_figure
+from lmsearch.search.consensus import check_alike, common_quota
+from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, quota_of
 from lmsearch.search.health import alpha_health
 from lmsearch.search.relax import Relaxation, relaxation
 from lmsearch.search.supernet import layer_probabilities
+from lmsearch.tasks.build import build_precision
+from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
+from lmsearch.tasks.evaluate import own_source
 from lmsearch.tasks.run_dir import open_run_dir
 
 
 def run(cfg: DictConfig) -> int:
-    """Write genotype.json and its figure from the alphas in a checkpoint."""
+    """Write genotype.json and its figure, from a checkpoint or as a consensus."""
+    if (cfg.checkpoint is None) == (cfg.genotypes is None):
+        raise ConfigError("lmsearch derive needs one of checkpoint=... and genotypes=[...]; see lmsearch derive --help")
+    if cfg.genotypes is not None:
+        return from_genotypes(cfg)
     path = Path(cfg.checkpoint)
     state = load_checkpoint(path)
     spec = ModelSpec.from_dict(state["spec"], source=str(path))
-    how = relaxation(state.get("relaxation", "softmax"))  # searches before relaxations had this one
-    scores = checkpoint_probabilities(spec, state["model"], how, source=str(path))
-    keep = resolve(OmegaConf.to_object(cfg).get("keep"), state.get("keep"), depth=len(scores))
-    choices = choose(scores, keep)
-    health = alpha_health(
-        choices, reason="derived from alphas alone, without held-out data; `lmsearch search` tests them"
-    )
+    relaxed = relaxation(state.get("relaxation", "softmax"))  # searches before relaxations had this one
+    scores = checkpoint_probabilities(spec, state["model"], relaxed, source=str(path))
+    keep = state.get("keep")
+    stored = Quota(None if keep is None else tuple(keep), state.get("budget"))
+    quota = quota_asked(cfg, stored, depth=len(scores))
+    choose(scores, quota_of(quota, scores))  # a quota that does not fit is found before anything is written
     provenance = {"lmsearch": __version__, "epoch": state["epoch"]}
     provenance |= {name: state[key] for name, key in (("config_sha256", "digest"), ("seed", "seed")) if key in state}
-    genotype = derive_topk(
-        scores,
-        keep,
-        model=spec.name,
-        search_space=state.get("search_space", "unknown"),
-        health=health.to_dict(),
-        provenance=provenance,
+    folder = path if path.is_dir() else path.parent
+    order = Order(
+        scores, quota, cfg.derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder
     )
-    data = spec.data.get("info", {}).get("name", "unknown")
-    run_dir = open_run_dir(cfg, "derive", data=data, model=spec.name)
-    save_genotype(genotype, run_dir / "genotype.json")
-    print_choices(genotype)
+    if cfg.derivation == "perturbation" or cfg.health:
+        return with_data(cfg, order, state)
+    return from_alphas(cfg, order)
+
+
+def from_alphas(cfg: DictConfig, order: Order) -> int:
+    """Derive from the alphas alone."""
+    choices = choose(order.scores, quota_of(order.quota, order.scores))
+    reason = "derived from alphas alone, without held-out data; health=true tests them"
+    budget = {} if order.quota.budget is None else {"budget": order.quota.budget}
+    genotype = make_genotype(
+        choices,
+        derivation={"method": "topk"} | budget,
+        model=order.spec.name,
+        search_space=order.search_space,
+        health=alpha_health(choices, reason=reason).to_dict(),
+        provenance=order.provenance,
+    )
+    run_dir = output(cfg, order)
+    save_genotype(genotype, run_dir / FILE)
     save_choices_figure(genotype, run_dir / "genotype.png")
-    print(f"genotype: {run_dir / 'genotype.json'}")
+    show(run_dir, genotype)
     return 0
+
+
+def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
+    """Derive and test with the trained supernet on the samples that its search held out."""
+    for key in ("holdout", "seed"):
+        if key not in state:
+            raise CheckpointError(f"{cfg.checkpoint}: does not say which data the search held out ({key} is missing)")
+    precision = build_precision(cfg)
+    source = own_source(order.spec, cfg.checkpoint)
+    loaders = search_loaders(
+        source, holdout=state["holdout"], batch_size=cfg.batch_size, seed=state["seed"], drop_last=False,
+        num_workers=cfg.num_workers,
+    )  # fmt: skip
+    supernet = order.spec.build(backend=cfg.backend)
+    load_weights(supernet, state["model"], source=str(cfg.checkpoint))
+    run_dir = output(cfg, order)
+    genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision)
+    show(run_dir, genotype)
+    return 0
+
+
+def output(cfg: DictConfig, order: Order) -> Path:
+    """Create the output folder."""
+    data = order.spec.data.get("info", {}).get("name", "unknown")
+    return open_run_dir(cfg, "derive", data=data, model=order.spec.name)
+
+
+def from_genotypes(cfg: DictConfig) -> int:
+    """Derive what the genotypes of several seeds agree on."""
+    if cfg.derivation != "topk" or cfg.health:
+        raise ConfigError("genotypes= reads no checkpoint, so derivation=perturbation and health=true cannot go with it")
+    names = genotype_paths(OmegaConf.to_object(cfg)["genotypes"])
+    genotypes = [load_genotype(name) for name in names]
+    check_alike(genotypes, names)
+    asked = cfg.keep is not None or cfg.budget is not None
+    quota = quota_asked(cfg, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
+    run_dir = open_run_dir(cfg, "derive", data="consensus", model=genotypes[0].model or "unknown")
+    show(run_dir, conclude_seeds(run_dir, quota, genotypes, provenance={}))
+    return 0
+
+
+def genotype_paths(given: str | Sequence[str]) -> list[str]:
+    """Return the listed genotypes, or those in the s<seed>/ of a folder, by seed."""
+    if not isinstance(given, str):
+        return list(given)
+    found = [p.parent for p in Path(given).expanduser().glob(f"s*/{FILE}") if re.fullmatch(r"s\d+", p.parent.name)]
+    if not found:
+        raise GenotypeError(f"genotypes={given!r}: no such folder, or no s<seed>/{FILE} in it; expected [a,b,...] or a folder")
+    return [str(p) for p in sorted(found, key=lambda p: int(p.name[1:]))]
 
 
 def checkpoint_probabilities(
@@ -67,12 +139,19 @@ def checkpoint_probabilities(
     return {layer: layer_probabilities(a, directions, how) for (layer, a), directions in layers}
 
 
-def resolve(keep: int | list[int] | None, stored: list[int] | None, *, depth: int) -> list[int]:
-    """Return keep per layer: as asked for now, else as the search was asked for."""
-    keep = stored if keep is None else keep
+def quota_asked(cfg: DictConfig, stored: Quota, *, depth: int) -> Quota:
+    """Return how many directions are kept: as asked for now, else as the search was asked for."""
+    keep = OmegaConf.to_object(cfg)["keep"]
+    if keep is not None and cfg.budget is not None:
+        raise SearchSpaceError(f"budget={cfg.budget} and keep={keep} contradict each other; set one of them")
+    if cfg.budget is not None:
+        return Quota(budget=cfg.budget)
+    if keep is None and stored.budget is not None:
+        return Quota(budget=stored.budget)
+    keep = stored.keep if keep is None else keep
     if keep is None:
         raise SearchSpaceError("the checkpoint does not say how many directions to keep; set keep=<number>")
-    keep = [keep] * depth if isinstance(keep, int) else list(keep)
-    if len(keep) != depth:
-        raise SearchSpaceError(f"keep lists {len(keep)} numbers, the model has {depth} layers")
-    return keep
+    per_layer = (keep,) * depth if isinstance(keep, int) else tuple(keep)
+    if len(per_layer) != depth:
+        raise SearchSpaceError(f"keep lists {len(per_layer)} numbers, the model has {depth} layers")
+    return Quota(keep=per_layer)

@@ -80,6 +80,9 @@ def run(cfg: DictConfig) -> int:
 def check_options(cfg: DictConfig) -> None:
     """Raise ConfigError for options that contradict each other."""
     search = cfg.search
+    if cfg.budget is not None or cfg.seeds != 1:
+        given = f"budget={cfg.budget}" if cfg.budget is not None else f"seeds={cfg.seeds}"
+        raise ConfigError(f"{given} belongs to a supernet search; search={search.method} takes keep and one seed")
     if search.trials is None and search.budget_steps is None:
         raise ConfigError("search.trials and search.budget_steps are both null, so the search would never end; set one")
     if (search.method == "nsga2") != (search.objective2 is not None):

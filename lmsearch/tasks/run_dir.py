@@ -45,7 +45,8 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
         *run_dir.glob("checkpoint.pt"),
         *run_dir.glob("*-s*/checkpoint.pt"),
         *run_dir.glob("trials.journal"),
-    ]  # of this run, of a comparison's arms, of a discrete search
+        *run_dir.glob("s[0-9]*/checkpoint.pt"),
+    ]  # of this run, of a comparison's arms, of a discrete search, of a search's seeds
     same = marker.exists() and marker.read_text().strip() == identity
     if checkpoints and not same and not cfg.overwrite:
         raise ConfigError(

@@ -12,24 +12,21 @@ from torch import nn
 
 from lmsearch import __version__
 from lmsearch.config import config_digest
+from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source, search_loaders
-from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.log import RunLog, write_json
+from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
-from lmsearch.genotype import Genotype, save_genotype
-from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.genotype import Genotype
 from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Timing, build_architect
-from lmsearch.search.derive import choose, derive_topk
-from lmsearch.search.health import Health, check_health
+from lmsearch.search.detectors import check_disjoint
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.supernet import probabilities, weight_parameters
-from lmsearch.search_space import SearchSpace
 from lmsearch.tasks import discrete
 from lmsearch.tasks.build import (
     TrainingState,
@@ -38,20 +35,19 @@ from lmsearch.tasks.build import (
     build_precision,
     build_recipe,
 )
-from lmsearch.tasks.candidates import find_candidates
+from lmsearch.tasks.candidates import Candidates, find_candidates
+from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.run_dir import claim_run_dir
+from lmsearch.tasks.watch import epoch_findings
 
 log = logging.getLogger(__name__)
 INDETERMINATE = 3  # exit code with strict=true
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What will be searched and how: the supernet's description, the search space, directions that each layer keeps, options."""
+class Plan(Candidates):
+    """What will be searched, and the options that say how."""
 
-    spec: ModelSpec
-    space: SearchSpace
-    keep: tuple[int, ...]
     options: SearchOptions
 
 
@@ -62,7 +58,51 @@ def run(cfg: DictConfig) -> int:
     precision = build_precision(cfg)
     source = build_data(cfg)
     plan = make_plan(cfg, source)
-    loaders = search_loaders(
+    search_data(cfg, source, precision)  # a split that cannot be made is found before anything is written
+    run_dir = claim(cfg, plan)
+    if cfg.seeds == 1:
+        genotype = search_once(cfg, run_dir, plan, source, precision)
+    else:
+        genotype = search_seeds(cfg, run_dir, plan, source, precision)
+    show(run_dir, genotype)
+    return INDETERMINATE if cfg.strict and genotype.health["status"] != "ok" else 0
+
+
+def claim(cfg: DictConfig, plan: Plan) -> Path:
+    """Return the run directory of one search, or of a search over several seeds."""
+    return claim_run_dir(cfg, "search", [plan.spec.directions, plan.quota.keep, plan.quota.budget])
+
+
+def search_seeds(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
+    """Search with cfg.seeds seeds, each a run of its own in s<seed>/, and return what they agree on."""
+    genotypes = []
+    for seed in range(cfg.seed, cfg.seed + cfg.seeds):
+        seeded = OmegaConf.merge(cfg, {"seed": seed, "seeds": 1})
+        seeded.run_dir = literal(str(run_dir / f"s{seed}"))
+        genotypes.append(search_once(seeded, claim(seeded, plan), plan, source, precision))
+        print(f"seed {seed}: {genotypes[-1].health['status']}: {genotypes[-1].health['reason']}")
+    return conclude_seeds(run_dir, plan.quota, genotypes, provenance={"config_sha256": config_digest(cfg)})
+
+
+def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
+    """Search with one seed and return the genotype, which is also in run_dir."""
+    loaders = search_data(cfg, source, precision)
+    torch.manual_seed(key(cfg.seed, "init"))
+    supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
+    policy = make_policy(cfg, plan, supernet)
+    provenance = {"lmsearch": __version__, "config_sha256": config_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    with policy.attached():
+        train(cfg, run_dir, plan, policy, loaders, source, precision)
+        scores = probabilities(supernet, plan.options.how)
+        order = Order(
+            scores, plan.quota, cfg.search.derivation, plan.spec, plan.space.name, cfg.seed, provenance, history=run_dir
+        )
+        return conclude(run_dir, order, supernet, loaders, source, precision)
+
+
+def search_data(cfg: DictConfig, source: Source, precision: Precision) -> SearchLoaders:
+    """Return the batches for weights and alphas, and the held-out samples."""
+    return search_loaders(
         source,
         holdout=cfg.search.holdout,
         batch_size=cfg.batch_size,
@@ -70,19 +110,12 @@ def run(cfg: DictConfig) -> int:
         num_workers=cfg.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
-    run_dir = claim_run_dir(cfg, "search", [plan.spec.directions, plan.keep])
-    torch.manual_seed(key(cfg.seed, "init"))
-    supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
-    policy = make_policy(cfg, plan, supernet)
-    with policy.attached():
-        train(cfg, run_dir, plan, policy, loaders, source, precision)
-        return finish(cfg, run_dir, plan, supernet, loaders, source, precision)
 
 
 def make_plan(cfg: DictConfig, source: Source) -> Plan:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(cfg, source)
-    return Plan(found.spec, found.space, found.keep, search_options(cfg))
+    return Plan(found.spec, found.space, found.quota, search_options(cfg))
 
 
 def search_options(cfg: DictConfig) -> SearchOptions:
@@ -138,8 +171,10 @@ def train(
         seed=cfg.seed,
         hook=architect,
     )
-    extra = {"search_space": plan.space.name, "keep": list(plan.keep), "digest": config_digest(cfg), "seed": cfg.seed}
-    extra["relaxation"] = how.relaxation
+    check_disjoint(optimised(trainer.optimizer), optimised(alphas))
+    extra = {"search_space": plan.space.name, "digest": config_digest(cfg), "seed": cfg.seed}
+    extra |= {"keep": plan.quota.keep, "budget": plan.quota.budget}
+    extra |= {"relaxation": how.relaxation, "holdout": cfg.search.holdout}
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
     start = state.restore()
     progress = TrainingProgress(
@@ -153,7 +188,11 @@ def train(
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(dropped))
             held = evaluate(supernet, loaders.holdout, objective, precision)
-            run_log.write(epoch, scalars(trainer, seen, held, epoch * steps), layers=probabilities(supernet, how.how))
+            scores, values = probabilities(supernet, how.how), scalars(trainer, seen, held, epoch * steps)
+            values |= epoch_findings(
+                cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota, held=held
+            )
+            run_log.write(epoch, values, layers=scores)
             state.save(epoch + 1)
 
 
@@ -169,42 +208,6 @@ def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int) -> dict[str
     }
 
 
-def finish(
-    cfg: DictConfig,
-    run_dir: Path,
-    plan: Plan,
-    supernet: nn.Module,
-    loaders: SearchLoaders,
-    source: Source,
-    precision: Precision,
-) -> int:
-    """Derive, test the result on held-out data, write and show it."""
-    objective = build_objective(source.info)
-    scores = probabilities(supernet, plan.options.how)
-
-    def run_holdout(module: nn.Module) -> Scores:
-        return evaluate(module, loaders.holdout, objective, precision)
-
-    health = check_health(supernet, choose(scores, plan.keep), run_holdout, seed=cfg.seed)
-    provenance = {"lmsearch": __version__, "config_sha256": config_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
-    genotype = derive_topk(
-        scores,
-        plan.keep,
-        model=plan.spec.name,
-        search_space=plan.space.name,
-        health=health.to_dict(),
-        provenance=provenance,
-    )
-    save_genotype(genotype, run_dir / "genotype.json")
-    held = run_holdout(supernet)
-    write_json(run_dir / "metrics.json", {f"holdout_{objective.metric}": held.score, "health": health.to_dict()})
-    show(run_dir, genotype, health)
-    return INDETERMINATE if cfg.strict and health.status != "ok" else 0
-
-
-def show(run_dir: Path, genotype: Genotype, health: Health) -> None:
-    """Print the table of chosen directions and the verdict, and draw the figure."""
-    print_choices(genotype)
-    save_choices_figure(genotype, run_dir / "genotype.png")
-    print(f"search status: {health.status}: {health.reason}")
-    print(f"genotype: {run_dir / 'genotype.json'}   figure: {run_dir / 'genotype.png'}")
+def optimised(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Return the parameters that an optimizer moves."""
+    return [p for group in optimizer.param_groups for p in group["params"]]

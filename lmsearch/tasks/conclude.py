@@ -1,0 +1,127 @@
+"""After the training of a search: derive, test on held-out data, write genotype.json and its figure, and say how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lmsearch import __version__
+from lmsearch.data import SearchLoaders, Source
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.log import write_json
+from lmsearch.engine.objective import Scores
+from lmsearch.engine.train import Precision, evaluate
+from lmsearch.genotype import Genotype, LayerChoice, save_genotype
+from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.report.findings import print_findings
+from lmsearch.scan_orders import duplicates
+from lmsearch.search.consensus import consensus
+from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, quota_of, surviving
+from lmsearch.search.detectors import Finding, duplicate_candidates, one_candidate_everywhere
+from lmsearch.search.health import Evaluate, check_health
+from lmsearch.search.perturbation import derive_perturbation
+from lmsearch.search.supernet import named_mixers
+from lmsearch.tasks.build import build_objective
+from lmsearch.tasks.watch import history_findings, spread
+
+QUICK_SAMPLES = 64  # of leave-one-out losses and of the gap for every k
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to derive from a supernet: how many directions, by which method, for which search."""
+
+    scores: Probabilities
+    quota: Quota
+    derivation: str  # topk | perturbation
+    spec: ModelSpec
+    search_space: str
+    seed: int
+    provenance: Mapping[str, Any]
+    history: Path  # folder with the search's metrics.jsonl
+
+
+def conclude(
+    run_dir: Path, order: Order, supernet: nn.Module, loaders: SearchLoaders, source: Source, precision: Precision
+) -> Genotype:
+    """Derive from a trained supernet, test the result, and write genotype.json, its figure and metrics.json into run_dir."""
+    objective = build_objective(source.info)
+
+    def run_holdout(module: nn.Module) -> Scores:
+        return evaluate(module, loaders.holdout, objective, precision)
+
+    few = [spread(loaders.holdout, QUICK_SAMPLES)]
+
+    def run_few(module: nn.Module) -> Scores:
+        return evaluate(module, few, objective, precision)
+
+    choices, how = derive(supernet, run_holdout, order)
+    health = check_health(supernet, choices, run_holdout, seed=order.seed, quick=run_few).plus(
+        *structure_findings(supernet, choices, source), *history_findings(order.history)
+    )
+    genotype = make_genotype(
+        choices,
+        derivation=how,
+        model=order.spec.name,
+        search_space=order.search_space,
+        health=health.to_dict(),
+        provenance=order.provenance,
+    )
+    save_genotype(genotype, run_dir / "genotype.json")
+    save_choices_figure(genotype, run_dir / "genotype.png")
+    held = run_holdout(supernet)
+    write_json(run_dir / "metrics.json", {f"holdout_{objective.metric}": held.score, "health": health.to_dict()})
+    return genotype
+
+
+def derive(supernet: nn.Module, run_holdout: Evaluate, order: Order) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
+    """Return each layer's choice and how it was made."""
+    scores = order.scores
+    if order.derivation == "perturbation":
+        choices, how = derive_perturbation(supernet, scores, run_holdout, order.quota)
+    else:
+        choices, how = choose(scores, quota_of(order.quota, scores)), {"method": "topk"}
+    return choices, how if order.quota.budget is None else how | {"budget": order.quota.budget}
+
+
+def structure_findings(supernet: nn.Module, choices: Sequence[LayerChoice], source: Source) -> Sequence[Finding]:
+    """Return what the candidates and the choices themselves tell, without running anything."""
+    mixers = named_mixers(supernet)
+    twins = {
+        layer: duplicates(mixer.directions, grid, padding=mixer.options.window_padding)
+        for (layer, mixer), grid in zip(mixers.items(), supernet.layer_grids(source.info.img_size), strict=True)
+    }
+    kept, candidates = [c.directions for c in choices], [surviving(c.scores) for c in choices]
+    return duplicate_candidates(twins), one_candidate_everywhere(kept, candidates)
+
+
+def conclude_seeds(
+    run_dir: Path, quota: Quota, genotypes: Sequence[Genotype], *, provenance: Mapping[str, Any]
+) -> Genotype:
+    """Write the genotype.json and figure of what the genotypes of several seeds agree on."""
+    first = genotypes[0]
+    choices, health = consensus(genotypes, quota)
+    method = {"method": "consensus", "of": first.derivation.get("method", "unknown")}
+    genotype = make_genotype(
+        choices,
+        derivation=method if quota.budget is None else method | {"budget": quota.budget},
+        model=first.model or "unknown",
+        search_space=first.search_space or "unknown",
+        health=health,
+        provenance={"lmsearch": __version__, "seeds": [g.provenance.get("seed") for g in genotypes], **provenance},
+    )
+    save_genotype(genotype, run_dir / "genotype.json")
+    save_choices_figure(genotype, run_dir / "genotype.png")
+    return genotype
+
+
+def show(run_dir: Path, genotype: Genotype) -> None:
+    """Print the chosen directions, what the detectors found and, last, the verdict and where the files are."""
+    print_choices(genotype)
+    print_findings(genotype.health.get("findings", []))
+    print(f"search status: {genotype.health['status']}: {genotype.health['reason']}")
+    print(f"genotype: {run_dir / 'genotype.json'}   figure: {run_dir / 'genotype.png'}")

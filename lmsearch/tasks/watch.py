@@ -1,0 +1,116 @@
+"""What a search tells about its health while it trains: scalars for metrics.jsonl and TensorBoard, once per epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from lmsearch.data import EvalLoader, SearchLoaders, TrainLoader
+from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.train import Batch, Precision, evaluate
+from lmsearch.search.derive import Probabilities, Quota, choose, quota_of
+from lmsearch.search.detectors import COSINE_LEAST, Finding, memorising, normalised_entropy, sharpness
+from lmsearch.search.gradients import batch_loss, branch_cosines, largest_eigenvalue
+from lmsearch.search.supernet import masked, running
+
+MEASUREMENTS = 4  # of gap, curvature and gradients in a run, unless search.health_every says otherwise
+COSINE_SAMPLES, CURVATURE_SAMPLES = 32, 16  # few, since curvature takes 6 and cosines 2 backward passes
+
+
+def epoch_findings(
+    cfg: DictConfig,
+    supernet: nn.Module,
+    loaders: SearchLoaders,
+    objective: Objective,
+    precision: Precision,
+    *,
+    epoch: int,
+    scores: Probabilities,
+    quota: Quota,
+    held: Scores,
+) -> dict[str, float]:
+    """Return entropies and margin of this epoch and, every few epochs, the gap, curvature and agreement of gradients.
+
+    `held` holds the scores of the whole mixture on the held-out samples. Nothing in the supernet is changed.
+    """
+    choices = choose(scores, quota_of(quota, scores))
+    found = {f"health/entropy/{layer}": normalised_entropy(p) for layer, p in scores.items()}
+    margins = [c.margin for c in choices if c.margin is not None]
+    if margins:
+        found["health/margin"] = min(margins)
+    if is_due(cfg.search.health_every, epoch, cfg.epochs):
+        with running(supernet, masked(supernet, {c.name: c.directions for c in choices})):
+            derived = evaluate(supernet, loaders.holdout, objective, precision)
+        found["health/gap"] = derived.loss - held.loss
+        found |= gradient_findings(supernet, loaders, objective, precision, epoch=epoch, seed=cfg.seed)
+    return found
+
+
+def is_due(every: int | None, epoch: int, epochs: int) -> bool:
+    """Tell whether the costly part is measured after this epoch: every so many, a few times in a run (None) or never (0)."""
+    if every == 0:
+        return False
+    if every is not None:
+        return (epoch + 1) % every == 0
+    return (epoch + 1) * MEASUREMENTS // epochs > epoch * MEASUREMENTS // epochs
+
+
+def gradient_findings(
+    supernet: nn.Module, loaders: SearchLoaders, objective: Objective, precision: Precision, *, epoch: int, seed: int
+) -> dict[str, float]:
+    """Return the alphas' sharpness and the cosines of the branches' gradients.
+
+    The training batch is one that the weights have just learned from, the held-out one is the same every time.
+    """
+    train, held_out = first_batch(loaders.weights, epoch=epoch), first_batch(loaders.alphas, epoch=0)
+
+    def loss_on(batch: Batch, samples: int) -> Callable[[], Tensor]:
+        part = tuple(t[:samples] for t in batch)
+        return lambda: batch_loss(supernet, part, objective, precision)
+
+    cosines = branch_cosines(supernet, loss_on(train, COSINE_SAMPLES), loss_on(held_out, COSINE_SAMPLES))
+    found = {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
+    every = [value for layer in cosines.values() for value in layer.values()]
+    if every:
+        found["health/cosine"] = float(np.mean(every))
+        found["health/cosine_low"] = float(np.mean([value < COSINE_LEAST for value in every]))
+    found["health/sharpness"] = largest_eigenvalue(supernet, loss_on(held_out, CURVATURE_SAMPLES), seed=seed)
+    return found
+
+
+def first_batch(loader: TrainLoader, *, epoch: int) -> Batch:
+    """Return the first batch of an epoch."""
+    loader.set_epoch(epoch)
+    return next(iter(loader))
+
+
+def spread(loader: EvalLoader, number: int) -> Batch:
+    """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch."""
+    wanted = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
+    parts, seen = [], 0
+    for batch in loader:
+        here = wanted[(wanted >= seen) & (wanted < seen + len(batch[0]))] - seen
+        parts.append([t[torch.from_numpy(here)] for t in batch])
+        seen += len(batch[0])
+    images, targets = zip(*parts, strict=True)
+    return torch.cat(images), torch.cat(targets)
+
+
+def history_findings(run_dir: Path) -> Sequence[Finding]:
+    """Return what the epochs of a search, as its metrics.jsonl has them, say about sharpness and memorisation."""
+    path = run_dir / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    measured = [line for line in lines if "health/sharpness" in line]
+    if not measured:
+        return []
+    found, last = [sharpness([line["health/sharpness"] for line in measured])], measured[-1]
+    if "health/cosine" in last:
+        losses = last["train_loss"], last["holdout_loss"]
+        found.append(memorising(last["health/cosine"], last["health/cosine_low"], *losses))
+    return found

@@ -1,0 +1,121 @@
+"""Consensus over seeds: votes, stability beside its exact chance level, and a verdict against random choices."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from lmsearch.errors import GenotypeError
+from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.search.consensus import (
+    agreement_p,
+    chance_jaccard,
+    check_alike,
+    common_quota,
+    consensus,
+    jaccard,
+    stability,
+)
+from lmsearch.search.derive import Quota, choose
+
+EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
+
+
+def searched(favourites: list[tuple[str, ...]], *, keep: int, status: str = "ok") -> Genotype:
+    """Return the genotype of one seed whose layers favour the given directions, earlier ones more."""
+    layers = {}
+    for number, names in enumerate(favourites):
+        raw = {d: 1.0 + (5.0 - names.index(d) if d in names else 0.0) for d in EIGHT}
+        layers[f"layers.{number}"] = {d: v / sum(raw.values()) for d, v in raw.items()}
+    return Genotype(choose(layers, [keep] * len(layers)), health={"status": status})
+
+
+def random_seeds(number: int, *, depth: int, keep: int) -> list[Genotype]:
+    rng = np.random.default_rng(number)
+    draws = [[tuple(EIGHT[i] for i in rng.permutation(8)[:keep]) for _ in range(depth)] for _ in range(5)]
+    return [searched(draw, keep=keep) for draw in draws]
+
+
+@pytest.mark.parametrize(("k1", "k2", "total"), [(1, 1, 8), (4, 4, 8), (2, 3, 5), (5, 5, 6), (3, 3, 3)])
+def test_the_chance_level_is_the_mean_over_all_pairs_of_subsets(k1: int, k2: int, total: int) -> None:
+    first, second = (list(combinations([str(i) for i in range(total)], k)) for k in (k1, k2))
+    assert chance_jaccard(k1, k2, total) == pytest.approx(np.mean([jaccard(a, b) for a in first for b in second]))
+
+
+def test_stability_counts_votes_and_averages_over_pairs_of_seeds() -> None:
+    found = stability([("h", "v"), ("h", "v"), ("h", "w2")], ("h", "v", "w2"))
+    assert found.jaccard == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
+    assert found.votes == {"h": 3, "v": 2, "w2": 1}
+
+
+def test_the_test_is_exact_where_it_can_be_counted() -> None:
+    """Three seeds that all keep the same one of eight: chance gives 1/64 for full agreement."""
+    assert agreement_p([[1, 1, 1]], [8], 1.0) == pytest.approx(1 / 64, abs=0.004)
+    assert agreement_p([[1, 1, 1]], [8], 0.0) == pytest.approx(1.0)
+
+
+def test_layers_with_nothing_to_choose_are_no_evidence() -> None:
+    assert agreement_p([[8, 8]], [8], 1.0) is None
+    assert agreement_p([[8, 8, 8], [1, 1, 1]], [8, 8], 1.0) == pytest.approx(1 / 64, abs=0.004)
+
+
+def test_seeds_that_agree_are_ok_and_their_majority_is_the_consensus() -> None:
+    genotypes = [searched([("v", "w2"), ("h", "w4")], keep=2) for _ in range(4)]
+    genotypes.append(searched([("h_flip", "v_flip"), ("h", "w4")], keep=2))
+    choices, health = consensus(genotypes, Quota(keep=(2, 2)))
+    assert [c.directions for c in choices] == [("v", "w2"), ("h", "w4")]
+    assert choices[0].margin == pytest.approx(0.6) and choices[1].margin == pytest.approx(1.0)
+    assert health["status"] == "ok" and health["agreement_p"] < 0.001
+    assert health["stability"]["layers.1"]["jaccard"] == 1.0
+    assert health["stability"]["layers.0"]["votes"]["v"] == 4
+
+
+@pytest.mark.parametrize("keep", [1, 4])
+def test_random_choices_are_called_ok_as_rarely_as_the_level_says(keep: int) -> None:
+    ok = sum(
+        consensus(random_seeds(n, depth=2, keep=keep), Quota(keep=(keep, keep)))[1]["status"] == "ok" for n in range(40)
+    )
+    assert ok <= 6, "5 % of 40 is 2; more than 6 has probability below 0.004"
+
+
+def test_agreement_of_mostly_indeterminate_seeds_is_indeterminate() -> None:
+    genotypes = [searched([("v",)], keep=1, status=s) for s in ("indeterminate",) * 3 + ("ok",) * 2]
+    _, health = consensus(genotypes, Quota(keep=(1,)))
+    assert health["status"] == "indeterminate" and "3 of 5" in health["reason"]
+
+
+def test_agreement_of_untested_seeds_is_not_called_ok() -> None:
+    _, health = consensus([searched([("v",)], keep=1, status="not tested")] * 5, Quota(keep=(1,)))
+    assert health["status"] == "not tested"
+
+
+def test_two_seeds_of_one_small_layer_are_too_few_to_tell() -> None:
+    _, health = consensus([searched([("v",)], keep=1)] * 2, Quota(keep=(1,)))
+    assert health["status"] == "indeterminate" and health["agreement_p"] == pytest.approx(1 / 8, abs=0.01)
+
+
+def test_equal_votes_go_to_the_higher_mean_score_then_to_the_earlier_candidate() -> None:
+    a, b = {"h": 0.30, "v": 0.45, "w2": 0.25}, {"h": 0.30, "v": 0.25, "w2": 0.45}
+    genotypes = [Genotype(choose({"layers.0": s}, [1])) for s in (a, b)]
+    assert consensus(genotypes, Quota(keep=(1,)))[0][0].directions == ("v",)
+
+
+def test_a_budget_is_shared_by_the_mean_scores() -> None:
+    genotypes = [searched([("v",), EIGHT], keep=2) for _ in range(3)]
+    choices, _ = consensus(genotypes, Quota(budget=5))
+    assert sum(len(c.directions) for c in choices) == 5
+
+
+def test_genotypes_that_do_not_belong_together_are_refused() -> None:
+    one, other = searched([("v",)], keep=1), searched([("v",), ("v",)], keep=1)
+    for genotypes, needle in (
+        ([one], "at least 2"),
+        ([one, other], "b: its layers"),
+        ([one, Genotype((LayerChoice(("h",)),))], "b: .*no scores"),
+    ):
+        with pytest.raises(GenotypeError, match=needle):
+            check_alike(genotypes, ["a", "b"][: len(genotypes)])
+    with pytest.raises(GenotypeError, match="set keep="):
+        common_quota([one, searched([("v",)], keep=2)])
