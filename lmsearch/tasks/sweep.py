@@ -23,7 +23,7 @@ from lmsearch.engine.log import environment, write_json
 from lmsearch.engine.storage import exclusive, recover
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
-from lmsearch.sweep.pool import local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import Start, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_csv
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import STOPPED, Goal, Plan, Pruning, check_plan, delete_study, open_study
@@ -142,7 +142,7 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
     return study
 
 
-def starter(cfg: DictConfig, plan: Plan) -> Any:
+def starter(cfg: DictConfig, plan: Plan) -> Start:
     """Return what starts a worker."""
     if cfg.launcher == "local":
         return local_workers(plan, run_worker)
