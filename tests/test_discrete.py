@@ -28,7 +28,7 @@ CHEAP = ["search=evolution", *PLANTED, *FEW, "search.evaluate=standalone"]
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((run_dir / "trials.csv").open()))
+    return list(csv.DictReader((run_dir / "trials.csv").read_text().splitlines()))
 
 
 def tried(run_dir: Path) -> list[tuple[str, str]]:
@@ -115,12 +115,13 @@ def test_trials_of_another_search_are_refused_and_kept(tmp_path: Path, capsys: p
 
 
 def test_a_database_holds_several_searches_apart_and_overwriting_one_starts_it_over(tmp_path: Path) -> None:
-    database = f"search.storage=sqlite:///{tmp_path}/trials.db"
+    words = ["search", *CHEAP, "search.trials=2", f"search.storage=sqlite:///{tmp_path}/trials.db"]
     for seed in (0, 1):
-        assert main(["search", *CHEAP, database, f"seed={seed}", f"run_dir={tmp_path / str(seed)}"]) == 0
-    assert len(rows(tmp_path / "0")) == len(rows(tmp_path / "1")) == 5
-    assert main(["search", *CHEAP, database, f"run_dir={tmp_path / '0'}", "overwrite=true"]) == 0
-    assert len(rows(tmp_path / "0")) == 5
+        assert main([*words, f"seed={seed}", f"run_dir={tmp_path / str(seed)}"]) == 0
+    assert tried(tmp_path / "0") != tried(tmp_path / "1")
+    numbers = [row["trial"] for row in rows(tmp_path / "0")]
+    assert main([*words, f"run_dir={tmp_path / '0'}", "overwrite=true"]) == 0
+    assert [row["trial"] for row in rows(tmp_path / "0")] == numbers == ["0", "1"]
 
 
 def test_a_budget_is_not_overspent(tmp_path: Path) -> None:
