@@ -99,6 +99,12 @@ def test_an_interrupted_search_continues_to_the_same_trials(tmp_path: Path, monk
     assert whole == cut
 
 
+def test_derive_refuses_the_checkpoint_of_shared_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "search=random", *TINY, "search.trials=1", f"run_dir={tmp_path}"]) == 0
+    assert main(["derive", f"checkpoint={tmp_path}", "keep=1", f"run_dir={tmp_path / 'again'}"]) == 2
+    assert "which learned no alphas" in capsys.readouterr().err
+
+
 def test_a_finished_search_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["search", *CHEAP, f"run_dir={tmp_path}"]) == 0
     before = (tmp_path / "trials.csv").read_bytes()
@@ -140,6 +146,8 @@ def test_a_budget_is_not_overspent(tmp_path: Path) -> None:
         (["search=nsga2", "search.objective2=null"], "needs a second objective"),
         (["search=tpe", "search.objective2=flops"], "no other method takes one"),
         (["search=evolution", "search.tournament=30"], "search.tournament=30 is larger than search.population=20"),
+        (["search=tpe", "seeds=2"], "seeds=2 belongs to a supernet search"),
+        (["search=tpe", "budget=4"], "budget=4 belongs to a supernet search"),
         (["search=default", "search.method=tpe"], "search.method=tpe needs its own preset: search=tpe"),
         (["search=tpe", "search.method=supernet"], "search.method=supernet needs its own preset"),
         (["search=random", "search.storage=nonsense://x"], "storage='nonsense://x'"),

@@ -102,7 +102,7 @@ def test_a_strategy_lives_with_trials_that_diverged(method: str) -> None:
 def test_a_strategy_finds_more_than_random_search_on_average(method: str) -> None:
     def found(name: str, seed: int) -> float:
         search = start(name, WIDE, seed=seed)
-        advance(search, 60, landscape=seed)
+        advance(search, 40, landscape=seed)
         return best_of(search.trials()).evaluation.score
 
     gains = [found(method, seed) - found("random", seed) for seed in range(4)]

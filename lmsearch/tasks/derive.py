@@ -37,6 +37,10 @@ def run(cfg: DictConfig) -> int:
     state = load_checkpoint(path)
     spec = ModelSpec.from_dict(state["spec"], source=str(path))
     relaxed = relaxation(state.get("relaxation", "softmax"))  # searches before relaxations had this one
+    if not relaxed.learns:
+        raise CheckpointError(
+            f"{path}: the shared weights of a discrete search, which learned no alphas; its genotype.json is beside them"
+        )
     scores = checkpoint_probabilities(spec, state["model"], relaxed, source=str(path))
     keep = state.get("keep")
     stored = Quota(None if keep is None else tuple(keep), state.get("budget"))
