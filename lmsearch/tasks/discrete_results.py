@@ -49,13 +49,18 @@ def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> str:
     best, health = best_of(finite), judge(finite)
     genotype = build_genotype(cfg, found, best, health, len(trials))
     save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean score ({found.metric})", vmin=None)
+    save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean {score_name(found.metric)}", vmin=None)
     write_json(run_dir / "metrics.json", summary(found, trials, finite, best, health))
     if found.search.second is not None:
         write_front(run_dir, pareto_front(finite), finite, cfg.search.objective2, found.metric, layers)
-    print_choices(genotype, scores=f"mean {found.metric}")
+    print_choices(genotype, scores=f"mean {score_name(found.metric)}")
     show(run_dir, found, best, health, len(trials))
     return health["status"]
+
+
+def score_name(metric: str) -> str:
+    """Return what scores are: higher is better, so errors count negative."""
+    return metric if metric == "accuracy" else f"minus {metric}"
 
 
 def layer_names(candidates: Candidates) -> list[str]:
@@ -153,7 +158,7 @@ def write_front(
     axes.plot([t.second for t in finite], [t.evaluation.score for t in finite], "o", color="#8d99ae", label="trial")
     axes.plot([t.second for t in front], [t.evaluation.score for t in front], "o-", color="#d1495b", label="Pareto front")
     axes.set_xlabel("FLOPs per image" if second == "flops" else "latency of a batch, s")
-    axes.set_ylabel(f"held-out {metric}" if metric == "accuracy" else f"minus held-out {metric}")
+    axes.set_ylabel(f"held-out {score_name(metric)}")
     axes.legend(frameon=False)
     figure.savefig(run_dir / "pareto.png", dpi=120)
 
