@@ -15,9 +15,9 @@ from torch import Tensor
 from lmsearch.errors import BackendUnavailableError, KernelError
 from lmsearch.kernels.build import build_library, installed_library
 
-CHUNK, PAD, MAX_TAPS = 64, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
+CHUNK, PAD, MAX_TAPS = 32, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
 ISAS = ("avx512", "avx2", "portable")
-ABI = 1
+ABI = 2
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
 

@@ -4,7 +4,7 @@
 #pragma once
 #include <cstdint>
 
-#define LMS_ABI 1  // native.py checks it: raise it with every change of this file
+#define LMS_ABI 2  // native.py checks it: raise it with every change of this file
 
 struct ScanArgs {
   int64_t B, K, L, D, N, threads, softplus, x_shared;
@@ -30,7 +30,7 @@ struct ConvArgs {
 namespace lms {
 
 constexpr int64_t kTile = 64;      // channels of one work item: whole cache lines of every token it visits
-constexpr int64_t kMaxChunk = 64;  // tokens between two saved states; a chunk's buffers stay in L1 and L2
+constexpr int64_t kMaxChunk = 32;  // tokens between two saved states; a chunk's buffers stay in L1 and L2
 constexpr int64_t kPad = 16;       // channel rows inside the library are padded to the widest vector
 constexpr int64_t kMaxTaps = 8;
 

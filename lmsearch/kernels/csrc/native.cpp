@@ -40,6 +40,7 @@ LMS_KERNELS("avx512")
 #undef LMS_ISA
 #undef LMS_INLINE
 #undef LMS_STEP
+#undef LMS_UNROLL
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop
@@ -59,6 +60,7 @@ LMS_KERNELS("avx2")
 #undef LMS_ISA
 #undef LMS_INLINE
 #undef LMS_STEP
+#undef LMS_UNROLL
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
