@@ -21,8 +21,9 @@ ABI = 2
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
 
-def _struct(name: str, ints: str, pointers: str) -> type[ctypes.Structure]:
-    fields = [(n, Int) for n in ints.split()] + [(n, Pointer) for n in pointers.split()]
+def _struct(name: str, ints: str, pointers: str, doubles: str = "") -> type[ctypes.Structure]:
+    kinds = ((Int, ints), (ctypes.c_double, doubles), (Pointer, pointers))
+    fields = [(n, kind) for kind, names in kinds for n in names.split()]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
@@ -32,12 +33,13 @@ ScanArgs = _struct(
     "x delta A Bm Cm Dv z bias order reset y states dy dx ddelta dA dB dC dD dz dbias",
 )
 ConvArgs = _struct("ConvArgs", "B K L D W threads x_b x_l dy_b dy_k dy_l", "x weight bias order y dy dx dweight dbias")
+MergeArgs = _struct("MergeArgs", "B K L D threads", "x gate weights y moments dy dx dgate dweights", "eps")
 
 
 @lru_cache(maxsize=None)
 def load_library() -> ctypes.CDLL:
     """Load the installed library, or the one built on demand where there is none of this ABI."""
-    abi = ABI * 10000 + ctypes.sizeof(ScanArgs) + ctypes.sizeof(ConvArgs)
+    abi = ABI * 10000 + sum(map(ctypes.sizeof, (ScanArgs, ConvArgs, MergeArgs)))
     for find in (installed_library, build_library):
         path = find()
         if path is None:

@@ -141,8 +141,10 @@ class DirectionalMixer(nn.Module):
     ) -> Tensor:
         """Scan, gate and merge: x, z (B, L, D) -> (B, L, D)."""
         o = self.branches(x, z, grid, cls_index, active)
-        gates = (None, None) if self.attn is None else self.attn(o)
-        return merge_sum(o, gates) if weights is None else merge_mixed(o, gates, weights)
+        gates = (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
+        if weights is None:
+            return merge_sum(o, gates)
+        return merge_mixed(o, gates, weights, backend=self.options.backend)
 
     def mix(
         self,

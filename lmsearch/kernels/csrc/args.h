@@ -27,6 +27,15 @@ struct ConvArgs {
   float *dx, *dweight, *dbias;
 };
 
+struct MergeArgs {
+  int64_t B, K, L, D, threads;
+  double eps;
+  const float *x, *gate, *weights;  // x (B, K, L, D), gate (B, K, D) or null, weights (K): contiguous, as is all below
+  float *y, *moments;               // (B, L, D) of the merge or (B, K, D) of the mean; (B, K, L, 2): mean and 1 / deviation
+  const float* dy;
+  float *dx, *dgate, *dweights;
+};
+
 namespace lms {
 
 constexpr int64_t kTile = 128;     // channels of one work item: whole cache lines of every token it visits
