@@ -15,7 +15,11 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 SHAPES = [(3, 4, 50, 37), (2, 8, 64, 128), (1, 1, 1, 5), (3, 2, 17, 1)]  # B, K, L, D
 
 
-@pytest.fixture(params=[s for s in native_library.ISAS if REASON is None and native_library.load_library().lms_kernels(s.encode())])
+def runnable_sets() -> list[str]:
+    return [s for s in native_library.ISAS if REASON is None and native_library.load_library().lms_kernels(s.encode())]
+
+
+@pytest.fixture(params=runnable_sets())
 def instruction_set(request, monkeypatch):
     monkeypatch.setenv("LMSEARCH_NATIVE_ISA", request.param)
     return request.param

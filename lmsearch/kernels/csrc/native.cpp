@@ -115,16 +115,20 @@ static void pad_transposed(float* to, const float* from, int64_t count, int64_t 
 }
 
 // The reverse, summed over `batch` in order: (batch, count, cols, padded rows) -> (count, rows, cols).
-static void sum_transposed(float* to, const float* from, int64_t batch, int64_t count, int64_t rows, int64_t cols, int64_t padded) {
-  for (int64_t i = 0; i < count; i++) {
-    for (int64_t c = 0; c < cols; c++) {
-      for (int64_t r = 0; r < rows; r++) {
-        double sum = 0.0;
-        for (int64_t b = 0; b < batch; b++) sum += from[((b * count + i) * cols + c) * padded + r];
-        to[(i * rows + r) * cols + c] = static_cast<float>(sum);
-      }
+static void sum_transposed(float* to, const float* from, int64_t batch, int64_t count, int64_t rows, int64_t cols, int64_t padded,
+                           int64_t threads) {
+  constexpr int64_t kRows = 64;  // summed together, so that memory is read along them
+  const int64_t blocks = ceil_div(rows, kRows), matrices = count * cols;
+  parallel_for(matrices * blocks, useful_threads(threads, batch * matrices * rows), 0, [&](int64_t item, float*) {
+    const int64_t i = item / blocks / cols, c = item / blocks % cols, r0 = item % blocks * kRows;
+    const int64_t width = rows - r0 < kRows ? rows - r0 : kRows;
+    double sum[kRows] = {};
+    for (int64_t b = 0; b < batch; b++) {
+      const float* row = from + ((b * count + i) * cols + c) * padded + r0;
+      for (int64_t r = 0; r < width; r++) sum[r] += row[r];
     }
-  }
+    for (int64_t r = 0; r < width; r++) to[(i * rows + r0 + r) * cols + c] = static_cast<float>(sum[r]);
+  });
 }
 
 struct ScanSetup {
@@ -190,9 +194,9 @@ static void run_scan_backward(const Kernels& kernels, const ScanArgs& a) {
     sum_tiles(a.dB, dB.get(), tiles, n, a.threads);
     sum_tiles(a.dC, dC.get(), tiles, n, a.threads);
   }
-  sum_transposed(a.dA, dA.get(), a.B, a.K, a.D, a.N, Dp);
-  if (a.dD) sum_transposed(a.dD, dD.get(), a.B, a.K, a.D, 1, Dp);
-  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp);
+  sum_transposed(a.dA, dA.get(), a.B, a.K, a.D, a.N, Dp, a.threads);
+  if (a.dD) sum_transposed(a.dD, dD.get(), a.B, a.K, a.D, 1, Dp, a.threads);
+  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp, a.threads);
 }
 
 static void run_conv_forward(const Kernels& kernels, const ConvArgs& a) {
@@ -212,8 +216,8 @@ static void run_conv_backward(const Kernels& kernels, const ConvArgs& a) {
       kernels.conv_backward(a, setup.constants, i / tiles, k, i % tiles, k == 0, dweight.get(), dbias.get());
     }
   });
-  sum_transposed(a.dweight, dweight.get(), a.B, a.K, a.D, a.W, Dp);
-  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp);
+  sum_transposed(a.dweight, dweight.get(), a.B, a.K, a.D, a.W, Dp, a.threads);
+  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp, a.threads);
 }
 
 static void run_merge_forward(const Kernels& kernels, const MergeArgs& a) {
@@ -230,7 +234,7 @@ static void run_merge_backward(const Kernels& kernels, const MergeArgs& a) {
   parallel_for(a.B * a.K, threads, 2 * round_up(a.D, kPad), [&](int64_t i, float* workspace) {
     kernels.merge_backward(a, i / a.K, i % a.K, workspace, dweights.get() + i);
   });
-  sum_transposed(a.dweights, dweights.get(), a.B, 1, a.K, 1, a.K);
+  sum_transposed(a.dweights, dweights.get(), a.B, 1, a.K, 1, a.K, a.threads);
 }
 
 static void run_normed_mean_forward(const Kernels& kernels, const MergeArgs& a) {
