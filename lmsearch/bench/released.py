@@ -67,7 +67,7 @@ class ReleasedMixer(nn.Module):
         for k, order in enumerate(orders):
             x, z = xz[:, :, order].chunk(2, dim=1)  # each (B, D, L), in the order of the visit
             y = self.direction(x, z, k)[:, :, order.argsort()].transpose(1, 2)  # (B, L, D), in raster order
-            gate, _ = mixer.attn(y.unsqueeze(1))  # (B, 1, D)
+            gate, _ = mixer.attn(y.unsqueeze(1), backend="reference")  # (B, 1, D)
             merged = merged + weights[k] * F.layer_norm(y * gate, y.shape[-1:])
         return mixer.out_proj(merged)
 

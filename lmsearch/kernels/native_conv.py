@@ -10,7 +10,15 @@ import ctypes
 import torch
 from torch import Tensor
 
-from lmsearch.kernels.native_library import ConvArgs, address, call, refuse_second_derivative, rows, strides
+from lmsearch.kernels.native_library import (
+    ConvArgs,
+    address,
+    by_direction,
+    call,
+    refuse_second_derivative,
+    rows,
+    strides,
+)
 
 CONV = "Tensor x, Tensor weight, Tensor? bias, Tensor order"
 
@@ -43,8 +51,8 @@ def _conv_shape(x: Tensor, weight: Tensor) -> tuple[int, ...]:
 
 @torch.library.custom_op("lmsearch::native_conv", mutates_args=(), device_types="cpu", schema=f"({CONV}) -> Tensor")
 def native_conv(x, weight, bias, order):
-    """Return silu of the convolution, (B, K, L, D)."""
-    y = torch.empty(_conv_shape(x, weight), dtype=torch.float32)
+    """Return silu of the convolution, (B, K, L, D), in memory (K, B, L, D)."""
+    y = by_direction(_conv_shape(x, weight), x)
     if y.numel():
         args, _kept = _conv_args(x, weight, bias, order)
         args.y = y.data_ptr()
@@ -54,7 +62,7 @@ def native_conv(x, weight, bias, order):
 
 @native_conv.register_fake
 def _(x, weight, bias, order):
-    return x.new_empty(_conv_shape(x, weight))
+    return by_direction(_conv_shape(x, weight), x)
 
 
 @torch.library.custom_op(

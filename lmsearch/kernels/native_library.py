@@ -10,34 +10,38 @@ import ctypes
 import os
 from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 from lmsearch.errors import BackendUnavailableError, KernelError
 from lmsearch.kernels.build import build_library, installed_library
 
-CHUNK, PAD, MAX_TAPS = 64, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
+CHUNK, PAD, MAX_TAPS = 32, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
 ISAS = ("avx512", "avx2", "portable")
-ABI = 1
+ABI = 3
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
 
-def _struct(name: str, ints: str, pointers: str) -> type[ctypes.Structure]:
-    fields = [(n, Int) for n in ints.split()] + [(n, Pointer) for n in pointers.split()]
+def _struct(name: str, ints: str, pointers: str, doubles: str = "") -> type[ctypes.Structure]:
+    kinds = ((Int, ints), (ctypes.c_double, doubles), (Pointer, pointers))
+    fields = [(n, kind) for kind, names in kinds for n in names.split()]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
 ScanArgs = _struct(
     "ScanArgs",
-    "B K L D N threads softplus x_shared x_b x_k x_l delta_b delta_k delta_l B_b B_k B_l C_b C_k C_l z_b z_l dy_b dy_k dy_l",
+    "B K L D N threads softplus x_shared k_major "
+    "x_b x_k x_l delta_b delta_k delta_l B_b B_k B_l C_b C_k C_l z_b z_l dy_b dy_k dy_l",
     "x delta A Bm Cm Dv z bias order reset y states dy dx ddelta dA dB dC dD dz dbias",
 )
 ConvArgs = _struct("ConvArgs", "B K L D W threads x_b x_l dy_b dy_k dy_l", "x weight bias order y dy dx dweight dbias")
+MergeArgs = _struct("MergeArgs", "B K L D threads", "x gate weights y moments dy dx dgate dweights", "eps")
 
 
 @lru_cache(maxsize=None)
 def load_library() -> ctypes.CDLL:
     """Load the installed library, or the one built on demand where there is none of this ABI."""
-    abi = ABI * 10000 + ctypes.sizeof(ScanArgs) + ctypes.sizeof(ConvArgs)
+    abi = ABI * 10000 + sum(map(ctypes.sizeof, (ScanArgs, ConvArgs, MergeArgs)))
     for find in (installed_library, build_library):
         path = find()
         if path is None:
@@ -87,6 +91,16 @@ def address(t: Tensor | None) -> int | None:
 def strides(prefix: str, t: Tensor, names: str) -> dict[str, int]:
     """Return the strides of t's first axes as the fields <prefix>_<letter of names>."""
     return {f"{prefix}_{n}": s for n, s in zip(names, t.stride(), strict=False)}
+
+
+def by_direction(shape: torch.Size, like: Tensor) -> Tensor:
+    """Return an empty float32 tensor of a shape (B, K, ...) on the device of `like`, in memory as (K, B, ...)."""
+    return like.new_empty((shape[1], shape[0], *shape[2:]), dtype=torch.float32).transpose(0, 1)
+
+
+def is_by_direction(t: Tensor) -> bool:
+    """True where t (B, K, ...) lies in memory as (K, B, ...), so that a direction's tokens are the rows of one matrix."""
+    return t.shape[0] > 1 and t.shape[1] > 1 and t.stride(1) > t.stride(0)
 
 
 def refuse_second_derivative(ctx, *grads):

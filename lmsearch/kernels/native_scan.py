@@ -16,7 +16,9 @@ from lmsearch.kernels.native_library import (
     PAD,
     ScanArgs,
     address,
+    by_direction,
     call,
+    is_by_direction,
     refuse_second_derivative,
     rows,
     strides,
@@ -38,6 +40,7 @@ def _scan_args(x, delta, A, B, C, D, order, z, bias, reset, *, softplus: bool) -
         threads=torch.get_num_threads(),
         softplus=softplus,
         x_shared=x.dim() == 3,
+        k_major=is_by_direction(delta),
         x=address(x),
         delta=address(delta),
         A=address(A),
@@ -60,6 +63,16 @@ def _scan_args(x, delta, A, B, C, D, order, z, bias, reset, *, softplus: bool) -
 def _states_shape(delta: Tensor, A: Tensor) -> tuple[int, ...]:
     b, k, length, d = delta.shape
     return b, k, (length + CHUNK - 1) // CHUNK, A.shape[-1], (d + PAD - 1) // PAD * PAD
+
+
+def _gradients(x, delta, A, B, C, D, z, bias) -> list[Tensor]:
+    """Return empty gradients; those of the tensors per direction lie in memory as delta does."""
+    every = [delta.new_empty(0 if t is None else t.shape, dtype=torch.float32) for t in (x, delta, A, B, C, D, z, bias)]
+    if is_by_direction(delta):
+        for i in (0, 1, 3, 4):  # x, delta, B, C
+            if every[i].dim() == 4:
+                every[i] = by_direction(every[i].shape, delta)
+    return every
 
 
 SCAN = (
@@ -100,9 +113,7 @@ def _(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_softplus, save_st
 )
 def native_scan_backward(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, states, delta_softplus):
     """Return the gradients of x, delta, A, B, C, D, z, delta_bias; empty ones for absent arguments."""
-    grads = [
-        torch.empty(0 if t is None else t.shape, dtype=torch.float32) for t in (x, delta, A, B, C, D, z, delta_bias)
-    ]
+    grads = _gradients(x, delta, A, B, C, D, z, delta_bias)
     if delta.numel() == 0:
         return tuple(g.zero_() for g in grads)
     args, _kept = _scan_args(x, delta, A, B, C, D, order, z, delta_bias, reset, softplus=delta_softplus)
@@ -117,7 +128,7 @@ def native_scan_backward(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, 
 
 @native_scan_backward.register_fake
 def _(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, states, delta_softplus):
-    return tuple(dy.new_empty(0 if t is None else t.shape) for t in (x, delta, A, B, C, D, z, delta_bias))
+    return tuple(_gradients(x, delta, A, B, C, D, z, delta_bias))
 
 
 def _scan_setup(ctx, inputs, output):

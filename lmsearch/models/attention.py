@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmsearch.kernels import normed_mean
+
 KINDS = ("channel", "spatial_channel", "none")
 
 
@@ -29,15 +31,16 @@ class SCAttn(nn.Module):
         self.local_reduce = nn.Linear(dim, hidden) if kind == "spatial_channel" else None
         self.spatial_select = nn.Linear(2 * hidden, 1) if kind == "spatial_channel" else None
 
-    def forward(self, o: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, o: Tensor, *, backend: str = "auto") -> tuple[Tensor, Tensor | None]:
         weight, bias = self.norm.weight, self.norm.bias
-        t = F.layer_norm(o, self.norm.normalized_shape, eps=self.norm.eps)
         # the affine part after the mean: the same by linearity, with smaller rounding errors in its gradients
-        g = F.gelu(self.global_reduce(t.mean(2) * weight + bias))  # (B, K, Q)
+        mean = normed_mean(o, eps=self.norm.eps, backend=backend)
+        g = F.gelu(self.global_reduce(mean * weight + bias))  # (B, K, Q)
         channel = torch.sigmoid(self.channel_select(g))
         if self.spatial_select is None:
             return channel, None
-        local = F.gelu(self.local_reduce(t * weight + bias))  # (B, K, L, Q)
+        t = F.layer_norm(o, self.norm.normalized_shape, weight, bias, self.norm.eps)
+        local = F.gelu(self.local_reduce(t))  # (B, K, L, Q)
         # spatial_select([l, g]) without repeating g over the tokens
         on_local, on_global = self.spatial_select.weight.chunk(2, dim=1)
         score = F.linear(local, on_local) + F.linear(g, on_global, self.spatial_select.bias).unsqueeze(2)

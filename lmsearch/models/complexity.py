@@ -24,7 +24,7 @@ from lmsearch.models.local_vmamba import LocalVMamba, Stage
 from lmsearch.models.mixer import DirectionalMixer, LocalVimMixer
 from lmsearch.scan_orders import Grid, parse_direction
 
-CHUNK = 64  # tokens per kept state of the native kernels
+CHUNK = 32  # tokens per kept state of the native kernels
 STATE_MACS, STATE_FLOPS = 4, 7  # of the scan, per token, channel and state
 SKIP_MACS, SKIP_FLOPS = 2, 3  # per token and channel
 
@@ -98,7 +98,7 @@ def complexity(
 
     img_size: side or (height, width); None takes the size that the model was built for, to whole patches.
     bytes_per_value: 4 in float32, 2 where training runs in bfloat16 or float16 throughout.
-    chunk: tokens per kept state: 64 in the native kernels, 8 in the Triton ones.
+    chunk: tokens per kept state: 32 in the native kernels, 8 in the Triton ones.
     Raises ModelError for another kind of model.
     """
     if not isinstance(model, (LocalVim, LocalVMamba)):
@@ -138,8 +138,8 @@ def _layer(
     for (height, width), count in scanned.items():
         if (height, width) != grid:  # padded x, and z where it is gated inside
             copies += (height * width + cls) * e * (2 if vim else 1)
-        projections = mixer.dt_rank + (mixer.dt_rank + 2 * mixer.d_state if vim else 0)
-        copies += count * projections * e  # the weights of batched projections, repeated for every sample
+        if not vim:
+            copies += count * mixer.dt_rank * e  # the weights of the batched projection, repeated for every sample
     shared = _linear(tokens, d, 2 * e) + _linear(tokens, e, d)
     if vim:  # kept: norm and in_proj inputs, x and z, out_proj input
         kept = 2 * tokens * d + 2 * tokens * e + tokens * e
@@ -186,8 +186,10 @@ def _attention(mixer: DirectionalMixer, tokens: int, size: int) -> Cost:
         if mixer.attn.local_reduce is not None:
             cost += _linear(tokens, e, q) + _linear(tokens, q, 1) + _linear(1, q, 1)
             kept += 2 * tokens * e + 2 * tokens * q + tokens
+        kept += 2 * tokens  # mean and deviation of every token
     if mixer.alphas is not None:
-        kept += 2 * tokens * e  # the branch before and after its norm
+        gated = mixer.attn is not None and mixer.attn.local_reduce is not None
+        kept += 2 * tokens + (tokens * e if gated else 0)  # mean and deviation; the branch after its gates
         cost += _linear(tokens, e, 1)
     return cost + Cost(activation_bytes=kept * size)
 

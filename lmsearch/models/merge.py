@@ -5,9 +5,9 @@ Shapes: branches o (B, K, L, D); channel gate (B, K, D) and spatial gate (B, K, 
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from lmsearch.kernels import mixed_merge
 
 MERGES = ("sum", "mixed")
 Gates = tuple[Tensor | None, Tensor | None]
@@ -26,7 +26,9 @@ def merge_sum(o: Tensor, gates: Gates) -> Tensor:
     return gated(o, gates).sum(1)
 
 
-def merge_mixed(o: Tensor, gates: Gates, weights: Tensor, *, eps: float = 1e-5) -> Tensor:
+def merge_mixed(o: Tensor, gates: Gates, weights: Tensor, *, eps: float = 1e-5, backend: str = "auto") -> Tensor:
     """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it."""
-    normed = F.layer_norm(gated(o, gates), o.shape[-1:], eps=eps)
-    return torch.einsum("k,bkld->bld", weights.to(normed.dtype), normed)
+    channel, spatial = gates
+    if spatial is not None:
+        o, channel = gated(o, gates), None
+    return mixed_merge(o, channel, weights, eps=eps, backend=backend)

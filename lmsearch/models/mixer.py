@@ -93,12 +93,16 @@ class DirectionalMixer(nn.Module):
 
     def scan(self, u: Tensor, group: ScanGroup, rows: slice | Tensor, z: Tensor | None) -> Tensor:
         """Selective scans of `group`: u (B, P, D) or (B, K, P, D), z (B, P, D) or None -> (B, K, P, D)."""
-        if u.dim() == 4:
-            low_rank = torch.matmul(u, take(self.x_proj_weight, rows).mT)
+        sizes = (self.dt_rank, self.d_state, self.d_state)
+        if u.dim() == 4:  # one product per direction over the tokens of all images, as u lies in memory
+            low_rank = torch.bmm(u.transpose(0, 1).flatten(1, 2), take(self.x_proj_weight, rows).mT)  # (K, B * P, R + 2N)
+            dt, B, C = low_rank.split(sizes, dim=-1)
+            delta = torch.bmm(dt, take(self.dt_proj_weight, rows).mT)
+            delta, B, C = (t.unflatten(1, (-1, u.shape[2])).transpose(0, 1) for t in (delta, B, C))  # (B, K, P, ...)
         else:
             low_rank = torch.einsum("bld,krd->bklr", u, take(self.x_proj_weight, rows))
-        dt, B, C = low_rank.split((self.dt_rank, self.d_state, self.d_state), dim=-1)
-        delta = torch.matmul(dt, take(self.dt_proj_weight, rows).mT)
+            dt, B, C = low_rank.split(sizes, dim=-1)
+            delta = torch.matmul(dt, take(self.dt_proj_weight, rows).mT)
         A = -torch.exp(take(self.A_log, rows).to(torch.promote_types(self.A_log.dtype, torch.float32)))
         return directional_scan(
             u,
@@ -141,8 +145,10 @@ class DirectionalMixer(nn.Module):
     ) -> Tensor:
         """Scan, gate and merge: x, z (B, L, D) -> (B, L, D)."""
         o = self.branches(x, z, grid, cls_index, active)
-        gates = (None, None) if self.attn is None else self.attn(o)
-        return merge_sum(o, gates) if weights is None else merge_mixed(o, gates, weights)
+        gates = (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
+        if weights is None:
+            return merge_sum(o, gates)
+        return merge_mixed(o, gates, weights, backend=self.options.backend)
 
     def mix(
         self,

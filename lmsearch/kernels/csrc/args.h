@@ -4,17 +4,17 @@
 #pragma once
 #include <cstdint>
 
-#define LMS_ABI 1  // native.py checks it: raise it with every change of this file
+#define LMS_ABI 3  // native.py checks it: raise it with every change of this file
 
 struct ScanArgs {
-  int64_t B, K, L, D, N, threads, softplus, x_shared;
+  int64_t B, K, L, D, N, threads, softplus, x_shared, k_major;
   int64_t x_b, x_k, x_l, delta_b, delta_k, delta_l, B_b, B_k, B_l, C_b, C_k, C_l, z_b, z_l, dy_b, dy_k, dy_l;
   const float *x, *delta, *A, *Bm, *Cm, *Dv, *z, *bias;  // A (K, D, N), Dv and bias (K, D): contiguous
   const int32_t* order;                                  // (K, L), contiguous
   const uint8_t* reset;                                  // (K, L), contiguous
   float *y, *states;                                     // (B, K, L, D); (B, K, chunks, N, round_up(D, 16)) or null
   const float* dy;                                       // from here on: backward only
-  float *dx, *ddelta, *dA, *dB, *dC, *dD, *dz, *dbias;   // shapes of the inputs, contiguous
+  float *dx, *ddelta, *dA, *dB, *dC, *dD, *dz, *dbias;   // shapes of the inputs; with k_major those per direction are (K, B, L, ...)
 };
 
 struct ConvArgs {
@@ -22,15 +22,24 @@ struct ConvArgs {
   int64_t x_b, x_l, dy_b, dy_k, dy_l;
   const float *x, *weight, *bias;  // weight (K, D, W), bias (K, D): contiguous
   const int32_t* order;
-  float* y;  // (B, K, L, D)
+  float* y;  // (K, B, L, D)
   const float* dy;
   float *dx, *dweight, *dbias;
 };
 
+struct MergeArgs {
+  int64_t B, K, L, D, threads;
+  double eps;
+  const float *x, *gate, *weights;  // x (B, K, L, D), gate (B, K, D) or null, weights (K): contiguous, as is all below
+  float *y, *moments;               // (B, L, D) of the merge or (B, K, D) of the mean; (B, K, L, 2): mean and 1 / deviation
+  const float* dy;
+  float *dx, *dgate, *dweights;
+};
+
 namespace lms {
 
-constexpr int64_t kTile = 64;      // channels of one work item: whole cache lines of every token it visits
-constexpr int64_t kMaxChunk = 64;  // tokens between two saved states; a chunk's buffers stay in L1 and L2
+constexpr int64_t kTile = 128;     // channels of one work item: whole cache lines of every token it visits
+constexpr int64_t kMaxChunk = 32;  // tokens between two saved states; a chunk's buffers stay in L1 and L2
 constexpr int64_t kPad = 16;       // channel rows inside the library are padded to the widest vector
 constexpr int64_t kMaxTaps = 8;
 

@@ -19,9 +19,14 @@ struct Kernels {
   void (*backward)(const ScanArgs&, const ScanConstants&, int64_t b, int64_t k, int64_t tile, bool first, const ScanPartials&, float*);
   void (*conv_forward)(const ConvArgs&, const ConvConstants&, int64_t b, int64_t k, int64_t tile);
   void (*conv_backward)(const ConvArgs&, const ConvConstants&, int64_t, int64_t, int64_t, bool first, float* dweight, float* dbias);
+  void (*merge_forward)(const MergeArgs&, int64_t b, int64_t l0, int64_t l1, float* workspace);
+  void (*merge_backward)(const MergeArgs&, int64_t b, int64_t k, float* workspace, float* dweight);
+  void (*normed_mean_forward)(const MergeArgs&, int64_t b, int64_t k, float* workspace);
+  void (*normed_mean_backward)(const MergeArgs&, int64_t b, int64_t k, float* workspace);
 };
 #define LMS_KERNELS(name) \
-  static const Kernels kernels = {name, scan_workspace, scan_forward, scan_backward, conv_forward, conv_backward};
+  static const Kernels kernels = {name,          scan_workspace, scan_forward,   scan_backward,       conv_forward, \
+                                  conv_backward, merge_forward,  merge_backward, normed_mean_forward, normed_mean_backward};
 
 #if LMS_X86
 #ifdef __clang__
@@ -36,10 +41,12 @@ namespace avx512 {
 #include "scan_kernel.inc"
 #include "scan_backward.inc"
 #include "conv_kernel.inc"
+#include "merge_kernel.inc"
 LMS_KERNELS("avx512")
 #undef LMS_ISA
 #undef LMS_INLINE
 #undef LMS_STEP
+#undef LMS_UNROLL
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop
@@ -55,10 +62,12 @@ namespace avx2 {
 #include "scan_kernel.inc"
 #include "scan_backward.inc"
 #include "conv_kernel.inc"
+#include "merge_kernel.inc"
 LMS_KERNELS("avx2")
 #undef LMS_ISA
 #undef LMS_INLINE
 #undef LMS_STEP
+#undef LMS_UNROLL
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
@@ -73,6 +82,7 @@ namespace portable {
 #include "scan_kernel.inc"
 #include "scan_backward.inc"
 #include "conv_kernel.inc"
+#include "merge_kernel.inc"
 LMS_KERNELS("portable")
 }  // namespace portable
 
@@ -105,16 +115,20 @@ static void pad_transposed(float* to, const float* from, int64_t count, int64_t 
 }
 
 // The reverse, summed over `batch` in order: (batch, count, cols, padded rows) -> (count, rows, cols).
-static void sum_transposed(float* to, const float* from, int64_t batch, int64_t count, int64_t rows, int64_t cols, int64_t padded) {
-  for (int64_t i = 0; i < count; i++) {
-    for (int64_t c = 0; c < cols; c++) {
-      for (int64_t r = 0; r < rows; r++) {
-        double sum = 0.0;
-        for (int64_t b = 0; b < batch; b++) sum += from[((b * count + i) * cols + c) * padded + r];
-        to[(i * rows + r) * cols + c] = static_cast<float>(sum);
-      }
+static void sum_transposed(float* to, const float* from, int64_t batch, int64_t count, int64_t rows, int64_t cols, int64_t padded,
+                           int64_t threads) {
+  constexpr int64_t kRows = 64;  // summed together, so that memory is read along them
+  const int64_t blocks = ceil_div(rows, kRows), matrices = count * cols;
+  parallel_for(matrices * blocks, useful_threads(threads, batch * matrices * rows), 0, [&](int64_t item, float*) {
+    const int64_t i = item / blocks / cols, c = item / blocks % cols, r0 = item % blocks * kRows;
+    const int64_t width = rows - r0 < kRows ? rows - r0 : kRows;
+    double sum[kRows] = {};
+    for (int64_t b = 0; b < batch; b++) {
+      const float* row = from + ((b * count + i) * cols + c) * padded + r0;
+      for (int64_t r = 0; r < width; r++) sum[r] += row[r];
     }
-  }
+    for (int64_t r = 0; r < width; r++) to[(i * rows + r0 + r) * cols + c] = static_cast<float>(sum[r]);
+  });
 }
 
 struct ScanSetup {
@@ -180,9 +194,9 @@ static void run_scan_backward(const Kernels& kernels, const ScanArgs& a) {
     sum_tiles(a.dB, dB.get(), tiles, n, a.threads);
     sum_tiles(a.dC, dC.get(), tiles, n, a.threads);
   }
-  sum_transposed(a.dA, dA.get(), a.B, a.K, a.D, a.N, Dp);
-  if (a.dD) sum_transposed(a.dD, dD.get(), a.B, a.K, a.D, 1, Dp);
-  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp);
+  sum_transposed(a.dA, dA.get(), a.B, a.K, a.D, a.N, Dp, a.threads);
+  if (a.dD) sum_transposed(a.dD, dD.get(), a.B, a.K, a.D, 1, Dp, a.threads);
+  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp, a.threads);
 }
 
 static void run_conv_forward(const Kernels& kernels, const ConvArgs& a) {
@@ -202,8 +216,37 @@ static void run_conv_backward(const Kernels& kernels, const ConvArgs& a) {
       kernels.conv_backward(a, setup.constants, i / tiles, k, i % tiles, k == 0, dweight.get(), dbias.get());
     }
   });
-  sum_transposed(a.dweight, dweight.get(), a.B, a.K, a.D, a.W, Dp);
-  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp);
+  sum_transposed(a.dweight, dweight.get(), a.B, a.K, a.D, a.W, Dp, a.threads);
+  if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp, a.threads);
+}
+
+static void run_merge_forward(const Kernels& kernels, const MergeArgs& a) {
+  const int64_t block = 16, blocks = ceil_div(a.L, block), threads = useful_threads(a.threads, 2 * a.B * a.K * a.L * a.D);
+  parallel_for(a.B * blocks, threads, round_up(a.D, kPad), [&](int64_t i, float* workspace) {
+    const int64_t l0 = i % blocks * block;
+    kernels.merge_forward(a, i / blocks, l0, l0 + block < a.L ? l0 + block : a.L, workspace);
+  });
+}
+
+static void run_merge_backward(const Kernels& kernels, const MergeArgs& a) {
+  Floats dweights(a.B * a.K);
+  const int64_t threads = useful_threads(a.threads, 4 * a.B * a.K * a.L * a.D);
+  parallel_for(a.B * a.K, threads, 2 * round_up(a.D, kPad), [&](int64_t i, float* workspace) {
+    kernels.merge_backward(a, i / a.K, i % a.K, workspace, dweights.get() + i);
+  });
+  sum_transposed(a.dweights, dweights.get(), a.B, 1, a.K, 1, a.K, a.threads);
+}
+
+static void run_normed_mean_forward(const Kernels& kernels, const MergeArgs& a) {
+  const int64_t threads = useful_threads(a.threads, 2 * a.B * a.K * a.L * a.D);
+  parallel_for(a.B * a.K, threads, 2 * round_up(a.D, kPad),
+               [&](int64_t i, float* workspace) { kernels.normed_mean_forward(a, i / a.K, i % a.K, workspace); });
+}
+
+static void run_normed_mean_backward(const Kernels& kernels, const MergeArgs& a) {
+  const int64_t threads = useful_threads(a.threads, 4 * a.B * a.K * a.L * a.D);
+  parallel_for(a.B * a.K, threads, round_up(a.D, kPad),
+               [&](int64_t i, float* workspace) { kernels.normed_mean_backward(a, i / a.K, i % a.K, workspace); });
 }
 
 // Whether every row of order (K, L) is a permutation of range(L): anything else would reach outside the tensors.
@@ -218,13 +261,22 @@ static bool are_permutations(const int32_t* order, int64_t K, int64_t L) {
   return true;
 }
 
+template <class Args>
+static bool valid(const Args& args) {
+  return are_permutations(args.order, args.K, args.L);
+}
+template <>
+bool valid(const MergeArgs&) {
+  return true;
+}
+
 // 0: done; 1: no such kernels on this CPU; 2: out of memory; 3: order is not made of permutations.
 template <class Args>
 static int guarded(void (*run)(const Kernels&, const Args&), const char* isa, const Args* args) {
   const Kernels* kernels = find_kernels(isa);
   if (!kernels) return 1;
   try {
-    if (!are_permutations(args->order, args->K, args->L)) return 3;
+    if (!valid(*args)) return 3;
     run(*kernels, *args);
   } catch (const std::bad_alloc&) {
     return 2;
@@ -235,7 +287,7 @@ static int guarded(void (*run)(const Kernels&, const Args&), const char* isa, co
 }  // namespace lms
 
 extern "C" {
-__attribute__((visibility("default"))) int lms_abi() { return LMS_ABI * 10000 + static_cast<int>(sizeof(ScanArgs) + sizeof(ConvArgs)); }
+__attribute__((visibility("default"))) int lms_abi() { return LMS_ABI * 10000 + static_cast<int>(sizeof(ScanArgs) + sizeof(ConvArgs) + sizeof(MergeArgs)); }
 __attribute__((visibility("default"))) const char* lms_kernels(const char* isa) {
   const lms::Kernels* kernels = lms::find_kernels(isa);
   return kernels ? kernels->name : "";
@@ -251,5 +303,17 @@ __attribute__((visibility("default"))) int lms_conv_forward(const char* isa, con
 }
 __attribute__((visibility("default"))) int lms_conv_backward(const char* isa, const ConvArgs* args) {
   return lms::guarded(lms::run_conv_backward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_merge_forward(const char* isa, const MergeArgs* args) {
+  return lms::guarded(lms::run_merge_forward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_merge_backward(const char* isa, const MergeArgs* args) {
+  return lms::guarded(lms::run_merge_backward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_normed_mean_forward(const char* isa, const MergeArgs* args) {
+  return lms::guarded(lms::run_normed_mean_forward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_normed_mean_backward(const char* isa, const MergeArgs* args) {
+  return lms::guarded(lms::run_normed_mean_backward, isa, args);
 }
 }
