@@ -13,7 +13,7 @@ from lmsearch.engine.objective import Scores
 from lmsearch.errors import SearchSpaceError
 from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
-from lmsearch.search.derive import Quota, allocate, check_budget, choose, make_genotype, quota_of, top_k
+from lmsearch.search.derive import Quota, allocate, check_budget, choose, make_genotype, planned, quota_of, top_k
 from lmsearch.search.detectors import normalised_entropy
 from lmsearch.search.health import alpha_health, check_health, random_choice, verdict
 
@@ -161,3 +161,8 @@ def test_the_least_and_the_largest_budget_are_accepted() -> None:
     flat = {"h": 0.5, "v": 0.5}
     assert quota_of(Quota(budget=2), {"a": flat, "b": flat}) == (1, 1)
     assert quota_of(Quota(budget=4), {"a": flat, "b": flat}) == (2, 2)
+
+
+def test_a_search_plans_with_a_budget_shared_evenly_within_each_layers_candidates() -> None:
+    assert planned(Quota(budget=10), [8, 2, 8]) == (4, 2, 4)
+    assert planned(Quota(keep=(3, 1)), [8, 8]) == (3, 1)

@@ -78,7 +78,10 @@ def test_derive_finds_the_same_consensus_from_the_runs(as_folder: bool, over_see
     given = str(over_seeds) if as_folder else f"[{','.join(str(plain / f's{n}') for n in range(3))}]"
     assert main(["derive", f"genotypes={given}", f"run_dir={tmp_path / 'out'}"]) == 0
     mine, top = (read(folder / "genotype.json") for folder in (tmp_path / "out", over_seeds))
-    assert mine["layers"] == top["layers"] and mine["health"] == top["health"]
+    assert mine["health"]["stability"] == top["health"]["stability"] and mine["health"]["reason"] == top["health"]["reason"]
+    for one, other in zip(mine["layers"], top["layers"], strict=True):
+        assert one["directions"] == other["directions"] and one["margin"] == other["margin"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=2e-6), "files hold six decimals"
 
 
 def test_every_epoch_logs_its_health_and_the_genotype_lists_every_detector(over_seeds: Path) -> None:
@@ -147,7 +150,7 @@ def test_a_search_by_perturbation_is_what_derive_makes_of_its_checkpoint(tmp_pat
     assert (tmp_path / "a" / "genotype.json").read_bytes() == (tmp_path / "b" / "genotype.json").read_bytes()
 
 
-@pytest.mark.parametrize("derivation", ["topk", "perturbation"])
+@pytest.mark.parametrize("derivation", ["topk", pytest.param("perturbation", marks=pytest.mark.slow)])
 def test_a_budget_is_spent_over_the_whole_net(derivation: str, tmp_path: Path) -> None:
     words = [*PLANTED, "model.depth=2", "keep=null", "budget=5", f"search.derivation={derivation}"]
     assert main(["search", *words, f"run_dir={tmp_path}"]) == 0
@@ -156,6 +159,19 @@ def test_a_budget_is_spent_over_the_whole_net(derivation: str, tmp_path: Path) -
     assert genotype.derivation["budget"] == 5
     assert main(["derive", f"checkpoint={tmp_path}", "budget=3", f"run_dir={tmp_path / 'less'}"]) == 0
     assert sum(len(layer.directions) for layer in lmsearch.load_genotype(tmp_path / "less").layers) == 3
+
+
+def test_branches_dropped_by_shrinking_are_neither_kept_nor_measured(tmp_path: Path) -> None:
+    words = [*PLANTED, "model.depth=2", "keep=null", "budget=3", "search.shrink=[[0.4,2]]"]
+    assert main(["search", *words, "search.derivation=perturbation", f"run_dir={tmp_path}"]) == 0
+    genotype = lmsearch.load_genotype(tmp_path)
+    for layer in genotype.layers:
+        left = {name for name, p in layer.scores.items() if p > 0}
+        assert len(left) == 2 and set(layer.directions) <= left
+    assert sum(len(layer.directions) for layer in genotype.layers) == 3
+    found = {f["name"]: f for f in genotype.health["findings"]}
+    assert len(found["discretisation gap"]["value"]) == 2
+    assert all(0 <= e <= 1 for e in genotype.health["entropies"].values())
 
 
 @pytest.mark.parametrize(
