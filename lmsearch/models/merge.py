@@ -26,7 +26,12 @@ def merge_sum(o: Tensor, gates: Gates) -> Tensor:
     return gated(o, gates).sum(1)
 
 
-def merge_mixed(o: Tensor, gates: Gates, weights: Tensor, *, eps: float = 1e-5) -> Tensor:
-    """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it."""
-    normed = F.layer_norm(gated(o, gates), o.shape[-1:], eps=eps)
-    return torch.einsum("k,bkld->bld", weights.to(normed.dtype), normed)
+def merge_mixed(o: Tensor, gates: Gates, weights: Tensor, *, branch_norm: bool = True, eps: float = 1e-5) -> Tensor:
+    """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it.
+
+    Without `branch_norm` a branch can scale itself, and its weight says little about its part in the sum.
+    """
+    o = gated(o, gates)
+    if branch_norm:
+        o = F.layer_norm(o, o.shape[-1:], eps=eps)
+    return torch.einsum("k,bkld->bld", weights.to(o.dtype), o)

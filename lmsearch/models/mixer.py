@@ -27,7 +27,7 @@ from lmsearch.scan_orders import Grid, label, parse_direction
 @dataclass(frozen=True)
 class MixerOptions:
     """How every mixer of a model is built: merge "sum" | "mixed", attention "channel" | "spatial_channel" | "none",
-    window_padding "none" | "zeros", and the scan backend of lmsearch.kernels."""
+    window_padding "none" | "zeros", the scan backend of lmsearch.kernels, and whether "mixed" normalises its branches."""
 
     merge: str = "sum"
     attention: str = "channel"
@@ -35,6 +35,7 @@ class MixerOptions:
     backend: str = "auto"
     expand: int = 2
     d_state: int = 16
+    branch_norm: bool = True
 
     def __post_init__(self) -> None:
         for name, accepted in (("merge", MERGES), ("attention", KINDS), ("window_padding", PADDINGS)):
@@ -142,7 +143,9 @@ class DirectionalMixer(nn.Module):
         """Scan, gate and merge: x, z (B, L, D) -> (B, L, D)."""
         o = self.branches(x, z, grid, cls_index, active)
         gates = (None, None) if self.attn is None else self.attn(o)
-        return merge_sum(o, gates) if weights is None else merge_mixed(o, gates, weights)
+        if weights is None:
+            return merge_sum(o, gates)
+        return merge_mixed(o, gates, weights, branch_norm=self.options.branch_norm)
 
     def mix(
         self,
