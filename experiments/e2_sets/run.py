@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.runs import epochs_for, quiet, search, train_alone
+from experiments.runs import LIGHT, epochs_for, quiet, search, train_alone
 from experiments.study import EIGHT, Record, Row, Study, main
 from lmsearch.report.intervals import wilson
 
@@ -74,7 +74,7 @@ def rows() -> list[Row]:
             words = instance_words(name, instance)
             weights = None if kind.samples is None else round(kind.samples * (1 - HOLDOUT))
             epochs = epochs_for(STEPS, samples=weights)
-            found.append(Row("search", (*words, f"epochs={epochs}", f"keep={kind.keep}"), facts))
+            found.append(Row("search", (*words, LIGHT, f"epochs={epochs}", f"keep={kind.keep}"), facts))
             found.append(Row("planted", (*words, f"epochs={epochs_for(STEPS, samples=kind.samples)}"), facts))
             for number in range(RANDOM):
                 drawn = draw_layers(kind, 1000 + list(KINDS).index(name), instance, number)
@@ -91,7 +91,7 @@ def work(row: Row) -> Record:
     if row.part == "planted":
         return {"test_mse": train_alone(row.words, row.facts["planted"])}
     found = search(row.words)
-    words = (*row.words[:-2], f"epochs={epochs_for(STEPS, samples=kind.samples)}")
+    words = (*row.words[:-3], f"epochs={epochs_for(STEPS, samples=kind.samples)}")
     return found | {"test_mse": train_alone(words, found["chosen"])}
 
 

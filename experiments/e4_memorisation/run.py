@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.runs import epochs_for, quiet, search, train_alone
+from experiments.runs import LIGHT, epochs_for, quiet, search, train_alone
 from experiments.study import EIGHT, Record, Row, Study, main
 from lmsearch.report.intervals import Interval, over_seeds, wilson
 
@@ -66,7 +66,7 @@ def searched(part: str, n: int, level: str, seed: int, *more: str) -> Row:
     """A search of STEPS steps."""
     holdout = LEVELS[level]
     epochs = epochs_for(STEPS, samples=round(n * (1 - holdout)))
-    words = (f"search.architect={level}", f"search.holdout={holdout}", f"epochs={epochs}", *data_words(n, seed), *more)
+    words = (f"search.architect={level}", f"search.holdout={holdout}", f"epochs={epochs}", LIGHT, *data_words(n, seed), *more)
     return Row(part, words, facts(n, seed) | {"level": level})
 
 
