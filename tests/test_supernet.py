@@ -8,6 +8,7 @@ from torch import nn
 
 from lmsearch.errors import ModelError
 from lmsearch.models import create_model
+from lmsearch.models.merge import merge_mixed
 from lmsearch.search.supernet import (
     Branches,
     arch_parameters,
@@ -50,6 +51,20 @@ def test_masking_a_branch_equals_a_supernet_whose_alpha_for_it_is_minus_infinity
         for alpha in arch_parameters(model):
             alpha[4] = -torch.inf
     torch.testing.assert_close(without, model(images()))
+
+
+def test_a_branch_cannot_scale_itself_unless_the_norm_of_branches_is_off() -> None:
+    o = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
+    scaled, weights = o * torch.tensor([1.0, 7.0, 1.0]).view(1, 3, 1, 1), torch.full((3,), 1 / 3)
+    gates = (None, None)
+    torch.testing.assert_close(merge_mixed(o, gates, weights), merge_mixed(scaled, gates, weights), rtol=1e-3, atol=1e-3)
+    plain = merge_mixed(scaled, gates, weights, branch_norm=False)
+    torch.testing.assert_close(plain, scaled.mean(1))
+
+
+def test_the_norm_of_branches_is_an_option_of_every_supernet() -> None:
+    with_norm, without = (supernet(branch_norm=norm) for norm in (True, False))
+    assert not torch.allclose(with_norm(images()), without(images()))
 
 
 def test_a_choice_leaves_no_trace_after_its_context() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.runs import epochs_for, quiet, search
+from experiments.runs import LIGHT, epochs_for, quiet, search
 from experiments.study import EIGHT, Record, Row, Study, main
 from lmsearch.report.intervals import wilson
 
@@ -40,7 +40,7 @@ def rows() -> list[Row]:
     found = [planted("recovery", task, d, seed) for task in TASKS for seed in SEEDS for d in EIGHT]
     for seed in CONTROL_SEEDS:
         for task in CONTROLS:
-            words = ("data=planted", f"data.task={task}", f"seed={seed}", "epochs=5")
+            words = ("data=planted", f"data.task={task}", f"seed={seed}", "epochs=5", LIGHT)
             found.append(Row("control", words, {"task": task, "seed": seed}))
     for task in TASKS:
         for level, words in LEVELS.items():
@@ -54,7 +54,7 @@ def planted(part: str, task: str, direction: str, seed: int, *more: str) -> Row:
     samples = next((int(word.split("=")[1]) for word in more if word.startswith("data.num_train=")), None)
     weights = None if samples is None else round(samples * (1 - HOLDOUT))
     epochs = epochs_for(STEPS, samples=weights)
-    words = ("data=planted", f"data.task={task}", f"data.direction={direction}", f"seed={seed}", f"epochs={epochs}", *more)
+    words = ("data=planted", f"data.task={task}", f"data.direction={direction}", f"seed={seed}", f"epochs={epochs}", LIGHT, *more)
     return Row(part, words, {"task": task, "direction": direction, "seed": seed})
 
 

@@ -5,6 +5,7 @@ Shapes: branches o (B, K, L, D); channel gate (B, K, D) and spatial gate (B, K, 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lmsearch.kernels import mixed_merge
@@ -26,9 +27,16 @@ def merge_sum(o: Tensor, gates: Gates) -> Tensor:
     return gated(o, gates).sum(1)
 
 
-def merge_mixed(o: Tensor, gates: Gates, weights: Tensor, *, eps: float = 1e-5, backend: str = "auto") -> Tensor:
-    """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it."""
+def merge_mixed(
+    o: Tensor, gates: Gates, weights: Tensor, *, branch_norm: bool = True, eps: float = 1e-5, backend: str = "auto"
+) -> Tensor:
+    """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it.
+
+    Without `branch_norm` a branch can scale itself, and its weight says little about its part in the sum.
+    """
     channel, spatial = gates
+    if not branch_norm:
+        return torch.einsum("k,bkld->bld", weights.to(o.dtype), gated(o, gates))
     if spatial is not None:
         o, channel = gated(o, gates), None
     return mixed_merge(o, channel, weights, eps=eps, backend=backend)

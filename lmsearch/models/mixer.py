@@ -27,7 +27,7 @@ from lmsearch.scan_orders import Grid, label, parse_direction
 @dataclass(frozen=True)
 class MixerOptions:
     """How every mixer of a model is built: merge "sum" | "mixed", attention "channel" | "spatial_channel" | "none",
-    window_padding "none" | "zeros", and the scan backend of lmsearch.kernels."""
+    window_padding "none" | "zeros", the scan backend of lmsearch.kernels, and whether "mixed" normalises its branches."""
 
     merge: str = "sum"
     attention: str = "channel"
@@ -35,6 +35,7 @@ class MixerOptions:
     backend: str = "auto"
     expand: int = 2
     d_state: int = 16
+    branch_norm: bool = True
 
     def __post_init__(self) -> None:
         for name, accepted in (("merge", MERGES), ("attention", KINDS), ("window_padding", PADDINGS)):
@@ -148,7 +149,8 @@ class DirectionalMixer(nn.Module):
         gates = (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
         if weights is None:
             return merge_sum(o, gates)
-        return merge_mixed(o, gates, weights, backend=self.options.backend)
+        norm, backend = self.options.branch_norm, self.options.backend
+        return merge_mixed(o, gates, weights, branch_norm=norm, backend=backend)
 
     def mix(
         self,

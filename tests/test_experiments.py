@@ -1,0 +1,104 @@
+"""The studies: rows that resume, keys that differ, words that the command line accepts, and summaries of finished rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.e1_planted import run as e1
+from experiments.e2_sets import run as e2
+from experiments.e4_memorisation import run as e4
+from experiments.study import Row, Study, main, read_records
+from lmsearch.config import compose
+
+STUDIES = {"e1": e1, "e2": e2, "e4": e4}
+
+
+def study(folder: Path, work=lambda row: {"found": row.facts["n"]}) -> Study:
+    rows = [Row("part", (f"n={n}",), {"n": n}) for n in range(4)]
+    return Study(folder, rows, work, lambda records: {"sum": sum(r["found"] for r in records)}, lambda summary, path: None)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, made: Study, *words: str) -> dict:
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    main(made)
+    path = made.folder / "results.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def test_a_study_runs_every_row_once(tmp_path, monkeypatch):
+    asked = []
+    counted = study(tmp_path, lambda row: asked.append(row.key) or {"found": row.facts["n"]})
+    assert run(monkeypatch, counted, "--shard", "1/2")["sum"] == 1 + 3
+    assert run(monkeypatch, counted)["sum"] == 0 + 1 + 2 + 3
+    assert run(monkeypatch, counted)["sum"] == 6 and sorted(asked) == [f"part n={n}" for n in range(4)]
+
+
+def test_a_row_cut_off_while_it_was_written_runs_again(tmp_path, monkeypatch):
+    made = study(tmp_path)
+    run(monkeypatch, made)
+    made.path.write_text(made.path.read_text()[:-5])
+    assert len(read_records(made)) == 3
+    made.path.write_text("".join(line for line in made.path.read_text().splitlines(keepends=True) if line.endswith("\n")))
+    assert run(monkeypatch, made)["sum"] == 6
+
+
+def test_rows_no_longer_in_the_study_do_not_count(tmp_path, monkeypatch):
+    made = study(tmp_path)
+    run(monkeypatch, made)
+    assert run(monkeypatch, replace(made, rows=made.rows[:2]), "--summary")["sum"] == 1
+
+
+def test_every_record_names_the_machine_that_made_it(tmp_path, monkeypatch):
+    made = study(tmp_path)
+    known = run(monkeypatch, made, "--only", "n=2")["environments"]
+    (record,) = read_records(made)
+    assert known[record["environment"]]["versions"]["torch"] and "cpu" in known[record["environment"]]["hardware"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_rows_of_a_study_have_keys_of_their_own(name):
+    keys = [row.key for row in STUDIES[name].rows()]
+    assert len(set(keys)) == len(keys)
+
+
+def first_of_each_part(rows: list[Row]) -> list[Row]:
+    """One row of each part, and of each kind in E2."""
+    return list({(row.part, row.facts.get("kind")): row for row in rows}.values())
+
+
+SAMPLES = [row for module in STUDIES.values() for row in first_of_each_part(module.rows())]
+EXTRA = ("directions=", "random=")  # a row's own words, not the command line's
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", SAMPLES, ids=lambda row: row.key[:60])
+def test_the_words_of_every_part_are_a_configuration(row):
+    alone = row.part in ("alone", "random", "planted")
+    words = [word for word in row.words if not word.startswith(EXTRA) and word != "search.architect=mixed"]
+    assert compose("retrain" if alone else "search", [*(["genotype=none"] if alone else []), *words]).epochs > 0
+
+
+def test_e1_counts_what_was_found_and_whether_winners_are_even():
+    both = {"right": [True, False], "margins": [0.5, 0.1], "status": "ok"}
+    records = [both, {"right": [False], "margins": [0.1], "status": "ok"}]
+    counts = e1.recovery(records)
+    assert (counts["found"], counts["runs"], counts["least_margin"]) == (1, 2, 0.5)
+    assert counts["chance"] == pytest.approx(1 - (7 / 8) ** 2)
+    assert e1.uniform_p([20, 0, 0, 0, 0, 0, 0, 0]) < 0.001 < 0.5 < e1.uniform_p([3, 2, 3, 2, 3, 2, 3, 2])
+
+
+def test_e2_chance_level_of_the_jaccard_index():
+    assert e2.expected_jaccard(1) == pytest.approx(1 / 8)
+    assert e2.expected_jaccard(8) == 1
+    assert e2.jaccard(["h", "v"], ["v", "w2"]) == pytest.approx(1 / 3)
+
+
+def test_e4_keeps_single_where_intervals_overlap():
+    at = {level: e4.Interval(mean, mean - 0.1, mean + 0.1) for level, mean in (("single", 0.3), ("bilevel", 0.15))}
+    assert e4.decide(at)[0] == "single"
+    assert e4.decide(at | {"bilevel": e4.Interval(0.05, 0, 0.1)})[0] == "bilevel"
