@@ -70,6 +70,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "search.alpha_weight_decay_end": (0.0, None),
     "search.mixed_weight": (0.0, None),
     "search.samples": (1, None),
+    "search.partial_channels": (1, None),
     "search.alpha_warmup_epochs": (0, None),
     "search.health_every": (0, None),
     "optim.lr": (0.0, None),

@@ -8,6 +8,7 @@ from torch import nn
 
 from lmsearch.errors import ModelError
 from lmsearch.models import create_model
+from lmsearch.models.complexity import complexity
 from lmsearch.models.merge import merge_mixed
 from lmsearch.search.supernet import (
     Branches,
@@ -147,3 +148,32 @@ def test_extended16_searches_both_families() -> None:
         model = create_model(name, directions=candidates, merge="mixed")
         assert model(images()).shape == (2, 10)
         assert all(set(scores) == set(candidates) for scores in probabilities(model).values())
+
+
+@pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])
+def test_partial_channels_scan_a_part_and_let_the_rest_pass(name: str) -> None:
+    model = supernet(name, partial_channels=4)
+    first = next(iter(named_mixers(model).values()))
+    assert first.x_proj_weight.shape[-1] * 4 == first.d_inner
+    x = torch.randn(2, 64, first.in_proj.in_features)
+    branches, inside = [], {}
+    handle = first.out_proj.register_forward_pre_hook(lambda _, args: inside.update(y=args[0]))
+    for active in ((0,), (3,)):
+        first(x, (8, 8), active=active)
+        branches.append(inside["y"])
+    handle.remove()
+    if name == "local_vim_nano":  # the bypass does not depend on the direction, the scanned part does
+        assert torch.equal(branches[0][..., first.d_scan :], branches[1][..., first.d_scan :])
+    assert not torch.allclose(branches[0][..., : first.d_scan], branches[1][..., : first.d_scan])
+
+
+def test_partial_channels_keep_about_their_share_of_the_directions_memory() -> None:
+    whole, part = (complexity(supernet(partial_channels=m)) for m in (1, 4))
+    kept = [sum(d.total.activation_bytes for layer in c.layers for d in layer.directions) for c in (whole, part)]
+    assert kept[1] < 0.4 * kept[0]
+
+
+@pytest.mark.parametrize("wrong", [0, 3, 1.5])
+def test_partial_channels_must_divide_the_channels(wrong: float) -> None:
+    with pytest.raises(ModelError, match="partial_channels"):
+        supernet(partial_channels=wrong)

@@ -137,9 +137,9 @@ def _layer(
     copies = 0
     for (height, width), count in scanned.items():
         if (height, width) != grid:  # padded x, and z where it is gated inside
-            copies += (height * width + cls) * e * (2 if vim else 1)
+            copies += (height * width + cls) * mixer.d_scan * (2 if vim else 1)
         if not vim:
-            copies += count * mixer.dt_rank * e  # the weights of the batched projection, repeated for every sample
+            copies += count * mixer.dt_rank * mixer.d_scan  # the weights of the batched projection, repeated for every sample
     shared = _linear(tokens, d, 2 * e) + _linear(tokens, e, d)
     if vim:  # kept: norm and in_proj inputs, x and z, out_proj input
         kept = 2 * tokens * d + 2 * tokens * e + tokens * e
@@ -160,7 +160,7 @@ def _direction(
 ) -> DirectionCost:
     height, width = _padded(mixer, direction, grid)
     scanned, tokens = height * width + cls, grid[0] * grid[1] + cls
-    e, n, r = mixer.d_inner, mixer.d_state, mixer.dt_rank
+    e, n, r = mixer.d_scan, mixer.d_state, mixer.dt_rank
     vim = isinstance(mixer, LocalVimMixer)
     taps = mixer.conv_weight.shape[-1] if vim else 0
     conv = _linear(scanned, e, taps, scanned * e * size if vim else 0)  # keeps u
@@ -179,7 +179,7 @@ def _direction(
 
 def _attention(mixer: DirectionalMixer, tokens: int, size: int) -> Cost:
     """Gates and merge of one branch: global parts once, local parts per token."""
-    e, cost, kept = mixer.d_inner, Cost(), 0
+    e, cost, kept = mixer.d_scan, Cost(), 0
     if mixer.attn is not None:
         q = mixer.attn.channel_select.in_features
         cost += _linear(1, e, q) + _linear(1, q, e)

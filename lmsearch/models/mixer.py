@@ -27,7 +27,11 @@ from lmsearch.scan_orders import Grid, label, parse_direction
 @dataclass(frozen=True)
 class MixerOptions:
     """How every mixer of a model is built: merge "sum" | "mixed", attention "channel" | "spatial_channel" | "none",
-    window_padding "none" | "zeros", the scan backend of lmsearch.kernels, and whether "mixed" normalises its branches."""
+    window_padding "none" | "zeros", the scan backend of lmsearch.kernels, and whether "mixed" normalises its branches.
+
+    With partial_channels = M only the first 1 / M of the channels are scanned and the others pass by (PC-DARTS, arXiv
+    1907.05737): for supernets, which then need about 1 / M of the memory.
+    """
 
     merge: str = "sum"
     attention: str = "channel"
@@ -36,11 +40,14 @@ class MixerOptions:
     expand: int = 2
     d_state: int = 16
     branch_norm: bool = True
+    partial_channels: int = 1
 
     def __post_init__(self) -> None:
         for name, accepted in (("merge", MERGES), ("attention", KINDS), ("window_padding", PADDINGS)):
             if (value := getattr(self, name)) not in accepted:
                 raise ModelError(f"{name}={value!r} is not accepted; accepted: {', '.join(accepted)}")
+        if not isinstance(self.partial_channels, int) or self.partial_channels < 1:
+            raise ModelError(f"partial_channels={self.partial_channels!r} is not accepted; expected a whole number from 1 on")
 
 
 class DirectionalMixer(nn.Module):
@@ -57,9 +64,12 @@ class DirectionalMixer(nn.Module):
         self.directions = tuple(parse_direction(d).name for d in directions)
         self.options, self.grad_checkpointing = options, False
         self.d_inner, self.dt_rank, self.d_state = options.expand * d_model, math.ceil(d_model / 16), options.d_state
-        k, d, d_state = len(self.directions), self.d_inner, options.d_state
+        if self.d_inner % options.partial_channels:
+            raise ModelError(f"partial_channels={options.partial_channels} does not divide the {self.d_inner} inner channels")
+        self.d_scan = self.d_inner // options.partial_channels  # channels that the directions scan
+        k, d, d_state = len(self.directions), self.d_scan, options.d_state
 
-        self.in_proj = nn.Linear(d_model, 2 * d, bias=False)
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
         self.x_proj_weight = nn.Parameter(torch.empty(k, self.dt_rank + 2 * d_state, d))
         self.dt_proj_weight = nn.Parameter(torch.empty(k, d, self.dt_rank))
         self.dt_proj_bias = nn.Parameter(torch.empty(k, d))
@@ -67,7 +77,7 @@ class DirectionalMixer(nn.Module):
         self.D = nn.Parameter(torch.empty(k, d))
         self.attn = build_attention(options.attention, d)
         self.alphas = nn.Parameter(torch.empty(k)) if options.merge == "mixed" else None
-        self.out_proj = nn.Linear(d, d_model, bias=False)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.reset_ssm_parameters()
 
     def reset_ssm_parameters(self) -> None:
@@ -165,9 +175,15 @@ class DirectionalMixer(nn.Module):
         active = tuple(range(len(self.directions)) if active is None else active)
         if weights is None and self.alphas is not None:
             weights = self.branch_weights(active)
+        x, by = x.split((self.d_scan, self.d_inner - self.d_scan), dim=-1)
+        if z is not None:
+            z, gate = z.split((self.d_scan, self.d_inner - self.d_scan), dim=-1)
+            by = by * F.silu(gate)
         if self.grad_checkpointing and self.training:
-            return checkpoint(self.merged, x, z, grid, cls_index, active, weights, use_reentrant=False)
-        return self.merged(x, z, grid, cls_index, active, weights)
+            y = checkpoint(self.merged, x, z, grid, cls_index, active, weights, use_reentrant=False)
+        else:
+            y = self.merged(x, z, grid, cls_index, active, weights)
+        return y if self.d_scan == self.d_inner else torch.cat([y, by.to(y.dtype)], dim=-1)
 
 
 class LocalVimMixer(DirectionalMixer):
@@ -175,7 +191,7 @@ class LocalVimMixer(DirectionalMixer):
 
     def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions, *, d_conv: int = 4) -> None:
         super().__init__(d_model, directions, options)
-        k, d = len(self.directions), self.d_inner
+        k, d = len(self.directions), self.d_scan
         bound = d_conv**-0.5  # PyTorch's default for a depthwise convolution
         self.conv_weight = nn.Parameter(torch.empty(k, d, d_conv).uniform_(-bound, bound))
         self.conv_bias = nn.Parameter(torch.empty(k, d).uniform_(-bound, bound))

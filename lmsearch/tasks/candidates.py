@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
 
@@ -52,7 +52,10 @@ def find_candidates(cfg: DictConfig, source: Source) -> Candidates:
         quota = Quota(keep=resolve_keep(space, cfg.keep, len(grids), grids=distinct_on, padding=padding))
     else:
         quota = budget_of(cfg, candidates)
-    return Candidates(model_spec(cfg, source.info, candidates, merge="mixed"), space, quota)
+    spec = model_spec(cfg, source.info, candidates, merge="mixed")
+    if (partial := cfg.search.get("partial_channels", 1)) != 1:
+        spec = replace(spec, options=spec.options | {"partial_channels": partial})
+    return Candidates(spec, space, quota)
 
 
 def budget_of(cfg: DictConfig, candidates: Sequence[Sequence[str]]) -> Quota:
