@@ -109,7 +109,7 @@ class DirectionalMixer(nn.Module):
             low_rank = torch.bmm(u.transpose(0, 1).flatten(1, 2), take(self.x_proj_weight, rows).mT)  # (K, B * P, R + 2N)
             dt, B, C = low_rank.split(sizes, dim=-1)
             delta = torch.bmm(dt, take(self.dt_proj_weight, rows).mT)
-            delta, B, C = (t.unflatten(1, (-1, u.shape[2])).transpose(0, 1) for t in (delta, B, C))  # (B, K, P, ...)
+            delta, B, C = (t.unflatten(1, (u.shape[0], u.shape[2])).transpose(0, 1) for t in (delta, B, C))  # (B, K, P, ...)
         else:
             low_rank = torch.einsum("bld,krd->bklr", u, take(self.x_proj_weight, rows))
             dt, B, C = low_rank.split(sizes, dim=-1)

@@ -14,7 +14,8 @@ struct ScanArgs {
   const uint8_t* reset;                                  // (K, L), contiguous
   float *y, *states;                                     // (B, K, L, D); (B, K, chunks, N, round_up(D, 16)) or null
   const float* dy;                                       // from here on: backward only
-  float *dx, *ddelta, *dA, *dB, *dC, *dD, *dz, *dbias;   // shapes of the inputs; with k_major those per direction are (K, B, L, ...)
+  // Shapes of the inputs, contiguous; with k_major those of each batch and direction are (K, B, L, ...).
+  float *dx, *ddelta, *dA, *dB, *dC, *dD, *dz, *dbias;
 };
 
 struct ConvArgs {

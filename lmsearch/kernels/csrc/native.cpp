@@ -287,7 +287,9 @@ static int guarded(void (*run)(const Kernels&, const Args&), const char* isa, co
 }  // namespace lms
 
 extern "C" {
-__attribute__((visibility("default"))) int lms_abi() { return LMS_ABI * 10000 + static_cast<int>(sizeof(ScanArgs) + sizeof(ConvArgs) + sizeof(MergeArgs)); }
+__attribute__((visibility("default"))) int lms_abi() {
+  return LMS_ABI * 10000 + static_cast<int>(sizeof(ScanArgs) + sizeof(ConvArgs) + sizeof(MergeArgs));
+}
 __attribute__((visibility("default"))) const char* lms_kernels(const char* isa) {
   const lms::Kernels* kernels = lms::find_kernels(isa);
   return kernels ? kernels->name : "";
