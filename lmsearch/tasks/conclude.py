@@ -28,7 +28,7 @@ from lmsearch.search.supernet import named_mixers
 from lmsearch.tasks.build import build_objective
 from lmsearch.tasks.watch import history_findings, spread
 
-QUICK_SAMPLES = 40  # of leave-one-out losses and of the gap for every k
+QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
 
 
 @dataclass(frozen=True)
