@@ -18,6 +18,7 @@ from lmsearch.search_space import load_search_space
 FULL = "8 candidates, all run"
 STAGES = (Shrink(0.1, 6), Shrink(0.2, 4), Shrink(0.5, 2))  # of search=shrink
 KEEP = 4
+KEEPS = (4, 2)  # of which the cost of shrinking is told
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def ways() -> dict[str, Way]:
         "8 candidates, 4 sampled, straight through": Way(NARROW_WINDOWS, "gumbel"),
         "8 candidates, 6 left": Way(NARROW_WINDOWS, "softmax", left=6),
         "8 candidates, 4 left": Way(NARROW_WINDOWS, "softmax", left=4),
+        "8 candidates, 2 left": Way(NARROW_WINDOWS, "softmax", left=2),
         "16 candidates, all run": Way(sixteen, "softmax"),
         "16 candidates, 8 sampled": Way(sixteen, "sampled", samples=8),
         "16 candidates, 4 sampled": Way(sixteen, "sampled"),
@@ -63,10 +65,10 @@ def policy_step(way: Way, shape: SupernetShape, *, seed: int, device: str) -> Ca
     return run
 
 
-def shrinking_cost(times: dict[str, float]) -> float:
-    """Return the mean cost of a step over a search with STAGES that keeps KEEP, from each stage's cost relative to FULL."""
+def shrinking_cost(times: dict[str, float], keep: int) -> float:
+    """Return the mean cost of a step over a search with STAGES that keeps `keep`, from each stage's cost relative to FULL."""
     total, before, now = 0.0, 0.0, times[FULL]
     for stage in STAGES:
         total, before = total + (stage.progress - before) * now, stage.progress
-        now = times.get(f"8 candidates, {max(stage.branches, KEEP)} left", now)
+        now = times[f"8 candidates, {max(stage.branches, keep)} left"]
     return total + (1 - before) * now

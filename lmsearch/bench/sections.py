@@ -10,7 +10,7 @@ import torch
 from lmsearch.bench import ceiling, growth, memory
 from lmsearch.bench.gate import TOLERANCE, check_backends, check_peers
 from lmsearch.bench.hardware import last_level_cache
-from lmsearch.bench.policies import KEEP, STAGES, policy_step, shrinking_cost, ways
+from lmsearch.bench.policies import KEEPS, STAGES, policy_step, shrinking_cost, ways
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.bench.timing import Measured, Spread, paired, using_threads, with_gradients, without_gradients
 from lmsearch.bench.workloads import (
@@ -174,7 +174,10 @@ def policies_section(plan: Plan) -> dict:
     relative = {name: m.times_first.median for name, m in measured.items()}
     return {
         "shape": str(plan.supernet), "threads": plan.threads, "step": described(measured),
-        "shrinking": {"stages": [[s.progress, s.branches] for s in STAGES], "keep": KEEP, "cost": shrinking_cost(relative)},
+        "shrinking": {
+            "stages": [[s.progress, s.branches] for s in STAGES],
+            "cost_of_keep": {str(keep): shrinking_cost(relative, keep) for keep in KEEPS},
+        },
     }  # fmt: skip
 
 

@@ -85,8 +85,8 @@ def supernet_tables(values: dict) -> list[Table]:
 def policies_tables(values: dict) -> list[Table]:
     """One row per way of a search, and what shrinking costs over a whole one."""
     made = timing_table(f"supernet step by policy: {values['shape']}, threads: {values['threads']}", values["step"])
-    shrinking = values["shrinking"]
-    made.add_row(f"search=shrink, keep {shrinking['keep']}: mean over a search", "", f"{shrinking['cost']:.2f}")
+    for keep, cost in values["shrinking"]["cost_of_keep"].items():
+        made.add_row(f"search=shrink, keep {keep}: mean over a search", "", f"{cost:.2f}")
     return [made]
 
 
