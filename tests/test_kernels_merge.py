@@ -112,3 +112,18 @@ def test_second_derivatives_are_refused_by_name():
     (grad,) = torch.autograd.grad(y.square().sum(), o, create_graph=True)
     with pytest.raises(KernelError, match="no second derivatives; use backend='reference'"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"gate": torch.rand(3, 4, 36)}, "gate has shape"),
+        ({"weights": torch.rand(5)}, "weights has shape"),
+        ({"o": torch.randn(3, 50, 37)}, "o has shape"),
+        ({"o": torch.randn(3, 4, 0, 37)}, "L = 0"),
+        ({"weights": torch.ones(4, dtype=torch.int64)}, "weights has dtype"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(changed, says):
+    with pytest.raises(KernelError, match=says):
+        kernels.mixed_merge(**merge_case((3, 4, 50, 37)) | changed, eps=1e-5)

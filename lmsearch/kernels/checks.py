@@ -109,3 +109,17 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) ->
         check_shape("bias", bias, tuple(weight.shape[:2]), "(K, D)")
     check_floats(x.device, {"x": x, "weight": weight, "bias": bias})
     check_order(order, x.shape[1], x.device)
+
+
+def check_merge(o: Tensor, gate: Tensor | None = None, weights: Tensor | None = None) -> None:
+    """Raise KernelError unless the arguments of `mixed_merge` or `normed_mean` fit together."""
+    if o.dim() != 4:
+        raise KernelError(f"o has shape {tuple(o.shape)}; expected (B, K, L, D)")
+    b, k, length, d = o.shape
+    if 0 in (k, length, d):
+        raise KernelError(f"K = {k}, L = {length}, D = {d}; K, L and D must be at least 1")
+    if gate is not None:
+        check_shape("gate", gate, (b, k, d), "(B, K, D)")
+    if weights is not None:
+        check_shape("weights", weights, (k,), "(K,)")
+    check_floats(o.device, {"o": o, "gate": gate, "weights": weights})

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmsearch.kernels.checks import check_merge
 from lmsearch.kernels.native_merge import native_merge, native_normed_mean
 from lmsearch.kernels.ops import choose_backend
 
@@ -27,7 +28,11 @@ def reference_normed_mean(o: Tensor, *, eps: float) -> Tensor:
 
 
 def mixed_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float, backend: str = "auto") -> Tensor:
-    """Weighted sum of the gated branches, each row normalised over D without affine: (B, L, D) in o.dtype."""
+    """Weighted sum of the gated branches, each row normalised over D without affine: (B, L, D) in o.dtype.
+
+    Raises KernelError for arguments that do not fit.
+    """
+    check_merge(o, gate, weights)
     if choose_backend(backend, o.device, o.dtype) != "native":
         return reference_mixed_merge(o, gate, weights, eps=eps)
     y, _moments = native_merge(o.float(), None if gate is None else gate.float(), weights.float(), eps)
@@ -35,7 +40,11 @@ def mixed_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float, 
 
 
 def normed_mean(o: Tensor, *, eps: float, backend: str = "auto") -> Tensor:
-    """Mean over the tokens of the rows of o, each normalised over D without affine: (B, K, D) in o.dtype."""
+    """Mean over the tokens of the rows of o, each normalised over D without affine: (B, K, D) in o.dtype.
+
+    Raises KernelError for another number of axes.
+    """
+    check_merge(o)
     if choose_backend(backend, o.device, o.dtype) != "native":
         return reference_normed_mean(o, eps=eps)
     y, _moments = native_normed_mean(o.float(), eps)
