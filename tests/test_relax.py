@@ -211,9 +211,20 @@ def test_shrinking_stages_must_rise_in_progress_and_fall_in_branches(stages: lis
         read_shrink(stages)
 
 
-def test_more_samples_than_candidates_are_refused() -> None:
-    with pytest.raises(ConfigError, match="not between 1 and the 8"):
-        options(relaxation="gumbel", samples=9).samples_of((4,), (8,))
+@pytest.mark.parametrize("samples", [1, 9])
+def test_samples_lie_between_two_and_the_candidates(samples: int) -> None:
+    with pytest.raises(ConfigError, match="not between 2 .* and the 8 candidates"):
+        options(relaxation="gumbel", samples=samples).samples_of((4,), (8,))
+    assert options(relaxation="gumbel").samples_of((4, 1), (8, 8)) == (4, 2)
+
+
+@pytest.mark.parametrize("name", ["gumbel", "sampled"])
+def test_picked_branches_do_not_gain_from_a_larger_output_alone(name: str) -> None:
+    """While the output is too small every branch's weight has a negative gradient: that must not reward being picked."""
+    a = alphas()
+    picked, weights = draw(RELAXATIONS[name], a, 1)
+    (-weights.sum()).backward()
+    torch.testing.assert_close(a.grad, torch.zeros(K), atol=1e-6, rtol=0)
 
 
 def test_an_unknown_relaxation_names_the_nearest() -> None:

@@ -23,7 +23,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # preset, and what keep=1 needs besides
     "mixed": ("search=mixed",),
     "sampled, 4 of 8": ("search=sampled",),
     "gumbel, 4 of 8": ("search=gdas", "search.samples=4"),
-    "gumbel, 1 of 8": ("search=gdas",),
+    "gumbel, 2 of 8": ("search=gdas",),
     "dirichlet": ("search=drnas",),
     "sigmoid": ("search=fairdarts",),
     "exponentiated gradient": ("search=gaea",),

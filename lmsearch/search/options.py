@@ -10,6 +10,7 @@ from lmsearch.search.policy import Schedule, Shrink, read_shrink
 from lmsearch.search.relax import Relaxation
 from lmsearch.search.relax import relaxation as relaxation_named
 
+LEAST_SAMPLES = 2
 SOFTMAXED = ("softmax", "gumbel", "sampled")  # relaxations whose probabilities are softmax(alphas)
 
 
@@ -71,9 +72,13 @@ class SearchOptions:
         return read_shrink(self.shrink)
 
     def samples_of(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
-        """Return the branches per step of each layer: `samples`, or as many as the layer keeps."""
+        """Return the branches per step of each layer: `samples`, or as many as the layer keeps, two at least."""
+        fewest = min(candidates)
         if self.samples is None:
-            return tuple(keep)
-        if not 1 <= self.samples <= min(candidates):
-            raise ConfigError(f"search.samples={self.samples} is not between 1 and the {min(candidates)} candidates of a layer")
+            return tuple(min(max(k, LEAST_SAMPLES), n) for k, n in zip(keep, candidates, strict=True))
+        if not min(LEAST_SAMPLES, fewest) <= self.samples <= fewest:
+            raise ConfigError(
+                f"search.samples={self.samples} is not between {LEAST_SAMPLES} (one branch has none to be compared with) "
+                f"and the {fewest} candidates of a layer"
+            )
         return (self.samples,) * len(keep)

@@ -86,9 +86,10 @@ def pick_largest(alphas: Tensor, noise: Tensor | None, samples: int) -> Picked:
 def gumbel_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, temperature: float) -> Tensor:
     """Straight through: 1/k of each of the k picked branches forwards, softmax((alphas + noise) / temperature) backwards.
 
-    With k = 1 this is GDAS (arXiv 1910.04465). Only the picked branches are computed.
+    Only the picked branches are computed. The softmax is over them alone: over all branches, as in GDAS (arXiv 1910.04465),
+    whatever was picked gains while the output is still too small, and the first branch to be lucky wins (experiments/e1_methods).
     """
-    soft = torch.softmax((alphas + noise) / temperature, dim=0)[list(picked)]
+    soft = torch.softmax((alphas + noise)[list(picked)] / temperature, dim=0)
     return 1 / len(picked) + soft - soft.detach()
 
 
