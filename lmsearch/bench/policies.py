@@ -16,7 +16,8 @@ from lmsearch.search.supernet import named_mixers
 from lmsearch.search_space import load_search_space
 
 FULL = "8 candidates, all run"
-STAGES = (Shrink(0.1, 6), Shrink(0.2, 4), Shrink(0.5, 2))  # of search=shrink
+SAMPLED = "8 candidates, 4 sampled (search=sampled)"
+STAGES = (Shrink(0.3, 6), Shrink(0.5, 4), Shrink(0.75, 2))  # of search=shrink, which samples KEEP of what is left
 KEEP = 4
 KEEPS = (4, 2)  # of which the cost of shrinking is told
 
@@ -36,7 +37,7 @@ def ways() -> dict[str, Way]:
     sixteen = load_search_space("extended16").candidates
     return {
         FULL: Way(NARROW_WINDOWS, "softmax"),
-        "8 candidates, 4 sampled (search=sampled)": Way(NARROW_WINDOWS, "sampled"),
+        SAMPLED: Way(NARROW_WINDOWS, "sampled"),
         "8 candidates, 4 sampled, straight through": Way(NARROW_WINDOWS, "gumbel"),
         "8 candidates, 6 left": Way(NARROW_WINDOWS, "softmax", left=6),
         "8 candidates, 4 left": Way(NARROW_WINDOWS, "softmax", left=4),
@@ -66,9 +67,10 @@ def policy_step(way: Way, shape: SupernetShape, *, seed: int, device: str) -> Ca
 
 
 def shrinking_cost(times: dict[str, float], keep: int) -> float:
-    """Return the mean cost of a step over a search with STAGES that keeps `keep`, from each stage's cost relative to FULL."""
-    total, before, now = 0.0, 0.0, times[FULL]
+    """Return the mean cost of a step over search=shrink with this `keep`, from the cost of its stages relative to FULL."""
+    total, before, now = 0.0, 0.0, times[SAMPLED]
     for stage in STAGES:
         total, before = total + (stage.progress - before) * now, stage.progress
-        now = times[f"8 candidates, {max(stage.branches, keep)} left"]
+        left = max(stage.branches, keep)
+        now = times[SAMPLED] if left > KEEP else times[f"8 candidates, {left} left"]
     return total + (1 - before) * now
