@@ -37,6 +37,15 @@ def test_nano_models_train_at_any_size(name: str, size: tuple[int, int]) -> None
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.parametrize(("name", "first"), [("local_vim_nano", "layers.0"), ("local_vmamba_nano", "stages.0.blocks.0")])
+def test_weights_drawn_by_fan_in_keep_the_size_of_signals_in_narrow_networks(name: str, first: str) -> None:
+    torch.manual_seed(0)
+    for init, least, most in (("default", 0.05, 0.2), ("fan_in", 0.8, 1.2)):
+        linear = create_model(name, init=init).get_submodule(f"{first}.mixer.in_proj")
+        out = linear(torch.randn(500, linear.in_features))
+        assert least < out.square().mean().sqrt() < most
+
+
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("merge", ["sum", "mixed"])
 @pytest.mark.parametrize("padding", ["none", "zeros"])

@@ -82,7 +82,7 @@ class LocalVMamba(nn.Module):
             self.stages.append(Stage(blocks, PatchMerging(dim) if s + 1 < len(dims) else None))
         self.norm = nn.LayerNorm(dims[-1])
         self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
-        init_linears(self)
+        init_linears(self, init)
 
     @staticmethod
     def _check(dims: Sequence[int], depths: Sequence[int], global_pool: str) -> None:
