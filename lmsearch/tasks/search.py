@@ -21,6 +21,7 @@ from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import Genotype
+from lmsearch.scan_orders import label
 from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Timing, build_architect
 from lmsearch.search.detectors import check_disjoint
@@ -133,28 +134,21 @@ def make_policy(cfg: DictConfig, plan: Plan, supernet: nn.Module) -> BranchPolic
     )
 
 
-def train(
-    cfg: DictConfig,
-    run_dir: Path,
-    plan: Plan,
-    policy: BranchPolicy,
-    loaders: SearchLoaders,
-    source: Source,
-    precision: Precision,
-) -> None:
-    """Train weights and alphas for cfg.epochs epochs, continuing where run_dir left off."""
-    supernet, how, steps = policy.module, plan.options, len(loaders.weights)
+def build_search(
+    cfg: DictConfig, plan: Plan, policy: BranchPolicy, loaders: SearchLoaders, source: Source, precision: Precision
+) -> tuple[Trainer, torch.optim.Optimizer, Timing]:
+    """Return the trainer of the weights, whose hook moves the alphas, the alphas' optimizer, and when things happen."""
+    supernet, how = policy.module, plan.options
     alphas = alpha_optimizer(
         supernet, lr=how.alpha_lr, betas=how.alpha_betas, weight_decay=how.alpha_weight_decay, update=how.update
     )
-    objective = build_objective(source.info)
-    timing = Timing(steps, cfg.epochs, how.alpha_warmup_epochs)
+    timing = Timing(len(loaders.weights), cfg.epochs, how.alpha_warmup_epochs)
     architect = build_architect(
         how.architect,
         policy,
         timing,
         loaders.alphas,
-        objective,
+        build_objective(source.info),
         alphas,
         precision,
         order=how.order,
@@ -172,9 +166,30 @@ def train(
         hook=architect,
     )
     check_disjoint(optimised(trainer.optimizer), optimised(alphas))
-    extra = {"search_space": plan.space.name, "digest": config_digest(cfg), "seed": cfg.seed}
-    extra |= {"keep": plan.quota.keep, "budget": plan.quota.budget}
-    extra |= {"relaxation": how.relaxation, "holdout": cfg.search.holdout}
+    return trainer, alphas, timing
+
+
+def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
+    """Return what `lmsearch derive` needs to know of the search besides its supernet."""
+    return {
+        "search_space": plan.space.name, "digest": config_digest(cfg), "seed": cfg.seed, "keep": plan.quota.keep,
+        "budget": plan.quota.budget, "relaxation": plan.options.relaxation, "holdout": cfg.search.holdout,
+    }  # fmt: skip
+
+
+def train(
+    cfg: DictConfig,
+    run_dir: Path,
+    plan: Plan,
+    policy: BranchPolicy,
+    loaders: SearchLoaders,
+    source: Source,
+    precision: Precision,
+) -> None:
+    """Train weights and alphas for cfg.epochs epochs, continuing where run_dir left off."""
+    supernet, steps = policy.module, len(loaders.weights)
+    trainer, alphas, timing = build_search(cfg, plan, policy, loaders, source, precision)
+    objective, extra = build_objective(source.info), kept_for_derive(cfg, plan)
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
     start = state.restore()
     progress = TrainingProgress(
@@ -186,9 +201,9 @@ def train(
                 trainer, loaders.weights, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s)
             )
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
-                log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(dropped))
+                log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
             held = evaluate(supernet, loaders.holdout, objective, precision)
-            scores, values = probabilities(supernet, how.how), scalars(trainer, seen, held, epoch * steps)
+            scores, values = probabilities(supernet, plan.options.how), scalars(trainer, seen, held, epoch * steps)
             values |= epoch_findings(
                 cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota, held=held
             )
