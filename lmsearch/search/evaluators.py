@@ -57,23 +57,36 @@ class StandAlone:
 
     def __call__(self, architecture: Architecture) -> Evaluation:
         """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
-        recipe, info, loaders = self.recipe, self.source.info, self._loaders()
+        loaders = self._loaders()
+        cost = self._cost(loaders, num_branches(architecture))
+        try:
+            model = self.train(architecture, loaders)
+        except TrainingDiverged:
+            return Evaluation(-math.inf, math.inf, cost)
+        objective = objective_for(self.source.info.target)
+        return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
+
+    def val_and_test(self, architecture: Architecture) -> tuple[Evaluation, Evaluation]:
+        """Train, and score on the validation and on the test set; choose by the first, report the second."""
+        loaders = self._loaders()
+        model, cost = self.train(architecture, loaders), self._cost(loaders, num_branches(architecture))
+        objective = objective_for(self.source.info.target)
+        scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]
+        return evaluation(scores[0], objective, cost=cost), evaluation(scores[1], objective, cost=cost)
+
+    def train(self, architecture: Architecture, loaders: Loaders) -> nn.Module:
+        """Return the trained network; raise TrainingDiverged where the loss does not stay finite."""
         torch.manual_seed(key(self.seed, "init"))
         spec = replace(self.spec, directions=architecture, merge="sum")
         model = spec.build(backend=self.backend).to(self.precision.device)
+        recipe, info = self.recipe, self.source.info
         trainer = build_trainer(
             recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed
         )
-        cost = self._cost(loaders, num_branches(architecture))
-        try:
-            with closing(loaders.train):
-                for epoch in range(recipe.epochs):
-                    train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
-        except TrainingDiverged:
-            return Evaluation(-math.inf, math.inf, cost)
-        final = model if trainer.ema is None else trainer.ema.module
-        objective = objective_for(info.target)
-        return evaluation(evaluate(final, loaders.val, objective, self.precision), objective, cost=cost)
+        with closing(loaders.train):
+            for epoch in range(recipe.epochs):
+                train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
+        return model if trainer.ema is None else trainer.ema.module
 
     def price(self, branches: int) -> float:
         """Return what evaluating an architecture of so many branches costs, in branch-scan steps."""
