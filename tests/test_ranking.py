@@ -1,0 +1,67 @@
+"""Rank statistics against values worked out by hand or published."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lmsearch.report import ranking
+
+
+def test_tau_b_corrects_for_ties() -> None:
+    # 10 pairs: 8 in order, 0 reversed, 1 tied in each score -> 8 / sqrt(9 * 9)
+    assert ranking.kendall([1, 2, 3, 4, 4], [1, 1, 3, 4, 5]) == pytest.approx(8 / 9)
+
+
+def test_tau_of_a_reversed_order_is_minus_one() -> None:
+    assert ranking.kendall([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+
+
+def test_the_interval_of_tau_holds_tau_and_is_the_same_for_the_same_seed() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=40)
+    b = a + rng.normal(size=40)
+    one, two = (ranking.kendall_interval(a, b, seed=1, resamples=200) for _ in range(2))
+    assert one == two and one.low < one.mean < one.high and one.mean == ranking.kendall(a, b)
+
+
+def test_a_constant_score_has_no_order() -> None:
+    assert math.isnan(ranking.kendall_interval([1, 1, 1], [1, 2, 3], seed=0, resamples=10).mean)
+
+
+@pytest.mark.parametrize(("half", "whole"), [(0.0, 0.0), (0.5, 2 / 3), (1.0, 1.0)])
+def test_spearman_brown_doubles_the_length(half: float, whole: float) -> None:
+    assert ranking.spearman_brown(half) == pytest.approx(whole)
+
+
+def test_the_ceiling_is_one_without_noise_and_near_zero_without_differences() -> None:
+    levels = np.arange(30.0)[:, None] * np.ones(4)
+    noise = np.random.default_rng(0).normal(size=(200, 4))
+    assert ranking.noise_ceiling(levels) == pytest.approx(1)
+    assert ranking.noise_ceiling(noise) < 0.15
+
+
+def test_the_range_counts_deviations_between_seeds() -> None:
+    assert ranking.range_in_deviations(np.array([[0.0, 2.0], [10.0, 12.0]])) == pytest.approx(10 / math.sqrt(2))
+
+
+def test_equal_architectures_do_not_differ_and_distant_ones_do() -> None:
+    noise = np.random.default_rng(0).normal(size=(20, 4))
+    assert ranking.architectures_differ(noise) > 0.05
+    assert ranking.architectures_differ(noise + 10 * np.arange(20)[:, None]) < 1e-6
+
+
+def test_wilcoxon_of_six_gains_is_two_in_sixty_four() -> None:
+    assert ranking.wilcoxon([1, 2, 3, 4, 5, 6]) == pytest.approx(2 / 64)
+    assert ranking.wilcoxon([0, 0, 0]) == 1
+
+
+def test_holm_multiplies_by_the_number_of_tests_that_are_left() -> None:
+    corrected = ranking.holm({"a": 0.03, "b": 0.01, "c": 0.04})
+    assert corrected == pytest.approx({"b": 0.03, "a": 0.06, "c": 0.06})
+
+
+def test_the_top_quartile_lists_the_best_first() -> None:
+    assert ranking.top_quartile([5, 1, 9, 7, 3, 2, 8, 0, 4, 6, -1, -2]).tolist() == [2, 6, 3]
