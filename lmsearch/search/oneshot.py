@@ -1,0 +1,202 @@
+"""A supernet trained in memory, without files: for comparisons that run many searches and count what each one costs."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from lmsearch.data import SearchLoaders, Source, search_loaders
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.objective import Objective, Scores, objective_for
+from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import Recipe, build_trainer
+from lmsearch.engine.train import Batch, Precision, StepHook, evaluate, train_one_epoch
+from lmsearch.search.alpha_update import alpha_optimizer
+from lmsearch.search.architect import Frozen, Timing, build_architect
+from lmsearch.search.architectures import Architecture
+from lmsearch.search.budget import evaluation_cost
+from lmsearch.search.derive import Quota, choose
+from lmsearch.search.evaluators import SharedWeights
+from lmsearch.search.health import Health, check_health
+from lmsearch.search.options import SearchOptions
+from lmsearch.search.perturbation import derive_perturbation
+from lmsearch.search.policy import BranchPolicy
+from lmsearch.search.relax import RELAXATIONS
+from lmsearch.search.supernet import Branches, named_mixers, probabilities, running, weight_parameters
+
+PASSES = {"single": 1, "mixed": 2}  # training passes of a step in which alphas learn; bilevel depends on its order
+BILEVEL_PASSES = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gradient at it, and two finite differences
+
+
+@dataclass
+class Counted:
+    """A step hook that counts the branch-scan steps of what another one does."""
+
+    hook: StepHook
+    policy: BranchPolicy
+    timing: Timing
+    passes: int
+    spent: float = field(default=0.0, init=False)
+
+    def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
+        """Let the hook act and count the branches that it drew."""
+        self.hook.before_step(batch, epoch=epoch, step=step, lr=lr)
+        branches = sum(len(draw.picked) for draw in self.policy.draws.values())
+        self.spent += branches * (self.passes if self.timing.warm(epoch) else 1)
+
+    def after_backward(self) -> None:
+        """Let the hook act."""
+        self.hook.after_backward()
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """A trained supernet. `options` None: shared weights, trained on uniformly drawn branches without alphas.
+
+    `cost` is that of training, in branch-scan steps.
+    """
+
+    policy: BranchPolicy
+    loaders: SearchLoaders
+    options: SearchOptions | None
+    objective: Objective
+    precision: Precision
+    keep: tuple[int, ...]
+    batch_size: int
+    cost: float
+
+    @property
+    def module(self) -> nn.Module:
+        """The supernet."""
+        return self.policy.module
+
+    def evaluate(self, module: nn.Module) -> Scores:
+        """Return scores on the held-out samples, the same ones every time."""
+        return evaluate(module, self.loaders.holdout, self.objective, self.precision)
+
+    def probabilities(self) -> dict[str, dict[str, float]]:
+        """Return every layer's probability of every direction."""
+        return probabilities(self.module, self.policy.relaxation)
+
+    def health(self, seed: int) -> Health:
+        """Return how sure the search is, by the functional test on the held-out samples."""
+        return check_health(self.module, choose(self.probabilities(), self.keep), self.evaluate, seed=seed)
+
+    def derive(self, derivation: str = "topk") -> Architecture:
+        """Return the directions of every layer: the most probable ones, or by "perturbation"."""
+        chances = self.probabilities()
+        if derivation == "perturbation":
+            choices, _ = derive_perturbation(self.module, chances, self.evaluate, Quota(keep=self.keep))
+        else:
+            choices = choose(chances, self.keep)
+        return tuple(choice.directions for choice in choices)
+
+    def shared(self) -> SharedWeights:
+        """Return what scores architectures by masking the supernet on the held-out samples."""
+        return SharedWeights(self.module, self.evaluate, self.objective, self.batch_size)
+
+    def alpha_score(self, architecture: Architecture) -> float:
+        """Return the sum of the log probabilities of the directions of an architecture."""
+        layers = zip(self.probabilities().values(), architecture, strict=True)
+        return float(sum(np.log(max(p[name], 1e-300)) for p, names in layers for name in names))
+
+    def usefulness(self) -> list[dict[str, float]]:
+        """Return how much the held-out loss of the mixture rises when one direction of one layer is left out."""
+        with self.policy.attached():
+            whole, rises = self.evaluate(self.module).losses.double().mean().item(), []
+        for layer, mixer in named_mixers(self.module).items():
+            chances = self.probabilities()[layer]
+            left = [n for n in mixer.directions if chances[n] > 0]
+            found = dict.fromkeys(mixer.directions, 0.0)
+            for name in left if len(left) > 1 else ():
+                rest = [n for n in left if n != name]
+                shares = torch.tensor([chances[n] for n in rest])
+                branches = Branches(tuple(mixer.directions.index(n) for n in rest), (shares / shares.sum()).to(mixer.alphas))
+                with self.policy.attached(), running(self.module, {layer: branches}):
+                    found[name] = self.evaluate(self.module).losses.double().mean().item() - whole
+            rises.append(found)
+        return rises
+
+    def derivation_cost(self, architectures: int, branches: int) -> float:
+        """Return the branch-scan steps of scoring so many architectures of `branches` branches on the held-out samples."""
+        samples = self.loaders.holdout.num_samples
+        return architectures * evaluation_cost(samples, batch_size=self.batch_size, branches=branches)
+
+
+def train_oneshot(
+    spec: ModelSpec,
+    source: Source,
+    recipe: Recipe,
+    precision: Precision,
+    *,
+    options: SearchOptions | None,
+    keep: tuple[int, ...],
+    holdout: float,
+    seed: int,
+    backend: str = "auto",
+    num_workers: int = 0,
+) -> OneShot:
+    """Train the supernet that `spec` describes (its directions are the candidates) as `lmsearch search` would.
+
+    Without `options`, weights are shared and trained on `keep` uniformly drawn branches per layer and step.
+    """
+    cuda = precision.device.type == "cuda"
+    loaders = search_loaders(
+        source, holdout=holdout, batch_size=recipe.batch_size, seed=seed, num_workers=num_workers, pin_memory=cuda
+    )
+    torch.manual_seed(key(seed, "init"))
+    supernet = spec.build(backend=backend).to(precision.device)
+    how = RELAXATIONS["uniform"] if options is None else options.how
+    candidates = [len(layer) for layer in spec.directions]
+    samples = keep if options is None else options.samples_of(keep, candidates)
+    schedules = {} if options is None else {"temperature": options.temperatures, "shrink": options.stages}
+    policy = BranchPolicy(supernet, how, samples, keep, seed, **schedules)
+    objective, steps = objective_for(source.info.target), len(loaders.weights)
+    timing = Timing(steps, recipe.epochs, 0 if options is None else options.alpha_warmup_epochs)
+    counted = _hook(policy, timing, options, loaders, objective, precision)
+    trainer = build_trainer(
+        recipe, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, seed=seed, hook=counted
+    )
+    with policy.attached(), closing(loaders.weights), closing(loaders.alphas):
+        for epoch in range(recipe.epochs):
+            train_one_epoch(trainer, loaders.weights, epoch=epoch, on_step=lambda index, scores: None)
+            policy.end_epoch(timing.progress(epoch + 1, 0))
+    return OneShot(policy, loaders, options, objective, precision, tuple(keep), recipe.batch_size, counted.spent)
+
+
+def _hook(
+    policy: BranchPolicy,
+    timing: Timing,
+    options: SearchOptions | None,
+    loaders: SearchLoaders,
+    objective: Objective,
+    precision: Precision,
+) -> Counted:
+    """Return the architect of `options`, or one that leaves alphas alone, with its costs counted."""
+    if options is None:
+        return Counted(Frozen(policy, timing), policy, timing, 1)
+    alphas = alpha_optimizer(
+        policy.module,
+        lr=options.alpha_lr,
+        betas=options.alpha_betas,
+        weight_decay=options.alpha_weight_decay,
+        update=options.update,
+    )
+    architect = build_architect(
+        options.architect,
+        policy,
+        timing,
+        loaders.alphas,
+        objective,
+        alphas,
+        precision,
+        order=options.order,
+        mixed_weight=options.mixed_weight,
+        decay=options.decays,
+    )
+    passes = BILEVEL_PASSES[options.order] if options.architect == "bilevel" else PASSES[options.architect]
+    return Counted(architect, policy, timing, passes)
