@@ -1,0 +1,37 @@
+"""Discrete search on a table: strategies ask, the table answers, nothing is trained."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lmsearch.engine.randomness import key
+from lmsearch.scanbench.spaces import SPACES, space_of
+from lmsearch.scanbench.table import Table
+from lmsearch.search.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.strategies import History, Strategy, Tried
+
+
+def space_to_search(table: Table) -> ArchitectureSpace:
+    """Return the space of a table that holds one space only."""
+    (name,) = {space_of(architecture) for architecture in table.architectures}
+    space = SPACES[name]
+    return ArchitectureSpace.of((space.candidates,) * space.depth, (space.keep,) * space.depth)
+
+
+def replay(table: Table, strategy: Strategy, *, evaluations: int, seed: int) -> list[Tried]:
+    """Let a strategy try `evaluations` architectures (all, where the space is smaller) and return them in order.
+
+    Every architecture is trained once, as a real search would: its score is the table's of one seed, drawn by `seed`.
+    """
+    space, tried = space_to_search(table), []
+    for number in range(min(evaluations, space.size)):
+        history = History(space, tried, {one.architecture for one in tried})
+        architecture = strategy.propose(history, np.random.default_rng(key(seed, "proposal", number)))
+        drawn = int(np.random.default_rng(key(seed, "training", number)).integers(table.num_seeds))
+        tried.append(Tried(architecture, table.score(architecture, drawn)))
+    return tried
+
+
+def best_of(tried: list[Tried]) -> Architecture:
+    """Return the architecture with the highest score, of equal ones the earlier."""
+    return max(tried, key=lambda one: one.score).architecture

@@ -1,0 +1,161 @@
+"""A table of ScanBench: the validation and test scores of every architecture and seed on one task.
+
+Shapes: A architectures; S seeds. Scores are accuracies, or minus the mean squared error: higher is better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmsearch.errors import DataError, did_you_mean
+from lmsearch.paths import PACKAGE
+from lmsearch.report import ranking
+from lmsearch.scanbench.spaces import SPACES, from_text, space_of, to_text
+from lmsearch.search.architectures import Architecture
+
+SCHEMA, VERSION = "lmsearch.scanbench", 1
+FOLDER = PACKAGE / "scanbench" / "tables"
+LEAST_RANGE = 2.0  # seed standard deviations: below it search is not warranted
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """`val` and `test` (A, S) follow `architectures`; `config` is the SHA-256 of data, network and recipe (in `setting`)."""
+
+    task: str
+    metric: str
+    config: str
+    setting: Mapping[str, Any]
+    architectures: tuple[Architecture, ...]
+    val: np.ndarray
+    test: np.ndarray
+
+    @property
+    def num_seeds(self) -> int:
+        """Seeds per architecture."""
+        return self.val.shape[1]
+
+    @cached_property
+    def row(self) -> dict[Architecture, int]:
+        """Row of every architecture."""
+        return {architecture: number for number, architecture in enumerate(self.architectures)}
+
+    def space(self, name: str) -> Table:
+        """Return the part of the table that is one space of lmsearch.scanbench.spaces.SPACES."""
+        if name not in SPACES:
+            raise DataError(f"{name!r} is not a space of ScanBench{did_you_mean(name, SPACES)}")
+        rows = [n for n, architecture in enumerate(self.architectures) if space_of(architecture) == name]
+        chosen = tuple(self.architectures[n] for n in rows)
+        return Table(self.task, self.metric, self.config, self.setting, chosen, self.val[rows], self.test[rows])
+
+    def score(self, architecture: Architecture, seed: int) -> float:
+        """Return the validation score of one training."""
+        if not 0 <= seed < self.num_seeds:
+            raise DataError(f"seed={seed} is not in the table of {self.task}; it holds seeds 0 to {self.num_seeds - 1}")
+        return float(self.val[self._row(architecture), seed])
+
+    def mean(self, architecture: Architecture) -> float:
+        """Return the validation score, mean over seeds."""
+        return float(self.val[self._row(architecture)].mean())
+
+    def mean_test(self, architecture: Architecture) -> float:
+        """Return the test score, mean over seeds."""
+        return float(self.test[self._row(architecture)].mean())
+
+    def regret(self, architecture: Architecture) -> float:
+        """Return how much better the best architecture of the same space is in mean test score: 0 for the best."""
+        return float(self._peers(architecture).max() - self.mean_test(architecture))
+
+    def percentile(self, architecture: Architecture) -> float:
+        """Return the share of the architectures of the same space with a better mean test score: 0 for the best."""
+        return float((self._peers(architecture) > self.mean_test(architecture)).mean())
+
+    def noise_ceiling(self) -> float:
+        """Return how well a perfect score could agree with the mean validation scores (lmsearch.report.ranking)."""
+        return ranking.noise_ceiling(self.val)
+
+    def range_in_deviations(self) -> float:
+        """Return best minus worst mean validation score in standard deviations over seeds."""
+        return ranking.range_in_deviations(self.val)
+
+    @property
+    def warranted(self) -> bool:
+        """False where architectures differ by less than two standard deviations over seeds: search is not warranted."""
+        return self.range_in_deviations() >= LEAST_RANGE
+
+    def relabelled(self, names: Mapping[str, str]) -> Table:
+        """Return the table of the task that this one becomes when directions are renamed; layers stay in candidate order."""
+        renamed = [tuple(tuple(names[d] for d in layer) for layer in a) for a in self.architectures]
+        order = {frozenset_layers(a): n for n, a in enumerate(renamed)}
+        rows = [order[frozenset_layers(a)] for a in self.architectures]
+        return Table(
+            self.task, self.metric, self.config, self.setting, self.architectures, self.val[rows], self.test[rows]
+        )
+
+    def _row(self, architecture: Architecture) -> int:
+        if architecture not in self.row:
+            raise DataError(
+                f"architecture {to_text(architecture)!r} is not in the table of {self.task}; "
+                "directions stand in candidate order, and spaces are " + ", ".join(SPACES)
+            )
+        return self.row[architecture]
+
+    def _peers(self, architecture: Architecture) -> np.ndarray:
+        """Mean test scores of the architectures of the same space."""
+        self._row(architecture)
+        return self.space(space_of(architecture)).test.mean(axis=1)
+
+
+def frozenset_layers(architecture: Architecture) -> tuple[frozenset[str], ...]:
+    """Return an architecture without the order of directions inside a layer."""
+    return tuple(frozenset(layer) for layer in architecture)
+
+
+def table_names() -> tuple[str, ...]:
+    """Return the tasks that have a table."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
+
+
+def load(task: str) -> Table:
+    """Load the shipped table of a task, such as "sum_h", "graded" or "digits"; raise DataError for another name."""
+    path = FOLDER / f"{task}.json"
+    if task not in table_names():
+        raise DataError(f"{task!r} has no table in ScanBench{did_you_mean(task, table_names())}")
+    return read_table(path)
+
+
+def read_table(path: Path) -> Table:
+    """Read one table; raise DataError, naming the file, where it is damaged or of another version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["schema"], content["version"]) != (SCHEMA, VERSION):
+            raise DataError(f"{path}: schema {content['schema']!r} version {content['version']!r} is not supported")
+        val, test = np.array(content["val"], dtype=float), np.array(content["test"], dtype=float)
+        architectures = tuple(from_text(text) for text in content["architectures"])
+        names = (content["task"], content["metric"], content["config"], content["setting"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a table of ScanBench ({error})") from error
+    if val.shape != test.shape or val.shape[:1] != (len(architectures),):
+        raise DataError(f"{path}: {len(architectures)} architectures but scores of shape {val.shape} and {test.shape}")
+    return Table(*names, architectures, val, test)
+
+
+def write_table(table: Table, path: Path) -> None:
+    """Write a table: one line per architecture, scores rounded to five digits."""
+    head = {"schema": SCHEMA, "version": VERSION, "task": table.task, "metric": table.metric, "config": table.config}
+    lines = [json.dumps(head | {"setting": table.setting}, sort_keys=True)[:-1]]
+    lines.append(_rows("architectures", [to_text(a) for a in table.architectures]))
+    lines.append(_rows("val", table.val.round(5).tolist()))
+    lines.append(_rows("test", table.test.round(5).tolist()))
+    path.write_text(",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _rows(name: str, values: Sequence[object]) -> str:
+    return f'"{name}": [\n' + ",\n".join(json.dumps(v) for v in values) + "\n]"

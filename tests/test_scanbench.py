@@ -1,0 +1,135 @@
+"""ScanBench: complete tables, searches that replay on them in seconds, and clear errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmsearch import scanbench
+from lmsearch.errors import DataError
+from lmsearch.report.ranking import kendall
+from lmsearch.scanbench.replay import best_of, space_to_search
+from lmsearch.scanbench.spaces import SPACES, from_text, to_text
+from lmsearch.scanbench.table import FOLDER, Table, read_table, write_table
+from lmsearch.search.discrete import build_strategy
+
+ALL = [architecture for space in SPACES.values() for architecture in space.architectures()]
+MAIN = ("digits", "graded", "sum_h")
+
+
+@pytest.fixture
+def made_up() -> Table:
+    """Return a table in which an architecture is as good as it holds h and w2, with little noise."""
+    rng = np.random.default_rng(0)
+    worth = np.array([sum(("h" in layer) + 0.5 * ("w2" in layer) for layer in a) for a in ALL])
+    scores = worth[:, None] + 0.01 * rng.normal(size=(len(ALL), 4))
+    return Table("made_up", "accuracy", "0" * 64, {}, tuple(ALL), scores, scores.copy())
+
+
+def test_the_spaces_hold_64_28_and_70_architectures() -> None:
+    assert [len(space.architectures()) for space in SPACES.values()] == [64, 28, 70]
+    assert len(set(ALL)) == 162
+
+
+@pytest.mark.parametrize("task", scanbench.table_names())
+def test_a_shipped_table_is_complete(task: str) -> None:
+    table = scanbench.load(task)
+    assert set(table.architectures) == set(ALL)
+    assert table.val.shape == table.test.shape == (162, 4 if task in MAIN else 2)
+    assert np.isfinite(table.val).all() and np.isfinite(table.test).all() and len(table.config) == 64
+
+
+def test_the_three_main_tasks_ship_and_are_small() -> None:
+    assert set(MAIN) <= set(scanbench.table_names())
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.json")) < 300_000
+
+
+@pytest.mark.parametrize("task", scanbench.table_names())
+def test_a_planted_direction_is_what_makes_an_architecture_good(task: str) -> None:
+    if not task.startswith("sum_"):
+        pytest.skip("nothing is planted")
+    table, direction = scanbench.load(task).space("1 layer, top 4"), task.removeprefix("sum_")
+    with_it = [table.mean(a) for a in table.architectures if direction in a[0]]
+    without = [table.mean(a) for a in table.architectures if direction not in a[0]]
+    assert min(with_it) > float(np.median(without))
+
+
+@pytest.mark.parametrize("method", ["random", "local", "evolution", "tpe"])
+def test_every_strategy_replays_and_finds_the_best_of_a_space(method: str, made_up: Table) -> None:
+    table = made_up.space("1 layer, top 2")
+    strategy = build_strategy(method, population=5, tournament=2)
+    tried = scanbench.replay(table, strategy, evaluations=28, seed=3)
+    assert len({one.architecture for one in tried}) == 28
+    assert best_of(tried) == (("h", "w2"),)
+
+
+def test_a_replay_is_the_same_for_the_same_seed(made_up: Table) -> None:
+    table = made_up.space("2 layers, top 1")
+    one, two, other = (
+        scanbench.replay(table, build_strategy("evolution", population=5, tournament=2), evaluations=20, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    assert one == two != other
+
+
+def test_regret_and_percentile_are_zero_for_the_best_and_grow(made_up: Table) -> None:
+    best, worst = (("h", "w2"),), (("v", "v_flip"),)
+    assert made_up.regret(best) == 0 and made_up.percentile(best) == 0
+    assert made_up.regret(worst) > 1 and made_up.percentile(worst) > 0.4
+
+
+def test_a_table_knows_whether_search_is_warranted(made_up: Table) -> None:
+    flat = np.random.default_rng(1).normal(size=(3, 4)) * 0.1 + np.array([[0.0, 1.0, 2.0, 3.0]])
+    noise = Table("noise", "accuracy", "0" * 64, {}, tuple(ALL[:3]), flat, flat)
+    assert made_up.warranted and made_up.noise_ceiling() > 0.5
+    assert not noise.warranted
+
+
+def test_scores_agree_with_themselves_up_to_noise(made_up: Table) -> None:
+    assert kendall(made_up.val[:, 0], made_up.val[:, 1:].mean(1)) > 0.6
+
+
+def test_reversing_all_directions_twice_gives_the_table_back(made_up: Table) -> None:
+    names = {"h": "h_flip", "v": "v_flip", "w2": "w2_flip", "w4": "w4_flip"}
+    names |= {b: a for a, b in names.items()}
+    once = made_up.relabelled(names)
+    assert once.mean((("h_flip", "w2_flip"),)) == made_up.mean((("h", "w2"),))
+    assert np.array_equal(once.relabelled(names).val, made_up.val)
+
+
+def test_a_written_table_reads_back(made_up: Table, tmp_path: Path) -> None:
+    write_table(made_up, tmp_path / "t.json")
+    read = read_table(tmp_path / "t.json")
+    assert read.architectures == made_up.architectures and np.allclose(read.val, made_up.val, atol=1e-5)
+
+
+def test_architectures_are_written_in_one_word() -> None:
+    assert to_text((("h", "v"), ("w2",))) == "h+v/w2"
+    assert all(from_text(to_text(a)) == a for a in ALL)
+
+
+@pytest.mark.parametrize(
+    ("ask", "needle"),
+    [
+        (lambda t: scanbench.load("digit"), "no table"),
+        (lambda t: t.space("1 layer"), "1 layer, top 2"),
+        (lambda t: t.mean((("v", "h"),)), "candidate order"),
+        (lambda t: t.score((("h", "v"),), 4), "seeds 0 to 3"),
+    ],
+)
+def test_what_a_table_does_not_hold_is_one_clear_line(ask: object, needle: str, made_up: Table) -> None:
+    with pytest.raises(DataError, match=needle):
+        ask(made_up)
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps({"schema": "lmsearch.scanbench", "version": 1}))
+    with pytest.raises(DataError, match="t.json"):
+        read_table(tmp_path / "t.json")
+
+
+def test_a_table_of_one_space_is_searched_in_that_space(made_up: Table) -> None:
+    assert space_to_search(made_up.space("2 layers, top 1")).size == 64
