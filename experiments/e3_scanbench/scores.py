@@ -1,0 +1,57 @@
+"""What trained supernets say about every architecture of a space, to be compared with training each from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from experiments.e3_scanbench.tasks import BenchTask
+from experiments.study import Record
+from lmsearch.config import compose
+from lmsearch.data import Source
+from lmsearch.engine.train import Precision
+from lmsearch.scanbench.spaces import Space
+from lmsearch.search.oneshot import OneShot, train_oneshot
+from lmsearch.search.options import SearchOptions
+from lmsearch.tasks.search import search_options
+
+NUM_SEEDS = 5
+HOLDOUT = 0.2  # of search=default
+
+
+def options_of(*words: str) -> SearchOptions:
+    """Return the options of `lmsearch search data=planted` (few, large steps of alphas) with these words."""
+    return search_options(compose("search", ["data=planted", *words]))
+
+
+def supernet(
+    task: BenchTask, source: Source, space: Space, seed: int, *, options: SearchOptions | None, epochs: int | None = None
+) -> OneShot:
+    """Train a supernet over a space with the task's own recipe, for as many epochs as the recipe says or as are given."""
+    candidates = (space.candidates,) * space.depth
+    spec = replace(task.spec(source.info, space.depth), directions=candidates, merge="mixed")
+    recipe = task.recipe if epochs is None else replace(task.recipe, epochs=epochs)
+    return train_oneshot(
+        spec,
+        source,
+        recipe,
+        Precision(torch.device("cpu")),
+        options=options,
+        keep=(space.keep,) * space.depth,
+        holdout=HOLDOUT,
+        seed=seed,
+    )
+
+
+def score_all(task: BenchTask, source: Source, space: Space, seed: int) -> Record:
+    """Return the three scores of every architecture of the space, in its order: higher should be better."""
+    found = supernet(task, source, space, seed, options=options_of())
+    shared, useful, everything = found.shared(), found.usefulness(), space.architectures()
+    return {
+        "alpha": [round(found.alpha_score(a), 5) for a in everything],
+        "masked": [round(-shared(a).loss, 6) for a in everything],
+        "perturbation": [round(sum(u[d] for u, names in zip(useful, a, strict=True) for d in names), 6) for a in everything],
+        "derived": found.derive(),
+        "cost": found.cost,
+    }
