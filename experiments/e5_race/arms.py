@@ -1,0 +1,142 @@
+"""The arms of the race: each may spend the same number of branch-scan steps and returns the architecture that it would ship.
+
+What counts is the test score of the shipped network; every choice before that is made on validation scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.e3_scanbench.scores import options_of, supernet
+from experiments.e3_scanbench.tasks import BenchTask
+from lmsearch.data import Source
+from lmsearch.engine.randomness import key
+from lmsearch.scanbench.spaces import Space, in_candidate_order
+from lmsearch.search.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.budget import evaluation_cost, training_cost
+from lmsearch.search.optuna_strategies import tpe
+from lmsearch.search.strategies import Evolution, History, RandomSearch, Strategy, Tried
+
+HAND_MADE = {  # directions of every layer, by how many a layer keeps
+    1: (("h",), ("v",)),
+    2: (("h", "h_flip"), ("h", "v")),
+    4: (("h", "h_flip", "v", "v_flip"), ("h", "h_flip", "w2", "w2_flip")),
+}
+SEARCHES = {"default": (), "gumbel": ("search.relaxation=gumbel",), "drnas": ("search=drnas",)}
+SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks
+POPULATION, TOURNAMENT = 3, 2  # of evolution, which has few evaluations
+Judge = Callable[[Architecture, int], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Arena:
+    """One instance of the race. `judge(architecture, run)` trains it with the run's seed: (validation, test) score."""
+
+    task: BenchTask
+    source: Source
+    space: Space
+    seed: int
+    judge: Judge
+
+    @property
+    def steps(self) -> int:
+        """Training steps of one network."""
+        return self.task.recipe.epochs * self.source.train.steps_per_epoch
+
+    @property
+    def branches(self) -> int:
+        """Branches of a derived network."""
+        return self.space.depth * self.space.keep
+
+    @property
+    def alone_cost(self) -> float:
+        """Branch-scan steps of training and validating one derived network."""
+        samples, batch = self.source.val.epoch_size(1), self.task.recipe.batch_size
+        return training_cost(self.steps, self.branches) + evaluation_cost(samples, batch_size=batch, branches=self.branches)
+
+    @property
+    def budget(self) -> float:
+        """What every arm may spend: a full supernet trained as long as one network, and that network."""
+        whole = self.space.depth * len(self.space.candidates)
+        return training_cost(self.steps, whole) + self.alone_cost
+
+    @property
+    def evaluations(self) -> int:
+        """Networks that the budget trains from scratch."""
+        return int(self.budget // self.alone_cost)
+
+
+def stand_alone(arena: Arena, strategy: Strategy) -> tuple[Architecture, float]:
+    """Train what the strategy proposes and ship the best validated network."""
+    depth = arena.space.depth
+    space = ArchitectureSpace.of((arena.space.candidates,) * depth, (arena.space.keep,) * depth)
+    tried: list[Tried] = []
+    tests: dict[Architecture, float] = {}
+    for number in range(arena.evaluations):
+        history = History(space, tried, {one.architecture for one in tried})
+        proposed = strategy.propose(history, np.random.default_rng(key(arena.seed, "proposal", number)))
+        val, tests[proposed] = arena.judge(proposed, number)
+        tried.append(Tried(proposed, val))
+    best = max(tried, key=lambda one: one.score).architecture
+    return best, tests[best]
+
+
+def hand_made(arena: Arena) -> tuple[Architecture, float]:
+    """Train the hand-made sets and ship the best validated one."""
+    layers = HAND_MADE[arena.space.keep]
+    if arena.space.keep == 1:  # rows then columns, and rows twice
+        sets: Sequence[Architecture] = (layers, (layers[0],) * arena.space.depth)
+    else:
+        sets = [in_candidate_order((names,) * arena.space.depth) for names in layers]
+    judged = [(arena.judge(architecture, number), architecture) for number, architecture in enumerate(sets)]
+    (_, test), best = max(judged, key=lambda one: one[0][0])
+    return best, test
+
+
+def searched(arena: Arena, words: Sequence[str]) -> tuple[Architecture, float]:
+    """Search with a supernet for what is left of the budget after retraining, derive, train the result and ship it."""
+    options = options_of(*words)
+    candidates = [len(arena.space.candidates)] * arena.space.depth
+    per_step = sum(candidates if options.how.pick is None else options.samples_of(
+        (arena.space.keep,) * arena.space.depth, candidates
+    ))  # fmt: skip
+    if options.architect != "single":
+        per_step *= 2
+    epochs = epochs_for(arena, arena.budget - arena.alone_cost, per_step)
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options, epochs=epochs)
+    derived = found.derive()
+    return derived, arena.judge(derived, 0)[1]
+
+
+def weight_sharing(arena: Arena) -> tuple[Architecture, float]:
+    """Train shared weights on random branches, mask random architectures, train the best one from scratch and ship it."""
+    tries = min(SHARED_TRIES, len(arena.space.architectures()))
+    held, batch = arena.source.val.epoch_size(1), arena.task.recipe.batch_size
+    masking = tries * evaluation_cost(held, batch_size=batch, branches=arena.branches)
+    epochs = epochs_for(arena, arena.budget - arena.alone_cost - masking, arena.branches)
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=None, epochs=epochs)
+    everything = arena.space.architectures()
+    picked = np.random.default_rng(key(arena.seed, "masked")).choice(len(everything), size=tries, replace=False)
+    shared = found.shared()
+    best = max((everything[i] for i in picked), key=lambda architecture: shared(architecture).score)
+    return best, arena.judge(best, 0)[1]
+
+
+def epochs_for(arena: Arena, budget: float, per_step: int) -> int:
+    """Return the epochs that fit into a budget at so many branches per step: at least one."""
+    return max(1, int(budget / per_step / arena.source.train.steps_per_epoch + 1e-9))
+
+
+ARMS: dict[str, Callable[[Arena], tuple[Architecture, float]]] = {
+    "random": lambda arena: stand_alone(arena, RandomSearch()),
+    "random, shared weights": weight_sharing,
+    "hand-made": hand_made,
+    "evolution": lambda arena: stand_alone(arena, Evolution(POPULATION, TOURNAMENT)),
+    "tpe": lambda arena: stand_alone(arena, tpe()),
+    "default": lambda arena: searched(arena, SEARCHES["default"]),
+    "gumbel": lambda arena: searched(arena, SEARCHES["gumbel"]),
+    "drnas": lambda arena: searched(arena, SEARCHES["drnas"]),
+}

@@ -1,0 +1,131 @@
+"""E5: at an equal budget, is our search better than random search and than hand-made directions?
+
+python -m experiments.e5_race.run [--only live] [--shard 0/2] [--limit-minutes 30] [--summary]
+Rows of the tables run once the tables of experiments/e3_scanbench are complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments.e3_scanbench.analysis import FLIPS
+from experiments.e3_scanbench.scores import options_of
+from experiments.e3_scanbench.tasks import STRENGTHS, BenchTask, graded, planted_sum
+from experiments.e5_race.arms import ARMS, Arena
+from experiments.e5_race.verdict import draw, summarise
+from experiments.study import EIGHT, Record, Row, Study, main
+from lmsearch.cli import tune_process
+from lmsearch.data import Source
+from lmsearch.engine.randomness import key
+from lmsearch.engine.train import Precision
+from lmsearch.scanbench.spaces import SPACES, Space, to_text
+from lmsearch.scanbench.table import Table, load, table_names
+from lmsearch.search.architectures import Architecture
+from lmsearch.search.evaluators import StandAlone
+
+HERE = Path(__file__).resolve().parent
+TABLE_SEEDS, LIVE_INSTANCES, LIVE_SEEDS = range(20), range(6), range(2)
+LIVE_SPACE = Space(3, 2)  # 28^3 = 21 952 architectures
+
+
+def drawn_direction(seed: int) -> str:
+    """Return the planted direction of a seed."""
+    return str(np.random.default_rng(key(seed, "planted direction")).choice(EIGHT))
+
+
+def rows() -> list[Row]:
+    """Return the live instances, then one row per space and seed whose table is there."""
+    live = [Row("live", (f"instance{i}", f"seed{s}")) for s in LIVE_SEEDS for i in LIVE_INSTANCES]
+    tables = []
+    for seed in TABLE_SEEDS:
+        direction = drawn_direction(seed)
+        if f"sum_{direction.removesuffix('_flip')}" in table_names():
+            tables += [Row("table", (space, f"seed{seed}"), {"direction": direction}) for space in SPACES]
+    return live + tables
+
+
+def work(row: Row) -> Record:
+    """Run every arm on one instance."""
+    seed = int(row.words[-1].removeprefix("seed"))
+    if row.part == "table":
+        return on_table(row.words[0], drawn_direction(seed), seed)
+    instance = int(row.words[0].removeprefix("instance"))
+    return live(instance, seed)
+
+
+def on_table(space: str, direction: str, seed: int) -> Record:
+    """Race for a planted direction: networks come from its table, supernets are trained.
+
+    The table of a reversed direction is that of the direction itself with all directions reversed (experiment e3 checks it).
+    """
+    table = load(f"sum_{direction.removesuffix('_flip')}").space(space)
+    table = table.relabelled(FLIPS) if direction.endswith("_flip") else table
+    task = planted_sum(direction)
+
+    def judge(architecture: Architecture, run: int) -> tuple[float, float]:
+        drawn = int(np.random.default_rng(key(seed, "training", run)).integers(table.num_seeds))
+        return table.score(architecture, drawn), table.mean_test(architecture)
+
+    arena = Arena(task, source_of(f"sum_{direction}"), SPACES[space], seed, judge)
+    return race(arena, table)
+
+
+def live(instance: int, seed: int) -> Record:
+    """Race in the 3-layer space: a graded task whose strengths are dealt anew per instance."""
+    name = f"graded{instance}"
+    task, source = live_task(instance), source_of(name)
+    alone = {}
+
+    def judge(architecture: Architecture, run: int) -> tuple[float, float]:
+        if (architecture, run) not in alone:
+            alone[architecture, run] = train_alone(task, source, architecture, 100 * seed + run)
+        return alone[architecture, run]
+
+    return race(Arena(task, source, LIVE_SPACE, seed, judge), None)
+
+
+def live_task(instance: int) -> BenchTask:
+    """Return the graded task of an instance."""
+    dealt = np.random.default_rng(key(instance, "strengths")).permutation(STRENGTHS)
+    return graded(f"graded{instance}", dealt.tolist())
+
+
+@lru_cache(maxsize=1)
+def source_of(name: str) -> Source:
+    """Return the data of a planted direction or of a live instance, built once."""
+    if name.startswith("graded"):
+        return live_task(int(name.removeprefix("graded"))).build()
+    return planted_sum(name.removeprefix("sum_")).build()
+
+
+def train_alone(task: BenchTask, source: Source, architecture: Architecture, seed: int) -> tuple[float, float]:
+    """Train from scratch and return (validation, test) score."""
+    alone = StandAlone(
+        task.spec(source.info, len(architecture)), source, task.recipe, Precision(torch.device("cpu")), seed
+    )
+    val, test = alone.val_and_test(architecture)
+    return val.score, test.score
+
+
+def race(arena: Arena, table: Table | None) -> Record:
+    """Return what every arm shipped, and the budget."""
+    shipped = {name: arm(arena) for name, arm in ARMS.items()}
+    found: Record = {"budget": arena.budget, "evaluations": arena.evaluations, "config": arena.task.digest()}
+    found["default_options"] = asdict(options_of())  # what search=default was when the row was made
+    found["shipped"] = {name: to_text(architecture) for name, (architecture, _) in shipped.items()}
+    found["test"] = {name: round(test, 6) for name, (_, test) in shipped.items()}
+    if table is not None:
+        found["regret"] = {name: round(table.regret(a), 6) for name, (a, _) in shipped.items()}
+        found["percentile"] = {name: round(table.percentile(a), 4) for name, (a, _) in shipped.items()}
+    return found
+
+
+if __name__ == "__main__":
+    tune_process()
+    torch.set_num_threads(1)  # the networks are tiny: a second thread costs more than it gives
+    main(Study(HERE, rows(), work, summarise, draw))
