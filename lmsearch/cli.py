@@ -22,6 +22,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "evaluate": ("lmsearch.tasks.evaluate", "measure the accuracy of a checkpoint"),
     "predict": ("lmsearch.tasks.predict", "classify an image or a folder of images with a checkpoint"),
     "compare": ("lmsearch.tasks.compare", "retrain a genotype beside random and hand-made ones and simple baselines"),
+    "audit": ("lmsearch.tasks.audit", "say whether a search is worth its cost on this data, and how sure that is"),
     "complexity": ("lmsearch.tasks.complexity", "count parameters, MACs and training memory, per layer and direction"),
     "doctor": ("lmsearch.tasks.doctor", "show versions, the machine, which scan backends run here and how to enable the others"),
     "bench": ("lmsearch.tasks.bench", "check and time the scan, the mixer and a training step beside their peers"),

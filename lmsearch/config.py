@@ -46,6 +46,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "seed": (0, None),
     "budget": (1, None),
     "top": (1, None),
+    "minutes": (0.0, None),
     "trials": (1, None),
     "workers": (1, None),
     "timeout": (0.0, None),

@@ -1,0 +1,132 @@
+"""The parts of an audit: controls, random architectures with two seeds, and rounds of search against random and hand-made."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from lmsearch.audit.ledger import Ledger, OutOfTime, Row
+from lmsearch.audit.setting import Plan, Setting, Speed, make_plan, measure
+from lmsearch.audit.shuffled import shuffled
+from lmsearch.engine.randomness import key
+from lmsearch.search.architectures import Architecture
+from lmsearch.search.oneshot import OneShot
+from lmsearch.search.strategies import History, Tried, draw_new
+
+log = logging.getLogger(__name__)
+MASKED = "masked"
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The control that a search must pass: a small planted task on the user's grid, searched with the user's options."""
+
+    setting: Setting
+    direction: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """Runs every part once; `ledger` remembers them."""
+
+    setting: Setting
+    planted: Planted
+    ledger: Ledger
+    minutes: float
+
+    def run(self) -> tuple[Plan, list[Row]]:
+        """Return the plan and the rows of all parts; those that there was no time for are missing."""
+        plan = self.plan()
+        self.ledger.total = plan.parts
+        try:
+            self.ledger.once("control planted", self.find_planted)
+            self.ledger.once("control shuffled", lambda: self.search_shuffled(plan))
+            pool = self.pool(plan)
+            for number in range(plan.rounds):
+                self.race(plan, number, pool[number * plan.per_round : (number + 1) * plan.per_round])
+            for architecture in pool[: plan.repeated]:
+                self.train(plan, architecture, self.setting.seed + plan.rounds, "second seed")
+        except OutOfTime:
+            log.info("audit  the time is up; parts that were left out make the verdict less sure")
+        return plan, list(self.ledger.rows.values())
+
+    def plan(self) -> Plan:
+        """Measure the speed once and plan by it."""
+
+        def measured() -> Row:
+            speed = measure(self.setting)
+            return {"speed": asdict(speed), "plan": asdict(make_plan(self.setting, speed, minutes=self.minutes))}
+
+        row = self.ledger.once("plan", measured, must=True)
+        plan, speed = Plan(**row["plan"]), Speed(**row["speed"])
+        log.info(
+            "audit  %d parts of %d epochs (recipe: %d): about %.1f minutes",
+            plan.parts,
+            plan.epochs,
+            self.setting.recipe.epochs,
+            speed.total_s(plan) / 60,
+        )
+        return plan
+
+    def find_planted(self) -> Row:
+        """Search for a planted direction."""
+        planted = self.planted
+        found = planted.setting.search(epochs=planted.epochs, seed=planted.setting.seed)
+        health = found.health(planted.setting.seed)
+        derived = found.derive(planted.setting.derivation)
+        return {
+            "planted": planted.direction,
+            "derived": derived,
+            "found": derived[0] == (planted.direction,),
+            "status": health.status,
+            "reason": health.reason,
+        }
+
+    def search_shuffled(self, plan: Plan) -> Row:
+        """Search on targets that the images do not tell."""
+        setting = replace(self.setting, source=shuffled(self.setting.source, seed=self.setting.seed))
+        health = setting.search(epochs=plan.epochs, seed=setting.seed).health(setting.seed)
+        return {"status": health.status, "reason": health.reason}
+
+    def pool(self, plan: Plan) -> list[Architecture]:
+        """Draw the random architectures of all rounds, no one twice while the space has others."""
+        space, drawn = self.setting.space, []
+        rng = np.random.default_rng(key(self.setting.seed, "audit"))
+        for _ in range(plan.rounds * plan.per_round):
+            fresh = drawn[len(drawn) // space.size * space.size :]  # after the whole space it starts over
+            drawn.append(draw_new(History(space, [Tried(a, 0.0) for a in fresh], set(fresh)), rng))
+        return drawn
+
+    def race(self, plan: Plan, number: int, random: list[Architecture]) -> None:
+        """One round: search, derive and train; train the hand-made directions; train random ones for the same cost."""
+        seed = self.setting.seed + number
+
+        def search_and_train() -> Row:
+            found = self.setting.search(epochs=plan.epochs, seed=seed)
+            trained = self.trained(plan, found.derive(self.setting.derivation), seed)
+            return trained | {"search_cost": found.cost, "scores": self.scores(plan, found)}
+
+        self.ledger.once(f"searched round {number}", search_and_train)
+        self.ledger.once(f"hand-made round {number}", lambda: self.trained(plan, self.setting.hand_made, seed))
+        for architecture in random:
+            self.train(plan, architecture, seed, f"random round {number}")
+
+    def train(self, plan: Plan, architecture: Architecture, seed: int, what: str) -> None:
+        """Train one random architecture with one seed."""
+        name = "/".join("+".join(layer) for layer in architecture)
+        self.ledger.once(f"{what}: {name}", lambda: self.trained(plan, architecture, seed))
+
+    def trained(self, plan: Plan, architecture: Architecture, seed: int) -> Row:
+        """Return validation and test score (higher is better) of one training, and its cost in branch-scan steps."""
+        val, test = self.setting.alone(epochs=plan.epochs, seed=seed).val_and_test(architecture)
+        return {"architecture": architecture, "seed": seed, "val": val.score, "test": test.score, "cost": val.cost}
+
+    def scores(self, plan: Plan, found: OneShot) -> list[Row]:
+        """Return what a supernet says about every random architecture: log probability, and loss when masked."""
+        shared = found.shared()
+        return [
+            {"architecture": a, "alpha": found.alpha_score(a), MASKED: -shared(a).loss} for a in dict.fromkeys(self.pool(plan))
+        ]

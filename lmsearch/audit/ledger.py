@@ -1,0 +1,61 @@
+"""What the audit has done: one JSON line per finished part, so that the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lmsearch.errors import ConfigError
+
+log = logging.getLogger(__name__)
+Row = dict[str, object]
+
+
+class OutOfTime(Exception):
+    """No part may start any more."""
+
+
+class Ledger:
+    """Rows of parts.jsonl by key. `limit_s` is what all parts together may take, those of earlier calls included."""
+
+    def __init__(self, path: Path, *, identity: str, limit_s: float) -> None:
+        """Open the rows of this audit; raise ConfigError where the file belongs to another one."""
+        self.path, self.limit_s, self.total = path, limit_s, 0
+        self.rows: dict[str, Row] = {}
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        read = [json.loads(line) for line in lines if line.endswith("\n")]  # a line cut off by a kill is not there
+        if read and read[0].get("identity") != identity:
+            raise ConfigError(
+                f"{path.parent} holds another audit; choose another run_dir=, or overwrite=true to start over in it"
+            )
+        if len(read) != len(lines) or not read:
+            path.write_text("".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
+        self.rows = {row["key"]: row for row in read if "key" in row}
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds that the finished parts took."""
+        return sum(row["took_s"] for row in self.rows.values())
+
+    def once(self, key: str, work: Callable[[], Row], *, must: bool = False) -> Row:
+        """Return the row `key`, doing its work only if no earlier call did.
+
+        Raises OutOfTime where the time is up, unless the part is a `must`.
+        """
+        if key in self.rows:
+            return self.rows[key]
+        if self.spent_s >= self.limit_s and not must:
+            raise OutOfTime(key)
+        began = time.perf_counter()
+        row = {"key": key} | work()
+        row["took_s"] = round(time.perf_counter() - began, 2)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self.rows[key] = json.loads(json.dumps(row))
+        left = max(0.0, self.limit_s - self.spent_s)
+        of = f"/{self.total}" if self.total else ""
+        log.info("audit  part %d%s  %s (%.0f s)  at most %.0f s left", len(self.rows), of, key, row["took_s"], left)
+        return self.rows[key]

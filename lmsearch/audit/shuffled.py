@@ -1,0 +1,99 @@
+"""A source whose targets have nothing to do with its images: on it a search must find nothing.
+
+Shapes: as in lmsearch.data.info.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lmsearch.data import Source
+from lmsearch.data.info import Batch, Dataset
+from lmsearch.data.keyed import permutation
+
+
+@dataclass(frozen=True, eq=False)
+class ShuffledLabels:
+    """Images of `base` with the labels of other images: as many of each class as before."""
+
+    base: Dataset
+    labels: np.ndarray
+
+    @property
+    def in_memory(self) -> bool:
+        """As the images."""
+        return self.base.in_memory
+
+    def epoch_size(self, global_batch: int) -> int:
+        """As before."""
+        return self.base.epoch_size(global_batch)
+
+    def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
+        """Return augmented images with shuffled labels."""
+        return self._relabelled(self.base.train_batch(indices, seed=seed, epoch=epoch), indices)
+
+    def eval_batch(self, indices: np.ndarray) -> Batch:
+        """Return images with shuffled labels."""
+        return self._relabelled(self.base.eval_batch(indices), indices)
+
+    def _relabelled(self, batch: Batch, indices: np.ndarray) -> Batch:
+        """Broken images may have been left out; which labels the rest get does not matter."""
+        labels = self.labels[indices][: len(batch.targets)]
+        return batch._replace(targets=batch.targets.new_tensor(labels))
+
+
+@dataclass(frozen=True, eq=False)
+class RolledTargets:
+    """Images of `base`, each with the dense targets of its neighbour in the batch."""
+
+    base: Dataset
+    labels: None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """As the images."""
+        return self.base.in_memory
+
+    def epoch_size(self, global_batch: int) -> int:
+        """As before."""
+        return self.base.epoch_size(global_batch)
+
+    def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
+        """Return augmented images with their neighbours' targets."""
+        return _rolled(self.base.train_batch(indices, seed=seed, epoch=epoch))
+
+    def eval_batch(self, indices: np.ndarray) -> Batch:
+        """Return images with their neighbours' targets."""
+        return _rolled(self.base.eval_batch(indices))
+
+
+@dataclass(frozen=True, eq=False)
+class RolledStream(RolledTargets):
+    """The same for a stream of fresh data."""
+
+    def stream(self, name: str) -> RolledStream:
+        """Return a stream of other samples."""
+        return RolledStream(self.base.stream(name))
+
+    def held_out(self) -> RolledTargets:
+        """Return fixed samples that no stream gives."""
+        return RolledTargets(self.base.held_out())
+
+
+def _rolled(batch: Batch) -> Batch:
+    return batch._replace(targets=batch.targets.roll(1, 0))
+
+
+def shuffled(source: Source, *, seed: int) -> Source:
+    """Return `source` with targets that its images do not tell, in every set."""
+
+    def one(name: str, dataset: Dataset) -> Dataset:
+        if dataset.labels is not None:
+            order = permutation(len(dataset.labels), "shuffled", name, seed)
+            return ShuffledLabels(dataset, np.asarray(dataset.labels)[order])
+        return RolledStream(dataset) if hasattr(dataset, "stream") else RolledTargets(dataset)
+
+    parts = {name: one(name, getattr(source, name)) for name in ("train", "val", "test")}
+    return replace(source, **parts)

@@ -1,0 +1,210 @@
+"""From the parts of an audit to its verdict: numbers first, then one sentence for each, then the answer.
+
+Scores: accuracy, or minus the mean squared error; higher is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lmsearch.audit.ledger import Row
+from lmsearch.report import ranking
+from lmsearch.report.intervals import Interval, over_seeds
+
+SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"
+LEAST_RANGE = 2.0  # seed standard deviations
+LEVEL = 0.05
+FEWEST = 3  # architectures with two seeds, and rounds, below which nothing is concluded
+
+
+def read(rows: Sequence[Row], *, epochs: int, full_epochs: int) -> dict[str, Any]:
+    """Return all measurements of an audit as plain values; what is missing is None.
+
+    `epochs` of the recipe's `full_epochs` were trained.
+    """
+    by_key = {row["key"]: row for row in rows}
+    measured = {
+        "controls": controls(by_key),
+        "spread": spread(rows),
+        "agreement": agreement(rows),
+        "race": race(rows),
+    }
+    found = verdict(measured)
+    if epochs < full_epochs:
+        cut = f"Trainings were cut to {epochs} of {full_epochs} epochs to fit into the time: the verdict is about those."
+        found["sentences"].insert(0, cut)
+    return measured | {"verdict": found}
+
+
+def controls(rows: Mapping[str, Row]) -> dict[str, Any] | None:
+    """Did the search find a planted direction, and nothing on shuffled targets?"""
+    planted, mixed = rows.get("control planted"), rows.get("control shuffled")
+    if planted is None or mixed is None:
+        return None
+    return {
+        "planted": planted["planted"],
+        "planted_derived": planted["derived"],
+        "planted_found": planted["found"],
+        "shuffled_status": mixed["status"],
+        "shuffled_passed": mixed["status"] != "ok",
+    }
+
+
+def trainings(rows: Sequence[Row], *, prefixes: Sequence[str]) -> dict[tuple, list[Row]]:
+    """Return the trainings of random architectures, by architecture."""
+    found: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if str(row["key"]).startswith(tuple(prefixes)):
+            found.setdefault(tuple(map(tuple, row["architecture"])), []).append(row)
+    return found
+
+
+def spread(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """How far do random architectures differ, against how far seeds do?"""
+    pairs = [r for r in trainings(rows, prefixes=("random", "second seed")).values() if len(r) >= 2]
+    if len(pairs) < FEWEST:
+        return None
+    scores = np.array([[row["val"] for row in two[:2]] for two in pairs])
+    return {
+        "architectures": len(pairs),
+        "seed_deviation": ranking.seed_deviation(scores),
+        "range": float(np.ptp(scores.mean(1))),
+        "range_in_deviations": ranking.range_in_deviations(scores),
+        "analysis_of_variance_p": ranking.architectures_differ(scores),
+        "noise_ceiling": ranking.noise_ceiling(scores),
+    }
+
+
+def agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Does what the supernets say about architectures agree with training them from scratch?"""
+    means = {a: float(np.mean([r["val"] for r in found])) for a, found in trainings(rows, prefixes=("random", "second")).items()}
+    said: dict[tuple, list[Row]] = {}
+    for row in rows:
+        for one in row.get("scores", ()):
+            said.setdefault(tuple(map(tuple, one["architecture"])), []).append(one)
+    known = [a for a in means if a in said]
+    if len(known) < FEWEST:
+        return None
+    truth = [means[a] for a in known]
+    taus = {}
+    for name in ("alpha", "masked"):
+        values = [float(np.mean([one[name] for one in said[a]])) for a in known]
+        taus[name] = finite(ranking.kendall_interval(values, truth, seed=0))
+    return {"architectures": len(known), "tau": taus}
+
+
+def race(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Mean test scores at an equal budget, and paired differences to the search, over the rounds that are complete."""
+    arms: dict[str, list[float]] = {SEARCHED: [], RANDOM: [], HAND_MADE: []}
+    by_key = {row["key"]: row for row in rows}
+    number = 0
+    while f"searched round {number}" in by_key and f"hand-made round {number}" in by_key:
+        tried = [row for row in rows if str(row["key"]).startswith(f"random round {number}:")]
+        if not tried:
+            break
+        arms[SEARCHED].append(by_key[f"searched round {number}"]["test"])
+        arms[HAND_MADE].append(by_key[f"hand-made round {number}"]["test"])
+        arms[RANDOM].append(max(tried, key=lambda row: row["val"])["test"])
+        number += 1
+    if number < FEWEST:
+        return None
+    minus = {a: np.subtract(arms[SEARCHED], arms[a]) for a in (RANDOM, HAND_MADE)}
+    return {
+        "rounds": number,
+        "test": {name: asdict(over_seeds(values)) for name, values in arms.items()},
+        "search_minus": {name: asdict(over_seeds(values)) for name, values in minus.items()},
+    }
+
+
+def finite(interval: Interval) -> dict[str, float | None]:
+    """Return an interval as JSON values: None for what is not a number."""
+    return {k: None if math.isnan(v) else v for k, v in asdict(interval).items()}
+
+
+def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"answer": yes | no | undecided, "use": arm, "sentences": [...]}."""
+    sentences = [*control_sentences(measured["controls"]), *spread_sentences(measured["spread"])]
+    sentences += agreement_sentences(measured["agreement"], measured["spread"])
+    sentences += race_sentences(measured["race"])
+    answer, use, why = decide(measured)
+    words = {"yes": "Search is warranted here", "no": "Search is not warranted here", "undecided": "Undecided"}
+    sentences.append(f"{words[answer]}: {why}. Use: {use}.")
+    return {"answer": answer, "use": use, "sentences": sentences}
+
+
+def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return (answer, what to use, why)."""
+    tested, wide, raced = measured["controls"], measured["spread"], measured["race"]
+    if tested is not None and not tested["planted_found"]:
+        return "no", HAND_MADE, "the search missed a direction that was planted on this grid, so its finds cannot be trusted"
+    if tested is not None and not tested["shuffled_passed"]:
+        return "no", HAND_MADE, "the search claims to have found something on shuffled targets, so its finds cannot be trusted"
+    if tested is None or wide is None or raced is None:
+        return "undecided", HAND_MADE, "there was no time for enough parts; give more minutes"
+    if not differ(wide):
+        return "no", HAND_MADE, "architectures differ by no more than seeds do, so there is nothing to gain"
+    minus = {name: Interval(**values) for name, values in raced["search_minus"].items()}
+    if all(interval.low > 0 for interval in minus.values()):
+        return "yes", SEARCHED, "at an equal budget the search beats random search and the hand-made directions"
+    best = max(raced["test"], key=lambda name: raced["test"][name]["mean"])
+    if best != SEARCHED and minus[best].high < 0:
+        return "no", best, f"directions matter, but at an equal budget {best} does better than the search"
+    lead = f"directions matter, but {raced['rounds']} rounds do not show the search ahead of both alternatives"
+    return "undecided", best, f"{lead}; {best} has the best mean"
+
+
+def differ(wide: Mapping[str, Any]) -> bool:
+    """True where architectures differ by more than seeds do: by range and by analysis of variance."""
+    return wide["range_in_deviations"] >= LEAST_RANGE and wide["analysis_of_variance_p"] < LEVEL
+
+
+def control_sentences(tested: Mapping[str, Any] | None) -> list[str]:
+    """What the controls showed."""
+    if tested is None:
+        return ["The controls were not run."]
+    planted = "found" if tested["planted_found"] else "missed"
+    mixed = "found nothing, as it should" if tested["shuffled_passed"] else "claimed to have found something"
+    return [f"Controls: the search {planted} the planted direction {tested['planted']}; on shuffled targets it {mixed}."]
+
+
+def spread_sentences(wide: Mapping[str, Any] | None) -> list[str]:
+    """How much is at stake."""
+    if wide is None:
+        return ["Too few random architectures were trained twice to tell directions from seeds."]
+    return [
+        f"At stake: {wide['architectures']} random architectures range over {wide['range']:.4f} in validation score, "
+        f"{wide['range_in_deviations']:.1f} times the deviation between seeds ({wide['seed_deviation']:.4f}; "
+        f"analysis of variance p = {wide['analysis_of_variance_p']:.3f})."
+    ]
+
+
+def agreement_sentences(agreed: Mapping[str, Any] | None, wide: Mapping[str, Any] | None) -> list[str]:
+    """What the supernet's scores are worth."""
+    if agreed is None:
+        return []
+    parts = []
+    for name, tau in agreed["tau"].items():
+        what = "alphas" if name == "alpha" else "masked supernet"
+        known = tau["mean"] is not None and tau["low"] is not None
+        parts.append(f"{what} " + ("{mean:+.2f} [{low:+.2f}, {high:+.2f}]".format(**tau) if known else "no order at all"))
+    ceiling = "" if wide is None else f"; noise ceiling {wide['noise_ceiling']:.2f}"
+    return [
+        f"Rank agreement (Kendall's tau) with training from scratch over {agreed['architectures']} architectures: "
+        f"{', '.join(parts)}{ceiling}; 0 by chance."
+    ]
+
+
+def race_sentences(raced: Mapping[str, Any] | None) -> list[str]:
+    """How the arms did."""
+    if raced is None:
+        return ["Too few rounds of the race were complete to compare anything."]
+    means = ", ".join(f"{name} {values['mean']:.4f}" for name, values in raced["test"].items())
+    gaps = "; ".join(
+        f"search minus {name} {v['mean']:+.4f} [{v['low']:+.4f}, {v['high']:+.4f}]" for name, v in raced["search_minus"].items()
+    )
+    return [f"Race at an equal budget, {raced['rounds']} rounds, test scores: {means}. 95 % intervals: {gaps}."]

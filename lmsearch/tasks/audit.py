@@ -1,0 +1,115 @@
+"""lmsearch audit: is a search over scan directions worth its cost on this data, and how sure is that?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+
+from omegaconf import DictConfig, OmegaConf
+
+from lmsearch.audit.auditor import Auditor, Planted
+from lmsearch.audit.figure import save_audit_figure
+from lmsearch.audit.ledger import Ledger
+from lmsearch.audit.setting import Setting
+from lmsearch.audit.verdict import read
+from lmsearch.config import compose, config_digest
+from lmsearch.data import Source
+from lmsearch.engine.log import environment, write_json
+from lmsearch.engine.train import Precision
+from lmsearch.errors import ConfigError
+from lmsearch.scan_orders import parse_direction
+from lmsearch.search.options import SearchOptions
+from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
+from lmsearch.tasks.candidates import find_candidates
+from lmsearch.tasks.run_dir import open_run_dir
+from lmsearch.tasks.search import search_options
+
+NOT_WARRANTED = 3  # exit code with strict=true
+TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids take smaller batches
+FEWEST_IMAGES = 4  # in such a batch
+
+
+def run(cfg: DictConfig) -> int:
+    """Run the audit, or go on with it; write audit.json and audit.png, print the verdict, and return 0 (see strict)."""
+    if cfg.search.method != "supernet":
+        raise ConfigError(f"search.method={cfg.search.method!r} is not audited; accepted: supernet (random is one of the arms)")
+    cfg = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), {"budget": None})
+    precision, source = build_precision(cfg), build_data(cfg)
+    setting = make_setting(cfg, source, precision)
+    planted = make_control(cfg, source, precision, setting.options)
+    run_dir = open_run_dir(cfg, "audit")
+    parts = run_dir / "parts.jsonl"
+    if cfg.overwrite:
+        parts.unlink(missing_ok=True)
+    ledger = Ledger(parts, identity=identity(cfg, setting), limit_s=60 * cfg.minutes)
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
+
+    measured = read(rows, epochs=plan.epochs, full_epochs=setting.recipe.epochs)
+    metric = build_objective(source.info).metric
+    metric = metric if metric == "accuracy" else f"minus {metric}"
+    facts = {"plan": asdict(plan), "recipe_epochs": setting.recipe.epochs, "score": metric, "spent_s": round(ledger.spent_s, 1)}
+    write_json(run_dir / "audit.json", measured | facts | {"environment": environment(cfg.seed)})
+    save_audit_figure(rows, measured, run_dir / "audit.png", metric=metric)
+    print("\n".join(measured["verdict"]["sentences"]))
+    print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
+    return NOT_WARRANTED if cfg.strict and measured["verdict"]["answer"] != "yes" else 0
+
+
+def identity(cfg: DictConfig, setting: Setting) -> str:
+    """Return what must be equal for an audit to be continued: the configuration and what its files hold."""
+    inside = hashlib.sha256(json.dumps([setting.spec.directions, setting.keep]).encode()).hexdigest()
+    return f"{config_digest(cfg)} {inside}"
+
+
+def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setting:
+    """Return the search that is judged, on the user's data."""
+    found = find_candidates(cfg, source)
+    named = [parse_direction(name).name for name in cfg.hand_made]
+    hand_made = tuple(tuple(named[:keep]) for keep in found.keep)
+    return Setting(
+        found.spec,
+        source,
+        build_recipe(cfg),
+        search_options(cfg),
+        found.keep,
+        cfg.search.holdout,
+        hand_made,
+        precision,
+        cfg.seed,
+        cfg.search.derivation,
+        cfg.backend,
+        cfg.num_workers,
+    )
+
+
+def make_control(cfg: DictConfig, source: Source, precision: Precision, options: SearchOptions) -> Planted:
+    """Return a planted task on the grid of the first layer, searched as the user searches but with its own large steps."""
+    height, width = layer_grids(cfg, source.info)[0][0]
+    batch = max(FEWEST_IMAGES, min(32, TOKENS // (height * width)))
+    words = [f"data.direction={cfg.planted}", f"data.grid=[{height},{width}]", f"search_space={cfg.search_space}"]
+    words += [f"batch_size={batch}", f"backend={cfg.backend}", f"search.deduplicate={str(cfg.search.deduplicate).lower()}"]
+    control = compose("search", ["data=planted", *words])
+    task = build_data(control)
+    found, recipe = find_candidates(control, task), build_recipe(control)
+    if cfg.planted not in found.spec.directions[0]:
+        raise ConfigError(
+            f"planted={cfg.planted!r} is no candidate on {height}x{width} tokens; accepted: {', '.join(found.spec.directions[0])}"
+        )
+    warmup = round(options.alpha_warmup_epochs / cfg.epochs * recipe.epochs)
+    mine = replace(options, alpha_lr=control.search.alpha_lr, alpha_warmup_epochs=warmup)
+    setting = Setting(
+        found.spec,
+        task,
+        recipe,
+        mine,
+        found.keep,
+        control.search.holdout,
+        ((cfg.planted,),),
+        precision,
+        cfg.seed,
+        cfg.search.derivation,
+        cfg.backend,
+    )
+    return Planted(setting, cfg.planted, recipe.epochs)

@@ -1,0 +1,161 @@
+"""The audit: its parts, what they add up to, and one small run of it from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lmsearch.audit import verdict
+from lmsearch.audit.ledger import Ledger, OutOfTime, Row
+from lmsearch.audit.setting import Plan, Speed
+from lmsearch.audit.shuffled import shuffled
+from lmsearch.cli import main
+from lmsearch.data import build_source, search_loaders
+from lmsearch.errors import ConfigError
+
+NAMES = ("h", "v", "w2", "w4", "h_flip", "v_flip")
+
+
+def parts(*, worth: float = 0.1, search: float = 0.1, found: bool = True, shuffled: str = "indeterminate") -> list[Row]:
+    """Return the rows of a made-up audit: architectures differ by `worth`, the search is ahead by `search`."""
+    rng = np.random.default_rng(0)
+
+    def trained(key: str, name: str, level: float, **more: object) -> Row:
+        score = level + 0.001 * rng.normal()
+        return {"key": key, "architecture": [[name]], "val": score, "test": score, "took_s": 1.0} | more
+
+    rows: list[Row] = [
+        {"key": "control planted", "planted": "v_flip", "derived": [["v_flip"]], "found": found, "status": "ok"},
+        {"key": "control shuffled", "status": shuffled},
+    ]
+    level = {name: 0.5 + worth * i / len(NAMES) for i, name in enumerate(NAMES)}
+    scores = [{"architecture": [[name]], "alpha": level[name], "masked": level[name]} for name in NAMES]
+    for number in range(3):
+        rows.append(trained(f"searched round {number}", "h", 0.5 + worth + search, scores=scores))
+        rows.append(trained(f"hand-made round {number}", "h", 0.5 + worth))
+        for name in NAMES[2 * number : 2 * number + 2]:
+            rows.append(trained(f"random round {number}: {name}", name, level[name]))
+    return rows + [trained(f"second seed: {name}", name, level[name]) for name in NAMES]
+
+
+def read(rows: list[Row], *, epochs: int = 4) -> dict:
+    """Return what the rows show; the recipe has 4 epochs."""
+    return verdict.read(rows, epochs=epochs, full_epochs=4)
+
+
+def test_a_search_that_beats_both_alternatives_is_warranted() -> None:
+    measured = read(parts())
+    assert measured["verdict"]["answer"] == "yes" and measured["verdict"]["use"] == "search"
+    assert measured["agreement"]["tau"]["alpha"]["mean"] > 0.8
+    assert measured["verdict"]["sentences"][-1].startswith("Search is warranted here")
+
+
+def test_architectures_that_differ_no_more_than_seeds_do_not_warrant_a_search() -> None:
+    assert read(parts(worth=0.0))["verdict"]["answer"] == "no"
+
+
+def test_a_search_behind_the_best_alternative_is_not_used() -> None:
+    judged = read(parts(search=-0.05))["verdict"]
+    assert (judged["answer"], judged["use"]) == ("no", "hand-made directions")
+
+
+def test_a_search_level_with_the_alternatives_is_undecided() -> None:
+    assert read(parts(search=0.0))["verdict"]["answer"] == "undecided"
+
+
+@pytest.mark.parametrize("failing", [{"found": False}, {"shuffled": "ok"}])
+def test_a_failed_control_outweighs_a_won_race(failing: dict) -> None:
+    judged = read(parts(**failing))["verdict"]
+    assert judged["answer"] == "no" and "cannot be trusted" in judged["sentences"][-1]
+
+
+def test_a_verdict_on_shortened_trainings_says_so() -> None:
+    assert "2 of 4 epochs" in read(parts(), epochs=2)["verdict"]["sentences"][0]
+    assert "epochs" not in read(parts())["verdict"]["sentences"][0]
+
+
+def test_missing_parts_make_the_verdict_undecided() -> None:
+    judged = read(parts()[:4])["verdict"]
+    assert judged["answer"] == "undecided" and "more minutes" in judged["sentences"][-1]
+
+
+def test_a_part_is_done_once_also_after_a_restart_and_a_cut_off_line(tmp_path: Path) -> None:
+    path = tmp_path / "parts.jsonl"
+    Ledger(path, identity="a", limit_s=60).once("one", lambda: {"value": 1})
+    with path.open("a") as file:
+        file.write('{"key": "tw')
+    again = Ledger(path, identity="a", limit_s=60)
+    assert again.once("one", lambda: {"value": 2})["value"] == 1
+    assert again.once("two", lambda: {"value": 3})["value"] == 3
+    assert [json.loads(line).get("key") for line in path.read_text().splitlines()] == [None, "one", "two"]
+
+
+def test_no_part_starts_when_the_time_is_up(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=0.0)
+    with pytest.raises(OutOfTime):
+        ledger.once("one", lambda: {})
+    assert ledger.once("plan", lambda: {"value": 1}, must=True)["value"] == 1
+
+
+def test_the_folder_of_another_audit_is_refused(tmp_path: Path) -> None:
+    Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=1)
+    with pytest.raises(ConfigError, match="overwrite=true"):
+        Ledger(tmp_path / "parts.jsonl", identity="b", limit_s=1)
+
+
+def test_the_time_of_a_plan_counts_every_training() -> None:
+    speed = Speed(search_step_s=2, search_steps=10, health_s=3, alone_step_s=1, alone_steps=10, evaluation_s=0)
+    plan = Plan(epochs=1, rounds=3, per_round=3)
+    assert speed.total_s(plan) == 5 * 20 + (3 * 5 + 8) * 10 + 2 * 3
+    assert plan.parts == 1 + 2 + 3 * 5 + 8
+
+
+def test_shuffled_labels_keep_the_classes_and_lose_the_images() -> None:
+    source = build_source("digits")
+    mixed = shuffled(source, seed=0)
+    first = np.arange(64)
+    before, after = source.train.eval_batch(first), mixed.train.eval_batch(first)
+    assert torch.equal(before.images, after.images)
+    assert np.array_equal(np.bincount(source.train.labels), np.bincount(mixed.train.labels))
+    assert (before.targets == after.targets).float().mean() < 0.3
+
+
+def test_shuffled_dense_targets_belong_to_other_images_also_in_a_search() -> None:
+    source = build_source("planted")
+    loaders = search_loaders(shuffled(source, seed=0), holdout=0.5, batch_size=8, seed=0)
+    plain = search_loaders(source, holdout=0.5, batch_size=8, seed=0)
+    (images, targets), (same, right) = next(iter(loaders.weights)), next(iter(plain.weights))
+    assert torch.equal(images, same) and torch.equal(targets, right.roll(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [(["planted=w3"], "w3"), (["search=random"], "supernet"), (["minutes=0"], "too few"), (["hand_made=[x]"], "'x'")],
+)
+def test_what_cannot_be_audited_is_one_clear_line(
+    words: list[str], needle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["audit", "model.depth=1", "model.embed_dim=8", f"run_dir={tmp_path / 'run'}", *words]) == 2
+    assert needle in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_small_audit_ends_with_a_verdict_and_resumes_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["audit", "data=planted", "data.direction=v", "epochs=2", "data.steps_per_epoch=10"]
+    words += ["keep=4", "minutes=2", f"run_dir={tmp_path}"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    result = json.loads((tmp_path / "audit.json").read_text())
+    assert result["controls"]["planted_found"] and result["controls"]["shuffled_passed"]
+    assert result["verdict"]["answer"] in ("yes", "no", "undecided") and result["verdict"]["sentences"][-1] in said
+    assert (tmp_path / "audit.png").stat().st_size > 0
+    rows = (tmp_path / "parts.jsonl").read_text()
+    assert main([*words, "strict=true"]) == 2, "another configuration is another audit"
+    assert main(words) == 0
+    assert (tmp_path / "parts.jsonl").read_text() == rows
