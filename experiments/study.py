@@ -96,7 +96,9 @@ def brief(found: Record) -> str:
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line."""
+    """Add one line; what a killed process left of its last line goes first."""
+    if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
+        path.write_bytes(text[: text.rfind(b"\n") + 1])
     with path.open("a") as file:
         file.write(json.dumps(record, sort_keys=True) + "\n")
 

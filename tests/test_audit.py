@@ -44,7 +44,7 @@ def parts(*, worth: float = 0.1, search: float = 0.1, found: bool = True, shuffl
 
 def read(rows: list[Row], *, epochs: int = 4) -> dict:
     """Return what the rows show; the recipe has 4 epochs."""
-    return verdict.read(rows, epochs=epochs, full_epochs=4)
+    return verdict.read(rows, epochs=epochs, full_epochs=4, per_round=2)
 
 
 def test_a_search_that_beats_both_alternatives_is_warranted() -> None:
@@ -159,3 +159,10 @@ def test_a_small_audit_ends_with_a_verdict_and_resumes_at_once(
     assert main([*words, "strict=true"]) == 2, "another configuration is another audit"
     assert main(words) == 0
     assert (tmp_path / "parts.jsonl").read_text() == rows
+
+
+def test_a_round_that_was_cut_short_takes_no_part_in_the_race() -> None:
+    whole = parts()
+    cut = [row for row in whole if row["key"] != "random round 2: h_flip"]
+    assert read(whole)["race"]["rounds"] == 3
+    assert read(cut)["race"] is None  # two rounds are too few to conclude from

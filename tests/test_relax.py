@@ -12,7 +12,7 @@ from lmsearch.models import create_model
 from lmsearch.search.alpha_update import UPDATES, alpha_optimizer
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy, Schedule, Shrink, read_shrink
-from lmsearch.search.relax import RELAXATIONS, Relaxation, relaxation
+from lmsearch.search.relax import RELAXATIONS, Relaxation, at_temperature, relaxation
 from lmsearch.search.supernet import alive, arch_parameters, masked, named_mixers, probabilities, running
 
 CANDIDATES = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"]
@@ -230,3 +230,20 @@ def test_picked_branches_do_not_gain_from_a_larger_output_alone(name: str) -> No
 def test_an_unknown_relaxation_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean softmax"):
         relaxation("softmx")
+
+
+def test_evaluation_weighs_branches_at_the_temperature_of_training() -> None:
+    a = alphas().detach()
+    sharp = at_temperature(RELAXATIONS["softmax"], 0.5)
+    torch.testing.assert_close(sharp.probabilities(a), torch.softmax(a / 0.5, 0))
+    assert at_temperature(RELAXATIONS["gumbel"], 0.5) is RELAXATIONS["gumbel"]  # its draws do not know the temperature
+    model = supernet().eval()
+    steering = policy(RELAXATIONS["softmax"], model, temperature=Schedule(0.5, 0.5))
+    steering.begin_step(epoch=0, step=0, progress=0.0)
+    layer, mixer = next(iter(named_mixers(model).items()))
+    torch.testing.assert_close(steering.branches(layer, mixer)["weights"], torch.softmax(mixer.alphas / 0.5, 0))
+
+
+def test_the_exponentiated_gradient_is_for_temperature_one() -> None:
+    with pytest.raises(ConfigError, match="temperature 1"):
+        options(update="exponentiated_gradient", temperature=2.0)

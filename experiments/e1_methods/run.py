@@ -27,7 +27,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # preset, and what keep=1 needs besides
     "dirichlet": ("search=drnas",),
     "sigmoid": ("search=fairdarts",),
     "exponentiated gradient": ("search=gaea",),
-    "shrink to 4, then 2": ("search=shrink",),
+    "shrink to 6, 4, 2": ("search=shrink",),
     "partial channels 4": ("search=pcdarts",),
     "perturbation": ("search.derivation=perturbation",),
 }
@@ -74,7 +74,7 @@ def summarise(records: list[Record]) -> Record:
 
 
 def counted(records: list[Record]) -> Record | None:
-    """Runs that found the planted direction, with interval, median margin and CPU time."""
+    """Runs that found the planted direction, with interval, how many were called ok, and CPU time."""
     if not records:
         return None
     found, runs = sum(r["right"] for r in records), len(records)

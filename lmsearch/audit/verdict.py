@@ -22,17 +22,17 @@ LEVEL = 0.05
 FEWEST = 3  # architectures with two seeds, and rounds, below which nothing is concluded
 
 
-def read(rows: Sequence[Row], *, epochs: int, full_epochs: int) -> dict[str, Any]:
+def read(rows: Sequence[Row], *, epochs: int, full_epochs: int, per_round: int) -> dict[str, Any]:
     """Return all measurements of an audit as plain values; what is missing is None.
 
-    `epochs` of the recipe's `full_epochs` were trained.
+    `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures.
     """
     by_key = {row["key"]: row for row in rows}
     measured = {
         "controls": controls(by_key),
         "spread": spread(rows),
         "agreement": agreement(rows),
-        "race": race(rows),
+        "race": race(rows, per_round=per_round),
     }
     found = verdict(measured)
     if epochs < full_epochs:
@@ -98,14 +98,14 @@ def agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
     return {"architectures": len(known), "tau": taus}
 
 
-def race(rows: Sequence[Row]) -> dict[str, Any] | None:
+def race(rows: Sequence[Row], *, per_round: int) -> dict[str, Any] | None:
     """Mean test scores at an equal budget, and paired differences to the search, over the rounds that are complete."""
     arms: dict[str, list[float]] = {SEARCHED: [], RANDOM: [], HAND_MADE: []}
     by_key = {row["key"]: row for row in rows}
     number = 0
     while f"searched round {number}" in by_key and f"hand-made round {number}" in by_key:
         tried = [row for row in rows if str(row["key"]).startswith(f"random round {number}:")]
-        if not tried:
+        if len(tried) < per_round:
             break
         arms[SEARCHED].append(by_key[f"searched round {number}"]["test"])
         arms[HAND_MADE].append(by_key[f"hand-made round {number}"]["test"])

@@ -43,7 +43,7 @@ def init_local_vim(model: nn.Module, init: str, depth: int) -> None:
             continue
         nn.init.kaiming_uniform_(module.out_proj.weight, a=math.sqrt(5))
         module.out_proj.weight.data.div_(math.sqrt(depth))
-        nn.init.trunc_normal_(module.x_proj_weight, std=module.d_inner**-0.5 if init == "fan_in" else 0.02)
+        nn.init.trunc_normal_(module.x_proj_weight, std=module.d_scan**-0.5 if init == "fan_in" else 0.02)
         if init == "released":
             nn.init.trunc_normal_(module.dt_proj_weight, std=0.02)
             nn.init.zeros_(module.dt_proj_bias)

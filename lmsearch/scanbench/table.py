@@ -78,7 +78,7 @@ class Table:
         return float((self._peers(architecture) > self.mean_test(architecture)).mean())
 
     def noise_ceiling(self) -> float:
-        """Return how well a perfect score could agree with the mean validation scores (lmsearch.report.ranking)."""
+        """Return how well another mean over as many seeds would agree with the mean validation scores (report.ranking)."""
         return ranking.noise_ceiling(self.val)
 
     def range_in_deviations(self) -> float:

@@ -29,6 +29,7 @@ from lmsearch.search.detectors import (
 
 DRAWS = 10_000  # simulated sets of seeds under the null of the agreement test
 NULL_SEED = 20261
+FROM_ALPHAS = ("topk", "perturbation")  # derivations whose scores are probabilities
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ def check_alike(genotypes: Sequence[Genotype], names: Sequence[str]) -> None:
         raise GenotypeError(f"a consensus needs at least 2 genotypes; got {len(genotypes)}")
     first = [tuple(layer.scores) for layer in genotypes[0].layers]
     for genotype, name in zip(genotypes, names, strict=True):
+        if (method := genotype.derivation.get("method")) not in FROM_ALPHAS:
+            accepted = ", ".join(FROM_ALPHAS)
+            raise GenotypeError(f"{name}: derived by {method!r}; a consensus needs searches with alphas ({accepted})")
         if not all(layer.scores for layer in genotype.layers):
             raise GenotypeError(f"{name}: the genotype has no scores of its candidates; a consensus needs those of searches")
         if [set(layer.scores) for layer in genotype.layers] != [set(candidates) for candidates in first]:

@@ -15,7 +15,6 @@ from lmsearch.scan_orders import label
 
 Probabilities = Mapping[str, Mapping[str, float]]
 RESOLUTION = 1e9  # values of an allocation are compared in whole multiples of 1 / RESOLUTION, so that ties are exact
-DERIVATIONS = ("topk", "perturbation")
 
 
 @dataclass(frozen=True)

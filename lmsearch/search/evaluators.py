@@ -67,9 +67,16 @@ class StandAlone:
         return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
 
     def val_and_test(self, architecture: Architecture) -> tuple[Evaluation, Evaluation]:
-        """Train, and score on the validation and on the test set; choose by the first, report the second."""
+        """Train, and score on the validation and on the test set; choose by the first, report the second.
+
+        A training that diverges scores -inf on both.
+        """
         loaders = self._loaders()
-        model, cost = self.train(architecture, loaders), self._cost(loaders, num_branches(architecture))
+        cost = self._cost(loaders, num_branches(architecture))
+        try:
+            model = self.train(architecture, loaders)
+        except TrainingDiverged:
+            return (Evaluation(-math.inf, math.inf, cost),) * 2
         objective = objective_for(self.source.info.target)
         scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]
         return evaluation(scores[0], objective, cost=cost), evaluation(scores[1], objective, cost=cost)

@@ -174,6 +174,8 @@ def check_health(
     z = advantage / max(paired.std().item() / math.sqrt(len(paired)), 1e-12)
     recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
     status, reason = verdict(base.entropy, z, recovered)
+    if all(len(candidates[c.name]) == len(c.directions) for c in choices):
+        status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
     quick = evaluate if quick is None else quick
     part = losses_with(module, quick, mixture)
     agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))

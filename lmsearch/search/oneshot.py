@@ -18,14 +18,13 @@ from lmsearch.engine.train import Batch, Precision, StepHook, evaluate, train_on
 from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Frozen, Timing, build_architect
 from lmsearch.search.architectures import Architecture
-from lmsearch.search.budget import evaluation_cost
 from lmsearch.search.derive import Quota, choose
 from lmsearch.search.evaluators import SharedWeights
 from lmsearch.search.health import Health, check_health
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.perturbation import derive_perturbation
 from lmsearch.search.policy import BranchPolicy
-from lmsearch.search.relax import RELAXATIONS
+from lmsearch.search.relax import RELAXATIONS, at_temperature
 from lmsearch.search.supernet import Branches, named_mixers, probabilities, running, weight_parameters
 
 PASSES = {"single": 1, "mixed": 2}  # training passes of a step in which alphas learn; bilevel depends on its order
@@ -80,7 +79,7 @@ class OneShot:
 
     def probabilities(self) -> dict[str, dict[str, float]]:
         """Return every layer's probability of every direction."""
-        return probabilities(self.module, self.policy.relaxation)
+        return probabilities(self.module, at_temperature(self.policy.relaxation, self.policy.temperature(1.0)))
 
     def health(self, seed: int) -> Health:
         """Return how sure the search is, by the functional test on the held-out samples."""
@@ -120,11 +119,6 @@ class OneShot:
                     found[name] = self.evaluate(self.module).losses.double().mean().item() - whole
             rises.append(found)
         return rises
-
-    def derivation_cost(self, architectures: int, branches: int) -> float:
-        """Return the branch-scan steps of scoring so many architectures of `branches` branches on the held-out samples."""
-        samples = self.loaders.holdout.num_samples
-        return architectures * evaluation_cost(samples, batch_size=self.batch_size, branches=branches)
 
 
 def train_oneshot(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lmsearch.errors import ConfigError
 from lmsearch.search.policy import Schedule, Shrink, read_shrink
-from lmsearch.search.relax import Relaxation
+from lmsearch.search.relax import Relaxation, at_temperature
 from lmsearch.search.relax import relaxation as relaxation_named
 
 LEAST_SAMPLES = 2
@@ -40,6 +40,8 @@ class SearchOptions:
             raise ConfigError(f"{named} learns no alphas, so nothing can be derived; it is for shared weights")
         if self.update != "adam" and self.relaxation not in SOFTMAXED:
             raise ConfigError(f"search.update={self.update} moves probabilities that are softmax(alphas); {named} has others")
+        if self.update != "adam" and (self.temperature, self.temperature_end or 1.0) != (1.0, 1.0):
+            raise ConfigError(f"search.update={self.update} takes its step at temperature 1, not {self.temperature}")
         if self.samples is not None and how.pick is None:
             raise ConfigError(f"search.samples={self.samples}: {named} runs every branch; samples need gumbel or sampled")
         if self.order != 1 and self.architect != "bilevel":
@@ -54,6 +56,10 @@ class SearchOptions:
     def how(self) -> Relaxation:
         """The relaxation itself."""
         return relaxation_named(self.relaxation)
+
+    def judged(self, progress: float) -> Relaxation:
+        """The relaxation whose probabilities are those of the mixture that is trained at this share of the search."""
+        return at_temperature(self.how, self.temperatures(progress))
 
     @property
     def temperatures(self) -> Schedule:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lmsearch.engine.randomness import generator
 from lmsearch.errors import ConfigError
 from lmsearch.models import DirectionalMixer
-from lmsearch.search.relax import Picked, Relaxation
+from lmsearch.search.relax import Picked, Relaxation, at_temperature
 from lmsearch.search.supernet import alive, named_mixers
 
 
@@ -113,8 +113,8 @@ class BranchPolicy:
         """Return the mixer's arguments: its part of this step in training, the expected mixture in evaluation."""
         wide = torch.promote_types(mixer.alphas.dtype, torch.float32)
         if not mixer.training:
-            left = alive(mixer.alphas)
-            return {"active": left, "weights": self.relaxation.probabilities(mixer.alphas[list(left)].to(wide))}
+            left, how = alive(mixer.alphas), at_temperature(self.relaxation, self.now)
+            return {"active": left, "weights": how.probabilities(mixer.alphas[list(left)].to(wide))}
         draw = self.draws[layer]
         alphas = mixer.alphas[list(draw.left)].to(wide)
         weights = self.relaxation.weights(alphas, draw.noise, draw.picked, self.now)

@@ -8,7 +8,7 @@ its scale whichever branches it runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,14 @@ class Relaxation:
     pick: Callable[[Tensor, Tensor | None, int], Picked] | None = None
     penalty: Callable[[Tensor], Tensor] | None = None
     learns: bool = True  # False: alphas take no part
+    tempered: bool = False  # True: the temperature is part of the weights themselves, so also of the probabilities
+
+
+def at_temperature(how: Relaxation, temperature: float) -> Relaxation:
+    """Return the relaxation with its probabilities at a temperature: those of the mixture that is trained."""
+    if not how.tempered or temperature == 1.0:
+        return how
+    return replace(how, probabilities=lambda alphas: how.probabilities(alphas / temperature))
 
 
 def softmax_probabilities(alphas: Tensor) -> Tensor:
@@ -118,7 +126,7 @@ def dirichlet_seed(count: int, generator: torch.Generator) -> Tensor:
 def dirichlet_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, temperature: float) -> Tensor:
     """A reparametrised sample of the Dirichlet distribution (DrNAS, arXiv 2006.10355); temperature has no part."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(noise))
+        torch.default_generator.manual_seed(int(noise))  # torch.manual_seed would seed CUDA too
         parameters = concentration(alphas.cpu()).clamp_min(1e-4)
         return torch.distributions.Dirichlet(parameters).rsample().to(alphas.device)
 
@@ -153,10 +161,10 @@ def uniform_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, temper
 RELAXATIONS = {
     relaxation.name: relaxation
     for relaxation in (
-        Relaxation("softmax", softmax_weights, softmax_probabilities),
-        Relaxation("sigmoid", sigmoid_weights, sigmoid_probabilities, penalty=zero_one_loss),
+        Relaxation("softmax", softmax_weights, softmax_probabilities, tempered=True),
+        Relaxation("sigmoid", sigmoid_weights, sigmoid_probabilities, penalty=zero_one_loss, tempered=True),
         Relaxation("gumbel", gumbel_weights, softmax_probabilities, gumbel_noise, pick_largest),
-        Relaxation("sampled", sampled_weights, softmax_probabilities, gumbel_noise, pick_largest),
+        Relaxation("sampled", sampled_weights, softmax_probabilities, gumbel_noise, pick_largest, tempered=True),
         Relaxation("dirichlet", dirichlet_weights, dirichlet_probabilities, dirichlet_seed, penalty=dirichlet_penalty),
         Relaxation("uniform", uniform_weights, uniform_probabilities, uniform_noise, pick_uniformly, learns=False),
     )

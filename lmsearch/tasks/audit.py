@@ -46,7 +46,7 @@ def run(cfg: DictConfig) -> int:
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
 
-    measured = read(rows, epochs=plan.epochs, full_epochs=setting.recipe.epochs)
+    measured = read(rows, epochs=plan.epochs, full_epochs=setting.recipe.epochs, per_round=plan.per_round)
     metric = build_objective(source.info).metric
     metric = metric if metric == "accuracy" else f"minus {metric}"
     facts = {"plan": asdict(plan), "recipe_epochs": setting.recipe.epochs, "score": metric, "spent_s": round(ledger.spent_s, 1)}
@@ -67,6 +67,10 @@ def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setti
     """Return the search that is judged, on the user's data."""
     found = find_candidates(cfg, source)
     named = [parse_direction(name).name for name in cfg.hand_made]
+    if len(set(named)) < max(found.keep):
+        raise ConfigError(
+            f"hand_made=[{', '.join(cfg.hand_made)}] names fewer directions than the {max(found.keep)} that a layer keeps"
+        )
     hand_made = tuple(tuple(named[:keep]) for keep in found.keep)
     return Setting(
         found.spec,

@@ -24,7 +24,7 @@ from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, 
 from lmsearch.search.detectors import Finding, duplicate_candidates, one_candidate_everywhere
 from lmsearch.search.health import Evaluate, check_health
 from lmsearch.search.perturbation import derive_perturbation
-from lmsearch.search.supernet import named_mixers
+from lmsearch.search.supernet import named_mixers, remaining, running
 from lmsearch.tasks.build import build_objective
 from lmsearch.tasks.watch import history_findings, spread
 
@@ -73,7 +73,9 @@ def conclude(
     )
     save_genotype(genotype, run_dir / "genotype.json")
     save_choices_figure(genotype, run_dir / "genotype.png")
-    held = run_holdout(supernet)
+    mixture = {layer: remaining(supernet, layer, surviving(p), p) for layer, p in order.scores.items()}
+    with running(supernet, mixture):  # as the search weighed its branches, whatever the relaxation
+        held = run_holdout(supernet)
     write_json(run_dir / "metrics.json", {f"holdout_{objective.metric}": held.score, "health": health.to_dict()})
     return genotype
 

@@ -19,7 +19,7 @@ from lmsearch.report.directions import save_choices_figure
 from lmsearch.search.consensus import check_alike, common_quota
 from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, quota_of
 from lmsearch.search.health import alpha_health
-from lmsearch.search.relax import Relaxation, relaxation
+from lmsearch.search.relax import Relaxation, at_temperature, relaxation
 from lmsearch.search.supernet import layer_probabilities
 from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
@@ -36,7 +36,8 @@ def run(cfg: DictConfig) -> int:
     path = Path(cfg.checkpoint)
     state = load_checkpoint(path)
     spec = ModelSpec.from_dict(state["spec"], source=str(path))
-    relaxed = relaxation(state.get("relaxation", "softmax"))  # searches before relaxations had this one
+    # checkpoints of version 0.1.0 without a relaxation hold softmax alphas
+    relaxed = at_temperature(relaxation(state.get("relaxation", "softmax")), state.get("temperature", 1.0))
     if not relaxed.learns:
         raise CheckpointError(
             f"{path}: the shared weights of a discrete search, which learned no alphas; its genotype.json is beside them"

@@ -26,7 +26,7 @@ from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Timing, build_architect
 from lmsearch.search.detectors import check_disjoint
 from lmsearch.search.options import SearchOptions
-from lmsearch.search.policy import BranchPolicy
+from lmsearch.search.policy import BranchPolicy, read_shrink
 from lmsearch.search.supernet import probabilities, weight_parameters
 from lmsearch.tasks import discrete
 from lmsearch.tasks.build import (
@@ -94,7 +94,7 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
     provenance = {"lmsearch": __version__, "config_sha256": config_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     with policy.attached():
         train(cfg, run_dir, plan, policy, loaders, source, precision)
-        scores = probabilities(supernet, plan.options.how)
+        scores = probabilities(supernet, plan.options.judged(1.0))
         order = Order(
             scores, plan.quota, cfg.search.derivation, plan.spec, plan.space.name, cfg.seed, provenance, history=run_dir
         )
@@ -116,7 +116,15 @@ def search_data(cfg: DictConfig, source: Source, precision: Precision) -> Search
 def make_plan(cfg: DictConfig, source: Source) -> Plan:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(cfg, source)
-    return Plan(found.spec, found.space, found.quota, search_options(cfg))
+    plan = Plan(found.spec, found.space, found.quota, search_options(cfg))
+    check_plan(plan)
+    return plan
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise ConfigError where samples or stages of shrinking do not fit."""
+    plan.options.samples_of(plan.keep, [len(layer) for layer in plan.spec.directions])
+    read_shrink(plan.options.shrink)
 
 
 def search_options(cfg: DictConfig) -> SearchOptions:
@@ -173,7 +181,8 @@ def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
     """Return what `lmsearch derive` needs to know of the search besides its supernet."""
     return {
         "search_space": plan.space.name, "digest": config_digest(cfg), "seed": cfg.seed, "keep": plan.quota.keep,
-        "budget": plan.quota.budget, "relaxation": plan.options.relaxation, "holdout": cfg.search.holdout,
+        "budget": plan.quota.budget, "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
+        "holdout": cfg.search.holdout,
     }  # fmt: skip
 
 
@@ -203,7 +212,8 @@ def train(
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
             held = evaluate(supernet, loaders.holdout, objective, precision)
-            scores, values = probabilities(supernet, plan.options.how), scalars(trainer, seen, held, epoch * steps)
+            scores = probabilities(supernet, plan.options.judged(timing.progress(epoch + 1, 0)))
+            values = scalars(trainer, seen, held, epoch * steps)
             values |= epoch_findings(
                 cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota, held=held
             )
