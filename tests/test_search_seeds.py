@@ -201,3 +201,32 @@ def test_contradictions_are_one_clear_line_and_nothing_is_written(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("lmsearch: error: ") and needle in error
     assert not list(tmp_path.iterdir())
+
+
+TINY = ["data=planted", "data.direction=w2_flip", "epochs=2", "data.steps_per_epoch=2", "batch_size=8", "search.health_every=0"]
+
+
+def test_a_search_that_shrinks_to_what_it_keeps_says_that_nothing_could_be_tested(tmp_path: Path) -> None:
+    words = [*TINY, "keep=3", "search.shrink=[[0.4,3]]", f"run_dir={tmp_path}"]
+    assert main(["search", *words]) == 0
+    genotype = read(tmp_path / "genotype.json")
+    assert genotype["health"]["status"] == "not tested"
+    assert sorted(genotype["layers"][0]["scores"].values())[:5] == [0.0] * 5
+
+
+@pytest.mark.parametrize("preset", ["fairdarts", "drnas"])
+def test_derive_tests_the_same_mixture_as_the_search(preset: str, tmp_path: Path) -> None:
+    assert main(["search", *TINY, f"search={preset}", "search.alpha_lr=0.5", f"run_dir={tmp_path / 'a'}"]) == 0
+    words = [f"checkpoint={tmp_path / 'a'}", "health=true", "batch_size=32", f"run_dir={tmp_path / 'b'}"]
+    assert main(["derive", *words]) == 0
+    one, other = (read(tmp_path / name / "metrics.json")["holdout_mse"] for name in "ab")
+    assert one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["search.shrink=[[0.5,0]]", "search.samples=3", "search.temperature=0"])
+def test_wrong_options_are_found_before_anything_is_written(
+    wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", *TINY, wrong, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
