@@ -152,6 +152,22 @@ def test_strided_and_expanded_inputs_and_gradients_match(instruction_set):
         assert_close_to_oracle(dict(zip(strided, got, strict=True)), dict(zip(strided, want, strict=True)))
 
 
+def in_memory(t: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+    """The same tensor, its axes lying in memory in the order `axes`."""
+    return t.permute(axes).contiguous().permute([axes.index(i) for i in range(t.dim())])
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(4))), ids=str)
+@pytest.mark.parametrize("shared", [True, False])
+def test_any_order_of_axes_in_memory_gives_the_same_gradients(axes, shared):
+    tensors, others = scan_case(2, 3, 6, 5, 4, shared=shared)
+    want = scan_and_gradients(tensors, others, "reference", torch.float64)
+    names = ["delta", "B", "C"] if shared else ["x", "delta", "B", "C"]
+    for name in names:
+        moved = tensors | {name: in_memory(tensors[name], axes)}
+        assert_close_to_oracle(scan_and_gradients(moved, others, "native"), want)
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     for shared in (True, False):
         case = scan_case(5, 4, 150, 200, 8, shared=shared, gate=shared)

@@ -113,6 +113,7 @@ def _(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_softplus, save_st
 )
 def native_scan_backward(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, states, delta_softplus):
     """Return the gradients of x, delta, A, B, C, D, z, delta_bias; empty ones for absent arguments."""
+    delta = rows(delta)  # one layout for what the kernel reads and for the gradients that it writes
     grads = _gradients(x, delta, A, B, C, D, z, delta_bias)
     if delta.numel() == 0:
         return tuple(g.zero_() for g in grads)
@@ -128,7 +129,7 @@ def native_scan_backward(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, 
 
 @native_scan_backward.register_fake
 def _(dy, x, delta, A, B, C, D, order, z, delta_bias, reset, states, delta_softplus):
-    return tuple(_gradients(x, delta, A, B, C, D, z, delta_bias))
+    return tuple(_gradients(x, rows(delta), A, B, C, D, z, delta_bias))
 
 
 def _scan_setup(ctx, inputs, output):
