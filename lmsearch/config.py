@@ -88,7 +88,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "optim.ema_decay": (0.0, 1.0),
 }
 BETAS = ("optim.betas", "search.alpha_betas")
-NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "device", "num_workers", "hydra")
+NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "strict", "device", "num_workers", "hydra")
 
 
 def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None) -> DictConfig:

@@ -230,3 +230,48 @@ def test_wrong_options_are_found_before_anything_is_written(
     assert main(["search", *TINY, wrong, f"run_dir={tmp_path / 'run'}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_consensus_refuses_the_same_search_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        assert main(["search", *TINY, f"run_dir={tmp_path / name}"]) == 0
+    capsys.readouterr()
+    assert main(["derive", f"genotypes=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"run_dir={tmp_path / 'c'}"]) == 2
+    assert "the same search" in capsys.readouterr().err
+
+
+def test_overwriting_a_search_over_seeds_leaves_no_old_seed_behind(tmp_path: Path) -> None:
+    assert main(["search", *TINY, "seeds=3", f"run_dir={tmp_path / 'z'}"]) == 0
+    assert main(["search", *TINY, "seeds=2", "search.alpha_lr=0.1", "overwrite=true", f"run_dir={tmp_path / 'z'}"]) == 0
+    assert main(["derive", f"genotypes={tmp_path / 'z'}", f"run_dir={tmp_path / 'c'}"]) == 0
+    assert read(tmp_path / "c" / "genotype.json")["provenance"]["seeds"] == [0, 1]
+
+
+def test_sharp_probabilities_do_not_count_as_dropped_branches(tmp_path: Path) -> None:
+    words = [*TINY, "keep=4", "search.alpha_lr=1000", "seeds=2", f"run_dir={tmp_path / 'a'}"]
+    assert main(["search", *words]) == 0
+    assert main(["derive", f"genotypes={tmp_path / 'a'}", f"run_dir={tmp_path / 'b'}"]) == 0
+    for name in "ab":
+        (layer,) = read(tmp_path / name / "genotype.json")["layers"]
+        assert len(layer["directions"]) == 4 and all(layer["scores"][d] > 0 for d in layer["directions"])
+
+
+def test_derive_does_not_write_over_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", *TINY, f"run_dir={tmp_path}"]) == 0
+    before = (tmp_path / "genotype.json").read_bytes()
+    capsys.readouterr()
+    assert main(["derive", f"checkpoint={tmp_path}", "keep=2", f"run_dir={tmp_path}"]) == 2
+    assert "holds a search" in capsys.readouterr().err and (tmp_path / "genotype.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("model.patch_size=2", "patch_size=1"),
+        ("search.alpha_warmup_epochs=2", "none of the 2 epochs"),
+        ("optim.warmup_epochs=3", "more than epochs=2"),
+    ],
+)
+def test_what_cannot_work_is_one_line(wrong: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", *TINY, wrong, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert says in capsys.readouterr().err

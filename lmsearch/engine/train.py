@@ -120,7 +120,7 @@ def train_one_epoch(
     scores = Scores.concatenate(seen)
     if not torch.isfinite(scores.losses.mean()):
         raise TrainingDiverged(
-            f"the training loss became {scores.loss} in epoch {epoch}; lower optim.lr or set optim.clip_grad"
+            f"the training loss became {scores.loss} in epoch {epoch + 1}; lower optim.lr or set optim.clip_grad"
         )
     return Scores(scores.losses.cpu(), scores.scores.cpu())
 

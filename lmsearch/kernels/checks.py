@@ -100,6 +100,8 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) ->
         raise KernelError(
             f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (B, L, D) and (K, D, W)"
         )
+    if order.dim() != 2:
+        raise KernelError(f"order has shape {tuple(order.shape)}; expected (K, L) with L = {x.shape[1]}")
     if 0 in (*x.shape[1:], *weight.shape):
         raise KernelError(
             f"L = {x.shape[1]}, K = {weight.shape[0]}, D = {weight.shape[1]}, W = {weight.shape[2]}; none may be 0"

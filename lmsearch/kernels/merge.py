@@ -34,7 +34,7 @@ def mixed_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float, 
     """
     check_merge(o, gate, weights)
     if choose_backend(backend, o.device, o.dtype) != "native":
-        return reference_mixed_merge(o, gate, weights, eps=eps)
+        return reference_mixed_merge(o, gate, weights, eps=eps).to(o.dtype)
     y, _moments = native_merge(o.float(), None if gate is None else gate.float(), weights.float(), eps)
     return y.to(o.dtype)
 

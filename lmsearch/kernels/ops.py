@@ -34,7 +34,7 @@ def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> st
     if backend == "auto":
         return "reference" if dtype == torch.float64 else _auto(device.type)
     if backend not in BACKENDS:
-        raise KernelError(f"backend={backend!r} is not a scan backend{did_you_mean(backend, ['auto', *BACKENDS])}")
+        raise KernelError(f"backend={backend!r} is not a scan backend{did_you_mean(str(backend), ['auto', *BACKENDS])}")
     if (reason := BACKENDS[backend].unavailable_reason(device)) is not None:
         raise BackendUnavailableError(f"backend={backend!r} cannot run on {device.type} tensors here: {reason}")
     return backend

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lmsearch.errors import SearchSpaceError
 from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.genotype_schema import DIGITS
 from lmsearch.scan_orders import label
 
 Probabilities = Mapping[str, Mapping[str, float]]
@@ -109,6 +110,11 @@ def allocate(values: Sequence[Sequence[float]], budget: int) -> tuple[int, ...]:
     return best[budget][2]
 
 
+def visible(score: float) -> float:
+    """Return a probability that does not round to 0 in a file, where 0 says that a candidate was dropped."""
+    return max(score, 10.0**-DIGITS) if 0 < score else score
+
+
 def make_genotype(
     choices: Sequence[LayerChoice],
     *,
@@ -121,4 +127,5 @@ def make_genotype(
     """Return the genotype of `choices`, with how they were made and how sure they are."""
     keep = tuple(len(c.directions) for c in choices)
     kept = keep[0] if len(set(keep)) == 1 else keep
+    choices = [replace(c, scores={name: visible(score) for name, score in c.scores.items()}) for c in choices]
     return Genotype(tuple(choices), model, search_space, kept, derivation, health, provenance)

@@ -5,6 +5,7 @@ Shapes: K candidates of a layer; alphas (K,) raw logits.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def layer_probabilities(alphas: Tensor, directions: Sequence[str], relaxation: R
     alphas = alphas.detach().double()
     left = ~torch.isneginf(alphas)
     values = torch.zeros_like(alphas)
-    values[left] = relaxation.probabilities(alphas[left])
+    values[left] = relaxation.probabilities(alphas[left]).clamp_min(sys.float_info.min)  # 0 is for dropped ones only
     return dict(zip(directions, values.tolist(), strict=True))
 
 

@@ -58,16 +58,30 @@ def model_spec(cfg: DictConfig, info: DataInfo, directions: tuple[tuple[str, ...
     )
 
 
+def check_tokens(cfg: DictConfig, info: DataInfo, grid: Grid) -> None:
+    """Raise ConfigError where the model has other tokens than the data has targets."""
+    if info.target == "dense" and tuple(grid) != tuple(info.img_size):
+        height, width = info.img_size
+        raise ConfigError(
+            f"data={info.name} has one target for each of {height}x{width} pixels, but model={cfg.model.name} makes"
+            f" {grid[0]}x{grid[1]} tokens of them; set model.patch_size=1"
+        )
+
+
 def layer_grids(cfg: DictConfig, info: DataInfo) -> tuple[list[Grid], str]:
     """Return the token grid of every layer of the configured model on this data, and its window padding."""
     with torch.device("meta"):  # no memory, no time
         model = create_model(cfg.model.name, **model_options(cfg, info))
     padding = next(m.options.window_padding for m in model.modules() if isinstance(m, DirectionalMixer))
-    return model.layer_grids(info.img_size), padding
+    grids = model.layer_grids(info.img_size)
+    check_tokens(cfg, info, grids[-1])
+    return grids, padding
 
 
 def build_recipe(cfg: DictConfig) -> Recipe:
-    """Return cfg.optim, epochs and batch size as plain values."""
+    """Return cfg.optim, epochs and batch size as plain values; raise ConfigError where the warm-up outlasts the run."""
+    if cfg.optim.warmup_epochs > cfg.epochs:
+        raise ConfigError(f"optim.warmup_epochs={cfg.optim.warmup_epochs} is more than epochs={cfg.epochs}, of which it is part")
     values = OmegaConf.to_container(cfg.optim, resolve=True)
     return Recipe(cfg.epochs, cfg.batch_size, **values | {"betas": tuple(values["betas"])})
 

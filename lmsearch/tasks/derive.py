@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch import __version__
+from lmsearch.config import default_run_dir
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
@@ -100,6 +101,9 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
 def output(cfg: DictConfig, order: Order) -> Path:
     """Create the output folder."""
     data = order.spec.data.get("info", {}).get("name", "unknown")
+    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("derive", cfg, data=data, model=order.spec.name)
+    if (run_dir / "checkpoint.pt").exists():
+        raise ConfigError(f"run_dir={str(run_dir)!r} holds a search, whose genotype.json would be lost; choose another")
     return open_run_dir(cfg, "derive", data=data, model=order.spec.name)
 
 

@@ -20,6 +20,7 @@ from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
+from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
 from lmsearch.search.alpha_update import alpha_optimizer
@@ -117,14 +118,17 @@ def make_plan(cfg: DictConfig, source: Source) -> Plan:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(cfg, source)
     plan = Plan(found.spec, found.space, found.quota, search_options(cfg))
-    check_plan(plan)
+    check_plan(plan, epochs=cfg.epochs)
     return plan
 
 
-def check_plan(plan: Plan) -> None:
-    """Raise ConfigError where samples or stages of shrinking do not fit."""
+def check_plan(plan: Plan, *, epochs: int) -> None:
+    """Raise ConfigError where samples, stages of shrinking or the alphas' warm-up do not fit."""
     plan.options.samples_of(plan.keep, [len(layer) for layer in plan.spec.directions])
     read_shrink(plan.options.shrink)
+    if plan.options.alpha_warmup_epochs >= epochs:
+        given = plan.options.alpha_warmup_epochs
+        raise ConfigError(f"search.alpha_warmup_epochs={given} leaves none of the {epochs} epochs to the alphas")
 
 
 def search_options(cfg: DictConfig) -> SearchOptions:
