@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import torch
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.data import build_source, search_loaders
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.search.derive import Quota
+from lmsearch.tasks.conclude import Order
 from lmsearch.tasks.watch import is_due, spread
 
 PLANTED = ["data=planted", "data.direction=w2_flip", "epochs=2", "data.steps_per_epoch=6", "search.health_every=1"]
@@ -275,3 +279,10 @@ def test_derive_does_not_write_over_a_search(tmp_path: Path, capsys: pytest.Capt
 def test_what_cannot_work_is_one_line(wrong: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", *TINY, wrong, f"run_dir={tmp_path / 'run'}"]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_what_decided_on_directions_does_not_test_them() -> None:
+    order = Order({}, Quota(keep=(1,)), "topk", ModelSpec("m", ()), "space", 0, {}, Path())
+    assert not order.saw_holdout
+    assert replace(order, derivation="perturbation").saw_holdout
+    assert replace(order, architect="bilevel").saw_holdout and replace(order, architect="mixed").saw_holdout

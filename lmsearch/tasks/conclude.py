@@ -43,24 +43,37 @@ class Order:
     seed: int
     provenance: Mapping[str, Any]
     history: Path  # folder with the search's metrics.jsonl
+    architect: str = "single"  # of the search: the others have learned alphas from the held-out samples
+
+    @property
+    def saw_holdout(self) -> bool:
+        """True where the held-out samples decided on directions, so that the test needs others."""
+        return self.derivation == "perturbation" or self.architect != "single"
 
 
 def conclude(
     run_dir: Path, order: Order, supernet: nn.Module, loaders: SearchLoaders, source: Source, precision: Precision
 ) -> Genotype:
-    """Derive from a trained supernet, test the result, and write genotype.json, its figure and metrics.json into run_dir."""
+    """Derive from a trained supernet, test the result, and write genotype.json, its figure and metrics.json into run_dir.
+
+    The test runs on samples that had no part in the choice: the held-out ones, or the validation set where those had one.
+    """
     objective = build_objective(source.info)
+    unseen = loaders.val if order.saw_holdout else loaders.holdout
 
     def run_holdout(module: nn.Module) -> Scores:
         return evaluate(module, loaders.holdout, objective, precision)
 
-    few = [spread(loaders.holdout, QUICK_SAMPLES)]
+    def run_unseen(module: nn.Module) -> Scores:
+        return evaluate(module, unseen, objective, precision)
+
+    few = [spread(unseen, QUICK_SAMPLES)]
 
     def run_few(module: nn.Module) -> Scores:
         return evaluate(module, few, objective, precision)
 
     choices, how = derive(supernet, run_holdout, order)
-    health = check_health(supernet, choices, run_holdout, seed=order.seed, quick=run_few).plus(
+    health = check_health(supernet, choices, run_unseen, seed=order.seed, quick=run_few).plus(
         *structure_findings(supernet, choices, source), *history_findings(order.history)
     )
     genotype = make_genotype(
@@ -75,8 +88,9 @@ def conclude(
     save_choices_figure(genotype, run_dir / "genotype.png")
     mixture = {layer: remaining(supernet, layer, surviving(p), p) for layer, p in order.scores.items()}
     with running(supernet, mixture):  # as the search weighed its branches, whatever the relaxation
-        held = run_holdout(supernet)
-    write_json(run_dir / "metrics.json", {f"holdout_{objective.metric}": held.score, "health": health.to_dict()})
+        held, val = run_holdout(supernet), evaluate(supernet, loaders.val, objective, precision)
+    scored = {f"holdout_{objective.metric}": held.score, f"val_{objective.metric}": val.score}
+    write_json(run_dir / "metrics.json", scored | {"health": health.to_dict()})
     return genotype
 
 

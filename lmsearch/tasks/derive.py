@@ -52,8 +52,9 @@ def run(cfg: DictConfig) -> int:
     provenance |= {name: state[key] for name, key in (("config_sha256", "digest"), ("seed", "seed")) if key in state}
     folder = path if path.is_dir() else path.parent
     order = Order(
-        scores, quota, cfg.derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder
-    )
+        scores, quota, cfg.derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder,
+        architect=state.get("architect", "single"),
+    )  # fmt: skip
     if cfg.derivation == "perturbation" or cfg.health:
         return with_data(cfg, order, state)
     return from_alphas(cfg, order)

@@ -97,8 +97,9 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
         train(cfg, run_dir, plan, policy, loaders, source, precision)
         scores = probabilities(supernet, plan.options.judged(1.0))
         order = Order(
-            scores, plan.quota, cfg.search.derivation, plan.spec, plan.space.name, cfg.seed, provenance, history=run_dir
-        )
+            scores, plan.quota, cfg.search.derivation, plan.spec, plan.space.name, cfg.seed, provenance, history=run_dir,
+            architect=cfg.search.architect,
+        )  # fmt: skip
         return conclude(run_dir, order, supernet, loaders, source, precision)
 
 
@@ -186,7 +187,7 @@ def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
     return {
         "search_space": plan.space.name, "digest": config_digest(cfg), "seed": cfg.seed, "keep": plan.quota.keep,
         "budget": plan.quota.budget, "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
-        "holdout": cfg.search.holdout,
+        "holdout": cfg.search.holdout, "architect": cfg.search.architect,
     }  # fmt: skip
 
 
