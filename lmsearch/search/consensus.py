@@ -113,7 +113,7 @@ def check_alike(genotypes: Sequence[Genotype], names: Sequence[str]) -> None:
             raise GenotypeError(f"{names[number]}: the same search as {names[runs.index(run)]}; give each seed once")
     first = [tuple(layer.scores) for layer in genotypes[0].layers]
     for genotype, name in zip(genotypes, names, strict=True):
-        if (method := genotype.derivation.get("method")) not in FROM_ALPHAS:
+        if (method := genotype.derivation.get("method")) not in (None, *FROM_ALPHAS):
             accepted = ", ".join(FROM_ALPHAS)
             raise GenotypeError(f"{name}: derived by {method!r}; a consensus needs searches with alphas ({accepted})")
         if not all(layer.scores for layer in genotype.layers):

@@ -22,7 +22,7 @@ from lmsearch.sweep.study import STOPPED, Plan, work_left
 log = logging.getLogger(__name__)
 POLL_S = 0.3  # seconds between two looks at the workers
 RECOVER_EVERY_S = 20.0  # seconds between two looks for trials of workers that earlier calls started elsewhere
-STOP_WAIT_S = 10.0  # seconds that an interrupted worker has to give its trial back
+STOP_WAIT_S = 30.0  # seconds that an interrupted worker has to give its trial back, also on a busy machine
 Work = Callable[[Plan, str], None]  # what a worker does, given the plan and its own name
 
 

@@ -57,12 +57,14 @@ def attempt(study: optuna.Study, trial: optuna.Trial, plan: Plan, run_task: RunT
     except optuna.TrialPruned as pruned:
         end(study, trial, folder, TrialState.PRUNED, note=str(pruned))
     except KeyboardInterrupt:
-        abandon(study, trial, reason="interrupted")
+        with exclusive(plan.ask_lock):  # the others may be looking for lost trials
+            abandon(study, trial, reason="interrupted")
         raise
     except UpdateFinishedTrialError:
         log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
     except SweepError as error:
-        abandon(study, trial, reason=str(error))
+        with exclusive(plan.ask_lock):
+            abandon(study, trial, reason=str(error))
         study.set_user_attr(STOPPED, str(error))
         raise
     except LmsearchError as error:
