@@ -274,10 +274,11 @@ def test_derive_does_not_write_over_a_search(tmp_path: Path, capsys: pytest.Capt
         ("model.patch_size=2", "patch_size=1"),
         ("search.alpha_warmup_epochs=2", "none of the 2 epochs"),
         ("optim.warmup_epochs=3", "more than epochs=2"),
+        ("precision=fp16 search.architect=mixed", "use bf16"),
     ],
 )
 def test_what_cannot_work_is_one_line(wrong: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", *TINY, wrong, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert main(["search", *TINY, *wrong.split(), f"run_dir={tmp_path / 'run'}"]) == 2
     assert says in capsys.readouterr().err
 
 

@@ -93,6 +93,7 @@ def make_control(cfg: DictConfig, source: Source, precision: Precision, options:
     height, width = layer_grids(cfg, source.info)[0][0]
     batch = max(FEWEST_IMAGES, min(32, TOKENS // (height * width)))
     words = [f"data.direction={cfg.planted}", f"data.grid=[{height},{width}]", f"search_space={cfg.search_space}"]
+    words += [f"search.partial_channels={cfg.search.partial_channels}", f"search.holdout={cfg.search.holdout}"]
     words += [f"batch_size={batch}", f"backend={cfg.backend}", f"search.deduplicate={str(cfg.search.deduplicate).lower()}"]
     control = compose("search", ["data=planted", *words])
     task = build_data(control)

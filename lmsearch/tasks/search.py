@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -120,6 +120,9 @@ def make_plan(cfg: DictConfig, source: Source) -> Plan:
     found = find_candidates(cfg, source)
     plan = Plan(found.spec, found.space, found.quota, search_options(cfg))
     check_plan(plan, epochs=cfg.epochs)
+    if cfg.precision == "fp16" and plan.options.architect != "single":
+        how = plan.options.architect
+        raise ConfigError(f"precision=fp16 with search.architect={how}: held-out gradients would underflow; use bf16")
     return plan
 
 
@@ -168,8 +171,11 @@ def build_search(
         mixed_weight=how.mixed_weight,
         decay=how.decays,
     )
+    recipe = build_recipe(cfg)
+    if recipe.ema_decay is not None:
+        log.warning("optim.ema_decay=%g has no effect: a search derives from the weights themselves", recipe.ema_decay)
     trainer = build_trainer(
-        build_recipe(cfg),
+        replace(recipe, ema_decay=None),
         supernet,
         weight_parameters(supernet),
         loaders.weights,
