@@ -95,8 +95,8 @@ def gumbel_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, tempera
     """Straight through: 1/k of each of the k picked branches forwards, softmax((alphas + noise) / temperature) backwards.
 
     Only the picked branches are computed. The softmax is over them alone: over all branches, as in GDAS (arXiv 1910.04465),
-    whatever was picked gains while the output is still too small. Even so it finds few planted directions, since the weights
-    learn to make up for the equal shares, and then nothing rewards the right branch: prefer `sampled` (experiments/e1_methods).
+    whatever was picked gains while the output is still too small. Even so the weights can learn to make up for the equal
+    shares, and then nothing rewards the right branch: prefer `sampled` (experiments/e1_methods).
     """
     soft = torch.softmax((alphas + noise)[list(picked)] / temperature, dim=0)
     return 1 / len(picked) + soft - soft.detach()
