@@ -15,11 +15,10 @@ from lmsearch.data.keyed import permutation
 
 
 @dataclass(frozen=True, eq=False)
-class ShuffledLabels:
-    """Images of `base` with the labels of other images: as many of each class as before."""
+class Altered:
+    """As many samples as `base` has, from the same place."""
 
     base: Dataset
-    labels: np.ndarray
 
     @property
     def in_memory(self) -> bool:
@@ -29,6 +28,13 @@ class ShuffledLabels:
     def epoch_size(self, global_batch: int) -> int:
         """As before."""
         return self.base.epoch_size(global_batch)
+
+
+@dataclass(frozen=True, eq=False)
+class ShuffledLabels(Altered):
+    """Images of `base` with the labels of other images: as many of each class as before."""
+
+    labels: np.ndarray
 
     def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return augmented images with shuffled labels."""
@@ -45,20 +51,10 @@ class ShuffledLabels:
 
 
 @dataclass(frozen=True, eq=False)
-class RolledTargets:
+class RolledTargets(Altered):
     """Images of `base`, each with the dense targets of its neighbour in the batch."""
 
-    base: Dataset
     labels: None = None
-
-    @property
-    def in_memory(self) -> bool:
-        """As the images."""
-        return self.base.in_memory
-
-    def epoch_size(self, global_batch: int) -> int:
-        """As before."""
-        return self.base.epoch_size(global_batch)
 
     def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return augmented images with their neighbours' targets."""

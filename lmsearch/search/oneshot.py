@@ -15,17 +15,16 @@ from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Batch, Precision, StepHook, evaluate, train_one_epoch
-from lmsearch.search.alpha_update import alpha_optimizer
-from lmsearch.search.architect import Frozen, Timing, build_architect
+from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture
-from lmsearch.search.derive import Quota, choose
+from lmsearch.search.derive import Quota, choose, surviving
 from lmsearch.search.evaluators import SharedWeights
-from lmsearch.search.health import Health, check_health
+from lmsearch.search.health import Health, check_health, leave_one_out, losses_with
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.perturbation import derive_perturbation
 from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.relax import RELAXATIONS, at_temperature
-from lmsearch.search.supernet import Branches, named_mixers, probabilities, running, weight_parameters
+from lmsearch.search.supernet import probabilities, remaining, weight_parameters
 
 PASSES = {"single": 1, "mixed": 2}  # training passes of a step in which alphas learn; bilevel depends on its order
 BILEVEL_PASSES = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gradient at it, and two finite differences
@@ -105,20 +104,12 @@ class OneShot:
 
     def usefulness(self) -> list[dict[str, float]]:
         """Return how much the held-out loss of the mixture rises when one direction of one layer is left out."""
-        with self.policy.attached():
-            whole, rises = self.evaluate(self.module).losses.double().mean().item(), []
-        for layer, mixer in named_mixers(self.module).items():
-            chances = self.probabilities()[layer]
-            left = [n for n in mixer.directions if chances[n] > 0]
-            found = dict.fromkeys(mixer.directions, 0.0)
-            for name in left if len(left) > 1 else ():
-                rest = [n for n in left if n != name]
-                shares = torch.tensor([chances[n] for n in rest])
-                branches = Branches(tuple(mixer.directions.index(n) for n in rest), (shares / shares.sum()).to(mixer.alphas))
-                with self.policy.attached(), running(self.module, {layer: branches}):
-                    found[name] = self.evaluate(self.module).losses.double().mean().item() - whole
-            rises.append(found)
-        return rises
+        chances = self.probabilities()
+        choices = choose(chances, self.keep)
+        mixture = {layer: remaining(self.module, layer, surviving(p), p) for layer, p in chances.items()}
+        whole = losses_with(self.module, self.evaluate, mixture)
+        rises = leave_one_out(self.module, self.evaluate, choices, mixture, whole)
+        return [dict.fromkeys(p, 0.0) | rises.get(layer, {}) for layer, p in chances.items()]
 
 
 def train_oneshot(
@@ -144,11 +135,10 @@ def train_oneshot(
     )
     torch.manual_seed(key(seed, "init"))
     supernet = spec.build(backend=backend).to(precision.device)
-    how = RELAXATIONS["uniform"] if options is None else options.how
-    candidates = [len(layer) for layer in spec.directions]
-    samples = keep if options is None else options.samples_of(keep, candidates)
-    schedules = {} if options is None else {"temperature": options.temperatures, "shrink": options.stages}
-    policy = BranchPolicy(supernet, how, samples, keep, seed, **schedules)
+    if options is None:
+        policy = BranchPolicy(supernet, RELAXATIONS["uniform"], keep, keep, seed)
+    else:
+        policy = options.policy(supernet, keep, [len(layer) for layer in spec.directions], seed=seed)
     objective, steps = objective_for(source.info.target), len(loaders.weights)
     timing = Timing(steps, recipe.epochs, 0 if options is None else options.alpha_warmup_epochs)
     counted = _hook(policy, timing, options, loaders, objective, precision)
@@ -173,24 +163,6 @@ def _hook(
     """Return the architect of `options`, or one that leaves alphas alone, with its costs counted."""
     if options is None:
         return Counted(Frozen(policy, timing), policy, timing, 1)
-    alphas = alpha_optimizer(
-        policy.module,
-        lr=options.alpha_lr,
-        betas=options.alpha_betas,
-        weight_decay=options.alpha_weight_decay,
-        update=options.update,
-    )
-    architect = build_architect(
-        options.architect,
-        policy,
-        timing,
-        loaders.alphas,
-        objective,
-        alphas,
-        precision,
-        order=options.order,
-        mixed_weight=options.mixed_weight,
-        decay=options.decays,
-    )
+    architect, _ = options.build(policy, timing, loaders.alphas, objective, precision)
     passes = BILEVEL_PASSES[options.order] if options.architect == "bilevel" else PASSES[options.architect]
     return Counted(architect, policy, timing, passes)

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
+from lmsearch.engine.objective import Objective
+from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
-from lmsearch.search.policy import Schedule, Shrink, read_shrink
+from lmsearch.search.alpha_update import alpha_optimizer
+from lmsearch.search.architect import Frozen, Timing, build_architect
+from lmsearch.search.policy import BranchPolicy, Schedule, Shrink, read_shrink
 from lmsearch.search.relax import Relaxation, at_temperature
 from lmsearch.search.relax import relaxation as relaxation_named
 
@@ -56,6 +63,36 @@ class SearchOptions:
     def how(self) -> Relaxation:
         """The relaxation itself."""
         return relaxation_named(self.relaxation)
+
+    def policy(self, supernet: nn.Module, keep: Sequence[int], candidates: Sequence[int], *, seed: int) -> BranchPolicy:
+        """Return what decides which branches each layer runs: it keeps keep[l] of candidates[l]."""
+        samples = self.samples_of(keep, candidates)
+        return BranchPolicy(supernet, self.how, samples, keep, seed, temperature=self.temperatures, shrink=self.stages)
+
+    def build(
+        self, policy: BranchPolicy, timing: Timing, loader: object, objective: Objective, precision: Precision
+    ) -> tuple[Frozen, torch.optim.Optimizer]:
+        """Return what moves the alphas of the policy's supernet, and their optimizer; `loader` gives held-out batches."""
+        alphas = alpha_optimizer(
+            policy.module,
+            lr=self.alpha_lr,
+            betas=self.alpha_betas,
+            weight_decay=self.alpha_weight_decay,
+            update=self.update,
+        )
+        architect = build_architect(
+            self.architect,
+            policy,
+            timing,
+            loader,
+            objective,
+            alphas,
+            precision,
+            order=self.order,
+            mixed_weight=self.mixed_weight,
+            decay=self.decays,
+        )
+        return architect, alphas
 
     def judged(self, progress: float) -> Relaxation:
         """The relaxation whose probabilities are those of the mixture that is trained at this share of the search."""

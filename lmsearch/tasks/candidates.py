@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
 
-from lmsearch.data import Source
+from lmsearch.data import SearchLoaders, Source, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.train import Precision
 from lmsearch.errors import SearchSpaceError
 from lmsearch.scan_orders import label
 from lmsearch.search.derive import Quota, check_budget, planned
@@ -67,3 +68,15 @@ def budget_of(cfg: DictConfig, candidates: Sequence[Sequence[str]]) -> Quota:
         )
     check_budget(cfg.budget, [len(names) for names in candidates])
     return Quota(budget=cfg.budget)
+
+
+def search_data(cfg: DictConfig, source: Source, precision: Precision) -> SearchLoaders:
+    """Return the batches for weights and alphas, and the held-out samples."""
+    return search_loaders(
+        source,
+        holdout=cfg.search.holdout,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        num_workers=cfg.num_workers,
+        pin_memory=precision.device.type == "cuda",
+    )

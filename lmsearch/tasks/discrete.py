@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from lmsearch.config import config_digest
-from lmsearch.data import SearchLoaders, Source, search_loaders
+from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
@@ -28,7 +28,7 @@ from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import weight_parameters
 from lmsearch.tasks.build import TrainingState, build_data, build_objective, build_precision, build_recipe
-from lmsearch.tasks.candidates import Candidates, find_candidates
+from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.discrete_results import Found, write_results
 from lmsearch.tasks.fit import train
 from lmsearch.tasks.run_dir import claim_run_dir
@@ -128,14 +128,7 @@ def build_evaluator(
         alone = StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers)
         check_budget(budget, 0.0, alone.price(branches))
         return alone, alone.price(branches)
-    loaders = search_loaders(
-        source,
-        holdout=cfg.search.holdout,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-        num_workers=cfg.num_workers,
-        pin_memory=precision.device.type == "cuda",
-    )
+    loaders = search_data(cfg, source, precision)
     training = training_cost(cfg.epochs * len(loaders.weights), branches)
     price = evaluation_cost(loaders.holdout.num_samples, batch_size=cfg.batch_size, branches=branches)
     check_budget(budget, training, price)

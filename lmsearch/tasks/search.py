@@ -13,7 +13,7 @@ from torch import nn
 from lmsearch import __version__
 from lmsearch.config import config_digest
 from lmsearch.config_values import literal
-from lmsearch.data import SearchLoaders, Source, search_loaders
+from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.progress import TrainingProgress
@@ -23,8 +23,7 @@ from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
-from lmsearch.search.alpha_update import alpha_optimizer
-from lmsearch.search.architect import Timing, build_architect
+from lmsearch.search.architect import Timing
 from lmsearch.search.detectors import check_disjoint
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy, read_shrink
@@ -37,7 +36,7 @@ from lmsearch.tasks.build import (
     build_precision,
     build_recipe,
 )
-from lmsearch.tasks.candidates import Candidates, find_candidates
+from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.run_dir import claim_run_dir
 from lmsearch.tasks.watch import epoch_findings
@@ -91,7 +90,7 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
     loaders = search_data(cfg, source, precision)
     torch.manual_seed(key(cfg.seed, "init"))
     supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
-    policy = make_policy(cfg, plan, supernet)
+    policy = plan.options.policy(supernet, plan.keep, [len(layer) for layer in plan.spec.directions], seed=cfg.seed)
     provenance = {"lmsearch": __version__, "config_sha256": config_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     with policy.attached():
         train(cfg, run_dir, plan, policy, loaders, source, precision)
@@ -101,18 +100,6 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
             architect=cfg.search.architect,
         )  # fmt: skip
         return conclude(run_dir, order, supernet, loaders, source, precision)
-
-
-def search_data(cfg: DictConfig, source: Source, precision: Precision) -> SearchLoaders:
-    """Return the batches for weights and alphas, and the held-out samples."""
-    return search_loaders(
-        source,
-        holdout=cfg.search.holdout,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-        num_workers=cfg.num_workers,
-        pin_memory=precision.device.type == "cuda",
-    )
 
 
 def make_plan(cfg: DictConfig, source: Source) -> Plan:
@@ -141,43 +128,19 @@ def search_options(cfg: DictConfig) -> SearchOptions:
     return SearchOptions(**{f.name: values[f.name] for f in fields(SearchOptions)})
 
 
-def make_policy(cfg: DictConfig, plan: Plan, supernet: nn.Module) -> BranchPolicy:
-    """Return what decides which branches run in each step."""
-    options, candidates = plan.options, [len(layer) for layer in plan.spec.directions]
-    samples = options.samples_of(plan.keep, candidates)
-    return BranchPolicy(
-        supernet, options.how, samples, plan.keep, cfg.seed, temperature=options.temperatures, shrink=options.stages
-    )
-
-
 def build_search(
     cfg: DictConfig, plan: Plan, policy: BranchPolicy, loaders: SearchLoaders, source: Source, precision: Precision
 ) -> tuple[Trainer, torch.optim.Optimizer, Timing]:
     """Return the trainer of the weights, whose hook moves the alphas, the alphas' optimizer, and when things happen."""
-    supernet, how = policy.module, plan.options
-    alphas = alpha_optimizer(
-        supernet, lr=how.alpha_lr, betas=how.alpha_betas, weight_decay=how.alpha_weight_decay, update=how.update
-    )
-    timing = Timing(len(loaders.weights), cfg.epochs, how.alpha_warmup_epochs)
-    architect = build_architect(
-        how.architect,
-        policy,
-        timing,
-        loaders.alphas,
-        build_objective(source.info),
-        alphas,
-        precision,
-        order=how.order,
-        mixed_weight=how.mixed_weight,
-        decay=how.decays,
-    )
+    timing = Timing(len(loaders.weights), cfg.epochs, plan.options.alpha_warmup_epochs)
+    architect, alphas = plan.options.build(policy, timing, loaders.alphas, build_objective(source.info), precision)
     recipe = build_recipe(cfg)
     if recipe.ema_decay is not None:
         log.warning("optim.ema_decay=%g has no effect: a search derives from the weights themselves", recipe.ema_decay)
     trainer = build_trainer(
         replace(recipe, ema_decay=None),
-        supernet,
-        weight_parameters(supernet),
+        policy.module,
+        weight_parameters(policy.module),
         loaders.weights,
         source.info,
         precision,
