@@ -59,18 +59,21 @@ def test_health_of_alphas_alone_is_never_called_ok() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entropy", "z", "recovered", "status"),
+    ("entropy", "z", "recovered", "recheck_z", "status"),
     [
-        (0.99, 50.0, 1.0, "indeterminate"),
-        (0.5, 1.0, 1.0, "indeterminate"),
-        (0.5, 9.0, 0.5, "indeterminate"),
-        (0.5, 9.0, 0.95, "ok"),
+        (0.99, 50.0, 1.0, 50.0, "indeterminate"),
+        (0.5, 1.0, 1.0, 50.0, "indeterminate"),
+        (0.5, 9.0, 0.5, 50.0, "indeterminate"),
+        (0.5, 9.0, 0.95, 2.9, "indeterminate"),
+        (0.5, 9.0, 0.95, None, "unconfirmed"),
+        (0.5, 1.0, 0.95, None, "indeterminate"),
+        (0.5, 9.0, 0.95, 3.1, "ok"),
     ],
 )
-def test_the_verdict_needs_alphas_that_moved_an_advantage_and_most_of_the_mixture(
-    entropy: float, z: float, recovered: float, status: str
+def test_the_verdict_needs_alphas_that_moved_an_advantage_most_of_the_mixture_and_a_recheck(
+    entropy: float, z: float, recovered: float, recheck_z: float | None, status: str
 ) -> None:
-    assert verdict(entropy, z, recovered)[0] == status
+    assert verdict(entropy, z, recovered, recheck_z)[0] == status
 
 
 def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
@@ -96,8 +99,8 @@ def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
         return Scores(losses, losses)
 
     choices = [LayerChoice(("v",), "layers.0", {"h": 0.05, "v": 0.85, "w2": 0.05, "w4": 0.05}, 0.8)]
-    health = check_health(model, choices, evaluate, seed=0)
-    assert health.status == "ok"
+    health = check_health(model, choices, evaluate, seed=0, fresh=[model, model])
+    assert health.status == "ok" and check_health(model, choices, evaluate, seed=0).status == "unconfirmed"
     assert 0.3 < health.advantage <= 0.9 and health.advantage_z > 50
     assert math.isclose(health.gap, 0.0, abs_tol=1e-6)
     assert health.tau is not None and health.tau > 0

@@ -84,8 +84,8 @@ def test_the_words_of_every_part_are_a_configuration(row):
 
 
 def test_e1_counts_what_was_found_and_whether_winners_are_even():
-    both = {"right": [True, False], "margins": [0.5, 0.1], "status": "ok"}
-    records = [both, {"right": [False], "margins": [0.1], "status": "ok"}]
+    both = {"right": [True, False], "margins": [0.5, 0.1], "status": "ok", "part": "recovery"}
+    records = [both, {"right": [False], "margins": [0.1], "status": "ok", "part": "recovery"}]
     counts = e1.recovery(records)
     assert (counts["found"], counts["runs"], counts["least_margin"]) == (1, 2, 0.5)
     assert counts["chance"] == pytest.approx(1 - (7 / 8) ** 2)

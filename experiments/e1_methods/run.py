@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.e1_planted.run import STEPS, TASKS
-from experiments.runs import LIGHT, epochs_for, quiet, search
+from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search
 from experiments.study import EIGHT, Record, Row, Study, main
 from lmsearch.report.intervals import wilson
 
@@ -55,7 +55,7 @@ def row(part: str, method: str, more: tuple[str, ...], task: str, direction: str
 
 def work(found: Row) -> Record:
     """Search, and tell whether the planted direction was chosen."""
-    result = search(found.words)
+    result = search(found.words if found.part == "control" else (*found.words, UNCHECKED))
     return result | {"right": result["chosen"] == [[found.facts["direction"]]]}
 
 
@@ -74,14 +74,13 @@ def summarise(records: list[Record]) -> Record:
 
 
 def counted(records: list[Record]) -> Record | None:
-    """Runs that found the planted direction, with interval, how many were called ok, and CPU time."""
+    """Runs that found the planted direction, with interval, and CPU time."""
     if not records:
         return None
     found, runs = sum(r["right"] for r in records), len(records)
     interval = wilson(found / runs, runs)
     return {
         "found": found, "runs": runs, "interval": [interval.low, interval.high],
-        "ok": sum(r["status"] == "ok" for r in records),
         "median_cpu_s": float(np.median([r["cpu_s"] for r in records])),
     }  # fmt: skip
 

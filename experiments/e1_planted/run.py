@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.runs import LIGHT, epochs_for, quiet, search
+from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search
 from experiments.study import EIGHT, Record, Row, Study, main
 from lmsearch.report.intervals import wilson
 
@@ -21,6 +21,7 @@ CONTROLS = ("token_mean", "random")
 SEEDS = range(5, 10)  # seeds 0 to 4 served to choose the recipe
 CONTROL_SEEDS = range(100, 120)  # the verdict's thresholds were chosen on seeds 0 to 7
 HARDER_SEEDS = range(5, 7)
+JUDGED = ("recovery", "control")  # parts that report the verdict
 HOLDOUT = 0.2  # of search=default
 WITH_W7 = tuple(d.replace("w4", "w7") for d in EIGHT)
 LEVELS: dict[str, tuple[str, ...]] = {  # name: what makes the task harder
@@ -60,7 +61,7 @@ def planted(part: str, task: str, direction: str, seed: int, *more: str) -> Row:
 
 def work(row: Row) -> Record:
     """Search, and tell in which layers the planted direction was chosen."""
-    found = search(row.words)
+    found = search(row.words if row.part in JUDGED else (*row.words, UNCHECKED))
     if "direction" in row.facts:
         found["right"] = [chosen == [row.facts["direction"]] for chosen in found["chosen"]]
     return found
@@ -73,8 +74,8 @@ def summarise(records: list[Record]) -> Record:
     for task, levels in curve.items():
         for part, counts in levels.items():
             if counts:
-                found, ok = (f"{counts[what]} of {counts['runs']}" for what in ("found", "ok"))
-                print(f"{task}, {part}: found {found} (chance {counts['chance']:.1%}), called ok {ok}")
+                told = f", called ok {counts['ok']} of {counts['runs']}" if part in JUDGED else ""
+                print(f"{task}, {part}: found {counts['found']} of {counts['runs']} (chance {counts['chance']:.1%}){told}")
     per_direction = {
         task: {d: recovery([r for r in of(records, "recovery", task) if r["direction"] == d]) for d in EIGHT} for task in TASKS
     }
@@ -106,7 +107,7 @@ def recovery(records: list[Record]) -> Record | None:
         "interval": [interval.low, interval.high],
         "chance": 1 - (1 - 1 / len(EIGHT)) ** len(records[0]["right"]),
         "layers_right": float(np.mean([right for r in records for right in r["right"]])),
-        "ok": sum(r["status"] == "ok" for r in records),
+        "ok": sum(r["status"] == "ok" for r in records) if records[0]["part"] in JUDGED else None,
         "least_margin": min(margins, default=None),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.runs import LIGHT, epochs_for, quiet, search, train_alone
+from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search, train_alone
 from experiments.study import EIGHT, Record, Row, Study, main
 from lmsearch.report.intervals import Interval, over_seeds, wilson
 
@@ -80,7 +80,7 @@ def work(row: Row) -> Record:
     """Search, or train one direction alone."""
     if row.part == "alone":
         return {"test_mse": train_alone(row.words[:-1], [[row.facts["direction"]]])}
-    return search(row.words)
+    return search(row.words if row.part == "search" else (*row.words, UNCHECKED))
 
 
 def summarise(records: list[Record]) -> Record:
@@ -94,7 +94,9 @@ def summarise(records: list[Record]) -> Record:
                 if mine:
                     tables[f"{part}, n={n}, {level}"] = cell(mine, alone_mse)
     for name, v in tables.items():
-        print(f"{name}: private {v['private']} of {v['runs']}, rule {v['rule']} of {v['runs']}, regret {v['regret']}")
+        told = f", called ok on the rule {v['rule_called_ok']}, on others {v['other_called_ok']}" if "rule_called_ok" in v else ""
+        picked = f"private {v['private']}, rule {v['rule']} of {v['runs']}"
+        print(f"{name}: {picked}, regret {v['regret']}{told}")
     overall = {level: regret_of([r for r in searches(records) if r["level"] == level], alone_mse) for level in LEVELS}
     default, why = decide({level: interval for level, interval in overall.items() if interval is not None})
     print(f"default level: {default} ({why})")
@@ -116,9 +118,15 @@ def cell(records: list[Record], alone_mse: dict) -> Record:
         "private": private,
         "private_interval": [interval.low, interval.high],
         "rule": rule,
-        "called_ok": sum(r["status"] == "ok" for r in records),
+        **(called(records) if records[0]["part"] == "search" else {}),
         "regret": as_list(regret_of(records, alone_mse)),
     }
+
+
+def called(records: list[Record]) -> Record:
+    """How often the verdict was "ok", on the rule and on other directions."""
+    right = [r["chosen"] == [[r["rule"]]] for r in records if r["status"] == "ok"]
+    return {"rule_called_ok": sum(right), "other_called_ok": len(right) - sum(right)}
 
 
 def regret_of(records: list[Record], alone_mse: dict) -> Interval | None:

@@ -75,7 +75,7 @@ class Auditor:
         """Search for a planted direction."""
         planted = self.planted
         found = planted.setting.search(epochs=planted.epochs, seed=planted.setting.seed)
-        health = found.health(planted.setting.seed)
+        health = planted.setting.health(found, epochs=planted.epochs, seed=planted.setting.seed)
         derived = found.derive(planted.setting.derivation)
         return {
             "planted": planted.direction,
@@ -88,7 +88,8 @@ class Auditor:
     def search_shuffled(self, plan: Plan) -> Row:
         """Search on targets that the images do not tell."""
         setting = replace(self.setting, source=shuffled(self.setting.source, seed=self.setting.seed))
-        health = setting.search(epochs=plan.epochs, seed=setting.seed).health(setting.seed)
+        found = setting.search(epochs=plan.epochs, seed=setting.seed)
+        health = setting.health(found, epochs=plan.epochs, seed=setting.seed)
         return {"status": health.status, "reason": health.reason}
 
     def pool(self, plan: Plan) -> list[Architecture]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from lmsearch.data import Source, build_loaders, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision
+from lmsearch.engine.train import Precision, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.evaluators import StandAlone
-from lmsearch.search.health import NUM_RANDOM
+from lmsearch.search.health import NUM_RANDOM, Health
 from lmsearch.search.oneshot import BILEVEL_PASSES, PASSES, OneShot, train_oneshot
 from lmsearch.search.options import SearchOptions
+from lmsearch.search.recheck import SUPERNETS, fresh_supernets, recheck_recipe
 
 FEWEST_ROUNDS, WANTED_ROUNDS, MOST_ROUNDS = 3, 5, 8  # pairs of the race; up to the wanted ones are worth half the epochs
 MOST_REPEATED = 8  # random architectures that are trained with a second seed
@@ -40,6 +43,7 @@ class Setting:
     precision: Precision
     seed: int
     derivation: str = "topk"
+    recheck: float = 0.0
     backend: str = "auto"
     num_workers: int = 0
 
@@ -68,6 +72,28 @@ class Setting:
             backend=self.backend,
             num_workers=self.num_workers,
         )
+
+    def health(self, found: OneShot, *, epochs: int, seed: int) -> Health:
+        """Return how sure a search of so many epochs is, recheck included."""
+        return found.health(seed, fresh=self.fresh(found, epochs=epochs, seed=seed))
+
+    def fresh_recipe(self, epochs: int) -> Recipe:
+        """Return the recipe of one supernet of the recheck."""
+        candidates = sum(len(layer) for layer in self.spec.directions)
+        return recheck_recipe(replace(self.recipe, epochs=epochs), self.recheck, candidates=candidates, keep=sum(self.keep))
+
+    def fresh(self, found: OneShot, *, epochs: int, seed: int) -> Iterator[nn.Module]:
+        """Train and yield the supernets of the recheck, if there is one."""
+        if self.recheck == 0:
+            return
+        loader, recipe = found.loaders.weights, self.fresh_recipe(epochs)
+        for policy, trainer in fresh_supernets(
+            self.spec, self.keep, recipe, loader, self.source.info, self.precision, seed=seed, backend=self.backend
+        ):
+            with policy.attached():
+                for epoch in range(recipe.epochs):
+                    train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda index, scores: None)
+            yield policy.module
 
     def alone(self, *, epochs: int, seed: int) -> StandAlone:
         """Return what trains an architecture from scratch."""
@@ -98,7 +124,8 @@ class Plan:
 class Speed:
     """Seconds of one training step and steps of an epoch, of the supernet and of a derived network, and of testing either.
 
-    A search's health is tested in the controls only; masking a supernet takes no more than evaluating a network.
+    A search's health is tested in the controls only; masking a supernet takes no more than evaluating a network. `recheck` is
+    that of the controls: training steps of a derived network for every step of a search.
     """
 
     search_step_s: float
@@ -107,6 +134,7 @@ class Speed:
     alone_step_s: float
     alone_steps: int
     evaluation_s: float
+    recheck: float
 
     def search_s(self, epochs: int) -> float:
         """Seconds of a search."""
@@ -120,7 +148,8 @@ class Speed:
         """Seconds of an audit."""
         searches, alone = CONTROLS + plan.rounds, plan.rounds * (2 + plan.per_round) + plan.repeated
         masked = plan.rounds**2 * plan.per_round * self.evaluation_s
-        return searches * self.search_s(plan.epochs) + alone * self.alone_s(plan.epochs) + CONTROLS * self.health_s + masked
+        health = CONTROLS * (self.health_s + self.recheck * plan.epochs * self.search_steps * self.alone_step_s)
+        return searches * self.search_s(plan.epochs) + alone * self.alone_s(plan.epochs) + health + masked
 
 
 def measure(setting: Setting) -> Speed:
@@ -133,9 +162,11 @@ def measure(setting: Setting) -> Speed:
     one = step_s(setting, setting.derived_spec, alone.train)
     samples = alone.val.num_samples + alone.test.num_samples
     candidates = sum(len(layer) for layer in setting.spec.directions)
-    health = (NUM_RANDOM + 2 * candidates) * searching.holdout.num_samples / batch * whole / 3
+    masks = NUM_RANDOM * (1 + (SUPERNETS if setting.recheck else 0)) + 2 * candidates
+    health = masks * searching.holdout.num_samples / batch * whole / 3
     search_step = whole * passes(setting.options)
-    return Speed(search_step, len(searching.weights), health, one, len(alone.train), one / 3 * samples / batch)
+    recheck = SUPERNETS * setting.recheck * candidates / sum(setting.keep)
+    return Speed(search_step, len(searching.weights), health, one, len(alone.train), one / 3 * samples / batch, recheck)
 
 
 def passes(options: SearchOptions) -> int:

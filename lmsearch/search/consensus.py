@@ -192,7 +192,10 @@ def judge(
         return "indeterminate", f"the seeds do not agree above chance ({agreement}, p = {p:.2g})"
     if statuses.get("indeterminate", 0) > seeds / 2:
         return "indeterminate", f"{statuses['indeterminate']} of {seeds} seeds are indeterminate ({agreement})"
-    if statuses.get("ok", 0) <= seeds / 2:
-        return "not tested", f"{statuses.get('ok', 0)} of {seeds} seeds passed the test on held-out data ({agreement})"
+    ok, unconfirmed = statuses.get("ok", 0), statuses.get("unconfirmed", 0)
+    if ok <= seeds / 2 < ok + unconfirmed:
+        return "unconfirmed", f"the seeds agree ({agreement}), but {unconfirmed} of {seeds} were not rechecked"
+    if ok <= seeds / 2:
+        return "not tested", f"{ok} of {seeds} seeds passed the tests on held-out data ({agreement})"
     told = agreement if p is None else f"{agreement}, p = {p:.2g}"
     return "ok", f"{statuses['ok']} of {seeds} seeds are ok and they agree ({told})"

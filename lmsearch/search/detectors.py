@@ -91,6 +91,16 @@ def beats_random(advantage: float, z: float) -> Finding:
     return finding("advantage", advantage, z < Z_REQUIRED, meaning, "more epochs; the directions may not matter for these data")
 
 
+def beats_random_afresh(advantage: float, z: float) -> Finding:
+    """Derived directions no better than random ones where all were trained alike. Value: the loss that they save there."""
+    meaning = (
+        f"held-out loss saved against random directions in fresh supernets that train all alike: {z:.1f} standard errors "
+        f"(at least {Z_REQUIRED:g})"
+    )
+    advice = "more epochs, a larger search.recheck; the first to win may have starved the others"
+    return finding("recheck", advantage, z < Z_REQUIRED, meaning, advice)
+
+
 def discretisation_gap(gaps: Sequence[float], recovered: float, *, at_stake: float) -> Finding:
     """Directions that miss what the mixture does. Value: gaps[k-1] = loss of the k best of every layer minus the mixture's.
 

@@ -1,13 +1,14 @@
 """How much to trust a search: entropies and margins of its alphas, and what masking directions does to held-out data.
 
-Alpha magnitude is not usefulness, so the verdict needs both: alphas that left uniform, and a functional test, in which the
-derived directions, run inside the trained supernet, must beat randomly drawn ones on held-out samples.
+Alpha magnitude is not usefulness, so the verdict needs both: alphas that left uniform, and functional tests, in which the
+derived directions must beat randomly drawn ones on held-out samples: inside the trained supernet, and inside fresh ones that
+trained all directions alike (recheck.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -23,11 +24,13 @@ from lmsearch.search.detectors import (
     Z_REQUIRED,
     Finding,
     beats_random,
+    beats_random_afresh,
     discretisation_gap,
     near_uniform,
     normalised_entropy,
     rank_agreement,
 )
+from lmsearch.search.recheck import fresh_advantage
 from lmsearch.search.supernet import Branches, masked, remaining, running
 
 NUM_RANDOM = 16  # random genotypes of the functional test
@@ -44,6 +47,7 @@ class Health:
     gap: loss with the derived directions only minus loss of the whole mixture.
     recovered: advantage / (advantage + gap): 1 where the derived directions do all that the mixture does, 0 where they do
     no better than random ones.
+    recheck_advantage, recheck_z: as advantage and advantage_z, inside supernets that trained all directions alike.
     tau: Kendall's rank correlation between alphas and the loss increase when a direction is left out (0 by chance).
     findings: what each detector says.
     """
@@ -57,6 +61,8 @@ class Health:
     advantage_z: float | None = None
     gap: float | None = None
     recovered: float | None = None
+    recheck_advantage: float | None = None
+    recheck_z: float | None = None
     tau: float | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -150,15 +156,20 @@ def gap_curve(module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoi
 
 
 def check_health(
-    module: nn.Module, choices: Sequence[LayerChoice], evaluate: Evaluate, *, seed: int, quick: Evaluate | None = None
+    module: nn.Module,
+    choices: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    *,
+    seed: int,
+    quick: Evaluate | None = None,
+    fresh: Iterable[nn.Module] = (),
 ) -> Health:
-    """Run the functional test on held-out data; `evaluate(module)` returns the scores of the same samples every time.
+    """Run the functional tests on held-out data; `evaluate(module)` returns the scores of the same samples every time.
 
     `quick` does the same on fewer samples, for the many passes of the leave-one-out losses and of the gap for every k, which
-    the verdict does not need.
-
-    The supernet's weights stay as they are: the verdict is about this supernet. Whether it carries over to networks
-    trained from scratch is what `lmsearch compare` measures. See `verdict` for the rule.
+    the verdict does not need. `fresh` gives the supernets of the recheck, two at least, or none; they are asked for, and so
+    may be trained, only where all other tests are passed. No weights are changed here. What directions are worth in networks
+    trained from scratch for as long as those will be is what `lmsearch compare` measures. See `verdict` for the rule.
     """
     base = alpha_health(choices)
     mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
@@ -173,27 +184,49 @@ def check_health(
     advantage, gap = paired.mean().item(), (derived - whole).mean().item()
     z = advantage / max(paired.std().item() / math.sqrt(len(paired)), 1e-12)
     recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
-    status, reason = verdict(base.entropy, z, recovered)
+    measured = {"advantage": advantage, "advantage_z": z, "gap": gap, "recovered": recovered}
+    status, reason = verdict(base.entropy, z, recovered, None)
     if all(len(candidates[c.name]) == len(c.directions) for c in choices):
         status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
+    again = recheck(choices, evaluate, rng, fresh) if status == "unconfirmed" else None
+    if again is not None:
+        measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
+        status, reason = verdict(base.entropy, z, recovered, again[1])
     quick = evaluate if quick is None else quick
     part = losses_with(module, quick, mixture)
     agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))
     tau = None if agreement is None else agreement.value
     gaps = gap_curve(module, quick, choices, part)
-    measured = {"advantage": advantage, "advantage_z": z, "gap": gap, "recovered": recovered, "tau": tau}
     findings = [
         beats_random(advantage, z),
+        *([] if again is None else [beats_random_afresh(*again)]),
         discretisation_gap(gaps, recovered, at_stake=advantage + gap),
         *([] if agreement is None else [agreement]),
     ]
-    return replace(base, status=status, reason=reason, **measured).plus(*findings)
+    return replace(base, status=status, reason=reason, tau=tau, **measured).plus(*findings)
 
 
-def verdict(entropy: float, z: float, recovered: float) -> tuple[str, str]:
-    """Return (status, one sentence). "ok" needs all three: alphas that left uniform (mean normalised entropy), derived
-    directions that beat random ones by z standard errors, and that recover most of what the mixture does; the last tells
-    a direction that matters from one that merely learned faster than its equals. Else "indeterminate"."""
+def recheck(
+    choices: Sequence[LayerChoice], evaluate: Evaluate, rng: np.random.Generator, fresh: Iterable[nn.Module]
+) -> tuple[float, float] | None:
+    """Return advantage and z of the derived directions inside the fresh supernets; None where there are none.
+
+    Random choices are drawn from all candidates here, also from those that the search dropped on its way.
+    """
+    everything = {c.name: tuple(c.scores) for c in choices}
+    random = [random_choice(everything, [len(c.directions) for c in choices], rng) for _ in range(NUM_RANDOM)]
+    derived, drawn = [], []
+    for module in fresh:
+        derived.append(losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices})))
+        drawn.append(torch.stack([losses_with(module, evaluate, masked(module, choice)) for choice in random]))
+    return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
+
+
+def verdict(entropy: float, z: float, recovered: float, recheck_z: float | None) -> tuple[str, str]:
+    """Return (status, one sentence). "ok" needs all four: alphas that left uniform (mean normalised entropy), derived
+    directions that beat random ones by z standard errors, that recover most of what the mixture does, and that beat random
+    ones as clearly in supernets that trained all directions alike. Else "indeterminate"; "unconfirmed" where only the last
+    was not measured (recheck_z is None)."""
     if entropy > ENTROPY_UNIFORM:
         return "indeterminate", f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
     if z < Z_REQUIRED:
@@ -204,7 +237,13 @@ def verdict(entropy: float, z: float, recovered: float) -> tuple[str, str]:
     if recovered < RECOVERED_REQUIRED:
         share = f"{recovered:.0%} < {RECOVERED_REQUIRED:.0%}"
         return "indeterminate", f"the derived directions alone recover too little of what the mixture does ({share})"
-    return (
-        "ok",
-        f"the derived directions beat random ones on held-out data (z = {z:.1f}) and recover {recovered:.0%} of the mixture",
-    )
+    inside = f"the derived directions beat random ones on held-out data (z = {z:.1f}) and recover {recovered:.0%} of the mixture"
+    if recheck_z is None:
+        return "unconfirmed", f"{inside}; whether they do so where all directions are trained alike was not checked"
+    if recheck_z < Z_REQUIRED:
+        return (
+            "indeterminate",
+            "the derived directions do not beat random ones where all directions are trained alike "
+            f"(z = {recheck_z:.1f} < {Z_REQUIRED:g})",
+        )
+    return "ok", f"{inside}, and beat them where all directions are trained alike (z = {recheck_z:.1f})"

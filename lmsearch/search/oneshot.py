@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -80,9 +81,10 @@ class OneShot:
         """Return every layer's probability of every direction."""
         return probabilities(self.module, at_temperature(self.policy.relaxation, self.policy.temperature(1.0)))
 
-    def health(self, seed: int) -> Health:
-        """Return how sure the search is, by the functional test on the held-out samples."""
-        return check_health(self.module, choose(self.probabilities(), self.keep), self.evaluate, seed=seed)
+    def health(self, seed: int, *, fresh: Iterable[nn.Module] = ()) -> Health:
+        """Return how sure the search is, by the functional tests on the held-out samples; `fresh` supernets are the recheck's."""
+        choices = choose(self.probabilities(), self.keep)
+        return check_health(self.module, choices, self.evaluate, seed=seed, fresh=fresh)
 
     def derive(self, derivation: str = "topk") -> Architecture:
         """Return the directions of every layer: the most probable ones, or by "perturbation"."""

@@ -83,6 +83,7 @@ def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setti
         precision,
         cfg.seed,
         cfg.search.derivation,
+        cfg.search.recheck,
         cfg.backend,
         cfg.num_workers,
     )
@@ -115,6 +116,7 @@ def make_control(cfg: DictConfig, source: Source, precision: Precision, options:
         precision,
         cfg.seed,
         cfg.search.derivation,
+        cfg.search.recheck,
         cfg.backend,
     )
     return Planted(setting, cfg.planted, recipe.epochs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,19 @@ class Order:
 
 
 def conclude(
-    run_dir: Path, order: Order, supernet: nn.Module, loaders: SearchLoaders, source: Source, precision: Precision
+    run_dir: Path,
+    order: Order,
+    supernet: nn.Module,
+    loaders: SearchLoaders,
+    source: Source,
+    precision: Precision,
+    *,
+    fresh: Iterable[nn.Module] = (),
 ) -> Genotype:
     """Derive from a trained supernet, test the result, and write genotype.json, its figure and metrics.json into run_dir.
 
     The test runs on samples that had no part in the choice: the held-out ones, or the validation set where those had one.
+    `fresh` gives the supernets of the recheck, if there is one.
     """
     objective = build_objective(source.info)
     unseen = loaders.val if order.saw_holdout else loaders.holdout
@@ -73,7 +81,7 @@ def conclude(
         return evaluate(module, few, objective, precision)
 
     choices, how = derive(supernet, run_holdout, order)
-    health = check_health(supernet, choices, run_unseen, seed=order.seed, quick=run_few).plus(
+    health = check_health(supernet, choices, run_unseen, seed=order.seed, quick=run_few, fresh=fresh).plus(
         *structure_findings(supernet, choices, source), *history_findings(order.history)
     )
     genotype = make_genotype(

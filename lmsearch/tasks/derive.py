@@ -25,6 +25,7 @@ from lmsearch.search.supernet import layer_probabilities
 from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.evaluate import own_source
+from lmsearch.tasks.recheck import stored_supernets
 from lmsearch.tasks.run_dir import open_run_dir
 
 
@@ -94,7 +95,8 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
     supernet = order.spec.build(backend=cfg.backend)
     load_weights(supernet, state["model"], source=str(cfg.checkpoint))
     run_dir = output(cfg, order)
-    genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision)
+    fresh = stored_supernets(order.history, order.spec, backend=cfg.backend, device=precision.device)
+    genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision, fresh=fresh)
     show(run_dir, genotype)
     return 0
 

@@ -14,19 +14,15 @@ from lmsearch.config import config_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.randomness import key
-from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.storage import open_storage
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
-from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import Budget, evaluation_cost, training_cost
 from lmsearch.search.discrete import METHODS, DiscreteSearch, best_of, build_strategy
 from lmsearch.search.evaluators import Evaluation, SharedWeights, StandAlone
 from lmsearch.search.objectives import Flops, Latency
-from lmsearch.search.policy import BranchPolicy
-from lmsearch.search.relax import RELAXATIONS
-from lmsearch.search.supernet import weight_parameters
+from lmsearch.search.single_path import single_path
 from lmsearch.tasks.build import TrainingState, build_data, build_objective, build_precision, build_recipe
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.discrete_results import Found, write_results
@@ -155,19 +151,16 @@ def train_shared(
     precision: Precision,
 ) -> SharedWeights:
     """Train the supernet, every step on as many random branches per layer as it keeps, or continue where run_dir left off."""
-    torch.manual_seed(key(cfg.seed, "init"))
-    supernet = candidates.spec.build(backend=cfg.backend).to(precision.device)
-    policy = BranchPolicy(supernet, RELAXATIONS["uniform"], candidates.keep, candidates.keep, cfg.seed)
     objective = build_objective(source.info)
-    trainer = build_trainer(
+    policy, trainer = single_path(
+        candidates.spec,
+        candidates.keep,
         build_recipe(cfg),
-        supernet,
-        weight_parameters(supernet),
         loaders.weights,
         source.info,
         precision,
         seed=cfg.seed,
-        hook=Frozen(policy, Timing(len(loaders.weights), cfg.epochs)),
+        backend=cfg.backend,
     )
     state = TrainingState(run_dir / "checkpoint.pt", candidates.spec, trainer, extra={"relaxation": "uniform"})
     with policy.attached():
@@ -176,7 +169,7 @@ def train_shared(
     def on_holdout(module: torch.nn.Module) -> Scores:
         return evaluate(module, loaders.holdout, objective, precision)
 
-    final = supernet if trainer.ema is None else trainer.ema.module
+    final = policy.module if trainer.ema is None else trainer.ema.module
     return SharedWeights(final, on_holdout, objective, cfg.batch_size)
 
 

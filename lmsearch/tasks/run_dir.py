@@ -53,7 +53,8 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
             f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it"
         )
     if cfg.overwrite:
-        for path in (*checkpoints, *run_dir.glob("s[0-9]*/genotype.json")):
+        fresh = (*run_dir.glob("recheck*.pt"), *run_dir.glob("s[0-9]*/recheck*.pt"))
+        for path in (*checkpoints, *fresh, *run_dir.glob("s[0-9]*/genotype.json")):
             path.unlink()
     marker.write_text(identity + "\n")
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))

@@ -38,6 +38,7 @@ from lmsearch.tasks.build import (
 )
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
+from lmsearch.tasks.recheck import trained_supernets
 from lmsearch.tasks.run_dir import claim_run_dir
 from lmsearch.tasks.watch import epoch_findings
 
@@ -99,7 +100,8 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
             scores, plan.quota, cfg.search.derivation, plan.spec, plan.space.name, cfg.seed, provenance, history=run_dir,
             architect=cfg.search.architect,
         )  # fmt: skip
-        return conclude(run_dir, order, supernet, loaders, source, precision)
+        fresh = trained_supernets(cfg, run_dir, plan, loaders, source)
+        return conclude(run_dir, order, supernet, loaders, source, precision, fresh=fresh)
 
 
 def make_plan(cfg: DictConfig, source: Source) -> Plan:

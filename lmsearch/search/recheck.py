@@ -1,0 +1,69 @@
+"""The recheck of a search: do its directions beat random ones where the weights of all directions were trained alike?
+
+A direction that wins early is the only one that a search goes on training, and then beats the untrained rest inside its
+supernet, whatever it is worth. So a few fresh supernets are trained on uniformly drawn directions, without alphas, and the
+derived directions are compared with random ones in there. The spread between fresh supernets tells how much of a difference
+is the luck of their weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from lmsearch.data import DataInfo, TrainLoader
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import Recipe
+from lmsearch.engine.train import Precision, Trainer
+from lmsearch.search.policy import BranchPolicy
+from lmsearch.search.single_path import single_path
+
+SUPERNETS = 2  # fresh ones: the fewest that show a spread
+
+
+def recheck_recipe(recipe: Recipe, share: float, *, candidates: int, keep: int) -> Recipe:
+    """Return the recipe of one fresh supernet: every direction is trained in about `share` of the steps of the search.
+
+    `candidates` and `keep` count directions over all layers; a step trains `keep` of them.
+    """
+    stretch = share * candidates / keep
+    epochs = max(1, round(stretch * recipe.epochs))
+    warmup = recipe.warmup_epochs * epochs / recipe.epochs
+    return replace(recipe, epochs=epochs, warmup_epochs=warmup, ema_decay=None)
+
+
+def fresh_supernets(
+    spec: ModelSpec,
+    keep: Sequence[int],
+    recipe: Recipe,
+    loader: TrainLoader,
+    info: DataInfo,
+    precision: Precision,
+    *,
+    seed: int,
+    backend: str,
+) -> Iterator[tuple[BranchPolicy, Trainer]]:
+    """Yield SUPERNETS untrained supernets with their trainers, one at a time, each with weights and draws of its own."""
+    for number in range(SUPERNETS):
+        own = key(seed, "recheck", number)
+        yield single_path(spec, keep, recipe, loader, info, precision, seed=own, backend=backend)
+
+
+def fresh_advantage(derived: Tensor, random: Tensor) -> tuple[float, float]:
+    """Return (advantage, z): mean loss of random choices minus that of the derived one, and the same in standard errors.
+
+    derived (R, n): losses of n samples in R fresh supernets, R >= 2; random (R, S, n): those of S random choices. The squared
+    standard error is the sum of two parts: samples differ, and training with other initial weights moves a choice among the
+    others. The latter is estimated from the random choices, whose standing has S - 1 degrees of freedom per further supernet.
+    """
+    supernets, choices, samples = random.shape
+    paired = (random.mean(1) - derived).mean(0)  # (n,)
+    standing = random.mean(2) - random.mean((1, 2), keepdim=True)[..., 0]  # (R, S)
+    training = standing.var(0).mean() * choices / (choices - 1)
+    error = math.sqrt((paired.var() / samples + training / supernets * (1 + 1 / choices)).item())
+    advantage = paired.mean().item()
+    return advantage, advantage / max(error, 1e-12)

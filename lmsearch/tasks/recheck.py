@@ -1,0 +1,66 @@
+"""The fresh supernets of a search's recheck: trained in its run directory, and read again by `lmsearch derive`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+from torch import nn
+
+from lmsearch.data import SearchLoaders, Source
+from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
+from lmsearch.engine.progress import TrainingProgress
+from lmsearch.engine.train import train_one_epoch
+from lmsearch.search.recheck import SUPERNETS, fresh_supernets, recheck_recipe
+from lmsearch.tasks.build import TrainingState, build_objective, build_precision, build_recipe
+from lmsearch.tasks.candidates import Candidates
+
+
+def checkpoint_of(run_dir: Path, number: int) -> Path:
+    """Return where a fresh supernet is kept."""
+    return run_dir / f"recheck{number}.pt"
+
+
+def trained_supernets(
+    cfg: DictConfig, run_dir: Path, candidates: Candidates, loaders: SearchLoaders, source: Source
+) -> Iterator[nn.Module]:
+    """Train and yield one fresh supernet after the other, continuing where run_dir left off; none with search.recheck=0.
+
+    They learn from the samples that the search's weights learned from.
+    """
+    if cfg.search.recheck == 0:
+        return
+    total = sum(len(layer) for layer in candidates.spec.directions)
+    recipe = recheck_recipe(build_recipe(cfg), cfg.search.recheck, candidates=total, keep=sum(candidates.keep))
+    precision, steps = build_precision(cfg), len(loaders.weights)  # of its own: fp16 scales its gradients by itself
+    metric = build_objective(source.info).metric
+    setups = fresh_supernets(
+        candidates.spec, candidates.keep, recipe, loaders.weights, source.info, precision, seed=cfg.seed, backend=cfg.backend
+    )
+    for number, (policy, trainer) in enumerate(setups):
+        extra = {"relaxation": policy.relaxation.name, "epochs": recipe.epochs}
+        state = TrainingState(checkpoint_of(run_dir, number), candidates.spec, trainer, extra=extra)
+        start = state.restore()
+        progress = TrainingProgress(
+            f"recheck {number + 1}/{SUPERNETS}", total_steps=recipe.epochs * steps, done_steps=start * steps, metric=metric
+        )
+        with policy.attached(), progress:
+            for epoch in range(start, recipe.epochs):
+                train_one_epoch(
+                    trainer, loaders.weights, epoch=epoch, on_step=lambda _, s, e=epoch, p=progress: p.step(e, s)
+                )
+                state.save(epoch + 1)
+        yield policy.module
+
+
+def stored_supernets(folder: Path, spec: ModelSpec, *, backend: str, device: object) -> Iterator[nn.Module]:
+    """Yield the fresh supernets that a search left in its folder; none unless all are there and were trained to their end."""
+    paths = [checkpoint_of(folder, number) for number in range(SUPERNETS)]
+    states = [load_checkpoint(path) for path in paths if path.exists()]
+    if len(states) < len(paths) or any(state["epoch"] < state["epochs"] for state in states):
+        return
+    for path, state in zip(paths, states, strict=True):
+        supernet = spec.build(backend=backend)
+        load_weights(supernet, state["model"], source=str(path))
+        yield supernet.to(device).eval()

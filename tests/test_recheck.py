@@ -1,0 +1,124 @@
+"""The recheck: what luck looks like is not called a find, what helps everywhere is, and a killed one continues."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmsearch
+from lmsearch.cli import main
+from lmsearch.config import compose
+from lmsearch.engine.checkpoint import load_checkpoint
+from lmsearch.search.recheck import SUPERNETS, fresh_advantage, recheck_recipe
+from lmsearch.tasks import recheck
+from lmsearch.tasks.build import build_recipe
+
+TINY = ["data=planted", "epochs=2", "data.steps_per_epoch=2", "batch_size=8", "model.embed_dim=8", "search.health_every=0"]
+PLANTED = ["data=planted", "data.direction=w2", "seed=7", "search.health_every=0", "search.recheck=0.05"]
+CHOICES, SAMPLES = 16, 256
+
+
+def losses(effect: float, luck: float, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw losses in which the derived choice is better by `effect`, and the luck of weights moves every choice by `luck`."""
+    rng = torch.Generator().manual_seed(seed)
+    standing = luck * torch.randn(SUPERNETS, CHOICES + 1, 1, generator=rng)
+    drawn = 1 + standing + 0.1 * torch.randn(SUPERNETS, CHOICES + 1, SAMPLES, generator=rng)
+    return drawn[:, 0] - effect, drawn[:, 1:]
+
+
+def test_z_is_standard_normal_where_nothing_but_luck_differs() -> None:
+    z = torch.tensor([fresh_advantage(*losses(0.0, 0.3, seed=s))[1] for s in range(400)])
+    assert abs(z.mean()) < 0.2 and 0.9 < z.std() < 1.2
+
+
+def test_the_luck_of_few_weights_is_no_advantage_however_many_samples_there_are() -> None:
+    """Every sample of one supernet may agree that a choice is better; only another supernet can say that it was luck."""
+    derived, random = losses(0.0, 1.0, seed=3)
+    within = (random.mean(1) - derived)[0]
+    assert abs(within.mean() / (within.std() / SAMPLES**0.5)) > 10
+    assert abs(fresh_advantage(derived, random)[1]) < 3
+
+
+def test_an_advantage_in_every_supernet_is_one() -> None:
+    advantage, z = fresh_advantage(*losses(0.5, 0.1, seed=0))
+    assert advantage == pytest.approx(0.5, abs=0.2) and z > 4
+
+
+def test_equal_choices_have_no_advantage() -> None:
+    assert fresh_advantage(torch.ones(2, 8), torch.ones(2, CHOICES, 8)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("share", "keep", "epochs"), [(0.25, 8, 3), (0.25, 4, 6), (0.25, 1, 24), (0.001, 4, 1)])
+def test_every_direction_trains_in_the_asked_share_of_steps(share: float, keep: int, epochs: int) -> None:
+    recipe = build_recipe(compose("search", []))  # 12 epochs, 2 of them warm-up
+    found = recheck_recipe(recipe, share, candidates=8, keep=keep)
+    assert found.epochs == epochs
+    assert found.warmup_epochs == pytest.approx(epochs / 6)
+
+
+def test_a_search_without_recheck_is_never_called_ok_and_leaves_no_supernets(tmp_path: Path) -> None:
+    assert main(["search", *TINY, "search.recheck=0", f"run_dir={tmp_path}"]) == 0
+    health = lmsearch.load_genotype(tmp_path).health
+    assert health["status"] in ("indeterminate", "unconfirmed") and "recheck_z" not in health
+    assert not list(tmp_path.glob("recheck*"))
+
+
+@pytest.fixture(scope="module")
+def rechecked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that passed all tests inside its own supernet, and was rechecked."""
+    run_dir = tmp_path_factory.mktemp("recheck") / "run"
+    assert main(["search", *PLANTED, f"run_dir={run_dir}"]) == 0
+    assert "recheck_z" in lmsearch.load_genotype(run_dir).health
+    return run_dir
+
+
+def test_a_search_that_failed_before_is_not_rechecked(tmp_path: Path) -> None:
+    assert main(["search", *TINY, f"run_dir={tmp_path}"]) == 0
+    assert lmsearch.load_genotype(tmp_path).health["status"] == "indeterminate"
+    assert not list(tmp_path.glob("recheck*"))
+
+
+def test_an_interrupted_recheck_continues_to_the_same_genotype(
+    rechecked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "cut"
+    shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("recheck*", "genotype*"))
+    epochs, calls = load_checkpoint(rechecked / "recheck0.pt")["epoch"], []
+
+    def dies(*args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if len(calls) == epochs + 2:
+            raise KeyboardInterrupt
+        return train_one_epoch(*args, **kwargs)
+
+    train_one_epoch = recheck.train_one_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(recheck, "train_one_epoch", dies)
+        main(["search", *PLANTED, f"run_dir={run_dir}"])
+    assert not (run_dir / "genotype.json").exists()
+    assert [load_checkpoint(run_dir / f"recheck{n}.pt")["epoch"] for n in (0, 1)] == [epochs, 1]
+    assert main(["search", *PLANTED, f"run_dir={run_dir}"]) == 0
+    assert (run_dir / "genotype.json").read_bytes() == (rechecked / "genotype.json").read_bytes()
+
+
+def test_derive_rechecks_with_the_supernets_that_the_search_left(rechecked: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(rechecked, run_dir)
+    derive = ["derive", f"checkpoint={run_dir}", "health=true"]
+    assert main([*derive, f"run_dir={tmp_path / 'again'}"]) == 0
+    first, again = (lmsearch.load_genotype(folder).health for folder in (run_dir, tmp_path / "again"))
+    assert first["status"] == again["status"]
+    assert first["recheck_z"] == pytest.approx(again["recheck_z"], rel=1e-3)
+    (run_dir / "recheck1.pt").unlink()  # of one supernet alone nothing can be told
+    assert main([*derive, f"run_dir={tmp_path / 'half'}"]) == 0
+    assert lmsearch.load_genotype(tmp_path / "half").health["status"] == "unconfirmed"
+
+
+def test_overwriting_a_search_leaves_no_supernets_of_another_behind(rechecked: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(rechecked, run_dir)
+    assert main(["search", *TINY, f"run_dir={run_dir}", "overwrite=true"]) == 0
+    assert not list(run_dir.glob("recheck*"))
