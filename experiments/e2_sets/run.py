@@ -19,7 +19,8 @@ from lmsearch.report.intervals import wilson
 HERE = Path(__file__).resolve().parent
 STEPS = 300
 INSTANCES = range(10)
-RANDOM = 20  # genotypes per instance
+RANDOM = 10  # genotypes per instance
+SEARCHES = {"search": (), "sampled": ("search=sampled", "search.alpha_lr=0.03")}  # part: what is searched with
 PERCENTILE = 0.10  # regret at or below this percentile of the random genotypes ...
 REQUIRED = 0.80  # ... in at least this share of the instances
 
@@ -65,7 +66,7 @@ def instance_words(name: str, instance: int) -> tuple[str, ...]:
 
 
 def rows() -> list[Row]:
-    """Per instance one search and RANDOM genotypes, all retrained; the instances of all kinds in turn."""
+    """Per instance two searches and RANDOM genotypes, all retrained; the instances of all kinds in turn."""
     found = []
     for instance in INSTANCES:
         for name, kind in KINDS.items():
@@ -74,7 +75,8 @@ def rows() -> list[Row]:
             words = instance_words(name, instance)
             weights = None if kind.samples is None else round(kind.samples * (1 - HOLDOUT))
             epochs = epochs_for(STEPS, samples=weights)
-            found.append(Row("search", (*words, LIGHT, f"epochs={epochs}", f"keep={kind.keep}"), facts))
+            for part, more in SEARCHES.items():
+                found.append(Row(part, (*words, *more, LIGHT, f"epochs={epochs}", f"keep={kind.keep}"), facts))
             found.append(Row("planted", (*words, f"epochs={epochs_for(STEPS, samples=kind.samples)}"), facts))
             for number in range(RANDOM):
                 drawn = draw_layers(kind, 1000 + list(KINDS).index(name), instance, number)
@@ -91,7 +93,7 @@ def work(row: Row) -> Record:
     if row.part == "planted":
         return {"test_mse": train_alone(row.words, row.facts["planted"])}
     found = search((*row.words, UNCHECKED))
-    words = (*row.words[:-3], f"epochs={epochs_for(STEPS, samples=kind.samples)}")
+    words = (*(w for w in row.words[:-3] if not w.startswith("search")), f"epochs={epochs_for(STEPS, samples=kind.samples)}")
     return found | {"test_mse": train_alone(words, found["chosen"])}
 
 
@@ -109,13 +111,14 @@ def expected_jaccard(keep: int, of: int = len(EIGHT)) -> float:
 def summarise(records: list[Record]) -> Record:
     """Per kind: Jaccard against chance, and where the retrained net stands among retrained random genotypes."""
     kinds: Record = {}
-    for name, kind in KINDS.items():
-        instances = [judged for i in INSTANCES if (judged := judge(records, name, i)) is not None]
+    for name, part in ((name, part) for name in KINDS for part in SEARCHES):
+        instances = [judged for i in INSTANCES if (judged := judge(records, name, i, part)) is not None]
         if not instances:
             continue
+        kind = KINDS[name]
         good = sum(i["percentile"] <= PERCENTILE for i in instances)
         interval = wilson(good / len(instances), len(instances))
-        kinds[name] = {
+        kinds.setdefault(part, {})[name] = {
             "instances": instances,
             "jaccard": float(np.mean([i["jaccard"] for i in instances])),
             "jaccard_by_chance": expected_jaccard(kind.keep),
@@ -124,16 +127,16 @@ def summarise(records: list[Record]) -> Record:
             "met": good >= REQUIRED * len(instances),
         }
         print(
-            f"{name}: Jaccard {kinds[name]['jaccard']:.2f} (chance {expected_jaccard(kind.keep):.2f}), at or below percentile "
-            f"{PERCENTILE:.0%} in {good} of {len(instances)} (chance about {PERCENTILE:.0%}, wanted {REQUIRED:.0%})"
+            f"{part}, {name}: Jaccard {kinds[part][name]['jaccard']:.2f} (chance {expected_jaccard(kind.keep):.2f}), "
+            f"at or below percentile {PERCENTILE:.0%} in {good} of {len(instances)} (chance about {PERCENTILE:.0%}, wanted {REQUIRED:.0%})"
         )
-    return {"kinds": kinds, "steps": STEPS, "percentile": PERCENTILE, "required": REQUIRED}
+    return {"searches": kinds, "steps": STEPS, "percentile": PERCENTILE, "required": REQUIRED}
 
 
-def judge(records: list[Record], name: str, instance: int) -> Record | None:
-    """Compare one finished instance with its random genotypes; None where some of its rows are missing."""
+def judge(records: list[Record], name: str, instance: int, part: str) -> Record | None:
+    """Compare what one kind of search found with the instance's random genotypes; None where some of its rows are missing."""
     mine = [r for r in records if r["kind"] == name and r["instance"] == instance]
-    searched, planted = ([r for r in mine if r["part"] == part] for part in ("search", "planted"))
+    searched, planted = ([r for r in mine if r["part"] == one] for one in (part, "planted"))
     random = np.array([r["test_mse"] for r in mine if r["part"] == "random"])
     if not searched or not planted or len(random) < RANDOM:
         return None
@@ -152,16 +155,21 @@ def judge(records: list[Record], name: str, instance: int) -> Record | None:
 
 
 def draw(summary: Record, path: Path) -> None:
-    """Test errors of the random genotypes, the derived and the planted one, per instance."""
+    """Test errors of the random genotypes, the derived ones and the planted one, per instance."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    for axes, (name, found) in zip(figure.subplots(1, len(KINDS)), summary["kinds"].items(), strict=False):
+    for axes, (name, found) in zip(figure.subplots(1, len(KINDS)), summary["searches"]["search"].items(), strict=False):
+        others = summary["searches"].get("sampled", {}).get(name, {"instances": []})
+        sampled = {i["instance"]: i["test_mse"] for i in others["instances"]}
         for place, instance in enumerate(found["instances"]):
             random = instance["random_mse"]
             axes.plot([place] * len(random), random, "_", color="0.6", label="random" if place == 0 else None)
             axes.plot(place, instance["planted_mse"], "kx", label="planted" if place == 0 else None)
             axes.plot(place, instance["test_mse"], "o", color="C1", mfc="none", label="searched" if place == 0 else None)
+            if instance["instance"] in sampled:
+                mse = sampled[instance["instance"]]
+                axes.plot(place, mse, "s", color="C0", mfc="none", label="sampled" if place == 0 else None)
         axes.set_title(name)
         axes.set_xlabel("instance")
         axes.set_ylabel("test mse, retrained")
