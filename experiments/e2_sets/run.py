@@ -128,7 +128,8 @@ def summarise(records: list[Record]) -> Record:
         }
         print(
             f"{part}, {name}: Jaccard {kinds[part][name]['jaccard']:.2f} (chance {expected_jaccard(kind.keep):.2f}), "
-            f"at or below percentile {PERCENTILE:.0%} in {good} of {len(instances)} (chance about {PERCENTILE:.0%}, wanted {REQUIRED:.0%})"
+            f"at or below percentile {PERCENTILE:.0%} in {good} of {len(instances)} "
+            f"(chance about {PERCENTILE:.0%}, wanted {REQUIRED:.0%})"
         )
     return {"searches": kinds, "steps": STEPS, "percentile": PERCENTILE, "required": REQUIRED}
 
