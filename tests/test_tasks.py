@@ -247,19 +247,3 @@ def test_deriving_from_a_derived_net_is_refused(
 ) -> None:
     assert main(["derive", f"checkpoint={retrained}", "keep=2", f"run_dir={tmp_path}"]) == 2
     assert "no alphas" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("direction", ["w4_flip"])
-def test_the_planted_direction_is_found(direction: str, tmp_path: Path) -> None:
-    assert main(["search", "data=planted", f"data.direction={direction}", f"run_dir={tmp_path}"]) == 0
-    genotype = lmsearch.load_genotype(tmp_path)
-    assert genotype.directions == ((direction,),)
-    assert genotype.health["status"] == "ok"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("direction", sorted(CANDIDATES))
-def test_every_planted_direction_is_found_for_every_seed(direction: str, seed: int, tmp_path: Path) -> None:
-    assert main(["search", "data=planted", f"data.direction={direction}", f"seed={seed}", f"run_dir={tmp_path}"]) == 0
-    assert lmsearch.load_genotype(tmp_path).directions == ((direction,),)
