@@ -244,6 +244,12 @@ def test_a_consensus_refuses_the_same_search_twice(tmp_path: Path, capsys: pytes
     assert "the same search" in capsys.readouterr().err
 
 
+def test_derive_names_the_seeds_of_a_search_over_several(over_seeds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["derive", f"checkpoint={over_seeds}"]) == 2
+    assert "its seeds hold one each: s0, s1" in capsys.readouterr().err
+
+
 def test_overwriting_a_search_over_seeds_leaves_no_old_seed_behind(tmp_path: Path) -> None:
     assert main(["search", *TINY, "seeds=3", f"run_dir={tmp_path / 'z'}"]) == 0
     assert main(["search", *TINY, "seeds=2", "search.alpha_lr=0.1", "overwrite=true", f"run_dir={tmp_path / 'z'}"]) == 0

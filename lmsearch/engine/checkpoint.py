@@ -58,7 +58,9 @@ def load_checkpoint(path: Path) -> dict:
     """
     path = path / "checkpoint.pt" if path.is_dir() else path
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one")
+        seeds = sorted(found.parent.name for found in path.parent.glob("s[0-9]*/checkpoint.pt"))
+        hint = f"; its seeds hold one each: {', '.join(seeds)}" if seeds else ""
+        raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one{hint}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
