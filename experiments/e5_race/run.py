@@ -18,8 +18,7 @@ from experiments.e3_scanbench.scores import options_of
 from experiments.e3_scanbench.tasks import STRENGTHS, BenchTask, graded, planted_sum
 from experiments.e5_race.arms import ARMS, Arena
 from experiments.e5_race.verdict import draw, summarise
-from experiments.study import EIGHT, Record, Row, Study, main
-from lmsearch.cli import tune_process
+from experiments.study import EIGHT, Record, Row, Study, main, one_thread
 from lmsearch.data import Source
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import Precision
@@ -126,6 +125,5 @@ def race(arena: Arena, table: Table | None) -> Record:
 
 
 if __name__ == "__main__":
-    tune_process()
-    torch.set_num_threads(1)  # the networks are tiny: a second thread costs more than it gives
+    one_thread()
     main(Study(HERE, rows(), work, summarise, draw))
