@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from experiments.e3_scanbench import analysis
 from experiments.e3_scanbench import run as e3
-from experiments.e3_scanbench.tasks import TASKS, BenchTask
+from experiments.e3_scanbench.scores import fair_epochs, score_fair
+from experiments.e3_scanbench.tasks import DENSE, PLANTED_RECIPE, TASKS, BenchTask
 from experiments.e5_race import run as e5
 from experiments.e5_race import verdict
 from experiments.e5_race.arms import ARMS, HAND_MADE, Arena, epochs_for, hand_made, stand_alone
@@ -36,6 +40,12 @@ def test_the_tables_take_162_rows_per_seed() -> None:
     assert sum(row.part == "digits" for row in e3.rows()) == 4 * 162
 
 
+def test_every_scored_task_has_45_supernets_of_each_kind_over_its_spaces() -> None:
+    rows = e3.rows()
+    assert all(sum(row.part.startswith(f"{kind}_") for row in rows) == 45 for kind in ("scores", "fair"))
+    assert "fair_digits 1layer-top4 seed4" in {row.key for row in rows}
+
+
 def test_a_table_is_made_of_complete_rows_only() -> None:
     task = TASKS["sum_v"]
     rows = records(task)
@@ -50,6 +60,40 @@ def test_a_score_is_compared_with_its_table_and_the_ceiling() -> None:
     row = {"part": "scores_sum_h", "words": ["1layer-top2", "seed0"], "alpha": said, "masked": said, "perturbation": said[::-1]}
     alpha, _, perturbation = analysis.agreement(table, "1 layer, top 2", [row])
     assert alpha["tau"] == 1 and alpha["reaches_half_of_ceiling"] and not perturbation["reaches_half_of_ceiling"]
+
+
+def test_fair_scores_are_compared_once_they_have_rows() -> None:
+    table = analysis.table_of(TASKS["sum_h"], records(TASKS["sum_h"])).space("1 layer, top 2")
+    said = table.val.mean(1).tolist()
+    row = {"part": "fair_sum_h", "words": ["1layer-top2", "seed3"], "masked_fair": said, "perturbation_fair": said[::-1]}
+    found = analysis.agreement(table, "1 layer, top 2", [row])
+    assert [(r["score"], r["supernets"], r["reaches_half_of_ceiling"]) for r in found] == [
+        ("masked_fair", 1, True), ("perturbation_fair", 1, False)
+    ]  # fmt: skip
+
+
+def test_the_figure_is_drawn_while_rows_are_missing(tmp_path: Path) -> None:
+    table = analysis.table_of(TASKS["sum_h"], records(TASKS["sum_h"]))
+    values = np.random.default_rng(0).normal(size=(2, 28))
+    rows = [analysis.compared(table.space("1 layer, top 2"), "1 layer, top 2", "masked_fair", values)]
+    rows.append(analysis.compared(table.space("1 layer, top 2"), "1 layer, top 4", "alpha", values))
+    analysis.draw({"agreement": rows}, tmp_path / "found.png")
+    assert (tmp_path / "found.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(("name", "times"), list(zip(SPACES, (4, 4, 2), strict=True)))
+def test_a_fair_supernet_costs_no_more_than_a_full_one(name: str, times: int) -> None:
+    task, space = TASKS["digits"], SPACES[name]
+    assert fair_epochs(task, space) == times * task.recipe.epochs
+    assert times * space.keep <= len(space.candidates)
+
+
+def test_a_fair_supernet_scores_every_architecture() -> None:
+    source = {"name": "graded", "grid": 8, "steps_per_epoch": 1, "val_size": 4, "test_size": 4}
+    task = BenchTask("tiny", source, "local_vim", DENSE, replace(PLANTED_RECIPE, epochs=1))
+    found = score_fair(task, task.build(), SPACES["1 layer, top 4"], 0)
+    assert (found["epochs"], found["cost"]) == (2, 2 * 4)  # epochs of one step of four branches
+    assert len(set(found["masked_fair"])) > 60 and len(set(found["perturbation_fair"])) > 60
 
 
 @pytest.mark.parametrize(("count", "error"), [(70, 0.082), (64, 0.086), (28, 0.134)])
