@@ -14,9 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from lmsearch.bench.hardware import hardware
 from lmsearch.data.keyed import address_key
 from lmsearch.engine.log import environment, write_json
+from lmsearch.process import tune_process
 
 Record = dict[str, object]
 EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
@@ -69,6 +72,16 @@ def main(study: Study) -> None:
         summary = study.summarise(records)
         write_json(study.folder / "results.json", summary | {"environments": environments(study)})
         study.draw(summary, study.folder / "results.png")
+
+
+def one_thread() -> None:
+    """Set this process up for networks so tiny that a second thread costs more than it gives.
+
+    The command line sets processes up before it imports PyTorch, because OpenMP reads only once how idle threads wait. With
+    one thread none is ever idle, and keeping freed memory works from any moment on: so here it is not too late.
+    """
+    tune_process()
+    torch.set_num_threads(1)
 
 
 def run_rows(study: Study, rows: Sequence[Row], *, limit_s: float | None) -> None:

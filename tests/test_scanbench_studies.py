@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from experiments.e3_scanbench import analysis
 from experiments.e3_scanbench import run as e3
-from experiments.e3_scanbench.tasks import TASKS, BenchTask
+from experiments.e3_scanbench.scores import fair_epochs, options_of, score_fair, supernet
+from experiments.e3_scanbench.tasks import DENSE, PLANTED_RECIPE, TASKS, BenchTask
 from experiments.e5_race import run as e5
 from experiments.e5_race import verdict
-from experiments.e5_race.arms import ARMS, HAND_MADE, Arena, epochs_for, hand_made, stand_alone
-from lmsearch.scanbench.spaces import SPACES, from_text
+from experiments.e5_race.arms import (
+    ARMS,
+    DERIVING_EPOCHS,
+    HAND_MADE,
+    Arena,
+    deriving_branches,
+    deriving_samples,
+    epochs_for,
+    hand_made,
+    stand_alone,
+)
+from experiments.study import Row
+from lmsearch.scanbench.spaces import SPACES, Space, from_text
 from lmsearch.search.architectures import Architecture
+from lmsearch.search.budget import evaluation_cost, training_cost
 from lmsearch.search.strategies import RandomSearch
+from lmsearch.search.supernet import named_mixers
+
+FEW = {"name": "graded", "grid": 8, "steps_per_epoch": 1, "val_size": 4, "test_size": 4}
+TINY = BenchTask("tiny", FEW, "local_vim", DENSE, replace(PLANTED_RECIPE, epochs=1))
 
 
 def records(task: BenchTask) -> list[dict]:
@@ -36,6 +56,12 @@ def test_the_tables_take_162_rows_per_seed() -> None:
     assert sum(row.part == "digits" for row in e3.rows()) == 4 * 162
 
 
+def test_every_scored_task_has_45_supernets_of_each_kind_over_its_spaces() -> None:
+    rows = e3.rows()
+    assert all(sum(row.part.startswith(f"{kind}_") for row in rows) == 45 for kind in ("scores", "fair"))
+    assert "fair_digits 1layer-top4 seed4" in {row.key for row in rows}
+
+
 def test_a_table_is_made_of_complete_rows_only() -> None:
     task = TASKS["sum_v"]
     rows = records(task)
@@ -50,6 +76,38 @@ def test_a_score_is_compared_with_its_table_and_the_ceiling() -> None:
     row = {"part": "scores_sum_h", "words": ["1layer-top2", "seed0"], "alpha": said, "masked": said, "perturbation": said[::-1]}
     alpha, _, perturbation = analysis.agreement(table, "1 layer, top 2", [row])
     assert alpha["tau"] == 1 and alpha["reaches_half_of_ceiling"] and not perturbation["reaches_half_of_ceiling"]
+
+
+def test_fair_scores_are_compared_once_they_have_rows() -> None:
+    table = analysis.table_of(TASKS["sum_h"], records(TASKS["sum_h"])).space("1 layer, top 2")
+    said = table.val.mean(1).tolist()
+    row = {"part": "fair_sum_h", "words": ["1layer-top2", "seed3"], "masked_fair": said, "perturbation_fair": said[::-1]}
+    found = analysis.agreement(table, "1 layer, top 2", [row])
+    assert [(r["score"], r["supernets"], r["reaches_half_of_ceiling"]) for r in found] == [
+        ("masked_fair", 1, True), ("perturbation_fair", 1, False)
+    ]  # fmt: skip
+
+
+def test_the_figure_is_drawn_while_rows_are_missing(tmp_path: Path) -> None:
+    table = analysis.table_of(TASKS["sum_h"], records(TASKS["sum_h"]))
+    values = np.random.default_rng(0).normal(size=(2, 28))
+    rows = [analysis.compared(table.space("1 layer, top 2"), "1 layer, top 2", "masked_fair", values)]
+    rows.append(analysis.compared(table.space("1 layer, top 2"), "1 layer, top 4", "alpha", values))
+    analysis.draw({"agreement": rows}, tmp_path / "found.png")
+    assert (tmp_path / "found.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(("name", "times"), list(zip(SPACES, (4, 4, 2), strict=True)))
+def test_a_fair_supernet_costs_no_more_than_a_full_one(name: str, times: int) -> None:
+    task, space = TASKS["digits"], SPACES[name]
+    assert fair_epochs(task, space) == times * task.recipe.epochs
+    assert times * space.keep <= len(space.candidates)
+
+
+def test_a_fair_supernet_scores_every_architecture() -> None:
+    found = score_fair(TINY, TINY.build(), SPACES["1 layer, top 4"], 0)
+    assert (found["epochs"], found["cost"]) == (2, 2 * 4)  # epochs of one step of four branches
+    assert len(set(found["masked_fair"])) > 60 and len(set(found["perturbation_fair"])) > 60
 
 
 @pytest.mark.parametrize(("count", "error"), [(70, 0.082), (64, 0.086), (28, 0.134)])
@@ -83,6 +141,44 @@ def test_no_arm_of_the_race_spends_more_than_the_budget(space: object) -> None:
     assert epochs == arena.task.recipe.epochs, "the default search trains as long as one network"
 
 
+@pytest.mark.parametrize("space", [*SPACES.values(), e5.LIVE_SPACE])
+def test_derivation_by_perturbation_is_paid_by_the_epoch_that_the_supernet_gives_up(space: Space) -> None:
+    arena = Arena(e5.live_task(0), e5.source_of("graded0"), space, 0, lambda architecture, run: (0.0, 0.0))
+    whole, batch = space.depth * len(space.candidates), arena.task.recipe.batch_size
+    trained = training_cost(arena.steps - DERIVING_EPOCHS * 30, whole)
+    derived = evaluation_cost(deriving_samples(arena), batch_size=batch, branches=deriving_branches(space))
+    assert 0.9 * arena.budget < trained + derived + arena.alone_cost <= arena.budget
+
+
+@pytest.mark.parametrize("space", [Space(2, 1), Space(1, 4), Space(3, 2)])
+def test_the_branches_of_a_derivation_are_those_that_run(space: Space) -> None:
+    found, ran = supernet(TINY, TINY.build(), space, 0, options=options_of()), []
+    for mixer in named_mixers(found.module).values():
+        mixer.register_forward_hook(lambda _, args, kwargs, out: ran.append(len(kwargs["active"])), with_kwargs=True)
+    found.derive("perturbation")
+    assert sum(ran) == deriving_branches(space)
+
+
+def test_the_live_part_has_twelve_instances_that_share_neither_strengths_nor_images() -> None:
+    live = [row.words for row in e5.rows() if row.part == "live"]
+    assert len(live) == len({instance for instance, _ in live}) == 12
+    assert len({tuple(e5.live_task(n).source["strengths"]) for n in e5.LIVE_INSTANCES}) == 12
+    one, other = (e5.live_task(n).build().val.eval_batch(np.arange(4))[0] for n in (0, 1))
+    assert not (one == other).any()
+
+
+def test_rows_of_the_same_seed_draw_their_proposals_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(e5, "race", lambda arena, table: {"seed": arena.seed})
+    rows = [Row("live", (f"instance{n}", "seed0")) for n in e5.LIVE_INSTANCES]
+    rows += [Row("table", (space, f"seed{seed}")) for space in SPACES for seed in e5.TABLE_SEEDS if planted_along_h(seed)]
+    assert len({e5.work(row)["seed"] for row in rows}) == len(rows)
+
+
+def planted_along_h(seed: int) -> bool:
+    """Tell whether the table of the seed's direction is one that ships already."""
+    return e5.drawn_direction(seed).removesuffix("_flip") == "h"
+
+
 def test_hand_made_sets_are_as_large_as_what_a_layer_keeps() -> None:
     assert all(len(names) == keep for keep, sets in HAND_MADE.items() for names in sets)
 
@@ -91,12 +187,34 @@ def test_the_drawn_directions_are_not_all_alike() -> None:
     assert len({e5.drawn_direction(seed) for seed in e5.TABLE_SEEDS}) >= 5
 
 
+def raced(part: str, words: tuple[str, str], advantage: float, rng: np.random.Generator) -> dict:
+    """Return a row in which the default is better by `advantage`."""
+    test = {arm: rng.normal() * 0.01 + advantage * (arm == "default") for arm in ARMS}
+    return {"part": part, "words": list(words), "test": test, "percentile": dict.fromkeys(ARMS, 0.5)}
+
+
 def test_a_race_won_by_far_is_won_on_both_primary_comparisons() -> None:
     rng = np.random.default_rng(0)
-    rows = [
-        {"part": "live", "words": ["x", str(n)], "test": {a: rng.normal() * 0.01 + (a == "default") for a in ARMS}}
-        for n in range(12)
-    ]
-    found = verdict.summarise(rows)["live"]
+    found = verdict.summarise([raced("live", (f"instance{n}", "seed0"), 1.0, rng) for n in range(12)])["live"]
     assert found["primary"] == {"random": "better", "hand-made": "better"}
     assert found["ours_wins_ties_losses"]["tpe"] == [12, 0, 0]
+
+
+def test_a_seed_of_the_tables_counts_once_however_many_spaces_it_was_raced_in() -> None:
+    rng = np.random.default_rng(0)
+    rows = [raced("table", (space, f"seed{n}"), 1.0, rng) for n in range(4) for space in SPACES]
+    found = verdict.summarise(rows[:-1])
+    assert found["table"]["pairs"] == 3, "the last seed lacks a space"
+    assert found["table"]["primary"]["random"] == "no difference shown", "three pairs cannot show one"
+    assert found["table: 2 layers, top 1"]["pairs"] == 4 and found["rows"]["table"] == 11
+    first = np.mean([row["test"]["tpe"] for row in rows[:9]])
+    assert found["table"]["test"]["tpe"][0] == pytest.approx(first, abs=1e-5)
+
+
+def test_comparisons_within_spaces_are_corrected_for_all_of_them() -> None:
+    rng = np.random.default_rng(0)
+    rows = [raced("table", (space, f"seed{n}"), 1.0, rng) for n in range(8) for space in SPACES]
+    found = verdict.summarise(rows)
+    least = 2 / 2**8  # p-value of eight wins out of eight
+    assert found["table"]["primary_p_holm"]["random"] == pytest.approx(2 * least, abs=1e-5)
+    assert found["table: 1 layer, top 2"]["primary_p_holm"]["random"] == pytest.approx(6 * least, abs=1e-5)

@@ -13,7 +13,10 @@ from lmsearch.report import ranking
 from lmsearch.scanbench.spaces import SPACES, from_text
 from lmsearch.scanbench.table import FOLDER, Table, write_table
 
-SCORES = ("alpha", "masked", "perturbation")
+SCORES = {  # by the kind of supernet: the default search, or fair training without alphas
+    "scores": ("alpha", "masked", "perturbation"),
+    "fair": ("masked_fair", "perturbation_fair"),
+}
 REQUIRED = 0.5  # share of the ceiling that tau must reach on planted tasks
 FLIPS = {d: d.removesuffix("_flip") if d.endswith("_flip") else f"{d}_flip" for d in ("h", "v", "w2", "w4")}
 FLIPS |= {flipped: d for d, flipped in FLIPS.items()}
@@ -67,25 +70,33 @@ def describe(table: Table) -> Record:
 
 
 def agreement(table: Table, space: str, records: list[Record]) -> list[Record]:
-    """Return, per score, Kendall's tau with the mean validation scores: mean over supernets, interval over architectures."""
+    """Return what every score that has rows is worth in one space of a task."""
     word = space.replace(" ", "").replace(",", "-")
-    mine = [r for r in records if r["part"] == f"scores_{table.task}" and r["words"][0] == word]
-    truth, ceiling, found = table.val.mean(1), table.noise_ceiling(), []
-    top = ranking.top_quartile(truth)
-    for score in SCORES if mine else ():
-        values = np.array([r[score] for r in mine])  # (supernets, architectures)
-        taus = [ranking.kendall(v, truth) for v in values]
-        whole = ranking.kendall_interval(values.mean(0), truth, seed=0)
-        best = [ranking.kendall(v[top], truth[top]) for v in values]
-        found.append({
-            "task": table.task, "space": space, "score": score, "supernets": len(mine),
-            "tau_per_supernet": [round(t, 4) for t in taus], "tau": round(float(np.nanmean(taus)), 4),
-            "tau_of_mean_score": [round(x, 4) for x in (whole.mean, whole.low, whole.high)],
-            "tau_top_quartile": round(float(np.nanmean(best)), 4), "noise_ceiling": round(ceiling, 4),
-            "chance_standard_error": round(chance(len(truth)), 4),
-            "reaches_half_of_ceiling": bool(np.nanmean(taus) >= REQUIRED * ceiling),
-        })  # fmt: skip
+    found = []
+    for kind, scores in SCORES.items():
+        mine = [r for r in records if r["part"] == f"{kind}_{table.task}" and r["words"][0] == word]
+        found += [compared(table, space, score, np.array([r[score] for r in mine])) for score in scores if mine]
     return found
+
+
+def compared(table: Table, space: str, score: str, values: np.ndarray) -> Record:
+    """Return Kendall's tau of scores (supernets, architectures) with the mean validation scores.
+
+    `tau` is the mean over supernets; `tau_of_mean_score` has an interval over architectures.
+    """
+    truth, ceiling = table.val.mean(1), table.noise_ceiling()
+    top = ranking.top_quartile(truth)
+    taus = [ranking.kendall(v, truth) for v in values]
+    whole = ranking.kendall_interval(values.mean(0), truth, seed=0)
+    best = [ranking.kendall(v[top], truth[top]) for v in values]
+    return {
+        "task": table.task, "space": space, "score": score, "supernets": len(values),
+        "tau_per_supernet": [round(t, 4) for t in taus], "tau": round(float(np.nanmean(taus)), 4),
+        "tau_of_mean_score": [round(x, 4) for x in (whole.mean, whole.low, whole.high)],
+        "tau_top_quartile": round(float(np.nanmean(best)), 4), "noise_ceiling": round(ceiling, 4),
+        "chance_standard_error": round(chance(len(truth)), 4),
+        "reaches_half_of_ceiling": bool(np.nanmean(taus) >= REQUIRED * ceiling),
+    }  # fmt: skip
 
 
 def chance(count: int) -> float:
@@ -126,7 +137,7 @@ def mirrored(text: str) -> str:
 
 
 def draw(summary: Record, path: Path) -> None:
-    """Draw tau of every score as a bar beside its noise ceiling."""
+    """Draw tau of every score as a bar, a dot per supernet, beside the noise ceiling and half of it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -136,16 +147,22 @@ def draw(summary: Record, path: Path) -> None:
     if not rows:
         return
     groups = list(dict.fromkeys((r["task"], r["space"]) for r in rows))
-    figure, axes = plt.subplots(figsize=(2 + 1.3 * len(groups), 4), layout="constrained")
-    for n, score in enumerate(SCORES):
-        taus = [next(r["tau"] for r in rows if (r["task"], r["space"], r["score"]) == (*g, score)) for g in groups]
-        axes.bar([x + 0.25 * (n - 1) for x in range(len(groups))], taus, width=0.23, label=score)
+    names = [score for scores in SCORES.values() for score in scores]
+    figure, axes = plt.subplots(figsize=(3 + 1.6 * len(groups), 4), layout="constrained")
+    for n, score in enumerate(names):
+        mine = [r for r in rows if r["score"] == score]
+        places = [groups.index((r["task"], r["space"])) + 0.16 * (n - 2) for r in mine]
+        axes.bar(places, [r["tau"] for r in mine], width=0.15, label=score)
+        dots = [(x, tau) for x, r in zip(places, mine, strict=True) for tau in r["tau_per_supernet"]]
+        axes.plot([x for x, _ in dots], [tau for _, tau in dots], ".", color="black", markersize=2)
     for x, group in enumerate(groups):
         ceiling = next(r["noise_ceiling"] for r in rows if (r["task"], r["space"]) == group)
-        axes.hlines(ceiling, x - 0.4, x + 0.4, colors="black", label="noise ceiling" if x == 0 else None)
+        axes.hlines(ceiling, x - 0.42, x + 0.42, colors="black", label="noise ceiling" if x == 0 else None)
+        half = "half of it" if x == 0 else None
+        axes.hlines(REQUIRED * ceiling, x - 0.42, x + 0.42, colors="black", linestyles="dotted", label=half)
     axes.axhline(0, color="grey", linewidth=0.5)
     axes.set_xticks(range(len(groups)), [f"{t}\n{s}" for t, s in groups], fontsize=8)
     axes.set_ylabel("Kendall's tau with training from scratch")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)

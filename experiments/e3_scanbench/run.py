@@ -12,28 +12,28 @@ from pathlib import Path
 import torch
 
 from experiments.e3_scanbench.analysis import draw, summarise
-from experiments.e3_scanbench.scores import NUM_SEEDS, score_all
+from experiments.e3_scanbench.scores import NUM_SEEDS, score_all, score_fair
 from experiments.e3_scanbench.tasks import SCORED, TASKS, BenchTask
-from experiments.study import Record, Row, Study, main
-from lmsearch.cli import tune_process
+from experiments.study import Record, Row, Study, main, one_thread
 from lmsearch.data import Source
 from lmsearch.engine.train import Precision
 from lmsearch.scanbench.spaces import SPACES, from_text, to_text
 from lmsearch.search.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
+SUPERNETS = {"scores": score_all, "fair": score_fair}  # how parts named scores_<task> and fair_<task> are made
 
 
 def rows() -> list[Row]:
     """Return a row per task, seed and architecture, whole seeds first, and one per supernet after the tasks it is for."""
-    supernets = [
-        Row(f"scores_{task}", (short(name), f"seed{seed}"))
-        for task in SCORED
-        for name in SPACES
-        for seed in range(NUM_SEEDS)
-    ]
-    rest = [name for name in TASKS if name not in SCORED]
-    return [row for task in SCORED for row in alone(task)] + supernets + [row for task in rest for row in alone(task)]
+    found = [row for task in SCORED for row in alone(task)]
+    found += [row for kind in SUPERNETS for task in SCORED for row in supernets(kind, task)]
+    return found + [row for task in TASKS if task not in SCORED for row in alone(task)]
+
+
+def supernets(kind: str, task: str) -> list[Row]:
+    """Return the rows of one task's supernets."""
+    return [Row(f"{kind}_{task}", (short(name), f"seed{seed}")) for name in SPACES for seed in range(NUM_SEEDS)]
 
 
 def alone(task: str) -> list[Row]:
@@ -59,11 +59,11 @@ def source_of(task: str) -> Source:
 
 def work(row: Row) -> Record:
     """Train one architecture with one seed, or one supernet."""
-    task, source = TASKS[row.part.removeprefix("scores_")], source_of(row.part.removeprefix("scores_"))
-    if row.part.startswith("scores_"):
-        space = next(space for name, space in SPACES.items() if short(name) == row.words[0])
-        return score_all(task, source, space, int(row.words[1].removeprefix("seed")))
-    return train_alone(task, source, row)
+    if row.part in TASKS:
+        return train_alone(TASKS[row.part], source_of(row.part), row)
+    kind, task = row.part.split("_", maxsplit=1)
+    space = next(space for name, space in SPACES.items() if short(name) == row.words[0])
+    return SUPERNETS[kind](TASKS[task], source_of(task), space, int(row.words[1].removeprefix("seed")))
 
 
 def train_alone(task: BenchTask, source: Source, row: Row) -> Record:
@@ -79,6 +79,5 @@ def train_alone(task: BenchTask, source: Source, row: Row) -> Record:
 
 
 if __name__ == "__main__":
-    tune_process()
-    torch.set_num_threads(1)  # the networks are tiny: a second thread costs more than it gives
+    one_thread()
     main(Study(HERE, rows(), work, summarise, draw))

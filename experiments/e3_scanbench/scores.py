@@ -18,6 +18,7 @@ from lmsearch.tasks.search import search_options
 
 NUM_SEEDS = 5
 HOLDOUT = 0.2  # of search=default
+MOST_EPOCHS = 4  # of a fair supernet, in epochs of the recipe
 
 
 def options_of(*words: str) -> SearchOptions:
@@ -47,11 +48,43 @@ def supernet(
 def score_all(task: BenchTask, source: Source, space: Space, seed: int) -> Record:
     """Return the three scores of every architecture of the space, in its order: higher should be better."""
     found = supernet(task, source, space, seed, options=options_of())
-    shared, useful, everything = found.shared(), found.usefulness(), space.architectures()
     return {
-        "alpha": [round(found.alpha_score(a), 5) for a in everything],
-        "masked": [round(-shared(a).loss, 6) for a in everything],
-        "perturbation": [round(sum(u[d] for u, names in zip(useful, a, strict=True) for d in names), 6) for a in everything],
+        "alpha": [round(found.alpha_score(a), 5) for a in space.architectures()],
+        "masked": masked_scores(found, space),
+        "perturbation": left_out_scores(found, space),
         "derived": found.derive(),
         "cost": found.cost,
     }
+
+
+def score_fair(task: BenchTask, source: Source, space: Space, seed: int) -> Record:
+    """Return the two scores that need no alphas, from shared weights of which every branch had the same share of training."""
+    epochs = fair_epochs(task, space)
+    found = supernet(task, source, space, seed, options=None, epochs=epochs)
+    return {
+        "masked_fair": masked_scores(found, space),
+        "perturbation_fair": left_out_scores(found, space),
+        "epochs": epochs,
+        "cost": found.cost,
+        "config": task.digest(),
+    }
+
+
+def fair_epochs(task: BenchTask, space: Space) -> int:
+    """Return the epochs that cost a single-path supernet what one cost that runs every branch, four times as many at most."""
+    return task.recipe.epochs * min(MOST_EPOCHS, len(space.candidates) // space.keep)
+
+
+def masked_scores(found: OneShot, space: Space) -> list[float]:
+    """Return minus the held-out loss of the supernet that runs an architecture's directions alone, for every architecture."""
+    shared = found.shared()
+    return [round(-shared(a).loss, 6) for a in space.architectures()]
+
+
+def left_out_scores(found: OneShot, space: Space) -> list[float]:
+    """Return the sum of what the mixture's held-out loss rises by without each direction of an architecture, for every one.
+
+    Shared weights without alphas weigh every branch of the mixture alike.
+    """
+    useful = found.usefulness()
+    return [round(sum(u[d] for u, names in zip(useful, a, strict=True) for d in names), 6) for a in space.architectures()]

@@ -80,10 +80,16 @@ class BenchTask:
 
 
 def graded_source(
-    *, grid: int, steps_per_epoch: int, val_size: int, test_size: int, strengths: Sequence[float] = STRENGTHS
+    *,
+    grid: int,
+    steps_per_epoch: int,
+    val_size: int,
+    test_size: int,
+    strengths: Sequence[float] = STRENGTHS,
+    images: str = "graded",
 ) -> Source:
-    """Return the graded task with fresh training data."""
-    planted = Planted(Graded(CANDIDATES, tuple(strengths), (grid, grid)), (grid, grid), root=("graded",))
+    """Return the graded task with fresh training data; tasks with other `images` share no sample."""
+    planted = Planted(Graded(CANDIDATES, tuple(strengths), (grid, grid)), (grid, grid), root=(images,))
     train = FreshSamples(planted, steps_per_epoch, held_out_size=val_size)
     info = DataInfo("graded", 1, ("target",), (grid, grid), 1, (0.0,), (1.0,), target="dense", crop_pct=1.0)
     return Source(info, train, planted.fixed("val", val_size), planted.fixed("test", test_size))
@@ -104,8 +110,8 @@ PLAIN_DIGITS = {"name": "digits", "shift": 0, "rotate_degrees": 0.0, "scale": 0.
 
 
 def graded(name: str, strengths: Sequence[float]) -> BenchTask:
-    """Return a graded task with other strengths."""
-    source = {"name": "graded", "strengths": list(strengths)} | SIZES
+    """Return a graded task with other strengths and images of its own."""
+    source = {"name": "graded", "strengths": list(strengths), "images": name} | SIZES
     return BenchTask(name, source, "local_vim", DENSE, PLANTED_RECIPE)
 
 

@@ -6,7 +6,7 @@ What counts is the test score of the shipped network; every choice before that i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,24 +16,29 @@ from lmsearch.data import Source
 from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import Space, in_candidate_order
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
-from lmsearch.search.budget import evaluation_cost, training_cost
+from lmsearch.search.budget import EVALUATION_SHARE, evaluation_cost, training_cost
 from lmsearch.search.optuna_strategies import tpe
 from lmsearch.search.strategies import Evolution, History, RandomSearch, Strategy, Tried
+from lmsearch.tasks.watch import spread
 
 HAND_MADE = {  # directions of every layer, by how many a layer keeps
     1: (("h",), ("v",)),
     2: (("h", "h_flip"), ("h", "v")),
     4: (("h", "h_flip", "v", "v_flip"), ("h", "h_flip", "w2", "w2_flip")),
 }
-SEARCHES = {"default": (), "gumbel": ("search.relaxation=gumbel",), "drnas": ("search=drnas",)}
+SEARCHES = {"default": (), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
 SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks
-POPULATION, TOURNAMENT = 3, 2  # of evolution, which has few evaluations
+DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by perturbation
+POPULATION, TOURNAMENT = 3, 2  # of evolution, which has few evaluations; TPE starts from as many random ones
 Judge = Callable[[Architecture, int], tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Arena:
-    """One instance of the race. `judge(architecture, run)` trains it with the run's seed: (validation, test) score."""
+    """One instance of the race. `judge(architecture, run)` trains it with the run's seed: (validation, test) score.
+
+    `seed` keys every proposal and every supernet: no two rows have the same one.
+    """
 
     task: BenchTask
     source: Source
@@ -111,6 +116,33 @@ def searched(arena: Arena, words: Sequence[str]) -> tuple[Architecture, float]:
     return derived, arena.judge(derived, 0)[1]
 
 
+def by_perturbation(arena: Arena) -> tuple[Architecture, float]:
+    """Search as `default` does for one epoch less, which pays for held-out passes, derive by perturbation, train and ship."""
+    epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of(), epochs=epochs)
+    few = [spread(found.loaders.holdout, deriving_samples(arena))]
+    derived = replace(found, loaders=found.loaders._replace(holdout=few)).derive("perturbation")
+    return derived, arena.judge(derived, 0)[1]
+
+
+def deriving_samples(arena: Arena) -> int:
+    """Return the held-out samples per pass that the given-up epochs pay for."""
+    whole = arena.space.depth * len(arena.space.candidates)
+    paid = training_cost(DERIVING_EPOCHS * arena.source.train.steps_per_epoch, whole)
+    return int(paid * arena.task.recipe.batch_size / (deriving_branches(arena.space) * EVALUATION_SHARE))
+
+
+def deriving_branches(space: Space) -> int:
+    """Return the branches, summed over layers and forward passes, that derivation by perturbation runs.
+
+    A layer goes from all candidates down to those it keeps; layers before it already hold those, layers after it still all.
+    """
+    everything = len(space.candidates)
+    passes = [everything] + [left - 1 for left in range(everything, space.keep, -1) for _ in range(left)]
+    others = [space.keep * before + everything * (space.depth - 1 - before) for before in range(space.depth)]
+    return sum(mine + rest for rest in others for mine in passes)
+
+
 def weight_sharing(arena: Arena) -> tuple[Architecture, float]:
     """Train shared weights on random branches, mask random architectures, train the best one from scratch and ship it."""
     tries = min(SHARED_TRIES, len(arena.space.architectures()))
@@ -135,8 +167,9 @@ ARMS: dict[str, Callable[[Arena], tuple[Architecture, float]]] = {
     "random, shared weights": weight_sharing,
     "hand-made": hand_made,
     "evolution": lambda arena: stand_alone(arena, Evolution(POPULATION, TOURNAMENT)),
-    "tpe": lambda arena: stand_alone(arena, tpe()),
+    "tpe": lambda arena: stand_alone(arena, tpe(startup=POPULATION)),
     "default": lambda arena: searched(arena, SEARCHES["default"]),
-    "gumbel": lambda arena: searched(arena, SEARCHES["gumbel"]),
+    "default, perturbation": by_perturbation,
+    "sampled": lambda arena: searched(arena, SEARCHES["sampled"]),
     "drnas": lambda arena: searched(arena, SEARCHES["drnas"]),
 }

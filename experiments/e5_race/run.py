@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import optuna
 import torch
 
 from experiments.e3_scanbench.analysis import FLIPS
@@ -18,8 +19,7 @@ from experiments.e3_scanbench.scores import options_of
 from experiments.e3_scanbench.tasks import STRENGTHS, BenchTask, graded, planted_sum
 from experiments.e5_race.arms import ARMS, Arena
 from experiments.e5_race.verdict import draw, summarise
-from experiments.study import EIGHT, Record, Row, Study, main
-from lmsearch.cli import tune_process
+from experiments.study import EIGHT, Record, Row, Study, main, one_thread
 from lmsearch.data import Source
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import Precision
@@ -29,7 +29,7 @@ from lmsearch.search.architectures import Architecture
 from lmsearch.search.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
-TABLE_SEEDS, LIVE_INSTANCES, LIVE_SEEDS = range(20), range(6), range(2)
+TABLE_SEEDS, LIVE_INSTANCES = range(20), range(12)
 LIVE_SPACE = Space(3, 2)  # 28^3 = 21 952 architectures
 
 
@@ -40,7 +40,7 @@ def drawn_direction(seed: int) -> str:
 
 def rows() -> list[Row]:
     """Return the live instances, then one row per space and seed whose table is there."""
-    live = [Row("live", (f"instance{i}", f"seed{s}")) for s in LIVE_SEEDS for i in LIVE_INSTANCES]
+    live = [Row("live", (f"instance{instance}", "seed0")) for instance in LIVE_INSTANCES]
     tables = []
     for seed in TABLE_SEEDS:
         direction = drawn_direction(seed)
@@ -50,12 +50,11 @@ def rows() -> list[Row]:
 
 
 def work(row: Row) -> Record:
-    """Run every arm on one instance."""
-    seed = int(row.words[-1].removeprefix("seed"))
+    """Run every arm on one instance. Every draw is keyed by the whole row: rows with the same seed share none of them."""
+    seed = key(row.key)
     if row.part == "table":
-        return on_table(row.words[0], drawn_direction(seed), seed)
-    instance = int(row.words[0].removeprefix("instance"))
-    return live(instance, seed)
+        return on_table(row.words[0], drawn_direction(int(row.words[1].removeprefix("seed"))), seed)
+    return live(int(row.words[0].removeprefix("instance")), seed)
 
 
 def on_table(space: str, direction: str, seed: int) -> Record:
@@ -76,14 +75,14 @@ def on_table(space: str, direction: str, seed: int) -> Record:
 
 
 def live(instance: int, seed: int) -> Record:
-    """Race in the 3-layer space: a graded task whose strengths are dealt anew per instance."""
+    """Race in the 3-layer space: a graded task whose strengths and images are an instance's own."""
     name = f"graded{instance}"
     task, source = live_task(instance), source_of(name)
     alone = {}
 
     def judge(architecture: Architecture, run: int) -> tuple[float, float]:
         if (architecture, run) not in alone:
-            alone[architecture, run] = train_alone(task, source, architecture, 100 * seed + run)
+            alone[architecture, run] = train_alone(task, source, architecture, key(seed, "training", run))
         return alone[architecture, run]
 
     return race(Arena(task, source, LIVE_SPACE, seed, judge), None)
@@ -126,6 +125,6 @@ def race(arena: Arena, table: Table | None) -> Record:
 
 
 if __name__ == "__main__":
-    tune_process()
-    torch.set_num_threads(1)  # the networks are tiny: a second thread costs more than it gives
+    one_thread()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the study prints one line per row
     main(Study(HERE, rows(), work, summarise, draw))

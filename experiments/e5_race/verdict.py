@@ -1,7 +1,13 @@
-"""Who won: paired differences, the two comparisons fixed beforehand with Holm's correction, all others without stars."""
+"""Who won: paired differences, the two comparisons fixed beforehand with Holm's correction, all others without stars.
+
+A pair has to be independent of the others. Live, each row is an instance of its own. On the tables the three rows of a seed share
+its planted direction, so the part counts seeds, each with its mean over the spaces; within one space every row is a seed.
+Shapes: scores of an arm (n,), one per pair.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +15,70 @@ import numpy as np
 from experiments.e5_race.arms import ARMS
 from experiments.study import Record
 from lmsearch.report.ranking import bootstrap_mean, holm, wilcoxon
+from lmsearch.scanbench.spaces import SPACES
 
 OURS, PRIMARY = "default", ("random", "hand-made")
 LEVEL = 0.05
+PAIR = {"live": "one instance", "table": "one seed, mean over its three spaces"}
+Scores = Mapping[str, np.ndarray]
 
 
 def summarise(records: list[Record]) -> Record:
-    """Return the comparison of each part, and of every space of the tables without stars."""
-    summary: Record = {"pairs": {part: sum(r["part"] == part for r in records) for part in ("live", "table")}}
-    for part in ("live", "table"):
-        if mine := [r for r in records if r["part"] == part]:
-            summary[part] = compare(mine)
-    for space in dict.fromkeys(r["words"][0] for r in records if r["part"] == "table"):
-        summary[f"table: {space}"] = compare([r for r in records if r["part"] == "table" and r["words"][0] == space])
+    """Return the comparison of the two parts, and of every space of the tables with Holm's correction over all of them."""
+    live, table = ([r for r in records if r["part"] == part] for part in ("live", "table"))
+    parts = {"live": scores_of([[r] for r in live]), "table": scores_of(whole_seeds(table))}
+    parts = {part: scores for part, scores in parts.items() if len(scores[OURS])}
+    by_space = {space: [r for r in table if r["words"][0] == space] for space in SPACES}
+    spaces = {space: scores_of([[r] for r in mine]) for space, mine in by_space.items() if mine}
+    summary: Record = {"rows": {"live": len(live), "table": len(table)}}
+    for part, scores in parts.items():
+        summary[part] = {"pair": PAIR[part]} | compare(scores) | decided({part: scores})[part]
+    for space, found in decided(spaces).items():
+        summary[f"table: {space}"] = {"pair": "one seed"} | compare(spaces[space]) | found
+        summary[f"table: {space}"]["percentile"] = percentiles(by_space[space])
     return summary
 
 
-def compare(records: list[Record]) -> Record:
-    """Return mean test score of every arm with its interval, our differences, and the corrected p-values of the primary two."""
-    scores = {arm: np.array([r["test"][arm] for r in records]) for arm in ARMS}
-    raw = {arm: wilcoxon(scores[OURS] - scores[arm]) for arm in ARMS if arm != OURS}
-    corrected = holm({arm: raw[arm] for arm in PRIMARY})
+def whole_seeds(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the rows of every seed of which no space is missing."""
+    seeds = dict.fromkeys(r["words"][1] for r in records)
+    grouped = [[r for r in records if r["words"][1] == seed] for seed in seeds]
+    return [rows for rows in grouped if len(rows) == len(SPACES)]
+
+
+def scores_of(pairs: Sequence[Sequence[Record]]) -> Scores:
+    """Return every arm's test score in every pair, the mean over the rows that make up the pair."""
+    return {arm: np.array([np.mean([r["test"][arm] for r in rows]) for rows in pairs]) for arm in ARMS}
+
+
+def compare(scores: Scores) -> Record:
+    """Return the mean test score of every arm with its interval, and our paired differences without stars."""
+    ours = {arm: scores[OURS] - scores[arm] for arm in ARMS if arm != OURS}
     return {
-        "pairs": len(records),
+        "pairs": len(scores[OURS]),
         "test": {arm: interval(values) for arm, values in scores.items()},
-        "ours_minus": {arm: interval(scores[OURS] - scores[arm]) for arm in raw},
-        "ours_wins_ties_losses": {arm: outcomes(scores[OURS] - scores[arm]) for arm in raw},
-        "primary_p_holm": {arm: round(p, 5) for arm, p in corrected.items()},
-        "primary": {arm: verdict(scores[OURS] - scores[arm], corrected[arm]) for arm in PRIMARY},
-        "p_uncorrected": {arm: round(p, 5) for arm, p in raw.items()},
-        "percentile": {
-            arm: round(float(np.mean([r["percentile"][arm] for r in records])), 4) for arm in ARMS if "percentile" in records[0]
-        },
+        "ours_minus": {arm: interval(values) for arm, values in ours.items()},
+        "ours_wins_ties_losses": {arm: outcomes(values) for arm, values in ours.items()},
+        "p_uncorrected": {arm: round(wilcoxon(values), 5) for arm, values in ours.items()},
     }
+
+
+def decided(groups: Mapping[str, Scores]) -> dict[str, Record]:
+    """Return p-values and verdicts of the primary comparisons, with Holm's correction over those of all groups together."""
+    ours = {f"{name}: {arm}": s[OURS] - s[arm] for name, s in groups.items() for arm in PRIMARY}
+    corrected = holm({name: wilcoxon(values) for name, values in ours.items()})
+    return {
+        name: {
+            "primary_p_holm": {arm: round(corrected[f"{name}: {arm}"], 5) for arm in PRIMARY},
+            "primary": {arm: verdict(ours[f"{name}: {arm}"], corrected[f"{name}: {arm}"]) for arm in PRIMARY},
+        }
+        for name in groups
+    }
+
+
+def percentiles(records: Sequence[Record]) -> Record:
+    """Return the mean share of architectures of the space that are better than what an arm shipped."""
+    return {arm: round(float(np.mean([r["percentile"][arm] for r in records])), 4) for arm in ARMS}
 
 
 def interval(values: np.ndarray) -> list[float]:
@@ -80,6 +117,6 @@ def draw(summary: Record, path: Path) -> None:
         axes.axvline(0, color="grey", linewidth=0.5)
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_xlabel("test score of our default minus this")
-        axes.set_title(f"{part}: {summary[part]['pairs']} pairs", fontsize=10)
+        axes.set_title(f"{part}: {summary[part]['pairs']} independent pairs", fontsize=10)
     figure.savefig(path, dpi=120)
     plt.close(figure)

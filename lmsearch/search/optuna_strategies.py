@@ -128,13 +128,13 @@ class OptunaStrategy:
         return (one.score,) if self.objectives == 1 else (one.score, one.second)
 
 
-def tpe() -> OptunaStrategy:
-    """Tree-structured Parzen estimator (Optuna)."""
+def tpe(startup: int = STARTUP) -> OptunaStrategy:
+    """Tree-structured Parzen estimator (Optuna), which learns once `startup` random architectures are scored."""
 
     def sampler(seed: int) -> TPESampler:
-        return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=False)
+        return TPESampler(seed=seed, n_startup_trials=startup, multivariate=False)
 
-    return OptunaStrategy(sampler, Keys(), startup=STARTUP)
+    return OptunaStrategy(sampler, Keys(), startup=startup)
 
 
 def nsga2(population: int) -> OptunaStrategy:
