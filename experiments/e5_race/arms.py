@@ -18,7 +18,7 @@ from lmsearch.scanbench.spaces import Space, in_candidate_order
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import EVALUATION_SHARE, evaluation_cost, training_cost
 from lmsearch.search.optuna_strategies import tpe
-from lmsearch.search.strategies import Evolution, History, RandomSearch, Strategy, Tried
+from lmsearch.search.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
 from lmsearch.tasks.watch import spread
 
 HAND_MADE = {  # directions of every layer, by how many a layer keeps
@@ -27,7 +27,8 @@ HAND_MADE = {  # directions of every layer, by how many a layer keeps
     4: (("h", "h_flip", "v", "v_flip"), ("h", "h_flip", "w2", "w2_flip")),
 }
 SEARCHES = {"default": (), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
-SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks
+SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks, on all held-out samples
+CLIMB_SHARE = 4  # local search on shared weights masks so many times more architectures on as many times fewer samples
 DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by perturbation
 POPULATION, TOURNAMENT = 3, 2  # of evolution, which has few evaluations; TPE starts from as many random ones
 Judge = Callable[[Architecture, int], tuple[float, float]]
@@ -76,17 +77,28 @@ class Arena:
 
 def stand_alone(arena: Arena, strategy: Strategy) -> tuple[Architecture, float]:
     """Train what the strategy proposes and ship the best validated network."""
+    tests: dict[Architecture, float] = {}
+
+    def judge(architecture: Architecture, run: int) -> float:
+        val, tests[architecture] = arena.judge(architecture, run)
+        return val
+
+    best = best_of(arena, strategy, judge, tries=arena.evaluations, stream="proposal")
+    return best, tests[best]
+
+
+def best_of(
+    arena: Arena, strategy: Strategy, score: Callable[[Architecture, int], float], *, tries: int, stream: str
+) -> Architecture:
+    """Return the best scored of what the strategy proposes; `stream` names its random draws."""
     depth = arena.space.depth
     space = ArchitectureSpace.of((arena.space.candidates,) * depth, (arena.space.keep,) * depth)
     tried: list[Tried] = []
-    tests: dict[Architecture, float] = {}
-    for number in range(arena.evaluations):
+    for number in range(min(tries, space.size)):
         history = History(space, tried, {one.architecture for one in tried})
-        proposed = strategy.propose(history, np.random.default_rng(key(arena.seed, "proposal", number)))
-        val, tests[proposed] = arena.judge(proposed, number)
-        tried.append(Tried(proposed, val))
-    best = max(tried, key=lambda one: one.score).architecture
-    return best, tests[best]
+        proposed = strategy.propose(history, np.random.default_rng(key(arena.seed, stream, number)))
+        tried.append(Tried(proposed, score(proposed, number)))
+    return max(tried, key=lambda one: one.score).architecture
 
 
 def hand_made(arena: Arena) -> tuple[Architecture, float]:
@@ -143,17 +155,18 @@ def deriving_branches(space: Space) -> int:
     return sum(mine + rest for rest in others for mine in passes)
 
 
-def weight_sharing(arena: Arena) -> tuple[Architecture, float]:
-    """Train shared weights on random branches, mask random architectures, train the best one from scratch and ship it."""
-    tries = min(SHARED_TRIES, len(arena.space.architectures()))
+def weight_sharing(arena: Arena, strategy: Strategy, *, share: int) -> tuple[Architecture, float]:
+    """Train shared weights on random branches, mask what the strategy proposes, train the best one from scratch and ship it.
+
+    SHARED_TRIES * share architectures are masked, each on one of `share` parts of the held-out samples, spread over all.
+    """
     held, batch = arena.source.val.epoch_size(1), arena.task.recipe.batch_size
-    masking = tries * evaluation_cost(held, batch_size=batch, branches=arena.branches)
+    masking = SHARED_TRIES * evaluation_cost(held, batch_size=batch, branches=arena.branches)
     epochs = epochs_for(arena, arena.budget - arena.alone_cost - masking, arena.branches)
     found = supernet(arena.task, arena.source, arena.space, arena.seed, options=None, epochs=epochs)
-    everything = arena.space.architectures()
-    picked = np.random.default_rng(key(arena.seed, "masked")).choice(len(everything), size=tries, replace=False)
-    shared = found.shared()
-    best = max((everything[i] for i in picked), key=lambda architecture: shared(architecture).score)
+    few = [spread(found.loaders.holdout, held // share)]
+    shared = replace(found, loaders=found.loaders._replace(holdout=few)).shared()
+    best = best_of(arena, strategy, lambda a, _: shared(a).score, tries=SHARED_TRIES * share, stream="masked")
     return best, arena.judge(best, 0)[1]
 
 
@@ -164,7 +177,8 @@ def epochs_for(arena: Arena, budget: float, per_step: int) -> int:
 
 ARMS: dict[str, Callable[[Arena], tuple[Architecture, float]]] = {
     "random": lambda arena: stand_alone(arena, RandomSearch()),
-    "random, shared weights": weight_sharing,
+    "random, shared weights": lambda arena: weight_sharing(arena, RandomSearch(), share=1),
+    "local, shared weights": lambda arena: weight_sharing(arena, LocalSearch(), share=CLIMB_SHARE),
     "hand-made": hand_made,
     "evolution": lambda arena: stand_alone(arena, Evolution(POPULATION, TOURNAMENT)),
     "tpe": lambda arena: stand_alone(arena, tpe(startup=POPULATION)),
