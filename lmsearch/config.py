@@ -30,13 +30,13 @@ CHOICES = {
     "search.method": ("supernet", "random", "local", "evolution", "tpe", "nsga2"),
     "search.evaluate": ("shared", "standalone"),
     "search.objective2": ("flops", "latency"),
-    "search.architect": ("single", "bilevel", "mixed"),
+    "search.architect": ("single", "bilevel", "mixed", "fair"),
     "search.update": ("adam", "exponentiated_gradient"),
     "sampler": ("tpe", "random", "nsga2"),
     "pruner": ("none", "median", "hyperband"),
     "launcher": ("local", "submitit"),
-    "search.derivation": ("topk", "perturbation"),
-    "derivation": ("topk", "perturbation"),
+    "search.derivation": ("topk", "perturbation", "climb"),
+    "derivation": ("topk", "perturbation", "climb"),
 }
 RANGES = {  # least and most, where a number of the right type can still make no sense
     "epochs": (1, None),

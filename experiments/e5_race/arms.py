@@ -17,6 +17,7 @@ from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import Space, in_candidate_order
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import EVALUATION_SHARE, evaluation_cost, training_cost
+from lmsearch.search.climb import STARTS
 from lmsearch.search.optuna_strategies import tpe
 from lmsearch.search.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
 from lmsearch.tasks.watch import spread
@@ -26,10 +27,11 @@ HAND_MADE = {  # directions of every layer, by how many a layer keeps
     2: (("h", "h_flip"), ("h", "v")),
     4: (("h", "h_flip", "v", "v_flip"), ("h", "h_flip", "w2", "w2_flip")),
 }
-SEARCHES = {"default": (), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
+SEARCHES = {"softmax": ("search=default",), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
 SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks, on all held-out samples
 CLIMB_SHARE = 4  # local search on shared weights masks so many times more architectures on as many times fewer samples
-DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by perturbation
+DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by masking
+SWEEPS = 4  # over all layers, that a climb is expected to take
 POPULATION, TOURNAMENT = 3, 2  # of evolution, which has few evaluations; TPE starts from as many random ones
 Judge = Callable[[Architecture, int], tuple[float, float]]
 
@@ -117,21 +119,36 @@ def searched(arena: Arena, words: Sequence[str]) -> tuple[Architecture, float]:
     """Search with a supernet for what is left of the budget after retraining, derive, train the result and ship it."""
     options = options_of(*words)
     candidates = [len(arena.space.candidates)] * arena.space.depth
-    per_step = sum(candidates if options.how.pick is None else options.samples_of(
-        (arena.space.keep,) * arena.space.depth, candidates
-    ))  # fmt: skip
-    if options.architect != "single":
-        per_step *= 2
+    per_step = options.branches_per_step((arena.space.keep,) * arena.space.depth, candidates)
     epochs = epochs_for(arena, arena.budget - arena.alone_cost, per_step)
     found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options, epochs=epochs)
     derived = found.derive()
     return derived, arena.judge(derived, 0)[1]
 
 
-def by_perturbation(arena: Arena) -> tuple[Architecture, float]:
-    """Search as `default` does for one epoch less, which pays for held-out passes, derive by perturbation, train and ship."""
+def by_climbing(arena: Arena) -> tuple[Architecture, float]:
+    """Train all branches alike for one epoch less than `softmax`, which pays for masking, climb, train the result and ship it."""
     epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
-    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of(), epochs=epochs)
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of("search=fair"), epochs=epochs)
+    few = [spread(found.loaders.holdout, climbing_samples(arena))]
+    derived = replace(found, loaders=found.loaders._replace(holdout=few)).derive("climb")
+    return derived, arena.judge(derived, 0)[1]
+
+
+def climbing_samples(arena: Arena) -> int:
+    """Return the held-out samples per masked choice that the given-up epochs pay for, were a climb to take SWEEPS sweeps."""
+    swaps = arena.space.depth * arena.space.keep * (len(arena.space.candidates) - arena.space.keep)
+    choices = STARTS + SWEEPS * swaps
+    whole = arena.space.depth * len(arena.space.candidates)
+    paid = training_cost(DERIVING_EPOCHS * arena.source.train.steps_per_epoch, whole)
+    samples = int(paid * arena.task.recipe.batch_size / (choices * arena.branches * EVALUATION_SHARE))
+    return min(samples, arena.source.val.epoch_size(1))
+
+
+def by_perturbation(arena: Arena) -> tuple[Architecture, float]:
+    """Search as `softmax` does for one epoch less, which pays for held-out passes, derive by perturbation, train and ship."""
+    epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of("search=default"), epochs=epochs)
     few = [spread(found.loaders.holdout, deriving_samples(arena))]
     derived = replace(found, loaders=found.loaders._replace(holdout=few)).derive("perturbation")
     return derived, arena.judge(derived, 0)[1]
@@ -182,8 +199,9 @@ ARMS: dict[str, Callable[[Arena], tuple[Architecture, float]]] = {
     "hand-made": hand_made,
     "evolution": lambda arena: stand_alone(arena, Evolution(POPULATION, TOURNAMENT)),
     "tpe": lambda arena: stand_alone(arena, tpe(startup=POPULATION)),
-    "default": lambda arena: searched(arena, SEARCHES["default"]),
-    "default, perturbation": by_perturbation,
+    "fair": by_climbing,
+    "softmax": lambda arena: searched(arena, SEARCHES["softmax"]),
+    "softmax, perturbation": by_perturbation,
     "sampled": lambda arena: searched(arena, SEARCHES["sampled"]),
     "drnas": lambda arena: searched(arena, SEARCHES["drnas"]),
 }

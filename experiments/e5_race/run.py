@@ -17,7 +17,7 @@ import torch
 from experiments.e3_scanbench.analysis import FLIPS
 from experiments.e3_scanbench.scores import options_of
 from experiments.e3_scanbench.tasks import STRENGTHS, BenchTask, graded, planted_sum
-from experiments.e5_race.arms import ARMS, Arena
+from experiments.e5_race.arms import ARMS, SEARCHES, Arena
 from experiments.e5_race.verdict import draw, summarise
 from experiments.study import EIGHT, Record, Row, Study, main, one_thread
 from lmsearch.data import Source
@@ -29,7 +29,7 @@ from lmsearch.search.architectures import Architecture
 from lmsearch.search.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
-TABLE_SEEDS, LIVE_INSTANCES = range(20), range(12)
+TABLE_SEEDS, LIVE_INSTANCES, FRESH_INSTANCES = range(20), range(12), range(12, 24)
 LIVE_SPACE = Space(3, 2)  # 28^3 = 21 952 architectures
 
 
@@ -39,8 +39,9 @@ def drawn_direction(seed: int) -> str:
 
 
 def rows() -> list[Row]:
-    """Return the live instances, then one row per space and seed whose table is there."""
+    """Return the live instances, those kept for the mended search, then a row per space and seed whose table is there."""
     live = [Row("live", (f"instance{instance}", "seed0")) for instance in LIVE_INSTANCES]
+    live += [Row("fresh", (f"instance{instance}", "seed0")) for instance in FRESH_INSTANCES]
     tables = []
     for seed in TABLE_SEEDS:
         direction = drawn_direction(seed)
@@ -115,7 +116,8 @@ def race(arena: Arena, table: Table | None) -> Record:
     """Return what every arm shipped, and the budget."""
     shipped = {name: arm(arena) for name, arm in ARMS.items()}
     found: Record = {"budget": arena.budget, "evaluations": arena.evaluations, "config": arena.task.digest()}
-    found["default_options"] = asdict(options_of())  # what search=default was when the row was made
+    presets = {name: asdict(options_of(*words)) for name, words in SEARCHES.items()}
+    found["options"] = presets | {"fair": asdict(options_of("search=fair"))}  # what the presets were when the row was made
     found["shipped"] = {name: to_text(architecture) for name, (architecture, _) in shipped.items()}
     found["test"] = {name: round(test, 6) for name, (_, test) in shipped.items()}
     if table is not None:

@@ -17,24 +17,27 @@ from experiments.study import Record
 from lmsearch.report.ranking import bootstrap_mean, holm, wilcoxon
 from lmsearch.scanbench.spaces import SPACES
 
-OURS, PRIMARY = "default", ("random", "hand-made")
+OURS = {"live": "softmax", "fresh": "fair", "table": "fair"}  # the default search when the part was planned
+PRIMARY = ("random", "hand-made")
 LEVEL = 0.05
-PAIR = {"live": "one instance", "table": "one seed, mean over its three spaces"}
+PAIR = {"live": "one instance", "fresh": "one instance", "table": "one seed, mean over its three spaces"}
 Scores = Mapping[str, np.ndarray]
 
 
 def summarise(records: list[Record]) -> Record:
-    """Return the comparison of the two parts, and of every space of the tables with Holm's correction over all of them."""
-    live, table = ([r for r in records if r["part"] == part] for part in ("live", "table"))
-    parts = {"live": scores_of([[r] for r in live]), "table": scores_of(whole_seeds(table))}
-    parts = {part: scores for part, scores in parts.items() if len(scores[OURS])}
+    """Return the comparison of every part, and of every space of the tables with Holm's correction over all of them."""
+    live, fresh, table = ([r for r in records if r["part"] == part] for part in OURS)
+    pairs = {"live": [[r] for r in live], "fresh": [[r] for r in fresh], "table": whole_seeds(table)}
+    parts = {part: scores_of(found) for part, found in pairs.items() if found}
     by_space = {space: [r for r in table if r["words"][0] == space] for space in SPACES}
     spaces = {space: scores_of([[r] for r in mine]) for space, mine in by_space.items() if mine}
-    summary: Record = {"rows": {"live": len(live), "table": len(table)}}
+    summary: Record = {"rows": {"live": len(live), "fresh": len(fresh), "table": len(table)}}
     for part, scores in parts.items():
-        summary[part] = {"pair": PAIR[part]} | compare(scores) | decided({part: scores})[part]
-    for space, found in decided(spaces).items():
-        summary[f"table: {space}"] = {"pair": "one seed"} | compare(spaces[space]) | found
+        ours = OURS[part]
+        summary[part] = {"pair": PAIR[part], "ours": ours} | compare(scores, ours) | decided({part: scores}, ours)[part]
+    ours = OURS["table"]
+    for space, found in decided(spaces, ours).items():
+        summary[f"table: {space}"] = {"pair": "one seed", "ours": ours} | compare(spaces[space], ours) | found
         summary[f"table: {space}"]["percentile"] = percentiles(by_space[space])
     return summary
 
@@ -47,15 +50,16 @@ def whole_seeds(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def scores_of(pairs: Sequence[Sequence[Record]]) -> Scores:
-    """Return every arm's test score in every pair, the mean over the rows that make up the pair."""
-    return {arm: np.array([np.mean([r["test"][arm] for r in rows]) for rows in pairs]) for arm in ARMS}
+    """Return every arm's test score in every pair, the mean over the rows that make up the pair; arms that all rows have."""
+    arms = [arm for arm in ARMS if all(arm in r["test"] for rows in pairs for r in rows)]
+    return {arm: np.array([np.mean([r["test"][arm] for r in rows]) for rows in pairs]) for arm in arms}
 
 
-def compare(scores: Scores) -> Record:
-    """Return the mean test score of every arm with its interval, and our paired differences without stars."""
-    ours = {arm: scores[OURS] - scores[arm] for arm in ARMS if arm != OURS}
+def compare(scores: Scores, name: str) -> Record:
+    """Return the mean test score of every arm with its interval, and paired differences of arm `name` without stars."""
+    ours = {arm: scores[name] - scores[arm] for arm in scores if arm != name}
     return {
-        "pairs": len(scores[OURS]),
+        "pairs": len(scores[name]),
         "test": {arm: interval(values) for arm, values in scores.items()},
         "ours_minus": {arm: interval(values) for arm, values in ours.items()},
         "ours_wins_ties_losses": {arm: outcomes(values) for arm, values in ours.items()},
@@ -63,22 +67,23 @@ def compare(scores: Scores) -> Record:
     }
 
 
-def decided(groups: Mapping[str, Scores]) -> dict[str, Record]:
+def decided(groups: Mapping[str, Scores], name: str) -> dict[str, Record]:
     """Return p-values and verdicts of the primary comparisons, with Holm's correction over those of all groups together."""
-    ours = {f"{name}: {arm}": s[OURS] - s[arm] for name, s in groups.items() for arm in PRIMARY}
-    corrected = holm({name: wilcoxon(values) for name, values in ours.items()})
+    ours = {f"{group}: {arm}": s[name] - s[arm] for group, s in groups.items() for arm in PRIMARY}
+    corrected = holm({pair: wilcoxon(values) for pair, values in ours.items()})
     return {
-        name: {
-            "primary_p_holm": {arm: round(corrected[f"{name}: {arm}"], 5) for arm in PRIMARY},
-            "primary": {arm: verdict(ours[f"{name}: {arm}"], corrected[f"{name}: {arm}"]) for arm in PRIMARY},
+        group: {
+            "primary_p_holm": {arm: round(corrected[f"{group}: {arm}"], 5) for arm in PRIMARY},
+            "primary": {arm: verdict(ours[f"{group}: {arm}"], corrected[f"{group}: {arm}"]) for arm in PRIMARY},
         }
-        for name in groups
+        for group in groups
     }
 
 
 def percentiles(records: Sequence[Record]) -> Record:
     """Return the mean share of architectures of the space that are better than what an arm shipped."""
-    return {arm: round(float(np.mean([r["percentile"][arm] for r in records])), 4) for arm in ARMS}
+    arms = [arm for arm in ARMS if all(arm in r["percentile"] for r in records)]
+    return {arm: round(float(np.mean([r["percentile"][arm] for r in records])), 4) for arm in arms}
 
 
 def interval(values: np.ndarray) -> list[float]:
@@ -106,7 +111,7 @@ def draw(summary: Record, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    parts = [part for part in ("live", "table") if part in summary]
+    parts = [part for part in OURS if part in summary]
     if not parts:
         return
     figure, panels = plt.subplots(1, len(parts), figsize=(5 * len(parts), 3.6), layout="constrained", squeeze=False)
@@ -116,7 +121,7 @@ def draw(summary: Record, path: Path) -> None:
             axes.errorbar(mean, y, xerr=[[mean - low], [high - mean]], fmt="o", color="black")
         axes.axvline(0, color="grey", linewidth=0.5)
         axes.set_yticks(range(len(rows)), list(rows))
-        axes.set_xlabel("test score of our default minus this")
+        axes.set_xlabel(f"test score of {summary[part]['ours']} minus this")
         axes.set_title(f"{part}: {summary[part]['pairs']} independent pairs", fontsize=10)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -18,7 +18,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.evaluators import StandAlone
 from lmsearch.search.health import NUM_RANDOM, Health
-from lmsearch.search.oneshot import BILEVEL_PASSES, PASSES, OneShot, train_oneshot
+from lmsearch.search.oneshot import OneShot, train_oneshot
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.recheck import SUPERNETS, fresh_supernets, recheck_recipe
 
@@ -75,7 +75,7 @@ class Setting:
 
     def health(self, found: OneShot, *, epochs: int, seed: int) -> Health:
         """Return how sure a search of so many epochs is, recheck included."""
-        return found.health(seed, fresh=self.fresh(found, epochs=epochs, seed=seed))
+        return found.health(seed, derivation=self.derivation, fresh=self.fresh(found, epochs=epochs, seed=seed))
 
     def fresh_recipe(self, epochs: int) -> Recipe:
         """Return the recipe of one supernet of the recheck."""
@@ -164,14 +164,10 @@ def measure(setting: Setting) -> Speed:
     candidates = sum(len(layer) for layer in setting.spec.directions)
     masks = NUM_RANDOM * (1 + (SUPERNETS if setting.recheck else 0)) + 2 * candidates
     health = masks * searching.holdout.num_samples / batch * whole / 3
-    search_step = whole * passes(setting.options)
+    passes = setting.options.passes(setting.keep, [len(layer) for layer in setting.spec.directions])
+    search_step = passes * (one if setting.options.architect == "fair" else whole)
     recheck = SUPERNETS * setting.recheck * candidates / sum(setting.keep)
     return Speed(search_step, len(searching.weights), health, one, len(alone.train), one / 3 * samples / batch, recheck)
-
-
-def passes(options: SearchOptions) -> int:
-    """Return the training passes of one search step."""
-    return BILEVEL_PASSES[options.order] if options.architect == "bilevel" else PASSES[options.architect]
 
 
 def step_s(setting: Setting, spec: ModelSpec, loader: object) -> float:
@@ -193,8 +189,7 @@ def step_s(setting: Setting, spec: ModelSpec, loader: object) -> float:
 def per_round(setting: Setting, speed: Speed) -> int:
     """Return how many architectures random search may train for what one search, its derivation and retraining cost."""
     candidates = [len(layer) for layer in setting.spec.directions]
-    samples = setting.options.samples_of(setting.keep, candidates) if setting.options.how.pick else candidates
-    searching = sum(samples) * passes(setting.options) * speed.search_steps
+    searching = setting.options.branches_per_step(setting.keep, candidates) * speed.search_steps
     training = sum(setting.keep) * speed.alone_steps
     return min(setting.space.size, max(1, int((searching + training) // training)))
 

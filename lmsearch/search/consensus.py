@@ -29,7 +29,7 @@ from lmsearch.search.detectors import (
 
 DRAWS = 10_000  # simulated sets of seeds under the null of the agreement test
 NULL_SEED = 20261
-FROM_ALPHAS = ("topk", "perturbation")  # derivations whose scores are probabilities
+FROM_ALPHAS = ("topk", "perturbation", "climb")  # derivations whose scores are probabilities
 
 
 @dataclass(frozen=True)

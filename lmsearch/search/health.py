@@ -163,47 +163,72 @@ def check_health(
     seed: int,
     quick: Evaluate | None = None,
     fresh: Iterable[nn.Module] = (),
+    learned: bool = True,
 ) -> Health:
     """Run the functional tests on held-out data; `evaluate(module)` returns the scores of the same samples every time.
 
     `quick` does the same on fewer samples, for the many passes of the leave-one-out losses and of the gap for every k, which
     the verdict does not need. `fresh` gives the supernets of the recheck, two at least, or none; they are asked for, and so
-    may be trained, only where all other tests are passed. No weights are changed here. What directions are worth in networks
-    trained from scratch for as long as those will be is what `lmsearch compare` measures. See `verdict` for the rule.
+    may be trained, only where all other tests are passed. `learned` is False where no alphas chose: what alphas and their
+    mixture would tell is then left out. No weights are changed here. What directions are worth in networks trained from
+    scratch for as long as those will be is what `lmsearch compare` measures. See `verdict` for the rule.
     """
     base = alpha_health(choices)
-    mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
     keep = [len(c.directions) for c in choices]
     candidates = {c.name: surviving(c.scores) for c in choices}
-    whole = losses_with(module, evaluate, mixture)
     derived = losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices}))
     rng = np.random.default_rng([seed, 20260])
     random = [random_choice(candidates, keep, rng) for _ in range(NUM_RANDOM)]
     drawn = [losses_with(module, evaluate, masked(module, choice)) for choice in random]
     paired = torch.stack(drawn).mean(0) - derived  # (samples,)
-    advantage, gap = paired.mean().item(), (derived - whole).mean().item()
+    advantage = paired.mean().item()
     z = advantage / max(paired.std().item() / math.sqrt(len(paired)), 1e-12)
-    recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
-    measured = {"advantage": advantage, "advantage_z": z, "gap": gap, "recovered": recovered}
-    status, reason = verdict(base.entropy, z, recovered, None)
+    measured = {"advantage": advantage, "advantage_z": z}
+    mixed = mixture_health(module, choices, evaluate, quick or evaluate, derived, advantage) if learned else Mixture()
+    status, reason = verdict(base.entropy if learned else None, z, mixed.recovered, None)
     if all(len(candidates[c.name]) == len(c.directions) for c in choices):
         status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
     again = recheck(choices, evaluate, rng, fresh) if status == "unconfirmed" else None
     if again is not None:
         measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
-        status, reason = verdict(base.entropy, z, recovered, again[1])
-    quick = evaluate if quick is None else quick
-    part = losses_with(module, quick, mixture)
-    agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))
-    tau = None if agreement is None else agreement.value
-    gaps = gap_curve(module, quick, choices, part)
+        status, reason = verdict(base.entropy if learned else None, z, mixed.recovered, again[1])
+    measured |= {"gap": mixed.gap, "recovered": mixed.recovered, "tau": mixed.tau}
     findings = [
+        *(base.findings if learned else ()),
         beats_random(advantage, z),
         *([] if again is None else [beats_random_afresh(*again)]),
-        discretisation_gap(gaps, recovered, at_stake=advantage + gap),
-        *([] if agreement is None else [agreement]),
+        *mixed.findings,
     ]
-    return replace(base, status=status, reason=reason, tau=tau, **measured).plus(*findings)
+    return replace(base, status=status, reason=reason, findings=tuple(findings), **measured)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the whole mixture tells, where alphas weigh it: see Health."""
+
+    gap: float | None = None
+    recovered: float | None = None
+    tau: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def mixture_health(
+    module: nn.Module,
+    choices: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    quick: Evaluate,
+    derived: Tensor,
+    advantage: float,
+) -> Mixture:
+    """Compare the derived directions, of the given per-sample losses and advantage, with the mixture that alphas weigh."""
+    mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
+    gap = (derived - losses_with(module, evaluate, mixture)).mean().item()
+    recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
+    part = losses_with(module, quick, mixture)
+    agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))
+    gaps = gap_curve(module, quick, choices, part)
+    findings = (discretisation_gap(gaps, recovered, at_stake=advantage + gap), *([] if agreement is None else [agreement]))
+    return Mixture(gap, recovered, None if agreement is None else agreement.value, findings)
 
 
 def recheck(
@@ -222,22 +247,23 @@ def recheck(
     return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
 
 
-def verdict(entropy: float, z: float, recovered: float, recheck_z: float | None) -> tuple[str, str]:
+def verdict(entropy: float | None, z: float, recovered: float | None, recheck_z: float | None) -> tuple[str, str]:
     """Return (status, one sentence). "ok" needs all four: alphas that left uniform (mean normalised entropy), derived
     directions that beat random ones by z standard errors, that recover most of what the mixture does, and that beat random
     ones as clearly in supernets that trained all directions alike. Else "indeterminate"; "unconfirmed" where only the last
-    was not measured (recheck_z is None)."""
-    if entropy > ENTROPY_UNIFORM:
+    was not measured (recheck_z is None). Without alphas, entropy and recovered are None and not asked for."""
+    if entropy is not None and entropy > ENTROPY_UNIFORM:
         return "indeterminate", f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
     if z < Z_REQUIRED:
         return (
             "indeterminate",
             f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})",
         )
-    if recovered < RECOVERED_REQUIRED:
+    if recovered is not None and recovered < RECOVERED_REQUIRED:
         share = f"{recovered:.0%} < {RECOVERED_REQUIRED:.0%}"
         return "indeterminate", f"the derived directions alone recover too little of what the mixture does ({share})"
-    inside = f"the derived directions beat random ones on held-out data (z = {z:.1f}) and recover {recovered:.0%} of the mixture"
+    inside = f"the derived directions beat random ones on held-out data (z = {z:.1f})"
+    inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
     if recheck_z is None:
         return "unconfirmed", f"{inside}; whether they do so where all directions are trained alike was not checked"
     if recheck_z < Z_REQUIRED:

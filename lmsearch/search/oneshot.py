@@ -16,19 +16,17 @@ from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Batch, Precision, StepHook, evaluate, train_one_epoch
+from lmsearch.genotype import LayerChoice
 from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture
+from lmsearch.search.derivations import derive_by
 from lmsearch.search.derive import Quota, choose, surviving
 from lmsearch.search.evaluators import SharedWeights
 from lmsearch.search.health import Health, check_health, leave_one_out, losses_with
 from lmsearch.search.options import SearchOptions
-from lmsearch.search.perturbation import derive_perturbation
 from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.relax import RELAXATIONS, at_temperature
-from lmsearch.search.supernet import probabilities, remaining, weight_parameters
-
-PASSES = {"single": 1, "mixed": 2}  # training passes of a step in which alphas learn; bilevel depends on its order
-BILEVEL_PASSES = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gradient at it, and two finite differences
+from lmsearch.search.supernet import named_mixers, probabilities, remaining, weight_parameters
 
 
 @dataclass
@@ -81,19 +79,20 @@ class OneShot:
         """Return every layer's probability of every direction."""
         return probabilities(self.module, at_temperature(self.policy.relaxation, self.policy.temperature(1.0)))
 
-    def health(self, seed: int, *, fresh: Iterable[nn.Module] = ()) -> Health:
+    def health(self, seed: int, *, derivation: str = "topk", fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure the search is, by the functional tests on the held-out samples; `fresh` supernets are the recheck's."""
-        choices = choose(self.probabilities(), self.keep)
-        return check_health(self.module, choices, self.evaluate, seed=seed, fresh=fresh)
+        learned = self.policy.relaxation.learns
+        return check_health(self.module, self.choices(derivation), self.evaluate, seed=seed, fresh=fresh, learned=learned)
 
     def derive(self, derivation: str = "topk") -> Architecture:
-        """Return the directions of every layer: the most probable ones, or by "perturbation"."""
-        chances = self.probabilities()
-        if derivation == "perturbation":
-            choices, _ = derive_perturbation(self.module, chances, self.evaluate, Quota(keep=self.keep))
-        else:
-            choices = choose(chances, self.keep)
-        return tuple(choice.directions for choice in choices)
+        """Return the directions of every layer, by the derivation "topk", "perturbation" or "climb"."""
+        return tuple(choice.directions for choice in self.choices(derivation))
+
+    def choices(self, derivation: str) -> tuple[LayerChoice, ...]:
+        """Return what is kept in every layer, and why."""
+        chances, quota = self.probabilities(), Quota(keep=self.keep)
+        choices, _ = derive_by(derivation, self.module, chances, self.evaluate, quota, seed=self.policy.seed)
+        return choices
 
     def shared(self) -> SharedWeights:
         """Return what scores architectures by masking the supernet on the held-out samples."""
@@ -166,5 +165,6 @@ def _hook(
     if options is None:
         return Counted(Frozen(policy, timing), policy, timing, 1)
     architect, _ = options.build(policy, timing, loaders.alphas, objective, precision)
-    passes = BILEVEL_PASSES[options.order] if options.architect == "bilevel" else PASSES[options.architect]
+    candidates = [len(mixer.directions) for mixer in named_mixers(policy.module).values()]
+    passes = options.passes(policy.keep, candidates)
     return Counted(architect, policy, timing, passes)

@@ -13,11 +13,14 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Frozen, Timing, build_architect
+from lmsearch.search.fair import Fair, passes_per_step
 from lmsearch.search.policy import BranchPolicy, Schedule, Shrink, read_shrink
 from lmsearch.search.relax import Relaxation, at_temperature
 from lmsearch.search.relax import relaxation as relaxation_named
 
 LEAST_SAMPLES = 2
+PASSES = {"single": 1, "mixed": 2}  # of a training step in which alphas learn; of the others they depend on more
+BILEVEL_PASSES = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gradient at it, and two finite differences
 SOFTMAXED = ("softmax", "gumbel", "sampled")  # relaxations whose probabilities are softmax(alphas)
 
 
@@ -43,8 +46,14 @@ class SearchOptions:
     def __post_init__(self) -> None:
         how = relaxation_named(self.relaxation)
         named = f"search.relaxation={self.relaxation}"
+        if how.learns == (self.architect == "fair"):
+            raise ConfigError(
+                f"{named} with search.architect={self.architect}: relaxation=uniform and architect=fair, under which no alphas"
+                " learn, only go together (search=fair)"
+            )
         if not how.learns:
-            raise ConfigError(f"{named} learns no alphas, so nothing can be derived; it is for shared weights")
+            self._check_fair()
+            return
         if self.update != "adam" and self.relaxation not in SOFTMAXED:
             raise ConfigError(f"search.update={self.update} moves probabilities that are softmax(alphas); {named} has others")
         if self.update != "adam" and (self.temperature, self.temperature_end or 1.0) != (1.0, 1.0):
@@ -59,6 +68,15 @@ class SearchOptions:
         if not 0 < self.temperature or (self.temperature_end is not None and not 0 < self.temperature_end):
             raise ConfigError(f"search.temperature={self.temperature} and its end must be above 0")
 
+    def _check_fair(self) -> None:
+        """Raise ConfigError for options that only mean something where alphas learn."""
+        for name, value, nothing in (("shrink", list(self.shrink), []), ("samples", self.samples, None)):
+            if value != nothing:
+                raise ConfigError(f"search.{name}={value} has no meaning with search.architect=fair, which learns no alphas")
+        if self.alpha_warmup_epochs:
+            given = self.alpha_warmup_epochs
+            raise ConfigError(f"search.alpha_warmup_epochs={given} has no meaning with search.architect=fair, without alphas")
+
     @property
     def how(self) -> Relaxation:
         """The relaxation itself."""
@@ -66,7 +84,7 @@ class SearchOptions:
 
     def policy(self, supernet: nn.Module, keep: Sequence[int], candidates: Sequence[int], *, seed: int) -> BranchPolicy:
         """Return what decides which branches each layer runs: it keeps keep[l] of candidates[l]."""
-        samples = self.samples_of(keep, candidates)
+        samples = self.samples_of(keep, candidates) if self.how.learns else keep
         return BranchPolicy(supernet, self.how, samples, keep, seed, temperature=self.temperatures, shrink=self.stages)
 
     def build(
@@ -80,6 +98,8 @@ class SearchOptions:
             weight_decay=self.alpha_weight_decay,
             update=self.update,
         )
+        if self.architect == "fair":
+            return Fair(policy, timing, objective, precision), alphas
         architect = build_architect(
             self.architect,
             policy,
@@ -113,6 +133,20 @@ class SearchOptions:
     def stages(self) -> tuple[Shrink, ...]:
         """Stages of progressive shrinking."""
         return read_shrink(self.shrink)
+
+    def passes(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
+        """Return the training passes of one step in which alphas learn, or of one fair step."""
+        if self.architect == "fair":
+            return passes_per_step(keep, candidates)
+        return BILEVEL_PASSES[self.order] if self.architect == "bilevel" else PASSES[self.architect]
+
+    def branches_per_step(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
+        """Return the branch scans of one training step over all layers and passes, before any branch is dropped."""
+        if self.architect == "fair":
+            run = keep
+        else:
+            run = candidates if self.how.pick is None else self.samples_of(keep, candidates)
+        return sum(run) * self.passes(keep, candidates)
 
     def samples_of(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
         """Return the branches per step of each layer: `samples`, or as many as the layer keeps, two at least."""

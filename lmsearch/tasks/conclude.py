@@ -20,15 +20,16 @@ from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.findings import print_findings
 from lmsearch.scan_orders import duplicates
 from lmsearch.search.consensus import consensus
-from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, quota_of, surviving
+from lmsearch.search.derivations import derive_by
+from lmsearch.search.derive import Probabilities, Quota, make_genotype, surviving
 from lmsearch.search.detectors import Finding, duplicate_candidates, one_candidate_everywhere
 from lmsearch.search.health import Evaluate, check_health
-from lmsearch.search.perturbation import derive_perturbation
 from lmsearch.search.supernet import named_mixers, remaining, running
 from lmsearch.tasks.build import build_objective
 from lmsearch.tasks.watch import history_findings, spread
 
 QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
+CLIMB_SAMPLES = 128  # held-out ones that a climb masks the supernet on, some hundred times
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,18 @@ class Order:
 
     scores: Probabilities
     quota: Quota
-    derivation: str  # topk | perturbation
+    derivation: str  # topk | perturbation | climb
     spec: ModelSpec
     search_space: str
     seed: int
     provenance: Mapping[str, Any]
     history: Path  # folder with the search's metrics.jsonl
-    architect: str = "single"  # of the search: the others have learned alphas from the held-out samples
+    architect: str = "single"  # of the search: bilevel and mixed have learned alphas from the held-out samples
 
     @property
     def saw_holdout(self) -> bool:
         """True where the held-out samples decided on directions, so that the test needs others."""
-        return self.derivation == "perturbation" or self.architect != "single"
+        return self.derivation != "topk" or self.architect in ("bilevel", "mixed")
 
 
 def conclude(
@@ -75,13 +76,19 @@ def conclude(
     def run_unseen(module: nn.Module) -> Scores:
         return evaluate(module, unseen, objective, precision)
 
-    few = [spread(unseen, QUICK_SAMPLES)]
+    few, part = [spread(unseen, QUICK_SAMPLES)], [spread(loaders.holdout, CLIMB_SAMPLES)]
+
+    def run_part(module: nn.Module) -> Scores:
+        return evaluate(module, part, objective, precision)
 
     def run_few(module: nn.Module) -> Scores:
         return evaluate(module, few, objective, precision)
 
-    choices, how = derive(supernet, run_holdout, order)
-    health = check_health(supernet, choices, run_unseen, seed=order.seed, quick=run_few, fresh=fresh).plus(
+    choices, how = derive(supernet, run_part if order.derivation == "climb" else run_holdout, order)
+    learned = order.architect != "fair"
+    health = check_health(
+        supernet, choices, run_unseen, seed=order.seed, quick=run_few, fresh=fresh, learned=learned
+    ).plus(
         *structure_findings(supernet, choices, source), *history_findings(order.history)
     )
     genotype = make_genotype(
@@ -102,13 +109,9 @@ def conclude(
     return genotype
 
 
-def derive(supernet: nn.Module, run_holdout: Evaluate, order: Order) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
+def derive(supernet: nn.Module, on_holdout: Evaluate, order: Order) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
     """Return each layer's choice and how it was made."""
-    scores = order.scores
-    if order.derivation == "perturbation":
-        choices, how = derive_perturbation(supernet, scores, run_holdout, order.quota)
-    else:
-        choices, how = choose(scores, quota_of(order.quota, scores)), {"method": "topk"}
+    choices, how = derive_by(order.derivation, supernet, order.scores, on_holdout, order.quota, seed=order.seed)
     return choices, how if order.quota.budget is None else how | {"budget": order.quota.budget}
 
 

@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> int:
     spec = ModelSpec.from_dict(state["spec"], source=str(path))
     # checkpoints of version 0.1.0 without a relaxation hold softmax alphas
     relaxed = at_temperature(relaxation(state.get("relaxation", "softmax")), state.get("temperature", 1.0))
-    if not relaxed.learns:
+    if not relaxed.learns and state.get("architect") != "fair":
         raise CheckpointError(
             f"{path}: the shared weights of a discrete search, which learned no alphas; its genotype.json is beside them"
         )
@@ -52,11 +52,14 @@ def run(cfg: DictConfig) -> int:
     provenance = {"lmsearch": __version__, "epoch": state["epoch"]}
     provenance |= {name: state[key] for name, key in (("config_sha256", "digest"), ("seed", "seed")) if key in state}
     folder = path if path.is_dir() else path.parent
+    derivation = cfg.derivation or state.get("derivation", "topk")
+    if not relaxed.learns and derivation == "topk":
+        raise ConfigError(f"derivation=topk: {path} learned no alphas, so none is more probable; accepted: climb, perturbation")
     order = Order(
-        scores, quota, cfg.derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder,
+        scores, quota, derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder,
         architect=state.get("architect", "single"),
     )  # fmt: skip
-    if cfg.derivation == "perturbation" or cfg.health:
+    if derivation != "topk" or cfg.health:
         return with_data(cfg, order, state)
     return from_alphas(cfg, order)
 
@@ -112,8 +115,8 @@ def output(cfg: DictConfig, order: Order) -> Path:
 
 def from_genotypes(cfg: DictConfig) -> int:
     """Derive what the genotypes of several seeds agree on."""
-    if cfg.derivation != "topk" or cfg.health:
-        raise ConfigError("genotypes= reads no checkpoint, so derivation=perturbation and health=true cannot go with it")
+    if cfg.derivation not in (None, "topk") or cfg.health:
+        raise ConfigError(f"genotypes= reads no checkpoint, so derivation={cfg.derivation} and health=true cannot go with it")
     names = genotype_paths(OmegaConf.to_object(cfg)["genotypes"])
     genotypes = [load_genotype(name) for name in names]
     check_alike(genotypes, names)

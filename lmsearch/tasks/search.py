@@ -108,17 +108,21 @@ def make_plan(cfg: DictConfig, source: Source) -> Plan:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(cfg, source)
     plan = Plan(found.spec, found.space, found.quota, search_options(cfg))
-    check_plan(plan, epochs=cfg.epochs)
-    if cfg.precision == "fp16" and plan.options.architect != "single":
+    check_plan(plan, epochs=cfg.epochs, derivation=cfg.search.derivation)
+    if cfg.precision == "fp16" and plan.options.architect in ("bilevel", "mixed"):
         how = plan.options.architect
         raise ConfigError(f"precision=fp16 with search.architect={how}: held-out gradients would underflow; use bf16")
     return plan
 
 
-def check_plan(plan: Plan, *, epochs: int) -> None:
-    """Raise ConfigError where samples, stages of shrinking or the alphas' warm-up do not fit."""
-    plan.options.samples_of(plan.keep, [len(layer) for layer in plan.spec.directions])
+def check_plan(plan: Plan, *, epochs: int, derivation: str) -> None:
+    """Raise ConfigError where samples, stages of shrinking, derivation or the alphas' warm-up do not fit."""
+    plan.options.branches_per_step(plan.keep, [len(layer) for layer in plan.spec.directions])
     read_shrink(plan.options.shrink)
+    if not plan.options.how.learns and derivation == "topk":
+        raise ConfigError("search.derivation=topk with search.architect=fair: without alphas none is more probable; use climb")
+    if derivation == "climb" and plan.quota.budget is not None:
+        raise ConfigError(f"budget={plan.quota.budget} with search.derivation=climb, which takes keep; use perturbation or topk")
     if plan.options.alpha_warmup_epochs >= epochs:
         given = plan.options.alpha_warmup_epochs
         raise ConfigError(f"search.alpha_warmup_epochs={given} leaves none of the {epochs} epochs to the alphas")
@@ -158,7 +162,7 @@ def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
     return {
         "search_space": plan.space.name, "digest": config_digest(cfg), "seed": cfg.seed, "keep": plan.quota.keep,
         "budget": plan.quota.budget, "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
-        "holdout": cfg.search.holdout, "architect": cfg.search.architect,
+        "holdout": cfg.search.holdout, "architect": cfg.search.architect, "derivation": cfg.search.derivation,
     }  # fmt: skip
 
 

@@ -39,6 +39,10 @@ def epoch_findings(
 
     `held` holds the scores of the whole mixture on the held-out samples. Nothing in the supernet is changed.
     """
+    if cfg.search.architect == "fair":  # no alphas to measure
+        if not is_due(cfg.search.health_every, epoch, cfg.epochs):
+            return {}
+        return cosine_findings(supernet, loaders, objective, precision, epoch=epoch)
     choices = choose(scores, quota_of(quota, scores))
     found = {f"health/entropy/{layer}": normalised_entropy(p) for layer, p in scores.items()}
     margins = [c.margin for c in choices if c.margin is not None]
@@ -64,24 +68,38 @@ def is_due(every: int | None, epoch: int, epochs: int) -> bool:
 def gradient_findings(
     supernet: nn.Module, loaders: SearchLoaders, objective: Objective, precision: Precision, *, epoch: int, seed: int
 ) -> dict[str, float]:
-    """Return the alphas' sharpness and the cosines of the branches' gradients.
+    """Return the alphas' sharpness on a held-out batch, the same every time, and the cosines of the branches' gradients."""
+    few = first_samples(first_batch(loaders.alphas, epoch=0), CURVATURE_SAMPLES)
+    curvature = largest_eigenvalue(supernet, lambda: batch_loss(supernet, few, objective, precision), seed=seed)
+    found = cosine_findings(supernet, loaders, objective, precision, epoch=epoch)
+    return found | {"health/sharpness": curvature}
+
+
+def cosine_findings(
+    supernet: nn.Module, loaders: SearchLoaders, objective: Objective, precision: Precision, *, epoch: int
+) -> dict[str, float]:
+    """Return the cosines of the branches' gradients.
 
     The training batch is one that the weights have just learned from, the held-out one is the same every time.
     """
     train, held_out = first_batch(loaders.weights, epoch=epoch), first_batch(loaders.alphas, epoch=0)
 
-    def loss_on(batch: Batch, samples: int) -> Callable[[], Tensor]:
-        part = tuple(t[:samples] for t in batch)
-        return lambda: batch_loss(supernet, part, objective, precision)
+    def loss_on(batch: Batch) -> Callable[[], Tensor]:
+        return lambda: batch_loss(supernet, first_samples(batch, COSINE_SAMPLES), objective, precision)
 
-    cosines = branch_cosines(supernet, loss_on(train, COSINE_SAMPLES), loss_on(held_out, COSINE_SAMPLES))
+    cosines = branch_cosines(supernet, loss_on(train), loss_on(held_out))
     found = {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
     every = [value for layer in cosines.values() for value in layer.values()]
     if every:
         found["health/cosine"] = float(np.mean(every))
         found["health/cosine_low"] = float(np.mean([value < COSINE_LEAST for value in every]))
-    found["health/sharpness"] = largest_eigenvalue(supernet, loss_on(held_out, CURVATURE_SAMPLES), seed=seed)
     return found
+
+
+def first_samples(batch: Batch, number: int) -> Batch:
+    """Return the first samples of a batch."""
+    images, targets = batch
+    return images[:number], targets[:number]
 
 
 def first_batch(loader: TrainLoader, *, epoch: int) -> Batch:
@@ -106,11 +124,10 @@ def history_findings(run_dir: Path) -> Sequence[Finding]:
     """Return what the epochs of a search, as its metrics.jsonl has them, say about sharpness and memorisation."""
     path = run_dir / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    measured = [line for line in lines if "health/sharpness" in line]
-    if not measured:
-        return []
-    found, last = [sharpness([line["health/sharpness"] for line in measured])], measured[-1]
-    if "health/cosine" in last:
+    curvatures = [line["health/sharpness"] for line in lines if "health/sharpness" in line]
+    found = [sharpness(curvatures)] if curvatures else []
+    last = next((line for line in reversed(lines) if "health/cosine" in line), None)
+    if last is not None:
         losses = last["train_loss"], last["holdout_loss"]
         found.append(memorising(last["health/cosine"], last["health/cosine_low"], *losses))
     return found

@@ -1,0 +1,86 @@
+"""Fair training of shared weights: every step trains all branches of every layer alike (strict fairness, arXiv 1907.01845).
+
+Alphas that learn beside the weights prefer what learns first, which is then all that goes on learning. Here a step passes its
+batch through the supernet several times, each time with another random set of as many branches as a layer keeps, until every
+branch has had its turn, and then moves the weights once. What is kept is decided afterwards, by masking (climb.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from lmsearch.engine.objective import Objective
+from lmsearch.engine.randomness import generator
+from lmsearch.engine.train import Batch, Precision
+from lmsearch.search.architect import Frozen
+from lmsearch.search.policy import Draw
+from lmsearch.search.relax import Picked
+from lmsearch.search.supernet import named_mixers, weight_parameters
+
+
+def passes_per_step(keep: Sequence[int], candidates: Sequence[int]) -> int:
+    """Return how many passes give every branch its turn, where layer l runs keep[l] of candidates[l] at a time."""
+    return max(math.ceil(total / k) for k, total in zip(keep, candidates, strict=True))
+
+
+def fair_sets(total: int, keep: int, passes: int, draw: torch.Generator) -> list[Picked]:
+    """Return `passes` sets of `keep` of `total` branches; no branch is in a second one before all were in a first one."""
+    sets: list[Picked] = []
+    queue: list[int] = []
+    for _ in range(passes):
+        chosen: list[int] = []
+        while len(chosen) < keep:
+            free = [branch for branch in queue if branch not in chosen]
+            if free:
+                chosen.append(free[0])
+                queue.remove(free[0])
+            else:
+                queue += torch.randperm(total, generator=draw).tolist()
+        sets.append(tuple(sorted(chosen)))
+    return sets
+
+
+@dataclass
+class Fair(Frozen):
+    """Alphas do not learn; the weights' gradient is the mean over the passes of a step."""
+
+    objective: Objective
+    precision: Precision
+    batch: Batch | None = field(default=None, init=False)
+    sets: list[dict[str, Picked]] = field(default_factory=list, init=False)  # of this step, one per pass
+
+    def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
+        """Draw the sets of this step and set the first one."""
+        mixers = named_mixers(self.policy.module)
+        passes = passes_per_step(self.policy.keep, [len(m.directions) for m in mixers.values()])
+        drawn = {
+            layer: fair_sets(
+                len(mixer.directions), keep, passes, generator(self.policy.seed, "fair", epoch, step, layer)
+            )
+            for (layer, mixer), keep in zip(mixers.items(), self.policy.keep, strict=True)
+        }
+        self.batch, self.sets = batch, [{layer: sets[n] for layer, sets in drawn.items()} for n in range(passes)]
+        self.run(0)
+
+    def run(self, number: int) -> None:
+        """Let the next forward pass run one of the sets."""
+        for layer, mixer in named_mixers(self.policy.module).items():
+            self.policy.draws[layer] = Draw(tuple(range(len(mixer.directions))), self.sets[number][layer], None)
+
+    def after_backward(self) -> None:
+        """Add the gradients of the other sets to those of the first and take the mean."""
+        images, targets = self.batch
+        for number in range(1, len(self.sets)):
+            self.run(number)
+            with self.precision.autocast():
+                outputs = self.policy.module(images)
+            loss = self.objective.losses(outputs, targets).mean()
+            self.precision.scaler.scale(loss).backward()
+        for _, weight in weight_parameters(self.policy.module):
+            if weight.grad is not None:
+                weight.grad.div_(len(self.sets))
+        self.batch = None
