@@ -110,6 +110,7 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "keep": read_ints,
     "budget": read_int,
     "genotypes": read_paths,
+    "derivation": read_text,
     "search.health_every": read_int,
     "img_size": read_ints,
     "sizes": read_ints,

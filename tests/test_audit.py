@@ -108,9 +108,10 @@ def test_the_folder_of_another_audit_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_time_of_a_plan_counts_every_training() -> None:
-    speed = Speed(search_step_s=2, search_steps=10, health_s=3, alone_step_s=1, alone_steps=10, evaluation_s=0, recheck=0.5)
+    one = {"search_step_s": 2, "search_steps": 10, "health_s": 3, "alone_step_s": 1, "alone_steps": 10, "evaluation_s": 0}
+    speed = Speed(**one, recheck=0.5, derive_s=1)
     plan = Plan(epochs=1, rounds=3, per_round=3)
-    assert speed.total_s(plan) == 5 * 20 + (3 * 5 + 8) * 10 + 2 * (3 + 0.5 * 10)
+    assert speed.total_s(plan) == 5 * (20 + 1) + (3 * 5 + 8) * 10 + 2 * (3 + 0.5 * 10)
     assert plan.parts == 1 + 2 + 3 * 5 + 8
 
 

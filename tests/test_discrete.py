@@ -148,7 +148,7 @@ def test_a_budget_is_not_overspent(tmp_path: Path) -> None:
         (["search=evolution", "search.tournament=30"], "search.tournament=30 is larger than search.population=20"),
         (["search=tpe", "seeds=2"], "seeds=2 belongs to a supernet search"),
         (["search=tpe", "budget=4"], "budget=4 belongs to a supernet search"),
-        (["search=default", "search.method=tpe"], "search.method=tpe needs its own preset: search=tpe"),
+        (["search=darts", "search.method=tpe"], "search.method=tpe needs its own preset: search=tpe"),
         (["search=tpe", "search.method=supernet"], "search.method=supernet needs its own preset"),
         (["search=random", "search.storage=nonsense://x"], "storage='nonsense://x'"),
         (["search=random", "search.budget_steps=10"], "pays for no trial"),

@@ -188,8 +188,9 @@ def test_any_supernet_can_be_climbed(preset: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["search.relaxation=uniform"], "only go together"),
-        (["search.architect=fair"], "only go together"),
+        (["search=darts", "search.relaxation=uniform"], "only go together"),
+        (["search.relaxation=softmax"], "only go together"),
+        (["search.architect=bilevel"], "only go together"),
         (["search=fair", "search.derivation=topk"], "use climb"),
         (["search=fair", "search.shrink=[[0.5,4]]"], "search.shrink"),
         (["search=fair", "search.samples=4"], "search.samples=4"),

@@ -16,8 +16,9 @@ from lmsearch.search.recheck import SUPERNETS, fresh_advantage, recheck_recipe
 from lmsearch.tasks import recheck
 from lmsearch.tasks.build import build_recipe
 
-TINY = ["data=planted", "epochs=2", "data.steps_per_epoch=2", "batch_size=8", "model.embed_dim=8", "search.health_every=0"]
-PLANTED = ["data=planted", "data.direction=w2", "seed=7", "search.health_every=0", "search.recheck=0.05"]
+QUICK = ["search=darts", "data=planted", "search.health_every=0"]
+TINY = [*QUICK, "epochs=2", "data.steps_per_epoch=2", "batch_size=8", "model.embed_dim=8"]
+PLANTED = [*QUICK, "data.direction=w2", "seed=7", "search.recheck=0.05"]
 CHOICES, SAMPLES = 16, 256
 
 

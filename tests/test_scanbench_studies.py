@@ -58,7 +58,7 @@ def test_the_tables_take_162_rows_per_seed() -> None:
 
 def test_every_scored_task_has_45_supernets_of_each_kind_over_its_spaces() -> None:
     rows = e3.rows()
-    assert all(sum(row.part.startswith(f"{kind}_") for row in rows) == 45 for kind in ("scores", "fair"))
+    assert all(sum(row.part.startswith(f"{kind}_") for row in rows) == 45 for kind in ("scores", "fair", "strict"))
     assert "fair_digits 1layer-top4 seed4" in {row.key for row in rows}
 
 
@@ -152,7 +152,7 @@ def test_derivation_by_perturbation_is_paid_by_the_epoch_that_the_supernet_gives
 
 @pytest.mark.parametrize("space", [Space(2, 1), Space(1, 4), Space(3, 2)])
 def test_the_branches_of_a_derivation_are_those_that_run(space: Space) -> None:
-    found, ran = supernet(TINY, TINY.build(), space, 0, options=options_of()), []
+    found, ran = supernet(TINY, TINY.build(), space, 0, options=options_of("search=darts")), []
     for mixer in named_mixers(found.module).values():
         mixer.register_forward_hook(lambda _, args, kwargs, out: ran.append(len(kwargs["active"])), with_kwargs=True)
     found.derive("perturbation")

@@ -11,13 +11,14 @@ import torch
 
 import lmsearch
 from lmsearch.cli import main
-from lmsearch.data import build_source, search_loaders
+from lmsearch.data import build_source, search_loaders, spread
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.search.derive import Quota
 from lmsearch.tasks.conclude import Order
-from lmsearch.tasks.watch import is_due, spread
+from lmsearch.tasks.watch import is_due
 
-PLANTED = ["data=planted", "data.direction=w2_flip", "epochs=2", "data.steps_per_epoch=6", "search.health_every=1"]
+DARTS = ["search=darts", "data=planted", "data.direction=w2_flip", "epochs=2"]
+PLANTED = [*DARTS, "data.steps_per_epoch=6", "search.health_every=1"]
 SEEDS = ["search", *PLANTED, "seeds=3"]
 
 
@@ -207,7 +208,7 @@ def test_contradictions_are_one_clear_line_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-TINY = ["data=planted", "data.direction=w2_flip", "epochs=2", "data.steps_per_epoch=2", "batch_size=8", "search.health_every=0"]
+TINY = [*DARTS, "data.steps_per_epoch=2", "batch_size=8", "search.health_every=0"]
 
 
 def test_a_search_that_shrinks_to_what_it_keeps_says_that_nothing_could_be_tested(tmp_path: Path) -> None:

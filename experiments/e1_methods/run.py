@@ -17,8 +17,9 @@ from lmsearch.report.intervals import wilson
 HERE = Path(__file__).resolve().parent
 SEEDS = range(20, 22)  # seen by no other study
 CONTROL_SEEDS = range(200, 208)
+BASE = "search=darts"  # what a method without a preset of its own changes
 METHODS: dict[str, tuple[str, ...]] = {  # preset, and what keep=1 needs besides
-    "default": (),
+    "softmax": (),
     "bilevel": ("search=bilevel",),
     "mixed": ("search=mixed",),
     "sampled, 4 of 8": ("search=sampled",),
@@ -30,6 +31,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # preset, and what keep=1 needs besides
     "shrink to 6, 4, 2": ("search=shrink",),
     "partial channels 4": ("search=pcdarts",),
     "perturbation": ("search.derivation=perturbation",),
+    "fair": ("search=fair",),
 }
 
 
@@ -55,7 +57,8 @@ def row(part: str, method: str, more: tuple[str, ...], task: str, direction: str
 
 def work(found: Row) -> Record:
     """Search, and tell whether the planted direction was chosen."""
-    result = search(found.words if found.part == "control" else (*found.words, UNCHECKED))
+    words = (BASE, *found.words)
+    result = search(words if found.part == "control" else (*words, UNCHECKED))
     return result | {"right": result["chosen"] == [[found.facts["direction"]]]}
 
 

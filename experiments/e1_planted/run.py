@@ -21,8 +21,9 @@ CONTROLS = ("token_mean", "random")
 SEEDS = range(5, 10)  # seeds 0 to 4 served to choose the recipe
 CONTROL_SEEDS = range(100, 120)  # the verdict's thresholds were chosen on seeds 0 to 7
 HARDER_SEEDS = range(5, 7)
+SEARCH = "search=fair"  # the default
 JUDGED = ("recovery", "control")  # parts that report the verdict
-HOLDOUT = 0.2  # of search=default
+HOLDOUT = 0.2  # of SEARCH
 WITH_W7 = tuple(d.replace("w4", "w7") for d in EIGHT)
 LEVELS: dict[str, tuple[str, ...]] = {  # name: what makes the task harder
     "256 training samples": ("data.num_train=256",),
@@ -41,7 +42,7 @@ def rows() -> list[Row]:
     found = [planted("recovery", task, d, seed) for task in TASKS for seed in SEEDS for d in EIGHT]
     for seed in CONTROL_SEEDS:
         for task in CONTROLS:
-            words = ("data=planted", f"data.task={task}", f"seed={seed}", "epochs=5", LIGHT)
+            words = ("data=planted", f"data.task={task}", f"seed={seed}", "epochs=5", LIGHT, SEARCH)
             found.append(Row("control", words, {"task": task, "seed": seed}))
     for task in TASKS:
         for level, words in LEVELS.items():
@@ -55,7 +56,8 @@ def planted(part: str, task: str, direction: str, seed: int, *more: str) -> Row:
     samples = next((int(word.split("=")[1]) for word in more if word.startswith("data.num_train=")), None)
     weights = None if samples is None else round(samples * (1 - HOLDOUT))
     epochs = epochs_for(STEPS, samples=weights)
-    words = ("data=planted", f"data.task={task}", f"data.direction={direction}", f"seed={seed}", f"epochs={epochs}", LIGHT, *more)
+    told = (f"data.task={task}", f"data.direction={direction}", f"seed={seed}", f"epochs={epochs}")
+    words = ("data=planted", *told, LIGHT, SEARCH, *more)
     return Row(part, words, {"task": task, "direction": direction, "seed": seed})
 
 

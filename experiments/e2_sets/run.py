@@ -20,7 +20,11 @@ HERE = Path(__file__).resolve().parent
 STEPS = 300
 INSTANCES = range(10)
 RANDOM = 10  # genotypes per instance
-SEARCHES = {"search": (), "sampled": ("search=sampled", "search.alpha_lr=0.03")}  # part: what is searched with
+SEARCHES = {  # part: what is searched with
+    "fair": ("search=fair",),
+    "softmax": ("search=darts",),
+    "sampled": ("search=sampled",),
+}
 PERCENTILE = 0.10  # regret at or below this percentile of the random genotypes ...
 REQUIRED = 0.80  # ... in at least this share of the instances
 
@@ -66,7 +70,7 @@ def instance_words(name: str, instance: int) -> tuple[str, ...]:
 
 
 def rows() -> list[Row]:
-    """Per instance two searches and RANDOM genotypes, all retrained; the instances of all kinds in turn."""
+    """Per instance three searches and RANDOM genotypes, all retrained; the instances of all kinds in turn."""
     found = []
     for instance in INSTANCES:
         for name, kind in KINDS.items():
@@ -160,17 +164,17 @@ def draw(summary: Record, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    for axes, (name, found) in zip(figure.subplots(1, len(KINDS)), summary["searches"]["search"].items(), strict=False):
-        others = summary["searches"].get("sampled", {}).get(name, {"instances": []})
-        sampled = {i["instance"]: i["test_mse"] for i in others["instances"]}
+    for axes, (name, found) in zip(figure.subplots(1, len(KINDS)), summary["searches"]["fair"].items(), strict=False):
+        others = summary["searches"].get("softmax", {}).get(name, {"instances": []})
+        softmax = {i["instance"]: i["test_mse"] for i in others["instances"]}
         for place, instance in enumerate(found["instances"]):
             random = instance["random_mse"]
             axes.plot([place] * len(random), random, "_", color="0.6", label="random" if place == 0 else None)
             axes.plot(place, instance["planted_mse"], "kx", label="planted" if place == 0 else None)
-            axes.plot(place, instance["test_mse"], "o", color="C1", mfc="none", label="searched" if place == 0 else None)
-            if instance["instance"] in sampled:
-                mse = sampled[instance["instance"]]
-                axes.plot(place, mse, "s", color="C0", mfc="none", label="sampled" if place == 0 else None)
+            axes.plot(place, instance["test_mse"], "o", color="C1", mfc="none", label="fair" if place == 0 else None)
+            if instance["instance"] in softmax:
+                mse = softmax[instance["instance"]]
+                axes.plot(place, mse, "s", color="C0", mfc="none", label="softmax" if place == 0 else None)
         axes.set_title(name)
         axes.set_xlabel("instance")
         axes.set_ylabel("test mse, retrained")

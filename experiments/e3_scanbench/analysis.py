@@ -13,9 +13,10 @@ from lmsearch.report import ranking
 from lmsearch.scanbench.spaces import SPACES, from_text
 from lmsearch.scanbench.table import FOLDER, Table, write_table
 
-SCORES = {  # by the kind of supernet: the default search, or fair training without alphas
+SCORES = {  # by the kind of supernet: softmax alphas, single-path training, or search=fair
     "scores": ("alpha", "masked", "perturbation"),
     "fair": ("masked_fair", "perturbation_fair"),
+    "strict": ("masked_strict",),
 }
 REQUIRED = 0.5  # share of the ceiling that tau must reach on planted tasks
 FLIPS = {d: d.removesuffix("_flip") if d.endswith("_flip") else f"{d}_flip" for d in ("h", "v", "w2", "w4")}

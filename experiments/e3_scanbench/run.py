@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from experiments.e3_scanbench.analysis import draw, summarise
-from experiments.e3_scanbench.scores import NUM_SEEDS, score_all, score_fair
+from experiments.e3_scanbench.scores import NUM_SEEDS, score_all, score_fair, score_strict
 from experiments.e3_scanbench.tasks import SCORED, TASKS, BenchTask
 from experiments.study import Record, Row, Study, main, one_thread
 from lmsearch.data import Source
@@ -21,7 +21,7 @@ from lmsearch.scanbench.spaces import SPACES, from_text, to_text
 from lmsearch.search.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
-SUPERNETS = {"scores": score_all, "fair": score_fair}  # how parts named scores_<task> and fair_<task> are made
+SUPERNETS = {"scores": score_all, "fair": score_fair, "strict": score_strict}  # how parts named scores_<task> etc. are made
 
 
 def rows() -> list[Row]:

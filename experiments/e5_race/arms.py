@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.e3_scanbench.scores import options_of, supernet
 from experiments.e3_scanbench.tasks import BenchTask
-from lmsearch.data import Source
+from lmsearch.data import Source, spread
 from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import Space, in_candidate_order
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
@@ -20,14 +20,13 @@ from lmsearch.search.budget import EVALUATION_SHARE, evaluation_cost, training_c
 from lmsearch.search.climb import STARTS
 from lmsearch.search.optuna_strategies import tpe
 from lmsearch.search.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
-from lmsearch.tasks.watch import spread
 
 HAND_MADE = {  # directions of every layer, by how many a layer keeps
     1: (("h",), ("v",)),
     2: (("h", "h_flip"), ("h", "v")),
     4: (("h", "h_flip", "v", "v_flip"), ("h", "h_flip", "w2", "w2_flip")),
 }
-SEARCHES = {"softmax": ("search=default",), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
+SEARCHES = {"softmax": ("search=darts",), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
 SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks, on all held-out samples
 CLIMB_SHARE = 4  # local search on shared weights masks so many times more architectures on as many times fewer samples
 DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by masking
@@ -130,8 +129,7 @@ def by_climbing(arena: Arena) -> tuple[Architecture, float]:
     """Train all branches alike for one epoch less than `softmax`, which pays for masking, climb, train the result and ship it."""
     epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
     found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of("search=fair"), epochs=epochs)
-    few = [spread(found.loaders.holdout, climbing_samples(arena))]
-    derived = replace(found, loaders=found.loaders._replace(holdout=few)).derive("climb")
+    derived = found.derive("climb", samples=climbing_samples(arena))
     return derived, arena.judge(derived, 0)[1]
 
 
@@ -148,9 +146,8 @@ def climbing_samples(arena: Arena) -> int:
 def by_perturbation(arena: Arena) -> tuple[Architecture, float]:
     """Search as `softmax` does for one epoch less, which pays for held-out passes, derive by perturbation, train and ship."""
     epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
-    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of("search=default"), epochs=epochs)
-    few = [spread(found.loaders.holdout, deriving_samples(arena))]
-    derived = replace(found, loaders=found.loaders._replace(holdout=few)).derive("perturbation")
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of("search=darts"), epochs=epochs)
+    derived = found.derive("perturbation", samples=deriving_samples(arena))
     return derived, arena.judge(derived, 0)[1]
 
 

@@ -126,8 +126,10 @@ class Auditor:
         return {"architecture": architecture, "seed": seed, "val": val.score, "test": test.score, "cost": val.cost}
 
     def scores(self, plan: Plan, found: OneShot) -> list[Row]:
-        """Return what a supernet says about every random architecture: log probability, and loss when masked."""
+        """Return what a supernet says about every random architecture: loss when masked and, of alphas, log probability."""
         shared = found.shared()
+        learned = found.policy.relaxation.learns
         return [
-            {"architecture": a, "alpha": found.alpha_score(a), MASKED: -shared(a).loss} for a in dict.fromkeys(self.pool(plan))
+            {"architecture": a, MASKED: -shared(a).loss} | ({"alpha": found.alpha_score(a)} if learned else {})
+            for a in dict.fromkeys(self.pool(plan))
         ]

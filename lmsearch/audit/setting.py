@@ -16,6 +16,7 @@ from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Precision, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.climb import CLIMB_SAMPLES, STARTS
 from lmsearch.search.evaluators import StandAlone
 from lmsearch.search.health import NUM_RANDOM, Health
 from lmsearch.search.oneshot import OneShot, train_oneshot
@@ -26,6 +27,7 @@ FEWEST_ROUNDS, WANTED_ROUNDS, MOST_ROUNDS = 3, 5, 8  # pairs of the race; up to 
 MOST_REPEATED = 8  # random architectures that are trained with a second seed
 CONTROLS = 2
 TIMED_STEPS = 3
+SWEEPS = 4  # over all layers, that a climb is expected to take
 SAFETY = 0.85  # of the time is planned for
 
 
@@ -122,7 +124,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one training step and steps of an epoch, of the supernet and of a derived network, and of testing either.
+    """Seconds of one training step and steps of an epoch, of the supernet and of a derived network, and of testing either;
+    `derive_s`: of masking the supernet to derive.
 
     A search's health is tested in the controls only; masking a supernet takes no more than evaluating a network. `recheck` is
     that of the controls: training steps of a derived network for every step of a search.
@@ -135,6 +138,7 @@ class Speed:
     alone_steps: int
     evaluation_s: float
     recheck: float
+    derive_s: float
 
     def search_s(self, epochs: int) -> float:
         """Seconds of a search."""
@@ -149,7 +153,7 @@ class Speed:
         searches, alone = CONTROLS + plan.rounds, plan.rounds * (2 + plan.per_round) + plan.repeated
         masked = plan.rounds**2 * plan.per_round * self.evaluation_s
         health = CONTROLS * (self.health_s + self.recheck * plan.epochs * self.search_steps * self.alone_step_s)
-        return searches * self.search_s(plan.epochs) + alone * self.alone_s(plan.epochs) + health + masked
+        return searches * (self.search_s(plan.epochs) + self.derive_s) + alone * self.alone_s(plan.epochs) + health + masked
 
 
 def measure(setting: Setting) -> Speed:
@@ -167,7 +171,17 @@ def measure(setting: Setting) -> Speed:
     passes = setting.options.passes(setting.keep, [len(layer) for layer in setting.spec.directions])
     search_step = passes * (one if setting.options.architect == "fair" else whole)
     recheck = SUPERNETS * setting.recheck * candidates / sum(setting.keep)
-    return Speed(search_step, len(searching.weights), health, one, len(alone.train), one / 3 * samples / batch, recheck)
+    masks = masks_to_derive(setting) * min(CLIMB_SAMPLES, searching.holdout.num_samples)
+    derive = masks / batch * one / 3
+    return Speed(search_step, len(searching.weights), health, one, len(alone.train), one / 3 * samples / batch, recheck, derive)
+
+
+def masks_to_derive(setting: Setting) -> int:
+    """Return about how many forward passes of a derived network the derivation takes."""
+    pairs = [(k, len(layer)) for k, layer in zip(setting.keep, setting.spec.directions, strict=True)]
+    if setting.derivation == "climb":
+        return STARTS + SWEEPS * sum(k * (total - k) for k, total in pairs)
+    return 0 if setting.derivation == "topk" else sum(sum(range(k, total)) for k, total in pairs)
 
 
 def step_s(setting: Setting, spec: ModelSpec, loader: object) -> float:

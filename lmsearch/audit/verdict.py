@@ -93,6 +93,8 @@ def agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
     truth = [means[a] for a in known]
     taus = {}
     for name in ("alpha", "masked"):
+        if not all(name in one for a in known for one in said[a]):
+            continue
         values = [float(np.mean([one[name] for one in said[a]])) for a in known]
         taus[name] = finite(ranking.kendall_interval(values, truth, seed=0))
     return {"architectures": len(known), "tau": taus}

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 
 from lmsearch.data.info import DataInfo, Source
-from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders
+from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders, spread
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.data.predict import load_images
 from lmsearch.data.sources.digits import build_digits
@@ -36,6 +36,7 @@ __all__ = [
     "load_images",
     "mixup_cutmix",
     "search_loaders",
+    "spread",
 ]
 
 

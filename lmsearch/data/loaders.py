@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from lmsearch.data.checks import number, whole
 from lmsearch.data.fetching import Fetcher, Pair, Request
@@ -211,3 +212,15 @@ def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple
         parts = f"{len(rest)} for weights and {len(part)} for alphas"
         raise DataError(f"holdout is {holdout:g}: {size} training samples make {parts}; both need some")
     return [(train, rest), (train, part), (train, part)]
+
+
+def spread(loader: EvalLoader, number: int) -> Pair:
+    """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch."""
+    wanted = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
+    parts, seen = [], 0
+    for batch in loader:
+        here = wanted[(wanted >= seen) & (wanted < seen + len(batch[0]))] - seen
+        parts.append([t[torch.from_numpy(here)] for t in batch])
+        seen += len(batch[0])
+    images, targets = zip(*parts, strict=True)
+    return torch.cat(images), torch.cat(targets)

@@ -23,6 +23,7 @@ from lmsearch.search.supernet import masked, running
 
 Evaluate = Callable[[nn.Module], Scores]
 STARTS = 8  # random choices, of which the best is the start
+CLIMB_SAMPLES = 128  # held-out ones that the supernet is masked on, some hundred times
 SPREAD = 2.0  # standard deviation of the logits that values become
 Choice = dict[str, tuple[str, ...]]
 

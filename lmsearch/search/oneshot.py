@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lmsearch.data import SearchLoaders, Source, search_loaders
+from lmsearch.data import SearchLoaders, Source, search_loaders, spread
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
@@ -19,6 +19,7 @@ from lmsearch.engine.train import Batch, Precision, StepHook, evaluate, train_on
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture
+from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.derivations import derive_by
 from lmsearch.search.derive import Quota, choose, surviving
 from lmsearch.search.evaluators import SharedWeights
@@ -84,14 +85,21 @@ class OneShot:
         learned = self.policy.relaxation.learns
         return check_health(self.module, self.choices(derivation), self.evaluate, seed=seed, fresh=fresh, learned=learned)
 
-    def derive(self, derivation: str = "topk") -> Architecture:
+    def derive(self, derivation: str = "topk", *, samples: int | None = None) -> Architecture:
         """Return the directions of every layer, by the derivation "topk", "perturbation" or "climb"."""
-        return tuple(choice.directions for choice in self.choices(derivation))
+        return tuple(choice.directions for choice in self.choices(derivation, samples=samples))
 
-    def choices(self, derivation: str) -> tuple[LayerChoice, ...]:
-        """Return what is kept in every layer, and why."""
+    def choices(self, derivation: str, *, samples: int | None = None) -> tuple[LayerChoice, ...]:
+        """Return what is kept in every layer, and why; `samples` held-out ones, spread over all, are masked on."""
         chances, quota = self.probabilities(), Quota(keep=self.keep)
-        choices, _ = derive_by(derivation, self.module, chances, self.evaluate, quota, seed=self.policy.seed)
+        if samples is None and derivation == "climb":
+            samples = CLIMB_SAMPLES
+        held = self.loaders.holdout if samples is None else [spread(self.loaders.holdout, samples)]
+
+        def evaluate_held(module: nn.Module) -> Scores:
+            return evaluate(module, held, self.objective, self.precision)
+
+        choices, _ = derive_by(derivation, self.module, chances, evaluate_held, quota, seed=self.policy.seed)
         return choices
 
     def shared(self) -> SharedWeights:

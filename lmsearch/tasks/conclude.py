@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lmsearch import __version__
-from lmsearch.data import SearchLoaders, Source
+from lmsearch.data import SearchLoaders, Source, spread
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.log import write_json
 from lmsearch.engine.objective import Scores
@@ -19,6 +19,7 @@ from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.findings import print_findings
 from lmsearch.scan_orders import duplicates
+from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.consensus import consensus
 from lmsearch.search.derivations import derive_by
 from lmsearch.search.derive import Probabilities, Quota, make_genotype, surviving
@@ -26,10 +27,9 @@ from lmsearch.search.detectors import Finding, duplicate_candidates, one_candida
 from lmsearch.search.health import Evaluate, check_health
 from lmsearch.search.supernet import named_mixers, remaining, running
 from lmsearch.tasks.build import build_objective
-from lmsearch.tasks.watch import history_findings, spread
+from lmsearch.tasks.watch import history_findings
 
 QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
-CLIMB_SAMPLES = 128  # held-out ones that a climb masks the supernet on, some hundred times
 
 
 @dataclass(frozen=True)

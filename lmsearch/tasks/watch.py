@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from lmsearch.data import EvalLoader, SearchLoaders, TrainLoader
+from lmsearch.data import SearchLoaders, TrainLoader
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.train import Batch, Precision, evaluate
 from lmsearch.search.derive import Probabilities, Quota, choose, quota_of
@@ -106,18 +105,6 @@ def first_batch(loader: TrainLoader, *, epoch: int) -> Batch:
     """Return the first batch of an epoch."""
     loader.set_epoch(epoch)
     return next(iter(loader))
-
-
-def spread(loader: EvalLoader, number: int) -> Batch:
-    """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch."""
-    wanted = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
-    parts, seen = [], 0
-    for batch in loader:
-        here = wanted[(wanted >= seen) & (wanted < seen + len(batch[0]))] - seen
-        parts.append([t[torch.from_numpy(here)] for t in batch])
-        seen += len(batch[0])
-    images, targets = zip(*parts, strict=True)
-    return torch.cat(images), torch.cat(targets)
 
 
 def history_findings(run_dir: Path) -> Sequence[Finding]:
