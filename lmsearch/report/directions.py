@@ -12,11 +12,17 @@ from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
 
 
-def print_choices(genotype: Genotype, *, scores: str = "probability") -> None:
+def score_name(genotype: Genotype) -> str:
+    """Return what the scores of a supernet search are: probabilities, or after a climb what swaps would lose."""
+    how = genotype.derivation.get("of", genotype.derivation.get("method"))
+    return "worth, by swaps" if how == "climb" else "probability"
+
+
+def print_choices(genotype: Genotype, *, scores: str | None = None) -> None:
     """Print one row per layer: directions kept with their `scores`, and the margin to the best one dropped."""
     table = Table(title="chosen scan directions")
     table.add_column("layer")
-    table.add_column(f"directions ({scores})", overflow="fold")
+    table.add_column(f"directions ({scores or score_name(genotype)})", overflow="fold")
     table.add_column("margin", justify="right")
     stability = genotype.health.get("stability", {})
     if stability:
@@ -31,7 +37,7 @@ def print_choices(genotype: Genotype, *, scores: str = "probability") -> None:
 
 
 def save_choices_figure(
-    genotype: Genotype, path: Path, *, scores: str = "softmax(alpha)", vmin: float | None = 0.0
+    genotype: Genotype, path: Path, *, scores: str | None = None, vmin: float | None = 0.0
 ) -> None:
     """Write a PNG: layers by candidates, `scores` as colour from `vmin` (None: their least), kept directions marked.
 
@@ -69,7 +75,7 @@ def save_choices_figure(
     axes.set_xlabel("scan direction")
     status = genotype.health.get("status")
     axes.set_title("directions per layer" + (f" (search status: {status})" if status else ""), fontsize=10)
-    figure.colorbar(image, label=scores)
+    figure.colorbar(image, label=scores or score_name(genotype))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

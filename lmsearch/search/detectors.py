@@ -97,7 +97,7 @@ def beats_random_afresh(advantage: float, z: float) -> Finding:
         f"held-out loss saved against random directions in fresh supernets that train all alike: {z:.1f} standard errors "
         f"(at least {Z_REQUIRED:g})"
     )
-    advice = "more epochs, a larger search.recheck; the first to win may have starved the others"
+    advice = "more epochs, a larger search.recheck; the directions may not matter for these data"
     return finding("recheck", advantage, z < Z_REQUIRED, meaning, advice)
 
 
