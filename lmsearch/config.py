@@ -75,6 +75,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "search.alpha_warmup_epochs": (0, None),
     "search.health_every": (0, None),
     "search.recheck": (0.0, None),
+    "search.passes": (1, None),
     "optim.lr": (0.0, None),
     "optim.min_lr": (0.0, None),
     "optim.warmup_lr": (0.0, None),

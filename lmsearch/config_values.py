@@ -112,6 +112,7 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "genotypes": read_paths,
     "derivation": read_text,
     "search.health_every": read_int,
+    "search.passes": read_int,
     "img_size": read_ints,
     "sizes": read_ints,
     "num_classes": read_int,

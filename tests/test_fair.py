@@ -18,7 +18,7 @@ from lmsearch.models import create_model
 from lmsearch.search import climb as climbing
 from lmsearch.search.architect import Timing
 from lmsearch.search.derive import Quota
-from lmsearch.search.fair import Fair, fair_sets, passes_per_step
+from lmsearch.search.fair import Fair, fair_sets, passes_per_round
 from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import named_mixers, weight_parameters
@@ -31,7 +31,7 @@ FAIR = ["search", *TINY, "search=fair", "keep=2"]
 @given(total=st.integers(1, 16), share=st.floats(0, 1), seed=st.integers(0, 1000))
 def test_no_branch_has_a_second_turn_before_all_had_a_first(total: int, share: float, seed: int) -> None:
     keep = max(1, round(share * total))
-    passes = passes_per_step([keep], [total])
+    passes = passes_per_round([keep], [total])
     sets = fair_sets(total, keep, passes, torch.Generator().manual_seed(seed))
     turns = [sum(branch in mine for mine in sets) for branch in range(total)]
     assert all(len(set(mine)) == keep for mine in sets)
@@ -39,7 +39,7 @@ def test_no_branch_has_a_second_turn_before_all_had_a_first(total: int, share: f
 
 
 def test_layers_that_need_fewer_passes_start_over() -> None:
-    assert passes_per_step([4, 1, 8], [8, 8, 8]) == 8
+    assert passes_per_round([4, 1, 8], [8, 8, 8]) == 8
 
 
 def fair_step() -> tuple[torch.nn.Module, Fair, tuple[torch.Tensor, torch.Tensor]]:
@@ -69,6 +69,18 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_sets() -> None:
     for name, p in weight_parameters(model):
         if p.grad is not None:
             torch.testing.assert_close(found[name], p.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_fewer_passes_spread_a_round_of_turns_over_steps() -> None:
+    _, fair, batch = fair_step()
+    whole = fair.round(0, 3, 2)["layers.0"]
+    fair.passes = 1
+    seen = []
+    for step in (6, 7):
+        fair.before_step(batch, epoch=0, step=step, lr=0.1)
+        assert len(fair.sets) == 1
+        seen.append(fair.sets[0]["layers.0"])
+    assert seen == whole and sorted(seen[0] + seen[1]) == [0, 1, 2, 3]
 
 
 def test_every_branch_learns_in_every_step() -> None:
@@ -196,6 +208,8 @@ def test_any_supernet_can_be_climbed(preset: str, tmp_path: Path) -> None:
         (["search=fair", "search.samples=4"], "search.samples=4"),
         (["search=fair", "search.alpha_warmup_epochs=1"], "search.alpha_warmup_epochs=1"),
         (["search=fair", "keep=null", "budget=3"], "budget=3"),
+        (["search=fair", "keep=4", "search.passes=3"], "accepted: 1 to 2"),
+        (["search=darts", "search.passes=2"], "needs search=fair"),
     ],
 )
 def test_contradictions_are_one_line_and_nothing_is_written(

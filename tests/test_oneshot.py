@@ -54,6 +54,7 @@ def test_it_ends_with_the_probabilities_of_lmsearch_search(words: tuple[str, ...
         (("search.architect=bilevel",), 16),
         (("search.architect=bilevel", "search.order=2"), 40),
         (("search=fair",), 8),
+        (("search=fair", "search.passes=1"), 2),
     ],
 )
 def test_the_cost_counts_the_branches_of_every_pass(words: tuple[str, ...], per_step: int) -> None:

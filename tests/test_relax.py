@@ -182,7 +182,7 @@ def options(**changed) -> SearchOptions:
     plain = {
         "relaxation": "softmax", "update": "adam", "architect": "single", "order": 1, "mixed_weight": 1.0, "alpha_lr": 0.01,
         "alpha_betas": (0.5, 0.999), "alpha_weight_decay": 0.0, "alpha_weight_decay_end": None, "alpha_warmup_epochs": 0,
-        "temperature": 1.0, "temperature_end": None, "samples": None, "shrink": [],
+        "temperature": 1.0, "temperature_end": None, "samples": None, "shrink": [], "passes": None,
     }  # fmt: skip
     return SearchOptions(**plain | changed)
 

@@ -168,7 +168,7 @@ def measure(setting: Setting) -> Speed:
     candidates = sum(len(layer) for layer in setting.spec.directions)
     masks = NUM_RANDOM * (1 + (SUPERNETS if setting.recheck else 0)) + 2 * candidates
     health = masks * searching.holdout.num_samples / batch * whole / 3
-    passes = setting.options.passes(setting.keep, [len(layer) for layer in setting.spec.directions])
+    passes = setting.options.passes_of(setting.keep, [len(layer) for layer in setting.spec.directions])
     search_step = passes * (one if setting.options.architect == "fair" else whole)
     recheck = SUPERNETS * setting.recheck * candidates / sum(setting.keep)
     masks = masks_to_derive(setting) * min(CLIMB_SAMPLES, searching.holdout.num_samples)

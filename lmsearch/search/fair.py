@@ -2,7 +2,8 @@
 
 Alphas that learn beside the weights prefer what learns first, which is then all that goes on learning. Here a step passes its
 batch through the supernet several times, each time with another random set of as many branches as a layer keeps, until every
-branch has had its turn, and then moves the weights once. What is kept is decided afterwards, by masking (climb.py).
+branch has had its turn, and then moves the weights once. With fewer passes per step a round of turns takes several steps, and
+a space of twice as many candidates costs no more. What is kept is decided afterwards, by masking (climb.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lmsearch.search.relax import Picked
 from lmsearch.search.supernet import named_mixers, weight_parameters
 
 
-def passes_per_step(keep: Sequence[int], candidates: Sequence[int]) -> int:
+def passes_per_round(keep: Sequence[int], candidates: Sequence[int]) -> int:
     """Return how many passes give every branch its turn, where layer l runs keep[l] of candidates[l] at a time."""
     return max(math.ceil(total / k) for k, total in zip(keep, candidates, strict=True))
 
@@ -50,21 +51,28 @@ class Fair(Frozen):
 
     objective: Objective
     precision: Precision
+    passes: int | None = None  # per step; None: a whole round
     batch: Batch | None = field(default=None, init=False)
     sets: list[dict[str, Picked]] = field(default_factory=list, init=False)  # of this step, one per pass
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
         """Draw the sets of this step and set the first one."""
         mixers = named_mixers(self.policy.module)
-        passes = passes_per_step(self.policy.keep, [len(m.directions) for m in mixers.values()])
-        drawn = {
-            layer: fair_sets(
-                len(mixer.directions), keep, passes, generator(self.policy.seed, "fair", epoch, step, layer)
-            )
-            for (layer, mixer), keep in zip(mixers.items(), self.policy.keep, strict=True)
-        }
-        self.batch, self.sets = batch, [{layer: sets[n] for layer, sets in drawn.items()} for n in range(passes)]
+        whole = passes_per_round(self.policy.keep, [len(m.directions) for m in mixers.values()])
+        passes = self.passes or whole
+        self.batch, self.sets = batch, []
+        for number in range(step * passes, (step + 1) * passes):  # of this epoch
+            turn, place = divmod(number, whole)
+            self.sets.append({layer: sets[place] for layer, sets in self.round(epoch, turn, whole).items()})
         self.run(0)
+
+    def round(self, epoch: int, turn: int, passes: int) -> dict[str, list[Picked]]:
+        """Draw the sets of one round of turns of every layer, keyed by the epoch and the round's number in it."""
+        mixers = named_mixers(self.policy.module)
+        return {
+            layer: fair_sets(len(m.directions), keep, passes, generator(self.policy.seed, "fair", epoch, turn, layer))
+            for (layer, m), keep in zip(mixers.items(), self.policy.keep, strict=True)
+        }
 
     def run(self, number: int) -> None:
         """Let the next forward pass run one of the sets."""

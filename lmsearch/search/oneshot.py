@@ -174,5 +174,5 @@ def _hook(
         return Counted(Frozen(policy, timing), policy, timing, 1)
     architect, _ = options.build(policy, timing, loaders.alphas, objective, precision)
     candidates = [len(mixer.directions) for mixer in named_mixers(policy.module).values()]
-    passes = options.passes(policy.keep, candidates)
+    passes = options.passes_of(policy.keep, candidates)
     return Counted(architect, policy, timing, passes)

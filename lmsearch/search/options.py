@@ -13,7 +13,7 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.search.alpha_update import alpha_optimizer
 from lmsearch.search.architect import Frozen, Timing, build_architect
-from lmsearch.search.fair import Fair, passes_per_step
+from lmsearch.search.fair import Fair, passes_per_round
 from lmsearch.search.policy import BranchPolicy, Schedule, Shrink, read_shrink
 from lmsearch.search.relax import Relaxation, at_temperature
 from lmsearch.search.relax import relaxation as relaxation_named
@@ -42,6 +42,7 @@ class SearchOptions:
     temperature_end: float | None
     samples: int | None
     shrink: Sequence[Sequence[float]]
+    passes: int | None
 
     def __post_init__(self) -> None:
         how = relaxation_named(self.relaxation)
@@ -54,6 +55,8 @@ class SearchOptions:
         if not how.learns:
             self._check_fair()
             return
+        if self.passes is not None:
+            raise ConfigError(f"search.passes={self.passes} needs search=fair; with alphas the architect says how many there are")
         if self.update != "adam" and self.relaxation not in SOFTMAXED:
             raise ConfigError(f"search.update={self.update} moves probabilities that are softmax(alphas); {named} has others")
         if self.update != "adam" and (self.temperature, self.temperature_end or 1.0) != (1.0, 1.0):
@@ -99,7 +102,7 @@ class SearchOptions:
             update=self.update,
         )
         if self.architect == "fair":
-            return Fair(policy, timing, objective, precision), alphas
+            return Fair(policy, timing, objective, precision, self.passes), alphas
         architect = build_architect(
             self.architect,
             policy,
@@ -134,10 +137,13 @@ class SearchOptions:
         """Stages of progressive shrinking."""
         return read_shrink(self.shrink)
 
-    def passes(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
+    def passes_of(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
         """Return the training passes of one step in which alphas learn, or of one fair step."""
         if self.architect == "fair":
-            return passes_per_step(keep, candidates)
+            whole = passes_per_round(keep, candidates)
+            if self.passes is not None and self.passes > whole:
+                raise ConfigError(f"search.passes={self.passes}: {whole} give every branch its turn; accepted: 1 to {whole}")
+            return self.passes or whole
         return BILEVEL_PASSES[self.order] if self.architect == "bilevel" else PASSES[self.architect]
 
     def branches_per_step(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
@@ -146,7 +152,7 @@ class SearchOptions:
             run = keep
         else:
             run = candidates if self.how.pick is None else self.samples_of(keep, candidates)
-        return sum(run) * self.passes(keep, candidates)
+        return sum(run) * self.passes_of(keep, candidates)
 
     def samples_of(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
         """Return the branches per step of each layer: `samples`, or as many as the layer keeps, two at least."""
