@@ -15,7 +15,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
 from lmsearch.search.derive import Quota, allocate, check_budget, choose, make_genotype, planned, quota_of, top_k
 from lmsearch.search.detectors import normalised_entropy
-from lmsearch.search.health import alpha_health, check_health, random_choice, verdict
+from lmsearch.search.health import alpha_health, check_health, in_standard_errors, random_choice, verdict
 
 
 def test_top_k_lists_the_best_in_candidate_order_with_the_margin() -> None:
@@ -99,11 +99,17 @@ def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
         return Scores(losses, losses)
 
     choices = [LayerChoice(("v",), "layers.0", {"h": 0.05, "v": 0.85, "w2": 0.05, "w4": 0.05}, 0.8)]
-    health = check_health(model, choices, evaluate, seed=0, fresh=[model, model])
-    assert health.status == "ok" and check_health(model, choices, evaluate, seed=0).status == "unconfirmed"
+    alphas = {"layers.0": choices[0].scores}
+    health = check_health(model, choices, evaluate, seed=0, fresh=[model, model], alphas=alphas)
+    assert health.status == "ok" and check_health(model, choices, evaluate, seed=0, alphas=alphas).status == "unconfirmed"
     assert 0.3 < health.advantage <= 0.9 and health.advantage_z > 50
     assert math.isclose(health.gap, 0.0, abs_tol=1e-6)
     assert health.tau is not None and health.tau > 0
+
+
+def test_one_sample_tells_nothing() -> None:
+    assert in_standard_errors(torch.tensor([3.0])) == 0.0
+    assert in_standard_errors(torch.tensor([1.0, 1.0])) > 1e6
 
 
 def test_random_choices_are_keyed_and_in_candidate_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def fair_step() -> tuple[torch.nn.Module, Fair, tuple[torch.Tensor, torch.Tensor
     torch.manual_seed(0)
     model = create_model("local_vim_nano", directions=FOUR, merge="mixed", depth=2, embed_dim=8, num_classes=3).train()
     policy = BranchPolicy(model, RELAXATIONS["uniform"], (2, 2), (2, 2), 0)
-    fair = Fair(policy, Timing(1, 1), objective_for("class"), Precision(torch.device("cpu")))
+    fair = Fair(policy, Timing(8, 1), objective_for("class"), Precision(torch.device("cpu")))
     batch = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
     with policy.attached():
         fair.before_step(batch, epoch=0, step=0, lr=0.1)
@@ -73,7 +74,7 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_sets() -> None:
 
 def test_fewer_passes_spread_a_round_of_turns_over_steps() -> None:
     _, fair, batch = fair_step()
-    whole = fair.round(0, 3, 2)["layers.0"]
+    whole = fair.round(3, 2)["layers.0"]
     fair.passes = 1
     seen = []
     for step in (6, 7):
@@ -187,7 +188,23 @@ def test_derive_climbs_again_and_takes_another_keep(searched: Path, tmp_path: Pa
 
 def test_a_consensus_of_fair_searches(tmp_path: Path) -> None:
     assert main([*FAIR, "seeds=2", "search.health_every=0", f"run_dir={tmp_path}"]) == 0
-    assert lmsearch.load_genotype(tmp_path).derivation == {"method": "consensus", "of": "climb"}
+    found = lmsearch.load_genotype(tmp_path)
+    assert found.derivation == {"method": "consensus", "of": "climb"}
+    assert "entropy" not in found.health and "entropy" not in {f["name"] for f in found.health["findings"]}
+
+
+def test_the_metrics_of_a_fair_search_are_those_of_what_it_chose(searched: Path) -> None:
+    line = json.loads((searched / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "probabilities" not in line and "holdout_loss" in line
+    health = lmsearch.load_genotype(searched).health
+    assert "entropy" not in health and "recovered" not in health
+
+
+def test_alphas_are_judged_as_they_are_when_a_climb_chose(tmp_path: Path) -> None:
+    words = [*TINY, "search=darts", "search.derivation=climb", "search.alpha_lr=0.5", "keep=2", f"run_dir={tmp_path}"]
+    assert main(["search", *words]) == 0
+    line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert lmsearch.load_genotype(tmp_path).health["entropy"] == pytest.approx(line["health/entropy/layers.0"], abs=1e-5)
 
 
 @pytest.mark.parametrize("preset", ["sampled", "bilevel"])
@@ -206,6 +223,8 @@ def test_any_supernet_can_be_climbed(preset: str, tmp_path: Path) -> None:
         (["search=fair", "search.derivation=topk"], "use climb"),
         (["search=fair", "search.shrink=[[0.5,4]]"], "search.shrink"),
         (["search=fair", "search.samples=4"], "search.samples=4"),
+        (["search=fair", "search.temperature=2"], "search.temperature=2"),
+        (["search=fair", "search.order=2"], "search.order=2"),
         (["search=fair", "search.alpha_warmup_epochs=1"], "search.alpha_warmup_epochs=1"),
         (["search=fair", "keep=null", "budget=3"], "budget=3"),
         (["search=fair", "keep=4", "search.passes=3"], "accepted: 1 to 2"),
@@ -219,6 +238,14 @@ def test_contradictions_are_one_line_and_nothing_is_written(
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_derive_refuses_a_budget_that_it_cannot_spend(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["derive", f"checkpoint={searched}", "budget=2", f"run_dir={tmp_path / 'out'}"]) == 2
+    assert "perturbation" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(["derive", f"checkpoint={searched}", "budget=2", "derivation=perturbation", f"run_dir={tmp_path / 'out'}"]) == 0
 
 
 def test_derive_by_topk_from_shared_weights_is_refused(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,17 @@ def test_an_advantage_in_every_supernet_is_one() -> None:
     assert advantage == pytest.approx(0.5, abs=0.2) and z > 4
 
 
+def test_random_choices_that_differ_by_what_directions_are_worth_are_but_a_sample() -> None:
+    """Nothing but luck decides how good 16 choices are on average, so an average choice may not look better than they."""
+    z = []
+    for seed in range(400):
+        rng = torch.Generator().manual_seed(seed)
+        worth = torch.randn(CHOICES, 1, generator=rng)
+        random = worth + 0.01 * torch.randn(SUPERNETS, CHOICES, SAMPLES, generator=rng)
+        z.append(fresh_advantage(0.01 * torch.randn(SUPERNETS, SAMPLES, generator=rng), random)[1])
+    assert abs(torch.tensor(z).mean()) < 0.2 and 0.85 < torch.tensor(z).std() < 1.2
+
+
 def test_equal_choices_have_no_advantage() -> None:
     assert fresh_advantage(torch.ones(2, 8), torch.ones(2, CHOICES, 8)) == (0.0, 0.0)
 
@@ -103,6 +114,14 @@ def test_an_interrupted_recheck_continues_to_the_same_genotype(
     assert [load_checkpoint(run_dir / f"recheck{n}.pt")["epoch"] for n in (0, 1)] == [epochs, 1]
     assert main(["search", *PLANTED, f"run_dir={run_dir}"]) == 0
     assert (run_dir / "genotype.json").read_bytes() == (rechecked / "genotype.json").read_bytes()
+
+
+def test_supernets_of_another_search_are_not_taken_for_ones_own(rechecked: Path, tmp_path: Path) -> None:
+    run_dir, other = tmp_path / "run", [*PLANTED, "optim.lr=0.004"]
+    shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("checkpoint.pt"))
+    assert main(["search", *other, f"run_dir={run_dir}"]) == 0
+    assert main(["search", *other, f"run_dir={tmp_path / 'alone'}"]) == 0
+    assert (run_dir / "genotype.json").read_bytes() == (tmp_path / "alone" / "genotype.json").read_bytes()
 
 
 def test_derive_rechecks_with_the_supernets_that_the_search_left(rechecked: Path, tmp_path: Path) -> None:

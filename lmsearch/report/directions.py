@@ -13,7 +13,7 @@ from lmsearch.scan_orders import label
 
 
 def score_name(genotype: Genotype) -> str:
-    """Return what the scores of a supernet search are: probabilities, or after a climb what swaps would lose."""
+    """Return what the scores of a supernet search are: probabilities of alphas, or after a climb what swaps would lose."""
     how = genotype.derivation.get("of", genotype.derivation.get("method"))
     return "worth, by swaps" if how == "climb" else "probability"
 

@@ -29,7 +29,7 @@ from lmsearch.search.detectors import (
 
 DRAWS = 10_000  # simulated sets of seeds under the null of the agreement test
 NULL_SEED = 20261
-FROM_ALPHAS = ("topk", "perturbation", "climb")  # derivations whose scores are probabilities
+SCORED = ("topk", "perturbation", "climb")  # derivations whose scores sum to 1 in every layer
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def check_alike(genotypes: Sequence[Genotype], names: Sequence[str]) -> None:
             raise GenotypeError(f"{names[number]}: the same search as {names[runs.index(run)]}; give each seed once")
     first = [tuple(layer.scores) for layer in genotypes[0].layers]
     for genotype, name in zip(genotypes, names, strict=True):
-        if (method := genotype.derivation.get("method")) not in (None, *FROM_ALPHAS):
-            accepted = ", ".join(FROM_ALPHAS)
-            raise GenotypeError(f"{name}: derived by {method!r}; a consensus needs searches with alphas ({accepted})")
+        if (method := genotype.derivation.get("method")) not in (None, *SCORED):
+            accepted = ", ".join(SCORED)
+            raise GenotypeError(f"{name}: derived by {method!r}; a consensus needs searches with a supernet ({accepted})")
         if not all(layer.scores for layer in genotype.layers):
             raise GenotypeError(f"{name}: the genotype has no scores of its candidates; a consensus needs those of searches")
         if [set(layer.scores) for layer in genotype.layers] != [set(candidates) for candidates in first]:
@@ -158,12 +158,12 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     p = agreement_p([[len(d) for d in kept[n]] for n in means], [len(s) for s in means.values()], observed)
     statuses = Counter(str(g.health.get("status", "not tested")) for g in genotypes)
     status, reason = judge(seeds, statuses, observed, chance, p)
-    entropies = {name: normalised_entropy(scores) for name, scores in means.items()}
+    learned = all("entropy" in g.health for g in genotypes)  # else without alphas, whose scores are no probabilities
+    entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else None
     per_seed = [{name: g.layers[n].scores for n, name in enumerate(means)} for g in genotypes]
     per_seed = [{name: {c: row[name][c] for c in means[name]} for name in means} for row in per_seed]
     findings = [
-        near_uniform(entropies),
-        near_uniform_over_seeds(per_seed, [len(c.directions) for c in choices]),
+        *([near_uniform(entropies), near_uniform_over_seeds(per_seed, [len(c.directions) for c in choices])] if learned else []),
         one_candidate_everywhere([c.directions for c in choices], [tuple(c.scores) for c in choices]),
         *([] if p is None else [seeds_agree(observed, chance, p)]),
     ]
@@ -171,7 +171,7 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
         "status": status, "reason": reason, "seeds": seeds, "statuses": dict(statuses),
         "agreement": observed, "agreement_chance": chance, "agreement_p": p,
         "stability": {n: {"jaccard": s.jaccard, "chance": s.chance, "votes": s.votes} for n, s in stable.items()},
-        "entropy": float(np.mean(list(entropies.values()))), "entropies": entropies,
+        "entropy": float(np.mean(list(entropies.values()))) if learned else None, "entropies": entropies,
         "findings": [f.to_dict() for f in findings],
     }  # fmt: skip
     return choices, {key: value for key, value in health.items() if value is not None}

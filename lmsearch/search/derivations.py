@@ -16,6 +16,11 @@ from lmsearch.search.perturbation import derive_perturbation
 DERIVATIONS = ("topk", "perturbation", "climb")
 
 
+def saw_holdout(derivation: str, architect: str) -> bool:
+    """True where the held-out samples decided on directions, so that a test needs others."""
+    return derivation != "topk" or architect in ("bilevel", "mixed")
+
+
 def derive_by(
     name: str, module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, *, seed: int
 ) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:

@@ -52,7 +52,7 @@ class Fair(Frozen):
     objective: Objective
     precision: Precision
     passes: int | None = None  # per step; None: a whole round
-    batch: Batch | None = field(default=None, init=False)
+    batch: Batch | None = field(default=None, init=False)  # images (B, C, h, w) and targets of this step
     sets: list[dict[str, Picked]] = field(default_factory=list, init=False)  # of this step, one per pass
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
@@ -60,17 +60,19 @@ class Fair(Frozen):
         mixers = named_mixers(self.policy.module)
         whole = passes_per_round(self.policy.keep, [len(m.directions) for m in mixers.values()])
         passes = self.passes or whole
+        first = (epoch * self.timing.steps_per_epoch + step) * passes  # number of this step's first pass in the search
         self.batch, self.sets = batch, []
-        for number in range(step * passes, (step + 1) * passes):  # of this epoch
-            turn, place = divmod(number, whole)
-            self.sets.append({layer: sets[place] for layer, sets in self.round(epoch, turn, whole).items()})
+        for turn in range(first // whole, (first + passes - 1) // whole + 1):
+            drawn = self.round(turn, whole)
+            for place in range(max(first - turn * whole, 0), min(first + passes - turn * whole, whole)):
+                self.sets.append({layer: sets[place] for layer, sets in drawn.items()})
         self.run(0)
 
-    def round(self, epoch: int, turn: int, passes: int) -> dict[str, list[Picked]]:
-        """Draw the sets of one round of turns of every layer, keyed by the epoch and the round's number in it."""
+    def round(self, turn: int, passes: int) -> dict[str, list[Picked]]:
+        """Draw the sets of one round of turns of every layer, keyed by the round's number in the search."""
         mixers = named_mixers(self.policy.module)
         return {
-            layer: fair_sets(len(m.directions), keep, passes, generator(self.policy.seed, "fair", epoch, turn, layer))
+            layer: fair_sets(len(m.directions), keep, passes, generator(self.policy.seed, "fair", turn, layer))
             for (layer, m), keep in zip(mixers.items(), self.policy.keep, strict=True)
         }
 

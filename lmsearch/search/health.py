@@ -41,8 +41,8 @@ Evaluate = Callable[[nn.Module], Scores]
 class Health:
     """The verdict and its evidence. Losses are means over held-out samples of the masked supernet (same weights).
 
-    entropy: of the probabilities, 1 = uniform, mean over layers; margin: least margin of a layer, in probability or, where
-    directions were chosen by perturbation, in held-out loss.
+    entropy: of the alphas' probabilities, 1 = uniform, mean over layers; margin: least margin of a layer, in probability or,
+    where directions were chosen by masking (perturbation, climb), in held-out loss.
     advantage: mean loss of random genotypes minus that of the derived one; advantage_z: the same in standard errors.
     gap: loss with the derived directions only minus loss of the whole mixture.
     recovered: advantage / (advantage + gap): 1 where the derived directions do all that the mixture does, 0 where they do
@@ -54,8 +54,8 @@ class Health:
 
     status: str
     reason: str
-    entropy: float
-    entropies: dict[str, float]
+    entropy: float | None
+    entropies: dict[str, float] | None
     margin: float | None
     advantage: float | None = None
     advantage_z: float | None = None
@@ -163,17 +163,20 @@ def check_health(
     seed: int,
     quick: Evaluate | None = None,
     fresh: Iterable[nn.Module] = (),
-    learned: bool = True,
+    alphas: Mapping[str, Mapping[str, float]] | None,
 ) -> Health:
     """Run the functional tests on held-out data; `evaluate(module)` returns the scores of the same samples every time.
 
     `quick` does the same on fewer samples, for the many passes of the leave-one-out losses and of the gap for every k, which
     the verdict does not need. `fresh` gives the supernets of the recheck, two at least, or none; they are asked for, and so
-    may be trained, only where all other tests are passed. `learned` is False where no alphas chose: what alphas and their
-    mixture would tell is then left out. No weights are changed here. What directions are worth in networks trained from
-    scratch for as long as those will be is what `lmsearch compare` measures. See `verdict` for the rule.
+    may be trained, only where all other tests are passed. `alphas` holds every layer's probability of every direction, None
+    where no alphas learned: what they and their mixture would tell is then left out. No weights are changed here. What
+    directions are worth in networks trained from scratch for as long as those will be is what `lmsearch compare` measures.
+    See `verdict` for the rule.
     """
-    base = alpha_health(choices)
+    learned = () if alphas is None else tuple(replace(c, scores=dict(alphas[c.name])) for c in choices)
+    base = alpha_health(learned) if learned else Health("not tested", "", None, None, None)
+    base = replace(base, margin=min((c.margin for c in choices if c.margin is not None), default=None))
     keep = [len(c.directions) for c in choices]
     candidates = {c.name: surviving(c.scores) for c in choices}
     derived = losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices}))
@@ -182,24 +185,31 @@ def check_health(
     drawn = [losses_with(module, evaluate, masked(module, choice)) for choice in random]
     paired = torch.stack(drawn).mean(0) - derived  # (samples,)
     advantage = paired.mean().item()
-    z = advantage / max(paired.std().item() / math.sqrt(len(paired)), 1e-12)
+    z = in_standard_errors(paired)
     measured = {"advantage": advantage, "advantage_z": z}
-    mixed = mixture_health(module, choices, evaluate, quick or evaluate, derived, advantage) if learned else Mixture()
-    status, reason = verdict(base.entropy if learned else None, z, mixed.recovered, None)
+    mixed = mixture_health(module, learned, evaluate, quick or evaluate, derived, advantage) if learned else Mixture()
+    status, reason = verdict(base.entropy, z, mixed.recovered, None)
     if all(len(candidates[c.name]) == len(c.directions) for c in choices):
         status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
     again = recheck(choices, evaluate, rng, fresh) if status == "unconfirmed" else None
     if again is not None:
         measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
-        status, reason = verdict(base.entropy if learned else None, z, mixed.recovered, again[1])
+        status, reason = verdict(base.entropy, z, mixed.recovered, again[1])
     measured |= {"gap": mixed.gap, "recovered": mixed.recovered, "tau": mixed.tau}
     findings = [
-        *(base.findings if learned else ()),
-        beats_random(advantage, z),
+        *base.findings,
+        *([] if status == "not tested" else [beats_random(advantage, z)]),
         *([] if again is None else [beats_random_afresh(*again)]),
         *mixed.findings,
     ]
     return replace(base, status=status, reason=reason, findings=tuple(findings), **measured)
+
+
+def in_standard_errors(values: Tensor) -> float:
+    """Return the mean of values (n,) over its standard error; 0 for a single value, which tells nothing."""
+    if len(values) < 2:
+        return 0.0
+    return values.mean().item() / max(values.std().item() / math.sqrt(len(values)), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -265,7 +275,8 @@ def verdict(entropy: float | None, z: float, recovered: float | None, recheck_z:
     inside = f"the derived directions beat random ones on held-out data (z = {z:.1f})"
     inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
     if recheck_z is None:
-        return "unconfirmed", f"{inside}; whether they do so where all directions are trained alike was not checked"
+        unchecked = "whether they do so where all directions are trained alike was not checked (search.recheck)"
+        return "unconfirmed", f"{inside}; {unchecked}"
     if recheck_z < Z_REQUIRED:
         return (
             "indeterminate",

@@ -20,7 +20,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture
 from lmsearch.search.climb import CLIMB_SAMPLES
-from lmsearch.search.derivations import derive_by
+from lmsearch.search.derivations import derive_by, saw_holdout
 from lmsearch.search.derive import Quota, choose, surviving
 from lmsearch.search.evaluators import SharedWeights
 from lmsearch.search.health import Health, check_health, leave_one_out, losses_with
@@ -81,9 +81,15 @@ class OneShot:
         return probabilities(self.module, at_temperature(self.policy.relaxation, self.policy.temperature(1.0)))
 
     def health(self, seed: int, *, derivation: str = "topk", fresh: Iterable[nn.Module] = ()) -> Health:
-        """Return how sure the search is, by the functional tests on the held-out samples; `fresh` supernets are the recheck's."""
-        learned = self.policy.relaxation.learns
-        return check_health(self.module, self.choices(derivation), self.evaluate, seed=seed, fresh=fresh, learned=learned)
+        """Return how sure the search is, on samples that had no part in the choice; `fresh` supernets are the recheck's."""
+        alphas = self.probabilities() if self.policy.relaxation.learns else None
+        unseen = self.loaders.val if saw_holdout(derivation, self.options.architect) else self.loaders.holdout
+
+        def evaluate_unseen(module: nn.Module) -> Scores:
+            return evaluate(module, unseen, self.objective, self.precision)
+
+        choices = self.choices(derivation)
+        return check_health(self.module, choices, evaluate_unseen, seed=seed, fresh=fresh, alphas=alphas)
 
     def derive(self, derivation: str = "topk", *, samples: int | None = None) -> Architecture:
         """Return the directions of every layer, by the derivation "topk", "perturbation" or "climb"."""

@@ -73,12 +73,14 @@ class SearchOptions:
 
     def _check_fair(self) -> None:
         """Raise ConfigError for options that only mean something where alphas learn."""
-        for name, value, nothing in (("shrink", list(self.shrink), []), ("samples", self.samples, None)):
-            if value != nothing:
+        plain = {
+            "shrink": [], "samples": None, "alpha_warmup_epochs": 0, "update": "adam", "order": 1, "mixed_weight": 1.0,
+            "temperature": 1.0, "temperature_end": None, "alpha_weight_decay": 0.0, "alpha_weight_decay_end": None,
+        }  # fmt: skip
+        for name, nothing in plain.items():
+            value = getattr(self, name)
+            if (list(value) if name == "shrink" else value) != nothing:
                 raise ConfigError(f"search.{name}={value} has no meaning with search.architect=fair, which learns no alphas")
-        if self.alpha_warmup_epochs:
-            given = self.alpha_warmup_epochs
-            raise ConfigError(f"search.alpha_warmup_epochs={given} has no meaning with search.architect=fair, without alphas")
 
     @property
     def how(self) -> Relaxation:

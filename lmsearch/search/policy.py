@@ -18,7 +18,7 @@ from lmsearch.engine.randomness import generator
 from lmsearch.errors import ConfigError
 from lmsearch.models import DirectionalMixer
 from lmsearch.search.relax import Picked, Relaxation, at_temperature
-from lmsearch.search.supernet import alive, named_mixers
+from lmsearch.search.supernet import Branches, alive, named_mixers
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,15 @@ class BranchPolicy:
         alphas = mixer.alphas[list(draw.left)].to(wide)
         weights = self.relaxation.weights(alphas, draw.noise, draw.picked, self.now)
         return {"active": tuple(draw.left[i] for i in draw.picked), "weights": weights}
+
+    def last(self) -> dict[str, Branches]:
+        """Return the branches of the last step, equally weighted."""
+        found = {}
+        for layer, mixer in named_mixers(self.module).items():
+            draw = self.draws[layer]
+            active = tuple(draw.left[i] for i in draw.picked)
+            found[layer] = Branches(active, mixer.alphas.new_full((len(active),), 1 / len(active)))
+        return found
 
     @contextmanager
     def attached(self) -> Iterator[BranchPolicy]:

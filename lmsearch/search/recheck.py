@@ -57,13 +57,15 @@ def fresh_advantage(derived: Tensor, random: Tensor) -> tuple[float, float]:
     """Return (advantage, z): mean loss of random choices minus that of the derived one, and the same in standard errors.
 
     derived (R, n): losses of n samples in R fresh supernets, R >= 2; random (R, S, n): those of S random choices. The squared
-    standard error is the sum of two parts: samples differ, and training with other initial weights moves a choice among the
-    others. The latter is estimated from the random choices, whose standing has S - 1 degrees of freedom per further supernet.
+    standard error is the sum of three parts: samples differ; training with other initial weights moves a choice among the
+    others, which the random choices show with S - 1 degrees of freedom per further supernet; and the S choices are a sample of
+    all, which differ by what directions are worth and by that same luck.
     """
     supernets, choices, samples = random.shape
     paired = (random.mean(1) - derived).mean(0)  # (n,)
     standing = random.mean(2) - random.mean((1, 2), keepdim=True)[..., 0]  # (R, S)
     training = standing.var(0).mean() * choices / (choices - 1)
-    error = math.sqrt((paired.var() / samples + training / supernets * (1 + 1 / choices)).item())
+    between = standing.mean(0).var()
+    error = math.sqrt((paired.var() / samples + training / supernets + between / choices).item())
     advantage = paired.mean().item()
     return advantage, advantage / max(error, 1e-12)

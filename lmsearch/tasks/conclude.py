@@ -21,11 +21,11 @@ from lmsearch.report.findings import print_findings
 from lmsearch.scan_orders import duplicates
 from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.consensus import consensus
-from lmsearch.search.derivations import derive_by
+from lmsearch.search.derivations import derive_by, saw_holdout
 from lmsearch.search.derive import Probabilities, Quota, make_genotype, surviving
 from lmsearch.search.detectors import Finding, duplicate_candidates, one_candidate_everywhere
 from lmsearch.search.health import Evaluate, check_health
-from lmsearch.search.supernet import named_mixers, remaining, running
+from lmsearch.search.supernet import masked, named_mixers, remaining, running
 from lmsearch.tasks.build import build_objective
 from lmsearch.tasks.watch import history_findings
 
@@ -49,7 +49,7 @@ class Order:
     @property
     def saw_holdout(self) -> bool:
         """True where the held-out samples decided on directions, so that the test needs others."""
-        return self.derivation != "topk" or self.architect in ("bilevel", "mixed")
+        return saw_holdout(self.derivation, self.architect)
 
 
 def conclude(
@@ -76,7 +76,8 @@ def conclude(
     def run_unseen(module: nn.Module) -> Scores:
         return evaluate(module, unseen, objective, precision)
 
-    few, part = [spread(unseen, QUICK_SAMPLES)], [spread(loaders.holdout, CLIMB_SAMPLES)]
+    few = [spread(unseen, QUICK_SAMPLES)]
+    part = [spread(loaders.holdout, CLIMB_SAMPLES)] if order.derivation == "climb" else loaders.holdout
 
     def run_part(module: nn.Module) -> Scores:
         return evaluate(module, part, objective, precision)
@@ -84,10 +85,10 @@ def conclude(
     def run_few(module: nn.Module) -> Scores:
         return evaluate(module, few, objective, precision)
 
-    choices, how = derive(supernet, run_part if order.derivation == "climb" else run_holdout, order)
-    learned = order.architect != "fair"
+    choices, how = derive(supernet, run_part, order)
+    alphas = None if order.architect == "fair" else order.scores
     health = check_health(
-        supernet, choices, run_unseen, seed=order.seed, quick=run_few, fresh=fresh, learned=learned
+        supernet, choices, run_unseen, seed=order.seed, quick=run_few, fresh=fresh, alphas=alphas
     ).plus(
         *structure_findings(supernet, choices, source), *history_findings(order.history)
     )
@@ -101,8 +102,11 @@ def conclude(
     )
     save_genotype(genotype, run_dir / "genotype.json")
     save_choices_figure(genotype, run_dir / "genotype.png")
-    mixture = {layer: remaining(supernet, layer, surviving(p), p) for layer, p in order.scores.items()}
-    with running(supernet, mixture):  # as the search weighed its branches, whatever the relaxation
+    if alphas is None:  # what was trained are sets of branches, so the chosen ones stand for the supernet
+        whole = masked(supernet, {c.name: c.directions for c in choices})
+    else:  # as the search weighed its branches, whatever the relaxation
+        whole = {layer: remaining(supernet, layer, surviving(p), p) for layer, p in order.scores.items()}
+    with running(supernet, whole):
         held, val = run_holdout(supernet), evaluate(supernet, loaders.val, objective, precision)
     scored = {f"holdout_{objective.metric}": held.score, f"val_{objective.metric}": val.score}
     write_json(run_dir / "metrics.json", scored | {"health": health.to_dict()})

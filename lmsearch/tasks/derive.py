@@ -42,17 +42,19 @@ def run(cfg: DictConfig) -> int:
     relaxed = at_temperature(relaxation(state.get("relaxation", "softmax")), state.get("temperature", 1.0))
     if not relaxed.learns and state.get("architect") != "fair":
         raise CheckpointError(
-            f"{path}: the shared weights of a discrete search, which learned no alphas; its genotype.json is beside them"
+            f"{path}: shared weights, which learned no alphas, of a discrete search or a recheck; genotype.json is beside them"
         )
     scores = checkpoint_probabilities(spec, state["model"], relaxed, source=str(path))
     keep = state.get("keep")
     stored = Quota(None if keep is None else tuple(keep), state.get("budget"))
     quota = quota_asked(cfg, stored, depth=len(scores))
+    derivation = cfg.derivation or state.get("derivation", "topk")
+    if derivation == "climb" and quota.budget is not None:
+        raise ConfigError(f"budget={quota.budget} with derivation=climb, which takes keep; derivation=perturbation takes budgets")
     choose(scores, quota_of(quota, scores))  # a quota that does not fit is found before anything is written
     provenance = {"lmsearch": __version__, "epoch": state["epoch"]}
     provenance |= {name: state[key] for name, key in (("config_sha256", "digest"), ("seed", "seed")) if key in state}
     folder = path if path.is_dir() else path.parent
-    derivation = cfg.derivation or state.get("derivation", "topk")
     if not relaxed.learns and derivation == "topk":
         raise ConfigError(f"derivation=topk: {path} learned no alphas, so none is more probable; accepted: climb, perturbation")
     order = Order(
@@ -98,7 +100,8 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
     supernet = order.spec.build(backend=cfg.backend)
     load_weights(supernet, state["model"], source=str(cfg.checkpoint))
     run_dir = output(cfg, order)
-    fresh = stored_supernets(order.history, order.spec, backend=cfg.backend, device=precision.device)
+    digest = order.provenance.get("config_sha256")
+    fresh = stored_supernets(order.history, order.spec, digest, backend=cfg.backend, device=precision.device)
     genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision, fresh=fresh)
     show(run_dir, genotype)
     return 0

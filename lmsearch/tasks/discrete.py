@@ -38,7 +38,7 @@ def asked_for(cfg: DictConfig) -> bool:
     """Tell whether cfg.search is a discrete search; raise ConfigError where method and preset do not belong together."""
     method, preset = cfg.search.method, "evaluate" in cfg.search
     if preset != (method in METHODS):
-        needed = "default or another preset of a supernet search" if method == "supernet" else method
+        needed = "fair or another preset of a supernet search" if method == "supernet" else method
         raise ConfigError(f"search.method={method} needs its own preset: search={needed}")
     return preset
 

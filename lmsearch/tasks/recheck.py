@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
+from lmsearch.config import config_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
 from lmsearch.engine.progress import TrainingProgress
@@ -27,7 +28,8 @@ def trained_supernets(
 ) -> Iterator[nn.Module]:
     """Train and yield one fresh supernet after the other, continuing where run_dir left off; none with search.recheck=0.
 
-    They learn from the samples that the search's weights learned from.
+    They learn from the samples that the search's weights learned from, in the same order. What another search left in
+    run_dir is not taken for theirs.
     """
     if cfg.search.recheck == 0:
         return
@@ -39,8 +41,11 @@ def trained_supernets(
         candidates.spec, candidates.keep, recipe, loaders.weights, source.info, precision, seed=cfg.seed, backend=cfg.backend
     )
     for number, (policy, trainer) in enumerate(setups):
-        extra = {"relaxation": policy.relaxation.name, "epochs": recipe.epochs}
-        state = TrainingState(checkpoint_of(run_dir, number), candidates.spec, trainer, extra=extra)
+        path, digest = checkpoint_of(run_dir, number), config_digest(cfg)
+        if path.exists() and load_checkpoint(path).get("digest") != digest:
+            path.unlink()
+        extra = {"relaxation": policy.relaxation.name, "epochs": recipe.epochs, "digest": digest}
+        state = TrainingState(path, candidates.spec, trainer, extra=extra)
         start = state.restore()
         progress = TrainingProgress(
             f"recheck {number + 1}/{SUPERNETS}", total_steps=recipe.epochs * steps, done_steps=start * steps, metric=metric
@@ -54,11 +59,11 @@ def trained_supernets(
         yield policy.module
 
 
-def stored_supernets(folder: Path, spec: ModelSpec, *, backend: str, device: object) -> Iterator[nn.Module]:
-    """Yield the fresh supernets that a search left in its folder; none unless all are there and were trained to their end."""
+def stored_supernets(folder: Path, spec: ModelSpec, digest: str | None, *, backend: str, device: object) -> Iterator[nn.Module]:
+    """Yield the fresh supernets that the search with this digest left in its folder; none unless all are there and done."""
     paths = [checkpoint_of(folder, number) for number in range(SUPERNETS)]
     states = [load_checkpoint(path) for path in paths if path.exists()]
-    if len(states) < len(paths) or any(state["epoch"] < state["epochs"] for state in states):
+    if len(states) < len(paths) or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
         return
     for path, state in zip(paths, states, strict=True):
         supernet = spec.build(backend=backend)

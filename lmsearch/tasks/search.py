@@ -15,7 +15,7 @@ from lmsearch.config import config_digest
 from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
@@ -27,7 +27,7 @@ from lmsearch.search.architect import Timing
 from lmsearch.search.detectors import check_disjoint
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy, read_shrink
-from lmsearch.search.supernet import probabilities, weight_parameters
+from lmsearch.search.supernet import probabilities, running, weight_parameters
 from lmsearch.tasks import discrete
 from lmsearch.tasks.build import (
     TrainingState,
@@ -122,7 +122,10 @@ def check_plan(plan: Plan, *, epochs: int, derivation: str) -> None:
     if not plan.options.how.learns and derivation == "topk":
         raise ConfigError("search.derivation=topk with search.architect=fair: without alphas none is more probable; use climb")
     if derivation == "climb" and plan.quota.budget is not None:
-        raise ConfigError(f"budget={plan.quota.budget} with search.derivation=climb, which takes keep; use perturbation or topk")
+        raise ConfigError(
+            f"budget={plan.quota.budget} with search.derivation=climb, which takes keep; "
+            "search.derivation=perturbation takes a budget"
+        )
     if plan.options.alpha_warmup_epochs >= epochs:
         given = plan.options.alpha_warmup_epochs
         raise ConfigError(f"search.alpha_warmup_epochs={given} leaves none of the {epochs} epochs to the alphas")
@@ -191,14 +194,22 @@ def train(
             )
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
-            held = evaluate(supernet, loaders.holdout, objective, precision)
+            held = held_out(policy, loaders, objective, precision)
             scores = probabilities(supernet, plan.options.judged(timing.progress(epoch + 1, 0)))
             values = scalars(trainer, seen, held, epoch * steps)
             values |= epoch_findings(
                 cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota, held=held
             )
-            run_log.write(epoch, values, layers=scores)
+            run_log.write(epoch, values, layers=scores if plan.options.how.learns else None)
             state.save(epoch + 1)
+
+
+def held_out(policy: BranchPolicy, loaders: SearchLoaders, objective: Objective, precision: Precision) -> Scores:
+    """Return the held-out scores of the mixture that alphas weigh or, without alphas, of the branches that ran last."""
+    if policy.relaxation.learns:
+        return evaluate(policy.module, loaders.holdout, objective, precision)
+    with running(policy.module, policy.last()):
+        return evaluate(policy.module, loaders.holdout, objective, precision)
 
 
 def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int) -> dict[str, float]:
