@@ -54,6 +54,18 @@ def test_a_search_that_beats_both_alternatives_is_warranted() -> None:
     assert measured["verdict"]["sentences"][-1].startswith("Search is warranted here")
 
 
+def test_a_search_that_was_not_rechecked_can_still_fail_on_shuffled_targets() -> None:
+    assert not read(parts(shuffled="unconfirmed"))["controls"]["shuffled_passed"]
+
+
+def test_supernets_without_alphas_are_compared_by_masking_alone() -> None:
+    rows = parts()
+    for row in rows:
+        for said in row.get("scores", ()):
+            said.pop("alpha", None)  # the rows share it
+    assert list(read(rows)["agreement"]["tau"]) == ["masked"]
+
+
 def test_architectures_that_differ_no_more_than_seeds_do_not_warrant_a_search() -> None:
     assert read(parts(worth=0.0))["verdict"]["answer"] == "no"
 
