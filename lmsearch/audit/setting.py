@@ -21,7 +21,8 @@ from lmsearch.search.evaluators import StandAlone
 from lmsearch.search.health import NUM_RANDOM, Health
 from lmsearch.search.oneshot import OneShot, train_oneshot
 from lmsearch.search.options import SearchOptions
-from lmsearch.search.recheck import SUPERNETS, fresh_supernets, recheck_recipe
+from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
+from lmsearch.search.single_path import single_path
 
 FEWEST_ROUNDS, WANTED_ROUNDS, MOST_ROUNDS = 3, 5, 8  # pairs of the race; up to the wanted ones are worth half the epochs
 MOST_REPEATED = 8  # random architectures that are trained with a second seed
@@ -89,9 +90,10 @@ class Setting:
         if self.recheck == 0:
             return
         loader, recipe = found.loaders.weights, self.fresh_recipe(epochs)
-        for policy, trainer in fresh_supernets(
-            self.spec, self.keep, recipe, loader, self.source.info, self.precision, seed=seed, backend=self.backend
-        ):
+        for own in fresh_seeds(seed):
+            policy, trainer = single_path(
+                self.spec, self.keep, recipe, loader, self.source.info, self.precision, seed=own, backend=self.backend
+            )
             with policy.attached():
                 for epoch in range(recipe.epochs):
                     train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda index, scores: None)

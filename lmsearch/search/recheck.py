@@ -9,18 +9,12 @@ is the luck of their weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
-from lmsearch.data import DataInfo, TrainLoader
-from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe
-from lmsearch.engine.train import Precision, Trainer
-from lmsearch.search.policy import BranchPolicy
-from lmsearch.search.single_path import single_path
 
 SUPERNETS = 2  # fresh ones: the fewest that show a spread
 
@@ -36,21 +30,9 @@ def recheck_recipe(recipe: Recipe, share: float, *, candidates: int, keep: int) 
     return replace(recipe, epochs=epochs, warmup_epochs=warmup, ema_decay=None)
 
 
-def fresh_supernets(
-    spec: ModelSpec,
-    keep: Sequence[int],
-    recipe: Recipe,
-    loader: TrainLoader,
-    info: DataInfo,
-    precision: Precision,
-    *,
-    seed: int,
-    backend: str,
-) -> Iterator[tuple[BranchPolicy, Trainer]]:
-    """Yield SUPERNETS untrained supernets with their trainers, one at a time, each with weights and draws of its own."""
-    for number in range(SUPERNETS):
-        own = key(seed, "recheck", number)
-        yield single_path(spec, keep, recipe, loader, info, precision, seed=own, backend=backend)
+def fresh_seeds(seed: int) -> tuple[int, ...]:
+    """Return the seeds of the fresh supernets' weights and draws (single_path.py) for a search with this seed."""
+    return tuple(key(seed, "recheck", number) for number in range(SUPERNETS))
 
 
 def fresh_advantage(derived: Tensor, random: Tensor) -> tuple[float, float]:

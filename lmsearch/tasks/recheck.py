@@ -13,7 +13,8 @@ from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.train import train_one_epoch
-from lmsearch.search.recheck import SUPERNETS, fresh_supernets, recheck_recipe
+from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
+from lmsearch.search.single_path import single_path
 from lmsearch.tasks.build import TrainingState, build_objective, build_precision, build_recipe
 from lmsearch.tasks.candidates import Candidates
 
@@ -37,10 +38,10 @@ def trained_supernets(
     recipe = recheck_recipe(build_recipe(cfg), cfg.search.recheck, candidates=total, keep=sum(candidates.keep))
     precision, steps = build_precision(cfg), len(loaders.weights)  # of its own: fp16 scales its gradients by itself
     metric = build_objective(source.info).metric
-    setups = fresh_supernets(
-        candidates.spec, candidates.keep, recipe, loaders.weights, source.info, precision, seed=cfg.seed, backend=cfg.backend
-    )
-    for number, (policy, trainer) in enumerate(setups):
+    for number, seed in enumerate(fresh_seeds(cfg.seed)):
+        policy, trainer = single_path(
+            candidates.spec, candidates.keep, recipe, loaders.weights, source.info, precision, seed=seed, backend=cfg.backend
+        )
         path, digest = checkpoint_of(run_dir, number), config_digest(cfg)
         if path.exists() and load_checkpoint(path).get("digest") != digest:
             path.unlink()
