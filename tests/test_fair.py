@@ -25,7 +25,7 @@ from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import named_mixers, weight_parameters
 
 FOUR = ("h", "v", "w2", "w4")
-TINY = ["data=planted", "epochs=2", "data.steps_per_epoch=2", "batch_size=8", "model.embed_dim=8", "search.health_every=1"]
+TINY = ["data=planted", "epochs=2", "data.steps_per_epoch=2", "batch_size=64", "model.embed_dim=8", "search.health_every=1"]
 FAIR = ["search", *TINY, "search=fair", "keep=2"]
 
 

@@ -12,6 +12,7 @@ from lmsearch.genotype import Genotype
 from lmsearch.search_space import load_search_space
 
 LIGHT = "search.health_every=0"
+SLOW = pytest.mark.slow
 
 
 def searched(run_dir: Path, *words: str) -> Genotype:
@@ -20,19 +21,21 @@ def searched(run_dir: Path, *words: str) -> Genotype:
     return lmsearch.load_genotype(run_dir)
 
 
-@pytest.mark.parametrize(("task", "direction"), [("decayed_sum", "w4_flip"), ("latest_key", "h")])
+@pytest.mark.parametrize(
+    ("task", "direction"), [("decayed_sum", "w4_flip"), pytest.param("latest_key", "h", marks=SLOW)]
+)
 def test_a_planted_direction_is_found_and_the_verdict_is_ok(task: str, direction: str, tmp_path: Path) -> None:
     found = searched(tmp_path, f"data.task={task}", f"data.direction={direction}")
     assert found.directions == ((direction,),)
     assert found.health["status"] == "ok", found.health["reason"]
 
 
-@pytest.mark.parametrize("task", ["token_mean", "random"])
+@pytest.mark.parametrize("task", ["token_mean", pytest.param("random", marks=SLOW)])
 def test_a_control_without_a_direction_is_indeterminate(task: str, tmp_path: Path) -> None:
     assert searched(tmp_path, f"data.task={task}").health["status"] == "indeterminate"
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("direction", sorted(load_search_space("localmamba8_w4").candidates))
 def test_every_planted_direction_is_found_for_every_seed(direction: str, seed: int, tmp_path: Path) -> None:

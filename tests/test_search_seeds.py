@@ -208,7 +208,7 @@ def test_contradictions_are_one_clear_line_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-TINY = [*DARTS, "data.steps_per_epoch=2", "batch_size=8", "search.health_every=0"]
+TINY = [*DARTS, "data.steps_per_epoch=2", "batch_size=64", "search.health_every=0"]
 
 
 def test_a_search_that_shrinks_to_what_it_keeps_says_that_nothing_could_be_tested(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_search_leaves_everything_behind(searched: Path) -> None:
     assert all(set(layer.scores) == CANDIDATES for layer in genotype.layers)
     assert genotype.health["status"] in ("ok", "indeterminate")
     line = json.loads((searched / "metrics.jsonl").read_text().splitlines()[0])
-    assert set(line["probabilities"]["layers.0"]) == CANDIDATES
+    assert "holdout_loss" in line and "probabilities" not in line, "no alphas learn"
     assert {"seed", "versions", "commit"} <= read(searched / "environment.json").keys()
 
 
@@ -85,7 +85,7 @@ def test_an_indeterminate_search_exits_with_3_when_strict(tmp_path: Path) -> Non
 def test_an_interrupted_search_continues_to_the_same_genotype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lmsearch.tasks import search
 
-    args = ["search", *TINY, "epochs=3", "batch_size=128"]
+    args = ["search", *TINY, "epochs=3", "batch_size=128", "search.recheck=0"]
     assert main([*args, f"run_dir={tmp_path / 'whole'}"]) == 0
     real, calls = search.train_one_epoch, []
 
