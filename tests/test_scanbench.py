@@ -47,10 +47,8 @@ def test_tables_ship_and_are_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.glob("*.json")) < 300_000
 
 
-@pytest.mark.parametrize("task", scanbench.table_names())
+@pytest.mark.parametrize("task", [name for name in scanbench.table_names() if name.startswith("sum_")])  # a direction is planted
 def test_a_planted_direction_is_what_makes_an_architecture_good(task: str) -> None:
-    if not task.startswith("sum_"):
-        pytest.skip("nothing is planted")
     table, direction = scanbench.load(task).space("1 layer, top 4"), task.removeprefix("sum_")
     with_it = [table.mean(a) for a in table.architectures if direction in a[0]]
     without = [table.mean(a) for a in table.architectures if direction not in a[0]]

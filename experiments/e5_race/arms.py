@@ -125,11 +125,11 @@ def searched(arena: Arena, words: Sequence[str]) -> tuple[Architecture, float]:
     return derived, arena.judge(derived, 0)[1]
 
 
-def by_climbing(arena: Arena) -> tuple[Architecture, float]:
-    """Train all branches alike for one epoch less than `softmax`, which pays for masking, climb, train the result and ship it."""
+def by_masking(arena: Arena, preset: str, derivation: str, samples: int) -> tuple[Architecture, float]:
+    """Search for one epoch less than `softmax`, which pays for held-out passes of so many samples; derive, train and ship."""
     epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
-    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of("search=fair"), epochs=epochs)
-    derived = found.derive("climb", samples=climbing_samples(arena))
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of(preset), epochs=epochs)
+    derived = found.derive(derivation, samples=samples)
     return derived, arena.judge(derived, 0)[1]
 
 
@@ -137,25 +137,19 @@ def climbing_samples(arena: Arena) -> int:
     """Return the held-out samples per masked choice that the given-up epochs pay for, were a climb to take SWEEPS sweeps."""
     swaps = arena.space.depth * arena.space.keep * (len(arena.space.candidates) - arena.space.keep)
     choices = STARTS + SWEEPS * swaps
-    whole = arena.space.depth * len(arena.space.candidates)
-    paid = training_cost(DERIVING_EPOCHS * arena.source.train.steps_per_epoch, whole)
-    samples = int(paid * arena.task.recipe.batch_size / (choices * arena.branches * EVALUATION_SHARE))
-    return min(samples, arena.source.val.epoch_size(1))
-
-
-def by_perturbation(arena: Arena) -> tuple[Architecture, float]:
-    """Search as `softmax` does for one epoch less, which pays for held-out passes, derive by perturbation, train and ship."""
-    epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
-    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of("search=darts"), epochs=epochs)
-    derived = found.derive("perturbation", samples=deriving_samples(arena))
-    return derived, arena.judge(derived, 0)[1]
+    return min(paid_samples(arena, choices * arena.branches), arena.source.val.epoch_size(1))
 
 
 def deriving_samples(arena: Arena) -> int:
-    """Return the held-out samples per pass that the given-up epochs pay for."""
+    """Return the held-out samples per pass of derivation by perturbation that the given-up epochs pay for."""
+    return paid_samples(arena, deriving_branches(arena.space))
+
+
+def paid_samples(arena: Arena, branches: int) -> int:
+    """Return how many samples the given-up epochs pay for, each passed forward through so many branches."""
     whole = arena.space.depth * len(arena.space.candidates)
     paid = training_cost(DERIVING_EPOCHS * arena.source.train.steps_per_epoch, whole)
-    return int(paid * arena.task.recipe.batch_size / (deriving_branches(arena.space) * EVALUATION_SHARE))
+    return int(paid * arena.task.recipe.batch_size / (branches * EVALUATION_SHARE))
 
 
 def deriving_branches(space: Space) -> int:
@@ -196,9 +190,9 @@ ARMS: dict[str, Callable[[Arena], tuple[Architecture, float]]] = {
     "hand-made": hand_made,
     "evolution": lambda arena: stand_alone(arena, Evolution(POPULATION, TOURNAMENT)),
     "tpe": lambda arena: stand_alone(arena, tpe(startup=POPULATION)),
-    "fair": by_climbing,
+    "fair": lambda arena: by_masking(arena, "search=fair", "climb", climbing_samples(arena)),
     "softmax": lambda arena: searched(arena, SEARCHES["softmax"]),
-    "softmax, perturbation": by_perturbation,
+    "softmax, perturbation": lambda arena: by_masking(arena, "search=darts", "perturbation", deriving_samples(arena)),
     "sampled": lambda arena: searched(arena, SEARCHES["sampled"]),
     "drnas": lambda arena: searched(arena, SEARCHES["drnas"]),
 }

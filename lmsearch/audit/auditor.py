@@ -75,8 +75,7 @@ class Auditor:
         """Search for a planted direction."""
         planted = self.planted
         found = planted.setting.search(epochs=planted.epochs, seed=planted.setting.seed)
-        health = planted.setting.health(found, epochs=planted.epochs, seed=planted.setting.seed)
-        derived = found.derive(planted.setting.derivation)
+        derived, health = planted.setting.conclude(found, epochs=planted.epochs, seed=planted.setting.seed)
         return {
             "planted": planted.direction,
             "derived": derived,
@@ -89,7 +88,7 @@ class Auditor:
         """Search on targets that the images do not tell."""
         setting = replace(self.setting, source=shuffled(self.setting.source, seed=self.setting.seed))
         found = setting.search(epochs=plan.epochs, seed=setting.seed)
-        health = setting.health(found, epochs=plan.epochs, seed=setting.seed)
+        _, health = setting.conclude(found, epochs=plan.epochs, seed=setting.seed)
         return {"status": health.status, "reason": health.reason}
 
     def pool(self, plan: Plan) -> list[Architecture]:

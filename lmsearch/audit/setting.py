@@ -76,9 +76,11 @@ class Setting:
             num_workers=self.num_workers,
         )
 
-    def health(self, found: OneShot, *, epochs: int, seed: int) -> Health:
-        """Return how sure a search of so many epochs is, recheck included."""
-        return found.health(seed, derivation=self.derivation, fresh=self.fresh(found, epochs=epochs, seed=seed))
+    def conclude(self, found: OneShot, *, epochs: int, seed: int) -> tuple[Architecture, Health]:
+        """Return what a search of so many epochs derives and how sure that is, recheck included."""
+        choices = found.choices(self.derivation)
+        health = found.health(choices, self.derivation, seed=seed, fresh=self.fresh(found, epochs=epochs, seed=seed))
+        return tuple(choice.directions for choice in choices), health
 
     def fresh_recipe(self, epochs: int) -> Recipe:
         """Return the recipe of one supernet of the recheck."""

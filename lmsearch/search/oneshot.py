@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -80,15 +80,17 @@ class OneShot:
         """Return every layer's probability of every direction."""
         return probabilities(self.module, at_temperature(self.policy.relaxation, self.policy.temperature(1.0)))
 
-    def health(self, seed: int, *, derivation: str = "topk", fresh: Iterable[nn.Module] = ()) -> Health:
-        """Return how sure the search is, on samples that had no part in the choice; `fresh` supernets are the recheck's."""
+    def health(
+        self, choices: Sequence[LayerChoice], derivation: str, *, seed: int, fresh: Iterable[nn.Module] = ()
+    ) -> Health:
+        """Return how sure these choices are, which the derivation made, on samples that had no part in them; `fresh` supernets
+        are the recheck's."""
         alphas = self.probabilities() if self.policy.relaxation.learns else None
         unseen = self.loaders.val if saw_holdout(derivation, self.options.architect) else self.loaders.holdout
 
         def evaluate_unseen(module: nn.Module) -> Scores:
             return evaluate(module, unseen, self.objective, self.precision)
 
-        choices = self.choices(derivation)
         return check_health(self.module, choices, evaluate_unseen, seed=seed, fresh=fresh, alphas=alphas)
 
     def derive(self, derivation: str = "topk", *, samples: int | None = None) -> Architecture:

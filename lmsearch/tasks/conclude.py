@@ -13,8 +13,7 @@ from lmsearch import __version__
 from lmsearch.data import SearchLoaders, Source, spread
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.log import write_json
-from lmsearch.engine.objective import Scores
-from lmsearch.engine.train import Precision, evaluate
+from lmsearch.engine.train import Batch, Precision, evaluate
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.findings import print_findings
@@ -70,25 +69,15 @@ def conclude(
     objective = build_objective(source.info)
     unseen = loaders.val if order.saw_holdout else loaders.holdout
 
-    def run_holdout(module: nn.Module) -> Scores:
-        return evaluate(module, loaders.holdout, objective, precision)
 
-    def run_unseen(module: nn.Module) -> Scores:
-        return evaluate(module, unseen, objective, precision)
+    def on(batches: Iterable[Batch]) -> Evaluate:
+        return lambda module: evaluate(module, batches, objective, precision)
 
-    few = [spread(unseen, QUICK_SAMPLES)]
     part = [spread(loaders.holdout, CLIMB_SAMPLES)] if order.derivation == "climb" else loaders.holdout
-
-    def run_part(module: nn.Module) -> Scores:
-        return evaluate(module, part, objective, precision)
-
-    def run_few(module: nn.Module) -> Scores:
-        return evaluate(module, few, objective, precision)
-
-    choices, how = derive(supernet, run_part, order)
-    alphas = None if order.architect == "fair" else order.scores
+    choices, how = derive(supernet, on(part), order)
+    alphas, quick = None if order.architect == "fair" else order.scores, on([spread(unseen, QUICK_SAMPLES)])
     health = check_health(
-        supernet, choices, run_unseen, seed=order.seed, quick=run_few, fresh=fresh, alphas=alphas
+        supernet, choices, on(unseen), seed=order.seed, quick=quick, fresh=fresh, alphas=alphas
     ).plus(
         *structure_findings(supernet, choices, source), *history_findings(order.history)
     )
@@ -107,7 +96,7 @@ def conclude(
     else:  # as the search weighed its branches, whatever the relaxation
         whole = {layer: remaining(supernet, layer, surviving(p), p) for layer, p in order.scores.items()}
     with running(supernet, whole):
-        held, val = run_holdout(supernet), evaluate(supernet, loaders.val, objective, precision)
+        held, val = (on(batches)(supernet) for batches in (loaders.holdout, loaders.val))
     scored = {f"holdout_{objective.metric}": held.score, f"val_{objective.metric}": val.score}
     write_json(run_dir / "metrics.json", scored | {"health": health.to_dict()})
     return genotype
