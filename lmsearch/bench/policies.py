@@ -1,15 +1,18 @@
-"""What a training step costs under the ways of a search: all branches, sampled ones, after shrinking, and with 16 candidates."""
+"""What a step costs under the ways of a search: all branches, sampled, trained fairly, after shrinking, of 16 candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import torch
 from torch import Tensor
 
 from lmsearch.bench.workloads import NARROW_WINDOWS, SupernetShape, step_of, supernet
+from lmsearch.engine.objective import classification
+from lmsearch.engine.train import Precision
+from lmsearch.search.architect import Frozen, Timing
+from lmsearch.search.fair import Fair
 from lmsearch.search.policy import BranchPolicy, Shrink
 from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import named_mixers
@@ -24,12 +27,16 @@ KEEPS = (4, 2)  # of which the cost of shrinking is told
 
 @dataclass(frozen=True)
 class Way:
-    """Candidates of every layer, the relaxation, branches per step where it samples, and branches left by shrinking."""
+    """Candidates of every layer, the relaxation, branches per step where it samples, and branches left by shrinking.
+
+    `passes`: of a step of fair training, each of KEEP branches; None: one pass as the relaxation says.
+    """
 
     directions: Sequence[str]
     relaxation: str
     samples: int = KEEP
     left: int | None = None
+    passes: int | None = None
 
 
 def ways() -> dict[str, Way]:
@@ -38,6 +45,7 @@ def ways() -> dict[str, Way]:
     return {
         FULL: Way(NARROW_WINDOWS, "softmax"),
         SAMPLED: Way(NARROW_WINDOWS, "sampled"),
+        "8 candidates, 2 passes of 4 (search=fair)": Way(NARROW_WINDOWS, "uniform", passes=2),
         "8 candidates, 4 sampled, straight through": Way(NARROW_WINDOWS, "gumbel"),
         "8 candidates, 6 left": Way(NARROW_WINDOWS, "softmax", left=6),
         "8 candidates, 4 left": Way(NARROW_WINDOWS, "softmax", left=4),
@@ -45,6 +53,7 @@ def ways() -> dict[str, Way]:
         "16 candidates, all run": Way(sixteen, "softmax"),
         "16 candidates, 8 sampled": Way(sixteen, "sampled", samples=8),
         "16 candidates, 4 sampled": Way(sixteen, "sampled"),
+        "16 candidates, 2 passes of 4 (search=fair search.passes=2)": Way(sixteen, "uniform", passes=2),
     }
 
 
@@ -56,10 +65,13 @@ def policy_step(way: Way, shape: SupernetShape, *, seed: int, device: str) -> Ca
             mixer.alphas[way.left :] = -torch.inf
     layers = (KEEP,) * shape.depth
     policy = BranchPolicy(model, RELAXATIONS[way.relaxation], (way.samples,) * shape.depth, layers, seed)
-    step, numbers = step_of(model, shape, device=device), count()
+    timing = Timing(steps_per_epoch=2**31, epochs=1)  # as many steps as may be asked for, all at the start of a search
+    hook = Frozen(policy, timing)
+    if way.passes is not None:
+        hook = Fair(policy, timing, classification(), Precision(torch.device(device)), way.passes)
+    step = step_of(model, shape, device=device, hook=hook)
 
     def run() -> Tensor:
-        policy.begin_step(epoch=0, step=next(numbers), progress=0.0)
         with policy.attached():
             return step()
 

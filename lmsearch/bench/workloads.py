@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 from lmsearch.bench.gate import Worst, as_float64, results, worst
 from lmsearch.bench.released import ReleasedMixer, available_scans
 from lmsearch.engine.optim import adamw
+from lmsearch.engine.train import StepHook
 from lmsearch.models import create_model
 from lmsearch.models.mixer import LocalVimMixer, MixerOptions
 
 OURS, REFERENCE, RELEASED = "lmsearch", "reference backend", "released, "
 WIDE_WINDOWS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # of 14x14 tokens
+LR = 1e-4  # of a measured step
 NARROW_WINDOWS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")  # of 8x8 tokens
 
 
@@ -112,16 +115,26 @@ def supernet(shape: SupernetShape, directions: Sequence[str], *, seed: int, devi
     ).to(device)
 
 
-def step_of(model: nn.Module, shape: SupernetShape, *, device: str) -> Callable[[], Tensor]:
-    """Return one training step (forward, backward, AdamW) of a supernet on one random batch; it returns the loss."""
-    optimizer = adamw(model.named_parameters(), lr=1e-4, weight_decay=0.05, betas=(0.9, 0.999))
+def step_of(
+    model: nn.Module, shape: SupernetShape, *, device: str, hook: StepHook | None = None
+) -> Callable[[], Tensor]:
+    """Return one training step (forward, backward, AdamW) of a supernet on one random batch; it returns the loss.
+
+    `hook` acts inside the step as in a search; the steps are numbered from 0.
+    """
+    optimizer = adamw(model.named_parameters(), lr=LR, weight_decay=0.05, betas=(0.9, 0.999))
     images = torch.randn(shape.batch, 3, 2 * shape.side, 2 * shape.side).to(device)
     labels = torch.randint(10, (shape.batch,)).to(device)
+    numbers = count()
 
     def step() -> Tensor:
+        if hook is not None:
+            hook.before_step((images, labels), epoch=0, step=next(numbers), lr=LR)
         optimizer.zero_grad()
         loss = F.cross_entropy(model(images), labels)
         loss.backward()
+        if hook is not None:
+            hook.after_backward()
         optimizer.step()
         return loss.detach()
 
