@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from lmsearch.data import SearchLoaders, Source, search_loaders, spread
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.objective import Objective, Scores, objective_for
+from lmsearch.engine.objective import Objective, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Batch, Precision, StepHook, evaluate, train_one_epoch
@@ -23,7 +24,7 @@ from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.derivations import derive_by, saw_holdout
 from lmsearch.search.derive import Quota, choose, surviving
 from lmsearch.search.evaluators import SharedWeights
-from lmsearch.search.health import Health, check_health, leave_one_out, losses_with
+from lmsearch.search.health import Evaluate, Health, check_health, leave_one_out, losses_with
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.relax import RELAXATIONS, at_temperature
@@ -72,9 +73,9 @@ class OneShot:
         """The supernet."""
         return self.policy.module
 
-    def evaluate(self, module: nn.Module) -> Scores:
-        """Return scores on the held-out samples, the same ones every time."""
-        return evaluate(module, self.loaders.holdout, self.objective, self.precision)
+    def on(self, batches: Iterable[Batch]) -> Evaluate:
+        """Return what scores a network on these samples."""
+        return partial(evaluate, loader=batches, objective=self.objective, precision=self.precision)
 
     def probabilities(self) -> dict[str, dict[str, float]]:
         """Return every layer's probability of every direction."""
@@ -87,11 +88,7 @@ class OneShot:
         are the recheck's."""
         alphas = self.probabilities() if self.policy.relaxation.learns else None
         unseen = self.loaders.val if saw_holdout(derivation, self.options.architect) else self.loaders.holdout
-
-        def evaluate_unseen(module: nn.Module) -> Scores:
-            return evaluate(module, unseen, self.objective, self.precision)
-
-        return check_health(self.module, choices, evaluate_unseen, seed=seed, fresh=fresh, alphas=alphas)
+        return check_health(self.module, choices, self.on(unseen), seed=seed, fresh=fresh, alphas=alphas)
 
     def derive(self, derivation: str = "topk", *, samples: int | None = None) -> Architecture:
         """Return the directions of every layer, by the derivation "topk", "perturbation" or "climb"."""
@@ -103,16 +100,12 @@ class OneShot:
         if samples is None and derivation == "climb":
             samples = CLIMB_SAMPLES
         held = self.loaders.holdout if samples is None else [spread(self.loaders.holdout, samples)]
-
-        def evaluate_held(module: nn.Module) -> Scores:
-            return evaluate(module, held, self.objective, self.precision)
-
-        choices, _ = derive_by(derivation, self.module, chances, evaluate_held, quota, seed=self.policy.seed)
+        choices, _ = derive_by(derivation, self.module, chances, self.on(held), quota, seed=self.policy.seed)
         return choices
 
     def shared(self) -> SharedWeights:
         """Return what scores architectures by masking the supernet on the held-out samples."""
-        return SharedWeights(self.module, self.evaluate, self.objective, self.batch_size)
+        return SharedWeights(self.module, self.on(self.loaders.holdout), self.objective, self.batch_size)
 
     def alpha_score(self, architecture: Architecture) -> float:
         """Return the sum of the log probabilities of the directions of an architecture."""
@@ -124,8 +117,9 @@ class OneShot:
         chances = self.probabilities()
         choices = choose(chances, self.keep)
         mixture = {layer: remaining(self.module, layer, surviving(p), p) for layer, p in chances.items()}
-        whole = losses_with(self.module, self.evaluate, mixture)
-        rises = leave_one_out(self.module, self.evaluate, choices, mixture, whole)
+        on_holdout = self.on(self.loaders.holdout)
+        whole = losses_with(self.module, on_holdout, mixture)
+        rises = leave_one_out(self.module, on_holdout, choices, mixture, whole)
         return [dict.fromkeys(p, 0.0) | rises.get(layer, {}) for layer, p in chances.items()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +70,14 @@ def conclude(
     objective = build_objective(source.info)
     unseen = loaders.val if order.saw_holdout else loaders.holdout
 
-
     def on(batches: Iterable[Batch]) -> Evaluate:
-        return lambda module: evaluate(module, batches, objective, precision)
+        return partial(evaluate, loader=batches, objective=objective, precision=precision)
 
     part = [spread(loaders.holdout, CLIMB_SAMPLES)] if order.derivation == "climb" else loaders.holdout
     choices, how = derive(supernet, on(part), order)
     alphas, quick = None if order.architect == "fair" else order.scores, on([spread(unseen, QUICK_SAMPLES)])
-    health = check_health(
-        supernet, choices, on(unseen), seed=order.seed, quick=quick, fresh=fresh, alphas=alphas
-    ).plus(
-        *structure_findings(supernet, choices, source), *history_findings(order.history)
-    )
+    tested = check_health(supernet, choices, on(unseen), seed=order.seed, quick=quick, fresh=fresh, alphas=alphas)
+    health = tested.plus(*structure_findings(supernet, choices, source), *history_findings(order.history))
     genotype = make_genotype(
         choices,
         derivation=how,
