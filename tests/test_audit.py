@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lmsearch.audit import verdict
+from lmsearch.audit.auditor import Auditor
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
-from lmsearch.audit.setting import Plan, Speed
+from lmsearch.audit.setting import Plan, Setting, Speed, derivation_cost, per_round
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.cli import main
+from lmsearch.config import compose
 from lmsearch.data import build_source, search_loaders
 from lmsearch.errors import ConfigError
+from lmsearch.search.architectures import ArchitectureSpace
+from lmsearch.tasks.audit import as_search, make_setting
+from lmsearch.tasks.build import build_data, build_precision
 
 NAMES = ("h", "v", "w2", "w4", "h_flip", "v_flip")
 
@@ -121,10 +128,58 @@ def test_the_folder_of_another_audit_is_refused(tmp_path: Path) -> None:
 
 def test_the_time_of_a_plan_counts_every_training() -> None:
     one = {"search_step_s": 2, "search_steps": 10, "health_s": 3, "alone_step_s": 1, "alone_steps": 10, "evaluation_s": 0}
-    speed = Speed(**one, recheck=0.5, derive_s=1)
+    speed = Speed(**one, recheck=0.5, derive_s=1, derive_cost=0)
     plan = Plan(epochs=1, rounds=3, per_round=3)
     assert speed.total_s(plan) == 5 * (20 + 1) + (3 * 5 + 8) * 10 + 2 * (3 + 0.5 * 10)
     assert plan.parts == 1 + 2 + 3 * 5 + 8
+
+
+def digits_setting(*words: str) -> Setting:
+    """Return what `lmsearch audit` with these words would audit."""
+    cfg = as_search(compose("audit", list(words)))
+    return make_setting(cfg, build_data(cfg), build_precision(cfg))
+
+
+def test_the_race_also_charges_the_derivation() -> None:
+    setting = digits_setting("epochs=16")
+    cost = derivation_cost(setting, 216)
+    assert cost == pytest.approx((8 + 4 * 3 * 16) * 12 * 128 / 64 / 3)  # choices x branches x batches x a forward pass's share
+    at = {"search_step_s": 1, "search_steps": 13, "health_s": 0, "alone_step_s": 1, "alone_steps": 16, "evaluation_s": 0}
+    speeds = [Speed(**at, recheck=0, derive_s=0, derive_cost=c) for c in (0.0, cost)]
+    spent = 16 * 13 * 24 + 16 * 16 * 12  # supernet, and the network that it ends with
+    assert [per_round(setting, s, 16) for s in speeds] == [spent // (16 * 16 * 12), int((spent + cost) // (16 * 16 * 12))]
+    assert per_round(setting, speeds[1], 4) > per_round(setting, speeds[1], 16)  # a climb is not shorter after a short training
+
+
+def test_what_is_cut_keeps_the_share_of_its_warm_ups() -> None:
+    setting = digits_setting("search=darts", "epochs=12", "optim.warmup_epochs=4", "search.alpha_warmup_epochs=6")
+    assert setting.alone(epochs=3, seed=0).recipe.warmup_epochs == 1
+    assert setting.fresh_recipe(3).warmup_epochs == setting.fresh_recipe(3).epochs / 3
+    assert setting.options.over(3, of=12).alpha_warmup_epochs == 1
+
+
+@pytest.mark.parametrize(("size", "per_round"), [(6, 2), (6, 4), (6, 5), (6, 6), (100, 3)])
+def test_no_architecture_is_drawn_twice_in_a_round(size: int, per_round: int) -> None:
+    space = ArchitectureSpace.of((tuple(f"d{i}" for i in range(size)),), (1,))
+    auditor = SimpleNamespace(setting=SimpleNamespace(space=space, seed=0))
+    drawn = Auditor.pool(auditor, Plan(epochs=1, rounds=4, per_round=per_round))
+    assert all(len(set(drawn[n * per_round : (n + 1) * per_round])) == per_round for n in range(4))
+    first = size // per_round * per_round
+    assert len(set(drawn[:first])) == min(first, 4 * per_round)
+
+
+def test_data_without_a_test_set_is_pointed_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        for name, value in (("a", 0), ("b", 255)):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(8):
+                Image.new("RGB", (16, 16), (value, 16 * number, 0)).save(tmp_path / split / name / f"{number}.png")
+    words = ["data=imagefolder", f"data.root={tmp_path}", "data.img_size=16", "model.patch_size=4", "batch_size=4"]
+    small = ["model.depth=1", "model.embed_dim=8", "search_space=localmamba8_w4", "search.holdout=0.5", "minutes=0"]
+    assert main(["audit", *words, *small, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert "too few" in capsys.readouterr().err and "no test set" in caplog.text
 
 
 def test_shuffled_labels_keep_the_classes_and_lose_the_images() -> None:
@@ -147,7 +202,8 @@ def test_shuffled_dense_targets_belong_to_other_images_also_in_a_search() -> Non
 
 @pytest.mark.parametrize(
     ("words", "needle"),
-    [(["planted=w3"], "w3"), (["search=random"], "supernet"), (["minutes=0"], "too few"), (["hand_made=[x]"], "'x'")],
+    [(["planted=w3"], "w3"), (["search=random"], "supernet"), (["minutes=0"], "too few"), (["hand_made=[x]"], "'x'"),
+     (["search.derivation=topk"], "topk"), (["search=darts", "search.alpha_warmup_epochs=99"], "search.alpha_warmup_epochs=99")],
 )
 def test_what_cannot_be_audited_is_one_clear_line(
     words: list[str], needle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

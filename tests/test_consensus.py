@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -70,6 +71,13 @@ def test_seeds_that_agree_are_ok_and_their_majority_is_the_consensus() -> None:
     assert health["status"] == "ok" and health["agreement_p"] < 0.001
     assert health["stability"]["layers.1"]["jaccard"] == 1.0
     assert health["stability"]["layers.0"]["votes"]["v"] == 4
+
+
+def test_values_of_a_climb_are_not_taken_for_what_alphas_learned() -> None:
+    one = replace(searched([("v",)], keep=1), health={"status": "ok", "entropy": 0.5})
+    topk, climb = ([replace(one, derivation={"method": how})] * 3 for how in ("topk", "climb"))
+    assert consensus(topk, Quota(keep=(1,)))[1]["entropy"] > 0
+    assert consensus(climb, Quota(keep=(1,)))[1].get("entropy") is None
 
 
 @pytest.mark.parametrize("keep", [1, 4])

@@ -19,6 +19,7 @@ from lmsearch.genotype import Genotype, LayerChoice, dumps, load_genotype, loads
 from lmsearch.models import create_model
 from lmsearch.report.directions import print_choices
 from lmsearch.scan_orders import duplicates, index_table, label, parse_direction
+from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import probabilities
 from lmsearch.search_space import load_search_space, resolve_keep
 
@@ -113,7 +114,7 @@ def test_an_order_given_as_a_table_computes_what_the_built_in_one_does() -> None
 def test_tables_and_logs_show_the_short_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = create_model("local_vim_nano", directions=[MINE, "h"], img_size=(2, 3), merge="mixed")
     with RunLog(tmp_path) as log:
-        log.write(0, {}, layers=probabilities(model))
+        log.write(0, {}, layers=probabilities(model, RELAXATIONS["softmax"]))
     print_choices(Genotype((LayerChoice((MINE,)),)))
     shown = capsys.readouterr().out + (tmp_path / "metrics.jsonl").read_text() + str(model)
     assert "mine" in shown and "@" not in shown

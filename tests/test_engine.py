@@ -174,6 +174,8 @@ def test_a_continued_log_drops_the_epochs_that_run_again(tmp_path: Path) -> None
     with RunLog(tmp_path) as log:
         for epoch in range(3):
             log.write(epoch, {"loss": float(epoch)})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "lo')  # what a full disk leaves
     with RunLog(tmp_path, start_epoch=2) as log:
         log.write(2, {"loss": 9.0})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import lmsearch
 from lmsearch.cli import main
+from lmsearch.config import compose
 from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
@@ -23,6 +24,8 @@ from lmsearch.search.fair import Fair, fair_sets, passes_per_round
 from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import named_mixers, weight_parameters
+from lmsearch.tasks.build import build_data, build_precision
+from lmsearch.tasks.search import build_search, make_plan, search_data
 
 FOUR = ("h", "v", "w2", "w4")
 TINY = ["data=planted", "epochs=2", "data.steps_per_epoch=2", "batch_size=64", "model.embed_dim=8", "search.health_every=1"]
@@ -70,6 +73,19 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_sets() -> None:
     for name, p in weight_parameters(model):
         if p.grad is not None:
             torch.testing.assert_close(found[name], p.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["fair", "bilevel"])
+def test_all_passes_of_a_step_minimise_the_loss_of_the_recipe(preset: str) -> None:
+    cfg = compose("search", [f"search={preset}", "optim.label_smoothing=0.5", "model.depth=1", "model.embed_dim=8"])
+    source, precision = build_data(cfg), build_precision(cfg)
+    plan, loaders = make_plan(cfg, source), search_data(cfg, source, precision)
+    policy = plan.options.policy(plan.spec.build(), plan.keep, [len(plan.spec.directions[0])], seed=0)
+    trainer, *_ = build_search(cfg, plan, policy, loaders, source, precision)
+    logits, targets = torch.eye(10), torch.arange(10)
+    losses = trainer.hook.objective.losses(logits, targets)
+    assert torch.equal(losses, trainer.objective.losses(logits, targets))
+    assert not torch.equal(losses, objective_for("class").losses(logits, targets))
 
 
 def test_fewer_passes_spread_a_round_of_turns_over_steps() -> None:

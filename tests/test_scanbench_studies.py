@@ -19,16 +19,17 @@ from experiments.e5_race.arms import (
     DERIVING_EPOCHS,
     HAND_MADE,
     Arena,
-    deriving_branches,
     deriving_samples,
     epochs_for,
     hand_made,
+    quotas,
     stand_alone,
 )
 from experiments.study import Row
 from lmsearch.scanbench.spaces import SPACES, Space, from_text
 from lmsearch.search.architectures import Architecture
 from lmsearch.search.budget import evaluation_cost, training_cost
+from lmsearch.search.perturbation import branches_run
 from lmsearch.search.strategies import RandomSearch
 from lmsearch.search.supernet import named_mixers
 
@@ -146,7 +147,7 @@ def test_derivation_by_perturbation_is_paid_by_the_epoch_that_the_supernet_gives
     arena = Arena(e5.live_task(0), e5.source_of("graded0"), space, 0, lambda architecture, run: (0.0, 0.0))
     whole, batch = space.depth * len(space.candidates), arena.task.recipe.batch_size
     trained = training_cost(arena.steps - DERIVING_EPOCHS * 30, whole)
-    derived = evaluation_cost(deriving_samples(arena), batch_size=batch, branches=deriving_branches(space))
+    derived = evaluation_cost(deriving_samples(arena), batch_size=batch, branches=branches_run(*quotas(space)))
     assert 0.9 * arena.budget < trained + derived + arena.alone_cost <= arena.budget
 
 
@@ -156,7 +157,7 @@ def test_the_branches_of_a_derivation_are_those_that_run(space: Space) -> None:
     for mixer in named_mixers(found.module).values():
         mixer.register_forward_hook(lambda _, args, kwargs, out: ran.append(len(kwargs["active"])), with_kwargs=True)
     found.derive("perturbation")
-    assert sum(ran) == deriving_branches(space)
+    assert sum(ran) == branches_run(*quotas(space))
 
 
 def test_the_live_part_has_twelve_instances_that_share_neither_strengths_nor_images() -> None:

@@ -10,6 +10,7 @@ from lmsearch.errors import ModelError
 from lmsearch.models import create_model
 from lmsearch.models.complexity import complexity
 from lmsearch.models.merge import merge_mixed
+from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import (
     Branches,
     arch_parameters,
@@ -92,7 +93,7 @@ def test_a_choice_reaches_mixers_inside_another_network_also_when_recomputed_in_
 
 
 def test_probabilities_sum_to_one_in_every_layer() -> None:
-    for scores in probabilities(supernet()).values():
+    for scores in probabilities(supernet(), RELAXATIONS["softmax"]).values():
         assert sum(scores.values()) == pytest.approx(1.0)
         assert list(scores) == CANDIDATES
 
@@ -147,7 +148,7 @@ def test_extended16_searches_both_families() -> None:
     for name in ("local_vim_nano", "local_vmamba_nano"):
         model = create_model(name, directions=candidates, merge="mixed")
         assert model(images()).shape == (2, 10)
-        assert all(set(scores) == set(candidates) for scores in probabilities(model).values())
+        assert all(set(scores) == set(candidates) for scores in probabilities(model, RELAXATIONS["softmax"]).values())
 
 
 @pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])

@@ -17,8 +17,9 @@ from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import Space, in_candidate_order
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import EVALUATION_SHARE, evaluation_cost, training_cost
-from lmsearch.search.climb import STARTS
+from lmsearch.search.climb import expected_choices
 from lmsearch.search.optuna_strategies import tpe
+from lmsearch.search.perturbation import branches_run
 from lmsearch.search.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
 
 HAND_MADE = {  # directions of every layer, by how many a layer keeps
@@ -30,7 +31,6 @@ SEARCHES = {"softmax": ("search=darts",), "sampled": ("search=sampled",), "drnas
 SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks, on all held-out samples
 CLIMB_SHARE = 4  # local search on shared weights masks so many times more architectures on as many times fewer samples
 DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by masking
-SWEEPS = 4  # over all layers, that a climb is expected to take
 POPULATION, TOURNAMENT = 3, 2  # of evolution, which has few evaluations; TPE starts from as many random ones
 Judge = Callable[[Architecture, int], tuple[float, float]]
 
@@ -134,15 +134,19 @@ def by_masking(arena: Arena, preset: str, derivation: str, samples: int) -> tupl
 
 
 def climbing_samples(arena: Arena) -> int:
-    """Return the held-out samples per masked choice that the given-up epochs pay for, were a climb to take SWEEPS sweeps."""
-    swaps = arena.space.depth * arena.space.keep * (len(arena.space.candidates) - arena.space.keep)
-    choices = STARTS + SWEEPS * swaps
+    """Return the held-out samples per masked choice that the given-up epochs pay for, were it to take as many as expected."""
+    choices = expected_choices(*quotas(arena.space))
     return min(paid_samples(arena, choices * arena.branches), arena.source.val.epoch_size(1))
 
 
 def deriving_samples(arena: Arena) -> int:
     """Return the held-out samples per pass of derivation by perturbation that the given-up epochs pay for."""
-    return paid_samples(arena, deriving_branches(arena.space))
+    return paid_samples(arena, branches_run(*quotas(arena.space)))
+
+
+def quotas(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return how many directions every layer keeps, and how many candidates it has."""
+    return (space.keep,) * space.depth, (len(space.candidates),) * space.depth
 
 
 def paid_samples(arena: Arena, branches: int) -> int:
@@ -150,17 +154,6 @@ def paid_samples(arena: Arena, branches: int) -> int:
     whole = arena.space.depth * len(arena.space.candidates)
     paid = training_cost(DERIVING_EPOCHS * arena.source.train.steps_per_epoch, whole)
     return int(paid * arena.task.recipe.batch_size / (branches * EVALUATION_SHARE))
-
-
-def deriving_branches(space: Space) -> int:
-    """Return the branches, summed over layers and forward passes, that derivation by perturbation runs.
-
-    A layer goes from all candidates down to those it keeps; layers before it already hold those, layers after it still all.
-    """
-    everything = len(space.candidates)
-    passes = [everything] + [left - 1 for left in range(everything, space.keep, -1) for _ in range(left)]
-    others = [space.keep * before + everything * (space.depth - 1 - before) for before in range(space.depth)]
-    return sum(mine + rest for rest in others for mine in passes)
 
 
 def weight_sharing(arena: Arena, strategy: Strategy, *, share: int) -> tuple[Architecture, float]:

@@ -92,12 +92,15 @@ class Auditor:
         return {"status": health.status, "reason": health.reason}
 
     def pool(self, plan: Plan) -> list[Architecture]:
-        """Draw the random architectures of all rounds, no one twice while the space has others."""
-        space, drawn = self.setting.space, []
+        """Draw the random architectures of all rounds, no one twice while the space has enough others for a round."""
+        space, drawn, known = self.setting.space, [], []
         rng = np.random.default_rng(key(self.setting.seed, "audit"))
-        for _ in range(plan.rounds * plan.per_round):
-            fresh = drawn[len(drawn) // space.size * space.size :]  # after the whole space it starts over
-            drawn.append(draw_new(History(space, [Tried(a, 0.0) for a in fresh], set(fresh)), rng))
+        for _ in range(plan.rounds):
+            if space.size - len(known) < plan.per_round:
+                known = []
+            for _ in range(plan.per_round):
+                known.append(draw_new(History(space, [Tried(a, 0.0) for a in known], set(known)), rng))
+            drawn += known[-plan.per_round :]
         return drawn
 
     def race(self, plan: Plan, number: int, random: list[Architecture]) -> None:

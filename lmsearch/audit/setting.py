@@ -16,11 +16,13 @@ from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Precision, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
-from lmsearch.search.climb import CLIMB_SAMPLES, STARTS
+from lmsearch.search.budget import evaluation_cost, training_cost
+from lmsearch.search.climb import CLIMB_SAMPLES, expected_choices
 from lmsearch.search.evaluators import StandAlone
 from lmsearch.search.health import NUM_RANDOM, Health
 from lmsearch.search.oneshot import OneShot, train_oneshot
 from lmsearch.search.options import SearchOptions
+from lmsearch.search.perturbation import branches_run
 from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
 from lmsearch.search.single_path import single_path
 
@@ -28,7 +30,6 @@ FEWEST_ROUNDS, WANTED_ROUNDS, MOST_ROUNDS = 3, 5, 8  # pairs of the race; up to 
 MOST_REPEATED = 8  # random architectures that are trained with a second seed
 CONTROLS = 2
 TIMED_STEPS = 3
-SWEEPS = 4  # over all layers, that a climb is expected to take
 SAFETY = 0.85  # of the time is planned for
 
 
@@ -51,6 +52,11 @@ class Setting:
     num_workers: int = 0
 
     @property
+    def candidates(self) -> tuple[int, ...]:
+        """Candidates of every layer."""
+        return tuple(len(layer) for layer in self.spec.directions)
+
+    @property
     def space(self) -> ArchitectureSpace:
         """What random search draws from."""
         return ArchitectureSpace.of(self.spec.directions, self.keep)
@@ -66,9 +72,9 @@ class Setting:
         return train_oneshot(
             self.spec,
             self.source,
-            replace(self.recipe, epochs=epochs),
+            self.recipe.over(epochs),
             self.precision,
-            options=self.options,
+            options=self.options.over(epochs, of=self.recipe.epochs),
             keep=self.keep,
             holdout=self.holdout,
             seed=seed,
@@ -84,8 +90,7 @@ class Setting:
 
     def fresh_recipe(self, epochs: int) -> Recipe:
         """Return the recipe of one supernet of the recheck."""
-        candidates = sum(len(layer) for layer in self.spec.directions)
-        return recheck_recipe(replace(self.recipe, epochs=epochs), self.recheck, candidates=candidates, keep=sum(self.keep))
+        return recheck_recipe(self.recipe.over(epochs), self.recheck, candidates=sum(self.candidates), keep=sum(self.keep))
 
     def fresh(self, found: OneShot, *, epochs: int, seed: int) -> Iterator[nn.Module]:
         """Train and yield the supernets of the recheck, if there is one."""
@@ -103,7 +108,7 @@ class Setting:
 
     def alone(self, *, epochs: int, seed: int) -> StandAlone:
         """Return what trains an architecture from scratch."""
-        recipe = replace(self.recipe, epochs=epochs)
+        recipe = self.recipe.over(epochs)
         return StandAlone(self.derived_spec, self.source, recipe, self.precision, seed, self.backend, self.num_workers)
 
 
@@ -129,7 +134,7 @@ class Plan:
 @dataclass(frozen=True)
 class Speed:
     """Seconds of one training step and steps of an epoch, of the supernet and of a derived network, and of testing either;
-    `derive_s`: of masking the supernet to derive.
+    `derive_s`: of masking the supernet to derive, and `derive_cost` the same in branch-scan steps.
 
     A search's health is tested in the controls only; masking a supernet takes no more than evaluating a network. `recheck` is
     that of the controls: training steps of a derived network for every step of a search.
@@ -143,6 +148,7 @@ class Speed:
     evaluation_s: float
     recheck: float
     derive_s: float
+    derive_cost: float
 
     def search_s(self, epochs: int) -> float:
         """Seconds of a search."""
@@ -169,23 +175,33 @@ def measure(setting: Setting) -> Speed:
     whole = step_s(setting, setting.spec, alone.train)
     one = step_s(setting, setting.derived_spec, alone.train)
     samples = alone.val.num_samples + alone.test.num_samples
-    candidates = sum(len(layer) for layer in setting.spec.directions)
+    candidates, held = sum(setting.candidates), searching.holdout.num_samples
     masks = NUM_RANDOM * (1 + (SUPERNETS if setting.recheck else 0)) + 2 * candidates
-    health = masks * searching.holdout.num_samples / batch * whole / 3
-    passes = setting.options.passes_of(setting.keep, [len(layer) for layer in setting.spec.directions])
-    search_step = passes * (one if setting.options.architect == "fair" else whole)
-    recheck = SUPERNETS * setting.recheck * candidates / sum(setting.keep)
-    masks = masks_to_derive(setting) * min(CLIMB_SAMPLES, searching.holdout.num_samples)
-    derive = masks / batch * one / 3
-    return Speed(search_step, len(searching.weights), health, one, len(alone.train), one / 3 * samples / batch, recheck, derive)
+    passes = setting.options.passes_of(setting.keep, setting.candidates)
+    cost = derivation_cost(setting, held)
+    return Speed(
+        search_step_s=passes * (one if setting.options.architect == "fair" else whole),
+        search_steps=len(searching.weights),
+        health_s=masks * held / batch * whole / 3,
+        alone_step_s=one,
+        alone_steps=len(alone.train),
+        evaluation_s=one / 3 * samples / batch,
+        recheck=SUPERNETS * setting.recheck * candidates / sum(setting.keep),
+        derive_s=cost * (whole / candidates if setting.derivation == "perturbation" else one / sum(setting.keep)),
+        derive_cost=cost,
+    )
 
 
-def masks_to_derive(setting: Setting) -> int:
-    """Return about how many forward passes of a derived network the derivation takes."""
-    pairs = [(k, len(layer)) for k, layer in zip(setting.keep, setting.spec.directions, strict=True)]
+def derivation_cost(setting: Setting, num_samples: int) -> float:
+    """Return the branch-scan steps that deriving takes, about, where so many samples are held out."""
+    if setting.derivation == "topk":
+        return 0.0
     if setting.derivation == "climb":
-        return STARTS + SWEEPS * sum(k * (total - k) for k, total in pairs)
-    return 0 if setting.derivation == "topk" else sum(sum(range(k, total)) for k, total in pairs)
+        num_samples = min(CLIMB_SAMPLES, num_samples)
+        branches = expected_choices(setting.keep, setting.candidates) * sum(setting.keep)
+    else:
+        branches = branches_run(setting.keep, setting.candidates)
+    return evaluation_cost(num_samples, batch_size=setting.recipe.batch_size, branches=branches)
 
 
 def step_s(setting: Setting, spec: ModelSpec, loader: object) -> float:
@@ -204,11 +220,11 @@ def step_s(setting: Setting, spec: ModelSpec, loader: object) -> float:
     return min(times[1:])
 
 
-def per_round(setting: Setting, speed: Speed) -> int:
+def per_round(setting: Setting, speed: Speed, epochs: int) -> int:
     """Return how many architectures random search may train for what one search, its derivation and retraining cost."""
-    candidates = [len(layer) for layer in setting.spec.directions]
-    searching = setting.options.branches_per_step(setting.keep, candidates) * speed.search_steps
-    training = sum(setting.keep) * speed.alone_steps
+    per_step = setting.options.branches_per_step(setting.keep, setting.candidates)
+    searching = training_cost(epochs * speed.search_steps, per_step) + speed.derive_cost
+    training = training_cost(epochs * speed.alone_steps, sum(setting.keep))
     return min(setting.space.size, max(1, int((searching + training) // training)))
 
 
@@ -217,16 +233,19 @@ def make_plan(setting: Setting, speed: Speed, *, minutes: float) -> Plan:
 
     Raises ConfigError where not even single epochs fit.
     """
-    time_s, tries, full = SAFETY * 60 * minutes, per_round(setting, speed), setting.recipe.epochs
+    time_s, full = SAFETY * 60 * minutes, setting.recipe.epochs
+
+    def planned(epochs: int, rounds: int) -> Plan:
+        """The plan of so many epochs and rounds."""
+        return Plan(epochs, rounds, per_round(setting, speed, epochs))
 
     def longest(rounds: int) -> int:
         """Epochs that fit, 0 for none."""
-        fitting = [e for e in range(1, full + 1) if speed.total_s(Plan(e, rounds, tries)) <= time_s]
-        return max(fitting, default=0)
+        return max((e for e in range(1, full + 1) if speed.total_s(planned(e, rounds)) <= time_s), default=0)
 
     for rounds in range(MOST_ROUNDS, FEWEST_ROUNDS - 1, -1):
         epochs = longest(rounds)
         if epochs == full or (rounds <= WANTED_ROUNDS and epochs >= full / 2) or (rounds == FEWEST_ROUNDS and epochs):
-            return Plan(epochs, rounds, tries)
-    least = speed.total_s(Plan(1, FEWEST_ROUNDS, tries)) / SAFETY / 60
+            return planned(epochs, rounds)
+    least = speed.total_s(planned(1, FEWEST_ROUNDS)) / SAFETY / 60
     raise ConfigError(f"minutes={minutes:g} are too few: trainings of one epoch each need about {least:.0f}")

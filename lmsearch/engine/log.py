@@ -77,12 +77,13 @@ class RunLog:
     """Metrics of one run, as lines of metrics.jsonl and as TensorBoard scalars under tb/. Use as a context manager."""
 
     def __init__(self, run_dir: Path, *, start_epoch: int = 0) -> None:
-        """Continue the log of `run_dir` at `start_epoch`: later lines, of epochs that will run again, are dropped."""
+        """Continue the log of `run_dir` at `start_epoch`: epochs that will run again, and a cut last line, are dropped."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by training runs only
 
         path = run_dir / "metrics.jsonl"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(line for line in lines if json.loads(line)["epoch"] < start_epoch))
+        whole = [line for line in lines if line.endswith("\n")]
+        path.write_text("".join(line for line in whole if json.loads(line)["epoch"] < start_epoch))
         self.file = path.open("a")
         self.tensorboard = SummaryWriter(run_dir / "tb", purge_step=start_epoch)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,10 @@ class Recipe:
     mix_prob: float
     mix_switch_prob: float
     ema_decay: float | None
+
+    def over(self, epochs: int) -> Recipe:
+        """Return this recipe over other epochs; the warm-up keeps its share of them."""
+        return replace(self, epochs=epochs, warmup_epochs=self.warmup_epochs * epochs / self.epochs)
 
     def schedule(self, steps_per_epoch: int) -> Cosine:
         """Return the learning rate of every step."""

@@ -18,7 +18,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.search.policy import BranchPolicy, Schedule
 from lmsearch.search.supernet import arch_parameters, weight_parameters
 
-ARCHITECTS = ("single", "bilevel", "mixed")
+ARCHITECTS = ("single", "bilevel", "mixed")  # under which alphas learn; under fair (fair.py) none do
 ORDERS = (1, 2)
 
 
@@ -214,16 +214,11 @@ def build_architect(
     mixed_weight: float = 1.0,
     decay: Schedule = Schedule(0.0, 0.0),
 ) -> Frozen:
-    """Return the architect `name` ("single", "bilevel" or "mixed"); `order` (1 or 2) concerns bilevel, mixed_weight mixed.
-
-    A relaxation whose alphas take no part gets one that leaves them alone.
-    """
+    """Return the architect `name` under which alphas learn; `order` (1 or 2) concerns bilevel, mixed_weight mixed."""
     if name not in ARCHITECTS:
-        raise ConfigError(f"search.architect={name!r} is not accepted; accepted: {', '.join(ARCHITECTS)}")
+        raise ConfigError(f"search.architect={name!r} is not accepted; accepted: {', '.join(ARCHITECTS)}, fair")
     if order not in ORDERS:
         raise ConfigError(f"search.order={order!r} is not accepted; accepted: 1, 2")
-    if not policy.relaxation.learns:
-        return Frozen(policy, timing)
     common = (policy, timing, optimizer, precision, decay)
     if name == "single":
         return SingleLevel(*common)

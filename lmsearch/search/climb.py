@@ -7,22 +7,21 @@ of all branches were trained alike (fair.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from lmsearch.engine.objective import Scores
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architectures import ArchitectureSpace
 from lmsearch.search.derive import Probabilities, Quota, check_keep, surviving
-from lmsearch.search.supernet import masked, running
+from lmsearch.search.supernet import Evaluate, masked, running
 
-Evaluate = Callable[[nn.Module], Scores]
 STARTS = 8  # random choices, of which the best is the start
+SWEEPS = 4  # over all layers, that a climb is expected to take
 CLIMB_SAMPLES = 128  # held-out ones that the supernet is masked on, some hundred times
 SPREAD = 2.0  # standard deviation of the logits that values become
 Choice = dict[str, tuple[str, ...]]
@@ -54,6 +53,11 @@ def swaps(choice: Choice, layer: str, candidates: Sequence[str]) -> list[tuple[s
             swapped = tuple(name for name in candidates if name != out and (name in mine or name == come))
             found.append((out, come, {**choice, layer: swapped}))
     return found
+
+
+def expected_choices(keep: Sequence[int], candidates: Sequence[int]) -> int:
+    """Return about how many choices a climb measures that keeps keep[l] of candidates[l] in layer l."""
+    return STARTS + SWEEPS * sum(k * (total - k) for k, total in zip(keep, candidates, strict=True))
 
 
 def climb(losses: Masked, candidates: Mapping[str, Sequence[str]], start: Choice) -> Choice:

@@ -158,7 +158,8 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     p = agreement_p([[len(d) for d in kept[n]] for n in means], [len(s) for s in means.values()], observed)
     statuses = Counter(str(g.health.get("status", "not tested")) for g in genotypes)
     status, reason = judge(seeds, statuses, observed, chance, p)
-    learned = all("entropy" in g.health for g in genotypes)  # else without alphas, whose scores are no probabilities
+    # else the scores are what masking told, not probabilities that alphas learned
+    learned = all("entropy" in g.health and g.derivation.get("method") != "climb" for g in genotypes)
     entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else None
     per_seed = [{name: g.layers[n].scores for n, name in enumerate(means)} for g in genotypes]
     per_seed = [{name: {c: row[name][c] for c in means[name]} for name in means} for row in per_seed]

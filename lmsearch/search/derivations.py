@@ -10,8 +10,8 @@ from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.climb import derive_climb
 from lmsearch.search.derive import Probabilities, Quota, choose, quota_of
-from lmsearch.search.health import Evaluate
 from lmsearch.search.perturbation import derive_perturbation
+from lmsearch.search.supernet import Evaluate
 
 DERIVATIONS = ("topk", "perturbation", "climb")
 

@@ -144,7 +144,7 @@ def sharpness(eigenvalues: Sequence[float]) -> Finding:
 
 
 def memorising(cosine: float, share_low: float, train_loss: float, held_out_loss: float) -> Finding:
-    """Weights that memorise, with alphas that follow. Value: mean cosine of a branch's training and held-out gradients.
+    """Weights that memorise, and choices that follow. Value: mean cosine of a branch's training and held-out gradients.
 
     `share_low` is the share of branches below 0.4. Gradients near the end of a good training are noise as well, so a warning
     also needs a held-out loss clearly above the training loss.
@@ -154,7 +154,7 @@ def memorising(cosine: float, share_low: float, train_loss: float, held_out_loss
         f"cosine of training and held-out gradients, {share_low:.0%} of branches below {COSINE_LEAST}; losses "
         f"{train_loss:.3g} and {held_out_loss:.3g} (at most half, or losses within {GENERALISATION} times)"
     )
-    return finding("memorisation", cosine, warns, meaning, "search=bilevel, more data or augmentation, fewer epochs")
+    return finding("memorisation", cosine, warns, meaning, "more data or augmentation, fewer epochs; or search=fair")
 
 
 def duplicate_candidates(twins: Mapping[str, Mapping[str, str]]) -> Finding:

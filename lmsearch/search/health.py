@@ -8,14 +8,13 @@ trained all directions alike (recheck.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmsearch.engine.objective import Scores
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derive import surviving, top_k
 from lmsearch.search.detectors import (
@@ -31,10 +30,9 @@ from lmsearch.search.detectors import (
     rank_agreement,
 )
 from lmsearch.search.recheck import fresh_advantage
-from lmsearch.search.supernet import Branches, masked, remaining, running
+from lmsearch.search.supernet import Branches, Evaluate, masked, remaining, running
 
 NUM_RANDOM = 16  # random genotypes of the functional test
-Evaluate = Callable[[nn.Module], Scores]
 
 
 @dataclass(frozen=True)

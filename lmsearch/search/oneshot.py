@@ -24,11 +24,11 @@ from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.derivations import derive_by, saw_holdout
 from lmsearch.search.derive import Quota, choose, surviving
 from lmsearch.search.evaluators import SharedWeights
-from lmsearch.search.health import Evaluate, Health, check_health, leave_one_out, losses_with
+from lmsearch.search.health import Health, check_health, leave_one_out, losses_with
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy
 from lmsearch.search.relax import RELAXATIONS, at_temperature
-from lmsearch.search.supernet import named_mixers, probabilities, remaining, weight_parameters
+from lmsearch.search.supernet import Evaluate, named_mixers, probabilities, remaining, weight_parameters
 
 
 @dataclass
@@ -152,7 +152,8 @@ def train_oneshot(
         policy = options.policy(supernet, keep, [len(layer) for layer in spec.directions], seed=seed)
     objective, steps = objective_for(source.info.target), len(loaders.weights)
     timing = Timing(steps, recipe.epochs, 0 if options is None else options.alpha_warmup_epochs)
-    counted = _hook(policy, timing, options, loaders, objective, precision)
+    trained = objective_for(source.info.target, label_smoothing=recipe.label_smoothing)
+    counted = _hook(policy, timing, options, loaders, trained, precision)
     trainer = build_trainer(
         recipe, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, seed=seed, hook=counted
     )

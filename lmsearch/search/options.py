@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -81,6 +81,10 @@ class SearchOptions:
             value = getattr(self, name)
             if (list(value) if name == "shrink" else value) != nothing:
                 raise ConfigError(f"search.{name}={value} has no meaning with search.architect=fair, which learns no alphas")
+
+    def over(self, epochs: int, *, of: int) -> SearchOptions:
+        """Return these options for a search of other epochs than `of`; the alphas' warm-up keeps its share of them."""
+        return replace(self, alpha_warmup_epochs=self.alpha_warmup_epochs * epochs // of)
 
     @property
     def how(self) -> Relaxation:

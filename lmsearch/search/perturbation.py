@@ -9,19 +9,16 @@ weights chose the same directions on planted tasks, but from a start up to twice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from lmsearch.engine.objective import Scores
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derive import Probabilities, Quota, allocate, check_budget, check_keep, surviving
 from lmsearch.search.detectors import normalised_entropy
-from lmsearch.search.supernet import Branches, remaining, running
-
-Evaluate = Callable[[nn.Module], Scores]
+from lmsearch.search.supernet import Branches, Evaluate, remaining, running
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,20 @@ def eliminate(
         losses.append(loss)
         margins.append(second[0] - loss)
     return Elimination(surviving(scores), tuple(dropped), tuple(losses), tuple(margins))
+
+
+def branches_run(keep: Sequence[int], candidates: Sequence[int]) -> int:
+    """Return the branches, summed over layers and forward passes, that a derivation of keep[l] of candidates[l] runs.
+
+    A layer goes from all candidates down to those it keeps; layers before it already hold those, layers after it still all
+    (in the order of the layers; they are taken in another one, which matters little).
+    """
+    total = 0
+    for layer, (k, mine) in enumerate(zip(keep, candidates, strict=True)):
+        others = sum(keep[:layer]) + sum(candidates[layer + 1 :])
+        passes = [mine] + [left - 1 for left in range(mine, k, -1) for _ in range(left)]
+        total += sum(own + others for own in passes)
+    return total
 
 
 def derive_perturbation(

@@ -25,9 +25,7 @@ def recheck_recipe(recipe: Recipe, share: float, *, candidates: int, keep: int) 
     `candidates` and `keep` count directions over all layers; a step trains `keep` of them.
     """
     stretch = share * candidates / keep
-    epochs = max(1, round(stretch * recipe.epochs))
-    warmup = recipe.warmup_epochs * epochs / recipe.epochs
-    return replace(recipe, epochs=epochs, warmup_epochs=warmup, ema_decay=None)
+    return replace(recipe.over(max(1, round(stretch * recipe.epochs))), ema_decay=None)
 
 
 def fresh_seeds(seed: int) -> tuple[int, ...]:

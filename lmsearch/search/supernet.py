@@ -6,18 +6,21 @@ Shapes: K candidates of a layer; alphas (K,) raw logits.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from lmsearch.engine.objective import Scores
 from lmsearch.errors import ModelError
 from lmsearch.models import DirectionalMixer
 from lmsearch.scan_orders import Grid, duplicates
-from lmsearch.search.relax import RELAXATIONS, Relaxation
+from lmsearch.search.relax import Relaxation
 from lmsearch.search_space import SearchSpace
+
+Evaluate = Callable[[nn.Module], Scores]  # the scores of a masked supernet, or of a network, on the same samples every time
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def alive(alphas: Tensor) -> tuple[int, ...]:
     return tuple((~torch.isneginf(alphas.detach())).nonzero().flatten().tolist())
 
 
-def probabilities(module: nn.Module, relaxation: Relaxation = RELAXATIONS["softmax"]) -> dict[str, dict[str, float]]:
+def probabilities(module: nn.Module, relaxation: Relaxation) -> dict[str, dict[str, float]]:
     """Return the relaxation's probabilities of every layer as {layer: {direction: probability}}; dropped branches have 0."""
     return {name: layer_probabilities(m.alphas, m.directions, relaxation) for name, m in named_mixers(module).items()}
 

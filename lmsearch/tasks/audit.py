@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, replace
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,8 +24,13 @@ from lmsearch.search.options import SearchOptions
 from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
 from lmsearch.tasks.candidates import find_candidates
 from lmsearch.tasks.run_dir import open_run_dir
-from lmsearch.tasks.search import search_options
+from lmsearch.tasks.search import make_plan
 
+log = logging.getLogger(__name__)
+OWN_TEST = (
+    "no test set: the race reports validation scores, by which the random arm picked the best of its networks, so that arm looks"
+    " better than it is (image folders: add test/<class>/)"
+)
 NOT_WARRANTED = 3  # exit code with strict=true
 TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids take smaller batches
 FEWEST_IMAGES = 4  # in such a batch
@@ -34,8 +40,10 @@ def run(cfg: DictConfig) -> int:
     """Run the audit, or go on with it; write audit.json and audit.png, print the verdict, and return 0 (see strict)."""
     if cfg.search.method != "supernet":
         raise ConfigError(f"search.method={cfg.search.method!r} is not audited; accepted: supernet (random is one of the arms)")
-    cfg = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), {"budget": None})
+    cfg = as_search(cfg)
     precision, source = build_precision(cfg), build_data(cfg)
+    if source.test is source.val:
+        log.warning(OWN_TEST)
     setting = make_setting(cfg, source, precision)
     planted = make_control(cfg, source, precision, setting.options)
     run_dir = open_run_dir(cfg, "audit")
@@ -49,12 +57,20 @@ def run(cfg: DictConfig) -> int:
     measured = read(rows, epochs=plan.epochs, full_epochs=setting.recipe.epochs, per_round=plan.per_round)
     metric = build_objective(source.info).metric
     metric = metric if metric == "accuracy" else f"minus {metric}"
-    facts = {"plan": asdict(plan), "recipe_epochs": setting.recipe.epochs, "score": metric, "spent_s": round(ledger.spent_s, 1)}
+    facts = {
+        "plan": asdict(plan), "recipe_epochs": setting.recipe.epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
+        "tested_on": "val" if source.test is source.val else "test",
+    }  # fmt: skip
     write_json(run_dir / "audit.json", measured | facts | {"environment": environment(cfg.seed)})
     save_audit_figure(rows, measured, run_dir / "audit.png", metric=metric)
     print("\n".join(measured["verdict"]["sentences"]))
     print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
     return NOT_WARRANTED if cfg.strict and measured["verdict"]["answer"] != "yes" else 0
+
+
+def as_search(cfg: DictConfig) -> DictConfig:
+    """Return the configuration with the key that a search has and an audit has not."""
+    return OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), {"budget": None})
 
 
 def identity(cfg: DictConfig, setting: Setting) -> str:
@@ -65,7 +81,7 @@ def identity(cfg: DictConfig, setting: Setting) -> str:
 
 def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setting:
     """Return the search that is judged, on the user's data."""
-    found = find_candidates(cfg, source)
+    found = make_plan(cfg, source)
     named = [parse_direction(name).name for name in cfg.hand_made]
     if len(set(named)) < max(found.keep):
         raise ConfigError(
@@ -76,7 +92,7 @@ def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setti
         found.spec,
         source,
         build_recipe(cfg),
-        search_options(cfg),
+        found.options,
         found.keep,
         cfg.search.holdout,
         hand_made,
@@ -103,8 +119,7 @@ def make_control(cfg: DictConfig, source: Source, precision: Precision, options:
         raise ConfigError(
             f"planted={cfg.planted!r} is no candidate on {height}x{width} tokens; accepted: {', '.join(found.spec.directions[0])}"
         )
-    warmup = round(options.alpha_warmup_epochs / cfg.epochs * recipe.epochs)
-    mine = replace(options, alpha_lr=control.search.alpha_lr, alpha_warmup_epochs=warmup)
+    mine = replace(options.over(recipe.epochs, of=cfg.epochs), alpha_lr=control.search.alpha_lr)
     setting = Setting(
         found.spec,
         task,

@@ -24,8 +24,8 @@ from lmsearch.search.consensus import consensus
 from lmsearch.search.derivations import derive_by, saw_holdout
 from lmsearch.search.derive import Probabilities, Quota, make_genotype, surviving
 from lmsearch.search.detectors import Finding, duplicate_candidates, one_candidate_everywhere
-from lmsearch.search.health import Evaluate, check_health
-from lmsearch.search.supernet import masked, named_mixers, remaining, running
+from lmsearch.search.health import check_health
+from lmsearch.search.supernet import Evaluate, masked, named_mixers, remaining, running
 from lmsearch.tasks.build import build_objective
 from lmsearch.tasks.watch import history_findings
 

@@ -164,7 +164,7 @@ def train_shared(
     )
     state = TrainingState(run_dir / "checkpoint.pt", candidates.spec, trainer, extra={"relaxation": "uniform"})
     with policy.attached():
-        train(cfg, run_dir, trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights")
+        train(cfg, run_dir, trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights", split="holdout")
 
     def on_holdout(module: torch.nn.Module) -> Scores:
         return evaluate(module, loaders.holdout, objective, precision)

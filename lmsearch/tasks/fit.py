@@ -99,8 +99,9 @@ def train(
     objective: Objective,
     *,
     title: str,
+    split: str = "val",
 ) -> None:
-    """Train for cfg.epochs epochs, continuing where run_dir left off."""
+    """Train for cfg.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics."""
     start, steps = state.restore(), len(loader)
     progress = TrainingProgress(
         title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric
@@ -115,8 +116,8 @@ def train(
                 {
                     "train_loss": seen.loss,
                     f"train_{metric}": seen.score,
-                    "val_loss": val.loss,
-                    f"val_{metric}": val.score,
+                    f"{split}_loss": val.loss,
+                    f"{split}_{metric}": val.score,
                     "lr": trainer.schedule(epoch * steps),
                 },
             )

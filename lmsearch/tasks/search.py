@@ -43,7 +43,7 @@ from lmsearch.tasks.run_dir import claim_run_dir
 from lmsearch.tasks.watch import epoch_findings
 
 log = logging.getLogger(__name__)
-INDETERMINATE = 3  # exit code with strict=true
+NOT_OK = 3  # exit code with strict=true
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Plan(Candidates):
 
 
 def run(cfg: DictConfig) -> int:
-    """Search, write genotype.json and its figure, and return 0 (3 when indeterminate and strict=true)."""
+    """Search, write genotype.json and its figure, and return 0 (3 unless it is ok, with strict=true)."""
     if discrete.asked_for(cfg):
         return discrete.run(cfg)
     precision = build_precision(cfg)
@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> int:
     else:
         genotype = search_seeds(cfg, run_dir, plan, source, precision)
     show(run_dir, genotype)
-    return INDETERMINATE if cfg.strict and genotype.health["status"] != "ok" else 0
+    return NOT_OK if cfg.strict and genotype.health["status"] != "ok" else 0
 
 
 def claim(cfg: DictConfig, plan: Plan) -> Path:
@@ -141,9 +141,9 @@ def build_search(
     cfg: DictConfig, plan: Plan, policy: BranchPolicy, loaders: SearchLoaders, source: Source, precision: Precision
 ) -> tuple[Trainer, torch.optim.Optimizer, Timing]:
     """Return the trainer of the weights, whose hook moves the alphas, the alphas' optimizer, and when things happen."""
-    timing = Timing(len(loaders.weights), cfg.epochs, plan.options.alpha_warmup_epochs)
-    architect, alphas = plan.options.build(policy, timing, loaders.alphas, build_objective(source.info), precision)
-    recipe = build_recipe(cfg)
+    timing, recipe = Timing(len(loaders.weights), cfg.epochs, plan.options.alpha_warmup_epochs), build_recipe(cfg)
+    objective = build_objective(source.info, label_smoothing=recipe.label_smoothing)  # that of the trainer
+    architect, alphas = plan.options.build(policy, timing, loaders.alphas, objective, precision)
     if recipe.ema_decay is not None:
         log.warning("optim.ema_decay=%g has no effect: a search derives from the weights themselves", recipe.ema_decay)
     trainer = build_trainer(
