@@ -66,6 +66,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "search.tournament": (1, None),
     "search.fewest": (1, None),
     "search.latency_batch": (1, None),
+    "search.order": (1, 2),
     "search.alpha_lr": (0.0, None),
     "search.alpha_weight_decay": (0.0, None),
     "search.alpha_weight_decay_end": (0.0, None),
@@ -117,11 +118,13 @@ def config_digest(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def default_run_dir(task: str, cfg: DictConfig, *, data: str | None = None, model: str | None = None) -> Path:
-    """Return runs/<task>-<data>-<model>-s<seed>, with names from the configuration where they are not given."""
+def default_run_dir(
+    task: str, cfg: DictConfig, *, data: str | None = None, model: str | None = None, seed: int | None = None
+) -> Path:
+    """Return runs/<task>-<data>-<model>-s<seed>, with what is not given from the configuration, or left out."""
     data = data or OmegaConf.select(cfg, "data.name")
     model = model or OmegaConf.select(cfg, "model.name")
-    seed = OmegaConf.select(cfg, "seed")
+    seed = OmegaConf.select(cfg, "seed") if seed is None else seed
     parts = [task, data, model, None if seed is None else f"s{seed}"]
     return Path("runs") / "-".join(str(part).replace("/", "-") for part in parts if part is not None)
 
@@ -156,6 +159,7 @@ def _compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: 
     if not (conf_dir / f"{task}.yaml").is_file():
         raise ConfigError(f"there is no conf/{task}.yaml, so no task {task!r}")
     words = [f"{key}={choice}" for key, choice in presets]
+    nothing = ", ".join(word for word in words if word.endswith("=null"))
     try:
         with initialize_config_dir(version_base=None, config_dir=str(conf_dir.resolve())):
             return hydra_compose(config_name=task, overrides=words)
@@ -163,6 +167,10 @@ def _compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: 
         reason = str(error).strip().splitlines()[0]
         given = f" with {' '.join(words)}" if words else ""
         raise ConfigError(f"lmsearch {task}{given}: {reason}") from error
+    except ValueError as error:  # Hydra's for a group that must name a preset
+        if not nothing:
+            raise
+        raise ConfigError(f"lmsearch {task} with {nothing}: it cannot do without; see lmsearch {task} --help") from error
 
 
 def _set(cfg: DictConfig, key: str, text: str) -> None:

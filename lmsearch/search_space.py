@@ -8,7 +8,7 @@ A search space is a YAML file with the keys `name`, `candidates` (a list of dire
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ class SearchSpace:
                 f"search space {self.name}: candidates are listed for {len(self.per_layer)} layers, the model has {depth}"
             )
         return self.per_layer
+
+    def first(self, depth: int) -> SearchSpace:
+        """Return the space of the first `depth` layers, where the file lists layers one by one; else the whole space."""
+        keep = self.keep if isinstance(self.keep, int) else self.keep[:depth]
+        return replace(self, per_layer=None if self.per_layer is None else self.per_layer[:depth], keep=keep)
 
     def candidates_on(self, grids: Sequence[Grid]) -> tuple[tuple[str, ...], ...]:
         """Return the candidates of layers with these token grids; raise SearchSpaceError where one has no order there."""

@@ -21,7 +21,7 @@ from lmsearch.config import compose
 from lmsearch.data import build_source, search_loaders
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import ArchitectureSpace
-from lmsearch.tasks.audit import as_search, make_setting
+from lmsearch.tasks.audit import as_search, make_control, make_setting
 from lmsearch.tasks.build import build_data, build_precision
 
 NAMES = ("h", "v", "w2", "w4", "h_flip", "v_flip")
@@ -120,8 +120,14 @@ def test_no_part_starts_when_the_time_is_up(tmp_path: Path) -> None:
     assert ledger.once("plan", lambda: {"value": 1}, must=True)["value"] == 1
 
 
-def test_the_folder_of_another_audit_is_refused(tmp_path: Path) -> None:
+def test_an_audit_that_never_began_leaves_its_folder_to_the_next_one(tmp_path: Path) -> None:
     Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=1)
+    assert Ledger(tmp_path / "parts.jsonl", identity="b", limit_s=1).once("one", lambda: {"value": 1})["value"] == 1
+    assert Ledger(tmp_path / "parts.jsonl", identity="b", limit_s=1).once("one", lambda: {"value": 2})["value"] == 1
+
+
+def test_the_folder_of_another_audit_is_refused(tmp_path: Path) -> None:
+    Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=1).once("one", lambda: {})
     with pytest.raises(ConfigError, match="overwrite=true"):
         Ledger(tmp_path / "parts.jsonl", identity="b", limit_s=1)
 
@@ -149,6 +155,16 @@ def test_the_race_also_charges_the_derivation() -> None:
     spent = 16 * 13 * 24 + 16 * 16 * 12  # supernet, and the network that it ends with
     assert [per_round(setting, s, 16) for s in speeds] == [spent // (16 * 16 * 12), int((spent + cost) // (16 * 16 * 12))]
     assert per_round(setting, speeds[1], 4) > per_round(setting, speeds[1], 16)  # a climb is not shorter after a short training
+
+
+def test_the_control_of_a_space_with_layers_of_their_own_searches_the_first(tmp_path: Path) -> None:
+    space = tmp_path / "two.yaml"
+    space.write_text("name: two\ncandidates: [[h, v, v_flip], [h, w2]]\nkeep: [2, 1]\n")
+    cfg = as_search(compose("audit", ["model.depth=2", f"search_space={space}", "hand_made=[h,v]"]))
+    source, precision = build_data(cfg), build_precision(cfg)
+    setting = make_setting(cfg, source, precision)
+    assert setting.spec.directions == (("h", "v", "v_flip"), ("h", "w2")) and setting.keep == (2, 1)
+    assert make_control(cfg, source, precision, setting.options).setting.spec.directions == (("h", "v", "v_flip"),)
 
 
 def test_what_is_cut_keeps_the_share_of_its_warm_ups() -> None:

@@ -73,6 +73,14 @@ def test_seeds_that_agree_are_ok_and_their_majority_is_the_consensus() -> None:
     assert health["stability"]["layers.0"]["votes"]["v"] == 4
 
 
+def test_a_budget_of_searches_without_alphas_goes_where_the_seeds_put_it() -> None:
+    even = dict.fromkeys(EIGHT, 1 / 8)
+    kept = [("h", "v", "w2"), ("h",)], [("h", "v", "w4"), ("h",)]
+    seeds = [Genotype(tuple(LayerChoice(d, f"layers.{n}", even) for n, d in enumerate(layers))) for layers in kept]
+    choices, _ = consensus(seeds, Quota(budget=4))
+    assert [len(c.directions) for c in choices] == [3, 1] and set(choices[0].directions) > {"h", "v"}
+
+
 def test_values_of_a_climb_are_not_taken_for_what_alphas_learned() -> None:
     one = replace(searched([("v",)], keep=1), health={"status": "ok", "entropy": 0.5})
     topk, climb = ([replace(one, derivation={"method": how})] * 3 for how in ("topk", "climb"))

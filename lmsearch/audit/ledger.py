@@ -28,9 +28,11 @@ class Ledger:
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         read = [json.loads(line) for line in lines if line.endswith("\n")]  # a line cut off by a kill is not there
         if read and read[0].get("identity") != identity:
-            raise ConfigError(
-                f"{path.parent} holds another audit; choose another run_dir=, or overwrite=true to start over in it"
-            )
+            if len(read) > 1:
+                raise ConfigError(
+                    f"{path.parent} holds another audit; choose another run_dir=, or overwrite=true to start over in it"
+                )
+            read = []  # one that never began
         if len(read) != len(lines) or not read:
             path.write_text("".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
         self.rows = {row["key"]: row for row in read if "key" in row}

@@ -15,6 +15,7 @@ import lmsearch
 from lmsearch.paths import PACKAGE
 from lmsearch.scan_orders import label
 
+METRICS = "metrics.jsonl"
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
 
 Observer = Callable[[int, dict[str, float]], None]
@@ -73,6 +74,13 @@ def write_json(path: Path, values: dict) -> None:
     path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
+def read_metrics(run_dir: Path) -> list[dict]:
+    """Return the epochs that metrics.jsonl tells of; a last line that was cut off counts as not there."""
+    path = run_dir / METRICS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 class RunLog:
     """Metrics of one run, as lines of metrics.jsonl and as TensorBoard scalars under tb/. Use as a context manager."""
 
@@ -80,11 +88,10 @@ class RunLog:
         """Continue the log of `run_dir` at `start_epoch`: epochs that will run again, and a cut last line, are dropped."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by training runs only
 
-        path = run_dir / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        path.write_text("".join(line for line in whole if json.loads(line)["epoch"] < start_epoch))
-        self.file = path.open("a")
+        kept = [line for line in read_metrics(run_dir) if line["epoch"] < start_epoch]
+        self.file = (run_dir / METRICS).open("w")
+        self.file.writelines(json.dumps(line) + "\n" for line in kept)
+        self.file.flush()
         self.tensorboard = SummaryWriter(run_dir / "tb", purge_step=start_epoch)
 
     def __enter__(self) -> RunLog:

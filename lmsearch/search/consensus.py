@@ -29,6 +29,7 @@ from lmsearch.search.detectors import (
 
 DRAWS = 10_000  # simulated sets of seeds under the null of the agreement test
 NULL_SEED = 20261
+TIE = 1e-3  # weight of a score beside a vote, of which there is at least one whole
 SCORED = ("topk", "perturbation", "climb")  # derivations whose scores sum to 1 in every layer
 
 
@@ -87,6 +88,11 @@ def agreement_p(sizes: Sequence[Sequence[int]], candidates: Sequence[int], obser
         return None
     as_high = np.mean(layers, axis=0) >= observed - 1e-12
     return float((1 + as_high.sum()) / (1 + DRAWS))
+
+
+def by_votes(scores: Mapping[str, float], votes: Mapping[str, int], seeds: int) -> dict[str, float]:
+    """Return the share of seeds that kept each candidate, by which a budget can be allocated; of equal ones scores decide."""
+    return {name: (votes[name] + TIE * score) / seeds for name, score in scores.items()}
 
 
 def vote(
@@ -148,9 +154,12 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     means = mean_scores(genotypes)
     kept = {name: [g.layers[n].directions for g in genotypes] for n, name in enumerate(means)}
     stable = {name: stability(kept[name], list(scores)) for name, scores in means.items()}
+    # without alphas, scores are what masking told, not probabilities that alphas learned
+    learned = all("entropy" in g.health and g.derivation.get("method") != "climb" for g in genotypes)
+    wanted = means if learned else {name: by_votes(scores, stable[name].votes, seeds) for name, scores in means.items()}
     choices = tuple(
         vote(name, scores, stable[name].votes, k, seeds)
-        for (name, scores), k in zip(means.items(), quota_of(quota, means), strict=True)
+        for (name, scores), k in zip(means.items(), quota_of(quota, wanted), strict=True)
     )
     open_layers = [n for n in means if min(map(len, kept[n])) < len(means[n])]
     observed = float(np.mean([stable[n].jaccard for n in open_layers])) if open_layers else 1.0
@@ -158,8 +167,6 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     p = agreement_p([[len(d) for d in kept[n]] for n in means], [len(s) for s in means.values()], observed)
     statuses = Counter(str(g.health.get("status", "not tested")) for g in genotypes)
     status, reason = judge(seeds, statuses, observed, chance, p)
-    # else the scores are what masking told, not probabilities that alphas learned
-    learned = all("entropy" in g.health and g.derivation.get("method") != "climb" for g in genotypes)
     entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else None
     per_seed = [{name: g.layers[n].scores for n, name in enumerate(means)} for g in genotypes]
     per_seed = [{name: {c: row[name][c] for c in means[name]} for name in means} for row in per_seed]

@@ -19,8 +19,9 @@ from lmsearch.data import Source
 from lmsearch.engine.log import environment, write_json
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
-from lmsearch.scan_orders import parse_direction
+from lmsearch.scan_orders import label, parse_direction
 from lmsearch.search.options import SearchOptions
+from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
 from lmsearch.tasks.candidates import find_candidates
 from lmsearch.tasks.run_dir import open_run_dir
@@ -114,10 +115,12 @@ def make_control(cfg: DictConfig, source: Source, precision: Precision, options:
     words += [f"batch_size={batch}", f"backend={cfg.backend}", f"search.deduplicate={str(cfg.search.deduplicate).lower()}"]
     control = compose("search", ["data=planted", *words])
     task = build_data(control)
-    found, recipe = find_candidates(control, task), build_recipe(control)
+    space = load_search_space(cfg.search_space).first(1)
+    found, recipe = find_candidates(control, task, space), build_recipe(control)
     if cfg.planted not in found.spec.directions[0]:
         raise ConfigError(
-            f"planted={cfg.planted!r} is no candidate on {height}x{width} tokens; accepted: {', '.join(found.spec.directions[0])}"
+            f"planted={cfg.planted!r} is no candidate of the first layer on {height}x{width} tokens; accepted: "
+            + ", ".join(map(label, found.spec.directions[0]))
         )
     mine = replace(options.over(recipe.epochs, of=cfg.epochs), alpha_lr=control.search.alpha_lr)
     setting = Setting(

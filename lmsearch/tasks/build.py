@@ -86,6 +86,13 @@ def build_recipe(cfg: DictConfig) -> Recipe:
     return Recipe(cfg.epochs, cfg.batch_size, **values | {"betas": tuple(values["betas"])})
 
 
+def check_training(cfg: DictConfig, spec: ModelSpec) -> None:
+    """Raise ConfigError or ModelError where recipe or model cannot be built: before anything is written or started over."""
+    build_recipe(cfg)
+    with torch.device("meta"):  # no memory, no time
+        spec.build(backend=cfg.backend)
+
+
 class TrainingState:
     """What a run needs to continue bit for bit: weights, optimizers, averages and loss scale, kept in checkpoint.pt."""
 

@@ -16,7 +16,7 @@ from lmsearch.scan_orders import label
 from lmsearch.search.derive import Quota, check_budget, planned
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
-from lmsearch.tasks.build import layer_grids, model_spec
+from lmsearch.tasks.build import check_training, layer_grids, model_spec
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,12 @@ class Candidates:
         return planned(self.quota, [len(layer) for layer in self.spec.directions])
 
 
-def find_candidates(cfg: DictConfig, source: Source) -> Candidates:
-    """Put search space, model and grids together; every mistake in them is found here, before anything is written."""
-    space = load_search_space(cfg.search_space)
+def find_candidates(cfg: DictConfig, source: Source, space: SearchSpace | None = None) -> Candidates:
+    """Put search space (None: the one that cfg names), model and grids together.
+
+    Every mistake in them and in the recipe is found here, before anything is written.
+    """
+    space = space or load_search_space(cfg.search_space)
     grids, padding = layer_grids(cfg, source.info)
     distinct_on = grids if cfg.search.deduplicate else None
     candidates = layer_candidates(space, grids, padding=padding, deduplicate=cfg.search.deduplicate)
@@ -56,6 +59,7 @@ def find_candidates(cfg: DictConfig, source: Source) -> Candidates:
     spec = model_spec(cfg, source.info, candidates, merge="mixed")
     if (partial := cfg.search.get("partial_channels", 1)) != 1:
         spec = replace(spec, options=spec.options | {"partial_channels": partial})
+    check_training(cfg, spec)
     return Candidates(spec, space, quota)
 
 

@@ -26,7 +26,7 @@ from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.evaluate import own_source
 from lmsearch.tasks.recheck import stored_supernets
-from lmsearch.tasks.run_dir import open_run_dir
+from lmsearch.tasks.run_dir import MARKER, make_folder
 
 
 def run(cfg: DictConfig) -> int:
@@ -108,12 +108,18 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
 
 
 def output(cfg: DictConfig, order: Order) -> Path:
-    """Create the output folder."""
+    """Create the output folder of what is derived from a checkpoint."""
     data = order.spec.data.get("info", {}).get("name", "unknown")
-    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("derive", cfg, data=data, model=order.spec.name)
-    if (run_dir / "checkpoint.pt").exists():
+    return folder(cfg, data=data, model=order.spec.name, seed=order.seed)
+
+
+def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
+    """Create and return the output folder; raise ConfigError for that of a run, whose genotype.json would be lost."""
+    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("derive", cfg, data=data, model=model, seed=seed)
+    if (run_dir / MARKER).exists():
         raise ConfigError(f"run_dir={str(run_dir)!r} holds a search, whose genotype.json would be lost; choose another")
-    return open_run_dir(cfg, "derive", data=data, model=order.spec.name)
+    make_folder(run_dir)
+    return run_dir
 
 
 def from_genotypes(cfg: DictConfig) -> int:
@@ -125,7 +131,7 @@ def from_genotypes(cfg: DictConfig) -> int:
     check_alike(genotypes, names)
     asked = cfg.keep is not None or cfg.budget is not None
     quota = quota_asked(cfg, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
-    run_dir = open_run_dir(cfg, "derive", data="consensus", model=genotypes[0].model or "unknown")
+    run_dir = folder(cfg, data="consensus", model=genotypes[0].model or "unknown", seed=None)
     show(run_dir, conclude_seeds(run_dir, quota, genotypes, provenance={}))
     return 0
 

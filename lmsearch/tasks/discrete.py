@@ -53,9 +53,12 @@ def run(cfg: DictConfig) -> int:
     space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=cfg.search.fewest)
     storage = None if cfg.search.storage is None else open_storage(cfg.search.storage)  # a bad one is found before training
     identity = [candidates.spec.directions, candidates.keep]
-    run_dir = claim_run_dir(cfg, "search", identity)
     budget = Budget(cfg.search.budget_steps)
-    evaluator, price = build_evaluator(cfg, run_dir, candidates, source, precision, budget)
+    training, price = costs(cfg, candidates, source, precision)
+    check_budget(budget, training, price)
+    run_dir = claim_run_dir(cfg, "search", identity)
+    evaluator = build_evaluator(cfg, run_dir, candidates, source, precision)
+    budget.charge(training)
     search = DiscreteSearch(
         storage or open_storage(run_dir / "trials.journal"),
         study_name(cfg, storage, identity),
@@ -64,7 +67,6 @@ def run(cfg: DictConfig) -> int:
         seed=cfg.seed,
         second=second_objective(cfg, candidates, precision),
     )
-    training = budget.spent
     budget.charge(search.spent)
     metric = build_objective(source.info).metric
     explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
@@ -112,24 +114,28 @@ def second_objective(
     return Latency(candidates.spec, precision, cfg.search.latency_batch, cfg.backend)
 
 
-def build_evaluator(
-    cfg: DictConfig, run_dir: Path, candidates: Candidates, source: Source, precision: Precision, budget: Budget
-) -> tuple[Evaluator, float]:
-    """Return what scores architectures and what the largest costs; shared weights are trained first and charged to the budget.
-
-    Raises ConfigError where the budget does not pay for one evaluation.
-    """
+def costs(cfg: DictConfig, candidates: Candidates, source: Source, precision: Precision) -> tuple[float, float]:
+    """Return the branch-scan steps of training shared weights (0 for none) and of evaluating one architecture."""
     branches = sum(candidates.keep)
     if cfg.search.evaluate == "standalone":
-        alone = StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers)
-        check_budget(budget, 0.0, alone.price(branches))
-        return alone, alone.price(branches)
+        return 0.0, stand_alone(cfg, candidates, source, precision).price(branches)
     loaders = search_data(cfg, source, precision)
-    training = training_cost(cfg.epochs * len(loaders.weights), branches)
     price = evaluation_cost(loaders.holdout.num_samples, batch_size=cfg.batch_size, branches=branches)
-    check_budget(budget, training, price)
-    budget.charge(training)
-    return train_shared(cfg, run_dir, candidates, loaders, source, precision), price
+    return training_cost(cfg.epochs * len(loaders.weights), branches), price
+
+
+def stand_alone(cfg: DictConfig, candidates: Candidates, source: Source, precision: Precision) -> StandAlone:
+    """Return what trains every architecture from scratch."""
+    return StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers)
+
+
+def build_evaluator(
+    cfg: DictConfig, run_dir: Path, candidates: Candidates, source: Source, precision: Precision
+) -> Evaluator:
+    """Return what scores architectures; shared weights are trained first."""
+    if cfg.search.evaluate == "standalone":
+        return stand_alone(cfg, candidates, source, precision)
+    return train_shared(cfg, run_dir, candidates, search_data(cfg, source, precision), source, precision)
 
 
 def check_budget(budget: Budget, training: float, price: float) -> None:

@@ -18,6 +18,7 @@ from lmsearch.engine.log import write_json
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.scan_orders import label
 from lmsearch.search.discrete import DiscreteSearch, Trial, best_of, candidate_means, pareto_front
 from lmsearch.search.supernet import named_mixers
 from lmsearch.tasks.candidates import Candidates
@@ -132,7 +133,7 @@ def write_trials(path: Path, trials: list[Trial], layers: list[str]) -> None:
         for t in trials:
             e = t.evaluation
             row = [t.number, e.score, e.loss, e.error, e.cost, "" if t.second is None else t.second, t.seconds]
-            rows.writerow(row + [" ".join(names) for names in t.architecture])
+            rows.writerow(row + [" ".join(map(label, names)) for names in t.architecture])
 
 
 def write_front(
@@ -144,7 +145,7 @@ def write_front(
             "trial": t.number,
             "score": t.evaluation.score,
             second: t.second,
-            "directions": dict(zip(layers, t.architecture, strict=True)),
+            "directions": dict(zip(layers, ([label(d) for d in names] for names in t.architecture), strict=True)),
         }
         for t in front
     ]

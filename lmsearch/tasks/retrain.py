@@ -10,7 +10,7 @@ from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
-from lmsearch.tasks.build import build_data, build_precision, layer_grids, model_options, model_spec
+from lmsearch.tasks.build import build_data, build_precision, check_training, layer_grids, model_options, model_spec
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.run_dir import claim_run_dir
 
@@ -40,4 +40,6 @@ def derived_spec(cfg: DictConfig, source: Source, genotype: Genotype) -> ModelSp
     options = model_options(cfg, source.info)
     depth = {k: options[k] for k in ("depth", "depths") if k in options}
     check_depth(genotype, model_depth(cfg.model.name, **depth), cfg.model.name, where=str(cfg.genotype))
-    return model_spec(cfg, source.info, genotype.directions, merge="sum")
+    spec = model_spec(cfg, source.info, genotype.directions, merge="sum")
+    check_training(cfg, spec)
+    return spec

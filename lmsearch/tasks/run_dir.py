@@ -12,6 +12,8 @@ from lmsearch.config import config_digest, default_run_dir
 from lmsearch.engine.log import environment, write_json
 from lmsearch.errors import ConfigError
 
+MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
+
 
 def open_run_dir(cfg: DictConfig, task: str, *, data: str | None = None, model: str | None = None) -> Path:
     """Create the output folder of a task that does not train, and return it."""
@@ -40,15 +42,17 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
     run_dir = open_run_dir(cfg, task)
     inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     identity = f"{task} {config_digest(cfg)} {inside}"
-    marker = run_dir / "run_id.txt"
+    marker = run_dir / MARKER
     checkpoints = [
         *run_dir.glob("checkpoint.pt"),
         *run_dir.glob("*-s*/checkpoint.pt"),
         *run_dir.glob("trials.journal"),
         *run_dir.glob("s[0-9]*/checkpoint.pt"),
     ]  # of this run, of a comparison's arms, of a discrete search, of a search's seeds
-    same = marker.exists() and marker.read_text().strip() == identity
-    if checkpoints and not same and not cfg.overwrite:
+    claimed = marker.exists()
+    same = claimed and marker.read_text().strip() == identity
+    result = run_dir / "genotype.json"  # one without a marker was put there by hand, for this run to start from
+    if (checkpoints or (claimed and result.exists())) and not same and not cfg.overwrite:
         raise ConfigError(
             f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it"
         )
@@ -56,6 +60,8 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
         fresh = (*run_dir.glob("recheck*.pt"), *run_dir.glob("s[0-9]*/recheck*.pt"))
         for path in (*checkpoints, *fresh, *run_dir.glob("s[0-9]*/genotype.json")):
             path.unlink()
+        if claimed:
+            result.unlink(missing_ok=True)
     marker.write_text(identity + "\n")
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run_dir / "environment.json", environment(cfg.seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from lmsearch.data import SearchLoaders, TrainLoader
+from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.train import Batch, Precision, evaluate
 from lmsearch.search.derive import Probabilities, Quota, choose, quota_of
@@ -109,8 +109,7 @@ def first_batch(loader: TrainLoader, *, epoch: int) -> Batch:
 
 def history_findings(run_dir: Path) -> Sequence[Finding]:
     """Return what the epochs of a search, as its metrics.jsonl has them, say about sharpness and memorisation."""
-    path = run_dir / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = read_metrics(run_dir)
     curvatures = [line["health/sharpness"] for line in lines if "health/sharpness" in line]
     found = [sharpness(curvatures)] if curvatures else []
     last = next((line for line in reversed(lines) if "health/cosine" in line), None)
