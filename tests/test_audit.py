@@ -61,6 +61,11 @@ def test_a_search_that_beats_both_alternatives_is_warranted() -> None:
     assert measured["verdict"]["sentences"][-1].startswith("Search is warranted here")
 
 
+def test_a_verdict_without_a_test_set_says_so() -> None:
+    told = verdict.read(parts(), epochs=4, full_epochs=4, per_round=2, tested_on="validation")["verdict"]["sentences"]
+    assert told[0].startswith("There is no test set") and told[1:] == read(parts())["verdict"]["sentences"]
+
+
 def test_a_search_that_was_not_rechecked_can_still_fail_on_shuffled_targets() -> None:
     assert not read(parts(shuffled="unconfirmed"))["controls"]["shuffled_passed"]
 

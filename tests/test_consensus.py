@@ -74,11 +74,13 @@ def test_seeds_that_agree_are_ok_and_their_majority_is_the_consensus() -> None:
 
 
 def test_a_budget_of_searches_without_alphas_goes_where_the_seeds_put_it() -> None:
-    even = dict.fromkeys(EIGHT, 1 / 8)
-    kept = [("h", "v", "w2"), ("h",)], [("h", "v", "w4"), ("h",)]
-    seeds = [Genotype(tuple(LayerChoice(d, f"layers.{n}", even) for n, d in enumerate(layers))) for layers in kept]
-    choices, _ = consensus(seeds, Quota(budget=4))
-    assert [len(c.directions) for c in choices] == [3, 1] and set(choices[0].directions) > {"h", "v"}
+    """Layers of eight and of four candidates: a vote counts alike in both."""
+    even = [dict.fromkeys(names, 1 / len(names)) for names in (EIGHT, EIGHT[:4])]
+    second = ("h", "h_flip", "v")
+    kept = [(("h", "v"), second), (("h", "w2"), second), (("v", "w2"), second)]
+    seeds = [Genotype(tuple(LayerChoice(d, f"layers.{n}", even[n]) for n, d in enumerate(layers))) for layers in kept]
+    choices, _ = consensus(seeds, Quota(budget=5))
+    assert [len(c.directions) for c in choices] == [2, 3] and choices[1].directions == second
 
 
 def test_values_of_a_climb_are_not_taken_for_what_alphas_learned() -> None:

@@ -267,61 +267,6 @@ def test_sharp_probabilities_do_not_count_as_dropped_branches(tmp_path: Path) ->
         assert len(layer["directions"]) == 4 and all(layer["scores"][d] > 0 for d in layer["directions"])
 
 
-def test_derive_does_not_write_over_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", *TINY, f"run_dir={tmp_path}"]) == 0
-    before = (tmp_path / "genotype.json").read_bytes()
-    capsys.readouterr()
-    assert main(["derive", f"checkpoint={tmp_path}", "keep=2", f"run_dir={tmp_path}"]) == 2
-    assert "holds a search" in capsys.readouterr().err and (tmp_path / "genotype.json").read_bytes() == before
-
-
-def test_derive_does_not_write_over_the_seeds_of_a_search_or_their_consensus(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["search", *TINY, "seeds=2", f"run_dir={tmp_path}"]) == 0
-    files = [tmp_path / "genotype.json", tmp_path / "s0" / "genotype.json"]
-    before = [file.read_bytes() for file in files]
-    capsys.readouterr()
-    assert main(["derive", f"genotypes={tmp_path}", f"run_dir={tmp_path / 's0'}"]) == 2
-    assert main(["derive", f"checkpoint={tmp_path / 's0'}", f"run_dir={tmp_path}"]) == 2
-    assert capsys.readouterr().err.count("holds a search") == 2 and [file.read_bytes() for file in files] == before
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["optim.warmup_epochs=9"], "optim.warmup_epochs=9"),
-        (["search=pcdarts", "search.partial_channels=7"], "partial_channels=7"),
-        (["search=random", "search.budget_steps=3"], "search.budget_steps=3"),
-        (["search=bilevel", "search.order=3"], "search.order=3"),
-        (["search=null"], "search=null"),
-    ],
-)
-def test_starting_over_with_a_mistake_loses_nothing(
-    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = ["search", "data=planted", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8", f"run_dir={tmp_path}"]
-    assert main(small) == 0
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert main([*small, *words, "overwrite=true"]) == 2
-    assert says in capsys.readouterr().err.strip().splitlines()[-1]
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
-def test_a_search_that_starts_over_leaves_no_genotype_of_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert main(["search", *TINY, f"run_dir={tmp_path}"]) == 0
-    monkeypatch.setattr("lmsearch.tasks.search.train", killed)
-    assert main(["search", *TINY, "seed=7", "overwrite=true", f"run_dir={tmp_path}"]) == 130
-    assert not (tmp_path / "genotype.json").exists()
-
-
-def killed(*args: object) -> None:
-    """Stop before the first epoch."""
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

@@ -10,8 +10,9 @@ from lmsearch.audit.ledger import Row
 from lmsearch.audit.verdict import trainings
 
 
-def save_audit_figure(rows: Sequence[Row], measured: Mapping[str, Any], path: Path, *, metric: str) -> None:
-    """Write a PNG with two panels: validation scores of random architectures per seed, and test scores of the arms."""
+def save_audit_figure(rows: Sequence[Row], measured: Mapping[str, Any], path: Path, *, metric: str, tested_on: str) -> None:
+    """Write a PNG with two panels: validation scores of random architectures per seed, and scores of the arms, on
+    what `tested_on` names."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -30,7 +31,7 @@ def save_audit_figure(rows: Sequence[Row], measured: Mapping[str, Any], path: Pa
             right.errorbar(x, values["mean"], yerr=error, fmt="o", color="black", capsize=3)
         right.set_xticks(range(len(raced["test"])), [name.replace(" ", "\n") for name in raced["test"]])
         right.set_xlim(-0.5, len(raced["test"]) - 0.5)
-        right.set_ylabel(f"test {metric}, 95 % interval over {raced['rounds']} rounds")
+        right.set_ylabel(f"{tested_on} {metric}, 95 % interval over {raced['rounds']} rounds")
     else:
         right.text(0.5, 0.5, "race not complete", ha="center", transform=right.transAxes)
     figure.suptitle(f"search warranted: {measured['verdict']['answer']}", fontsize=10)

@@ -53,7 +53,7 @@ class Setting:
 
     @property
     def candidates(self) -> tuple[int, ...]:
-        """Candidates of every layer."""
+        """How many candidates every layer has."""
         return tuple(len(layer) for layer in self.spec.directions)
 
     @property

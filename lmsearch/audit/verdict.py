@@ -20,12 +20,19 @@ SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"
 LEAST_RANGE = 2.0  # seed standard deviations
 LEVEL = 0.05
 FEWEST = 3  # architectures with two seeds, and rounds, below which nothing is concluded
+NO_TEST_SET = (
+    "there is no test set: test scores here are validation scores, by which the random arm picked the best of its networks,"
+    " so that arm looks better than it is"
+)
 
 
-def read(rows: Sequence[Row], *, epochs: int, full_epochs: int, per_round: int) -> dict[str, Any]:
+def read(
+    rows: Sequence[Row], *, epochs: int, full_epochs: int, per_round: int, tested_on: str = "test"
+) -> dict[str, Any]:
     """Return all measurements of an audit as plain values; what is missing is None.
 
-    `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures.
+    `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures; `tested_on`
+    is "validation" where the data has no test set.
     """
     by_key = {row["key"]: row for row in rows}
     measured = {
@@ -38,6 +45,8 @@ def read(rows: Sequence[Row], *, epochs: int, full_epochs: int, per_round: int) 
     if epochs < full_epochs:
         cut = f"Trainings were cut to {epochs} of {full_epochs} epochs to fit into the time: the verdict is about those."
         found["sentences"].insert(0, cut)
+    if tested_on != "test":
+        found["sentences"].insert(0, NO_TEST_SET[0].upper() + NO_TEST_SET[1:] + ".")
     return measured | {"verdict": found}
 
 

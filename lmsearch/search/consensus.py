@@ -91,8 +91,9 @@ def agreement_p(sizes: Sequence[Sequence[int]], candidates: Sequence[int], obser
 
 
 def by_votes(scores: Mapping[str, float], votes: Mapping[str, int], seeds: int) -> dict[str, float]:
-    """Return the share of seeds that kept each candidate, by which a budget can be allocated; of equal ones scores decide."""
-    return {name: (votes[name] + TIE * score) / seeds for name, score in scores.items()}
+    """Return votes as what a budget is allocated by (quota_of): a vote counts alike in every layer; in a tie scores decide."""
+    candidates = len(surviving(scores))
+    return {name: (votes[name] + TIE * score) / (seeds * candidates) for name, score in scores.items()}
 
 
 def vote(

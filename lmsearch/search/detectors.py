@@ -154,7 +154,8 @@ def memorising(cosine: float, share_low: float, train_loss: float, held_out_loss
         f"cosine of training and held-out gradients, {share_low:.0%} of branches below {COSINE_LEAST}; losses "
         f"{train_loss:.3g} and {held_out_loss:.3g} (at most half, or losses within {GENERALISATION} times)"
     )
-    return finding("memorisation", cosine, warns, meaning, "more data or augmentation, fewer epochs; or search=fair")
+    advice = "more data or augmentation, fewer epochs; where alphas learn, search=fair"
+    return finding("memorisation", cosine, warns, meaning, advice)
 
 
 def duplicate_candidates(twins: Mapping[str, Mapping[str, str]]) -> Finding:

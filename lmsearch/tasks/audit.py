@@ -13,7 +13,7 @@ from lmsearch.audit.auditor import Auditor, Planted
 from lmsearch.audit.figure import save_audit_figure
 from lmsearch.audit.ledger import Ledger
 from lmsearch.audit.setting import Setting
-from lmsearch.audit.verdict import read
+from lmsearch.audit.verdict import NO_TEST_SET, read
 from lmsearch.config import compose, config_digest
 from lmsearch.data import Source
 from lmsearch.engine.log import environment, write_json
@@ -28,10 +28,7 @@ from lmsearch.tasks.run_dir import open_run_dir
 from lmsearch.tasks.search import make_plan
 
 log = logging.getLogger(__name__)
-OWN_TEST = (
-    "no test set: the race reports validation scores, by which the random arm picked the best of its networks, so that arm looks"
-    " better than it is (image folders: add test/<class>/)"
-)
+PARTS_VERSION = 2  # of what the rows of an audit hold and mean
 NOT_WARRANTED = 3  # exit code with strict=true
 TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids take smaller batches
 FEWEST_IMAGES = 4  # in such a batch
@@ -44,7 +41,7 @@ def run(cfg: DictConfig) -> int:
     cfg = as_search(cfg)
     precision, source = build_precision(cfg), build_data(cfg)
     if source.test is source.val:
-        log.warning(OWN_TEST)
+        log.warning(NO_TEST_SET)
     setting = make_setting(cfg, source, precision)
     planted = make_control(cfg, source, precision, setting.options)
     run_dir = open_run_dir(cfg, "audit")
@@ -55,15 +52,17 @@ def run(cfg: DictConfig) -> int:
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
 
-    measured = read(rows, epochs=plan.epochs, full_epochs=setting.recipe.epochs, per_round=plan.per_round)
+    tested_on = "validation" if source.test is source.val else "test"
+    epochs = {"epochs": plan.epochs, "full_epochs": setting.recipe.epochs}
+    measured = read(rows, **epochs, per_round=plan.per_round, tested_on=tested_on)
     metric = build_objective(source.info).metric
     metric = metric if metric == "accuracy" else f"minus {metric}"
     facts = {
         "plan": asdict(plan), "recipe_epochs": setting.recipe.epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
-        "tested_on": "val" if source.test is source.val else "test",
+        "tested_on": tested_on,
     }  # fmt: skip
     write_json(run_dir / "audit.json", measured | facts | {"environment": environment(cfg.seed)})
-    save_audit_figure(rows, measured, run_dir / "audit.png", metric=metric)
+    save_audit_figure(rows, measured, run_dir / "audit.png", metric=metric, tested_on=tested_on)
     print("\n".join(measured["verdict"]["sentences"]))
     print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
     return NOT_WARRANTED if cfg.strict and measured["verdict"]["answer"] != "yes" else 0
@@ -75,9 +74,9 @@ def as_search(cfg: DictConfig) -> DictConfig:
 
 
 def identity(cfg: DictConfig, setting: Setting) -> str:
-    """Return what must be equal for an audit to be continued: the configuration and what its files hold."""
+    """Return what must be equal for an audit to be continued: version of its parts, configuration, what its files hold."""
     inside = hashlib.sha256(json.dumps([setting.spec.directions, setting.keep]).encode()).hexdigest()
-    return f"{config_digest(cfg)} {inside}"
+    return f"v{PARTS_VERSION} {config_digest(cfg)} {inside}"
 
 
 def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setting:

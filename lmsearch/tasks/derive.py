@@ -116,8 +116,8 @@ def output(cfg: DictConfig, order: Order) -> Path:
 def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
     """Create and return the output folder; raise ConfigError for that of a run, whose genotype.json would be lost."""
     run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("derive", cfg, data=data, model=model, seed=seed)
-    if (run_dir / MARKER).exists():
-        raise ConfigError(f"run_dir={str(run_dir)!r} holds a search, whose genotype.json would be lost; choose another")
+    if any((run_dir / name).exists() for name in (MARKER, "checkpoint.pt")):
+        raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
     make_folder(run_dir)
     return run_dir
 

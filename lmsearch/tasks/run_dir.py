@@ -36,8 +36,8 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
     """Return the folder of a training run, with config.yaml and environment.json in it.
 
     A run is what its configuration and `content` (JSON values: the directions that its files named, the weights that it
-    starts from) say. A folder that holds a checkpoint of the same run is continued; one of another run is refused unless
-    overwrite=true, so that nothing is lost by a mistyped command.
+    starts from) say. A folder that holds a checkpoint of the same run is continued; one with a checkpoint, or the genotype
+    of a search, of another run is refused unless overwrite=true, so that nothing is lost by a mistyped command.
     """
     run_dir = open_run_dir(cfg, task)
     inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -51,8 +51,9 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
     ]  # of this run, of a comparison's arms, of a discrete search, of a search's seeds
     claimed = marker.exists()
     same = claimed and marker.read_text().strip() == identity
-    result = run_dir / "genotype.json"  # one without a marker was put there by hand, for this run to start from
-    if (checkpoints or (claimed and result.exists())) and not same and not cfg.overwrite:
+    result = run_dir / "genotype.json"
+    searched = claimed and marker.read_text().startswith("search ") and result.exists()  # else put there for other tasks to read
+    if (checkpoints or searched) and not same and not cfg.overwrite:
         raise ConfigError(
             f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it"
         )
@@ -60,8 +61,8 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
         fresh = (*run_dir.glob("recheck*.pt"), *run_dir.glob("s[0-9]*/recheck*.pt"))
         for path in (*checkpoints, *fresh, *run_dir.glob("s[0-9]*/genotype.json")):
             path.unlink()
-        if claimed:
-            result.unlink(missing_ok=True)
+        if searched:
+            result.unlink()
     marker.write_text(identity + "\n")
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run_dir / "environment.json", environment(cfg.seed))

@@ -1,0 +1,110 @@
+"""Run directories: what is in one is continued, refused or started over, and never lost by a mistyped command."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lmsearch.cli import main
+
+SMALL = ["data=planted", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8"]
+SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0"]
+MODEL = ["model.depth=1", "model.embed_dim=8", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search over two seeds."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    assert main([*SEARCH, "seeds=2", f"run_dir={run_dir}"]) == 0
+    return run_dir
+
+
+@pytest.fixture
+def seeds(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def content(run_dir: Path) -> dict[Path, bytes]:
+    """Return what all files hold."""
+    return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("words", "into"),
+    [
+        (["checkpoint={run}/s0", "keep=2"], "s0"),
+        (["genotypes={run}"], "s0"),
+        (["checkpoint={run}/s0"], "."),
+    ],
+)
+def test_derive_does_not_write_over_a_search(
+    words: list[str], into: str, seeds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(seeds)
+    assert main(["derive", *(word.format(run=seeds) for word in words), f"run_dir={seeds / into}"]) == 2
+    assert "holds a run" in capsys.readouterr().err and content(seeds) == before
+
+
+def test_a_copied_checkpoint_without_its_marker_is_protected_too(
+    seeds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (seeds / "s0" / "run_id.txt").unlink()
+    assert main(["derive", f"checkpoint={seeds / 's0'}", f"run_dir={seeds / 's0'}"]) == 2
+    assert "holds a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["optim.warmup_epochs=9"], "optim.warmup_epochs=9"),
+        (["search=pcdarts", "search.partial_channels=7"], "partial_channels=7"),
+        (["search=random", "search.budget_steps=3"], "search.budget_steps=3"),
+        (["search=bilevel", "search.order=3"], "search.order=3"),
+        (["search=null"], "search=null"),
+    ],
+)
+def test_starting_over_with_a_mistake_loses_nothing(
+    words: list[str], says: str, seeds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(seeds)
+    assert main(["search", *SMALL, *words, "overwrite=true", f"run_dir={seeds / 's0'}"]) == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+    assert content(seeds) == before
+
+
+def killed(*args: object, **options: object) -> None:
+    """Stop before the first epoch."""
+    raise KeyboardInterrupt
+
+
+def test_a_search_that_starts_over_leaves_no_genotype_of_the_old_one(
+    seeds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmsearch.tasks.search.train", killed)
+    words = [*SEARCH, "seed=7", f"run_dir={seeds / 's0'}"]
+    assert main(words) == 2
+    assert main([*words, "overwrite=true"]) == 130
+    assert not (seeds / "s0" / "genotype.json").exists()
+
+
+def test_a_retraining_that_never_saved_an_epoch_can_be_started_with_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    words = ["retrain", *MODEL, f"genotype={tmp_path / 'mine.json'}", f"run_dir={tmp_path / 'run'}"]
+    with monkeypatch.context() as patched:
+        patched.setattr("lmsearch.tasks.retrain.fit", killed)
+        assert main(words) == 130
+    assert main([*words, "optim.lr=0.001"]) == 0
+
+
+def test_a_genotype_that_another_task_reads_in_its_own_folder_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "genotype.json").write_text('[["h"]]')
+    words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"genotype={tmp_path}", f"run_dir={tmp_path}"]
+    assert main(words) == 0
+    assert main([*words, "overwrite=true"]) == 0
+    assert (tmp_path / "genotype.json").read_text() == '[["h"]]'
