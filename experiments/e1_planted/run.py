@@ -23,7 +23,7 @@ SEEDS = range(5, 10)  # seeds 0 to 4 served to choose the recipe
 AGAIN = f"{REDRAWN}, again"  # a fresh series, announced after the first one had been read
 AGAIN_SEEDS = range(120, 160)
 CONTROL_SEEDS = range(100, 120)  # the verdict's thresholds were chosen on seeds 0 to 7
-HARDER_SEEDS = range(5, 7)
+HARDER_SEEDS = (5,)
 SEARCH = "search=fair"  # the default
 JUDGED = ("recovery", "control")  # parts that report the verdict
 HOLDOUT = 0.2  # of SEARCH
@@ -37,6 +37,10 @@ LEVELS: dict[str, tuple[str, ...]] = {  # name: what makes the task harder
     "2 layers": ("model.depth=2",),
     "4 layers": ("model.depth=4",),
     "14x14 tokens": ("data.grid=14", "search_space=localmamba8"),
+    # added when all of the above had been read and nothing had been missed
+    "64 training samples": ("data.num_train=64",),
+    "input noise 4": ("data.input_noise=4.0",),
+    "input noise 8": ("data.input_noise=8.0",),
 }
 
 
