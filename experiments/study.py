@@ -125,9 +125,9 @@ def read_lines(study: Study) -> list[Record]:
 
 
 def read_records(study: Study) -> list[Record]:
-    """Return the records of the study's present rows, in the order of the rows, one for each."""
+    """Return the records of the study's present rows, in the order of the rows, one for each; facts are as the rows tell now."""
     found = {line["key"]: line for line in read_lines(study) if "key" in line}
-    return [found[row.key] for row in study.rows if row.key in found]
+    return [found[row.key] | row.facts for row in study.rows if row.key in found]
 
 
 def environments(study: Study) -> Record:

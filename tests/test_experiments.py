@@ -53,6 +53,13 @@ def test_rows_no_longer_in_the_study_do_not_count(tmp_path, monkeypatch):
     assert run(monkeypatch, replace(made, rows=made.rows[:2]), "--summary")["sum"] == 1
 
 
+def test_facts_that_a_row_tells_otherwise_now_replace_those_of_its_record(tmp_path, monkeypatch):
+    made = study(tmp_path)
+    run(monkeypatch, made)
+    renamed = [replace(row, facts={"n": -1}) for row in made.rows]
+    assert {record["n"] for record in read_records(replace(made, rows=renamed))} == {-1}
+
+
 def test_every_record_names_the_machine_that_made_it(tmp_path, monkeypatch):
     made = study(tmp_path)
     known = run(monkeypatch, made, "--only", "n=2")["environments"]
