@@ -67,7 +67,7 @@ def test_a_table_is_made_of_complete_rows_only() -> None:
     task = TASKS["sum_v"]
     rows = records(task)
     table = analysis.table_of(task, rows)
-    assert table.val.shape == (162, 2) and table.mean((("h",), ("h",))) > 1.9
+    assert table.val.shape == (162, 4) and table.mean((("h",), ("h",))) > 1.9
     assert analysis.table_of(task, rows[:-1]) is None
 
 
