@@ -71,6 +71,14 @@ def test_a_trial_that_nobody_claimed_is_queued_again_once(where: str) -> None:
     assert len(study.trials) == 2
 
 
+def test_a_worker_that_was_stopped_is_not_said_to_have_died(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    for name in ("stopped", "other"):
+        claim(study.ask(RANGE), name=name)
+    assert recover(study, gone=["stopped"], reason="interrupted") == [0]  # the other one's process, this one, is alive
+    assert study.trials[0].user_attrs["lost"] == "interrupted" and study.trials[1].state == TrialState.RUNNING
+
+
 def test_an_interruption_between_failing_and_queueing_is_made_good(tmp_path: Path) -> None:
     study = new_study(tmp_path / "trials.journal")
     study.ask(RANGE)

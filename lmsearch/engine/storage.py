@@ -26,6 +26,7 @@ from lmsearch.errors import StorageError
 
 BEAT_S = 30.0  # seconds between two heartbeats of a running trial
 STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
+DIED = "its process died"  # why a running trial was lost, unless somebody says otherwise
 RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
 LOCK_S = 60  # a lock that was held this long is taken from its holder
 SQLITE_WAIT_S = 60  # a SQLite file that another process is writing to is waited for this long
@@ -66,19 +67,25 @@ def beating(trial: optuna.Trial, *, every_s: float = BEAT_S) -> Iterator[None]:
         thread.join()
 
 
-def recover(study: optuna.Study, *, gone: Collection[str] = (), retries: int = RETRIES) -> list[int]:
+def recover(
+    study: optuna.Study, *, gone: Collection[str] = (), reason: str = DIED, retries: int = RETRIES
+) -> list[int]:
     """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
 
     A running trial that nobody claimed counts as left behind: call this before you ask for trials, or hold the same
-    `exclusive` lock for asking and claiming. The processes that claimed under a name in `gone` are known to have ended. A
-    trial that was queued again `retries` times stays failed.
+    `exclusive` lock for asking and claiming. The processes that claimed under a name in `gone` are known to have ended, for
+    this `reason`. A trial that was queued again `retries` times stays failed.
     """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    stale = [t.number for t in running if not _alive(t) or t.user_attrs[WORKER]["name"] in gone]
-    for number in stale:
-        _fail(study, number, "its process died")
+    lost = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get(WORKER, {}).get("name") in gone:
+            lost[trial.number] = reason
+        elif not _alive(trial):
+            lost[trial.number] = DIED
+    for number, why in lost.items():
+        _fail(study, number, why)
     _queue_again(study, retries)
-    return stale
+    return list(lost)
 
 
 def abandon(study: optuna.Study, trial: optuna.Trial, *, reason: str, retries: int = RETRIES) -> None:

@@ -121,7 +121,7 @@ def supervise(study: optuna.Study, plan: Plan, start: Start, *, workers: int, pr
         for worker in crew:
             worker.stop()
         with exclusive(plan.ask_lock):
-            recover(study, gone=[worker.name for worker in crew])
+            recover(study, gone=[worker.name for worker in crew], reason="interrupted")  # those that did not say so themselves
         raise
 
 
