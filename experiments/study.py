@@ -18,7 +18,7 @@ import torch
 
 from lmsearch.bench.hardware import hardware
 from lmsearch.data.keyed import address_key
-from lmsearch.engine.log import environment, write_json
+from lmsearch.engine.log import environment, read_json_lines, write_json
 from lmsearch.process import tune_process
 
 Record = dict[str, object]
@@ -116,23 +116,15 @@ def append(path: Path, record: Record) -> None:
         file.write(json.dumps(record, sort_keys=True) + "\n")
 
 
-def read_lines(study: Study) -> list[Record]:
-    """Return every whole line of results.jsonl; a line that was cut off by an end of the process counts as not there."""
-    if not study.path.exists():
-        return []
-    lines = study.path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
 def read_records(study: Study) -> list[Record]:
     """Return the records of the study's present rows, in the order of the rows, one for each; facts are as the rows tell now."""
-    found = {line["key"]: line for line in read_lines(study) if "key" in line}
+    found = {line["key"]: line for line in read_json_lines(study.path) if "key" in line}
     return [found[row.key] | row.facts for row in study.rows if row.key in found]
 
 
 def environments(study: Study) -> Record:
     """Return the machines and commits that made the records, by the name that records give."""
-    return {line["machine"]: line["environment"] for line in read_lines(study) if "machine" in line}
+    return {line["machine"]: line["environment"] for line in read_json_lines(study.path) if "machine" in line}
 
 
 def record_environment(study: Study) -> str:

@@ -23,8 +23,8 @@ from lmsearch.models.mixer import LocalVimMixer, MixerOptions
 
 OURS, REFERENCE, RELEASED = "lmsearch", "reference backend", "released, "
 WIDE_WINDOWS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # of 14x14 tokens
-LR = 1e-4  # of a measured step
 NARROW_WINDOWS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")  # of 8x8 tokens
+LR = 1e-4  # of a measured step
 
 
 @dataclass(frozen=True)

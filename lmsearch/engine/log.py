@@ -75,8 +75,12 @@ def write_json(path: Path, values: dict) -> None:
 
 
 def read_metrics(run_dir: Path) -> list[dict]:
-    """Return the epochs that metrics.jsonl tells of; a last line that was cut off counts as not there."""
-    path = run_dir / METRICS
+    """Return the epochs that metrics.jsonl tells of."""
+    return read_json_lines(run_dir / METRICS)
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """Return what the lines of a file hold, nothing where there is none; a last line that was cut off counts as not there."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

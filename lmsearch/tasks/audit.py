@@ -40,7 +40,8 @@ def run(cfg: DictConfig) -> int:
         raise ConfigError(f"search.method={cfg.search.method!r} is not audited; accepted: supernet (random is one of the arms)")
     cfg = as_search(cfg)
     precision, source = build_precision(cfg), build_data(cfg)
-    if source.test is source.val:
+    tested_on = "validation" if source.test is source.val else "test"
+    if tested_on != "test":
         log.warning(NO_TEST_SET)
     setting = make_setting(cfg, source, precision)
     planted = make_control(cfg, source, precision, setting.options)
@@ -52,13 +53,12 @@ def run(cfg: DictConfig) -> int:
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
 
-    tested_on = "validation" if source.test is source.val else "test"
-    epochs = {"epochs": plan.epochs, "full_epochs": setting.recipe.epochs}
-    measured = read(rows, **epochs, per_round=plan.per_round, tested_on=tested_on)
+    full_epochs = setting.recipe.epochs
+    measured = read(rows, epochs=plan.epochs, full_epochs=full_epochs, per_round=plan.per_round, tested_on=tested_on)
     metric = build_objective(source.info).metric
     metric = metric if metric == "accuracy" else f"minus {metric}"
     facts = {
-        "plan": asdict(plan), "recipe_epochs": setting.recipe.epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
+        "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
         "tested_on": tested_on,
     }  # fmt: skip
     write_json(run_dir / "audit.json", measured | facts | {"environment": environment(cfg.seed)})

@@ -11,7 +11,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch import __version__
-from lmsearch.config import default_run_dir
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
@@ -26,7 +25,7 @@ from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.evaluate import own_source
 from lmsearch.tasks.recheck import stored_supernets
-from lmsearch.tasks.run_dir import MARKER, make_folder
+from lmsearch.tasks.run_dir import MARKER, open_run_dir
 
 
 def run(cfg: DictConfig) -> int:
@@ -115,10 +114,9 @@ def output(cfg: DictConfig, order: Order) -> Path:
 
 def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
     """Create and return the output folder; raise ConfigError for that of a run, whose genotype.json would be lost."""
-    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("derive", cfg, data=data, model=model, seed=seed)
+    run_dir = open_run_dir(cfg, "derive", data=data, model=model, seed=seed)
     if any((run_dir / name).exists() for name in (MARKER, "checkpoint.pt")):
         raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
-    make_folder(run_dir)
     return run_dir
 
 

@@ -15,9 +15,11 @@ from lmsearch.errors import ConfigError
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
 
 
-def open_run_dir(cfg: DictConfig, task: str, *, data: str | None = None, model: str | None = None) -> Path:
+def open_run_dir(
+    cfg: DictConfig, task: str, *, data: str | None = None, model: str | None = None, seed: int | None = None
+) -> Path:
     """Create the output folder of a task that does not train, and return it."""
-    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir(task, cfg, data=data, model=model)
+    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir(task, cfg, data=data, model=model, seed=seed)
     make_folder(run_dir)
     return run_dir
 
@@ -49,10 +51,10 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
         *run_dir.glob("trials.journal"),
         *run_dir.glob("s[0-9]*/checkpoint.pt"),
     ]  # of this run, of a comparison's arms, of a discrete search, of a search's seeds
-    claimed = marker.exists()
-    same = claimed and marker.read_text().strip() == identity
+    before = marker.read_text().strip() if marker.exists() else ""
+    same = before == identity
     result = run_dir / "genotype.json"
-    searched = claimed and marker.read_text().startswith("search ") and result.exists()  # else put there for other tasks to read
+    searched = before.startswith("search ") and result.exists()  # else put there for other tasks to read
     if (checkpoints or searched) and not same and not cfg.overwrite:
         raise ConfigError(
             f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it"
