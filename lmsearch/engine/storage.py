@@ -78,7 +78,8 @@ def recover(
     """
     lost = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(WORKER, {}).get("name") in gone:
+        worker = trial.user_attrs.get(WORKER)
+        if worker is not None and worker["name"] in gone:
             lost[trial.number] = reason
         elif not _alive(trial):
             lost[trial.number] = DIED
