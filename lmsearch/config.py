@@ -92,6 +92,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
 }
 BETAS = ("optim.betas", "search.alpha_betas")
 NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "strict", "device", "num_workers", "hydra")
+LENGTHS = ("seeds", "search.trials", "search.budget_steps")  # how far a run goes; each part of it is the same in a longer one
 
 
 def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None) -> DictConfig:
@@ -118,14 +119,27 @@ def config_digest(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def run_digest(cfg: DictConfig) -> str:
+    """Return the digest of a run whose length is left open: with more seeds, trials or budget it is the same run, continued."""
+    endless = copy.deepcopy(cfg)
+    for key in LENGTHS:
+        if OmegaConf.select(endless, key) is not None:
+            OmegaConf.update(endless, key, None)
+    return config_digest(endless)
+
+
 def default_run_dir(
     task: str, cfg: DictConfig, *, data: str | None = None, model: str | None = None, seed: int | None = None
 ) -> Path:
-    """Return runs/<task>-<data>-<model>-s<seed>, with what is not given from the configuration, or left out."""
+    """Return runs/<task>-<data>-<model>-s<seed>, with what is not given from the configuration, or left out.
+
+    A search over several seeds, which is no longer search with the first of them, has "-seeds" added.
+    """
     data = data or OmegaConf.select(cfg, "data.name")
     model = model or OmegaConf.select(cfg, "model.name")
     seed = OmegaConf.select(cfg, "seed") if seed is None else seed
-    parts = [task, data, model, None if seed is None else f"s{seed}"]
+    several = "seeds" if task == "search" and cfg.seeds > 1 else None
+    parts = [task, data, model, None if seed is None else f"s{seed}", several]
     return Path("runs") / "-".join(str(part).replace("/", "-") for part in parts if part is not None)
 
 

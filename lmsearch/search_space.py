@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lmsearch.custom_orders import named_direction, read_orders
+from lmsearch.custom_orders import named_direction, read_orders, write_orders
 from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean
 from lmsearch.paths import data_dir
 from lmsearch.scan_orders import Grid, duplicates, label, parse_direction
@@ -51,6 +51,11 @@ class SearchSpace:
         """Return the space of the first `depth` layers, where the file lists layers one by one; else the whole space."""
         keep = self.keep if isinstance(self.keep, int) else self.keep[:depth]
         return replace(self, per_layer=None if self.per_layer is None else self.per_layer[:depth], keep=keep)
+
+    def direction(self, name: str) -> str:
+        """Return the canonical name of a direction, built in or of this space's own orders; raise DirectionError for others."""
+        _, labels = write_orders(self.candidates)
+        return named_direction(name, {own: canonical for canonical, own in labels.items()})
 
     def candidates_on(self, grids: Sequence[Grid]) -> tuple[tuple[str, ...], ...]:
         """Return the candidates of layers with these token grids; raise SearchSpaceError where one has no order there."""

@@ -20,6 +20,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.data import build_source, search_loaders
 from lmsearch.errors import ConfigError
+from lmsearch.scan_orders import label, parse_direction
 from lmsearch.search.architectures import ArchitectureSpace
 from lmsearch.tasks.audit import as_search, make_control, make_setting
 from lmsearch.tasks.build import build_data, build_precision
@@ -201,6 +202,19 @@ def test_data_without_a_test_set_is_pointed_out(
     small = ["model.depth=1", "model.embed_dim=8", "search_space=localmamba8_w4", "search.holdout=0.5", "minutes=0"]
     assert main(["audit", *words, *small, f"run_dir={tmp_path / 'run'}"]) == 2
     assert "too few" in capsys.readouterr().err and "no test set" in caplog.text
+
+
+def test_an_own_order_is_planted_and_taken_as_hand_made(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).permutation(64).tolist()
+    (tmp_path / "own.yaml").write_text(f"name: own\ncandidates: [h, v, mine]\nkeep: 1\norders: {{mine: {{8x8: {table}}}}}\n")
+    words = ["model.depth=2", f"search_space={tmp_path / 'own.yaml'}", "planted=mine", "hand_made=[mine]"]
+    cfg = as_search(compose("audit", words))
+    source, precision = build_data(cfg), build_precision(cfg)
+    setting = make_setting(cfg, source, precision)
+    planted = make_control(cfg, source, precision, setting.options)
+    assert [[label(d) for d in layer] for layer in setting.hand_made] == [["mine"], ["mine"]]
+    assert parse_direction(planted.direction).indices((8, 8)).tolist() == table
+    assert planted.direction in planted.setting.spec.directions[0]
 
 
 def test_shuffled_labels_keep_the_classes_and_lose_the_images() -> None:

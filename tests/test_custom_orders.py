@@ -60,6 +60,25 @@ def test_a_search_space_reads_files_beside_itself(tmp_path: Path) -> None:
     assert space.candidates == ("h", MINE, MINE + "_flip")
 
 
+def test_a_search_space_knows_its_own_orders_by_their_short_names(tmp_path: Path) -> None:
+    space = load_search_space(space_file(tmp_path, f"{{mine: {{2x3: {TABLE}}}}}"))
+    assert [space.direction(name) for name in ("mine", "mine_flip", "w2x2")] == [MINE, MINE + "_flip", "w2"]
+    with pytest.raises(DirectionError, match="or an order of this file: mine"):
+        space.direction("yours")
+
+
+def test_a_comparison_takes_an_own_order_as_hand_made_choice(tmp_path: Path) -> None:
+    rows = [7 - row for row in range(8) for _ in range(8)]
+    table = [8 * row + column for row, column in zip(rows, list(range(8)) * 8, strict=True)]
+    space = space_file(tmp_path, f"{{mine: {{8x8: {table}}}}}")
+    (tmp_path / "v.json").write_text('[["v"]]')
+    words = ["model.depth=1", "model.embed_dim=8", "epochs=1", "optim.warmup_epochs=0", "batch_size=256", "baseline_limit=0"]
+    words += [f"genotype={tmp_path / 'v.json'}", f"search_space={space}", "hand_made=[mine]", f"run_dir={tmp_path / 'run'}"]
+    assert main(["compare", *words]) == 0
+    arms = json.loads((tmp_path / "run" / "comparison.json").read_text())["arms"]
+    assert arms["hand-made"]["directions"] == [[["mine"]]]
+
+
 def test_an_order_equal_to_a_built_in_one_is_found_as_its_duplicate() -> None:
     rows = read_orders({"rows": {"2x3": list(range(6))}})["rows"]
     assert duplicates(("h", rows, MINE), (2, 3)) == {rows: "h"}

@@ -113,6 +113,28 @@ def test_a_finished_search_is_not_run_again(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "trials.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("where", ["journal", "database"])
+def test_a_search_goes_on_with_more_trials_as_if_it_had_had_them(where: str, tmp_path: Path) -> None:
+    def command(name: str) -> list[str]:
+        stored = [] if where == "journal" else [f"search.storage=sqlite:///{tmp_path}/{name}.db"]
+        return ["search", *CHEAP, *stored, f"run_dir={tmp_path / name}"]
+
+    assert main(command("whole")) == 0
+    more = command("more")
+    assert main([*more, "search.trials=2"]) == 0 and len(tried(tmp_path / "more")) == 2
+    assert main([*more, "search.trials=null", f"search.budget_steps={metrics(tmp_path / 'more')['branch_scan_steps'] * 2}"]) == 0
+    assert len(tried(tmp_path / "more")) == 4
+    assert main(more) == 0
+    assert tried(tmp_path / "more") == tried(tmp_path / "whole")
+    assert lmsearch.load_genotype(tmp_path / "more").layers == lmsearch.load_genotype(tmp_path / "whole").layers
+
+
+def test_fewer_trials_than_there_are_lose_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["search", *CHEAP, f"run_dir={tmp_path}"]) == 0
+    assert main(["search", *CHEAP, "search.trials=2", f"run_dir={tmp_path}"]) == 0
+    assert len(rows(tmp_path)) == 5 and "search.trials=2: this search has 5 already" in caplog.text
+
+
 def test_trials_of_another_search_are_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", *CHEAP, f"run_dir={tmp_path}"]) == 0
     assert main(["search", *CHEAP, "seed=5", f"run_dir={tmp_path}"]) == 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from lmsearch.cli import main
+from lmsearch.config import compose, default_run_dir
 
 SMALL = ["data=planted", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8"]
 SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0"]
@@ -108,3 +110,42 @@ def test_a_genotype_that_another_task_reads_in_its_own_folder_is_kept(tmp_path: 
     assert main(words) == 0
     assert main([*words, "overwrite=true"]) == 0
     assert (tmp_path / "genotype.json").read_text() == '[["h"]]'
+
+
+def test_another_derivation_is_replaced_only_when_asked_to(
+    seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["derive", f"checkpoint={seeds / 's0'}", f"run_dir={tmp_path / 'derived'}"]
+    assert main([*words, "keep=2"]) == 0
+    before = content(tmp_path / "derived")
+    assert main([*words, "keep=2"]) == 0 and content(tmp_path / "derived") == before
+    assert main([*words, "keep=3"]) == 2
+    assert "was derived otherwise" in capsys.readouterr().err and content(tmp_path / "derived") == before
+    assert main([*words, "keep=3", "overwrite=true"]) == 0
+    assert content(tmp_path / "derived") != before
+
+
+def test_a_search_goes_on_with_more_seeds(seeds: Path) -> None:
+    before = content(seeds / "s1")
+    assert main([*SEARCH, "seeds=3", f"run_dir={seeds}"]) == 0
+    after = content(seeds)
+    assert after[seeds / "s1" / "checkpoint.pt"] == before[seeds / "s1" / "checkpoint.pt"]
+    assert json.loads(after[seeds / "genotype.json"])["provenance"]["seeds"] == [0, 1, 2]
+
+
+def test_one_seed_is_another_run_than_several(seeds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SEARCH, f"run_dir={seeds}"]) == 2
+    assert "holds another run" in capsys.readouterr().err
+    one, several = (default_run_dir("search", compose("search", words)) for words in (["seed=3"], ["seed=3", "seeds=2"]))
+    assert (one.name, several.name) == ("search-digits-local_vim_nano-s3", "search-digits-local_vim_nano-s3-seeds")
+
+
+def test_a_comparison_goes_on_with_more_seeds(tmp_path: Path) -> None:
+    words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"run_dir={tmp_path / 'run'}"]
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    words.append(f"genotype={tmp_path / 'mine.json'}")
+    assert main(words) == 0
+    first = (tmp_path / "run" / "searched-s0" / "checkpoint.pt").stat().st_mtime_ns
+    assert main([*words, "seeds=2"]) == 0
+    assert (tmp_path / "run" / "searched-s0" / "checkpoint.pt").stat().st_mtime_ns == first
+    assert json.loads((tmp_path / "run" / "comparison.json").read_text())["seeds"] == 2

@@ -11,6 +11,7 @@ from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.setting import Plan, Setting, Speed, make_plan, measure
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.engine.randomness import key
+from lmsearch.scan_orders import label
 from lmsearch.search.architectures import Architecture
 from lmsearch.search.oneshot import OneShot
 from lmsearch.search.strategies import History, Tried, draw_new
@@ -77,8 +78,8 @@ class Auditor:
         found = planted.setting.search(epochs=planted.epochs, seed=planted.setting.seed)
         derived, health = planted.setting.conclude(found, epochs=planted.epochs, seed=planted.setting.seed)
         return {
-            "planted": planted.direction,
-            "derived": derived,
+            "planted": label(planted.direction),
+            "derived": [[label(name) for name in layer] for layer in derived],
             "found": derived[0] == (planted.direction,),
             "status": health.status,
             "reason": health.reason,

@@ -19,7 +19,7 @@ from lmsearch.data import Source
 from lmsearch.engine.log import environment, write_json
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
-from lmsearch.scan_orders import label, parse_direction
+from lmsearch.scan_orders import label
 from lmsearch.search.options import SearchOptions
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
@@ -82,7 +82,7 @@ def identity(cfg: DictConfig, setting: Setting) -> str:
 def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setting:
     """Return the search that is judged, on the user's data."""
     found = make_plan(cfg, source)
-    named = [parse_direction(name).name for name in cfg.hand_made]
+    named = [found.space.direction(name) for name in cfg.hand_made]
     if len(set(named)) < max(found.keep):
         raise ConfigError(
             f"hand_made=[{', '.join(cfg.hand_made)}] names fewer directions than the {max(found.keep)} that a layer keeps"
@@ -109,14 +109,15 @@ def make_control(cfg: DictConfig, source: Source, precision: Precision, options:
     """Return a planted task on the grid of the first layer, searched as the user searches but with its own large steps."""
     height, width = layer_grids(cfg, source.info)[0][0]
     batch = max(FEWEST_IMAGES, min(32, TOKENS // (height * width)))
-    words = [f"data.direction={cfg.planted}", f"data.grid=[{height},{width}]", f"search_space={cfg.search_space}"]
+    whole = load_search_space(cfg.search_space)
+    planted = whole.direction(cfg.planted)
+    words = [f"data.direction={planted}", f"data.grid=[{height},{width}]", f"search_space={cfg.search_space}"]
     words += [f"search.partial_channels={cfg.search.partial_channels}", f"search.holdout={cfg.search.holdout}"]
     words += [f"batch_size={batch}", f"backend={cfg.backend}", f"search.deduplicate={str(cfg.search.deduplicate).lower()}"]
     control = compose("search", ["data=planted", *words])
     task = build_data(control)
-    space = load_search_space(cfg.search_space).first(1)
-    found, recipe = find_candidates(control, task, space), build_recipe(control)
-    if cfg.planted not in found.spec.directions[0]:
+    found, recipe = find_candidates(control, task, whole.first(1)), build_recipe(control)
+    if planted not in found.spec.directions[0]:
         raise ConfigError(
             f"planted={cfg.planted!r} is no candidate of the first layer on {height}x{width} tokens; accepted: "
             + ", ".join(map(label, found.spec.directions[0]))
@@ -129,11 +130,11 @@ def make_control(cfg: DictConfig, source: Source, precision: Precision, options:
         mine,
         found.keep,
         control.search.holdout,
-        ((cfg.planted,),),
+        ((planted,),),
         precision,
         cfg.seed,
         cfg.search.derivation,
         cfg.search.recheck,
         cfg.backend,
     )
-    return Planted(setting, cfg.planted, recipe.epochs)
+    return Planted(setting, planted, recipe.epochs)

@@ -23,7 +23,7 @@ from lmsearch.report.baselines import BASELINES
 from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson
 from lmsearch.scan_orders import label
 from lmsearch.search.supernet import layer_candidates
-from lmsearch.search_space import load_search_space
+from lmsearch.search_space import SearchSpace, load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, layer_grids
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.retrain import derived_spec
@@ -61,9 +61,10 @@ def run(cfg: DictConfig) -> int:
         raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
     if cfg.seeds < 1:
         raise ConfigError(f"seeds={cfg.seeds} must be at least 1")
-    arms = make_arms(cfg, source)
+    space = load_search_space(cfg.search_space)
+    arms = make_arms(cfg, source, space)
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
-    run_dir = claim_run_dir(cfg, "compare", [[g.directions for g in arm.genotypes] for arm in arms])
+    run_dir = claim_run_dir(cfg, "compare", [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer])
     for number in range(cfg.seeds):
         for arm in arms:
             seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})
@@ -78,15 +79,16 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def make_arms(cfg: DictConfig, source: Source) -> list[Arm]:
+def make_arms(cfg: DictConfig, source: Source, space: SearchSpace) -> list[Arm]:
     """The genotype in question, one random genotype per seed with as many directions per layer, and the hand-made choice."""
     genotype = load_genotype(cfg.genotype)
     keep = [len(layer.directions) for layer in genotype.layers]
     grids, padding = layer_grids(cfg, source.info)
     check_depth(genotype, len(grids), cfg.model.name, where=str(cfg.genotype))
-    candidates = layer_candidates(load_search_space(cfg.search_space), grids, padding=padding, deduplicate=True)
+    candidates = layer_candidates(space, grids, padding=padding, deduplicate=True)
     drawn = [random_genotype(candidates, keep, cfg.seed + n) for n in range(cfg.seeds)]
-    hand_made = Genotype.from_directions([list(cfg.hand_made)] * len(keep), where="hand_made")
+    named = [space.direction(name) for name in cfg.hand_made]
+    hand_made = Genotype.from_directions([named] * len(keep), where="hand_made")
     return [Arm(SEARCHED, [genotype] * cfg.seeds), Arm(RANDOM, drawn), Arm(HAND_MADE, [hand_made] * cfg.seeds)]
 
 

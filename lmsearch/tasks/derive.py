@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch import __version__
+from lmsearch.config import config_digest
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
@@ -113,10 +114,18 @@ def output(cfg: DictConfig, order: Order) -> Path:
 
 
 def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
-    """Create and return the output folder; raise ConfigError for that of a run, whose genotype.json would be lost."""
+    """Create and return the output folder; raise ConfigError where the genotype.json of something else would be lost.
+
+    Another genotype is replaced with overwrite=true, what a run has left never.
+    """
     run_dir = open_run_dir(cfg, "derive", data=data, model=model, seed=seed)
-    if any((run_dir / name).exists() for name in (MARKER, "checkpoint.pt")):
+    marker, mine = run_dir / MARKER, f"derive {config_digest(cfg)}"
+    before = marker.read_text().strip() if marker.exists() else None
+    if (run_dir / "checkpoint.pt").exists() or (before is not None and not before.startswith("derive ")):
         raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
+    if (run_dir / FILE).exists() and before != mine and not cfg.overwrite:
+        raise ConfigError(f"{run_dir / FILE} was derived otherwise; choose another run_dir=, or overwrite=true to replace it")
+    marker.write_text(mine + "\n")
     return run_dir
 
 

@@ -10,7 +10,7 @@ import optuna
 import torch
 from omegaconf import DictConfig
 
-from lmsearch.config import config_digest
+from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.randomness import key
@@ -68,6 +68,8 @@ def run(cfg: DictConfig) -> int:
         second=second_objective(cfg, candidates, precision),
     )
     budget.charge(search.spent)
+    if cfg.search.trials is not None and len(search.trials()) > cfg.search.trials:
+        log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, len(search.trials()))
     metric = build_objective(source.info).metric
     explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
     found = Found(search, candidates, metric, training, budget.spent)
@@ -96,7 +98,7 @@ def check_options(cfg: DictConfig) -> None:
 
 def study_name(cfg: DictConfig, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
     """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`."""
-    digest = f"{key(config_digest(cfg), str(identity)):016x}"
+    digest = f"{key(run_digest(cfg), str(identity)):016x}"
     name = f"lmsearch-{cfg.search.method}-s{cfg.seed}-{digest}"
     if cfg.overwrite and storage is not None and name in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=name, storage=storage)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import config_digest, default_run_dir
+from lmsearch.config import default_run_dir, run_digest
 from lmsearch.engine.log import environment, write_json
 from lmsearch.errors import ConfigError
 
@@ -38,12 +38,13 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object) -> Path:
     """Return the folder of a training run, with config.yaml and environment.json in it.
 
     A run is what its configuration and `content` (JSON values: the directions that its files named, the weights that it
-    starts from) say. A folder that holds a checkpoint of the same run is continued; one with a checkpoint, or the genotype
-    of a search, of another run is refused unless overwrite=true, so that nothing is lost by a mistyped command.
+    starts from) say, but for how many seeds or trials it has: with more of them it goes on. A folder that holds a checkpoint
+    of the same run is continued; one with a checkpoint, or the genotype of a search, of another run is refused unless
+    overwrite=true, so that nothing is lost by a mistyped command.
     """
     run_dir = open_run_dir(cfg, task)
     inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    identity = f"{task} {config_digest(cfg)} {inside}"
+    identity = f"{task} {run_digest(cfg)} {inside}"
     marker = run_dir / MARKER
     checkpoints = [
         *run_dir.glob("checkpoint.pt"),

@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> int:
 
 def claim(cfg: DictConfig, plan: Plan) -> Path:
     """Return the run directory of one search, or of a search over several seeds."""
-    return claim_run_dir(cfg, "search", [plan.spec.directions, plan.quota.keep, plan.quota.budget])
+    return claim_run_dir(cfg, "search", [plan.spec.directions, plan.quota.keep, plan.quota.budget, cfg.seeds > 1])
 
 
 def search_seeds(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
