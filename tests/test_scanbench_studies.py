@@ -172,6 +172,8 @@ def test_rows_of_the_same_seed_draw_their_proposals_apart(monkeypatch: pytest.Mo
     monkeypatch.setattr(e5, "race", lambda arena, table: {"seed": arena.seed})
     rows = [Row("live", (f"instance{n}", "seed0")) for n in e5.LIVE_INSTANCES]
     rows += [Row("table", (space, f"seed{seed}")) for space in SPACES for seed in e5.TABLE_SEEDS if planted_along_h(seed)]
+    monkeypatch.setattr(e5, "retrained", lambda instance, seed: {"seed": seed})
+    rows += [row for row in e5.rows() if row.part == "retrained"]
     assert len({e5.work(row)["seed"] for row in rows}) == len(rows)
 
 
@@ -199,6 +201,34 @@ def test_a_race_won_by_far_is_won_on_both_primary_comparisons() -> None:
     found = verdict.summarise([raced("live", (f"instance{n}", "seed0"), 1.0, rng) for n in range(12)])["live"]
     assert found["primary"] == {"random": "better", "hand-made": "better"}
     assert found["ours_wins_ties_losses"]["tpe"] == [12, 0, 0]
+
+
+def test_what_was_shipped_is_trained_anew_with_seeds_that_no_arm_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def trained(task: object, source: object, architecture: tuple, seed: int) -> tuple[float, float]:
+        seen.append((architecture, seed))
+        return len(seen), -len(seen)
+
+    monkeypatch.setattr(e5, "train_alone", trained)
+    monkeypatch.setattr(e5, "RETRAINED_ARMS", ("random", "hand-made"))
+    found = e5.retrained(24, seed=3)
+    used = seen[: -2 * len(e5.NEW_RUNS)]
+    again = seen[len(used) :]
+    assert len(used) == 4 + 2 and not {seed for _, seed in used} & {seed for _, seed in again}
+    assert [len(tests) for tests in found["retrained"].values()] == [3, 3]
+    assert {e3.to_text(a) for a, _ in again} == set(found["shipped"].values())
+
+
+def test_the_retrained_part_counts_the_new_trainings_and_reports_the_shipped_networks_beside_them() -> None:
+    rng = np.random.default_rng(0)
+    rows = [raced("retrained", (f"instance{n}", "seed0"), 0.0, rng) for n in range(24, 48)]
+    for row in rows:
+        row["retrained"] = {arm: [1.0 * (arm == "fair") + 0.01 * rng.normal() for _ in range(3)] for arm in e5.RETRAINED_ARMS}
+    found = verdict.summarise(rows)
+    assert found["retrained"]["primary"] == {"random": "better", "hand-made": "better"}
+    assert found["retrained"]["pairs"] == 24 and set(found["retrained"]["test"]) == set(e5.RETRAINED_ARMS)
+    assert abs(found[verdict.SHIPPED]["ours_minus"]["random"][0]) < 0.01 and "primary" not in found[verdict.SHIPPED]
 
 
 def test_a_seed_of_the_tables_counts_once_however_many_spaces_it_was_raced_in() -> None:

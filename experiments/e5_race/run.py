@@ -6,6 +6,7 @@ Rows of the tables run once the tables of experiments/e3_scanbench are complete.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +30,11 @@ from lmsearch.search.architectures import Architecture
 from lmsearch.search.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
-TABLE_SEEDS, LIVE_INSTANCES, FRESH_INSTANCES = range(20), range(12), range(12, 24)
+TABLE_SEEDS, LIVE_INSTANCES, FRESH_INSTANCES, RETRAINED_INSTANCES = range(20), range(12), range(12, 24), range(24, 48)
+RETRAINED_ARMS = ("random", "hand-made", "fair", "softmax")
+NEW_RUNS = range(1000, 1003)  # trainings of what was shipped, with seeds that no arm saw
 LIVE_SPACE = Space(3, 2)  # 28^3 = 21 952 architectures
+Shipped = Mapping[str, tuple[Architecture, float]]  # by arm: architecture, test score of the network
 
 
 def drawn_direction(seed: int) -> str:
@@ -39,9 +43,10 @@ def drawn_direction(seed: int) -> str:
 
 
 def rows() -> list[Row]:
-    """Return the live instances, those kept for the mended search, then a row per space and seed whose table is there."""
+    """Return the live instances, those kept for the mended search and for retraining, then the tables' spaces and seeds."""
     live = [Row("live", (f"instance{instance}", "seed0")) for instance in LIVE_INSTANCES]
     live += [Row("fresh", (f"instance{instance}", "seed0")) for instance in FRESH_INSTANCES]
+    live += [Row("retrained", (f"instance{instance}", "seed0")) for instance in RETRAINED_INSTANCES]
     tables = []
     for seed in TABLE_SEEDS:
         direction = drawn_direction(seed)
@@ -55,7 +60,8 @@ def work(row: Row) -> Record:
     seed = key(row.key)
     if row.part == "table":
         return on_table(row.words[0], drawn_direction(int(row.words[1].removeprefix("seed"))), seed)
-    return live(int(row.words[0].removeprefix("instance")), seed)
+    instance = int(row.words[0].removeprefix("instance"))
+    return retrained(instance, seed) if row.part == "retrained" else live(instance, seed)
 
 
 def on_table(space: str, direction: str, seed: int) -> Record:
@@ -77,8 +83,20 @@ def on_table(space: str, direction: str, seed: int) -> Record:
 
 def live(instance: int, seed: int) -> Record:
     """Race in the 3-layer space: a graded task whose strengths and images are an instance's own."""
-    name = f"graded{instance}"
-    task, source = live_task(instance), source_of(name)
+    return race(live_arena(instance, seed), None)
+
+
+def retrained(instance: int, seed: int) -> Record:
+    """Race as `live` does, and train what was shipped anew: what an architecture is worth to whoever trains it."""
+    arena = live_arena(instance, seed)
+    shipped = shipped_by(arena, RETRAINED_ARMS)
+    tests = {name: [round(arena.judge(a, run)[1], 6) for run in NEW_RUNS] for name, (a, _) in shipped.items()}
+    return record(arena, shipped) | {"retrained": tests}
+
+
+def live_arena(instance: int, seed: int) -> Arena:
+    """Return an instance of the graded task in the 3-layer space, where every architecture is trained."""
+    task, source = live_task(instance), source_of(f"graded{instance}")
     alone = {}
 
     def judge(architecture: Architecture, run: int) -> tuple[float, float]:
@@ -86,7 +104,7 @@ def live(instance: int, seed: int) -> Record:
             alone[architecture, run] = train_alone(task, source, architecture, key(seed, "training", run))
         return alone[architecture, run]
 
-    return race(Arena(task, source, LIVE_SPACE, seed, judge), None)
+    return Arena(task, source, LIVE_SPACE, seed, judge)
 
 
 def live_task(instance: int) -> BenchTask:
@@ -114,15 +132,26 @@ def train_alone(task: BenchTask, source: Source, architecture: Architecture, see
 
 def race(arena: Arena, table: Table | None) -> Record:
     """Return what every arm shipped, and the budget."""
-    shipped = {name: arm(arena) for name, arm in ARMS.items()}
-    found: Record = {"budget": arena.budget, "evaluations": arena.evaluations, "config": arena.task.digest()}
-    presets = {name: asdict(options_of(*words)) for name, words in SEARCHES.items()}
-    found["options"] = presets | {"fair": asdict(options_of("search=fair"))}  # what the presets were when the row was made
-    found["shipped"] = {name: to_text(architecture) for name, (architecture, _) in shipped.items()}
-    found["test"] = {name: round(test, 6) for name, (_, test) in shipped.items()}
+    shipped = shipped_by(arena, ARMS)
+    found = record(arena, shipped)
     if table is not None:
         found["regret"] = {name: round(table.regret(a), 6) for name, (a, _) in shipped.items()}
         found["percentile"] = {name: round(table.percentile(a), 4) for name, (a, _) in shipped.items()}
+    return found
+
+
+def shipped_by(arena: Arena, names: Iterable[str]) -> Shipped:
+    """Return the architecture that each of these arms ships, and its test score."""
+    return {name: ARMS[name](arena) for name in names}
+
+
+def record(arena: Arena, shipped: Shipped) -> Record:
+    """Return what was shipped, what the budget was, and what the presets were then."""
+    found: Record = {"budget": arena.budget, "evaluations": arena.evaluations, "config": arena.task.digest()}
+    presets = {name: asdict(options_of(*words)) for name, words in SEARCHES.items()}
+    found["options"] = presets | {"fair": asdict(options_of("search=fair"))}
+    found["shipped"] = {name: to_text(architecture) for name, (architecture, _) in shipped.items()}
+    found["test"] = {name: round(test, 6) for name, (_, test) in shipped.items()}
     return found
 
 
