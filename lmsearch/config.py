@@ -92,7 +92,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
 }
 BETAS = ("optim.betas", "search.alpha_betas")
 NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "strict", "device", "num_workers", "hydra")
-LENGTHS = ("seeds", "search.trials", "search.budget_steps")  # how far a run goes; each part of it is the same in a longer one
+OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck")  # what a run may be given more of later
 
 
 def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None) -> DictConfig:
@@ -120,9 +120,9 @@ def config_digest(cfg: DictConfig) -> str:
 
 
 def run_digest(cfg: DictConfig) -> str:
-    """Return the digest of a run whose length is left open: with more seeds, trials or budget it is the same run, continued."""
+    """Return the digest of what a run is: with more seeds, trials, budget or a recheck it is the same one, continued."""
     endless = copy.deepcopy(cfg)
-    for key in LENGTHS:
+    for key in OPEN_ENDED:
         if OmegaConf.select(endless, key) is not None:
             OmegaConf.update(endless, key, None)
     return config_digest(endless)

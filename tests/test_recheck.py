@@ -124,6 +124,16 @@ def test_supernets_of_another_search_are_not_taken_for_ones_own(rechecked: Path,
     assert (run_dir / "genotype.json").read_bytes() == (tmp_path / "alone" / "genotype.json").read_bytes()
 
 
+def test_a_search_that_was_not_rechecked_can_be_later(rechecked: Path, tmp_path: Path) -> None:
+    words = ["search", *PLANTED, f"run_dir={tmp_path}"]
+    assert main([*words, "search.recheck=0"]) == 0
+    trained = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    assert lmsearch.load_genotype(tmp_path).health["status"] == "unconfirmed"
+    assert main(words) == 0
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == trained
+    assert (tmp_path / "genotype.json").read_bytes() == (rechecked / "genotype.json").read_bytes()
+
+
 def test_derive_rechecks_with_the_supernets_that_the_search_left(rechecked: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(rechecked, run_dir)

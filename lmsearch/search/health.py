@@ -273,8 +273,8 @@ def verdict(entropy: float | None, z: float, recovered: float | None, recheck_z:
     inside = f"the derived directions beat random ones on held-out data (z = {z:.1f})"
     inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
     if recheck_z is None:
-        unchecked = "whether they do so where all directions are trained alike was not checked (search.recheck)"
-        return "unconfirmed", f"{inside}; {unchecked}"
+        unchecked = "whether they do so where all directions are trained alike was not checked"
+        return "unconfirmed", f"{inside}; {unchecked}: continue the search with search.recheck=0.25"
     if recheck_z < Z_REQUIRED:
         return (
             "indeterminate",

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
-from lmsearch.config import config_digest
+from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
 from lmsearch.engine.progress import TrainingProgress
@@ -42,10 +42,10 @@ def trained_supernets(
         policy, trainer = single_path(
             candidates.spec, candidates.keep, recipe, loaders.weights, source.info, precision, seed=seed, backend=cfg.backend
         )
-        path, digest = checkpoint_of(run_dir, number), config_digest(cfg)
-        if path.exists() and load_checkpoint(path).get("digest") != digest:
+        path, mine = checkpoint_of(run_dir, number), {"run": run_digest(cfg), "epochs": recipe.epochs}
+        if path.exists() and not mine.items() <= load_checkpoint(path).items():
             path.unlink()
-        extra = {"relaxation": policy.relaxation.name, "epochs": recipe.epochs, "digest": digest}
+        extra = {"relaxation": policy.relaxation.name} | mine
         state = TrainingState(path, candidates.spec, trainer, extra=extra)
         start = state.restore()
         progress = TrainingProgress(
@@ -60,12 +60,12 @@ def trained_supernets(
         yield policy.module
 
 
-def stored_supernets(folder: Path, spec: ModelSpec, digest: str | None, *, backend: str, device: object) -> Iterator[nn.Module]:
-    """Yield the fresh supernets that the search with this digest left in its folder; none unless all are there and done."""
+def stored_supernets(folder: Path, spec: ModelSpec, run: str | None, *, backend: str, device: object) -> Iterator[nn.Module]:
+    """Yield the fresh supernets that the search with this run_digest left in its folder; none unless all are there and done."""
     paths = [checkpoint_of(folder, number) for number in range(SUPERNETS)]
     states = [load_checkpoint(path) for path in paths if path.exists()]
-    if len(states) < len(paths) or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
-        return
+    if run is None or len(states) < len(paths) or any(s["epoch"] < s["epochs"] or s.get("run") != run for s in states):
+        return  # checkpoints of earlier versions do not say which run they are
     for path, state in zip(paths, states, strict=True):
         supernet = spec.build(backend=backend)
         load_weights(supernet, state["model"], source=str(path))

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lmsearch import __version__
-from lmsearch.config import config_digest
+from lmsearch.config import config_digest, run_digest
 from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
@@ -163,9 +163,10 @@ def build_search(
 def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
     """Return what `lmsearch derive` needs to know of the search besides its supernet."""
     return {
-        "search_space": plan.space.name, "digest": config_digest(cfg), "seed": cfg.seed, "keep": plan.quota.keep,
-        "budget": plan.quota.budget, "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
-        "holdout": cfg.search.holdout, "architect": cfg.search.architect, "derivation": cfg.search.derivation,
+        "search_space": plan.space.name, "digest": config_digest(cfg), "run": run_digest(cfg), "seed": cfg.seed,
+        "keep": plan.quota.keep, "budget": plan.quota.budget, "holdout": cfg.search.holdout,
+        "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
+        "architect": cfg.search.architect, "derivation": cfg.search.derivation,
     }  # fmt: skip
 
 
