@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from lmsearch.data.affine import BatchAugment
 from lmsearch.data.arrays import ArrayDataset
@@ -31,6 +30,8 @@ def build_digits(*, shift: int = 1, rotate_degrees: float = 10.0, scale: float =
 
     `rotate_degrees` in [0, 180], `scale` in [0, 0.9]: zoom in [1 - scale, 1 + scale].
     """
+    from sklearn.datasets import load_digits  # slow to import, and other data need it not
+
     augment = BatchAugment(
         shift=whole("shift", shift),
         rotate_degrees=number("rotate_degrees", rotate_degrees, least=0, most=180),
