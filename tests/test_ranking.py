@@ -53,6 +53,11 @@ def test_equal_architectures_do_not_differ_and_distant_ones_do() -> None:
     assert ranking.architectures_differ(noise + 10 * np.arange(20)[:, None]) < 1e-6
 
 
+def test_many_small_gains_outrank_two_large_losses() -> None:
+    assert ranking.signed_rank_sum([0.1, 0.2, 0.3, 0.4, 0.5, -9, -8]) == 15 - 13
+    assert ranking.signed_rank_sum([0.0, -1.0, 1.0]) == 0
+
+
 def test_wilcoxon_of_six_gains_is_two_in_sixty_four() -> None:
     assert ranking.wilcoxon([1, 2, 3, 4, 5, 6]) == pytest.approx(2 / 64)
     assert ranking.wilcoxon([0, 0, 0]) == 1

@@ -231,6 +231,13 @@ def test_the_retrained_part_counts_the_new_trainings_and_reports_the_shipped_net
     assert abs(found[verdict.SHIPPED]["ours_minus"]["random"][0]) < 0.01 and "primary" not in found[verdict.SHIPPED]
 
 
+def test_the_direction_of_a_primary_comparison_is_that_of_the_ranks() -> None:
+    differences = np.array([0.01 * n for n in range(1, 23)] + [-5.0, -6.0])
+    assert verdict.verdict(differences, 0.003) == "better by ranks, not in the mean"
+    assert verdict.verdict(-differences, 0.003) == "worse by ranks, not in the mean"
+    assert verdict.verdict(differences + 6, 0.003) == "better" and verdict.verdict(differences, 0.2) == "no difference shown"
+
+
 def test_a_seed_of_the_tables_counts_once_however_many_spaces_it_was_raced_in() -> None:
     rng = np.random.default_rng(0)
     rows = [raced("table", (space, f"seed{n}"), 1.0, rng) for n in range(4) for space in SPACES]

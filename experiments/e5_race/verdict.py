@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.e5_race.arms import ARMS
 from experiments.study import Record
-from lmsearch.report.ranking import bootstrap_mean, holm, wilcoxon
+from lmsearch.report.ranking import bootstrap_mean, holm, signed_rank_sum, wilcoxon
 from lmsearch.scanbench.spaces import SPACES
 
 OURS = {"live": "softmax", "fresh": "fair", "retrained": "fair", "table": "fair"}  # the default search when the part was planned
@@ -108,10 +108,12 @@ def outcomes(differences: np.ndarray) -> list[int]:
 
 
 def verdict(differences: np.ndarray, p: float) -> str:
-    """One word for a primary comparison."""
+    """A word for a primary comparison: the test is one of signed ranks, so their sum tells the direction, not the mean."""
     if p >= LEVEL:
         return "no difference shown"
-    return "better" if differences.mean() > 0 else "worse"
+    ranks = signed_rank_sum(differences)
+    against = "" if ranks * differences.mean() > 0 else " by ranks, not in the mean"
+    return ("better" if ranks > 0 else "worse") + against
 
 
 def draw(summary: Record, path: Path) -> None:
