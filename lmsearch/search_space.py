@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lmsearch.custom_orders import named_direction, read_orders, write_orders
+from lmsearch.custom_orders import named_direction, read_orders
 from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean
 from lmsearch.paths import data_dir
 from lmsearch.scan_orders import Grid, duplicates, label, parse_direction
@@ -28,7 +28,7 @@ class SearchSpace:
     """Candidates in index order (ties in a search go to the earlier one) and the number each layer keeps.
 
     `per_layer` holds one candidate list per layer where they differ; `candidates` is then their union. `where` is the
-    file's name in errors.
+    file's name in errors; `orders` are its own scan orders, {name in the file: canonical name}.
     """
 
     name: str
@@ -36,6 +36,7 @@ class SearchSpace:
     keep: int | tuple[int, ...]
     per_layer: tuple[tuple[str, ...], ...] | None = None
     where: str = field(default="search space", compare=False)
+    orders: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def layer_candidates(self, depth: int) -> tuple[tuple[str, ...], ...]:
         """Return the candidates of each of `depth` layers; raise SearchSpaceError where the file lists another depth."""
@@ -54,8 +55,7 @@ class SearchSpace:
 
     def direction(self, name: str) -> str:
         """Return the canonical name of a direction, built in or of this space's own orders; raise DirectionError for others."""
-        _, labels = write_orders(self.candidates)
-        return named_direction(name, {own: canonical for canonical, own in labels.items()})
+        return named_direction(name, self.orders)
 
     def candidates_on(self, grids: Sequence[Grid]) -> tuple[tuple[str, ...], ...]:
         """Return the candidates of layers with these token grids; raise SearchSpaceError where one has no order there."""
@@ -164,7 +164,7 @@ def _read(path: Path, *, where: str) -> SearchSpace:
     keep = _keep(content["keep"], where=f"{where}: keep")
     _check_keep_fits(keep, per_layer, listed=_is_nested(content["candidates"]), where=where)
     union = tuple(dict.fromkeys(c for layer in per_layer for c in layer))
-    return SearchSpace(content["name"], union, keep, per_layer if _is_nested(content["candidates"]) else None, where)
+    return SearchSpace(content["name"], union, keep, per_layer if _is_nested(content["candidates"]) else None, where, orders)
 
 
 def _is_nested(candidates: list[Any]) -> bool:

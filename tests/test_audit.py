@@ -238,6 +238,7 @@ def test_shuffled_dense_targets_belong_to_other_images_also_in_a_search() -> Non
 @pytest.mark.parametrize(
     ("words", "needle"),
     [(["planted=w3"], "w3"), (["search=random"], "supernet"), (["minutes=0"], "too few"), (["hand_made=[x]"], "'x'"),
+     (["hand_made=[h,h,v,w2]"], "names one direction twice"), (["hand_made=[h,v]"], "names fewer"),
      (["search.derivation=topk"], "topk"), (["search=darts", "search.alpha_warmup_epochs=99"], "search.alpha_warmup_epochs=99")],
 )
 def test_what_cannot_be_audited_is_one_clear_line(

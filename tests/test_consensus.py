@@ -104,6 +104,21 @@ def test_agreement_of_mostly_indeterminate_seeds_is_indeterminate() -> None:
     assert health["status"] == "indeterminate" and "3 of 5" in health["reason"]
 
 
+def test_a_consensus_is_as_undecided_as_half_of_its_seeds() -> None:
+    genotypes = [searched([("v",)] * 2, keep=1, status=s) for s in ("indeterminate", "ok") * 2]
+    _, health = consensus(genotypes, Quota(keep=(1, 1)))
+    assert health["status"] == "indeterminate" and "2 of 4" in health["reason"]
+
+
+def test_other_numbers_of_directions_than_the_seeds_kept_were_not_tested() -> None:
+    genotypes = [searched([("v", "w2"), ("h", "w4")], keep=2) for _ in range(5)]
+    for keep in ((1, 1), (2, 1), (3, 3)):
+        _, health = consensus(genotypes, Quota(keep=keep))
+        assert health["status"] == "not tested" and "other numbers of directions" in health["reason"]
+    assert consensus(genotypes, Quota(budget=4))[1]["status"] == "ok"
+    assert consensus(genotypes, Quota(budget=3))[1]["status"] == "not tested"
+
+
 def test_agreement_of_untested_seeds_is_not_called_ok() -> None:
     _, health = consensus([searched([("v",)], keep=1, status="not tested")] * 5, Quota(keep=(1,)))
     assert health["status"] == "not tested"

@@ -65,6 +65,8 @@ def test_a_search_space_knows_its_own_orders_by_their_short_names(tmp_path: Path
     assert [space.direction(name) for name in ("mine", "mine_flip", "w2x2")] == [MINE, MINE + "_flip", "w2"]
     with pytest.raises(DirectionError, match="or an order of this file: mine"):
         space.direction("yours")
+    unused = load_search_space(space_file(tmp_path, f"{{mine: {{2x3: {TABLE}}}}}", candidates="[h, v]"))
+    assert unused.direction("mine") == MINE
 
 
 def test_a_comparison_takes_an_own_order_as_hand_made_choice(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def test_a_search_that_was_not_rechecked_can_be_later(rechecked: Path, tmp_path:
     assert main(words) == 0
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == trained
     assert (tmp_path / "genotype.json").read_bytes() == (rechecked / "genotype.json").read_bytes()
+    assert main([*words, "search.recheck=0"]) == 0, "what the recheck told stays known"
+    assert (tmp_path / "genotype.json").read_bytes() == (rechecked / "genotype.json").read_bytes()
 
 
 def test_derive_rechecks_with_the_supernets_that_the_search_left(rechecked: Path, tmp_path: Path) -> None:
@@ -142,6 +144,10 @@ def test_derive_rechecks_with_the_supernets_that_the_search_left(rechecked: Path
     first, again = (lmsearch.load_genotype(folder).health for folder in (run_dir, tmp_path / "again"))
     assert first["status"] == again["status"]
     assert first["recheck_z"] == pytest.approx(again["recheck_z"], rel=1e-3)
+    longer = load_checkpoint(run_dir / "recheck1.pt") | {"epoch": 99, "epochs": 99}
+    torch.save(longer, run_dir / "recheck1.pt")  # as if a longer recheck had been interrupted
+    assert main([*derive, f"run_dir={tmp_path / 'mixed'}"]) == 0
+    assert lmsearch.load_genotype(tmp_path / "mixed").health["status"] == "unconfirmed"
     (run_dir / "recheck1.pt").unlink()  # of one supernet alone nothing can be told
     assert main([*derive, f"run_dir={tmp_path / 'half'}"]) == 0
     assert lmsearch.load_genotype(tmp_path / "half").health["status"] == "unconfirmed"

@@ -149,3 +149,59 @@ def test_a_comparison_goes_on_with_more_seeds(tmp_path: Path) -> None:
     assert main([*words, "seeds=2"]) == 0
     assert (tmp_path / "run" / "searched-s0" / "checkpoint.pt").stat().st_mtime_ns == first
     assert json.loads((tmp_path / "run" / "comparison.json").read_text())["seeds"] == 2
+
+
+def test_a_search_does_not_write_over_a_genotype_that_is_none_of_its_own(
+    seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    derived, written = tmp_path / "derived", tmp_path / "written"
+    assert main(["derive", f"checkpoint={seeds / 's0'}", "keep=2", f"run_dir={derived}"]) == 0
+    written.mkdir()
+    (written / "genotype.json").write_text('[["h"]]')
+    for folder in (derived, written):
+        before = content(folder)
+        assert main([*SEARCH, f"run_dir={folder}"]) == 2
+        assert "genotype.json would be lost" in capsys.readouterr().err and content(folder) == before
+    assert main([*SEARCH, f"run_dir={written}", "overwrite=true"]) == 0
+
+
+def test_a_retraining_writes_over_no_other_genotype(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "genotype.json").write_text('[["v"]]')
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    assert main(["retrain", *MODEL, f"genotype={tmp_path / 'mine.json'}", f"run_dir={run_dir}"]) == 2
+    assert "would be lost" in capsys.readouterr().err and (run_dir / "genotype.json").read_text() == '[["v"]]'
+    assert main(["retrain", *MODEL, f"genotype={run_dir}", f"run_dir={run_dir}"]) == 0
+
+
+def test_starting_over_above_other_runs_leaves_them_alone(seeds: Path, tmp_path: Path) -> None:
+    above = tmp_path / "runs"
+    shutil.copytree(seeds / "s0", above / "search-planted-local_vim-s0")
+    shutil.copytree(seeds / "s1", above / "s1")
+    before = content(above)
+    assert main([*SEARCH, f"run_dir={above}", "overwrite=true"]) == 0
+    assert before.items() <= content(above).items()
+
+
+def test_fewer_seeds_than_there_are_write_over_nothing(
+    seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SEARCH, "seeds=3", f"run_dir={seeds}"]) == 0
+    before = (seeds / "genotype.json").read_bytes()
+    assert main([*SEARCH, "seeds=2", f"run_dir={seeds}"]) == 2
+    assert "seeds=2" in capsys.readouterr().err and (seeds / "genotype.json").read_bytes() == before
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"run_dir={tmp_path / 'compared'}"]
+    words.append(f"genotype={tmp_path / 'mine.json'}")
+    assert main([*words, "seeds=2"]) == 0
+    assert main(words) == 2 and "seeds=1" in capsys.readouterr().err
+
+
+def test_training_time_is_that_of_all_calls(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    words = ["retrain", *MODEL, "epochs=2", f"genotype={tmp_path / 'mine.json'}", f"run_dir={tmp_path / 'run'}"]
+    assert main(words) == 0
+    took = json.loads((tmp_path / "run" / "metrics.json").read_text())["train_s"]
+    assert main(words) == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train_s"] == took > 0

@@ -11,7 +11,12 @@ import torch
 
 import lmsearch
 from lmsearch.cli import main
+from lmsearch.config import compose
+from lmsearch.data import build_source
 from lmsearch.engine.checkpoint import read_model
+from lmsearch.genotype import Genotype, LayerChoice, save_genotype
+from lmsearch.search_space import load_search_space
+from lmsearch.tasks.compare import make_arms
 from lmsearch.tasks.fit import start_from
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
@@ -152,6 +157,27 @@ def test_every_regulariser_of_the_papers_recipe_runs(searched: Path, tmp_path: P
     ]
     assert main(["retrain", *TINY, *recipe, f"genotype={searched}", f"run_dir={tmp_path}"]) == 0
     assert "test_accuracy" in read(tmp_path / "metrics.json")
+
+
+def test_the_hand_made_choice_keeps_as_many_directions_as_the_genotype(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mine.json").write_text('[["v_flip"], ["h", "w2", "w4", "v", "v_flip"]]')
+    cfg = compose("compare", ["model.depth=2", f"genotype={tmp_path / 'mine.json'}"])
+    arms = make_arms(cfg, build_source("digits"), load_search_space(cfg.search_space))
+    assert [g.directions for g in arms[2].genotypes] == [(("h",), ("h", "h_flip", "w2", "w2_flip"))]
+    assert "hand_made names 4 directions, fewer than the 5" in caplog.text
+
+
+def test_compare_says_where_random_choices_come_from_another_search_space(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_genotype(Genotype((LayerChoice(("hilbert",)),), search_space="extended16"), tmp_path / "genotype.json")
+    for words, warned in ((["search_space=extended16"], False), ([], True)):
+        caplog.clear()
+        cfg = compose("compare", ["model.depth=1", f"genotype={tmp_path}", *words])
+        make_arms(cfg, build_source("digits"), load_search_space(cfg.search_space))
+        assert ("was searched in search space extended16" in caplog.text) is warned
 
 
 def test_compare_judges_against_random_hand_made_and_simple_baselines(searched: Path, tmp_path: Path) -> None:

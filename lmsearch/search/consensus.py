@@ -168,6 +168,8 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     p = agreement_p([[len(d) for d in kept[n]] for n in means], [len(s) for s in means.values()], observed)
     statuses = Counter(str(g.health.get("status", "not tested")) for g in genotypes)
     status, reason = judge(seeds, statuses, observed, chance, p)
+    if status in ("ok", "unconfirmed") and not as_many_as_a_seed(choices, genotypes, quota):
+        status, reason = "not tested", f"{reason}; but the seeds kept other numbers of directions than are kept here"
     entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else None
     per_seed = [{name: g.layers[n].scores for n, name in enumerate(means)} for g in genotypes]
     per_seed = [{name: {c: row[name][c] for c in means[name]} for name in means} for row in per_seed]
@@ -186,6 +188,13 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     return choices, {key: value for key, value in health.items() if value is not None}
 
 
+def as_many_as_a_seed(choices: Sequence[LayerChoice], genotypes: Sequence[Genotype], quota: Quota) -> bool:
+    """Tell whether some seed kept as many directions in every layer or, under a budget, over all layers."""
+    mine = [len(c.directions) for c in choices]
+    counts = [[len(layer.directions) for layer in genotype.layers] for genotype in genotypes]
+    return mine in counts or (quota.budget is not None and sum(mine) in map(sum, counts))
+
+
 def seeds_agree(observed: float, chance: float, p: float) -> Finding:
     """Seeds that agree no more than random choices would. Value: mean Jaccard overlap of two seeds' kept directions."""
     meaning = f"overlap of two seeds' directions, {chance:.2f} by chance, p = {p:.2g} (below {LEVEL})"
@@ -199,7 +208,7 @@ def judge(
     agreement = f"two seeds' directions overlap by {observed:.2f}, {chance:.2f} by chance"
     if p is not None and p >= LEVEL:
         return "indeterminate", f"the seeds do not agree above chance ({agreement}, p = {p:.2g})"
-    if statuses.get("indeterminate", 0) > seeds / 2:
+    if statuses.get("indeterminate", 0) >= seeds / 2:
         return "indeterminate", f"{statuses['indeterminate']} of {seeds} seeds are indeterminate ({agreement})"
     ok, unconfirmed = statuses.get("ok", 0), statuses.get("unconfirmed", 0)
     if ok <= seeds / 2 < ok + unconfirmed:

@@ -23,7 +23,7 @@ from lmsearch.scan_orders import label
 from lmsearch.search.options import SearchOptions
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
-from lmsearch.tasks.candidates import find_candidates
+from lmsearch.tasks.candidates import find_candidates, hand_made_choice
 from lmsearch.tasks.run_dir import open_run_dir
 from lmsearch.tasks.search import make_plan
 
@@ -82,12 +82,11 @@ def identity(cfg: DictConfig, setting: Setting) -> str:
 def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setting:
     """Return the search that is judged, on the user's data."""
     found = make_plan(cfg, source)
-    named = [found.space.direction(name) for name in cfg.hand_made]
-    if len(set(named)) < max(found.keep):
+    hand_made = hand_made_choice(found.space, cfg.hand_made, found.keep)
+    if len(cfg.hand_made) < max(found.keep):
         raise ConfigError(
             f"hand_made=[{', '.join(cfg.hand_made)}] names fewer directions than the {max(found.keep)} that a layer keeps"
         )
-    hand_made = tuple(tuple(named[:keep]) for keep in found.keep)
     return Setting(
         found.spec,
         source,

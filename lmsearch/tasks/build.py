@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -94,7 +95,10 @@ def check_training(cfg: DictConfig, spec: ModelSpec) -> None:
 
 
 class TrainingState:
-    """What a run needs to continue bit for bit: weights, optimizers, averages and loss scale, kept in checkpoint.pt."""
+    """What a run needs to continue bit for bit: weights, optimizers, averages and loss scale, kept in checkpoint.pt.
+
+    `train_s` is how many seconds the saved epochs took, over all calls.
+    """
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class TrainingState:
         extra: dict | None = None,
     ) -> None:
         self.path, self.spec, self.extra = path, spec, extra or {}
+        self.train_s, self.since = 0.0, time.perf_counter()
         self.parts = {"model": trainer.model, "optimizer": trainer.optimizer, "scaler": trainer.precision.scaler}
         if trainer.ema is not None:
             self.parts["ema"] = trainer.ema
@@ -114,11 +119,14 @@ class TrainingState:
 
     def save(self, epochs_done: int, **more: object) -> None:
         """Write the state after `epochs_done` epochs."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
+        now = time.perf_counter()
+        self.train_s, self.since = self.train_s + now - self.since, now
+        state = {"train_s": self.train_s} | {name: part.state_dict() for name, part in self.parts.items()}
         save_checkpoint(self.path, {"spec": asdict(self.spec), "epoch": epochs_done} | state | self.extra | more)
 
     def restore(self) -> int:
         """Load the state if there is one and return the number of epochs done."""
+        self.since = time.perf_counter()
         if not self.path.exists():
             return 0
         state = load_checkpoint(self.path)
@@ -126,4 +134,5 @@ class TrainingState:
             raise CheckpointError(f"{self.path}: a checkpoint of another model or other directions than this run's")
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+        self.train_s = state.get("train_s", 0.0)
         return state["epoch"]

@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from lmsearch.data import SearchLoaders, Source, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.train import Precision
-from lmsearch.errors import SearchSpaceError
+from lmsearch.errors import ConfigError, SearchSpaceError
 from lmsearch.scan_orders import label
+from lmsearch.search.architectures import Architecture
 from lmsearch.search.derive import Quota, check_budget, planned
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
@@ -84,3 +85,14 @@ def search_data(cfg: DictConfig, source: Source, precision: Precision) -> Search
         num_workers=cfg.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
+
+
+def hand_made_choice(space: SearchSpace, names: Sequence[str], keep: Sequence[int]) -> Architecture:
+    """Return the first keep[l] of the named directions for layer l, all of them where fewer are named.
+
+    Raises ConfigError where one is named twice, DirectionError for what is no direction.
+    """
+    directions = [space.direction(name) for name in names]
+    if repeated := [name for name, direction in zip(names, directions, strict=True) if directions.count(direction) > 1]:
+        raise ConfigError(f"hand_made=[{', '.join(names)}] names one direction twice: {', '.join(repeated)}")
+    return tuple(tuple(directions[:k]) for k in keep)

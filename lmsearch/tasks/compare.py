@@ -25,9 +25,10 @@ from lmsearch.scan_orders import label
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, layer_grids
+from lmsearch.tasks.candidates import hand_made_choice
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.retrain import derived_spec
-from lmsearch.tasks.run_dir import claim_run_dir, make_folder
+from lmsearch.tasks.run_dir import claim_run_dir, make_folder, refuse_fewer
 
 log = logging.getLogger(__name__)
 SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
@@ -65,6 +66,7 @@ def run(cfg: DictConfig) -> int:
     arms = make_arms(cfg, source, space)
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
     run_dir = claim_run_dir(cfg, "compare", [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer])
+    refuse_fewer(cfg, run_dir, "metrics.json", f"{SEARCHED}-s")
     for number in range(cfg.seeds):
         for arm in arms:
             seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})
@@ -74,21 +76,28 @@ def run(cfg: DictConfig) -> int:
             arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
     baselines = simple_baselines(source, cfg.baseline_limit)
     verdict = conclude(arms)
-    write_json(run_dir / "comparison.json", summary(cfg, arms, baselines, verdict))
+    write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=build_objective(source.info).metric)
     return 0
 
 
 def make_arms(cfg: DictConfig, source: Source, space: SearchSpace) -> list[Arm]:
-    """The genotype in question, one random genotype per seed with as many directions per layer, and the hand-made choice."""
+    """The genotype in question, one random genotype per seed and the hand-made choice, with as many directions per layer."""
     genotype = load_genotype(cfg.genotype)
     keep = [len(layer.directions) for layer in genotype.layers]
     grids, padding = layer_grids(cfg, source.info)
     check_depth(genotype, len(grids), cfg.model.name, where=str(cfg.genotype))
     candidates = layer_candidates(space, grids, padding=padding, deduplicate=True)
     drawn = [random_genotype(candidates, keep, cfg.seed + n) for n in range(cfg.seeds)]
-    named = [space.direction(name) for name in cfg.hand_made]
-    hand_made = Genotype.from_directions([named] * len(keep), where="hand_made")
+    hand_made = Genotype.from_directions(hand_made_choice(space, cfg.hand_made, keep), where="hand_made")
+    if len(cfg.hand_made) < max(keep):
+        log.warning("hand_made names %d directions, fewer than the %d that a layer has", len(cfg.hand_made), max(keep))
+    if genotype.search_space not in (None, "unknown", space.name):
+        log.warning(
+            "the genotype was searched in search space %s, the random ones come from %s; search_space= names another",
+            genotype.search_space,
+            space.name,
+        )
     return [Arm(SEARCHED, [genotype] * cfg.seeds), Arm(RANDOM, drawn), Arm(HAND_MADE, [hand_made] * cfg.seeds)]
 
 
@@ -129,7 +138,7 @@ def conclude(arms: list[Arm]) -> str:
     )
 
 
-def summary(cfg: DictConfig, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:
+def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:
     """Return the content of comparison.json."""
     searched = arms[0]
     return {
@@ -144,6 +153,7 @@ def summary(cfg: DictConfig, arms: list[Arm], baselines: dict[str, float], verdi
         "differences": {f"{searched.name} - {arm.name}": asdict(searched.minus(arm)) for arm in arms[1:]},
         "baselines": baselines,
         "verdict": verdict,
+        "search_space": space.name,
         "seeds": cfg.seeds,
         "first_seed": cfg.seed,
         "epochs": cfg.epochs,

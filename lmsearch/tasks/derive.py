@@ -100,7 +100,7 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
     supernet = order.spec.build(backend=cfg.backend)
     load_weights(supernet, state["model"], source=str(cfg.checkpoint))
     run_dir = output(cfg, order)
-    fresh = stored_supernets(order.history, order.spec, state.get("run"), backend=cfg.backend, device=precision.device)
+    fresh = stored_supernets(order.history, order.spec, state.get("digest"), backend=cfg.backend, device=precision.device)
     genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision, fresh=fresh)
     show(run_dir, genotype)
     return 0

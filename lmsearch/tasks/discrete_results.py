@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from lmsearch import __version__
-from lmsearch.config import config_digest
+from lmsearch.config import run_digest
 from lmsearch.engine.log import write_json
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
@@ -104,7 +104,7 @@ def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, tri
         "trials": trials,
         "score": best.evaluation.score,
     }
-    provenance = {"lmsearch": __version__, "config_sha256": config_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    provenance = {"lmsearch": __version__, "config_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     keep = candidates.keep[0] if len(set(candidates.keep)) == 1 else candidates.keep
     return Genotype(layers, candidates.spec.name, candidates.space.name, keep, derivation, health, provenance)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -55,7 +54,6 @@ def fit(
         build_recipe(cfg), model, model.named_parameters(), loaders.train, source.info, precision, seed=cfg.seed
     )
     state = TrainingState(run_dir / "checkpoint.pt", spec, trainer)
-    began = time.perf_counter()
     train(cfg, run_dir, trainer, state, loaders.train, loaders.val, build_objective(source.info), title=title)
 
     final = model if trainer.ema is None else trainer.ema.module
@@ -69,7 +67,7 @@ def fit(
         "num_test": len(test.scores),
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": cfg.epochs,
-        "train_s": round(time.perf_counter() - began, 1),
+        "train_s": round(state.train_s, 1),
     }
     write_json(run_dir / "metrics.json", metrics)
     return metrics, test

@@ -27,12 +27,15 @@ def checkpoint_of(run_dir: Path, number: int) -> Path:
 def trained_supernets(
     cfg: DictConfig, run_dir: Path, candidates: Candidates, loaders: SearchLoaders, source: Source
 ) -> Iterator[nn.Module]:
-    """Train and yield one fresh supernet after the other, continuing where run_dir left off; none with search.recheck=0.
+    """Train and yield one fresh supernet after the other, continuing where run_dir left off.
 
     They learn from the samples that the search's weights learned from, in the same order. What another search left in
-    run_dir is not taken for theirs.
+    run_dir is not taken for theirs. With search.recheck=0 none are trained; those that the same search left when it was
+    rechecked before are yielded.
     """
     if cfg.search.recheck == 0:
+        device = build_precision(cfg).device
+        yield from stored_supernets(run_dir, candidates.spec, run_digest(cfg), backend=cfg.backend, device=device)
         return
     total = sum(len(layer) for layer in candidates.spec.directions)
     recipe = recheck_recipe(build_recipe(cfg), cfg.search.recheck, candidates=total, keep=sum(candidates.keep))
@@ -42,7 +45,7 @@ def trained_supernets(
         policy, trainer = single_path(
             candidates.spec, candidates.keep, recipe, loaders.weights, source.info, precision, seed=seed, backend=cfg.backend
         )
-        path, mine = checkpoint_of(run_dir, number), {"run": run_digest(cfg), "epochs": recipe.epochs}
+        path, mine = checkpoint_of(run_dir, number), {"digest": run_digest(cfg), "epochs": recipe.epochs}
         if path.exists() and not mine.items() <= load_checkpoint(path).items():
             path.unlink()
         extra = {"relaxation": policy.relaxation.name} | mine
@@ -60,12 +63,14 @@ def trained_supernets(
         yield policy.module
 
 
-def stored_supernets(folder: Path, spec: ModelSpec, run: str | None, *, backend: str, device: object) -> Iterator[nn.Module]:
-    """Yield the fresh supernets that the search with this run_digest left in its folder; none unless all are there and done."""
+def stored_supernets(folder: Path, spec: ModelSpec, digest: str | None, *, backend: str, device: object) -> Iterator[nn.Module]:
+    """Yield the fresh supernets that the search with this digest left in its folder; none unless all are there, done and as
+    long."""
     paths = [checkpoint_of(folder, number) for number in range(SUPERNETS)]
     states = [load_checkpoint(path) for path in paths if path.exists()]
-    if run is None or len(states) < len(paths) or any(s["epoch"] < s["epochs"] or s.get("run") != run for s in states):
-        return  # checkpoints of earlier versions do not say which run they are
+    lengths = {s["epochs"] for s in states}
+    if len(states) < len(paths) or len(lengths) > 1 or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
+        return
     for path, state in zip(paths, states, strict=True):
         supernet = spec.build(backend=backend)
         load_weights(supernet, state["model"], source=str(path))

@@ -22,7 +22,8 @@ def run(cfg: DictConfig) -> int:
     genotype = load_genotype(cfg.genotype)
     spec = derived_spec(cfg, source, genotype)
     weights = None if cfg.init_from is None else read_model(Path(cfg.init_from))
-    run_dir = claim_run_dir(cfg, "retrain", [spec.directions, None if weights is None else fingerprint(weights[1])])
+    content = [spec.directions, None if weights is None else fingerprint(weights[1])]
+    run_dir = claim_run_dir(cfg, "retrain", content, genotype=genotype)
     save_genotype(genotype, run_dir / "genotype.json")
     metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", init_from=weights)
     for name in ("test_accuracy", "test_mse"):

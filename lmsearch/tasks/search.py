@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lmsearch import __version__
-from lmsearch.config import config_digest, run_digest
+from lmsearch.config import run_digest
 from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
@@ -21,7 +21,7 @@ from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import ConfigError
-from lmsearch.genotype import Genotype
+from lmsearch.genotype import FILE, Genotype
 from lmsearch.scan_orders import label
 from lmsearch.search.architect import Timing
 from lmsearch.search.detectors import check_disjoint
@@ -39,7 +39,7 @@ from lmsearch.tasks.build import (
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.recheck import trained_supernets
-from lmsearch.tasks.run_dir import claim_run_dir
+from lmsearch.tasks.run_dir import UNKNOWN, claim_run_dir, refuse_fewer
 from lmsearch.tasks.watch import epoch_findings
 
 log = logging.getLogger(__name__)
@@ -72,18 +72,20 @@ def run(cfg: DictConfig) -> int:
 
 def claim(cfg: DictConfig, plan: Plan) -> Path:
     """Return the run directory of one search, or of a search over several seeds."""
-    return claim_run_dir(cfg, "search", [plan.spec.directions, plan.quota.keep, plan.quota.budget, cfg.seeds > 1])
+    content = [plan.spec.directions, plan.quota.keep, plan.quota.budget, cfg.seeds > 1]
+    return claim_run_dir(cfg, "search", content, genotype=UNKNOWN)
 
 
 def search_seeds(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
     """Search with cfg.seeds seeds, each a run of its own in s<seed>/, and return what they agree on."""
+    refuse_fewer(cfg, run_dir, FILE, "s")
     genotypes = []
     for seed in range(cfg.seed, cfg.seed + cfg.seeds):
         seeded = OmegaConf.merge(cfg, {"seed": seed, "seeds": 1})
         seeded.run_dir = literal(str(run_dir / f"s{seed}"))
         genotypes.append(search_once(seeded, claim(seeded, plan), plan, source, precision))
         print(f"seed {seed}: {genotypes[-1].health['status']}: {genotypes[-1].health['reason']}")
-    return conclude_seeds(run_dir, plan.quota, genotypes, provenance={"config_sha256": config_digest(cfg)})
+    return conclude_seeds(run_dir, plan.quota, genotypes, provenance={"config_sha256": run_digest(cfg)})
 
 
 def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
@@ -92,7 +94,7 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
     torch.manual_seed(key(cfg.seed, "init"))
     supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
     policy = plan.options.policy(supernet, plan.keep, [len(layer) for layer in plan.spec.directions], seed=cfg.seed)
-    provenance = {"lmsearch": __version__, "config_sha256": config_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    provenance = {"lmsearch": __version__, "config_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     with policy.attached():
         train(cfg, run_dir, plan, policy, loaders, source, precision)
         scores = probabilities(supernet, plan.options.judged(1.0))
@@ -163,7 +165,7 @@ def build_search(
 def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
     """Return what `lmsearch derive` needs to know of the search besides its supernet."""
     return {
-        "search_space": plan.space.name, "digest": config_digest(cfg), "run": run_digest(cfg), "seed": cfg.seed,
+        "search_space": plan.space.name, "digest": run_digest(cfg), "seed": cfg.seed,
         "keep": plan.quota.keep, "budget": plan.quota.budget, "holdout": cfg.search.holdout,
         "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
         "architect": cfg.search.architect, "derivation": cfg.search.derivation,
