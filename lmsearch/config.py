@@ -92,7 +92,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
 }
 BETAS = ("optim.betas", "search.alpha_betas")
 NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "strict", "device", "num_workers", "hydra")
-OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck")  # what a run may be given more of later
+OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
 
 
 def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None) -> DictConfig:

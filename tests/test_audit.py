@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lmsearch.audit import verdict
+from lmsearch.audit import auditor, verdict
 from lmsearch.audit.auditor import Auditor
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.setting import Plan, Setting, Speed, derivation_cost, per_round
@@ -19,10 +20,11 @@ from lmsearch.audit.shuffled import shuffled
 from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.data import build_source, search_loaders
+from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError
 from lmsearch.scan_orders import label, parse_direction
 from lmsearch.search.architectures import ArchitectureSpace
-from lmsearch.tasks.audit import as_search, make_control, make_setting
+from lmsearch.tasks.audit import as_search, identity, make_control, make_setting
 from lmsearch.tasks.build import build_data, build_precision
 
 NAMES = ("h", "v", "w2", "w4", "h_flip", "v_flip")
@@ -50,9 +52,9 @@ def parts(*, worth: float = 0.1, search: float = 0.1, found: bool = True, shuffl
     return rows + [trained(f"second seed: {name}", name, level[name]) for name in NAMES]
 
 
-def read(rows: list[Row], *, epochs: int = 4) -> dict:
+def read(rows: list[Row], *, epochs: int = 4, size: int = 70) -> dict:
     """Return what the rows show; the recipe has 4 epochs."""
-    return verdict.read(rows, epochs=epochs, full_epochs=4, per_round=2)
+    return verdict.read(rows, epochs=epochs, full_epochs=4, per_round=2, size=size)
 
 
 def test_a_search_that_beats_both_alternatives_is_warranted() -> None:
@@ -63,7 +65,7 @@ def test_a_search_that_beats_both_alternatives_is_warranted() -> None:
 
 
 def test_a_verdict_without_a_test_set_says_so() -> None:
-    told = verdict.read(parts(), epochs=4, full_epochs=4, per_round=2, tested_on="validation")["verdict"]["sentences"]
+    told = verdict.read(parts(), epochs=4, full_epochs=4, per_round=2, size=70, tested_on="validation")["verdict"]["sentences"]
     assert told[0].startswith("There is no test set") and told[1:] == read(parts())["verdict"]["sentences"]
 
 
@@ -106,6 +108,57 @@ def test_a_verdict_on_shortened_trainings_says_so() -> None:
 def test_missing_parts_make_the_verdict_undecided() -> None:
     judged = read(parts()[:4])["verdict"]
     assert judged["answer"] == "undecided" and "more minutes" in judged["sentences"][-1]
+
+
+def test_trainings_that_diverge_are_left_out_and_counted() -> None:
+    rows = parts()
+    rows[-1] |= {"val": -math.inf, "test": -math.inf}
+    measured = read(rows)
+    assert measured["spread"]["architectures"] == len(NAMES) - 1 and measured["spread"]["analysis_of_variance_p"] < 0.05
+    assert measured["verdict"]["answer"] == "yes" and "1 trainings diverged" in " ".join(measured["verdict"]["sentences"])
+
+
+@pytest.mark.parametrize(("arm", "answer"), [("searched round 0", "undecided"), ("hand-made round 2", "undecided")])
+def test_a_race_with_a_diverged_network_is_not_won_by_it(arm: str, answer: str) -> None:
+    rows = parts()
+    first = [row for row in rows if "round 0" in str(row["key"])]
+    for number in range(3, 5):  # enough rounds are left
+        rows += [row | {"key": str(row["key"]).replace("round 0", f"round {number}")} for row in first]
+    next(row for row in rows if row["key"] == arm).update(val=-math.inf, test=-math.inf)
+    measured = read(rows)
+    assert (measured["race"]["rounds"], measured["race"]["diverged"]) == (4, 1)
+    assert measured["verdict"]["answer"] == answer and "diverged" in measured["verdict"]["sentences"][-1]
+    assert math.isfinite(measured["race"]["search_minus"]["hand-made directions"]["low"])
+
+
+def test_a_control_that_diverges_decides_nothing() -> None:
+    rows = parts(found=False)
+    rows[0]["status"] = verdict.DIVERGED
+    judged = read(rows)["verdict"]
+    assert judged["answer"] == "undecided" and "diverged" in judged["sentences"][-1]
+
+
+def test_a_search_that_diverges_is_a_part_of_the_audit_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverges(*args: object, **options: object) -> None:
+        raise TrainingDiverged("the loss is nan in step 3")
+
+    monkeypatch.setattr(Setting, "search", diverges)
+    row = auditor.searched(digits_setting(), epochs=1)
+    assert row["status"] == verdict.DIVERGED and "step 3" in row["reason"] and row["derived"] == []
+
+
+def test_a_space_of_two_architectures_is_named_as_the_reason() -> None:
+    judged = read(parts()[:4], size=2)["verdict"]
+    assert judged["answer"] == "undecided" and "the search space has 2 architectures" in judged["sentences"][-1]
+
+
+def test_more_minutes_continue_an_audit_and_another_recheck_is_another_one() -> None:
+    words = ["model.depth=2", "model.embed_dim=8"]
+    said = []
+    for more in ([], ["minutes=99"], ["search.recheck=0.5"]):
+        cfg = as_search(compose("audit", [*words, *more]))
+        said.append(identity(cfg, make_setting(cfg, build_data(cfg), build_precision(cfg))))
+    assert said[0] == said[1] != said[2]
 
 
 def test_a_part_is_done_once_also_after_a_restart_and_a_cut_off_line(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from lmsearch.engine.objective import Scores
+from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import SearchSpaceError
 from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
@@ -68,10 +71,14 @@ def test_health_of_alphas_alone_is_never_called_ok() -> None:
         (0.5, 9.0, 0.95, None, "unconfirmed"),
         (0.5, 1.0, 0.95, None, "indeterminate"),
         (0.5, 9.0, 0.95, 3.1, "ok"),
+        (None, 9.0, None, math.nan, "indeterminate"),
+        (0.5, math.inf, 0.95, 3.1, "indeterminate"),
+        (None, None, None, 3.1, "ok"),
+        (None, None, None, 2.9, "indeterminate"),
     ],
 )
 def test_the_verdict_needs_alphas_that_moved_an_advantage_most_of_the_mixture_and_a_recheck(
-    entropy: float, z: float, recovered: float, recheck_z: float | None, status: str
+    entropy: float | None, z: float | None, recovered: float | None, recheck_z: float | None, status: str
 ) -> None:
     assert verdict(entropy, z, recovered, recheck_z)[0] == status
 
@@ -102,9 +109,21 @@ def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
     alphas = {"layers.0": choices[0].scores}
     health = check_health(model, choices, evaluate, seed=0, fresh=[model, model], alphas=alphas)
     assert health.status == "ok" and check_health(model, choices, evaluate, seed=0, alphas=alphas).status == "unconfirmed"
+    shrunk = [replace(choices[0], scores={"h": 0.0, "v": 1.0, "w2": 0.0, "w4": 0.0}, margin=None)]
+    alone = check_health(model, shrunk, evaluate, seed=0, fresh=[model, model], alphas={"layers.0": shrunk[0].scores})
+    assert alone.status == "ok" and "dropped all other directions" in alone.reason
+    assert check_health(model, shrunk, evaluate, seed=0, alphas={"layers.0": shrunk[0].scores}).status == "not tested"
+    lost = check_health(model, choices, evaluate, seed=0, fresh=diverging(model), alphas=alphas)
+    assert lost.status == "unconfirmed" and lost.recheck_z is None
     assert 0.3 < health.advantage <= 0.9 and health.advantage_z > 50
     assert math.isclose(health.gap, 0.0, abs_tol=1e-6)
     assert health.tau is not None and health.tau > 0
+
+
+def diverging(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """A recheck whose second supernet cannot be trained."""
+    yield model
+    raise TrainingDiverged("the loss is nan")
 
 
 def test_one_sample_tells_nothing() -> None:

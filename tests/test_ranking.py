@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import f_oneway
 
 from lmsearch.report import ranking
 
@@ -49,8 +50,22 @@ def test_the_range_counts_deviations_between_seeds() -> None:
 
 def test_equal_architectures_do_not_differ_and_distant_ones_do() -> None:
     noise = np.random.default_rng(0).normal(size=(20, 4))
-    assert ranking.architectures_differ(noise) > 0.05
-    assert ranking.architectures_differ(noise + 10 * np.arange(20)[:, None]) < 1e-6
+    for same in (False, True):
+        assert ranking.architectures_differ(noise, same_seeds=same) > 0.05
+        assert ranking.architectures_differ(noise + 10 * np.arange(20)[:, None], same_seeds=same) < 1e-6
+    constant = np.ones((3, 2))
+    assert ranking.architectures_differ(constant, same_seeds=True) == 1.0
+    assert ranking.architectures_differ(constant + np.arange(3)[:, None], same_seeds=True) == 0.0
+
+
+def test_the_analysis_of_variance_is_that_of_scipy_and_level_with_its_null() -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(8, 3))
+    assert ranking.architectures_differ(noise, same_seeds=False) == pytest.approx(f_oneway(*noise).pvalue)
+    drawn = [rng.normal(size=(8, 2)) + 3 * rng.normal(size=2) for _ in range(400)]  # a seed moves all architectures
+    low = np.mean([ranking.architectures_differ(scores, same_seeds=True) < 0.05 for scores in drawn])
+    assert 0.02 < low < 0.09, "5 % are expected, with a standard error of 1.1"
+    assert np.mean([ranking.architectures_differ(scores, same_seeds=False) < 0.05 for scores in drawn]) < 0.03, "it is careful"
 
 
 def test_many_small_gains_outrank_two_large_losses() -> None:

@@ -195,6 +195,7 @@ def options(**changed) -> SearchOptions:
         {"relaxation": "sigmoid", "update": "exponentiated_gradient"},
         {"samples": 4},
         {"order": 2},
+        {"mixed_weight": 0.5},
         {"relaxation": "dirichlet", "temperature": 2.0},
         {"temperature": 0.0},
         {"temperature_end": -1.0},

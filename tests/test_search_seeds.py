@@ -211,11 +211,13 @@ def test_contradictions_are_one_clear_line_and_nothing_is_written(
 TINY = [*DARTS, "data.steps_per_epoch=2", "batch_size=64", "search.health_every=0"]
 
 
-def test_a_search_that_shrinks_to_what_it_keeps_says_that_nothing_could_be_tested(tmp_path: Path) -> None:
+def test_a_search_that_shrinks_to_what_it_keeps_is_tested_in_fresh_supernets_or_not_at_all(tmp_path: Path) -> None:
     words = [*TINY, "keep=3", "search.shrink=[[0.4,3]]", f"run_dir={tmp_path}"]
+    assert main(["search", *words, "search.recheck=0"]) == 0
+    assert read(tmp_path / "genotype.json")["health"]["status"] == "not tested"
     assert main(["search", *words]) == 0
     genotype = read(tmp_path / "genotype.json")
-    assert genotype["health"]["status"] == "not tested"
+    assert genotype["health"]["status"] == "indeterminate" and "recheck_z" in genotype["health"]
     assert sorted(genotype["layers"][0]["scores"].values())[:5] == [0.0] * 5
 
 
@@ -228,11 +230,19 @@ def test_derive_tests_the_same_mixture_as_the_search(preset: str, tmp_path: Path
     assert one == pytest.approx(other, rel=1e-4)
 
 
-@pytest.mark.parametrize("wrong", ["search.shrink=[[0.5,0]]", "search.samples=3", "search.temperature=0"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["search.shrink=[[0.5,0]]"],
+        ["search.samples=3"],
+        ["search.temperature=0"],
+        ["epochs=4", "search.shrink=[[0.5,4]]", "search.alpha_warmup_epochs=2"],
+    ],
+)
 def test_wrong_options_are_found_before_anything_is_written(
-    wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["search", *TINY, wrong, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert main(["search", *TINY, *wrong, f"run_dir={tmp_path / 'run'}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -14,9 +14,10 @@ from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.data import build_source
 from lmsearch.engine.checkpoint import read_model
+from lmsearch.engine.objective import Scores
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.compare import make_arms
+from lmsearch.tasks.compare import Arm, make_arms
 from lmsearch.tasks.fit import start_from
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
@@ -178,6 +179,16 @@ def test_compare_says_where_random_choices_come_from_another_search_space(
         cfg = compose("compare", ["model.depth=1", f"genotype={tmp_path}", *words])
         make_arms(cfg, build_source("digits"), load_search_space(cfg.search_space))
         assert ("was searched in search space extended16" in caplog.text) is warned
+
+
+def test_seeds_that_happen_to_differ_alike_leave_the_test_samples_error() -> None:
+    right = torch.arange(360) < 350
+    worse = right & (torch.arange(360) != 0)
+    one, other = (Arm(name, [], [Scores(1.0 * ~s, 1.0 * s)] * 2) for name, s in (("searched", right), ("random", worse)))
+    difference = one.minus(other)
+    assert difference.mean == pytest.approx(1 / 360) and difference.low < 0 < difference.high
+    single = (replace(arm, results=arm.results[:1]) for arm in (one, other))
+    assert difference == Arm.minus(*single)
 
 
 def test_compare_judges_against_random_hand_made_and_simple_baselines(searched: Path, tmp_path: Path) -> None:

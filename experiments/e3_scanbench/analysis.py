@@ -63,7 +63,7 @@ def describe(table: Table) -> Record:
         "worst": round(float(table.val.mean(1).min()), 5),
         "seed_deviation": round(ranking.seed_deviation(table.val), 5),
         "range_in_deviations": round(table.range_in_deviations(), 2),
-        "analysis_of_variance_p": ranking.architectures_differ(table.val),
+        "analysis_of_variance_p": table.analysis_of_variance_p(),
         "noise_ceiling": round(table.noise_ceiling(), 4),
         "verdict": "search may be warranted" if table.warranted else "search not warranted here",
     }

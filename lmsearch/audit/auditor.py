@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.setting import Plan, Setting, Speed, make_plan, measure
 from lmsearch.audit.shuffled import shuffled
+from lmsearch.audit.verdict import DIVERGED
 from lmsearch.engine.randomness import key
+from lmsearch.engine.train import TrainingDiverged
 from lmsearch.scan_orders import label
 from lmsearch.search.architectures import Architecture
 from lmsearch.search.oneshot import OneShot
@@ -75,22 +78,13 @@ class Auditor:
     def find_planted(self) -> Row:
         """Search for a planted direction."""
         planted = self.planted
-        found = planted.setting.search(epochs=planted.epochs, seed=planted.setting.seed)
-        derived, health = planted.setting.conclude(found, epochs=planted.epochs, seed=planted.setting.seed)
-        return {
-            "planted": label(planted.direction),
-            "derived": [[label(name) for name in layer] for layer in derived],
-            "found": derived[0] == (planted.direction,),
-            "status": health.status,
-            "reason": health.reason,
-        }
+        told = searched(planted.setting, epochs=planted.epochs)
+        return {"planted": label(planted.direction), "found": told["derived"][:1] == [[label(planted.direction)]]} | told
 
     def search_shuffled(self, plan: Plan) -> Row:
         """Search on targets that the images do not tell."""
         setting = replace(self.setting, source=shuffled(self.setting.source, seed=self.setting.seed))
-        found = setting.search(epochs=plan.epochs, seed=setting.seed)
-        _, health = setting.conclude(found, epochs=plan.epochs, seed=setting.seed)
-        return {"status": health.status, "reason": health.reason}
+        return searched(setting, epochs=plan.epochs)
 
     def pool(self, plan: Plan) -> list[Architecture]:
         """Draw the random architectures of all rounds, no one twice while the space has enough others for a round."""
@@ -109,7 +103,10 @@ class Auditor:
         seed = self.setting.seed + number
 
         def search_and_train() -> Row:
-            found = self.setting.search(epochs=plan.epochs, seed=seed)
+            try:
+                found = self.setting.search(epochs=plan.epochs, seed=seed)
+            except TrainingDiverged as error:
+                return {"val": -math.inf, "test": -math.inf, "reason": str(error)}
             trained = self.trained(plan, found.derive(self.setting.derivation), seed)
             return trained | {"search_cost": found.cost, "scores": self.scores(plan, found)}
 
@@ -136,3 +133,14 @@ class Auditor:
             {"architecture": a, MASKED: -shared(a).loss} | ({"alpha": found.alpha_score(a)} if learned else {})
             for a in dict.fromkeys(self.pool(plan))
         ]
+
+
+def searched(setting: Setting, *, epochs: int) -> Row:
+    """Return what a search derives, and its verdict on that; its status is "diverged" where the training did."""
+    try:
+        found = setting.search(epochs=epochs, seed=setting.seed)
+        derived, health = setting.conclude(found, epochs=epochs, seed=setting.seed)
+    except TrainingDiverged as error:
+        return {"derived": [], "status": DIVERGED, "reason": str(error)}
+    named = [[label(name) for name in layer] for layer in derived]
+    return {"derived": named, "status": health.status, "reason": health.reason}

@@ -15,10 +15,10 @@ import numpy as np
 from lmsearch.audit.ledger import Row
 from lmsearch.report import ranking
 from lmsearch.report.intervals import Interval, over_seeds
+from lmsearch.scanbench.table import LEAST_RANGE, LEVEL
 
 SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"
-LEAST_RANGE = 2.0  # seed standard deviations
-LEVEL = 0.05
+DIVERGED = "diverged"  # status of a control whose training did
 FEWEST = 3  # architectures with two seeds, and rounds, below which nothing is concluded
 NO_TEST_SET = (
     "there is no test set: test scores here are validation scores, by which the random arm picked the best of its networks,"
@@ -27,15 +27,17 @@ NO_TEST_SET = (
 
 
 def read(
-    rows: Sequence[Row], *, epochs: int, full_epochs: int, per_round: int, tested_on: str = "test"
+    rows: Sequence[Row], *, epochs: int, full_epochs: int, per_round: int, size: int, tested_on: str = "test"
 ) -> dict[str, Any]:
     """Return all measurements of an audit as plain values; what is missing is None.
 
-    `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures; `tested_on`
-    is "validation" where the data has no test set.
+    `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures of the `size`
+    that the space has; `tested_on` is "validation" where the data has no test set.
     """
     by_key = {row["key"]: row for row in rows}
     measured = {
+        "architectures": size,
+        "diverged": sum(not finite_scores(row) for row in rows),
         "controls": controls(by_key),
         "spread": spread(rows),
         "agreement": agreement(rows),
@@ -50,6 +52,11 @@ def read(
     return measured | {"verdict": found}
 
 
+def finite_scores(row: Row) -> bool:
+    """Tell whether this part is no training, or one that did not diverge."""
+    return all(math.isfinite(row[name]) for name in ("val", "test") if name in row)
+
+
 def controls(rows: Mapping[str, Row]) -> dict[str, Any] | None:
     """Did the search find a planted direction, and nothing on shuffled targets?"""
     planted, mixed = rows.get("control planted"), rows.get("control shuffled")
@@ -59,16 +66,17 @@ def controls(rows: Mapping[str, Row]) -> dict[str, Any] | None:
         "planted": planted["planted"],
         "planted_derived": planted["derived"],
         "planted_found": planted["found"],
+        "planted_status": planted["status"],
         "shuffled_status": mixed["status"],
         "shuffled_passed": mixed["status"] not in ("ok", "unconfirmed"),
     }
 
 
 def trainings(rows: Sequence[Row], *, prefixes: Sequence[str]) -> dict[tuple, list[Row]]:
-    """Return the trainings of random architectures, by architecture."""
+    """Return the trainings of random architectures that did not diverge, by architecture."""
     found: dict[tuple, list[Row]] = {}
     for row in rows:
-        if str(row["key"]).startswith(tuple(prefixes)):
+        if str(row["key"]).startswith(tuple(prefixes)) and finite_scores(row):
             found.setdefault(tuple(map(tuple, row["architecture"])), []).append(row)
     return found
 
@@ -84,7 +92,7 @@ def spread(rows: Sequence[Row]) -> dict[str, Any] | None:
         "seed_deviation": ranking.seed_deviation(scores),
         "range": float(np.ptp(scores.mean(1))),
         "range_in_deviations": ranking.range_in_deviations(scores),
-        "analysis_of_variance_p": ranking.architectures_differ(scores),
+        "analysis_of_variance_p": ranking.architectures_differ(scores, same_seeds=False),  # first seeds are those of rounds
         "noise_ceiling": ranking.noise_ceiling(scores),
     }
 
@@ -110,23 +118,31 @@ def agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def race(rows: Sequence[Row], *, per_round: int) -> dict[str, Any] | None:
-    """Mean test scores at an equal budget, and paired differences to the search, over the rounds that are complete."""
+    """Mean test scores at an equal budget, and paired differences to the search, over the complete rounds.
+
+    Rounds in which an arm ends with a network that diverged cannot be averaged and are left out; `diverged` counts them. The
+    budget is that of searching, deriving and training: the recheck, which only tests what a search found, is not in it.
+    """
     arms: dict[str, list[float]] = {SEARCHED: [], RANDOM: [], HAND_MADE: []}
     by_key = {row["key"]: row for row in rows}
-    number = 0
+    number = diverged = 0
     while f"searched round {number}" in by_key and f"hand-made round {number}" in by_key:
         tried = [row for row in rows if str(row["key"]).startswith(f"random round {number}:")]
         if len(tried) < per_round:
             break
-        arms[SEARCHED].append(by_key[f"searched round {number}"]["test"])
-        arms[HAND_MADE].append(by_key[f"hand-made round {number}"]["test"])
-        arms[RANDOM].append(max(tried, key=lambda row: row["val"])["test"])
+        ended = (by_key[f"searched round {number}"], max(tried, key=lambda row: row["val"]), by_key[f"hand-made round {number}"])
         number += 1
-    if number < FEWEST:
+        if not all(map(finite_scores, ended)):
+            diverged += 1
+            continue
+        for scores, row in zip(arms.values(), ended, strict=True):
+            scores.append(row["test"])
+    if number - diverged < FEWEST:
         return None
     minus = {a: np.subtract(arms[SEARCHED], arms[a]) for a in (RANDOM, HAND_MADE)}
     return {
-        "rounds": number,
+        "rounds": number - diverged,
+        "diverged": diverged,
         "test": {name: asdict(over_seeds(values)) for name, values in arms.items()},
         "search_minus": {name: asdict(over_seeds(values)) for name, values in minus.items()},
     }
@@ -142,6 +158,8 @@ def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
     sentences = [*control_sentences(measured["controls"]), *spread_sentences(measured["spread"])]
     sentences += agreement_sentences(measured["agreement"], measured["spread"])
     sentences += race_sentences(measured["race"])
+    if measured["diverged"]:
+        sentences.append(f"{measured['diverged']} trainings diverged and are left out of all of this.")
     answer, use, why = decide(measured)
     words = {"yes": "Search is warranted here", "no": "Search is not warranted here", "undecided": "Undecided"}
     sentences.append(f"{words[answer]}: {why}. Use: {use}.")
@@ -151,14 +169,24 @@ def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
 def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return (answer, what to use, why)."""
     tested, wide, raced = measured["controls"], measured["spread"], measured["race"]
+    if tested is not None and tested["planted_status"] == DIVERGED:
+        return "undecided", HAND_MADE, "the search for a planted direction diverged, so nothing is known of it; lower optim.lr"
     if tested is not None and not tested["planted_found"]:
         return "no", HAND_MADE, "the search missed a direction that was planted on this grid, so its finds cannot be trusted"
     if tested is not None and not tested["shuffled_passed"]:
         return "no", HAND_MADE, "the search claims to have found something on shuffled targets, so its finds cannot be trusted"
+    if measured["architectures"] < FEWEST:
+        few = measured["architectures"]
+        return "undecided", HAND_MADE, f"the search space has {few} architectures; {FEWEST} are needed to tell them from seeds"
+    if (tested is None or wide is None or raced is None) and measured["diverged"]:
+        return "undecided", HAND_MADE, "too few trainings did not diverge; lower optim.lr"
     if tested is None or wide is None or raced is None:
-        return "undecided", HAND_MADE, "there was no time for enough parts; give more minutes"
+        return "undecided", HAND_MADE, "there was no time for enough parts; the same command with more minutes= goes on"
     if not differ(wide):
         return "no", HAND_MADE, "architectures differ by no more than seeds do, so there is nothing to gain"
+    if raced["diverged"]:
+        lost = f"{raced['diverged']} of {raced['rounds'] + raced['diverged']} rounds"
+        return "undecided", HAND_MADE, f"directions matter, but {lost} ended with a network that diverged; lower optim.lr"
     minus = {name: Interval(**values) for name, values in raced["search_minus"].items()}
     if all(interval.low > 0 for interval in minus.values()):
         return "yes", SEARCHED, "at an equal budget the search beats random search and the hand-made directions"

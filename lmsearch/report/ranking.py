@@ -76,13 +76,24 @@ def range_in_deviations(scores: np.ndarray) -> float:
     return spread / deviation if deviation > 0 else (math.inf if spread > 0 else 0.0)
 
 
-def architectures_differ(scores: np.ndarray) -> float:
-    """p-value of one-way analysis of variance: could architectures that are all alike differ so? scores (A, S), S >= 2."""
-    from scipy.stats import f_oneway
+def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
+    """p-value of an analysis of variance: could architectures that are all alike differ so? scores (A, S), S >= 2.
 
-    if seed_deviation(scores) == 0:
-        return 0.0 if np.ptp(scores.mean(axis=1)) > 0 else 1.0
-    return float(f_oneway(*scores).pvalue)
+    With `same_seeds` every architecture was trained with the same S seeds, each of which moves all of them together (equal
+    initial weights and batches): that part is taken out (two-way, without interaction). Without, it counts as noise.
+    """
+    from scipy.stats import f
+
+    architectures, seeds = scores.shape
+    noise = scores - scores.mean(axis=1, keepdims=True)
+    freedom = architectures * (seeds - 1)
+    if same_seeds:
+        noise, freedom = noise - noise.mean(axis=0, keepdims=True), freedom - (seeds - 1)
+    between = seeds * scores.mean(axis=1).var(ddof=1)
+    within = float((noise**2).sum()) / freedom
+    if within <= np.finfo(float).eps * between:
+        return 0.0 if between > 0 else 1.0
+    return float(f.sf(between / within, architectures - 1, freedom))
 
 
 def wilcoxon(differences: Sequence[float]) -> float:

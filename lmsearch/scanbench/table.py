@@ -22,7 +22,7 @@ from lmsearch.search.architectures import Architecture
 
 SCHEMA, VERSION = "lmsearch.scanbench", 1
 FOLDER = PACKAGE / "scanbench" / "tables"
-LEAST_RANGE = 2.0  # seed standard deviations: below it search is not warranted
+LEAST_RANGE, LEVEL = 2.0, 0.05  # range in seed standard deviations, and p, beyond which search is not warranted
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +87,13 @@ class Table:
 
     @property
     def warranted(self) -> bool:
-        """False where architectures differ by less than two standard deviations over seeds: search is not warranted."""
-        return self.range_in_deviations() >= LEAST_RANGE
+        """False where architectures differ by less than two standard deviations over seeds, or as architectures that are all
+        alike may (5 % level): search is not warranted."""
+        return self.range_in_deviations() >= LEAST_RANGE and self.analysis_of_variance_p() < LEVEL
+
+    def analysis_of_variance_p(self) -> float:
+        """Return how likely architectures that are all alike differ so in validation score (report.ranking)."""
+        return ranking.architectures_differ(self.val, same_seeds=True)
 
     def relabelled(self, names: Mapping[str, str]) -> Table:
         """Return the table of the task that this one becomes when directions are renamed; layers stay in candidate order."""

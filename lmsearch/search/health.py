@@ -7,6 +7,7 @@ trained all directions alike (recheck.py).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lmsearch.engine.train import TrainingDiverged
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derive import surviving, top_k
 from lmsearch.search.detectors import (
@@ -32,6 +34,7 @@ from lmsearch.search.detectors import (
 from lmsearch.search.recheck import fresh_advantage
 from lmsearch.search.supernet import Branches, Evaluate, masked, remaining, running
 
+log = logging.getLogger(__name__)
 NUM_RANDOM = 16  # random genotypes of the functional test
 
 
@@ -65,8 +68,9 @@ class Health:
     findings: tuple[Finding, ...] = ()
 
     def to_dict(self) -> dict:
-        """Return plain values for genotype.json; what was not measured is left out."""
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        """Return plain values for genotype.json; what was not measured, or is not finite, is left out."""
+        values = {k: v for k, v in asdict(self).items() if v is not None}
+        return {k: v for k, v in values.items() if not isinstance(v, float) or math.isfinite(v)}
 
     def plus(self, *findings: Finding) -> Health:
         """Return the same verdict with more findings."""
@@ -187,16 +191,19 @@ def check_health(
     measured = {"advantage": advantage, "advantage_z": z}
     mixed = mixture_health(module, learned, evaluate, quick or evaluate, derived, advantage) if learned else Mixture()
     status, reason = verdict(base.entropy, z, mixed.recovered, None)
-    if all(len(candidates[c.name]) == len(c.directions) for c in choices):
+    alone = all(len(candidates[c.name]) == len(c.directions) for c in choices)
+    if alone:
         status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
-    again = recheck(choices, evaluate, rng, fresh) if status == "unconfirmed" else None
+    dropped = any(len(candidates[c.name]) < len(c.scores) for c in choices)
+    again = recheck(choices, evaluate, rng, fresh) if status == "unconfirmed" or (alone and dropped) else None
     if again is not None:
         measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
-        status, reason = verdict(base.entropy, z, mixed.recovered, again[1])
+        inside = (None, None, None) if alone else (base.entropy, z, mixed.recovered)
+        status, reason = verdict(*inside, again[1])
     measured |= {"gap": mixed.gap, "recovered": mixed.recovered, "tau": mixed.tau}
     findings = [
         *base.findings,
-        *([] if status == "not tested" else [beats_random(advantage, z)]),
+        *([] if alone else [beats_random(advantage, z)]),
         *([] if again is None else [beats_random_afresh(*again)]),
         *mixed.findings,
     ]
@@ -242,27 +249,36 @@ def mixture_health(
 def recheck(
     choices: Sequence[LayerChoice], evaluate: Evaluate, rng: np.random.Generator, fresh: Iterable[nn.Module]
 ) -> tuple[float, float] | None:
-    """Return advantage and z of the derived directions inside the fresh supernets; None where there are none.
+    """Return advantage and z of the derived directions inside the fresh supernets; None where there are none, or one diverged.
 
     Random choices are drawn from all candidates here, also from those that the search dropped on its way.
     """
     everything = {c.name: tuple(c.scores) for c in choices}
     random = [random_choice(everything, [len(c.directions) for c in choices], rng) for _ in range(NUM_RANDOM)]
     derived, drawn = [], []
-    for module in fresh:
-        derived.append(losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices})))
-        drawn.append(torch.stack([losses_with(module, evaluate, masked(module, choice)) for choice in random]))
+    try:
+        for module in fresh:
+            derived.append(losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices})))
+            drawn.append(torch.stack([losses_with(module, evaluate, masked(module, choice)) for choice in random]))
+    except TrainingDiverged as error:
+        log.warning("the recheck is left out: %s", error)
+        return None
     return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
 
 
-def verdict(entropy: float | None, z: float, recovered: float | None, recheck_z: float | None) -> tuple[str, str]:
+def verdict(
+    entropy: float | None, z: float | None, recovered: float | None, recheck_z: float | None
+) -> tuple[str, str]:
     """Return (status, one sentence). "ok" needs all four: alphas that left uniform (mean normalised entropy), derived
     directions that beat random ones by z standard errors, that recover most of what the mixture does, and that beat random
     ones as clearly in supernets that trained all directions alike. Else "indeterminate"; "unconfirmed" where only the last
-    was not measured (recheck_z is None). Without alphas, entropy and recovered are None and not asked for."""
+    was not measured (recheck_z is None). What could not be asked is None: entropy and recovered without alphas, and z as
+    well where the supernet holds no other directions any more."""
+    if not all(math.isfinite(value) for value in (entropy, z, recovered, recheck_z) if value is not None):
+        return "indeterminate", "held-out losses are not finite; a lower optim.lr or precision=fp32 may help"
     if entropy is not None and entropy > ENTROPY_UNIFORM:
         return "indeterminate", f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
-    if z < Z_REQUIRED:
+    if z is not None and z < Z_REQUIRED:
         return (
             "indeterminate",
             f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})",
@@ -270,7 +286,8 @@ def verdict(entropy: float | None, z: float, recovered: float | None, recheck_z:
     if recovered is not None and recovered < RECOVERED_REQUIRED:
         share = f"{recovered:.0%} < {RECOVERED_REQUIRED:.0%}"
         return "indeterminate", f"the derived directions alone recover too little of what the mixture does ({share})"
-    inside = f"the derived directions beat random ones on held-out data (z = {z:.1f})"
+    inside = "the search dropped all other directions"
+    inside = inside if z is None else f"the derived directions beat random ones on held-out data (z = {z:.1f})"
     inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
     if recheck_z is None:
         unchecked = "whether they do so where all directions are trained alike was not checked"
@@ -281,4 +298,5 @@ def verdict(entropy: float | None, z: float, recovered: float | None, recheck_z:
             "the derived directions do not beat random ones where all directions are trained alike "
             f"(z = {recheck_z:.1f} < {Z_REQUIRED:g})",
         )
-    return "ok", f"{inside}, and beat them where all directions are trained alike (z = {recheck_z:.1f})"
+    whose = "the derived ones " if z is None else ""
+    return "ok", f"{inside}, and {whose}beat them where all directions are trained alike (z = {recheck_z:.1f})"

@@ -65,6 +65,8 @@ class SearchOptions:
             raise ConfigError(f"search.samples={self.samples}: {named} runs every branch; samples need gumbel or sampled")
         if self.order != 1 and self.architect != "bilevel":
             raise ConfigError(f"search.order={self.order} needs search.architect=bilevel, not {self.architect}")
+        if self.mixed_weight != 1.0 and self.architect != "mixed":
+            raise ConfigError(f"search.mixed_weight={self.mixed_weight} needs search.architect=mixed, not {self.architect}")
         tempered = self.temperature != 1.0 or self.temperature_end not in (None, 1.0)
         if tempered and self.relaxation == "dirichlet":
             raise ConfigError(f"search.temperature={self.temperature}: {named} has no temperature")

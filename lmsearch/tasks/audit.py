@@ -14,7 +14,7 @@ from lmsearch.audit.figure import save_audit_figure
 from lmsearch.audit.ledger import Ledger
 from lmsearch.audit.setting import Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read
-from lmsearch.config import compose, config_digest
+from lmsearch.config import compose, run_digest
 from lmsearch.data import Source
 from lmsearch.engine.log import environment, write_json
 from lmsearch.engine.train import Precision
@@ -54,7 +54,8 @@ def run(cfg: DictConfig) -> int:
     plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
 
     full_epochs = setting.recipe.epochs
-    measured = read(rows, epochs=plan.epochs, full_epochs=full_epochs, per_round=plan.per_round, tested_on=tested_on)
+    planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
+    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on)
     metric = build_objective(source.info).metric
     metric = metric if metric == "accuracy" else f"minus {metric}"
     facts = {
@@ -74,9 +75,12 @@ def as_search(cfg: DictConfig) -> DictConfig:
 
 
 def identity(cfg: DictConfig, setting: Setting) -> str:
-    """Return what must be equal for an audit to be continued: version of its parts, configuration, what its files hold."""
-    inside = hashlib.sha256(json.dumps([setting.spec.directions, setting.keep]).encode()).hexdigest()
-    return f"v{PARTS_VERSION} {config_digest(cfg)} {inside}"
+    """Return what must be equal for an audit to be continued: version of its parts, configuration, what its files hold.
+
+    More minutes continue it; the recheck is a part of its controls.
+    """
+    inside = hashlib.sha256(json.dumps([setting.spec.directions, setting.keep, setting.recheck]).encode()).hexdigest()
+    return f"v{PARTS_VERSION} {run_digest(cfg)} {inside}"
 
 
 def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setting:

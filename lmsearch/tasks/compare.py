@@ -48,10 +48,16 @@ class Arm:
         return over_seeds(means) if len(means) > 1 else wilson(means[0], len(self.results[0].scores))
 
     def minus(self, other: Arm) -> Interval:
-        """Interval of this arm's score minus the other's, paired by seed, or by test sample for one seed."""
-        if len(self.results) > 1:
-            return over_seeds([a.score - b.score for a, b in zip(self.results, other.results, strict=True)])
-        return over_samples((self.results[0].scores - other.results[0].scores).double().numpy())
+        """Interval of this arm's score minus the other's: the wider of that over seeds, paired, and that over test samples.
+
+        Few seeds may differ by nothing at all, and one seed has only its test samples to tell.
+        """
+        pairs = list(zip(self.results, other.results, strict=True))
+        by_sample = over_samples(np.mean([(a.scores - b.scores).double().numpy() for a, b in pairs], axis=0))
+        if len(pairs) == 1:
+            return by_sample
+        by_seed = over_seeds([a.score - b.score for a, b in pairs])
+        return max(by_sample, by_seed, key=lambda interval: interval.high - interval.low)
 
 
 def run(cfg: DictConfig) -> int:
@@ -158,7 +164,7 @@ def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dic
         "first_seed": cfg.seed,
         "epochs": cfg.epochs,
         "num_test": len(searched.results[0].scores),
-        "interval": "95 %, Student's t over seeds"
+        "interval": "95 %, Student's t over seeds; of differences the wider of that and the one over test samples"
         if cfg.seeds > 1
         else "95 %, binomial and paired over test samples of one seed",
     }

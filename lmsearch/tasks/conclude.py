@@ -112,7 +112,7 @@ def structure_findings(supernet: nn.Module, choices: Sequence[LayerChoice], sour
         layer: duplicates(mixer.directions, grid, padding=mixer.options.window_padding)
         for (layer, mixer), grid in zip(mixers.items(), supernet.layer_grids(source.info.img_size), strict=True)
     }
-    kept, candidates = [c.directions for c in choices], [surviving(c.scores) for c in choices]
+    kept, candidates = [c.directions for c in choices], [tuple(c.scores) for c in choices]  # those dropped on the way as well
     return duplicate_candidates(twins), one_candidate_everywhere(kept, candidates)
 
 

@@ -120,7 +120,12 @@ def make_plan(cfg: DictConfig, source: Source) -> Plan:
 def check_plan(plan: Plan, *, epochs: int, derivation: str) -> None:
     """Raise ConfigError where samples, stages of shrinking, derivation or the alphas' warm-up do not fit."""
     plan.options.branches_per_step(plan.keep, [len(layer) for layer in plan.spec.directions])
-    read_shrink(plan.options.shrink)
+    stages, warm = read_shrink(plan.options.shrink), plan.options.alpha_warmup_epochs
+    if stages and stages[0].progress * epochs <= warm:
+        raise ConfigError(
+            f"search.shrink drops branches at {stages[0].progress:g} of the search, when with search.alpha_warmup_epochs={warm}"
+            f" of {epochs} their alphas have not learned yet; drop them later"
+        )
     if not plan.options.how.learns and derivation == "topk":
         raise ConfigError("search.derivation=topk with search.architect=fair: without alphas none is more probable; use climb")
     if derivation == "climb" and plan.quota.budget is not None:
