@@ -13,12 +13,16 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.data import build_source
-from lmsearch.engine.checkpoint import read_model
+from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model
 from lmsearch.engine.objective import Scores
+from lmsearch.engine.train import evaluate
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.search_space import load_search_space
+from lmsearch.tasks.build import build_data, build_objective, build_precision
+from lmsearch.tasks.candidates import search_data
 from lmsearch.tasks.compare import Arm, make_arms
 from lmsearch.tasks.fit import start_from
+from lmsearch.tasks.watch import first_batch
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
 CANDIDATES = {"h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"}
@@ -61,6 +65,21 @@ def test_a_search_leaves_everything_behind(searched: Path) -> None:
     line = json.loads((searched / "metrics.jsonl").read_text().splitlines()[0])
     assert "holdout_loss" in line and "probabilities" not in line, "no alphas learn"
     assert {"seed", "versions", "commit"} <= read(searched / "environment.json").keys()
+
+
+def test_memorisation_is_judged_by_the_plain_loss_of_a_training_batch(tmp_path: Path) -> None:
+    words = ["search=darts", *TINY, "optim.label_smoothing=0.5", "search.health_every=1", "search.recheck=0"]
+    assert main(["search", *words, f"run_dir={tmp_path}"]) == 0
+    logged = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    cfg = compose("search", words)
+    source, precision = build_data(cfg), build_precision(cfg)
+    state = load_checkpoint(tmp_path)
+    supernet = ModelSpec.from_dict(state["spec"], source="checkpoint").build()
+    supernet.load_state_dict(state["model"])
+    batch = first_batch(search_data(cfg, source, precision).weights, epoch=0)
+    plain = evaluate(supernet, [batch], build_objective(source.info), precision).loss
+    assert logged["health/train_loss"] == pytest.approx(plain, rel=1e-4)
+    assert logged["health/train_loss"] != pytest.approx(logged["train_loss"], rel=1e-3)
 
 
 def test_the_same_search_gives_the_same_bytes_anywhere(searched: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +21,7 @@ from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
-from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
+from lmsearch.engine.train import Batch, Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import FILE, Genotype
 from lmsearch.scan_orders import label
@@ -202,22 +204,24 @@ def train(
             )
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
-            held = held_out(policy, loaders, objective, precision)
+            scored = partial(scores_of, policy, objective=objective, precision=precision)
+            held = scored(loaders.holdout)
             scores = probabilities(supernet, plan.options.judged(timing.progress(epoch + 1, 0)))
             values = scalars(trainer, seen, held, epoch * steps)
             values |= epoch_findings(
-                cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota, held=held
-            )
+                cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota,
+                scored=scored, held=held,
+            )  # fmt: skip
             run_log.write(epoch, values, layers=scores if plan.options.how.learns else None)
             state.save(epoch + 1)
 
 
-def held_out(policy: BranchPolicy, loaders: SearchLoaders, objective: Objective, precision: Precision) -> Scores:
-    """Return the held-out scores of the mixture that alphas weigh or, without alphas, of the branches that ran last."""
+def scores_of(policy: BranchPolicy, batches: Iterable[Batch], *, objective: Objective, precision: Precision) -> Scores:
+    """Return the scores of the mixture that alphas weigh or, without alphas, of the branches that ran last."""
     if policy.relaxation.learns:
-        return evaluate(policy.module, loaders.holdout, objective, precision)
+        return evaluate(policy.module, batches, objective, precision)
     with running(policy.module, policy.last()):
-        return evaluate(policy.module, loaders.holdout, objective, precision)
+        return evaluate(policy.module, batches, objective, precision)
 
 
 def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int) -> dict[str, float]:

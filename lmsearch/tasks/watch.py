@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +32,32 @@ def epoch_findings(
     epoch: int,
     scores: Probabilities,
     quota: Quota,
+    scored: Callable[[Iterable[Batch]], Scores],
     held: Scores,
 ) -> dict[str, float]:
-    """Return entropies and margin of this epoch and, every few epochs, the gap, curvature and agreement of gradients.
+    """Return entropies and margin of this epoch and, every few epochs, the gap, curvature, agreement of gradients and the loss
+    on a training batch.
 
-    `held` holds the scores of the whole mixture on the held-out samples. Nothing in the supernet is changed.
+    `scored(batches)` scores what the search trains, `held` holds its scores on the held-out samples. Nothing in the supernet is
+    changed.
     """
+    due = is_due(cfg.search.health_every, epoch, cfg.epochs)
     if cfg.search.architect == "fair":  # no alphas to measure
-        if not is_due(cfg.search.health_every, epoch, cfg.epochs):
-            return {}
-        return cosine_findings(supernet, loaders, objective, precision, epoch=epoch)
+        return memorisation_findings(supernet, loaders, objective, precision, scored, epoch=epoch) if due else {}
     choices = choose(scores, quota_of(quota, scores))
     found = {f"health/entropy/{layer}": normalised_entropy(p) for layer, p in scores.items()}
     margins = [c.margin for c in choices if c.margin is not None]
     if margins:
         found["health/margin"] = min(margins)
-    if is_due(cfg.search.health_every, epoch, cfg.epochs):
+    if due:
         with running(supernet, masked(supernet, {c.name: c.directions for c in choices})):
             derived = evaluate(supernet, loaders.holdout, objective, precision)
         found["health/gap"] = derived.loss - held.loss
-        found |= gradient_findings(supernet, loaders, objective, precision, epoch=epoch, seed=cfg.seed)
+        few = first_samples(first_batch(loaders.alphas, epoch=0), CURVATURE_SAMPLES)
+        found["health/sharpness"] = largest_eigenvalue(
+            supernet, lambda: batch_loss(supernet, few, objective, precision), seed=cfg.seed
+        )
+        found |= memorisation_findings(supernet, loaders, objective, precision, scored, epoch=epoch)
     return found
 
 
@@ -64,14 +70,21 @@ def is_due(every: int | None, epoch: int, epochs: int) -> bool:
     return (epoch + 1) * MEASUREMENTS // epochs > epoch * MEASUREMENTS // epochs
 
 
-def gradient_findings(
-    supernet: nn.Module, loaders: SearchLoaders, objective: Objective, precision: Precision, *, epoch: int, seed: int
+def memorisation_findings(
+    supernet: nn.Module,
+    loaders: SearchLoaders,
+    objective: Objective,
+    precision: Precision,
+    scored: Callable[[Iterable[Batch]], Scores],
+    *,
+    epoch: int,
 ) -> dict[str, float]:
-    """Return the alphas' sharpness on a held-out batch, the same every time, and the cosines of the branches' gradients."""
-    few = first_samples(first_batch(loaders.alphas, epoch=0), CURVATURE_SAMPLES)
-    curvature = largest_eigenvalue(supernet, lambda: batch_loss(supernet, few, objective, precision), seed=seed)
-    found = cosine_findings(supernet, loaders, objective, precision, epoch=epoch)
-    return found | {"health/sharpness": curvature}
+    """Return the cosines of the branches' gradients, and the loss on a training batch as that on held-out samples is measured.
+
+    The loss that training reports is another one where labels are smoothed or images mixed.
+    """
+    plain = scored([first_batch(loaders.weights, epoch=epoch)]).loss
+    return cosine_findings(supernet, loaders, objective, precision, epoch=epoch) | {"health/train_loss": plain}
 
 
 def cosine_findings(
@@ -112,8 +125,8 @@ def history_findings(run_dir: Path) -> Sequence[Finding]:
     lines = read_metrics(run_dir)
     curvatures = [line["health/sharpness"] for line in lines if "health/sharpness" in line]
     found = [sharpness(curvatures)] if curvatures else []
-    last = next((line for line in reversed(lines) if "health/cosine" in line), None)
+    last = next((line for line in reversed(lines) if {"health/cosine", "health/train_loss"} <= line.keys()), None)
     if last is not None:
-        losses = last["train_loss"], last["holdout_loss"]
+        losses = last["health/train_loss"], last["holdout_loss"]
         found.append(memorising(last["health/cosine"], last["health/cosine_low"], *losses))
     return found
