@@ -294,6 +294,7 @@ def test_another_sweep_in_the_same_place_is_refused_until_it_is_overwritten(
         (["pruner=median", "metric=[a,b]", "direction=[maximize,minimize]"], "pruner=median cannot judge two metrics"),
         (["pruner=hyperband", "sampler=nsga2"], "pruner=hyperband contradicts sampler=nsga2"),
         (["population=4"], "population=4 is of sampler=nsga2"),
+        (["storage=sqlite://"], "storage='sqlite://' is in memory, so all trials would be lost"),
         (["storage=sqlite:////none/x.db"], "storage='sqlite:////none/x.db' cannot be reached (unable to open database file)"),
         (["launcher=submitit", "submitit.cluster=moon"], "submitit.cluster='moon' is not accepted; accepted: slurm, local"),
     ],

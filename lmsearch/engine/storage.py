@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -23,6 +24,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.errors import StorageError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 BEAT_S = 30.0  # seconds between two heartbeats of a running trial
 STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
@@ -36,7 +40,7 @@ WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "or
 def open_storage(url_or_path: str | Path) -> BaseStorage:
     """Open a storage of trials, creating it where it is new: the path of a journal file, or a database URL (sqlite:///x.db).
 
-    Raises StorageError where it cannot be reached.
+    Raises StorageError where it cannot be reached, and for a database in memory, which would lose all trials.
     """
     text = str(url_or_path)
     return _open_database(text) if "://" in text else _open_journal(Path(text))
@@ -129,12 +133,21 @@ def _open_database(url: str) -> RDBStorage:
         shown = parsed.render_as_string(hide_password=True)
     except SQLAlchemyError as error:
         raise StorageError(f"storage={url!r} is not a database URL; such as sqlite:///trials.db") from error
+    if _in_memory(parsed):
+        raise StorageError(f"storage={shown!r} is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db")
     options = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
     try:
         return RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StorageError(f"storage={shown!r} cannot be reached ({reason})") from error
+
+
+def _in_memory(url: URL) -> bool:
+    """Tell whether a database URL is of SQLite without a file."""
+    database = url.database or ""
+    nowhere = database == "" or ":memory:" in database or url.query.get("mode") == "memory"
+    return url.get_backend_name() == "sqlite" and nowhere
 
 
 def _open_journal(path: Path) -> JournalStorage:
