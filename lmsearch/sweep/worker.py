@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from optuna.trial import TrialState
 from lmsearch.engine.log import observing, write_json
 from lmsearch.engine.storage import abandon, beating, claim, exclusive, origin
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
-from lmsearch.sweep.study import STOPPED, Plan, build_sampler, open_study, work_left
+from lmsearch.sweep.study import FOLDER, STOPPED, Plan, build_sampler, open_study, work_left
 
 log = logging.getLogger(__name__)
 RunTask = Callable[[str, Sequence[str], Path], None]  # task, key=value words, run directory
@@ -27,7 +28,7 @@ RunTask = Callable[[str, Sequence[str], Path], None]  # task, key=value words, r
 def work(plan: Plan, run_task: RunTask, *, name: str = "", after: Callable[[], None] | None = None) -> None:
     """Run trials until none is left to start, calling `after` after each.
 
-    Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a better command.
+    Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a command with another metric.
     """
     study = open_study(plan)
     while (trial := take(study, plan, name=name)) is not None:
@@ -51,7 +52,7 @@ def attempt(study: optuna.Study, trial: optuna.Trial, plan: Plan, run_task: RunT
     """Run one trial and tell the study how it ended; its run directory says so too, in trial.json."""
     folder = plan.folder(origin(trial))
     folder.mkdir(parents=True, exist_ok=True)
-    trial.set_user_attr("run_dir", str(folder))
+    trial.set_user_attr(FOLDER, os.path.abspath(folder))
     try:
         values = measure(trial, plan, folder, run_task)
     except optuna.TrialPruned as pruned:
