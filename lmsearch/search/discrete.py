@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.engine.randomness import key
-from lmsearch.engine.storage import abandon, claim, counted, recover
+from lmsearch.engine.storage import abandon, ask, counted, recover
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.evaluators import Evaluation
@@ -86,8 +86,7 @@ class DiscreteSearch:
         distributions = self.code.distributions(self.space)
         proposed = self.code.encode(self.space, self.strategy.propose(history, rng))
         self.study.sampler = _Proposal(distributions, proposed)  # a trial that is queued again keeps its own
-        trial = self.study.ask(distributions)
-        claim(trial)
+        trial = ask(self.study, distributions)
         architecture = self.code.decode(self.space, trial.params)
         self.open.append((architecture, trial, time.perf_counter()))
         return architecture

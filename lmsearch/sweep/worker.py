@@ -17,7 +17,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lmsearch.engine.log import observing, write_json
-from lmsearch.engine.storage import abandon, beating, claim, exclusive, origin
+from lmsearch.engine.storage import abandon, ask, beating, exclusive, origin
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
 from lmsearch.sweep.study import FOLDER, STOPPED, Plan, build_sampler, open_study, work_left
 
@@ -43,9 +43,7 @@ def take(study: optuna.Study, plan: Plan, *, name: str = "") -> optuna.Trial | N
         if not work_left(study, plan):
             return None
         study.sampler = build_sampler(plan, len(study.get_trials(deepcopy=False)))
-        trial = study.ask({key: p.distribution for key, p in plan.parameters.items()})
-        claim(trial, name=name)
-        return trial
+        return ask(study, {key: p.distribution for key, p in plan.parameters.items()}, name=name)
 
 
 def attempt(study: optuna.Study, trial: optuna.Trial, plan: Plan, run_task: RunTask) -> None:
