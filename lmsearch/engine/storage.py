@@ -37,6 +37,7 @@ BEAT_S = 30.0  # seconds between two heartbeats of a running trial
 STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
 DIED = "its process died"  # why a running trial was lost, unless somebody says otherwise
 RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
+INTERRUPTED = "interrupted"  # why a trial was given back that nothing is wrong with
 NOT_BEGUN = "its process ended before it began"  # why a trial was lost that nobody claimed; this is no death that it caused
 CLAIM_S = 60.0  # a trial is claimed right after it was asked for; one that nobody claimed in this many seconds is lost
 HEART = "lmsearch heartbeat"  # name of the thread
@@ -58,8 +59,10 @@ def ask(study: optuna.Study, distributions: dict[str, BaseDistribution], *, name
     """Ask a study for the next trial and claim it; where another machine took it for lost in between, ask again."""
     while True:
         try:
-            trial = study.ask(distributions)
-            claim(trial, name=name)
+            trial = study.ask()
+            claim(trial, name=name)  # before its parameters are drawn, which may take long
+            for parameter, distribution in distributions.items():
+                trial._suggest(parameter, distribution)  # as study.ask(distributions) does
             return trial
         except UpdateFinishedTrialError:
             log.warning("a trial was taken for lost before it was claimed; asking for another one")

@@ -14,7 +14,7 @@ from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.randomness import key
-from lmsearch.engine.storage import DIED, open_storage
+from lmsearch.engine.storage import DIED, INTERRUPTED, open_storage
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
@@ -191,7 +191,7 @@ def explore(
         try:
             result = evaluator(architecture)
         except BaseException as error:  # an interruption too: the trial goes back in the queue
-            cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else "interrupted"
+            cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else INTERRUPTED
             search.give_back(architecture, reason=cause)
             raise
         search.tell(architecture, result)

@@ -22,7 +22,7 @@ from lmsearch.engine.log import environment, write_json
 from lmsearch.engine.storage import exclusive, recover
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
-from lmsearch.sweep.pool import Start, local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_csv
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
@@ -51,10 +51,11 @@ def run(cfg: DictConfig) -> int:
     plan = make_plan(cfg)
     study = begin(cfg, plan)
     announce = Announcer(study, plan)
-    if cfg.launcher == "local" and cfg.workers == 1:
-        work(plan, run_task, after=announce)
-    else:
-        supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
+    with exit_on_sigterm():
+        if cfg.launcher == "local" and cfg.workers == 1:
+            work(plan, run_task, after=announce)
+        else:
+            supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
     return report(study, plan)
 
 
