@@ -76,12 +76,16 @@ def claim(trial: optuna.Trial, *, name: str = "") -> None:
 
 
 @contextmanager
-def beating(trial: optuna.Trial, *, every_s: float = BEAT_S) -> Iterator[None]:
-    """Renew the heartbeat of a claimed trial from a thread while the block runs; machines that share the storage see it."""
+def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[None]:
+    """Renew the heartbeat of a claimed trial from a thread while the block runs; machines that share the storage see it.
+
+    `every_s` seconds lie between two beats, BEAT_S by default.
+    """
+    wait_s = BEAT_S if every_s is None else every_s
     done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(every_s):
+        while not done.wait(wait_s):
             try:
                 trial.set_user_attr(BEAT, time.time())
             except UpdateFinishedTrialError:  # another machine took it for lost; whoever tells its result will hear of it

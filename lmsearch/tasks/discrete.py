@@ -189,14 +189,18 @@ def explore(
     while not history.exhausted and (trials is None or len(history.tried) < trials) and budget.allows(price):
         architecture = search.ask()
         try:
-            result = evaluator(architecture)
+            with search.evaluating(architecture):
+                result = evaluator(architecture)
         except BaseException as error:  # an interruption too: the trial goes back in the queue
             cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else INTERRUPTED
             search.give_back(architecture, reason=cause)
             raise
-        search.tell(architecture, result)
+        stored = search.tell(architecture, result)
         budget.charge(result.cost)
         history = search.history()
+        if not stored:
+            log.warning("a trial was given to another process, since no heartbeat of this one was seen for long")
+            continue
         log.info(
             "trial %d%s  %s %.4f  best %.4f  %.0f%s branch-scan steps spent",
             len(history.tried),
