@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from lmsearch.engine import storage
-from lmsearch.engine.storage import abandon, beating, claim, counted, exclusive, open_storage, origin, recover
+from lmsearch.engine.storage import abandon, ask, beating, claim, counted, exclusive, open_storage, origin, recover
 from lmsearch.errors import StorageError
 
 RANGE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
@@ -63,12 +63,51 @@ def test_a_trial_whose_process_was_killed_is_failed_and_queued_again(tmp_path: P
     assert [t.number for t in counted(study)] == [1], "the lost trial takes nothing from the budget"
 
 
-def test_a_trial_that_nobody_claimed_is_queued_again_once(where: str) -> None:
+def die(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Make a trial look as if its process had died."""
+    claim(trial)
+    trial.set_user_attr(storage.WORKER, trial.user_attrs[storage.WORKER] | {"born": "of another process with this id"})
+
+
+def test_a_trial_that_nobody_claimed_is_queued_again_once(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study = new_study(where)
     lost = study.ask(RANGE)
+    monkeypatch.setattr(storage, "CLAIM_S", 0.0)
     assert recover(study) == [0] and recover(study) == []
     assert study.ask(RANGE).params == lost.params
     assert len(study.trials) == 2
+
+
+def test_a_trial_that_was_just_asked_for_is_left_to_whoever_claims_it(where: str) -> None:
+    study = new_study(where)
+    trial = study.ask(RANGE)
+    assert recover(study) == []
+    claim(trial)
+    study.tell(trial, 1.0)
+    assert study.best_value == 1.0
+
+
+def test_a_trial_whose_claim_was_taken_back_is_lost_at_once(where: str) -> None:
+    study = new_study(where)
+    study.ask(RANGE).set_user_attr(storage.WORKER, None)
+    assert recover(study) == [0]
+
+
+def test_a_trial_that_was_lost_before_it_was_claimed_is_asked_for_again(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, real, claims = new_study(where), storage.claim, []
+    study.enqueue_trial({"x": 0.25})
+
+    def late(trial: optuna.Trial, *, name: str) -> None:
+        claims.append(trial.number)
+        if len(claims) == 1:
+            monkeypatch.setattr(storage, "CLAIM_S", 0.0)
+            recover(new_study(where))  # as another machine does
+        real(trial, name=name)
+
+    monkeypatch.setattr(storage, "claim", late)
+    trial = ask(study, RANGE, name="me")
+    assert claims == [0, 1] and trial.user_attrs["worker"]["name"] == "me"
+    assert trial.params == {"x": 0.25} and len(counted(study)) == 1
 
 
 def test_a_worker_that_was_stopped_is_not_said_to_have_died(tmp_path: Path) -> None:
@@ -81,7 +120,7 @@ def test_a_worker_that_was_stopped_is_not_said_to_have_died(tmp_path: Path) -> N
 
 def test_an_interruption_between_failing_and_queueing_is_made_good(tmp_path: Path) -> None:
     study = new_study(tmp_path / "trials.journal")
-    study.ask(RANGE)
+    claim(study.ask(RANGE))
     storage._fail(study, 0, "its process died")
     assert recover(study) == []
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
@@ -90,10 +129,35 @@ def test_an_interruption_between_failing_and_queueing_is_made_good(tmp_path: Pat
 def test_parameters_that_keep_killing_their_process_are_given_up(tmp_path: Path) -> None:
     study = new_study(tmp_path / "trials.journal")
     for _ in range(3):
-        study.ask(RANGE)
+        die(study, study.ask(RANGE))
         recover(study, retries=2)
     assert [t.state for t in study.trials] == [TrialState.FAIL] * 3
     assert [t.number for t in counted(study)] == [2]
+
+
+def test_interruptions_lose_no_trial_however_many(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    params = {"x": 0.25}
+    study.enqueue_trial(params)
+    for number in range(8):
+        trial = ask(study, RANGE, name="mine")
+        assert trial.params == params and len(counted(study)) == 1
+        if number in (2, 5):  # deaths between them, fewer than are too many
+            die(study, trial)
+            recover(study)
+        elif number % 2:
+            abandon(study, trial, reason="interrupted")
+        else:
+            recover(study, gone=["mine"], reason="interrupted")
+    study.tell(study.ask(RANGE), 1.0)
+    assert study.best_params == params and [t.number for t in counted(study)] == [8]
+
+
+def test_an_error_that_ends_a_process_counts_as_its_death(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    for _ in range(3):
+        abandon(study, ask(study, RANGE), reason=f"{storage.DIED}: RuntimeError", retries=2)
+    assert [t.state for t in study.trials] == [TrialState.FAIL] * 3
 
 
 def test_an_abandoned_trial_is_queued_again(tmp_path: Path) -> None:
@@ -119,6 +183,15 @@ def test_a_process_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path, mo
         assert recover(study) == []
     trial.set_user_attr("beat", time.time() - storage.STALE_S - 1)
     assert recover(study) == [0]
+
+
+def test_a_heart_that_beats_for_a_trial_that_was_lost_stops_quietly(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    trial = ask(study, RANGE)
+    with beating(trial, every_s=0.01):
+        heart = next(t for t in threading.enumerate() if t.name == storage.HEART)
+        abandon(study, trial, reason="interrupted")
+        heart.join()  # pytest turns what a thread raises into a failure
 
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
@@ -154,6 +227,11 @@ def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
         "postgresql://me:secret@localhost:1/x": "cannot be reached",
         "redis://localhost/0": "cannot be reached",
         "://": "is not a database URL",
+        "sqlite://": "is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db",
+        "sqlite+pysqlite://": "is in memory",
+        "sqlite:///:memory:": "is in memory",
+        "sqlite:///file::memory:?uri=true": "is in memory",
+        "sqlite:///file:x?mode=memory&uri=true": "is in memory",
         str(tmp_path / "file"): "is not a journal file of Optuna",
         str(tmp_path / "file" / "x.journal"): "cannot be reached (File exists)",
         str(tmp_path): "cannot be reached (Is a directory)",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 
+from lmsearch.engine import storage
 from lmsearch.engine.storage import open_storage
 from lmsearch.errors import ConfigError, SearchSpaceError, StorageError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.budget import Budget
 from lmsearch.search.discrete import METHODS, DiscreteSearch, best_of, build_strategy, candidate_means, pareto_front
 from lmsearch.search.evaluators import Evaluation
 from lmsearch.search.strategies import History, Tried, in_order
+from lmsearch.tasks.discrete import explore
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 NAMES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
@@ -82,6 +86,43 @@ def _forget_owner(path: Path) -> None:
     study = optuna.load_study(study_name="toy", storage=open_storage(path))
     running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))[0]
     study._storage.set_trial_user_attr(running._trial_id, "worker", None)
+
+
+def test_an_evaluation_is_seen_to_be_alive_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "BEAT_S", 0.01)
+    search = start("random", WIDE, path=tmp_path / "trials.journal")
+    beats = []
+
+    def evaluate(architecture: Architecture) -> Evaluation:
+        for _ in range(500):  # far longer than it takes, where a heart beats
+            beats.append(search.study.trials[0].user_attrs["beat"])
+            if beats[-1] > beats[0]:
+                break
+            time.sleep(0.02)
+        return Evaluation(1.0, 0.0, 1.0)
+
+    explore(search, evaluate, Budget(None), price=1.0, trials=1, metric="toy")
+    assert beats[-1] > beats[0] and len(search.trials()) == 1
+
+
+def test_a_trial_that_another_process_took_for_lost_is_left_to_the_queue(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "trials.journal"
+    search, asked = start("random", WIDE, path=path), []
+
+    def evaluate(architecture: Architecture) -> Evaluation:
+        asked.append(architecture)
+        if len(asked) == 1:
+            _forget_owner(path)
+            start("random", WIDE, path=path)  # recovers it
+        return Evaluation(worth(architecture), 0.0, 1.0)
+
+    budget = Budget(None)
+    explore(search, evaluate, budget, price=1.0, trials=3, metric="toy")
+    assert "given to another process" in caplog.text
+    assert asked[0] == asked[1] and [t.architecture for t in search.trials()] == asked[1:]
+    assert budget.spent == 4.0, "what the lost evaluation cost was spent"
 
 
 @pytest.mark.parametrize("method", METHODS)

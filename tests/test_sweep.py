@@ -261,10 +261,67 @@ def test_another_sweep_in_the_same_place_is_refused_until_it_is_overwritten(
 ) -> None:
     assert sweep(tmp_path, "trials=1") == 0
     words = [*BASE, "params={optim.lr: log(1e-3,1)}", f"run_dir={tmp_path}", "trials=1"]
-    assert "is another sweep, with other params; choose another run_dir= or study=" in error_of(capsys, *words)
+    assert "is another sweep, with other params; choose another run_dir=, or overwrite=true" in error_of(capsys, *words)
     assert len(ran) == 1 and list((tmp_path / "trials").iterdir())
     assert main([*words, "overwrite=true"]) == 0
     assert len(ran) == 2 and list(results(tmp_path)["trials"][0]["params"]) == ["optim.lr"]
+
+
+def test_overwriting_deletes_no_folder_that_is_not_of_the_study(ran: list[DictConfig], tmp_path: Path) -> None:
+    mine = tmp_path / "trials" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for _ in range(2):  # where there is no sweep yet, and where there is one
+        assert sweep(tmp_path, "trials=1", "overwrite=true") == 0
+        assert mine.read_text() == "mine"
+        assert not (tmp_path / "trials" / "0000" / "old").exists()
+        (tmp_path / "trials" / "0000" / "old").touch()
+
+
+def test_a_folder_holds_one_study(ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "first"
+    words = [*BASE, PARAMS, f"run_dir={run_dir}", "trials=1"]
+    assert main(words) == 0
+    before = (run_dir / "best.yaml").read_bytes()
+    for more in (["study=second"], ["study=second", "overwrite=true"], [f"storage={tmp_path}/other.journal"]):
+        assert error_of(capsys, *words, *more).startswith(f"{run_dir} holds the trials of another study, 'first'")
+    assert (run_dir / "trials" / "0000" / "metrics.json").exists() and (run_dir / "best.yaml").read_bytes() == before
+    assert main([*words, "trials=2"]) == 0 and len(ran) == 2
+
+
+def test_a_folder_that_was_moved_goes_on(ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path / "old", "trials=1") == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert sweep(tmp_path / "new", "trials=2") == 0
+    assert len(ran) == 2 and len(results(tmp_path / "new")["trials"]) == 2
+
+
+def test_a_sweep_is_not_put_into_the_folder_of_a_training(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run_id.txt").write_text("retrain 123 456\n")
+    assert "holds another run; choose another run_dir=" in error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}")
+    assert ran == []
+
+
+def test_trials_of_a_caller_with_another_folder_are_shown_where_they_ran(ran: list[DictConfig], tmp_path: Path) -> None:
+    shared = [f"storage=sqlite:///{tmp_path}/x.db", "study=shared"]
+    assert sweep(tmp_path / "a", "trials=1", *shared) == 0
+    assert sweep(tmp_path / "b", "trials=2", *shared) == 0
+    shown = {t["trial"]: t["run_dir"] for t in results(tmp_path / "b")["trials"]}
+    assert shown == {0: str(tmp_path / "a" / "trials" / "0000"), 1: str(tmp_path / "b" / "trials" / "0001")}
+
+
+def test_a_mistyped_metric_is_put_right_until_a_trial_was_judged_by_one(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*BASE, PARAMS, f"run_dir={tmp_path}", "trials=1"]
+    for _ in range(4):
+        assert error_of(capsys, *words, "metric=accuracy").startswith("metric='accuracy' is not in metrics.json")
+    assert "is another sweep, with other metric, direction" in error_of(capsys, *words, "direction=minimize")
+    assert main(words) == 0
+    assert len({cfg.optim.lr for cfg in ran}) == 1 and results(tmp_path)["best"]["values"].keys() == {"val_accuracy"}
+    assert "is another sweep, with other metric, direction" in error_of(capsys, *words, "metric=parameters")
 
 
 @pytest.mark.parametrize(
@@ -294,6 +351,7 @@ def test_another_sweep_in_the_same_place_is_refused_until_it_is_overwritten(
         (["pruner=median", "metric=[a,b]", "direction=[maximize,minimize]"], "pruner=median cannot judge two metrics"),
         (["pruner=hyperband", "sampler=nsga2"], "pruner=hyperband contradicts sampler=nsga2"),
         (["population=4"], "population=4 is of sampler=nsga2"),
+        (["storage=sqlite://"], "storage='sqlite://' is in memory, so all trials would be lost"),
         (["storage=sqlite:////none/x.db"], "storage='sqlite:////none/x.db' cannot be reached (unable to open database file)"),
         (["launcher=submitit", "submitit.cluster=moon"], "submitit.cluster='moon' is not accepted; accepted: slurm, local"),
     ],

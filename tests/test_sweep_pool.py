@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import cloudpickle
@@ -16,9 +18,9 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from lmsearch.engine.storage import LOST, WORKER
+from lmsearch.engine.storage import DIED, LOST, WORKER, _born, abandon
 from lmsearch.errors import DataError, SweepError
-from lmsearch.sweep.pool import local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
 from lmsearch.sweep.study import Goal, Plan, open_study
@@ -61,6 +63,40 @@ def quick(plan: Plan, name: str) -> None:
 def hanging(plan: Plan, name: str) -> None:
     """A worker that hangs in the first trial."""
     work(plan, hang_once, name=name)
+
+
+def wait_once(task: str, words: Sequence[str], folder: Path) -> None:
+    """A task that waits for the file "go" in the first trial."""
+    if folder.name == "0000":
+        (folder / "hanging").touch()
+        until((folder / "go").exists)
+    write_x(task, words, folder)
+
+
+def waiting(plan: Plan, name: str) -> None:
+    """A worker that waits in the first trial."""
+    work(plan, wait_once, name=name)
+
+
+def call(plan: Plan, worker: Callable[[Plan, str], None]) -> None:
+    """What the command does: one worker at the trials of a plan."""
+    with exit_on_sigterm():
+        supervise(open_study(plan), plan, local_workers(plan, worker), workers=1, progress=lambda: None)
+
+
+def begun(plan: Plan, worker: Callable[[Plan, str], None]) -> tuple[BaseProcess, int]:
+    """Start a call in a process and wait until its worker is in the first trial; return it and the id of the worker."""
+    process = multiprocessing.get_context("spawn").Process(target=call, args=(plan, worker))
+    process.start()
+    until(lambda: (plan.folder(0) / "hanging").exists() or not process.is_alive())
+    assert process.is_alive()
+    return process, open_study(plan).trials[0].user_attrs[WORKER]["pid"]
+
+
+def until(there: Callable[[], bool]) -> None:
+    """Wait for something to be so."""
+    while not there():
+        time.sleep(0.02)
 
 
 def stillborn(plan: Plan, name: str) -> None:
@@ -124,6 +160,61 @@ def test_an_interrupt_gives_the_running_trial_back(tmp_path: Path) -> None:
         supervise(study, plan, local_workers(plan, hanging), workers=1, progress=interrupt)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.trials[0].user_attrs[LOST] == "interrupted"
+
+
+def test_sigterm_ends_the_workers_and_gives_their_trials_back(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=2)
+    parent, worker = begun(plan, hanging)
+    parent.terminate()
+    parent.join()
+    assert parent.exitcode == 128 + signal.SIGTERM and _born(worker) is None
+    study = open_study(plan)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert study.trials[0].user_attrs[LOST] == "interrupted"
+
+
+def test_sigterm_gives_back_the_trial_of_a_call_without_workers(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=2)
+    study = open_study(plan)
+
+    def terminated(task: str, words: Sequence[str], folder: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1000)
+
+    with pytest.raises(SystemExit), exit_on_sigterm():
+        work(plan, terminated)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_worker_whose_parent_was_killed_ends_its_trial_and_takes_no_other(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, trials=5)
+    parent, worker = begun(plan, waiting)
+    parent.kill()
+    parent.join()
+    (plan.folder(0) / "go").touch()
+    until(lambda: _born(worker) is None)
+    assert [t.state for t in open_study(plan).trials] == [TrialState.COMPLETE]
+
+
+def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = plan_of(tmp_path, trials=1)
+    study, runs = open_study(plan), []
+
+    def slow(task: str, words: Sequence[str], folder: Path) -> None:
+        runs.append(folder)
+        if len(runs) == 1:
+            abandon(study, study.trials[0], reason=DIED)
+        elif len(runs) == 2:
+            abandon(study, study.trials[1], reason=DIED)
+            raise DataError("its files are gone")
+        write_x(task, words, folder)
+
+    work(plan, slow)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.FAIL, TrialState.COMPLETE]
+    assert caplog.text.count("given to another worker") == 2
 
 
 def test_jobs_of_submitit_run_the_trials(tmp_path: Path) -> None:

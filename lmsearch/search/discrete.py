@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.engine.randomness import key
-from lmsearch.engine.storage import abandon, claim, counted, recover
+from lmsearch.engine.storage import abandon, ask, beating, counted, recover
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.evaluators import Evaluation
@@ -86,25 +88,32 @@ class DiscreteSearch:
         distributions = self.code.distributions(self.space)
         proposed = self.code.encode(self.space, self.strategy.propose(history, rng))
         self.study.sampler = _Proposal(distributions, proposed)  # a trial that is queued again keeps its own
-        trial = self.study.ask(distributions)
-        claim(trial)
+        trial = ask(self.study, distributions)
         architecture = self.code.decode(self.space, trial.params)
         self.open.append((architecture, trial, time.perf_counter()))
         return architecture
 
-    def tell(self, architecture: Architecture, evaluation: Evaluation) -> None:
-        """Store the result of an architecture that was asked for."""
-        place = next(i for i, (asked, _, _) in enumerate(self.open) if asked == architecture)
-        _, trial, began = self.open.pop(place)
+    def evaluating(self, architecture: Architecture) -> AbstractContextManager[None]:
+        """Return a block during which machines that share the storage see that an architecture is being evaluated."""
+        return beating(self.open[self._place(architecture)][1])
+
+    def tell(self, architecture: Architecture, evaluation: Evaluation) -> bool:
+        """Store the result of an architecture that was asked for.
+
+        Returns False, and stores nothing, where another machine took the trial for lost and has queued it again.
+        """
+        _, trial, began = self.open.pop(self._place(architecture))
         values = [evaluation.score] + ([] if self.second is None else [self.second(architecture)])
         note = asdict(evaluation) | {"directions": architecture, "seconds": round(time.perf_counter() - began, 3)}
-        trial.set_user_attr(RESULT, note)
-        self.study.tell(trial, values)
+        try:
+            trial.set_user_attr(RESULT, note)
+            return self.study.tell(trial, values, skip_if_finished=True).state == TrialState.COMPLETE
+        except UpdateFinishedTrialError:
+            return False
 
     def give_back(self, architecture: Architecture, *, reason: str) -> None:
         """Put an architecture that was asked for but not evaluated back in the queue: it is the next one."""
-        place = next(i for i, (asked, _, _) in enumerate(self.open) if asked == architecture)
-        abandon(self.study, self.open.pop(place)[1], reason=reason, retries=RETRIES)
+        abandon(self.study, self.open.pop(self._place(architecture))[1], reason=reason, retries=RETRIES)
 
     def trials(self) -> list[Trial]:
         """Return the evaluated architectures, first to last."""
@@ -127,6 +136,10 @@ class DiscreteSearch:
     def spent(self) -> float:
         """Branch-scan steps of all finished trials."""
         return sum(trial.evaluation.cost for trial in self.trials())
+
+    def _place(self, architecture: Architecture) -> int:
+        """Return the place of an architecture among those that were asked for."""
+        return next(i for i, (asked, _, _) in enumerate(self.open) if asked == architecture)
 
     def _architecture(self, trial: FrozenTrial) -> Architecture | None:
         """Return the architecture of a trial, or None where it was killed before it had one."""

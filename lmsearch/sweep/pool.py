@@ -6,16 +6,20 @@ import logging
 import multiprocessing
 import os
 import secrets
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from lmsearch.engine.storage import exclusive, recover
+from lmsearch.engine.storage import INTERRUPTED, exclusive, recover
 from lmsearch.errors import SweepError
 from lmsearch.sweep.study import STOPPED, Plan, work_left
 
@@ -34,7 +38,7 @@ class Worker:
     log: Path
     ended: Callable[[], bool]
     problem: Callable[[], str | None]
-    stop: Callable[[], None]
+    stop: Callable[[float], None]  # ends it; it has so many seconds to end by itself
 
 
 Start = Callable[[], Worker]
@@ -50,8 +54,8 @@ def local_workers(plan: Plan, work: Work) -> Start:
         process = context.Process(target=_run_into, args=(log_file, work, plan, name))
         process.start()
 
-        def stop() -> None:
-            process.join(STOP_WAIT_S)  # an interrupt from the keyboard has reached it too
+        def stop(wait_s: float) -> None:
+            process.join(wait_s)
             process.terminate()
             process.join()
 
@@ -89,7 +93,7 @@ def submitit_workers(plan: Plan, work: Work, *, cluster: str | None, options: Ma
             log=job.paths.stderr,
             ended=job.done,
             problem=lambda: f"job {job.job_id} failed" if job.exception() else None,
-            stop=lambda: job.cancel(check=False),
+            stop=lambda wait_s: job.cancel(check=False),
         )
 
     return start
@@ -105,10 +109,15 @@ def _run_into(log_file: Path, work: Work, plan: Plan, name: str) -> None:
 
 
 def supervise(study: optuna.Study, plan: Plan, start: Start, *, workers: int, progress: Callable[[], None]) -> None:
-    """Keep `workers` workers at the sweep until it is done; put trials of dead ones back in the queue and replace them."""
-    crew = [start() for _ in range(min(workers, plan.trials))]
+    """Keep `workers` workers at the sweep until it is done; put trials of dead ones back in the queue and replace them.
+
+    Whatever ends it ends the workers too: an interrupt from the keyboard has reached them as well, SIGTERM (as SystemExit) not.
+    """
+    crew: list[Worker] = []
     looked = time.monotonic()
     try:
+        for _ in range(min(workers, plan.trials)):
+            crew.append(start())
         while crew or running_elsewhere(study):
             time.sleep(POLL_S)
             ended = [worker for worker in crew if worker.ended()]
@@ -117,12 +126,30 @@ def supervise(study: optuna.Study, plan: Plan, start: Start, *, workers: int, pr
                 crew = [worker for worker in crew if worker not in ended]
                 crew += replacements(study, plan, ended, start, vacant=workers - len(crew))
             progress()
-    except BaseException:
+    except BaseException as error:
         for worker in crew:
-            worker.stop()
+            worker.stop(0.0 if isinstance(error, SystemExit) else STOP_WAIT_S)
         with exclusive(plan.ask_lock):
-            recover(study, gone=[worker.name for worker in crew], reason="interrupted")  # those that did not say so themselves
+            recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # those that did not say so themselves
         raise
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit inside the block, so that what runs there gives its trials back and ends its workers."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the leaving short
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # signals are of the main thread
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def replacements(study: optuna.Study, plan: Plan, ended: list[Worker], start: Start, *, vacant: int) -> list[Worker]:

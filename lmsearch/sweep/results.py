@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from lmsearch.engine.storage import LOST, origin
+from lmsearch.engine.storage import LOST
 from lmsearch.sweep.space import as_text
 from lmsearch.sweep.study import Plan, retried
 
@@ -105,7 +105,7 @@ def _row(trial: FrozenTrial, plan: Plan, again: set[int]) -> Row:
         values=tuple(trial.values) if complete else (),
         params={key: trial.params[key] for key in plan.parameters if key in trial.params},
         seconds=round(trial.duration.total_seconds(), 1) if trial.duration else None,
-        run_dir=str(plan.folder(origin(trial))),
+        run_dir=plan.folder_of(trial),
         note=trial.user_attrs.get("note") or trial.user_attrs.get(LOST, ""),
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +13,14 @@ import numpy as np
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from lmsearch.engine.storage import RETRY_OF, counted, open_storage
+from lmsearch.engine.storage import RETRY_OF, counted, open_storage, origin
 from lmsearch.errors import SweepError
 from lmsearch.sweep.space import Parameter
 
-IDENTITY, STOPPED = "lmsearch sweep", "stopped"  # attributes of the study
+IDENTITY, STOPPED, ID = "lmsearch sweep", "stopped", "id"  # attributes of the study
+FOLDER = "run_dir"  # attribute of a trial: the folder that it ran in, as its machine names it
 PRUNER_STARTUP = 5  # trials that the median pruner watches before it ends one
 SMALLEST_GENERATION, LARGEST_GENERATION = 4, 50
 
@@ -71,8 +75,14 @@ class Plan:
         return {"task": self.task, "params": ranges, "overrides": list(self.overrides), "goal": goal}
 
     def folder(self, number: int) -> Path:
-        """Return the run directory of a trial."""
+        """Return the run directory of a trial that runs here."""
         return self.run_dir / "trials" / f"{number:04d}"
+
+    def folder_of(self, trial: FrozenTrial) -> str:
+        """Return the run directory that a trial ran in, which callers with another run_dir have elsewhere."""
+        here = self.folder(origin(trial))
+        recorded = trial.user_attrs.get(FOLDER)
+        return str(here) if recorded is None or os.path.abspath(here) == os.path.abspath(recorded) else recorded
 
 
 def check_plan(plan: Plan) -> None:
@@ -98,6 +108,13 @@ def check_plan(plan: Plan) -> None:
 
 def open_study(plan: Plan) -> optuna.Study:
     """Open the study of a plan, new or from an earlier call; raise SweepError where the study there is of another sweep."""
+    study = load_study(plan)
+    check_identity(study, plan)
+    return study
+
+
+def load_study(plan: Plan) -> optuna.Study:
+    """Return the study of a plan's name, new or of whatever sweep."""
     study = optuna.create_study(
         storage=open_storage(plan.storage),
         study_name=plan.study,
@@ -105,23 +122,49 @@ def open_study(plan: Plan) -> optuna.Study:
         pruner=build_pruner(plan.pruning),
         load_if_exists=True,
     )
-    found = study.user_attrs.get(IDENTITY)
-    if found is None and not study.trials:
-        study.set_user_attr(IDENTITY, plan.identity())
-    elif found != plan.identity():
-        which = [name for name, value in plan.identity().items() if (found or {}).get(name) != value]
-        raise SweepError(
-            f"study {plan.study!r} in {plan.storage} is another sweep, with other {' and '.join(which)};"
-            " choose another run_dir= or study=, or overwrite=true to start over"
-        )
+    if ID not in study.user_attrs:
+        study.set_user_attr(ID, secrets.token_hex(8))
     return study
 
 
-def delete_study(plan: Plan) -> None:
-    """Delete the study of a plan from its storage, if there is one."""
+def check_identity(study: optuna.Study, plan: Plan) -> None:
+    """Note on a new study which sweep it is of; raise SweepError where it is of another one.
+
+    The metric may change until a trial was judged by it: one that was mistyped is put right by giving another.
+    """
+    found, mine = study.user_attrs.get(IDENTITY), plan.identity()
+    if found == mine:
+        return
+    which = [name for name, value in mine.items() if (found or {}).get(name) != value]
+    states = {trial.state for trial in study.get_trials(deepcopy=False)}
+    new = found is None and not states
+    unjudged = which == ["goal"] and not states & {TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING}
+    if (new or unjudged) and [d.name.lower() for d in study.directions] == list(plan.goal.directions):
+        study.set_user_attr(IDENTITY, mine)
+        return
+    words = " and ".join("metric, direction or metrics_file" if name == "goal" else name for name in which)
+    raise SweepError(
+        f"study {plan.study!r} is another sweep, with other {words}; choose another run_dir=, or overwrite=true to start over"
+    )
+
+
+def find_study(plan: Plan) -> optuna.Study | None:
+    """Return the study of a plan's name, or None where its storage has none."""
     storage = open_storage(plan.storage)
-    if plan.study in optuna.get_all_study_names(storage):
-        optuna.delete_study(study_name=plan.study, storage=storage)
+    known = plan.study in optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=plan.study, storage=storage) if known else None
+
+
+def delete_study(plan: Plan) -> None:
+    """Delete the study of a plan, if there is one, and the folders in run_dir that its trials ran in; no other folder."""
+    study = find_study(plan)
+    if study is None:
+        return
+    recorded = {Path(t.user_attrs[FOLDER]).resolve() for t in study.get_trials(deepcopy=False) if FOLDER in t.user_attrs}
+    for folder in recorded:
+        if folder.parent == plan.folder(0).parent.resolve():
+            shutil.rmtree(folder, ignore_errors=True)
+    optuna.delete_study(study_name=plan.study, storage=study._storage)
 
 
 def build_sampler(plan: Plan, number: int) -> BaseSampler:

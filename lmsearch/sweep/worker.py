@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import multiprocessing
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,27 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lmsearch.engine.log import observing, write_json
-from lmsearch.engine.storage import abandon, beating, claim, exclusive, origin
+from lmsearch.engine.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
-from lmsearch.sweep.study import STOPPED, Plan, build_sampler, open_study, work_left
+from lmsearch.sweep.study import FOLDER, STOPPED, Plan, build_sampler, open_study, work_left
 
 log = logging.getLogger(__name__)
 RunTask = Callable[[str, Sequence[str], Path], None]  # task, key=value words, run directory
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: its values where it is complete, else a note that says why it is not."""
+
+    state: TrialState
+    values: Sequence[float] | None = None
+    note: str = ""
+
+
 def work(plan: Plan, run_task: RunTask, *, name: str = "", after: Callable[[], None] | None = None) -> None:
     """Run trials until none is left to start, calling `after` after each.
 
-    Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a better command.
+    Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a command with another metric.
     """
     study = open_study(plan)
     while (trial := take(study, plan, name=name)) is not None:
@@ -38,42 +50,54 @@ def work(plan: Plan, run_task: RunTask, *, name: str = "", after: Callable[[], N
 
 def take(study: optuna.Study, plan: Plan, *, name: str = "") -> optuna.Trial | None:
     """Ask for the next trial and claim it; return None where no further trial may start."""
+    if orphaned():
+        return None
     with exclusive(plan.ask_lock):
         if not work_left(study, plan):
             return None
         study.sampler = build_sampler(plan, len(study.get_trials(deepcopy=False)))
-        trial = study.ask({key: p.distribution for key, p in plan.parameters.items()})
-        claim(trial, name=name)
-        return trial
+        return ask(study, {key: p.distribution for key, p in plan.parameters.items()}, name=name)
+
+
+def orphaned() -> bool:
+    """Tell whether the process that started this one as a worker is gone: nobody would replace, stop or report it."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def attempt(study: optuna.Study, trial: optuna.Trial, plan: Plan, run_task: RunTask) -> None:
     """Run one trial and tell the study how it ended; its run directory says so too, in trial.json."""
     folder = plan.folder(origin(trial))
-    folder.mkdir(parents=True, exist_ok=True)
-    trial.set_user_attr("run_dir", str(folder))
     try:
-        values = measure(trial, plan, folder, run_task)
-    except optuna.TrialPruned as pruned:
-        end(study, trial, folder, TrialState.PRUNED, note=str(pruned))
-    except KeyboardInterrupt:
-        with exclusive(plan.ask_lock):  # the others may be looking for lost trials
-            abandon(study, trial, reason="interrupted")
-        raise
+        trial.set_user_attr(FOLDER, os.path.abspath(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        end(study, trial, folder, outcome(trial, plan, folder, run_task))
     except UpdateFinishedTrialError:
         log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
+    except (KeyboardInterrupt, SystemExit):
+        with exclusive(plan.ask_lock):  # the others may be looking for lost trials
+            abandon(study, trial, reason=INTERRUPTED)
+        raise
     except SweepError as error:
         with exclusive(plan.ask_lock):
             abandon(study, trial, reason=str(error))
         study.set_user_attr(STOPPED, str(error))
         raise
+
+
+def outcome(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) -> Outcome:
+    """Run the task of a trial and say how it ended; what is no fault of the trial is raised."""
+    try:
+        return Outcome(TrialState.COMPLETE, values=measure(trial, plan, folder, run_task))
+    except (SweepError, UpdateFinishedTrialError):
+        raise
+    except optuna.TrialPruned as pruned:
+        return Outcome(TrialState.PRUNED, note=str(pruned))
     except LmsearchError as error:
-        end(study, trial, folder, TrialState.FAIL, note=str(error))
+        return Outcome(TrialState.FAIL, note=str(error))
     except Exception as error:  # a trial that runs out of memory must not end the sweep
         (folder / "error.txt").write_text(traceback.format_exc())
-        end(study, trial, folder, TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
-    else:
-        end(study, trial, folder, TrialState.COMPLETE, values=values)
+        return Outcome(TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
 def measure(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) -> list[float]:
@@ -85,22 +109,13 @@ def measure(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) ->
     return read_metrics(folder / plan.goal.file, plan.goal.metrics)
 
 
-def end(
-    study: optuna.Study,
-    trial: optuna.Trial,
-    folder: Path,
-    state: TrialState,
-    *,
-    values: Sequence[float] | None = None,
-    note: str = "",
-) -> None:
-    """Write trial.json and tell the study."""
+def end(study: optuna.Study, trial: optuna.Trial, folder: Path, how: Outcome) -> None:
+    """Write trial.json and tell the study; raises UpdateFinishedTrialError where another process has ended the trial."""
     words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    found = {"trial": trial.number, "state": words[state], "params": trial.params, "values": values, "note": note}
+    trial.set_user_attr("note", how.note)
+    found = {"trial": trial.number, "state": words[how.state], "params": trial.params, "values": how.values, "note": how.note}
     write_json(folder / "trial.json", found)
-    if note:
-        trial.set_user_attr("note", note)
-    study.tell(trial, values, state=state, skip_if_finished=True)
+    study.tell(trial, how.values, state=how.state, skip_if_finished=True)
 
 
 class Judge:

@@ -14,7 +14,7 @@ from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.randomness import key
-from lmsearch.engine.storage import open_storage
+from lmsearch.engine.storage import DIED, INTERRUPTED, open_storage
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
@@ -191,13 +191,18 @@ def explore(
     while not history.exhausted and (trials is None or len(history.tried) < trials) and budget.allows(price):
         architecture = search.ask()
         try:
-            result = evaluator(architecture)
+            with search.evaluating(architecture):
+                result = evaluator(architecture)
         except BaseException as error:  # an interruption too: the trial goes back in the queue
-            search.give_back(architecture, reason=type(error).__name__)
+            cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else INTERRUPTED
+            search.give_back(architecture, reason=cause)
             raise
-        search.tell(architecture, result)
+        stored = search.tell(architecture, result)
         budget.charge(result.cost)
         history = search.history()
+        if not stored:
+            log.warning("a trial was given to another process, since no heartbeat of this one was seen for long")
+            continue
         log.info(
             "trial %d%s  %s %.4f  best %.4f  %.0f%s branch-scan steps spent",
             len(history.tried),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -23,12 +22,23 @@ from lmsearch.engine.log import environment, write_json
 from lmsearch.engine.storage import exclusive, recover
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
-from lmsearch.sweep.pool import Start, local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_csv
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
-from lmsearch.sweep.study import STOPPED, Goal, Plan, Pruning, check_plan, delete_study, open_study
+from lmsearch.sweep.study import (
+    ID,
+    STOPPED,
+    Goal,
+    Plan,
+    Pruning,
+    check_identity,
+    check_plan,
+    delete_study,
+    find_study,
+    load_study,
+)
 from lmsearch.sweep.worker import work
-from lmsearch.tasks.run_dir import make_folder
+from lmsearch.tasks.run_dir import MARKER, make_folder
 
 log = logging.getLogger(__name__)
 OWN_KEYS = ("run_dir", "overwrite")  # of a trial; the sweep gives them
@@ -41,10 +51,11 @@ def run(cfg: DictConfig) -> int:
     plan = make_plan(cfg)
     study = begin(cfg, plan)
     announce = Announcer(study, plan)
-    if cfg.launcher == "local" and cfg.workers == 1:
-        work(plan, run_task, after=announce)
-    else:
-        supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
+    with exit_on_sigterm():
+        if cfg.launcher == "local" and cfg.workers == 1:
+            work(plan, run_task, after=announce)
+        else:
+            supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
     return report(study, plan)
 
 
@@ -69,7 +80,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         goal=goal,
         run_dir=run_dir,
         storage=cfg.storage or str(run_dir / "trials.journal"),
-        study=cfg.study or run_dir.name,
+        study=cfg.study or held_study(run_dir) or run_dir.name or run_dir.resolve().name,
         trials=cfg.trials,
         sampler=cfg.sampler,
         population=cfg.population,
@@ -129,17 +140,40 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
 def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
     """Make the run directory, open the study and put trials of processes that died back in the queue."""
     make_folder(plan.run_dir)
+    check_place(plan)
     if cfg.overwrite:
+        (plan.run_dir / MARKER).unlink(missing_ok=True)
         delete_study(plan)
-        shutil.rmtree(plan.run_dir / "trials", ignore_errors=True)
-    study = open_study(plan)
-    study.set_user_attr(STOPPED, None)
     with exclusive(plan.ask_lock):
+        study = load_study(plan)
         for number in recover(study):
             log.warning("trial %d was cut off; its parameters are queued again", number)
+        check_identity(study, plan)
+    study.set_user_attr(STOPPED, None)
+    (plan.run_dir / MARKER).write_text(f"sweep {study.user_attrs[ID]} {plan.study}\n")
     (plan.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     write_json(plan.run_dir / "environment.json", environment(plan.seed))
     return study
+
+
+def check_place(plan: Plan) -> None:
+    """Raise SweepError where the run directory holds another run, or the trials of another study."""
+    marker = plan.run_dir / MARKER
+    if not marker.exists():
+        return
+    held, study = held_study(plan.run_dir), find_study(plan)
+    if held is None:
+        raise SweepError(f"{plan.run_dir} holds another run; choose another run_dir=")
+    if study is None or marker.read_text().split()[1] != study.user_attrs.get(ID):
+        where = " in another storage, or that was deleted" if held == plan.study else ""
+        raise SweepError(f"{plan.run_dir} holds the trials of another study, {held!r}{where}; choose another run_dir=")
+
+
+def held_study(run_dir: Path) -> str | None:
+    """Return the name of the study whose trials a run directory holds, or None where it holds none."""
+    marker = run_dir / MARKER
+    text = marker.read_text().strip() if marker.is_file() else ""
+    return text.split(" ", 2)[2] if text.startswith("sweep ") else None
 
 
 def starter(cfg: DictConfig, plan: Plan) -> Start:
