@@ -205,3 +205,9 @@ def test_training_time_is_that_of_all_calls(tmp_path: Path) -> None:
     took = json.loads((tmp_path / "run" / "metrics.json").read_text())["train_s"]
     assert main(words) == 0
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train_s"] == took > 0
+
+
+def test_a_search_does_not_take_the_folder_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run_id.txt").write_text("sweep 0a1b mine\n")  # whose trials are in a database
+    assert main([*SEARCH, f"run_dir={tmp_path}"]) == 2
+    assert "holds another run" in capsys.readouterr().err and not (tmp_path / "config.yaml").exists()

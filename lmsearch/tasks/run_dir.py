@@ -58,7 +58,7 @@ def claim_run_dir(cfg: DictConfig, task: str, content: object, *, genotype: Geno
     held = [f / name for f in folders for name in ("checkpoint.pt", "trials.journal") if (f / name).exists()]
     searched = before.startswith("search ") and result.exists()  # else put there for other tasks to read
     if not same and not cfg.overwrite:
-        if held or searched:
+        if held or searched or before.startswith("sweep "):
             raise ConfigError(f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it")
         copied = before.startswith("retrain ")  # by a retraining that never saved an epoch
         if genotype is not None and result.exists() and not copied and not holds(result, genotype):
