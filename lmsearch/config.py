@@ -120,7 +120,7 @@ def config_digest(cfg: DictConfig) -> str:
 
 
 def run_digest(cfg: DictConfig) -> str:
-    """Return the digest of what a run is: with more seeds, trials, budget or a recheck it is the same one, continued."""
+    """Return the digest of what a run is, genotypes' `run_sha256`: with more of OPEN_ENDED it is the same run, continued."""
     endless = copy.deepcopy(cfg)
     for key in OPEN_ENDED:
         if OmegaConf.select(endless, key) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from PIL import Image
 from lmsearch.audit import auditor, verdict
 from lmsearch.audit.auditor import Auditor
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
-from lmsearch.audit.setting import Plan, Setting, Speed, derivation_cost, per_round
+from lmsearch.audit.setting import Plan, Setting, Speed, derivation_cost, make_plan, per_round
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.cli import main
 from lmsearch.config import compose
@@ -131,11 +132,25 @@ def test_a_race_with_a_diverged_network_is_not_won_by_it(arm: str, answer: str) 
     assert math.isfinite(measured["race"]["search_minus"]["hand-made directions"]["low"])
 
 
-def test_a_control_that_diverges_decides_nothing() -> None:
-    rows = parts(found=False)
-    rows[0]["status"] = verdict.DIVERGED
+@pytest.mark.parametrize(("control", "told"), [(0, "diverged on the planted"), (1, "on shuffled targets it diverged")])
+def test_a_control_that_diverges_decides_nothing(control: int, told: str) -> None:
+    rows = parts()
+    rows[control] |= {"status": verdict.DIVERGED, "found": False}
     judged = read(rows)["verdict"]
-    assert judged["answer"] == "undecided" and "diverged" in judged["sentences"][-1]
+    assert judged["answer"] == "undecided" and "diverged in a control" in judged["sentences"][-1]
+    assert told in judged["sentences"][0]
+
+
+def test_an_audit_that_goes_on_says_that_it_keeps_its_plan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    setting = digits_setting("model.depth=1", "model.embed_dim=8")
+    speed = Speed(1.0, 13, 1.0, 1.0, 16, 1.0, 0.0, 0.0, 0.0)
+    for minutes, warned in ((30.0, False), (300.0, True)):
+        ledger = Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=60 * minutes)
+        first = make_plan(setting, speed, minutes=30.0)
+        ledger.once("plan", lambda plan=first: {"speed": asdict(speed), "plan": asdict(plan)}, must=True)
+        caplog.clear()
+        assert Auditor(setting, None, ledger, minutes).plan() == first
+        assert ("goes on as it was planned" in caplog.text) is warned
 
 
 def test_a_search_that_diverges_is_a_part_of_the_audit_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:

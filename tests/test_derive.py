@@ -14,7 +14,7 @@ import torch
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import SearchSpaceError
-from lmsearch.genotype import LayerChoice
+from lmsearch.genotype import Genotype, LayerChoice, dumps
 from lmsearch.models import create_model
 from lmsearch.search.derive import Quota, allocate, check_budget, choose, make_genotype, planned, quota_of, top_k
 from lmsearch.search.detectors import normalised_entropy
@@ -114,10 +114,24 @@ def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
     assert alone.status == "ok" and "dropped all other directions" in alone.reason
     assert check_health(model, shrunk, evaluate, seed=0, alphas={"layers.0": shrunk[0].scores}).status == "not tested"
     lost = check_health(model, choices, evaluate, seed=0, fresh=diverging(model), alphas=alphas)
-    assert lost.status == "unconfirmed" and lost.recheck_z is None
+    assert lost.status == "unconfirmed" and "diverged" in lost.reason and "search.recheck" not in lost.reason
     assert 0.3 < health.advantage <= 0.9 and health.advantage_z > 50
     assert math.isclose(health.gap, 0.0, abs_tol=1e-6)
     assert health.tau is not None and health.tau > 0
+
+
+def test_losses_that_are_not_finite_end_in_a_genotype_that_says_so() -> None:
+    torch.manual_seed(0)
+    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="mixed", depth=1)
+
+    def evaluate(module: torch.nn.Module) -> Scores:
+        return Scores(torch.full((8,), math.inf), torch.zeros(8))
+
+    choices = [LayerChoice(("v",), "layers.0", {"h": 0.05, "v": 0.85, "w2": 0.05, "w4": 0.05}, 0.8)]
+    for alphas in (None, {"layers.0": choices[0].scores}):
+        health = check_health(model, choices, evaluate, seed=0, alphas=alphas)
+        assert health.status == "indeterminate" and "not finite" in health.reason
+        assert "not finite" in dumps(Genotype(tuple(choices), health=health.to_dict()))
 
 
 def diverging(model: torch.nn.Module) -> Iterator[torch.nn.Module]:

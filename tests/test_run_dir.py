@@ -179,23 +179,27 @@ def test_starting_over_above_other_runs_leaves_them_alone(seeds: Path, tmp_path:
     above = tmp_path / "runs"
     shutil.copytree(seeds / "s0", above / "search-planted-local_vim-s0")
     shutil.copytree(seeds / "s1", above / "s1")
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    compare = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"genotype={tmp_path / 'mine.json'}"]
     before = content(above)
-    assert main([*SEARCH, f"run_dir={above}", "overwrite=true"]) == 0
-    assert before.items() <= content(above).items()
+    for command in (SEARCH, SEARCH, compare, compare):
+        assert main([*command, f"run_dir={above}", "overwrite=true"]) == 0
+        assert before.items() <= content(above).items()
 
 
 def test_fewer_seeds_than_there_are_write_over_nothing(
     seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*SEARCH, "seeds=3", f"run_dir={seeds}"]) == 0
-    before = (seeds / "genotype.json").read_bytes()
+    before = content(seeds)
     assert main([*SEARCH, "seeds=2", f"run_dir={seeds}"]) == 2
-    assert "seeds=2" in capsys.readouterr().err and (seeds / "genotype.json").read_bytes() == before
+    assert "holds more seeds already (s2)" in capsys.readouterr().err and content(seeds) == before
     (tmp_path / "mine.json").write_text('[["h"]]')
     words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"run_dir={tmp_path / 'compared'}"]
     words.append(f"genotype={tmp_path / 'mine.json'}")
     assert main([*words, "seeds=2"]) == 0
-    assert main(words) == 2 and "seeds=1" in capsys.readouterr().err
+    assert main(words) == 2 and "holds more seeds already" in capsys.readouterr().err
+    assert main([*words, "overwrite=true"]) == 0
 
 
 def test_training_time_is_that_of_all_calls(tmp_path: Path) -> None:

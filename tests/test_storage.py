@@ -87,12 +87,6 @@ def test_a_trial_that_was_just_asked_for_is_left_to_whoever_claims_it(where: str
     assert study.best_value == 1.0
 
 
-def test_a_trial_whose_claim_was_taken_back_is_lost_at_once(where: str) -> None:
-    study = new_study(where)
-    study.ask(RANGE).set_user_attr(storage.WORKER, None)
-    assert recover(study) == [0]
-
-
 def test_a_trial_that_was_lost_before_it_was_claimed_is_asked_for_again(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study, real, claims = new_study(where), storage.claim, []
     study.enqueue_trial({"x": 0.25})

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from lmsearch.engine import storage
-from lmsearch.engine.storage import open_storage
+from lmsearch.engine.storage import WORKER, open_storage
 from lmsearch.errors import ConfigError, SearchSpaceError, StorageError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import Budget
@@ -85,7 +85,8 @@ def _forget_owner(path: Path) -> None:
     """Make the running trial look as if its process had died."""
     study = optuna.load_study(study_name="toy", storage=open_storage(path))
     running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))[0]
-    study._storage.set_trial_user_attr(running._trial_id, "worker", None)
+    worker = running.user_attrs[WORKER] | {"born": "of another process with this id"}
+    study._storage.set_trial_user_attr(running._trial_id, WORKER, worker)
 
 
 def test_an_evaluation_is_seen_to_be_alive_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

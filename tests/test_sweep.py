@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.cli import main
 from lmsearch.config import compose, config_digest
-from lmsearch.engine.log import RunLog
+from lmsearch.engine.log import RunLog, write_json
 from lmsearch.errors import DataError
 from lmsearch.tasks import retrain
 
@@ -36,7 +36,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[DictConfig]:
 
 def write(cfg: DictConfig, metrics: dict) -> None:
     """Write a run's metrics.json."""
-    (Path(cfg.run_dir) / "metrics.json").write_text(json.dumps(metrics))
+    write_json(Path(cfg.run_dir) / "metrics.json", metrics)
 
 
 def sweep(run_dir: Path, *words: str) -> int:
@@ -294,6 +294,10 @@ def test_a_folder_that_was_moved_goes_on(ran: list[DictConfig], tmp_path: Path) 
     (tmp_path / "old").rename(tmp_path / "new")
     assert sweep(tmp_path / "new", "trials=2") == 0
     assert len(ran) == 2 and len(results(tmp_path / "new")["trials"]) == 2
+    assert all(t["run_dir"].startswith(str(tmp_path / "new")) for t in results(tmp_path / "new")["trials"])
+    (tmp_path / "new" / "trials" / "0001" / "checkpoint.pt").touch()
+    assert sweep(tmp_path / "new", "trials=1", "overwrite=true") == 0
+    assert [path.name for path in (tmp_path / "new" / "trials").iterdir()] == ["0000"]
 
 
 def test_a_sweep_is_not_put_into_the_folder_of_a_training(
@@ -301,7 +305,7 @@ def test_a_sweep_is_not_put_into_the_folder_of_a_training(
 ) -> None:
     (tmp_path / "run_id.txt").write_text("retrain 123 456\n")
     assert "holds another run; choose another run_dir=" in error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}")
-    assert ran == []
+    assert ran == [] and [path.name for path in tmp_path.iterdir()] == ["run_id.txt"]
 
 
 def test_trials_of_a_caller_with_another_folder_are_shown_where_they_ran(ran: list[DictConfig], tmp_path: Path) -> None:

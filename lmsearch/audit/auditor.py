@@ -66,6 +66,15 @@ class Auditor:
 
         row = self.ledger.once("plan", measured, must=True)
         plan, speed = Plan(**row["plan"]), Speed(**row["speed"])
+        if (now := make_plan(self.setting, speed, minutes=self.minutes)) != plan:
+            log.warning(
+                "audit  goes on as it was planned, with %d rounds of %d epochs; minutes=%g would give %d of %d (overwrite=true)",
+                plan.rounds,
+                plan.epochs,
+                self.minutes,
+                now.rounds,
+                now.epochs,
+            )
         log.info(
             "audit  %d parts of %d epochs (recipe: %d): about %.1f minutes",
             plan.parts,

@@ -15,7 +15,6 @@ import numpy as np
 from lmsearch.audit.ledger import Row
 from lmsearch.report import ranking
 from lmsearch.report.intervals import Interval, over_seeds
-from lmsearch.scanbench.table import LEAST_RANGE, LEVEL
 
 SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"
 DIVERGED = "diverged"  # status of a control whose training did
@@ -66,9 +65,9 @@ def controls(rows: Mapping[str, Row]) -> dict[str, Any] | None:
         "planted": planted["planted"],
         "planted_derived": planted["derived"],
         "planted_found": planted["found"],
-        "planted_status": planted["status"],
         "shuffled_status": mixed["status"],
         "shuffled_passed": mixed["status"] not in ("ok", "unconfirmed"),
+        "diverged": [name for name, row in (("planted", planted), ("shuffled", mixed)) if row["status"] == DIVERGED],
     }
 
 
@@ -169,8 +168,9 @@ def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
 def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return (answer, what to use, why)."""
     tested, wide, raced = measured["controls"], measured["spread"], measured["race"]
-    if tested is not None and tested["planted_status"] == DIVERGED:
-        return "undecided", HAND_MADE, "the search for a planted direction diverged, so nothing is known of it; lower optim.lr"
+    if tested is not None and tested["diverged"]:
+        which = " and ".join(tested["diverged"])
+        return "undecided", HAND_MADE, f"the search diverged in a control ({which}), which then tells nothing"
     if tested is not None and not tested["planted_found"]:
         return "no", HAND_MADE, "the search missed a direction that was planted on this grid, so its finds cannot be trusted"
     if tested is not None and not tested["shuffled_passed"]:
@@ -178,11 +178,10 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     if measured["architectures"] < FEWEST:
         few = measured["architectures"]
         return "undecided", HAND_MADE, f"the search space has {few} architectures; {FEWEST} are needed to tell them from seeds"
-    if (tested is None or wide is None or raced is None) and measured["diverged"]:
-        return "undecided", HAND_MADE, "too few trainings did not diverge; lower optim.lr"
     if tested is None or wide is None or raced is None:
-        return "undecided", HAND_MADE, "there was no time for enough parts; the same command with more minutes= goes on"
-    if not differ(wide):
+        lost = f", and {measured['diverged']} trainings diverged (a lower optim.lr may help)" if measured["diverged"] else ""
+        return "undecided", HAND_MADE, f"too few parts are done{lost}; the same command with more minutes= does the rest"
+    if not ranking.differ(wide["range_in_deviations"], wide["analysis_of_variance_p"]):
         return "no", HAND_MADE, "architectures differ by no more than seeds do, so there is nothing to gain"
     if raced["diverged"]:
         lost = f"{raced['diverged']} of {raced['rounds'] + raced['diverged']} rounds"
@@ -197,17 +196,14 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     return "undecided", best, f"{lead}; {best} has the best mean"
 
 
-def differ(wide: Mapping[str, Any]) -> bool:
-    """True where architectures differ by more than seeds do: by range and by analysis of variance."""
-    return wide["range_in_deviations"] >= LEAST_RANGE and wide["analysis_of_variance_p"] < LEVEL
-
-
 def control_sentences(tested: Mapping[str, Any] | None) -> list[str]:
     """What the controls showed."""
     if tested is None:
         return ["The controls were not run."]
     planted = "found" if tested["planted_found"] else "missed"
     mixed = "found nothing, as it should" if tested["shuffled_passed"] else "claimed to have found something"
+    planted = "diverged on" if "planted" in tested["diverged"] else planted
+    mixed = "diverged" if "shuffled" in tested["diverged"] else mixed
     return [f"Controls: the search {planted} the planted direction {tested['planted']}; on shuffled targets it {mixed}."]
 
 

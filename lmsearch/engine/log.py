@@ -72,15 +72,15 @@ def source_commit() -> str | None:
 
 def write_json(path: Path, values: dict) -> None:
     """Write `values` as sorted, indented JSON, in which numbers that are not finite are null."""
-    path.write_text(json.dumps(_finite(values), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    path.write_text(json.dumps(finite(values), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
     """Return plain values with None for what JSON has no number for."""
     if isinstance(value, dict):
-        return {name: _finite(inside) for name, inside in value.items()}
+        return {name: finite(inside) for name, inside in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inside) for inside in value]
+        return [finite(inside) for inside in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

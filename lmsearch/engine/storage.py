@@ -105,8 +105,8 @@ def recover(
 ) -> list[int]:
     """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
 
-    A running trial that nobody claimed counts as lost CLAIM_S after its start, since its process may be about to claim it; one
-    whose claim was taken back (None) at once. The processes that claimed under a name in `gone` are known to have ended, for
+    A running trial that nobody claimed counts as lost CLAIM_S after its start, since its process may be about to claim it
+    (machines are taken to have the same time). The processes that claimed under a name in `gone` are known to have ended, for
     this `reason`. A trial whose process died more than `retries` times stays failed; other reasons do not count.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -231,9 +231,9 @@ def _why_lost(trial: FrozenTrial, gone: Collection[str], reason: str) -> str | N
         fresh = datetime.now() - trial.datetime_start < timedelta(seconds=CLAIM_S)
         return None if fresh else NOT_BEGUN
     worker = trial.user_attrs[WORKER]
-    if worker is not None and worker["name"] in gone:
+    if worker["name"] in gone:
         return reason
-    return None if worker is not None and _alive(trial, worker) else DIED
+    return None if _alive(trial, worker) else DIED
 
 
 def _alive(trial: FrozenTrial, worker: dict[str, Any]) -> bool:

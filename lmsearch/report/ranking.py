@@ -14,6 +14,7 @@ import numpy as np
 from lmsearch.report.intervals import Interval
 
 RESAMPLES = 1000
+LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that architectures range over, and the highest p
 
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:
@@ -84,6 +85,8 @@ def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
     """
     from scipy.stats import f
 
+    if np.ptp(scores) == 0:
+        return 1.0
     architectures, seeds = scores.shape
     noise = scores - scores.mean(axis=1, keepdims=True)
     freedom = architectures * (seeds - 1)
@@ -92,8 +95,14 @@ def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
     between = seeds * scores.mean(axis=1).var(ddof=1)
     within = float((noise**2).sum()) / freedom
     if within <= np.finfo(float).eps * between:
-        return 0.0 if between > 0 else 1.0
+        return 0.0
     return float(f.sf(between / within, architectures - 1, freedom))
+
+
+def differ(range_in_deviations: float, p: float) -> bool:
+    """True where architectures differ by more than seeds do, so that a search may be warranted: by range and by analysis of
+    variance."""
+    return range_in_deviations >= LEAST_RANGE and p < LEVEL
 
 
 def wilcoxon(differences: Sequence[float]) -> float:

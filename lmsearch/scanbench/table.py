@@ -22,7 +22,6 @@ from lmsearch.search.architectures import Architecture
 
 SCHEMA, VERSION = "lmsearch.scanbench", 1
 FOLDER = PACKAGE / "scanbench" / "tables"
-LEAST_RANGE, LEVEL = 2.0, 0.05  # range in seed standard deviations, and p, beyond which search is not warranted
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +88,7 @@ class Table:
     def warranted(self) -> bool:
         """False where architectures differ by less than two standard deviations over seeds, or as architectures that are all
         alike may (5 % level): search is not warranted."""
-        return self.range_in_deviations() >= LEAST_RANGE and self.analysis_of_variance_p() < LEVEL
+        return ranking.differ(self.range_in_deviations(), self.analysis_of_variance_p())
 
     def analysis_of_variance_p(self) -> float:
         """Return how likely architectures that are all alike differ so in validation score (report.ranking)."""

@@ -114,7 +114,7 @@ def check_alike(genotypes: Sequence[Genotype], names: Sequence[str]) -> None:
     """Raise GenotypeError unless the genotypes carry scores of the same candidates, layer by layer."""
     if len(genotypes) < 2:
         raise GenotypeError(f"a consensus needs at least 2 genotypes; got {len(genotypes)}")
-    runs = [genotype.provenance.get("config_sha256") for genotype in genotypes]
+    runs = [genotype.provenance.get("run_sha256") for genotype in genotypes]
     for number, run in enumerate(runs):
         if run is not None and run in runs[:number]:
             raise GenotypeError(f"{names[number]}: the same search as {names[runs.index(run)]}; give each seed once")

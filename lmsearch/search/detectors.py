@@ -147,7 +147,7 @@ def memorising(cosine: float, share_low: float, train_loss: float, held_out_loss
     """Weights that memorise, and choices that follow. Value: mean cosine of a branch's training and held-out gradients.
 
     `share_low` is the share of branches below 0.4. Gradients near the end of a good training are noise as well, so a warning
-    also needs a held-out loss clearly above that on training samples, both without label smoothing or mixing.
+    also needs a held-out loss clearly above that on training samples (augmented ones), both without label smoothing or mixing.
     """
     warns = share_low > 0.5 and held_out_loss > GENERALISATION * train_loss
     meaning = (

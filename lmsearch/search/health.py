@@ -7,7 +7,6 @@ trained all directions alike (recheck.py).
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lmsearch.engine.log import finite
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derive import surviving, top_k
@@ -34,7 +34,7 @@ from lmsearch.search.detectors import (
 from lmsearch.search.recheck import fresh_advantage
 from lmsearch.search.supernet import Branches, Evaluate, masked, remaining, running
 
-log = logging.getLogger(__name__)
+CONTINUE = ": continue the search with search.recheck=0.25"
 NUM_RANDOM = 16  # random genotypes of the functional test
 
 
@@ -69,8 +69,7 @@ class Health:
 
     def to_dict(self) -> dict:
         """Return plain values for genotype.json; what was not measured, or is not finite, is left out."""
-        values = {k: v for k, v in asdict(self).items() if v is not None}
-        return {k: v for k, v in values.items() if not isinstance(v, float) or math.isfinite(v)}
+        return {k: v for k, v in finite(asdict(self)).items() if v is not None}
 
     def plus(self, *findings: Finding) -> Health:
         """Return the same verdict with more findings."""
@@ -190,24 +189,49 @@ def check_health(
     z = in_standard_errors(paired)
     measured = {"advantage": advantage, "advantage_z": z}
     mixed = mixture_health(module, learned, evaluate, quick or evaluate, derived, advantage) if learned else Mixture()
-    status, reason = verdict(base.entropy, z, mixed.recovered, None)
-    alone = all(len(candidates[c.name]) == len(c.directions) for c in choices)
-    if alone:
-        status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
-    dropped = any(len(candidates[c.name]) < len(c.scores) for c in choices)
-    again = recheck(choices, evaluate, rng, fresh) if status == "unconfirmed" or (alone and dropped) else None
+    status, reason, again = judged(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
     if again is not None:
         measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
-        inside = (None, None, None) if alone else (base.entropy, z, mixed.recovered)
-        status, reason = verdict(*inside, again[1])
     measured |= {"gap": mixed.gap, "recovered": mixed.recovered, "tau": mixed.tau}
     findings = [
         *base.findings,
-        *([] if alone else [beats_random(advantage, z)]),
+        *([] if only_kept(choices) else [beats_random(advantage, z)]),
         *([] if again is None else [beats_random_afresh(*again)]),
         *mixed.findings,
     ]
     return replace(base, status=status, reason=reason, findings=tuple(findings), **measured)
+
+
+def only_kept(choices: Sequence[LayerChoice]) -> bool:
+    """Tell whether the supernet holds no other directions any more than those that are kept."""
+    return all(len(surviving(c.scores)) == len(c.directions) for c in choices)
+
+
+def judged(
+    choices: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    rng: np.random.Generator,
+    fresh: Iterable[nn.Module],
+    *,
+    inside: tuple[float | None, float | None, float | None],
+) -> tuple[str, str, tuple[float, float] | None]:
+    """Return status, reason and what the recheck measured, which is done only where it can still decide something.
+
+    `inside` is what `verdict` asks of the search's own supernet: entropy, z, recovered.
+    """
+    if only_kept(choices):
+        status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
+        inside, open_question = (None, None, None), any(len(c.scores) > len(c.directions) for c in choices)
+    else:
+        status, reason = verdict(*inside, None)
+        open_question = status == "unconfirmed"
+    if not open_question:
+        return status, reason, None
+    try:
+        again = recheck(choices, evaluate, rng, fresh)
+    except TrainingDiverged as error:
+        return status, f"{reason.removesuffix(CONTINUE)} (the training of its supernets diverged: {error})", None
+    return (status, reason, None) if again is None else (*verdict(*inside, again[1]), again)
 
 
 def in_standard_errors(values: Tensor) -> float:
@@ -249,20 +273,16 @@ def mixture_health(
 def recheck(
     choices: Sequence[LayerChoice], evaluate: Evaluate, rng: np.random.Generator, fresh: Iterable[nn.Module]
 ) -> tuple[float, float] | None:
-    """Return advantage and z of the derived directions inside the fresh supernets; None where there are none, or one diverged.
+    """Return advantage and z of the derived directions inside the fresh supernets; None where there are none.
 
     Random choices are drawn from all candidates here, also from those that the search dropped on its way.
     """
     everything = {c.name: tuple(c.scores) for c in choices}
     random = [random_choice(everything, [len(c.directions) for c in choices], rng) for _ in range(NUM_RANDOM)]
     derived, drawn = [], []
-    try:
-        for module in fresh:
-            derived.append(losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices})))
-            drawn.append(torch.stack([losses_with(module, evaluate, masked(module, choice)) for choice in random]))
-    except TrainingDiverged as error:
-        log.warning("the recheck is left out: %s", error)
-        return None
+    for module in fresh:
+        derived.append(losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices})))
+        drawn.append(torch.stack([losses_with(module, evaluate, masked(module, choice)) for choice in random]))
     return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
 
 
@@ -291,7 +311,7 @@ def verdict(
     inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
     if recheck_z is None:
         unchecked = "whether they do so where all directions are trained alike was not checked"
-        return "unconfirmed", f"{inside}; {unchecked}: continue the search with search.recheck=0.25"
+        return "unconfirmed", f"{inside}; {unchecked}{CONTINUE}"
     if recheck_z < Z_REQUIRED:
         return (
             "indeterminate",

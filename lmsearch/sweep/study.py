@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import time
@@ -79,10 +78,9 @@ class Plan:
         return self.run_dir / "trials" / f"{number:04d}"
 
     def folder_of(self, trial: FrozenTrial) -> str:
-        """Return the run directory that a trial ran in, which callers with another run_dir have elsewhere."""
+        """Return the run directory that a trial ran in: here, also after run_dir was moved, or where another caller has it."""
         here = self.folder(origin(trial))
-        recorded = trial.user_attrs.get(FOLDER)
-        return str(here) if recorded is None or os.path.abspath(here) == os.path.abspath(recorded) else recorded
+        return str(here) if here.exists() else trial.user_attrs.get(FOLDER, str(here))
 
 
 def check_plan(plan: Plan) -> None:
@@ -156,14 +154,13 @@ def find_study(plan: Plan) -> optuna.Study | None:
 
 
 def delete_study(plan: Plan) -> None:
-    """Delete the study of a plan, if there is one, and the folders in run_dir that its trials ran in; no other folder."""
+    """Delete the study of a plan, if there is one, and the folders of its trials in run_dir; no other folder."""
     study = find_study(plan)
     if study is None:
         return
-    recorded = {Path(t.user_attrs[FOLDER]).resolve() for t in study.get_trials(deepcopy=False) if FOLDER in t.user_attrs}
-    for folder in recorded:
-        if folder.parent == plan.folder(0).parent.resolve():
-            shutil.rmtree(folder, ignore_errors=True)
+    for trial in study.get_trials(deepcopy=False):
+        if FOLDER in trial.user_attrs:  # it has begun
+            shutil.rmtree(plan.folder(origin(trial)), ignore_errors=True)
     optuna.delete_study(study_name=plan.study, storage=study._storage)
 
 

@@ -151,11 +151,13 @@ def read_metrics(path: Path, names: Sequence[str]) -> list[float]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers of nested mappings under dotted names."""
+    """Return the numbers of nested mappings under dotted names; null, which stands for what is no finite number, as nan."""
     found: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{name}.")
+        elif value is None:
+            found[f"{prefix}{name}"] = math.nan
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             found[f"{prefix}{name}"] = value
     return found

@@ -28,7 +28,7 @@ from lmsearch.tasks.build import build_data, build_objective, build_precision, l
 from lmsearch.tasks.candidates import hand_made_choice
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.retrain import derived_spec
-from lmsearch.tasks.run_dir import claim_run_dir, make_folder, refuse_fewer
+from lmsearch.tasks.run_dir import claim_run_dir, make_folder
 
 log = logging.getLogger(__name__)
 SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
@@ -71,12 +71,13 @@ def run(cfg: DictConfig) -> int:
     space = load_search_space(cfg.search_space)
     arms = make_arms(cfg, source, space)
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
-    run_dir = claim_run_dir(cfg, "compare", [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer])
-    refuse_fewer(cfg, run_dir, "metrics.json", f"{SEARCHED}-s")
+    content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
+    parts = [part_of(arm, cfg.seed + number) for number in range(cfg.seeds) for arm in arms]
+    run_dir = claim_run_dir(cfg, "compare", content, parts=parts)
     for number in range(cfg.seeds):
         for arm in arms:
             seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})
-            folder = run_dir / f"{arm.name}-s{seeded.seed}"
+            folder = run_dir / part_of(arm, seeded.seed)
             make_folder(folder)
             title = f"{arm.name} (seed {seeded.seed})"
             arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
@@ -85,6 +86,11 @@ def run(cfg: DictConfig) -> int:
     write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=build_objective(source.info).metric)
     return 0
+
+
+def part_of(arm: Arm, seed: int) -> str:
+    """Return the name of the folder of one arm with one seed."""
+    return f"{arm.name}-s{seed}"
 
 
 def make_arms(cfg: DictConfig, source: Source, space: SearchSpace) -> list[Arm]:

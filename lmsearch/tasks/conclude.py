@@ -116,9 +116,7 @@ def structure_findings(supernet: nn.Module, choices: Sequence[LayerChoice], sour
     return duplicate_candidates(twins), one_candidate_everywhere(kept, candidates)
 
 
-def conclude_seeds(
-    run_dir: Path, quota: Quota, genotypes: Sequence[Genotype], *, provenance: Mapping[str, Any]
-) -> Genotype:
+def conclude_seeds(run_dir: Path, quota: Quota, genotypes: Sequence[Genotype]) -> Genotype:
     """Write the genotype.json and figure of what the genotypes of several seeds agree on."""
     first = genotypes[0]
     choices, health = consensus(genotypes, quota)
@@ -129,7 +127,7 @@ def conclude_seeds(
         model=first.model or "unknown",
         search_space=first.search_space or "unknown",
         health=health,
-        provenance={"lmsearch": __version__, "seeds": [g.provenance.get("seed") for g in genotypes], **provenance},
+        provenance={"lmsearch": __version__, "seeds": [g.provenance.get("seed") for g in genotypes]},
     )
     save_genotype(genotype, run_dir / "genotype.json")
     save_choices_figure(genotype, run_dir / "genotype.png")

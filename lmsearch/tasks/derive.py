@@ -26,7 +26,7 @@ from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.evaluate import own_source
 from lmsearch.tasks.recheck import stored_supernets
-from lmsearch.tasks.run_dir import MARKER, open_run_dir
+from lmsearch.tasks.run_dir import Claim, open_run_dir
 
 
 def run(cfg: DictConfig) -> int:
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> int:
         raise ConfigError(f"budget={quota.budget} with derivation=climb, which takes keep; derivation=perturbation takes budgets")
     choose(scores, quota_of(quota, scores))  # a quota that does not fit is found before anything is written
     provenance = {"lmsearch": __version__, "epoch": state["epoch"]}
-    provenance |= {name: state[key] for name, key in (("config_sha256", "digest"), ("seed", "seed")) if key in state}
+    provenance |= {name: state[key] for name, key in (("run_sha256", "digest"), ("seed", "seed")) if key in state}
     folder = path if path.is_dir() else path.parent
     if not relaxed.learns and derivation == "topk":
         raise ConfigError(f"derivation=topk: {path} learned no alphas, so none is more probable; accepted: climb, perturbation")
@@ -118,13 +118,12 @@ def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
     Another genotype is replaced with overwrite=true, what a run has left never.
     """
     run_dir = open_run_dir(cfg, "derive", data=data, model=model, seed=seed)
-    marker, mine = run_dir / MARKER, f"derive {config_digest(cfg)}"
-    before = marker.read_text().strip() if marker.exists() else None
-    if (run_dir / "checkpoint.pt").exists() or (before is not None and not before.startswith("derive ")):
+    before, mine = Claim.read(run_dir), Claim(f"derive {config_digest(cfg)}")
+    if (run_dir / "checkpoint.pt").exists() or before.task not in ("", "derive"):
         raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
     if (run_dir / FILE).exists() and before != mine and not cfg.overwrite:
         raise ConfigError(f"{run_dir / FILE} was derived otherwise; choose another run_dir=, or overwrite=true to replace it")
-    marker.write_text(mine + "\n")
+    mine.write(run_dir)
     return run_dir
 
 
@@ -138,7 +137,7 @@ def from_genotypes(cfg: DictConfig) -> int:
     asked = cfg.keep is not None or cfg.budget is not None
     quota = quota_asked(cfg, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
     run_dir = folder(cfg, data="consensus", model=genotypes[0].model or "unknown", seed=None)
-    show(run_dir, conclude_seeds(run_dir, quota, genotypes, provenance={}))
+    show(run_dir, conclude_seeds(run_dir, quota, genotypes))
     return 0
 
 

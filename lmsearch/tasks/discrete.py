@@ -27,7 +27,7 @@ from lmsearch.tasks.build import TrainingState, build_data, build_objective, bui
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.discrete_results import Found, write_results
 from lmsearch.tasks.fit import train
-from lmsearch.tasks.run_dir import UNKNOWN, claim_run_dir
+from lmsearch.tasks.run_dir import claim_run_dir
 
 log = logging.getLogger(__name__)
 Evaluator = Callable[[Architecture], Evaluation]
@@ -56,7 +56,7 @@ def run(cfg: DictConfig) -> int:
     budget = Budget(cfg.search.budget_steps)
     training, price = costs(cfg, candidates, source, precision)
     check_budget(budget, training, price)
-    run_dir = claim_run_dir(cfg, "search", identity, genotype=UNKNOWN)
+    run_dir = claim_run_dir(cfg, "search", identity)
     evaluator = build_evaluator(cfg, run_dir, candidates, source, precision)
     budget.charge(training)
     search = DiscreteSearch(

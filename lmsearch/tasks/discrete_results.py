@@ -104,7 +104,7 @@ def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, tri
         "trials": trials,
         "score": best.evaluation.score,
     }
-    provenance = {"lmsearch": __version__, "config_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    provenance = {"lmsearch": __version__, "run_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     keep = candidates.keep[0] if len(set(candidates.keep)) == 1 else candidates.keep
     return Genotype(layers, candidates.spec.name, candidates.space.name, keep, derivation, health, provenance)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,11 +13,38 @@ from omegaconf import DictConfig, OmegaConf
 from lmsearch.config import default_run_dir, run_digest
 from lmsearch.engine.log import environment, write_json
 from lmsearch.errors import ConfigError, GenotypeError
-from lmsearch.genotype import Genotype, load_genotype
+from lmsearch.genotype import FILE, Genotype, load_genotype
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
-UNKNOWN = object()  # a genotype that a search has yet to find
-PARTS = {"search": r"s\d+", "compare": r".+-s\d+"}  # folders inside that of a run, of its seeds or arms
+WORK = ("checkpoint.pt", "trials.journal")  # what a run cannot lose without losing work
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a marker says: the run that a folder holds, and the folders inside that hold its seeds or arms."""
+
+    run: str = ""  # task, digest of its configuration, digest of what its files held
+    parts: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Claim:
+        """Return the claim on a folder; one without a marker has none."""
+        marker = run_dir / MARKER
+        run, *parts = marker.read_text().splitlines() if marker.exists() else [""]
+        return cls(run, tuple(parts))
+
+    def write(self, run_dir: Path) -> None:
+        """Write the marker."""
+        (run_dir / MARKER).write_text("\n".join((self.run, *self.parts)) + "\n")
+
+    @property
+    def task(self) -> str:
+        """The task of the run, "" for none."""
+        return self.run.partition(" ")[0]
+
+    def folders(self, run_dir: Path) -> list[Path]:
+        """Return the folder and those of the parts."""
+        return [run_dir, *(run_dir / name for name in self.parts)]
 
 
 def open_run_dir(
@@ -38,61 +66,59 @@ def make_folder(path: Path, *, key: str = "run_dir") -> None:
         raise ConfigError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
 
 
-def claim_run_dir(cfg: DictConfig, task: str, content: object, *, genotype: Genotype | object | None = None) -> Path:
+def claim_run_dir(
+    cfg: DictConfig, task: str, content: object, *, parts: Sequence[str] = (), genotype: Genotype | None = None
+) -> Path:
     """Return the folder of a training run, with config.yaml and environment.json in it.
 
-    `genotype` is what the run will write to genotype.json: UNKNOWN where it cannot know yet, None where it writes none.
-
     A run is what its configuration and `content` (JSON values: the directions that its files named, the weights that it
-    starts from) say, but for how many seeds or trials it has: with more of them it goes on. A folder that holds a checkpoint
-    of the same run is continued; one with a checkpoint of another run, or with a genotype.json that would be lost, is refused
-    unless overwrite=true, so that nothing is lost by a mistyped command.
+    starts from) say, but for how many seeds or trials it has: with more of them it goes on. `parts` names the folders inside
+    that hold its seeds or arms, `genotype` is what it writes to genotype.json (a search cannot know yet).
+
+    Raises ConfigError where something would be lost, unless overwrite=true, which starts the run over.
     """
     run_dir = open_run_dir(cfg, task)
     inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    identity = f"{task} {run_digest(cfg)} {inside}"
-    marker = run_dir / MARKER
-    before = marker.read_text().strip() if marker.exists() else ""
-    folders = [run_dir, *parts_of(run_dir, before.partition(" ")[0])]
-    same, result = before == identity, run_dir / "genotype.json"
-    held = [f / name for f in folders for name in ("checkpoint.pt", "trials.journal") if (f / name).exists()]
-    searched = before.startswith("search ") and result.exists()  # else put there for other tasks to read
-    if not same and not cfg.overwrite:
-        if held or searched or before.startswith("sweep "):
-            raise ConfigError(f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it")
-        copied = before.startswith("retrain ")  # by a retraining that never saved an epoch
-        if genotype is not None and result.exists() and not copied and not holds(result, genotype):
-            raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
+    before, mine = Claim.read(run_dir), Claim(f"{task} {run_digest(cfg)} {inside}", tuple(parts))
     if cfg.overwrite:
-        fresh = [path for folder in folders for path in folder.glob("recheck*.pt")]
-        for path in (*held, *fresh, *(f / "genotype.json" for f in folders[1:]), *([result] if searched else [])):
-            path.unlink(missing_ok=True)
-    marker.write_text(identity + "\n")
+        start_over(run_dir, before)
+    else:
+        refuse_loss(run_dir, before, mine, genotype)
+    mine.write(run_dir)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run_dir / "environment.json", environment(cfg.seed))
     return run_dir
 
 
-def refuse_fewer(cfg: DictConfig, run_dir: Path, name: str, part: str) -> None:
-    """Raise ConfigError where the run has finished seeds beyond those asked for: their summary would be written over.
+def refuse_loss(run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | None) -> None:
+    """Raise ConfigError where a run would write over the work or the genotype.json of another one, or its own of more seeds."""
+    result = run_dir / FILE
+    if before.run == mine.run:
+        if more := [name for name in before.parts if name not in mine.parts]:
+            raise ConfigError(f"{run_dir} holds more seeds already ({', '.join(more)}); choose another run_dir= for fewer")
+        return
+    searched = before.task == "search" and result.exists()  # else put there for other tasks to read
+    works = any((folder / name).exists() for folder in before.folders(run_dir) for name in WORK)
+    if works or searched or before.task == "sweep":  # whose trials may be in a database
+        raise ConfigError(f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it")
+    copied = before.task == "retrain"  # by a retraining that never saved an epoch
+    writes = mine.task == "search" or (genotype is not None and not holds(result, genotype))
+    if writes and result.exists() and not copied:
+        raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
 
-    A finished seed has a file `name` in its folder, whose name is `part` and the seed.
-    """
-    beyond = cfg.seed + cfg.seeds
-    if (run_dir / f"{part}{beyond}" / name).exists():
-        raise ConfigError(f"seeds={cfg.seeds}: {run_dir} holds more already; choose another run_dir= for fewer")
+
+def start_over(run_dir: Path, before: Claim) -> None:
+    """Delete the work of the run that a folder holds, and what a search found."""
+    for folder in before.folders(run_dir):
+        for path in (*(folder / name for name in WORK), *folder.glob("recheck*.pt")):
+            path.unlink(missing_ok=True)
+        if before.task == "search":
+            (folder / FILE).unlink(missing_ok=True)
 
 
-def holds(path: Path, genotype: Genotype | object) -> bool:
-    """Tell whether a genotype.json holds just this genotype."""
+def holds(path: Path, genotype: Genotype) -> bool:
+    """Tell whether a genotype.json is there and holds just this genotype."""
     try:
         return load_genotype(path) == genotype
     except GenotypeError:
         return False
-
-
-def parts_of(run_dir: Path, task: str) -> list[Path]:
-    """Return the folders of the seeds of a search, or of the arms of a comparison, that run_dir holds the run of."""
-    if task not in PARTS:
-        return []
-    return sorted(path for path in run_dir.iterdir() if path.is_dir() and re.fullmatch(PARTS[task], path.name))

@@ -23,7 +23,7 @@ from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Batch, Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import ConfigError
-from lmsearch.genotype import FILE, Genotype
+from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
 from lmsearch.search.architect import Timing
 from lmsearch.search.detectors import check_disjoint
@@ -41,7 +41,7 @@ from lmsearch.tasks.build import (
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.recheck import trained_supernets
-from lmsearch.tasks.run_dir import UNKNOWN, claim_run_dir, refuse_fewer
+from lmsearch.tasks.run_dir import claim_run_dir
 from lmsearch.tasks.watch import epoch_findings
 
 log = logging.getLogger(__name__)
@@ -75,19 +75,29 @@ def run(cfg: DictConfig) -> int:
 def claim(cfg: DictConfig, plan: Plan) -> Path:
     """Return the run directory of one search, or of a search over several seeds."""
     content = [plan.spec.directions, plan.quota.keep, plan.quota.budget, cfg.seeds > 1]
-    return claim_run_dir(cfg, "search", content, genotype=UNKNOWN)
+    parts = [] if cfg.seeds == 1 else [part_of(seed) for seed in seeds_of(cfg)]
+    return claim_run_dir(cfg, "search", content, parts=parts)
+
+
+def seeds_of(cfg: DictConfig) -> range:
+    """Return the seeds of a search."""
+    return range(cfg.seed, cfg.seed + cfg.seeds)
+
+
+def part_of(seed: int) -> str:
+    """Return the name of the folder of one seed of several."""
+    return f"s{seed}"
 
 
 def search_seeds(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
     """Search with cfg.seeds seeds, each a run of its own in s<seed>/, and return what they agree on."""
-    refuse_fewer(cfg, run_dir, FILE, "s")
     genotypes = []
-    for seed in range(cfg.seed, cfg.seed + cfg.seeds):
+    for seed in seeds_of(cfg):
         seeded = OmegaConf.merge(cfg, {"seed": seed, "seeds": 1})
-        seeded.run_dir = literal(str(run_dir / f"s{seed}"))
+        seeded.run_dir = literal(str(run_dir / part_of(seed)))
         genotypes.append(search_once(seeded, claim(seeded, plan), plan, source, precision))
         print(f"seed {seed}: {genotypes[-1].health['status']}: {genotypes[-1].health['reason']}")
-    return conclude_seeds(run_dir, plan.quota, genotypes, provenance={"config_sha256": run_digest(cfg)})
+    return conclude_seeds(run_dir, plan.quota, genotypes)
 
 
 def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
@@ -96,7 +106,7 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
     torch.manual_seed(key(cfg.seed, "init"))
     supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
     policy = plan.options.policy(supernet, plan.keep, [len(layer) for layer in plan.spec.directions], seed=cfg.seed)
-    provenance = {"lmsearch": __version__, "config_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    provenance = {"lmsearch": __version__, "run_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     with policy.attached():
         train(cfg, run_dir, plan, policy, loaders, source, precision)
         scores = probabilities(supernet, plan.options.judged(1.0))

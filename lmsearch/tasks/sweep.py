@@ -161,9 +161,10 @@ def check_place(plan: Plan) -> None:
     marker = plan.run_dir / MARKER
     if not marker.exists():
         return
-    held, study = held_study(plan.run_dir), find_study(plan)
+    held = held_study(plan.run_dir)
     if held is None:
         raise SweepError(f"{plan.run_dir} holds another run; choose another run_dir=")
+    study = find_study(plan)
     if study is None or marker.read_text().split()[1] != study.user_attrs.get(ID):
         where = " in another storage, or that was deleted" if held == plan.study else ""
         raise SweepError(f"{plan.run_dir} holds the trials of another study, {held!r}{where}; choose another run_dir=")

@@ -79,20 +79,10 @@ def memorisation_findings(
     *,
     epoch: int,
 ) -> dict[str, float]:
-    """Return the cosines of the branches' gradients, and the loss on a training batch as that on held-out samples is measured.
+    """Return the cosines of the branches' gradients, and the loss on the training batch that they are taken on.
 
-    The loss that training reports is another one where labels are smoothed or images mixed.
-    """
-    plain = scored([first_batch(loaders.weights, epoch=epoch)]).loss
-    return cosine_findings(supernet, loaders, objective, precision, epoch=epoch) | {"health/train_loss": plain}
-
-
-def cosine_findings(
-    supernet: nn.Module, loaders: SearchLoaders, objective: Objective, precision: Precision, *, epoch: int
-) -> dict[str, float]:
-    """Return the cosines of the branches' gradients.
-
-    The training batch is one that the weights have just learned from, the held-out one is the same every time.
+    That batch is one that the weights have just learned from: augmented, but neither mixed nor with smoothed labels, as the
+    loss is that training reports. The held-out batch is the same every time.
     """
     train, held_out = first_batch(loaders.weights, epoch=epoch), first_batch(loaders.alphas, epoch=0)
 
@@ -100,7 +90,8 @@ def cosine_findings(
         return lambda: batch_loss(supernet, first_samples(batch, COSINE_SAMPLES), objective, precision)
 
     cosines = branch_cosines(supernet, loss_on(train), loss_on(held_out))
-    found = {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
+    found = {"health/train_loss": scored([train]).loss}
+    found |= {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
     every = [value for layer in cosines.values() for value in layer.values()]
     if every:
         found["health/cosine"] = float(np.mean(every))
