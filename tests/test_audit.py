@@ -144,7 +144,7 @@ def test_a_control_that_diverges_decides_nothing(control: int, told: str) -> Non
 def test_an_audit_that_goes_on_says_that_it_keeps_its_plan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     setting = digits_setting("model.depth=1", "model.embed_dim=8")
     speed = Speed(1.0, 13, 1.0, 1.0, 16, 1.0, 0.0, 0.0, 0.0)
-    for minutes, warned in ((30.0, False), (300.0, True)):
+    for minutes, warned in ((30.0, False), (300.0, True), (0.1, False)):
         ledger = Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=60 * minutes)
         first = make_plan(setting, speed, minutes=30.0)
         ledger.once("plan", lambda plan=first: {"speed": asdict(speed), "plan": asdict(plan)}, must=True)

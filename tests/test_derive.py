@@ -131,6 +131,7 @@ def test_losses_that_are_not_finite_end_in_a_genotype_that_says_so() -> None:
     for alphas in (None, {"layers.0": choices[0].scores}):
         health = check_health(model, choices, evaluate, seed=0, alphas=alphas)
         assert health.status == "indeterminate" and "not finite" in health.reason
+        assert all(f.level == "warning" for f in health.findings if f.name == "advantage")
         assert "not finite" in dumps(Genotype(tuple(choices), health=health.to_dict()))
 
 

@@ -53,8 +53,9 @@ def test_equal_architectures_do_not_differ_and_distant_ones_do() -> None:
     for same in (False, True):
         assert ranking.architectures_differ(noise, same_seeds=same) > 0.05
         assert ranking.architectures_differ(noise + 10 * np.arange(20)[:, None], same_seeds=same) < 1e-6
-    constant = np.full((3, 4), 0.9)  # whose sum is not exact
+    constant = np.full((3, 4), 0.7)  # whose sum is not exact
     assert ranking.architectures_differ(constant, same_seeds=True) == 1.0
+    assert ranking.architectures_differ(np.tile([0.9, 0.8], (3, 1)), same_seeds=True) == 1.0, "only seeds differ"
     assert ranking.architectures_differ(constant + np.arange(3)[:, None], same_seeds=True) == 0.0
 
 

@@ -202,6 +202,24 @@ def test_fewer_seeds_than_there_are_write_over_nothing(
     assert main([*words, "overwrite=true"]) == 0
 
 
+def test_seeds_that_were_never_begun_are_not_held(seeds: Path) -> None:
+    marker = seeds / "run_id.txt"
+    marker.write_text(marker.read_text() + "s2\ns3\n")  # as if more seeds had been asked for, and stopped before them
+    assert main([*SEARCH, "seeds=3", f"run_dir={seeds}"]) == 0
+
+
+def test_arms_that_nobody_claimed_are_not_taken_for_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"genotype={tmp_path / 'mine.json'}"]
+    words.append(f"run_dir={tmp_path / 'run'}")
+    assert main(words) == 0
+    (tmp_path / "run" / "run_id.txt").write_text("")  # cut off by a full disk
+    assert main([*words, "optim.lr=0.01"]) == 2 and "holds another run" in capsys.readouterr().err
+    before = (tmp_path / "run" / "searched-s0" / "checkpoint.pt").read_bytes()
+    assert main([*words, "optim.lr=0.01", "overwrite=true"]) == 0
+    assert (tmp_path / "run" / "searched-s0" / "checkpoint.pt").read_bytes() != before
+
+
 def test_training_time_is_that_of_all_calls(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('[["h"]]')
     words = ["retrain", *MODEL, "epochs=2", f"genotype={tmp_path / 'mine.json'}", f"run_dir={tmp_path / 'run'}"]

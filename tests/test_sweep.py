@@ -300,6 +300,16 @@ def test_a_folder_that_was_moved_goes_on(ran: list[DictConfig], tmp_path: Path) 
     assert [path.name for path in (tmp_path / "new" / "trials").iterdir()] == ["0000"]
 
 
+def test_starting_over_deletes_no_folder_of_another_caller(ran: list[DictConfig], tmp_path: Path) -> None:
+    shared = [f"storage=sqlite:///{tmp_path}/x.db", "study=shared"]
+    assert sweep(tmp_path / "a", "trials=1", *shared) == 0
+    mine = tmp_path / "b" / "trials" / "0000"
+    mine.mkdir(parents=True)
+    (mine / "data.txt").write_text("mine")
+    assert sweep(tmp_path / "b", "trials=1", "overwrite=true", *shared) == 0
+    assert (mine / "data.txt").exists() and len(ran) == 2
+
+
 def test_a_sweep_is_not_put_into_the_folder_of_a_training(
     ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from lmsearch.audit.shuffled import shuffled
 from lmsearch.audit.verdict import DIVERGED
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import TrainingDiverged
+from lmsearch.errors import ConfigError
 from lmsearch.scan_orders import label
 from lmsearch.search.architectures import Architecture
 from lmsearch.search.oneshot import OneShot
@@ -66,15 +67,7 @@ class Auditor:
 
         row = self.ledger.once("plan", measured, must=True)
         plan, speed = Plan(**row["plan"]), Speed(**row["speed"])
-        if (now := make_plan(self.setting, speed, minutes=self.minutes)) != plan:
-            log.warning(
-                "audit  goes on as it was planned, with %d rounds of %d epochs; minutes=%g would give %d of %d (overwrite=true)",
-                plan.rounds,
-                plan.epochs,
-                self.minutes,
-                now.rounds,
-                now.epochs,
-            )
+        self.compare_plans(plan, speed)
         log.info(
             "audit  %d parts of %d epochs (recipe: %d): about %.1f minutes",
             plan.parts,
@@ -83,6 +76,22 @@ class Auditor:
             speed.total_s(plan) / 60,
         )
         return plan
+
+    def compare_plans(self, plan: Plan, speed: Speed) -> None:
+        """Say so where more minutes would give another plan than the one that is gone on with."""
+        try:
+            now = make_plan(self.setting, speed, minutes=self.minutes)
+        except ConfigError:  # too few for any plan, but what is done can be read again
+            return
+        if now != plan:
+            log.warning(
+                "audit  goes on as it was planned, with %d rounds of %d epochs; minutes=%g would give %d of %d (overwrite=true)",
+                plan.rounds,
+                plan.epochs,
+                self.minutes,
+                now.rounds,
+                now.epochs,
+            )
 
     def find_planted(self) -> Row:
         """Search for a planted direction."""

@@ -180,7 +180,7 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         return "undecided", HAND_MADE, f"the search space has {few} architectures; {FEWEST} are needed to tell them from seeds"
     if tested is None or wide is None or raced is None:
         lost = f", and {measured['diverged']} trainings diverged (a lower optim.lr may help)" if measured["diverged"] else ""
-        return "undecided", HAND_MADE, f"too few parts are done{lost}; the same command with more minutes= does the rest"
+        return "undecided", HAND_MADE, f"too few trainings were completed{lost}; parts that are missing are done by more minutes="
     if not ranking.differ(wide["range_in_deviations"], wide["analysis_of_variance_p"]):
         return "no", HAND_MADE, "architectures differ by no more than seeds do, so there is nothing to gain"
     if raced["diverged"]:

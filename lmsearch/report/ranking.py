@@ -85,7 +85,7 @@ def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
     """
     from scipy.stats import f
 
-    if np.ptp(scores) == 0:
+    if np.ptp(scores.mean(axis=1)) == 0:
         return 1.0
     architectures, seeds = scores.shape
     noise = scores - scores.mean(axis=1, keepdims=True)

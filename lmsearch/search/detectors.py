@@ -88,7 +88,8 @@ def near_uniform_over_seeds(per_seed: Sequence[Mapping[str, Mapping[str, float]]
 def beats_random(advantage: float, z: float) -> Finding:
     """Derived directions no better than random ones. Value: mean held-out loss of random ones minus theirs."""
     meaning = f"held-out loss saved against random directions: {z:.1f} standard errors (at least {Z_REQUIRED:g})"
-    return finding("advantage", advantage, z < Z_REQUIRED, meaning, "more epochs; the directions may not matter for these data")
+    advice = "more epochs; the directions may not matter for these data"
+    return finding("advantage", advantage, not z >= Z_REQUIRED, meaning, advice)  # nan is not above it either
 
 
 def beats_random_afresh(advantage: float, z: float) -> Finding:
@@ -98,7 +99,7 @@ def beats_random_afresh(advantage: float, z: float) -> Finding:
         f"(at least {Z_REQUIRED:g})"
     )
     advice = "more epochs, a larger search.recheck; the directions may not matter for these data"
-    return finding("recheck", advantage, z < Z_REQUIRED, meaning, advice)
+    return finding("recheck", advantage, not z >= Z_REQUIRED, meaning, advice)
 
 
 def discretisation_gap(gaps: Sequence[float], recovered: float, *, at_stake: float) -> Finding:

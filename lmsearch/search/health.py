@@ -230,7 +230,7 @@ def judged(
     try:
         again = recheck(choices, evaluate, rng, fresh)
     except TrainingDiverged as error:
-        return status, f"{reason.removesuffix(CONTINUE)} (the training of its supernets diverged: {error})", None
+        return status, f"{reason.removesuffix(CONTINUE)} (the training of the recheck's supernets diverged: {error})", None
     return (status, reason, None) if again is None else (*verdict(*inside, again[1]), again)
 
 

@@ -79,8 +79,10 @@ class Plan:
 
     def folder_of(self, trial: FrozenTrial) -> str:
         """Return the run directory that a trial ran in: here, also after run_dir was moved, or where another caller has it."""
-        here = self.folder(origin(trial))
-        return str(here) if here.exists() else trial.user_attrs.get(FOLDER, str(here))
+        here, recorded = self.folder(origin(trial)), trial.user_attrs.get(FOLDER)
+        if recorded is None or (here.exists() and not Path(recorded).exists()) or Path(recorded).resolve() == here.resolve():
+            return str(here)
+        return recorded
 
 
 def check_plan(plan: Plan) -> None:
@@ -153,14 +155,18 @@ def find_study(plan: Plan) -> optuna.Study | None:
     return optuna.load_study(study_name=plan.study, storage=storage) if known else None
 
 
-def delete_study(plan: Plan) -> None:
-    """Delete the study of a plan, if there is one, and the folders of its trials in run_dir; no other folder."""
+def delete_study(plan: Plan, *, held: bool) -> None:
+    """Delete the study of a plan, if there is one, and the folders of its trials in run_dir; no other folder.
+
+    `held`: run_dir is known to hold this study, so that its trials are there also where they recorded another place before.
+    """
     study = find_study(plan)
     if study is None:
         return
     for trial in study.get_trials(deepcopy=False):
-        if FOLDER in trial.user_attrs:  # it has begun
-            shutil.rmtree(plan.folder(origin(trial)), ignore_errors=True)
+        here, recorded = plan.folder(origin(trial)), trial.user_attrs.get(FOLDER)
+        if recorded is not None and (Path(recorded).resolve() == here.resolve() or (held and not Path(recorded).exists())):
+            shutil.rmtree(here, ignore_errors=True)
     optuna.delete_study(study_name=plan.study, storage=study._storage)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -30,12 +30,14 @@ class Claim:
     def read(cls, run_dir: Path) -> Claim:
         """Return the claim on a folder; one without a marker has none."""
         marker = run_dir / MARKER
-        run, *parts = marker.read_text().splitlines() if marker.exists() else [""]
-        return cls(run, tuple(parts))
+        lines = marker.read_text().splitlines() if marker.exists() else []
+        return cls(lines[0], tuple(lines[1:])) if lines else cls()
 
     def write(self, run_dir: Path) -> None:
-        """Write the marker."""
-        (run_dir / MARKER).write_text("\n".join((self.run, *self.parts)) + "\n")
+        """Write the marker, whole or not at all."""
+        written = run_dir / f"{MARKER}.new"
+        written.write_text("\n".join((self.run, *self.parts)) + "\n")
+        written.replace(run_dir / MARKER)
 
     @property
     def task(self) -> str:
@@ -80,10 +82,12 @@ def claim_run_dir(
     run_dir = open_run_dir(cfg, task)
     inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     before, mine = Claim.read(run_dir), Claim(f"{task} {run_digest(cfg)} {inside}", tuple(parts))
+    unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
+    held = replace(before, parts=before.parts + unclaimed)  # what is there would be taken for this run's
     if cfg.overwrite:
-        start_over(run_dir, before)
+        start_over(run_dir, held)
     else:
-        refuse_loss(run_dir, before, mine, genotype)
+        refuse_loss(run_dir, held, mine, genotype)
     mine.write(run_dir)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run_dir / "environment.json", environment(cfg.seed))
@@ -94,7 +98,7 @@ def refuse_loss(run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | 
     """Raise ConfigError where a run would write over the work or the genotype.json of another one, or its own of more seeds."""
     result = run_dir / FILE
     if before.run == mine.run:
-        if more := [name for name in before.parts if name not in mine.parts]:
+        if more := [name for name in before.parts if name not in mine.parts and (run_dir / name).exists()]:
             raise ConfigError(f"{run_dir} holds more seeds already ({', '.join(more)}); choose another run_dir= for fewer")
         return
     searched = before.task == "search" and result.exists()  # else put there for other tasks to read

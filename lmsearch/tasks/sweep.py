@@ -142,8 +142,8 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
     make_folder(plan.run_dir)
     check_place(plan)
     if cfg.overwrite:
+        delete_study(plan, held=(plan.run_dir / MARKER).exists())
         (plan.run_dir / MARKER).unlink(missing_ok=True)
-        delete_study(plan)
     with exclusive(plan.ask_lock):
         study = load_study(plan)
         for number in recover(study):
