@@ -85,14 +85,15 @@ def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
     """
     from scipy.stats import f
 
-    if np.ptp(scores.mean(axis=1)) == 0:
+    means = scores.mean(axis=1)
+    if np.ptp(means) == 0:
         return 1.0
     architectures, seeds = scores.shape
-    noise = scores - scores.mean(axis=1, keepdims=True)
+    noise = scores - means[:, None]
     freedom = architectures * (seeds - 1)
     if same_seeds:
         noise, freedom = noise - noise.mean(axis=0, keepdims=True), freedom - (seeds - 1)
-    between = seeds * scores.mean(axis=1).var(ddof=1)
+    between = seeds * means.var(ddof=1)
     within = float((noise**2).sum()) / freedom
     if within <= np.finfo(float).eps * between:
         return 0.0

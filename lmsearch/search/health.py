@@ -306,8 +306,10 @@ def verdict(
     if recovered is not None and recovered < RECOVERED_REQUIRED:
         share = f"{recovered:.0%} < {RECOVERED_REQUIRED:.0%}"
         return "indeterminate", f"the derived directions alone recover too little of what the mixture does ({share})"
-    inside = "the search dropped all other directions"
-    inside = inside if z is None else f"the derived directions beat random ones on held-out data (z = {z:.1f})"
+    if z is None:
+        inside = "the search dropped all other directions"
+    else:
+        inside = f"the derived directions beat random ones on held-out data (z = {z:.1f})"
     inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
     if recheck_z is None:
         unchecked = "whether they do so where all directions are trained alike was not checked"

@@ -68,8 +68,8 @@ def run(cfg: DictConfig) -> int:
         second=second_objective(cfg, candidates, precision),
     )
     budget.charge(search.spent)
-    if cfg.search.trials is not None and len(search.trials()) > cfg.search.trials:
-        log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, len(search.trials()))
+    if cfg.search.trials is not None and (done := len(search.trials())) > cfg.search.trials:
+        log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, done)
     if not budget.allows(0):
         log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
     metric = build_objective(source.info).metric

@@ -202,6 +202,7 @@ def train(
     supernet, steps = policy.module, len(loaders.weights)
     trainer, alphas, timing = build_search(cfg, plan, policy, loaders, source, precision)
     objective, extra = build_objective(source.info), kept_for_derive(cfg, plan)
+    scored = partial(scores_of, policy, objective=objective, precision=precision)
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
     start = state.restore()
     progress = TrainingProgress(
@@ -214,7 +215,6 @@ def train(
             )
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
-            scored = partial(scores_of, policy, objective=objective, precision=precision)
             held = scored(loaders.holdout)
             scores = probabilities(supernet, plan.options.judged(timing.progress(epoch + 1, 0)))
             values = scalars(trainer, seen, held, epoch * steps)

@@ -38,7 +38,7 @@ from lmsearch.sweep.study import (
     load_study,
 )
 from lmsearch.sweep.worker import work
-from lmsearch.tasks.run_dir import MARKER, make_folder
+from lmsearch.tasks.run_dir import MARKER, Claim, make_folder
 
 log = logging.getLogger(__name__)
 OWN_KEYS = ("run_dir", "overwrite")  # of a trial; the sweep gives them
@@ -150,7 +150,7 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
             log.warning("trial %d was cut off; its parameters are queued again", number)
         check_identity(study, plan)
     study.set_user_attr(STOPPED, None)
-    (plan.run_dir / MARKER).write_text(f"sweep {study.user_attrs[ID]} {plan.study}\n")
+    Claim(f"sweep {study.user_attrs[ID]} {plan.study}").write(plan.run_dir)
     (plan.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     write_json(plan.run_dir / "environment.json", environment(plan.seed))
     return study
@@ -158,23 +158,22 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
 
 def check_place(plan: Plan) -> None:
     """Raise SweepError where the run directory holds another run, or the trials of another study."""
-    marker = plan.run_dir / MARKER
-    if not marker.exists():
+    before = Claim.read(plan.run_dir)
+    if not before.run:
         return
     held = held_study(plan.run_dir)
     if held is None:
         raise SweepError(f"{plan.run_dir} holds another run; choose another run_dir=")
     study = find_study(plan)
-    if study is None or marker.read_text().split()[1] != study.user_attrs.get(ID):
+    if study is None or before.run.split(" ")[1] != study.user_attrs.get(ID):
         where = " in another storage, or that was deleted" if held == plan.study else ""
         raise SweepError(f"{plan.run_dir} holds the trials of another study, {held!r}{where}; choose another run_dir=")
 
 
 def held_study(run_dir: Path) -> str | None:
     """Return the name of the study whose trials a run directory holds, or None where it holds none."""
-    marker = run_dir / MARKER
-    text = marker.read_text().strip() if marker.is_file() else ""
-    return text.split(" ", 2)[2] if text.startswith("sweep ") else None
+    before = Claim.read(run_dir)
+    return before.run.split(" ", 2)[2] if before.task == "sweep" else None
 
 
 def starter(cfg: DictConfig, plan: Plan) -> Start:
