@@ -12,7 +12,7 @@ from torch import nn
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights, read_model, save_checkpoint, save_model
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import classification, dense_regression
-from lmsearch.engine.optim import Cosine, adamw, decay_groups, moving_average
+from lmsearch.engine.optim import Cosine, adamw, decay_groups, moving_average, undecayed
 from lmsearch.engine.randomness import generator, key
 from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate, train_one_epoch
 from lmsearch.errors import CheckpointError
@@ -58,15 +58,15 @@ def test_warm_up_rises_to_the_unshifted_cosine_which_ends_at_the_minimum() -> No
 @pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])
 def test_vectors_and_positions_are_not_decayed_and_matrices_are(name: str) -> None:
     model = create_model(name)
-    decayed, undecayed = decay_groups(model.named_parameters(), 0.05)
-    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.05, 0.0)
+    decayed, free_group = decay_groups(model.named_parameters(), 0.05, skip=undecayed(model))
+    assert (decayed["weight_decay"], free_group["weight_decay"]) == (0.05, 0.0)
     names = {id(p): n for n, p in model.named_parameters()}
     kept = {names[id(p)].rsplit(".", 1)[-1] for p in decayed["params"]}
-    free = {names[id(p)].rsplit(".", 1)[-1] for p in undecayed["params"]}
+    free = {names[id(p)].rsplit(".", 1)[-1] for p in free_group["params"]}
     assert {"A_log", "x_proj_weight", "dt_proj_weight", "weight"} <= kept
     assert {"D", "dt_proj_bias", "bias"} <= free
     assert not kept & {"D", "dt_proj_bias", "bias", "pos_embed", "conv_bias"}
-    assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
+    assert len(decayed["params"]) + len(free_group["params"]) == len(names)
 
 
 def test_addresses_give_equal_streams_and_different_addresses_different_ones() -> None:

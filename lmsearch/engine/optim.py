@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,25 +29,37 @@ class Cosine:
         return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + math.cos(math.pi * progress))
 
 
-UNDECAYED = ("bias", "conv_bias", "dt_proj_bias", "D", "pos_embed", "cls_token")  # last part of the parameter's name
+def undecayed(module: nn.Module) -> set[str]:
+    """Return the full names of what the module and its parts (any that have `no_weight_decay`) leave undecayed."""
+    names = set()
+    for prefix, part in module.named_modules():
+        ask = getattr(part, "no_weight_decay", None)
+        if callable(ask):
+            names |= {f"{prefix}.{name}" if prefix else name for name in ask()}
+    return names
 
 
-def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float) -> list[dict]:
-    """Split parameters in two groups: vectors (also those stacked over directions) and positions are not decayed."""
-    decayed, undecayed = [], []
+def decay_groups(
+    named: Iterable[tuple[str, Tensor]], weight_decay: float, *, skip: Collection[str] = ()
+) -> list[dict]:
+    """Split parameters in two groups: those with one axis and those named in `skip` are not decayed."""
+    decayed, free = [], []
     for name, parameter in named:
-        if parameter.dim() <= 1 or name.rsplit(".", 1)[-1] in UNDECAYED:
-            undecayed.append(parameter)
-        else:
-            decayed.append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
+        (free if parameter.dim() <= 1 or name in skip else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
 def adamw(
-    named: Iterable[tuple[str, Tensor]], *, lr: float, weight_decay: float, betas: Sequence[float]
+    named: Iterable[tuple[str, Tensor]],
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: Sequence[float],
+    skip: Collection[str] = (),
 ) -> torch.optim.AdamW:
     """AdamW (eps 1e-8) in its fused implementation over the groups of `decay_groups`."""
-    return torch.optim.AdamW(decay_groups(named, weight_decay), lr=lr, betas=tuple(betas), fused=True)
+    groups = decay_groups(named, weight_decay, skip=skip)
+    return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lmsearch.data import DataInfo, TrainLoader
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.engine.objective import objective_for
-from lmsearch.engine.optim import Cosine, adamw, moving_average
+from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
 from lmsearch.engine.train import Batch, Mix, Precision, StepHook, Trainer
 
 
@@ -78,7 +78,9 @@ def build_trainer(
     hook: StepHook | None = None,
 ) -> Trainer:
     """Return the trainer of `named_parameters` on `loader` as the recipe describes; `hook` may act in every step."""
-    optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas)
+    optimizer = adamw(
+        named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model)
+    )
     return Trainer(
         model,
         optimizer,

@@ -6,13 +6,14 @@ which sits at index H * W // 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
+from lmsearch.models.backbone import Backbone
 from lmsearch.models.init import check_init, init_local_vim
 from lmsearch.models.layers import (
     NORMS,
@@ -53,12 +54,14 @@ def add_residual(hidden: Tensor, residual: Tensor | None, drop_path: DropPath) -
     return hidden.to(wide) if residual is None else drop_path(hidden).to(wide) + residual
 
 
-class LocalVim(nn.Module):
+class LocalVim(Backbone):
     """See the module docstring. `directions` holds one list of scan directions per layer.
 
     `global_pool`: "avg", "token" (the class token, needs middle_cls_token) "" (no pooling: one output per token), or None
     for the class token where there is one and the average elsewhere.
     """
+
+    last_norm = "norm_f"
 
     def __init__(
         self,
@@ -98,6 +101,9 @@ class LocalVim(nn.Module):
             )
             for b, names in enumerate(directions)
         )
+        self.feature_info = [
+            {"num_chs": embed_dim, "reduction": patch_size, "module": f"layers.{b}"} for b in range(depth)
+        ]
         self.drop_path = DropPath(drop_path_rate)
         self.norm_f = NORMS[norm](embed_dim)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
@@ -125,24 +131,15 @@ class LocalVim(nn.Module):
         return [self.patch_embed.grid(img_size)] * len(self.layers)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that timm-style recipes leave undecayed although they have more than one axis."""
-        return {"pos_embed", "cls_token"}
+        """Return the names of parameters that stay undecayed although they have more than one axis."""
+        return super().no_weight_decay() | {"pos_embed", "cls_token"}
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute every mixer's scans in the backward pass instead of keeping their activations."""
-        for layer in self.layers:
-            layer.mixer.grad_checkpointing = enable
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classification head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head; num_classes = 0 removes it."""
-        self.num_classes = num_classes
-        self.global_pool = self.global_pool if global_pool is None else global_pool
-        like = self.norm_f.weight
-        self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
+    def spatial(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Return the tokens of the grid, without a class token: (B, L, D) to (B, H * W, D)."""
+        if self.cls_token is None:
+            return tokens
+        index = grid[0] * grid[1] // 2
+        return torch.cat([tokens[:, :index], tokens[:, index + 1 :]], dim=1)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, Grid, int | None]:
         x, grid = self.patch_embed(x)  # (B, L, D)
@@ -152,26 +149,28 @@ class LocalVim(nn.Module):
         x = insert_token(x, self.cls_token.to(x.dtype), index)
         return x + resize_positions(self.pos_embed, self.grid, grid, cls_index=old), grid, index
 
+    def _rope(self, hidden: Tensor, grid: Grid) -> tuple[Tensor, Tensor] | None:
+        return rope_tables(hidden.shape[-1], grid, like=hidden) if self.use_rope else None
+
+    def _turn(self, hidden: Tensor, residual: Tensor | None, rope: tuple[Tensor, Tensor] | None) -> tuple:
+        """Rotate what enters a block."""
+        if rope is None:
+            return hidden, residual
+        turns = self.rope_residual and residual is not None
+        return apply_rope(hidden, *rope), apply_rope(residual, *rope) if turns else residual
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, C, h, w) of any size to normalised tokens (B, L, D)."""
         hidden, grid, cls_index = self._embed(x)
-        residual = None
-        rope = rope_tables(hidden.shape[-1], grid, like=hidden) if self.use_rope else None
+        residual, rope = None, self._rope(hidden, grid)
         for layer in self.layers:
-            if rope is not None:
-                hidden = apply_rope(hidden, *rope)
-                if self.rope_residual and residual is not None:
-                    residual = apply_rope(residual, *rope)
-            hidden, residual = layer(hidden, residual, grid, cls_index)
+            hidden, residual = layer(*self._turn(hidden, residual, rope), grid, cls_index)
         return self.norm_f(add_residual(hidden, residual, self.drop_path)).to(hidden.dtype)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool the tokens (B, L, D) and classify: (B, num_classes), or (B, L, num_classes) with global_pool=""."""
-        if self.global_pool == "token":
-            x = x[:, (x.shape[1] - 1) // 2]
-        elif self.global_pool == "avg":
-            x = x.mean(1)
-        return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def tokens_by_level(self, x: Tensor) -> Iterator[tuple[Tensor, Grid]]:
+        """Images (B, C, h, w) to the residual stream (B, L, D) after each layer, and the grid."""
+        hidden, grid, cls_index = self._embed(x)
+        residual, rope, whole = None, self._rope(hidden, grid), DropPath(0.0)
+        for number, layer in enumerate(self.layers, start=1):
+            hidden, residual = layer(*self._turn(hidden, residual, rope), grid, cls_index)
+            yield add_residual(hidden, residual, self.drop_path if number == len(self.layers) else whole), grid

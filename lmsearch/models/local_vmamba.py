@@ -5,13 +5,14 @@ Shapes: images (B, C, h, w); tokens (B, L, D) in raster order with their grid (H
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
 from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
+from lmsearch.models.backbone import Backbone
 from lmsearch.models.init import check_init, init_linears
 from lmsearch.models.layers import DropPath, PatchEmbed, PatchMerging
 from lmsearch.models.mixer import LocalVMambaMixer, MixerOptions
@@ -41,14 +42,24 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
-    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+    def run_blocks(self, x: Tensor, grid: Grid) -> Tensor:
+        """Run the blocks: tokens (B, L, D) to the same shape."""
         for block in self.blocks:
             x = block(x, grid)
+        return x
+
+    def reduce(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Halve the grid where another stage follows."""
         return (x, grid) if self.downsample is None else self.downsample(x, grid)
 
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        return self.reduce(self.run_blocks(x, grid), grid)
 
-class LocalVMamba(nn.Module):
+
+class LocalVMamba(Backbone):
     """See the module docstring. `directions` is flat over the stages: one list of scan directions per block."""
+
+    last_norm = "norm"
 
     def __init__(
         self,
@@ -80,6 +91,9 @@ class LocalVMamba(nn.Module):
                 for b in range(starts[s], starts[s] + depth)
             ]
             self.stages.append(Stage(blocks, PatchMerging(dim) if s + 1 < len(dims) else None))
+        self.feature_info = [
+            {"num_chs": dim, "reduction": patch_size * 2**s, "module": f"stages.{s}"} for s, dim in enumerate(dims)
+        ]
         self.norm = nn.LayerNorm(dims[-1])
         self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
         init_linears(self, init)
@@ -101,26 +115,13 @@ class LocalVMamba(nn.Module):
             grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
         return grids
 
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that timm-style recipes leave undecayed although they have more than one axis."""
-        return set()
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute every mixer's scans in the backward pass instead of keeping their activations."""
+    def tokens_by_level(self, x: Tensor) -> Iterator[tuple[Tensor, Grid]]:
+        """Images (B, C, h, w) to the tokens (B, L, D) after each stage's blocks, and their grids."""
+        x, grid = self.patch_embed(x)
         for stage in self.stages:
-            for block in stage.blocks:
-                block.mixer.grad_checkpointing = enable
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classification head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head; num_classes = 0 removes it."""
-        self.num_classes = num_classes
-        self.global_pool = self.global_pool if global_pool is None else global_pool
-        like = self.norm.weight
-        self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
+            x = stage.run_blocks(x, grid)
+            yield x, grid
+            x, grid = stage.reduce(x, grid)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, C, h, w) of any size to the last stage's normalised tokens (B, L, D)."""
@@ -128,12 +129,3 @@ class LocalVMamba(nn.Module):
         for stage in self.stages:
             x, grid = stage(x, grid)
         return self.norm(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool the tokens (B, L, D) and classify: (B, num_classes), or (B, L, num_classes) with global_pool=""."""
-        if self.global_pool == "avg":
-            x = x.mean(1)
-        return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))

@@ -94,6 +94,10 @@ class DirectionalMixer(nn.Module):
         if self.alphas is not None:
             nn.init.normal_(self.alphas, std=1e-3)
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the vectors that are stacked over directions, which stay undecayed as other vectors do."""
+        return {"dt_proj_bias", "D"}
+
     def extra_repr(self) -> str:
         return f"directions={[label(d) for d in self.directions]}, {self.options}"
 
@@ -195,6 +199,10 @@ class LocalVimMixer(DirectionalMixer):
         bound = d_conv**-0.5  # PyTorch's default for a depthwise convolution
         self.conv_weight = nn.Parameter(torch.empty(k, d, d_conv).uniform_(-bound, bound))
         self.conv_bias = nn.Parameter(torch.empty(k, d).uniform_(-bound, bound))
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the vectors that are stacked over directions, which stay undecayed as other vectors do."""
+        return super().no_weight_decay() | {"conv_bias"}
 
     def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
         u = directional_conv(

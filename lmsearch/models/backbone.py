@@ -1,0 +1,144 @@
+"""The contract of both families, in timm's names: features of every layer or stage, the head, and what is left undecayed.
+
+Shapes: images (B, C, h, w); tokens (B, L, D) in raster order; feature maps (B, D, H, W), or (B, H, W, D) as "NHWC".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lmsearch.errors import ModelError
+from lmsearch.models.layers import PatchEmbed
+from lmsearch.models.mixer import DirectionalMixer
+from lmsearch.scan_orders import Grid
+
+FORMATS = ("NCHW", "NHWC")
+
+
+class Backbone(nn.Module):
+    """What a network of directional mixers offers to heads, optimizers and tools, whatever its structure.
+
+    A family sets the attributes below, names its last norm in `last_norm` and yields its tokens in `tokens_by_level`.
+    `feature_info` holds a dict per level (a layer of LocalVim, a stage of LocalVMamba): num_chs, reduction, module.
+    """
+
+    num_classes: int
+    num_features: int  # channels of the tokens that the head sees
+    global_pool: str
+    grid: Grid  # tokens of the image size that the model was built for
+    patch_embed: PatchEmbed
+    head: nn.Module
+    feature_info: list[dict[str, Any]]
+    last_norm: str  # name of the norm after the last level
+
+    def tokens_by_level(self, x: Tensor) -> Iterator[tuple[Tensor, Grid]]:
+        """Images (B, C, h, w) to the tokens (B, L, D) after each level, before the last norm, and their grids.
+
+        Drop path acts on what goes on to the next level only.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how its levels follow each other")
+
+    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
+        """Return the token grid of every mixer for an image of (height, width) pixels."""
+        raise TypeError(f"{type(self).__name__} does not say which grids its mixers have")
+
+    def spatial(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Return the tokens of the grid, without a class token: (B, L, D) to (B, H * W, D)."""
+        return tokens
+
+    def mixers(self) -> list[DirectionalMixer]:
+        """Return the mixers in the order of the layers."""
+        return [m for m in self.modules() if isinstance(m, DirectionalMixer)]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (B, C, h, w) of any size to the last level's normalised tokens (B, L, D)."""
+        raise TypeError(f"{type(self).__name__} does not say how it computes features")
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool the tokens (B, L, D) and classify: (B, num_classes), or (B, L, num_classes) with global_pool=""."""
+        if self.global_pool == "token":
+            x = x[:, (x.shape[1] - 1) // 2]
+        elif self.global_pool == "avg":
+            x = x.mean(1)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return (the last level's normalised tokens, feature maps), or the maps alone, as timm's method of this name.
+
+        indices: levels counted from 0, or from the end where negative; a number n takes the last n, None takes all.
+        norm: the last level's map passes the last norm. stop_early: levels after the last one asked for do not run.
+        Raises ModelError for a level that is not there and for an unknown `output_fmt` ("NCHW" or "NHWC").
+        """
+        if output_fmt not in FORMATS:
+            raise ModelError(f"output_fmt={output_fmt!r} is not accepted; accepted: {', '.join(FORMATS)}")
+        wanted, last = take_levels(len(self.feature_info), indices), len(self.feature_info) - 1
+        if stop_early and not intermediates_only and max(wanted) < last:
+            raise ModelError("stop_early=True needs intermediates_only=True: the last tokens would be missing")
+        found: dict[int, Tensor] = {}
+        final_norm, x_last = self.get_submodule(self.last_norm), x
+        for level, (tokens, grid) in enumerate(self.tokens_by_level(x)):
+            if level == last and (norm or not intermediates_only):
+                x_last = final_norm(tokens)
+            if level in wanted:
+                shown = x_last if norm and level == last else tokens
+                found[level] = as_map(self.spatial(shown, grid), grid, output_fmt)
+            if stop_early and level == max(wanted):
+                break
+        maps = [found[level] for level in wanted]
+        return maps if intermediates_only else (x_last, maps)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters that stay undecayed although they have more than one axis."""
+        return {
+            f"{name}.{own}" for name, m in self.named_modules() if isinstance(m, DirectionalMixer) for own in m.no_weight_decay()
+        }
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute every mixer's scans in the backward pass instead of keeping their activations."""
+        for mixer in self.mixers():
+            mixer.grad_checkpointing = enable
+
+    def get_classifier(self) -> nn.Module:
+        """Return the classification head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head; num_classes = 0 removes it."""
+        self.num_classes = num_classes
+        self.global_pool = self.global_pool if global_pool is None else global_pool
+        like = self.get_submodule(self.last_norm).weight
+        self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
+
+
+def take_levels(number: int, indices: int | Sequence[int] | None) -> list[int]:
+    """Return the levels that `indices` names, each in range(number); raise ModelError for one that is not there."""
+    if indices is None:
+        return list(range(number))
+    if isinstance(indices, int):
+        indices = range(number - indices, number) if 1 <= indices <= number else [indices]
+    for index in indices:
+        if not isinstance(index, int) or not -number <= index < number:
+            raise ModelError(f"indices={indices!r}: the model has {number} levels; accepted: {-number} to {number - 1}")
+    if not indices:
+        raise ModelError("indices is empty; name at least one level")
+    return [index % number for index in indices]
+
+
+def as_map(tokens: Tensor, grid: Grid, output_fmt: str) -> Tensor:
+    """Return tokens (B, H * W, D) as a feature map."""
+    image = tokens.unflatten(1, grid)  # (B, H, W, D)
+    return image if output_fmt == "NHWC" else image.permute(0, 3, 1, 2)

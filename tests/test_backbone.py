@@ -1,0 +1,94 @@
+"""The backbone contract of both families: features by level in timm's names, and what the optimizer leaves undecayed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lmsearch import create_model
+from lmsearch.engine.optim import undecayed
+from lmsearch.errors import ModelError
+from lmsearch.models import Backbone
+
+VIM = {"embed_dim": 16, "depth": 3, "patch_size": 4, "img_size": 32, "num_classes": 5}
+KINDS = {
+    "vim": ("local_vim", VIM),
+    "vim_cls": ("local_vim", VIM | {"use_rope": False, "middle_cls_token": True}),
+    "vmamba": ("local_vmamba", {"dims": (8, 16, 32), "depths": (1, 2, 1), "img_size": 32, "num_classes": 5}),
+}
+SIZES = [(32, 32), (30, 45)]
+
+
+def build(kind: str, **options) -> Backbone:
+    torch.manual_seed(0)
+    name, own = KINDS[kind]
+    return create_model(name, directions=["h", "v_flip", "w2"], **own | options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_maps_have_the_channels_and_strides_that_feature_info_tells(kind: str, size: tuple[int, int]) -> None:
+    model = build(kind).eval()
+    maps = model.forward_intermediates(torch.randn(2, 3, *size), intermediates_only=True)
+    assert len(maps) == len(model.feature_info) == 3
+    grids = dict.fromkeys(model.layer_grids(size))  # in order, each once
+    for told, found in zip(model.feature_info, maps, strict=True):
+        assert found.shape[:2] == (2, told["num_chs"]) and tuple(found.shape[2:]) in grids
+        assert all(abs(side / told["reduction"] - n) < 1 for side, n in zip(size, found.shape[2:], strict=True))
+        assert isinstance(model.get_submodule(told["module"]), nn.Module)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tokens_beside_the_maps_are_those_of_forward_features(kind: str) -> None:
+    model, x = build(kind).eval(), torch.randn(2, 3, 30, 45)
+    tokens, maps = model.forward_intermediates(x, norm=True)
+    assert torch.equal(tokens, model.forward_features(x))
+    grid = tuple(maps[-1].shape[2:])
+    assert torch.equal(maps[-1].flatten(2).transpose(1, 2), model.spatial(tokens, grid))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_levels_can_be_chosen_from_either_end_and_run_no_further(kind: str) -> None:
+    model, x = build(kind).eval(), torch.randn(1, 3, 32, 32)
+    every = model.forward_intermediates(x, intermediates_only=True)
+    last_two = model.forward_intermediates(x, 2, intermediates_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(last_two, every[1:], strict=True))
+    ran = []
+    model.get_submodule(model.feature_info[2]["module"]).register_forward_hook(lambda *_: ran.append(2))
+    first, third_last = model.forward_intermediates(x, [0, -3], stop_early=True, intermediates_only=True)
+    assert torch.equal(first, every[0]) and torch.equal(third_last, every[0]) and not ran
+    wide = model.forward_intermediates(x, [0], output_fmt="NHWC", intermediates_only=True)[0]
+    assert torch.equal(wide.permute(0, 3, 1, 2), every[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_every_level_in_training(kind: str) -> None:
+    model = build(kind, drop_path_rate=0.2).train()
+    maps = model.forward_intermediates(torch.randn(2, 3, 32, 32), norm=True, intermediates_only=True)
+    sum(m.square().mean() for m in maps).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith("head.")]
+    assert not without
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needle"),
+    [
+        ({"indices": [3]}, "3 levels"),
+        ({"indices": 4}, "3 levels"),
+        ({"indices": [True, "a"]}, "3 levels"),
+        ({"indices": []}, "at least one"),
+        ({"output_fmt": "NLC"}, "NCHW, NHWC"),
+        ({"indices": [0], "stop_early": True}, "intermediates_only"),
+    ],
+)
+def test_a_level_or_format_that_is_not_there_is_named(arguments: dict, needle: str) -> None:
+    with pytest.raises(ModelError, match=needle):
+        build("vmamba").forward_intermediates(torch.randn(1, 3, 32, 32), **arguments)
+
+
+def test_a_foreign_network_around_our_mixers_leaves_their_vectors_undecayed() -> None:
+    inner = build("vim").layers[0].mixer
+    skip = undecayed(nn.ModuleDict({"mine": inner, "linear": nn.Linear(2, 2)}))
+    assert skip == {"mine.D", "mine.dt_proj_bias", "mine.conv_bias"}
+    assert skip <= {name for name, _ in nn.ModuleDict({"mine": inner}).named_parameters()}
