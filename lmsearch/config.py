@@ -91,7 +91,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "optim.ema_decay": (0.0, 1.0),
 }
 BETAS = ("optim.betas", "search.alpha_betas")
-NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "strict", "device", "num_workers", "hydra")
+NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "strict", "init_strict", "device", "num_workers", "hydra")
 OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
 
 

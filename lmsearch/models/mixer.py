@@ -54,8 +54,10 @@ class DirectionalMixer(nn.Module):
     """What both families share: K stacked selective state-space models, attention and merge.
 
     With merge="mixed" the mixer holds `alphas` (K,) and returns the softmax(alphas)-weighted sum of its normalised
-    branches; with merge="sum" their plain sum.
+    branches; with merge="sum" their plain sum. PER_DIRECTION names the tensors (K, ...) whose row k belongs to directions[k].
     """
+
+    PER_DIRECTION: tuple[str, ...] = ("x_proj_weight", "dt_proj_weight", "dt_proj_bias", "A_log", "D", "alphas")
 
     def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions) -> None:
         super().__init__()
@@ -192,6 +194,8 @@ class DirectionalMixer(nn.Module):
 
 class LocalVimMixer(DirectionalMixer):
     """LocalVim's: a causal convolution along each order, the gate inside each direction."""
+
+    PER_DIRECTION = (*DirectionalMixer.PER_DIRECTION, "conv_weight", "conv_bias")
 
     def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions, *, d_conv: int = 4) -> None:
         super().__init__(d_model, directions, options)

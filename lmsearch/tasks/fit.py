@@ -6,22 +6,17 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from lmsearch.data import Source, TrainLoader, build_loaders
-from lmsearch.engine.checkpoint import ModelSpec, load_weights, save_model
+from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.log import RunLog, write_json
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
-from lmsearch.models.layers import resize_positions
-from lmsearch.models.local_vim import LocalVim
-from lmsearch.models.local_vmamba import LocalVMamba
+from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.tasks.build import TrainingState, build_objective, build_recipe
-
-HEAD = ("head.",)
 
 
 def fit(
@@ -32,7 +27,7 @@ def fit(
     precision: Precision,
     *,
     title: str,
-    init_from: tuple[ModelSpec, dict[str, Tensor]] | None = None,
+    start: Start | None = None,
 ) -> tuple[dict, Scores]:
     """Train `spec` on `source`, write model.safetensors and metrics.json, and return (metrics, scores of the test samples).
 
@@ -47,8 +42,8 @@ def fit(
     )
     torch.manual_seed(key(cfg.seed, "init"))
     model = spec.build(backend=cfg.backend)
-    if init_from is not None:
-        start_from(model, *init_from)
+    if start is not None:
+        start_from(model, start, classes=source.info.class_names)
     model.to(precision.device)
     trainer = build_trainer(
         build_recipe(cfg), model, model.named_parameters(), loaders.train, source.info, precision, seed=cfg.seed
@@ -71,20 +66,6 @@ def fit(
     }
     write_json(run_dir / "metrics.json", metrics)
     return metrics, test
-
-
-def start_from(model: LocalVim | LocalVMamba, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
-    """Fill `model` with the weights of another run, positions resized where the image size differs.
-
-    A head for another number of classes keeps its fresh weights.
-    """
-    positions = weights.get("pos_embed")
-    if positions is not None and positions.shape != model.state_dict().get("pos_embed", positions).shape:
-        with torch.device("meta"):
-            trained = spec.build()
-        index = None if trained.cls_token is None else trained.grid[0] * trained.grid[1] // 2
-        weights = weights | {"pos_embed": resize_positions(positions, trained.grid, model.grid, cls_index=index)}
-    load_weights(model, weights, source="init_from", skip=HEAD)
 
 
 def train(

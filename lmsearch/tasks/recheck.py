@@ -64,12 +64,17 @@ def trained_supernets(
 
 
 def stored_supernets(folder: Path, spec: ModelSpec, digest: str | None, *, backend: str, device: object) -> Iterator[nn.Module]:
-    """Yield the fresh supernets that the search with this digest left in its folder; none unless all are there, done and as
-    long."""
+    """Yield the fresh supernets that the search with this digest left in its folder.
+
+    None are yielded unless all are there, done, as long, and of the same candidates in the same order.
+    """
     paths = [checkpoint_of(folder, number) for number in range(SUPERNETS)]
     states = [load_checkpoint(path) for path in paths if path.exists()]
     lengths = {s["epochs"] for s in states}
     if len(states) < len(paths) or len(lengths) > 1 or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
+        return
+    stored = {ModelSpec.from_dict(state["spec"], source=str(path)).directions for path, state in zip(paths, states, strict=True)}
+    if stored != {spec.directions}:
         return
     for path, state in zip(paths, states, strict=True):
         supernet = spec.build(backend=backend)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
+from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
 from lmsearch.tasks.build import build_data, build_precision, check_training, layer_grids, model_options, model_spec
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.run_dir import claim_run_dir
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> int:
@@ -21,11 +26,13 @@ def run(cfg: DictConfig) -> int:
     source = build_data(cfg)
     genotype = load_genotype(cfg.genotype)
     spec = derived_spec(cfg, source, genotype)
-    weights = None if cfg.init_from is None else read_model(Path(cfg.init_from))
-    content = [spec.directions, None if weights is None else fingerprint(weights[1])]
+    start = None if cfg.init_from is None else start_of(cfg, spec, source)
+    content = [spec.directions, None if start is None else fingerprint(start.weights)]
+    if start is not None and start.spec.directions != spec.directions:
+        content.append(start.spec.directions)
     run_dir = claim_run_dir(cfg, "retrain", content, genotype=genotype)
     save_genotype(genotype, run_dir / "genotype.json")
-    metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", init_from=weights)
+    metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
     for name in ("test_accuracy", "test_mse"):
         if name in metrics:
             print(
@@ -44,3 +51,16 @@ def derived_spec(cfg: DictConfig, source: Source, genotype: Genotype) -> ModelSp
     spec = model_spec(cfg, source.info, genotype.directions, merge="sum")
     check_training(cfg, spec)
     return spec
+
+
+def start_of(cfg: DictConfig, spec: ModelSpec, source: Source) -> Start:
+    """Return the weights of cfg.init_from, and log what of them does not come along.
+
+    Raises CheckpointError where they do not fit.
+    """
+    start = Start(*read_model(Path(cfg.init_from)), source=f"init_from={cfg.init_from}")
+    with torch.device("meta"):
+        model = spec.build(backend=cfg.backend)
+    for line in start_from(model, start.without_values(), classes=source.info.class_names, strict=cfg.init_strict):
+        log.warning(line)
+    return start

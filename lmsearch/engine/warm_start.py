@@ -1,0 +1,171 @@
+"""Starting a network from another one's weights: what belongs to a scan direction or a class is found by its name.
+
+Shapes: K directions of a layer, C classes; a mixer's PER_DIRECTION tensors are (K, ...), the head's (C, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from lmsearch.engine.checkpoint import ModelSpec, load_weights
+from lmsearch.errors import CheckpointError
+from lmsearch.models import DirectionalMixer
+from lmsearch.models.layers import resize_positions
+from lmsearch.scan_orders import label
+
+HEAD = ("head.weight", "head.bias")
+SHOWN = 6  # layers or classes named in one line
+Rows = list[tuple[int, int]]  # (row here, row there)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Another network, as `read_model` returns it, to start from; `source` names it in lines and errors."""
+
+    spec: ModelSpec
+    weights: Mapping[str, Tensor]
+    source: str = "init_from"
+
+    def without_values(self) -> Start:
+        """Return the same start on the meta device but for its alphas, to try there, without memory, whether it fits a model."""
+        shapes = {name: t if name.endswith(".alphas") else t.to("meta") for name, t in self.weights.items()}
+        return Start(self.spec, shapes, self.source)
+
+    def network(self) -> nn.Module:
+        """Return the other network on the meta device, without values."""
+        with torch.device("meta"):
+            return self.spec.build()
+
+
+def start_from(model: nn.Module, start: Start, *, classes: Sequence[str] = (), strict: bool = False) -> list[str]:
+    """Fill `model` from `start` and return one line for each kind of thing that did not come along as it was.
+
+    Directions that the other network lacks keep their fresh weights, as do classes; positions are resized to the model's
+    grid. Weights of a supernet fill a derived net without its alphas, and the reverse leaves the alphas fresh.
+    Raises CheckpointError for another architecture, and with `strict` where a direction would start fresh or a supernet
+    meets a derived net; then nothing was loaded.
+    """
+    there = start.network()
+    weights, own = dict(start.weights), model.state_dict()
+    _resize_positions(weights, own, there, model)
+    lines = _match_directions(weights, own, start, mixers_by_name(there), mixers_by_name(model))
+    if strict and lines:
+        raise CheckpointError(f"{'; '.join(lines)}; init_strict=true refuses this")
+    lines += _match_classes(weights, own, start, classes)
+    load_weights(model, weights, source=start.source)
+    return lines
+
+
+def mixers_by_name(module: nn.Module) -> dict[str, DirectionalMixer]:
+    """Return every mixer by its full name, such as "layers.0.mixer", in forward order."""
+    return {name: m for name, m in module.named_modules() if isinstance(m, DirectionalMixer)}
+
+
+def _resize_positions(weights: dict[str, Tensor], own: Mapping[str, Tensor], there: nn.Module, model: nn.Module) -> None:
+    """Resize absolute positions that were learned on another grid."""
+    positions = weights.get("pos_embed")
+    if positions is None or "pos_embed" not in own or positions.shape == own["pos_embed"].shape:
+        return
+    index = None if there.cls_token is None else there.grid[0] * there.grid[1] // 2
+    weights["pos_embed"] = resize_positions(positions, there.grid, model.grid, cls_index=index)
+
+
+def _match_directions(
+    weights: dict[str, Tensor],
+    own: Mapping[str, Tensor],
+    start: Start,
+    theirs: Mapping[str, DirectionalMixer],
+    ours: Mapping[str, DirectionalMixer],
+) -> list[str]:
+    """Put the rows of every direction where `ours` has it; return what is fresh, left out or was dropped by a search."""
+    fresh, dropped = [], []
+    for layer, mixer in ours.items():
+        if layer not in theirs:
+            continue  # another architecture, which load_weights names
+        names = theirs[layer].directions
+        rows = [(here, names.index(name)) for here, name in enumerate(mixer.directions) if name in names]
+        for part in mixer.PER_DIRECTION:
+            _move_rows(weights, own, f"{layer}.{part}", rows, listed=len(names), source=start.source)
+        if lacking := [name for name in mixer.directions if name not in names]:
+            fresh.append(f"{_layer(layer)}: {', '.join(_lacking(name, names) for name in lacking)}")
+        alphas = start.weights.get(f"{layer}.alphas")
+        if alphas is not None:
+            gone = [label(mixer.directions[here]) for here, there in rows if torch.isneginf(alphas[there])]
+            dropped += [f"{_layer(layer)}: {', '.join(gone)}"] if gone else []
+    lines = []
+    if fresh:
+        lines.append(f"{start.source} lacks directions, which start fresh: {_some(fresh)}")
+    if dropped:
+        lines.append(f"{start.source} dropped directions during its search, which trained until then: {_some(dropped)}")
+    return lines + _match_alphas(weights, own, start)
+
+
+def _move_rows(
+    weights: dict[str, Tensor], own: Mapping[str, Tensor], key: str, rows: Rows, *, listed: int, source: str
+) -> None:
+    """Replace weights[key] by the model's own tensor with `rows` filled in; another width is left for load_weights to name."""
+    if key not in weights or key not in own:
+        return
+    if len(weights[key]) != listed:
+        raise CheckpointError(f"{source}: {key} holds {len(weights[key])} rows, its description lists {listed}")
+    if weights[key].shape[1:] != own[key].shape[1:]:
+        return
+    filled = own[key].clone()
+    for here, there in rows:
+        filled[here] = weights[key][there]
+    weights[key] = filled
+
+
+def _match_alphas(weights: dict[str, Tensor], own: Mapping[str, Tensor], start: Start) -> list[str]:
+    """Leave out a supernet's alphas where the model has none, keep fresh ones where the other network has none."""
+    surplus = [key for key in weights if key.endswith(".alphas") and key not in own]
+    lacking = [key for key in own if key.endswith(".alphas") and key not in weights]
+    for key in surplus:
+        del weights[key]
+    weights |= {key: own[key] for key in lacking}
+    if surplus:
+        return [f"{start.source} is a supernet: its alphas are left out, and its branches, now summed, weigh otherwise"]
+    return [f"{start.source} is a derived net: the alphas start fresh"] if lacking else []
+
+
+def _match_classes(weights: dict[str, Tensor], own: Mapping[str, Tensor], start: Start, classes: Sequence[str]) -> list[str]:
+    """Put the head's rows where the model has the class; without a name in common they count by position."""
+    names = list(start.spec.data.get("info", {}).get("class_names", ()))
+    heads = [key for key in HEAD if key in own]
+    if not heads or any(key not in weights or weights[key].shape[1:] != own[key].shape[1:] for key in heads):
+        weights |= {key: own[key] for key in heads}
+        return [f"{start.source}: the head starts fresh"] if heads else []
+    known = len(names) == len(weights[HEAD[0]]) and len(classes) == len(own[HEAD[0]])
+    common = set(names) & set(classes) if known else set()
+    if common:
+        rows = [(here, names.index(name)) for here, name in enumerate(classes) if name in common]
+        for key in heads:
+            _move_rows(weights, own, key, rows, listed=len(names), source=start.source)
+        lacking = [name for name in classes if name not in common]
+        return [f"{start.source} lacks classes, which start fresh: {_some(lacking)}"] if lacking else []
+    if len(weights[HEAD[0]]) == len(own[HEAD[0]]):
+        return [f"{start.source} has other class names, taken in their order"] if known else []
+    weights |= {key: own[key] for key in heads}
+    return [f"{start.source} has other classes: the head starts fresh"]
+
+
+def _lacking(name: str, names: Sequence[str]) -> str:
+    """Return a direction's label; where the other network has one of that label, its table must be another."""
+    shown = label(name)
+    return f"{shown} (another table)" if shown in map(label, names) else shown
+
+
+def _layer(mixer: str) -> str:
+    """Return the layer's name of a mixer's."""
+    return mixer.removesuffix(".mixer")
+
+
+def _some(items: Sequence[str]) -> str:
+    """Return the first items in one line, and how many more there are."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return "; ".join(islice(items, SHOWN)) + more
