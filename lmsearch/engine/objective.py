@@ -1,62 +1,72 @@
-"""What a network is trained for: a loss and a score per sample. The training loop takes any Objective.
+"""What a network is trained for and judged by: a loss and a score per sample, and sums over samples that tell the rest.
 
-Shapes: B samples, C classes, L tokens.
+Shapes: B samples of a batch, n of a set, C classes, L tokens, S sums. Class counts are (C, C + 1): rows are true classes,
+columns the classes answered, and the last column counts samples whose class is among the five most probable.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmsearch.errors import ConfigError
+
+TOP = 5  # classes that an answer may name for the last column of the counts
+
 
 @dataclass(frozen=True)
-class Objective:
-    """`losses` and `scores` map (outputs, targets) to one float32 value per sample (B,); `metric` names the mean score."""
+class Metric:
+    """The number that networks are chosen and judged by; `balanced`: every class counts alike, whatever its samples."""
 
-    metric: str
-    losses: Callable[[Tensor, Tensor], Tensor]
-    scores: Callable[[Tensor, Tensor], Tensor]
+    name: str
+    target: str  # kind of data that it judges, as DataInfo.target
     higher_is_better: bool
+    balanced: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def plain(self) -> str:
+        """What the mean of unweighted scores is called, as of a batch in training."""
+        return metric_for(self.target).name
+
+    @property
+    def score_name(self) -> str:
+        """What `signed` values are called."""
+        return self.name if self.higher_is_better else f"minus {self.name}"
+
+    def signed(self, value: float) -> float:
+        """Return a value so that higher is better; the same again gives the value back."""
+        return value if self.higher_is_better else -value
 
 
-def classification(label_smoothing: float = 0.0) -> Objective:
-    """Cross-entropy over logits (B, C) with class indices (B,) or soft targets (B, C); the score is top-1 accuracy (0 to 1)."""
-
-    def losses(logits: Tensor, targets: Tensor) -> Tensor:
-        smoothing = label_smoothing if targets.dim() == 1 else 0.0  # soft targets carry their own
-        return F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
-
-    def correct(logits: Tensor, targets: Tensor) -> Tensor:
-        hard = targets if targets.dim() == 1 else targets.argmax(1)
-        return (logits.argmax(1) == hard).float()
-
-    return Objective("accuracy", losses, correct, higher_is_better=True)
-
-
-def dense_regression() -> Objective:
-    """Mean squared error over every token's output (B, L, 1) against targets of the same shape; also the score."""
-
-    def losses(outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.float() - targets.view_as(outputs)).square().flatten(1).mean(1)
-
-    return Objective("mse", losses, lambda outputs, targets: losses(outputs.detach(), targets), higher_is_better=False)
-
-
-def objective_for(target: str, *, label_smoothing: float = 0.0) -> Objective:
-    """Return the objective of a data source's kind of target: "class" (one per image) or "dense" (one value per token)."""
-    return dense_regression() if target == "dense" else classification(label_smoothing)
+METRICS = {  # the first of a kind of target is its default
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "class", higher_is_better=True),
+        Metric("balanced_accuracy", "class", higher_is_better=True, balanced=True),
+        Metric("mse", "dense", higher_is_better=False),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Per-sample results of an evaluation, both (num_samples,) on the CPU."""
+    """Per-sample results, both (n,), on the CPU after an evaluation. The metric is the mean of `scores`.
+
+    `classes` (n,) are the true classes, if there are any. `sums` are the additive counts of an evaluation.
+    """
 
     losses: Tensor
     scores: Tensor
+    classes: Tensor | None = None
+    sums: Tensor | None = None
 
     @property
     def loss(self) -> float:
@@ -68,7 +78,162 @@ class Scores:
         """Mean score, e.g. accuracy."""
         return self.scores.mean().item()
 
+    def cpu(self) -> Scores:
+        """Return the same on the CPU."""
+        return Scores(*(None if t is None else t.cpu() for t in (self.losses, self.scores, self.classes, self.sums)))
+
     @classmethod
     def concatenate(cls, parts: list[Scores]) -> Scores:
-        """Join the batches of one pass."""
-        return cls(torch.cat([p.losses for p in parts]), torch.cat([p.scores for p in parts]))
+        """Join the batches of one pass: samples follow each other, sums add up."""
+
+        def joined(name: str) -> Tensor | None:
+            tensors = [getattr(part, name) for part in parts]
+            return None if tensors[0] is None else torch.cat(tensors)
+
+        sums = None if parts[0].sums is None else sum(part.sums for part in parts[1:]) + parts[0].sums
+        return cls(joined("losses"), joined("scores"), joined("classes"), sums)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`losses` and `scores` map (outputs, targets) to one float32 value per sample (B,), before any balancing.
+
+    `classes` gives the true class of every sample (B,), or None. `statistics` gives sums over the samples (S,), which may be
+    added up over batches and processes, and `summarise` makes the metric of them.
+    """
+
+    metric: Metric
+    losses: Callable[[Tensor, Tensor], Tensor]
+    scores: Callable[[Tensor, Tensor], Tensor]
+    classes: Callable[[Tensor], Tensor | None]
+    statistics: Callable[[Tensor, Tensor], Tensor]
+    summarise: Callable[[Tensor], float]
+
+    def of_set(self, parts: list[Scores]) -> Scores:
+        """Join the batches of one pass into scores whose mean is the metric."""
+        scores = Scores.concatenate(parts)
+        return replace(scores, scores=scores.scores * balance(scores.classes)) if self.metric.balanced else scores
+
+    def for_choice(self, scores: Scores) -> Scores:
+        """Return the scores with the losses that a choice of directions goes by: of a balanced metric, balanced ones."""
+        return replace(scores, losses=scores.losses * balance(scores.classes)) if self.metric.balanced else scores
+
+    def evaluation(self, outputs: Tensor, targets: Tensor) -> Scores:
+        """Return losses, scores, classes and sums of one batch that is evaluated."""
+        parts = (self.losses(outputs, targets), self.scores(outputs, targets), self.classes(targets))
+        return Scores(*parts, self.statistics(outputs, targets))
+
+    def standard_error(self, scores: Scores) -> float:
+        """Standard error of the metric from the number of samples alone; of a balanced metric, of its classes taken as given."""
+        values = scores.scores.double()
+        if self.metric.balanced:
+            counts = scores.classes.bincount()
+            values = values - (values.new_zeros(len(counts)).index_add_(0, scores.classes, values) / counts)[scores.classes]
+        return values.std(correction=0).item() / math.sqrt(len(values))
+
+
+def balance(classes: Tensor) -> Tensor:
+    """Weights (n,) float32 with which every class that is present counts alike; their mean is 1. classes (n,)."""
+    counts = classes.bincount()
+    return len(classes) / (counts.count_nonzero() * counts[classes]).float()
+
+
+def class_counts(answers: Tensor, truth: Tensor, num_classes: int, among_top: Tensor | None = None) -> Tensor:
+    """Count answers (n,) by true class (n,): (C, C + 1) int64; `among_top` (n,) fills the last column, else the diagonal."""
+    counts = torch.zeros(num_classes, num_classes + 1, dtype=torch.int64, device=answers.device)
+    ones = torch.ones_like(truth)
+    counts.index_put_((truth, answers), ones, accumulate=True)
+    hit = answers == truth if among_top is None else among_top
+    counts[:, -1].index_add_(0, truth, hit.long())
+    return counts
+
+
+def class_accuracy(counts: Tensor) -> Tensor:
+    """Share of right answers of every class (C,) float64; nan where a class has no samples. counts (C, C + 1)."""
+    return counts.diagonal().double() / counts[:, :-1].sum(1)
+
+
+def accuracy(counts: Tensor) -> float:
+    """Share of right answers (0 to 1)."""
+    return (counts.diagonal().sum() / counts[:, :-1].sum()).item()
+
+
+def balanced_accuracy(counts: Tensor) -> float:
+    """Mean accuracy over the classes that have samples (0 to 1)."""
+    return class_accuracy(counts).nanmean().item()
+
+
+def top5_accuracy(counts: Tensor) -> float:
+    """Share of samples whose class is among the five most probable (0 to 1)."""
+    return (counts[:, -1].sum() / counts[:, :-1].sum()).item()
+
+
+def hard(targets: Tensor) -> Tensor:
+    """Class indices (B,) of targets that may be soft (B, C)."""
+    return targets if targets.dim() == 1 else targets.argmax(1)
+
+
+def classification(
+    label_smoothing: float = 0.0, *, metric: str = "accuracy", class_weights: Tensor | None = None
+) -> Objective:
+    """Cross-entropy over logits (B, C) with class indices (B,) or soft targets (B, C), judged by a metric for classes.
+
+    `class_weights` (C,) multiply each class's part of the loss, of soft targets too: -sum_c w_c t_c log p_c.
+    """
+
+    def losses(logits: Tensor, targets: Tensor) -> Tensor:
+        smoothing = label_smoothing if targets.dim() == 1 else 0.0  # soft targets carry their own
+        weight = None if class_weights is None else class_weights.to(logits.device)
+        return F.cross_entropy(logits.float(), targets, weight, reduction="none", label_smoothing=smoothing)
+
+    def correct(logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits.argmax(1) == hard(targets)).float()
+
+    def statistics(logits: Tensor, targets: Tensor) -> Tensor:
+        truth = hard(targets)
+        among = (logits.topk(min(TOP, logits.shape[1])).indices == truth[:, None]).any(1)
+        return class_counts(logits.argmax(1), truth, logits.shape[1], among)
+
+    kind = METRICS[metric]
+    return Objective(kind, losses, correct, hard, statistics, balanced_accuracy if kind.balanced else accuracy)
+
+
+def dense_regression() -> Objective:
+    """Mean squared error over every token's output (B, L, 1) against targets of the same shape; also the score."""
+
+    def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.float() - targets.view_as(outputs)).square().flatten(1).mean(1)
+
+    def errors(outputs: Tensor, targets: Tensor) -> Tensor:
+        return losses(outputs.detach(), targets)
+
+    def statistics(outputs: Tensor, targets: Tensor) -> Tensor:
+        values = errors(outputs, targets).double()
+        return torch.stack([values.sum(), values.new_tensor(len(values))])
+
+    return Objective(METRICS["mse"], losses, errors, lambda _: None, statistics, lambda sums: (sums[0] / sums[1]).item())
+
+
+def metric_for(target: str, name: str | None = None) -> Metric:
+    """Return the metric of that name, or the default (None) of a kind of target; raise ConfigError where it does not fit."""
+    fitting = [metric for metric in METRICS.values() if metric.target == target]
+    if name is None:
+        return fitting[0]
+    if METRICS.get(name) not in fitting:
+        accepted = ", ".join(metric.name for metric in fitting)
+        what = "classes" if target == "class" else "a target per token"
+        raise ConfigError(f"metric={name!r} is not accepted for data with {what}; accepted: {accepted}")
+    return METRICS[name]
+
+
+def objective_for(
+    target: str, *, metric: str | None = None, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Objective:
+    """Return the objective of a data source's kind of target: "class" (one per image) or "dense" (one value per token).
+
+    `metric` None takes the default of that kind.
+    """
+    kind = metric_for(target, metric)
+    if kind.target == "dense":
+        return dense_regression()
+    return classification(label_smoothing, metric=kind.name, class_weights=class_weights)

@@ -100,7 +100,7 @@ class Trainer:
         scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
-        return Scores(losses.detach(), self.objective.scores(outputs.detach(), targets))
+        return Scores(losses.detach(), self.objective.scores(outputs.detach(), targets), self.objective.classes(targets))
 
 
 def train_one_epoch(
@@ -117,12 +117,12 @@ def train_one_epoch(
         lr = trainer.schedule(epoch * len(loader) + index)
         seen.append(trainer.step(batch, epoch=epoch, index=index, lr=lr))
         on_step(index, seen[-1])
-    scores = Scores.concatenate(seen)
+    scores = trainer.objective.of_set(seen)
     if not torch.isfinite(scores.losses.mean()):
         raise TrainingDiverged(
             f"the training loss became {scores.loss} in epoch {epoch + 1}; lower optim.lr or set optim.clip_grad"
         )
-    return Scores(scores.losses.cpu(), scores.scores.cpu())
+    return scores.cpu()
 
 
 @torch.no_grad()
@@ -134,5 +134,5 @@ def evaluate(model: nn.Module, loader: Iterable[Batch], objective: Objective, pr
         images, targets = precision.to_device(batch)
         with precision.autocast():
             outputs = model(images)
-        parts.append(Scores(objective.losses(outputs, targets).cpu(), objective.scores(outputs, targets).cpu()))
-    return Scores.concatenate(parts)
+        parts.append(objective.evaluation(outputs, targets).cpu())
+    return objective.of_set(parts)

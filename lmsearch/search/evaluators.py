@@ -35,8 +35,7 @@ class Evaluation:
 
 def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluation:
     """Return the Evaluation of per-sample scores, the score turned so that higher is better."""
-    error = scores.scores.double().std(correction=0).item() / math.sqrt(len(scores.scores))
-    return Evaluation(scores.score if objective.higher_is_better else -scores.score, scores.loss, cost, error)
+    return Evaluation(objective.metric.signed(scores.score), scores.loss, cost, objective.standard_error(scores))
 
 
 @dataclass(frozen=True)

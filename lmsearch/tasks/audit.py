@@ -56,8 +56,7 @@ def run(cfg: DictConfig) -> int:
     full_epochs = setting.recipe.epochs
     planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
     measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on)
-    metric = build_objective(source.info).metric
-    metric = metric if metric == "accuracy" else f"minus {metric}"
+    metric = build_objective(source.info).metric.score_name
     facts = {
         "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
         "tested_on": tested_on,

@@ -84,7 +84,7 @@ def run(cfg: DictConfig) -> int:
     baselines = simple_baselines(source, cfg.baseline_limit)
     verdict = conclude(arms)
     write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
-    show(run_dir, arms, baselines, verdict, metric=build_objective(source.info).metric)
+    show(run_dir, arms, baselines, verdict, metric=build_objective(source.info).metric.name)
     return 0
 
 

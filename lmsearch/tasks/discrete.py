@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.storage import DIED, INTERRUPTED, open_storage
 from lmsearch.engine.train import Precision, evaluate
@@ -184,7 +184,7 @@ def train_shared(
 
 
 def explore(
-    search: DiscreteSearch, evaluator: Evaluator, budget: Budget, *, price: float, trials: int | None, metric: str
+    search: DiscreteSearch, evaluator: Evaluator, budget: Budget, *, price: float, trials: int | None, metric: Metric
 ) -> None:
     """Ask, evaluate, tell, until trials, budget or space are used up; `price` is what the dearest evaluation costs."""
     history = search.history()
@@ -208,8 +208,8 @@ def explore(
             len(history.tried),
             "" if trials is None else f"/{trials}",
             metric,
-            abs(result.score),
-            abs(best_of(search.trials()).evaluation.score),
+            metric.signed(result.score),
+            metric.signed(best_of(search.trials()).evaluation.score),
             budget.spent,
             "" if budget.total is None else f" of {budget.total:g}",
         )

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from lmsearch import __version__
 from lmsearch.config import run_digest
 from lmsearch.engine.log import write_json
+from lmsearch.engine.objective import Metric
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
@@ -32,7 +33,7 @@ class Found:
 
     search: DiscreteSearch
     candidates: Candidates
-    metric: str
+    metric: Metric
     training: float
     spent: float
 
@@ -50,18 +51,13 @@ def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> str:
     best, health = best_of(finite), judge(finite)
     genotype = build_genotype(cfg, found, best, health, len(trials))
     save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean {score_name(found.metric)}", vmin=None)
+    save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean {found.metric.score_name}", vmin=None)
     write_json(run_dir / "metrics.json", summary(found, trials, finite, best, health))
     if found.search.second is not None:
         write_front(run_dir, pareto_front(finite), finite, cfg.search.objective2, found.metric, layers)
-    print_choices(genotype, scores=f"mean {score_name(found.metric)}")
+    print_choices(genotype, scores=f"mean {found.metric.score_name}")
     show(run_dir, found, best, health, len(trials))
     return health["status"]
-
-
-def score_name(metric: str) -> str:
-    """Return what scores are: higher is better, so errors count negative."""
-    return metric if metric == "accuracy" else f"minus {metric}"
 
 
 def layer_names(candidates: Candidates) -> list[str]:
@@ -112,7 +108,7 @@ def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, tri
 def summary(found: Found, trials: list[Trial], finite: list[Trial], best: Trial, health: dict) -> dict:
     """Return the content of metrics.json."""
     return {
-        "metric": found.metric,
+        "metric": found.metric.name,
         "best": best.evaluation.score,
         "best_loss": best.evaluation.loss,
         "mean": statistics.fmean(t.evaluation.score for t in finite),
@@ -137,7 +133,7 @@ def write_trials(path: Path, trials: list[Trial], layers: list[str]) -> None:
 
 
 def write_front(
-    run_dir: Path, front: list[Trial], finite: list[Trial], second: str, metric: str, layers: list[str]
+    run_dir: Path, front: list[Trial], finite: list[Trial], second: str, metric: Metric, layers: list[str]
 ) -> None:
     """Write pareto.json and pareto.png: the trials that no other beats in both objectives."""
     points = [
@@ -149,7 +145,7 @@ def write_front(
         }
         for t in front
     ]
-    write_json(run_dir / "pareto.json", {"metric": metric, "second": second, "front": points})
+    write_json(run_dir / "pareto.json", {"metric": metric.name, "second": second, "front": points})
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
@@ -159,15 +155,16 @@ def write_front(
     axes.plot([t.second for t in finite], [t.evaluation.score for t in finite], "o", color="#8d99ae", label="trial")
     axes.plot([t.second for t in front], [t.evaluation.score for t in front], "o-", color="#d1495b", label="Pareto front")
     axes.set_xlabel("FLOPs per image" if second == "flops" else "latency of a batch, s")
-    axes.set_ylabel(f"held-out {score_name(metric)}")
+    axes.set_ylabel(f"held-out {metric.score_name}")
     axes.legend(frameon=False)
     figure.savefig(run_dir / "pareto.png", dpi=120)
 
 
 def show(run_dir: Path, found: Found, best: Trial, health: dict, trials: int) -> None:
     """Print what was found, at what cost, and the verdict."""
+    value = found.metric.signed(best.evaluation.score)
     print(
-        f"best of {trials} of {found.search.space.size:,} architectures: {found.metric} {abs(best.evaluation.score):.4f}"
+        f"best of {trials} of {found.search.space.size:,} architectures: {found.metric} {value:.4f}"
         f" (standard error {best.evaluation.error:.4f}); {found.spent:,.0f} branch-scan steps spent,"
         f" {found.training:,.0f} of them on shared weights"
     )

@@ -83,7 +83,7 @@ def train(
     """Train for cfg.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics."""
     start, steps = state.restore(), len(loader)
     progress = TrainingProgress(
-        title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric
+        title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
     )
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
         for epoch in range(start, cfg.epochs):

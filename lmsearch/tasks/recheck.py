@@ -40,7 +40,7 @@ def trained_supernets(
     total = sum(len(layer) for layer in candidates.spec.directions)
     recipe = recheck_recipe(build_recipe(cfg), cfg.search.recheck, candidates=total, keep=sum(candidates.keep))
     precision, steps = build_precision(cfg), len(loaders.weights)  # of its own: fp16 scales its gradients by itself
-    metric = build_objective(source.info).metric
+    metric = build_objective(source.info).metric.plain
     for number, seed in enumerate(fresh_seeds(cfg.seed)):
         policy, trainer = single_path(
             candidates.spec, candidates.keep, recipe, loaders.weights, source.info, precision, seed=seed, backend=cfg.backend

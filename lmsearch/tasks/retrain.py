@@ -13,7 +13,15 @@ from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
-from lmsearch.tasks.build import build_data, build_precision, check_training, layer_grids, model_options, model_spec
+from lmsearch.tasks.build import (
+    build_data,
+    build_objective,
+    build_precision,
+    check_training,
+    layer_grids,
+    model_options,
+    model_spec,
+)
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.run_dir import claim_run_dir
 
@@ -33,11 +41,8 @@ def run(cfg: DictConfig) -> int:
     run_dir = claim_run_dir(cfg, "retrain", content, genotype=genotype)
     save_genotype(genotype, run_dir / "genotype.json")
     metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
-    for name in ("test_accuracy", "test_mse"):
-        if name in metrics:
-            print(
-                f"{name}: {metrics[name]:.4f} on {metrics['num_test']} samples ({metrics['parameters']:,} parameters)"
-            )
+    name = f"test_{build_objective(source.info).metric}"
+    print(f"{name}: {metrics[name]:.4f} on {metrics['num_test']} samples ({metrics['parameters']:,} parameters)")
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     return 0
 

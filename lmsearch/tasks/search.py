@@ -206,7 +206,7 @@ def train(
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
     start = state.restore()
     progress = TrainingProgress(
-        "search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric
+        "search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
     )
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
         for epoch in range(start, cfg.epochs):
