@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
+JOBS ?= auto
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 SOURCES = setup.py setup.cfg constraints.txt $(wildcard lmsearch/kernels/csrc/*)
 
@@ -18,11 +20,11 @@ search: $(VENV)/.installed  ## search scan directions on real digits, retrain th
 	$(BIN)/lmsearch search run_dir="$(RUN)/search" overwrite=true
 	$(BIN)/lmsearch compare genotype="$(RUN)/search" run_dir="$(RUN)/compare" overwrite=true
 
-test: $(VENV)/.installed-test  ## run the tests
-	$(BIN)/python -m pytest -q
+test: $(VENV)/.installed-test  ## run the tests, one process per core (JOBS=1: one after the other)
+	$(PYTEST)
 
 test-slow: $(VENV)/.installed-test  ## run the tests that take longer
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-test  ## check the style of the code
 	$(BIN)/ruff check .

@@ -1,16 +1,31 @@
-"""What every test gets: the top folder, and threads that sleep when idle, as under the command line."""
+"""What every test gets: the top folder, one thread, idle ones asleep as under the command line; and how many run at once."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lmsearch.cli import tune_process
 
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, one on each core; what they start inherits it
 tune_process()  # before any test imports PyTorch
+hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no fault of a test's
+hypothesis.settings.load_profile("busy")
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKER_GIB = 2  # memory that one process of tests may need, with -m slow as well
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes `-n auto` starts: one for each core that this process may use, fewer where memory is short."""
+    from joblib import cpu_count  # knows affinity and the limits of containers
+
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cpu_count(), memory // (WORKER_GIB << 30)))
 
 
 @pytest.fixture
