@@ -1,4 +1,5 @@
-"""The Triton kernels without a GPU: run by Triton's interpreter on tiny CPU shapes, and compiled for sm_80 and sm_90.
+"""The Triton kernels without a GPU: run by Triton's interpreter on tiny CPU shapes, and compiled for sm_80 to
+sm_120.
 
 The interpreter must be chosen before triton is imported, so those tests live in functions named check_* that one
 subprocess runs with TRITON_INTERPRET=1; the pytest process itself stays free of it and compiles the kernels.
@@ -18,7 +19,7 @@ import torch
 
 from lmsearch import kernels
 from lmsearch.errors import BackendUnavailableError, KernelError
-from lmsearch.kernels import reference, triton_backend
+from lmsearch.kernels import reference, self_test, triton_backend
 
 needs_triton = pytest.mark.skipif(
     triton_backend.importlib.util.find_spec("triton") is None, reason="triton is not installed"
@@ -165,6 +166,30 @@ def check_convolution_equals_the_reference():
         assert max(relative(a, b) for a, b in pairs) < 1e-5
 
 
+def check_the_self_test_passes_and_finds_a_wrong_kernel():
+    scan, conv, cpu = triton_backend.directional_scan, triton_backend.directional_conv, torch.device("cpu")
+    found = {"device": "a", "capability": "9.0", "driver": "1", "dtype": "float32", "triton": "3"}
+    small, wide = self_test.scan_tensors, {"batch": 1, "length": 9, "channels": 3, "n": 2}
+    self_test.scan_tensors = lambda: small(**wide)
+    try:
+        errors = self_test.worst_errors(cpu, torch.float32, scan, conv)
+        self_test.check(errors, found, self_test.TOLERANCES[torch.float32])
+        assert len(errors) == 1 + 8 + 1 + 3
+
+        def stale(*args, **kwargs):  # as a pipelined loop that reads one state too early
+            return scan(*args, **kwargs) * 1.001
+
+        errors = self_test.worst_errors(cpu, torch.float32, stale, conv)
+        try:
+            self_test.check(errors, found, self_test.TOLERANCES[torch.float32])
+        except KernelError as error:
+            assert "wrong on a (compute capability 9.0" in str(error) and "backend=reference" in str(error)
+        else:
+            raise AssertionError("a wrong kernel passed its test")
+    finally:
+        self_test.scan_tensors = small
+
+
 def check_operators_meet_the_rules_of_torch_library():
     args = make(batch=1, length=3, channels=2, n=2)
     a = leaves({**args, "x": args["x"].unsqueeze(1).expand_as(args["delta"])})
@@ -242,8 +267,9 @@ def every_kernel():
 
 
 @needs_triton
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [(80, "fp32"), (80, "bf16"), (90, "fp32"), (90, "bf16"), (100, "bf16"), (120, "fp32")]
+)
 @pytest.mark.parametrize("name", ["scan_forward", "scan_backward", "conv_forward", "conv_backward"])
 def test_every_kernel_compiles_ahead_of_time(name, dtype, capability):
     fn, constants = every_kernel()[name]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import KernelError
+from lmsearch.kernels import self_test
 
 if TYPE_CHECKING:
     from lmsearch.kernels.triton_scan import ScanConfig
@@ -151,6 +152,21 @@ def _no_float64(*tensors: Tensor | None) -> None:
         raise KernelError("backend='triton' computes in float32; float64 tensors run with backend='reference'")
 
 
+def _tested(x: Tensor) -> None:
+    """Let the kernels prove themselves at their first use on a device; a graph that is being traced does not wait for it."""
+    if x.device.type == "cuda" and not torch.compiler.is_compiling():
+        self_test.ensure(x.device, x.dtype, directional_scan, directional_conv)
+
+
+def self_tested(device: torch.device, dtype: torch.dtype) -> str:
+    """Return "passed", or what is wrong with the kernels on a CUDA device; tests them if nobody has yet."""
+    try:
+        self_test.ensure(device, dtype, directional_scan, directional_conv)
+    except KernelError as error:
+        return str(error)
+    return "passed"
+
+
 def _small(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.float().contiguous()
 
@@ -162,11 +178,13 @@ def directional_scan(
 ) -> Tensor:
     """Return y (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_scan`, already checked.
 
-    `config` cuts the work into chunks, blocks and warps; None takes the defaults. Raises KernelError for float64.
+    `config` cuts the work into chunks, blocks and warps; None takes the defaults. Raises KernelError for float64, and where
+    the kernels fail their test on this device.
     """
     from lmsearch.kernels.triton_scan import ScanConfig
 
     _no_float64(x, delta, A, B, C, D, z, delta_bias)
+    _tested(x)
     config = config or ScanConfig()
     tensors = (x, delta, A, B, C, D, z, delta_bias)
     keep_states = config.save_states and torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -183,4 +201,5 @@ def directional_scan(
 def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Tensor:
     """Return (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_conv`, already checked."""
     _no_float64(x, weight, bias)
+    _tested(x)
     return conv_op(x, _small(weight), _small(bias), order.to(torch.int32).contiguous())

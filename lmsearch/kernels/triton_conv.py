@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lmsearch.kernels.launch import launch_options
+
 BLOCK_T = 16
 BLOCK_D = 64
 NUM_WARPS = 4
@@ -122,7 +124,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Te
         with torch.cuda.device_of(x):
             conv_forward[(batch * directions * time_blocks * triton.cdiv(channels, block),)](
                 x, weight, bias, order, y, directions, length, channels, time_blocks, *x.stride(),
-                W=taps, BLOCK_T=BLOCK_T, BLOCK_D=block, num_warps=NUM_WARPS,
+                W=taps, BLOCK_T=BLOCK_T, BLOCK_D=block, num_warps=NUM_WARPS, **launch_options(x.device),
             )
     return y
 
@@ -141,6 +143,6 @@ def backward(
         with torch.cuda.device_of(x):
             conv_backward[(batch * directions * triton.cdiv(channels, block),)](
                 x, weight, bias, order, dy, dx, dw, dbias, directions, length, channels, *x.stride(), *dy.stride(),
-                W=taps, BLOCK_T=BLOCK_T, BLOCK_D=block, num_warps=NUM_WARPS,
+                W=taps, BLOCK_T=BLOCK_T, BLOCK_D=block, num_warps=NUM_WARPS, **launch_options(x.device),
             )
     return dx.sum(1), dw.sum(0).transpose(1, 2).contiguous(), dbias.sum(0)

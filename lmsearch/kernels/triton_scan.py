@@ -21,6 +21,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lmsearch.kernels.launch import launch_options
+
 LOG2_E = 1.4426950408889634
 LN_2 = tl.constexpr(0.6931471805599453)
 
@@ -280,7 +282,7 @@ def forward(
                 x, delta, A * LOG2_E, B, C, D, z, delta_bias, order, reset, y, states if kept else None,
                 directions, length, channels, *strides(x, delta, B, C), *strides(z, axes=3),
                 SOFTPLUS=delta_softplus, N=n, CHUNK=config.chunk, BLOCK_D=block,
-                BLOCK_N=triton.next_power_of_2(n), num_warps=config.forward_warps,
+                BLOCK_N=triton.next_power_of_2(n), num_warps=config.forward_warps, **launch_options(x.device),
             )
     return y, states
 
@@ -313,7 +315,7 @@ def backward(
                 dx, ddelta, da, db, dc, dd, dz, dbias,
                 directions, length, channels, *strides(x, delta, B, C), *strides(z, axes=3), *strides(dy),
                 SOFTPLUS=delta_softplus, N=n, CHUNK=config.chunk, BLOCK_D=block,
-                BLOCK_N=triton.next_power_of_2(n), num_warps=config.backward_warps,
+                BLOCK_N=triton.next_power_of_2(n), num_warps=config.backward_warps, **launch_options(x.device),
             )
     total = [
         dx, ddelta, da.sum(0), db.sum(2).to(B.dtype), dc.sum(2).to(C.dtype), None if dd is None else dd.sum(0),

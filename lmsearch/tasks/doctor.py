@@ -16,7 +16,7 @@ from rich.table import Table
 import lmsearch
 from lmsearch.bench.hardware import cpu_model, cuda_devices, instruction_sets, usable_cores
 from lmsearch.errors import BackendUnavailableError
-from lmsearch.kernels import BACKENDS, choose_backend
+from lmsearch.kernels import BACKENDS, choose_backend, self_test, triton_backend
 from lmsearch.kernels.build import SOURCES
 from lmsearch.kernels.native_library import instruction_set, load_library
 from lmsearch.paths import data_dir
@@ -55,6 +55,7 @@ def facts() -> Iterator[tuple[str, str]]:
     yield "instruction sets", ", ".join(instruction_sets()) or "unknown: this system does not list them"
     yield "PyTorch threads", str(torch.get_num_threads())
     yield "CUDA devices", "; ".join(cuda_devices()) or cuda_absence()
+    yield from self_tests()
     yield "native library", native_library()
     for folder in ("conf", "search_spaces"):
         yield f"{folder}/", str(data_dir(folder))
@@ -71,6 +72,15 @@ def package_version(name: str) -> str:
 def cuda_absence() -> str:
     """Return why there is no CUDA device, as far as PyTorch tells."""
     return "none: this PyTorch is built for CPU only" if torch.version.cuda is None else "none found"
+
+
+def self_tests() -> Iterator[tuple[str, str]]:
+    """Yield what the Triton kernels' own test says on the current CUDA device, run now unless it passed before."""
+    if not torch.cuda.is_available() or triton_backend.unavailable_reason(torch.device("cuda")) is not None:
+        return
+    device = torch.device("cuda", torch.cuda.current_device())
+    for dtype in self_test.TOLERANCES:
+        yield f"Triton self-test, {str(dtype).removeprefix('torch.')}", triton_backend.self_tested(device, dtype)
 
 
 def native_library() -> str:

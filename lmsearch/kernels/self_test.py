@@ -1,0 +1,134 @@
+"""A check of the Triton kernels against the reference, once per device, driver, dtype and version of the kernels.
+
+It takes about a second and is remembered in a file of the cache folder, so that only the first use waits. Compilers have
+been silently wrong on new devices before; a kernel that is wrong here raises and never trains anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lmsearch.errors import KernelError
+from lmsearch.kernels import reference
+from lmsearch.kernels.build import cache_dir
+
+log = logging.getLogger(__name__)
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # largest error over largest magnitude
+KERNELS = ("triton_scan.py", "triton_conv.py", "triton_backend.py")
+Operator = Callable[..., Tensor]
+_STARTED: set[tuple[str, torch.dtype]] = set()  # in this process: passed, or running and calling the kernels itself
+
+
+def identity(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """Return what a passed test holds for: device, driver, versions, dtype and the source of the kernels."""
+    source = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in KERNELS)).hexdigest()
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "device": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "driver": str(torch._C._cuda_getDriverVersion()),
+        "torch": torch.__version__,
+        "triton": version("triton"),
+        "dtype": str(dtype).removeprefix("torch."),
+        "kernels": source,
+    }
+
+
+def record_of(found: dict[str, str]) -> Path:
+    """Return the file that remembers a passed test."""
+    name = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_dir() / f"self-test-{name}.json"
+
+
+def ensure(device: torch.device, dtype: torch.dtype, scan: Operator, conv: Operator) -> None:
+    """Test the kernels unless they passed before; raise KernelError, at every call, where they are wrong."""
+    if (str(device), dtype) in _STARTED:
+        return
+    found = identity(device, dtype)
+    record = record_of(found)
+    _STARTED.add((str(device), dtype))
+    if record.is_file():
+        return
+    try:
+        errors = worst_errors(device, dtype, scan, conv)
+        check(errors, found, TOLERANCES[dtype])
+    except BaseException:
+        _STARTED.discard((str(device), dtype))
+        raise
+    log.info("the Triton kernels agree with the reference on %s in %s", found["device"], found["dtype"])
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps({**found, "errors": errors}, indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        log.warning("the test of the Triton kernels passed but cannot be remembered (%s); set LMSEARCH_CACHE", error)
+
+
+def check(errors: dict[str, float], found: dict[str, str], tolerance: float) -> None:
+    """Raise KernelError that names the worst tensor where an error is above `tolerance` or not a number."""
+    wrong = {part: error for part, error in errors.items() if not error <= tolerance}
+    if wrong:
+        part = max(wrong, key=lambda name: float("inf") if wrong[name] != wrong[name] else wrong[name])
+        where = f"{found['device']} (compute capability {found['capability']}, driver {found['driver']})"
+        raise KernelError(
+            f"the Triton kernels are wrong on {where} in {found['dtype']}, Triton {found['triton']}: {part} is off by"
+            f" {wrong[part]:.1e}, more than {tolerance:.0e}; use backend=reference, or another version of Triton"
+        )
+
+
+def worst_errors(device: torch.device, dtype: torch.dtype, scan: Operator, conv: Operator) -> dict[str, float]:
+    """Return the relative error of the output and of every gradient of both operators, against float64 on the CPU."""
+    tensors, order = scan_tensors()
+    options = {"delta_softplus": True}
+    errors = compared("scan", scan, reference.directional_scan, tensors, order, options, device, dtype)
+    names = ("x", "weight", "bias")
+    taps = dict(zip(names, (tensors["x"], tensors["weight"], tensors["delta_bias"]), strict=True))
+    return errors | compared("convolution", conv, reference.directional_conv, taps, order, {}, device, dtype)
+
+
+def scan_tensors(batch: int = 3, directions: int = 2, length: int = 67, channels: int = 40, n: int = 16) -> tuple:
+    """Return random tensors of a scan by name, those of a convolution among them, and orders (K, L)."""
+    g = torch.Generator().manual_seed(0)
+    token, each = (batch, length, channels), (batch, directions, length)
+    tensors = {
+        "x": torch.randn(token, generator=g),
+        "delta": torch.randn(*each, channels, generator=g) - 1,
+        "A": -n * torch.rand(directions, channels, n, generator=g) - 0.05,
+        "B": torch.randn(*each, n, generator=g),
+        "C": torch.randn(*each, n, generator=g),
+        "D": torch.randn(directions, channels, generator=g),
+        "z": torch.randn(token, generator=g),
+        "delta_bias": 0.3 * torch.randn(directions, channels, generator=g),
+        "weight": torch.randn(directions, channels, 4, generator=g),
+    }
+    return tensors, torch.stack([torch.randperm(length, generator=g) for _ in range(directions)]).int()
+
+
+def compared(
+    title: str, ours: Operator, true: Operator, tensors: dict[str, Tensor], order: Tensor, options: dict,
+    device: torch.device, dtype: torch.dtype,
+) -> dict[str, float]:  # fmt: skip
+    """Return {"scan: output": error, "scan: gradient of x": ...} of `ours` in `dtype` against `true` in float64."""
+    streams = ("x", "delta", "B", "C", "z")  # what a model has in its own dtype; the rest are float32 parameters
+    given = {k: t.to(dtype if k in streams else torch.float32) for k, t in tensors.items() if title != "scan" or k != "weight"}
+    mine = {k: t.detach().to(device, copy=True).requires_grad_() for k, t in given.items()}
+    exact = {k: t.detach().double().requires_grad_() for k, t in given.items()}
+    got, want = ours(**mine, order=order.to(device), **options), true(**exact, order=order, **options)
+    pull = torch.randn(want.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    got.backward(pull.to(got))
+    want.backward(pull.to(got.dtype).double())
+    pairs = {"output": (got.detach(), want.detach())}
+    pairs |= {f"gradient of {k}": (mine[k].grad, exact[k].grad) for k in mine}
+    return {f"{title}: {part}": relative(a, b) for part, (a, b) in pairs.items()}
+
+
+def relative(got: Tensor, want: Tensor) -> float:
+    """Return the largest error over the largest magnitude of `want`."""
+    return ((got.cpu().double() - want).abs().max() / want.abs().max().clamp_min(1e-300)).item()
