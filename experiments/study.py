@@ -18,7 +18,8 @@ import torch
 
 from lmsearch.bench.hardware import hardware
 from lmsearch.data.keyed import address_key
-from lmsearch.engine.log import environment, read_json_lines, write_json
+from lmsearch.engine.log import environment
+from lmsearch.files import read_json_lines, write_json
 from lmsearch.process import tune_process
 
 Record = dict[str, object]

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -91,7 +92,13 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "optim.ema_decay": (0.0, 1.0),
 }
 BETAS = ("optim.betas", "search.alpha_betas")
-NOT_IN_DIGEST = ("run_dir", "resume", "overwrite", "strict", "init_strict", "device", "num_workers", "hydra")
+NOT_IN_DIGEST = (  # how and where a run is carried out, not what it is
+    "run_dir", "resume", "overwrite", "strict", "init_strict", "device", "num_workers", "hydra",
+    "save_every_s", "keep_checkpoints", "workers", "threads", "quiet", "verbose",
+)  # fmt: skip
+# Keys that came after 0.1.0, each with the value that does what 0.1.0 did: only another value makes a run another one, so that
+# the folders of earlier versions go on. Sections that came later are listed key by key.
+ADDED_KEYS: dict[str, Any] = {}
 OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
 
 
@@ -112,11 +119,26 @@ def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None
     return cfg
 
 
+def identity_of(cfg: DictConfig) -> dict[str, Any]:
+    """Return what decides the result: the resolved configuration without NOT_IN_DIGEST and the defaults of ADDED_KEYS."""
+    content = OmegaConf.to_container(cfg, resolve=True)
+    return _as_before({key: value for key, value in content.items() if key not in NOT_IN_DIGEST})
+
+
+def _as_before(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values without the defaults of ADDED_KEYS, and without the sections that this empties."""
+    kept = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        inside = _as_before(value, f"{name}.") if isinstance(value, dict) else value
+        if not (name in ADDED_KEYS and value == ADDED_KEYS[name]) and (inside != {} or value == {}):
+            kept[key] = inside
+    return kept
+
+
 def config_digest(cfg: DictConfig) -> str:
     """Return the SHA-256 of what decides the result: the resolved configuration without run_dir, device, workers and such."""
-    content = OmegaConf.to_container(cfg, resolve=True)
-    kept = {key: value for key, value in content.items() if key not in NOT_IN_DIGEST}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity_of(cfg), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def run_digest(cfg: DictConfig) -> str:

@@ -38,6 +38,10 @@ class CheckpointError(LmsearchError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
+class FileError(LmsearchError):
+    """A file that cannot be written or read: a full disk, missing rights, damaged content."""
+
+
 class StorageError(LmsearchError):
     """A storage of trials that cannot be opened."""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from lmsearch.custom_orders import named_direction, read_orders, write_orders
 from lmsearch.errors import DirectionError, GenotypeError, did_you_mean
+from lmsearch.files import write_text
 from lmsearch.genotype_schema import SCHEMA, VERSION, check, plain, read_direction_lists
 from lmsearch.paths import PACKAGE
 from lmsearch.scan_orders import label
@@ -85,7 +86,7 @@ def shipped_genotypes() -> dict[str, Path]:
 
 def save_genotype(genotype: Genotype, path: str | Path) -> None:
     """Write `genotype` as JSON; the same genotype always gives the same bytes."""
-    Path(path).write_text(dumps(genotype), encoding="utf-8", newline="\n")
+    write_text(path, dumps(genotype))
 
 
 def dumps(genotype: Genotype) -> str:

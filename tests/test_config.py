@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import _keys, choices_of, compose, config_digest, default_run_dir
+from lmsearch.config import (
+    ADDED_KEYS,
+    _compose_presets,
+    _keys,
+    choices_of,
+    compose,
+    config_digest,
+    default_run_dir,
+    run_digest,
+)
 from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS
 from lmsearch.errors import ConfigError
 from lmsearch.paths import data_dir
@@ -206,3 +215,45 @@ def test_every_null_of_a_shipped_task_has_a_type(task: str) -> None:
     cfg = compose(task, required(task))
     nulls = [key for key in _keys(cfg) if OmegaConf.select(cfg, key) is None]
     assert sorted(set(nulls) - set(OPTIONAL_TYPES)) == [], "name their types in config_values.OPTIONAL_TYPES"
+
+
+RUNS_OF_0_1_0 = {  # task, words: the digest of its run in version 0.1.0, whose folders must go on
+    ("search",): "d8ae66f8658f98e9847f996bbbba57e3e7402073a412e6c50f54e8559e06e4fd",
+    ("search", "search=darts", "data=planted"): "212928e91603cf5fd061566086d40f83bc67e05630bc5f8062315e5d553951b0",
+    ("search", "search=random"): "6e3d6bf683931b00c51c0212d65ac83a342409a85d4a2bf9a18778215bdf59de",
+    ("retrain", "genotype=x"): "d52b0e304d0ba3a2ffd51b4f3e98ba4c7974650d7be7080996659ca9608ca91f",
+    ("retrain", "genotype=x", "data=imagefolder", "data.root=y"):
+        "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d",
+    ("compare", "genotype=x"): "79f79bfc83ae5e47bf2d57321a5cb3a27b3ca25b364e191e077a80aea7067cff",
+    ("audit",): "7e6b8f292c4112655eeefe35bb9bb08e9e48080b9ef232511816a5ad8ff21c3e",
+    ("derive", "checkpoint=x"): "d16f732dfb04f3e3e37b423fd94572096e0921dd77700be654e4b6120fa241b0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "digest"), RUNS_OF_0_1_0.items(), ids=range(len(RUNS_OF_0_1_0)))
+def test_runs_of_the_first_version_are_the_same_runs(words: tuple[str, ...], digest: str) -> None:
+    assert run_digest(compose(words[0], words[1:])) == digest
+
+
+def test_how_a_run_is_carried_out_does_not_make_it_another_run(conf_dir: Path) -> None:
+    digest = run_digest(train(conf_dir))
+    for word in ("run_dir=a", "device=cpu", "resume=true"):
+        assert run_digest(train(conf_dir, word)) == digest, word
+    for word in ("seed=1", "lr=0.2", "model=tiny"):
+        assert run_digest(train(conf_dir, word)) != digest, word
+
+
+def test_a_key_of_a_later_version_counts_only_with_another_value(conf_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = run_digest(train(conf_dir))
+    text = FILES["train.yaml"].replace("seed: 0", "later: 1\nreport:\n  colour: red\nseed: 0")
+    (conf_dir / "train.yaml").write_text(text.replace("search:", "search:\n  extra: null"))
+    monkeypatch.setattr("lmsearch.config.ADDED_KEYS", {"later": 1, "report.colour": "red", "search.extra": None})
+    _compose_presets.cache_clear()
+    assert run_digest(train(conf_dir)) == digest
+    for word in ("later=2", "report.colour=blue", "search.extra=1"):
+        assert run_digest(train(conf_dir, word)) != digest, word
+
+
+def test_every_key_of_a_later_version_is_a_key() -> None:
+    names = {line.split(":")[0].strip() for path in data_dir("conf").rglob("*.yaml") for line in path.read_text().splitlines()}
+    assert {key.rpartition(".")[2] for key in ADDED_KEYS} <= names

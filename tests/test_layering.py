@@ -23,6 +23,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("genotype_schema", "custom_orders"),
     ("scan_orders",),
     ("scan_patterns", "scan_tables"),
+    ("files",),
     ("paths", "errors", "process"),
     ("__init__",),  # its public names are imported on first use
 )

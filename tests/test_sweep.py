@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.cli import main
 from lmsearch.config import compose, config_digest
-from lmsearch.engine.log import RunLog, write_json
+from lmsearch.engine.log import RunLog
 from lmsearch.errors import DataError
+from lmsearch.files import write_json
 from lmsearch.tasks import retrain
 
 PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"

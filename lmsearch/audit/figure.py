@@ -8,6 +8,7 @@ from typing import Any
 
 from lmsearch.audit.ledger import Row
 from lmsearch.audit.verdict import trainings
+from lmsearch.files import write_figure
 
 
 def save_audit_figure(rows: Sequence[Row], measured: Mapping[str, Any], path: Path, *, metric: str, tested_on: str) -> None:
@@ -35,5 +36,5 @@ def save_audit_figure(rows: Sequence[Row], measured: Mapping[str, Any], path: Pa
     else:
         right.text(0.5, 0.5, "race not complete", ha="center", transform=right.transAxes)
     figure.suptitle(f"search warranted: {measured['verdict']['answer']}", fontsize=10)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
     plt.close(figure)

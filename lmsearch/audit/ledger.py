@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmsearch.errors import ConfigError
+from lmsearch.files import append_line, read_json_lines, write_text
 
 log = logging.getLogger(__name__)
 Row = dict[str, object]
@@ -25,16 +26,14 @@ class Ledger:
         """Open the rows of this audit; raise ConfigError where the file belongs to another one."""
         self.path, self.limit_s, self.total = path, limit_s, 0
         self.rows: dict[str, Row] = {}
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        read = [json.loads(line) for line in lines if line.endswith("\n")]  # a line cut off by a kill is not there
+        read = read_json_lines(path)
         if read and read[0].get("identity") != identity:
             if len(read) > 1:
                 raise ConfigError(
                     f"{path.parent} holds another audit; choose another run_dir=, or overwrite=true to start over in it"
                 )
             read = []  # one that never began
-        if len(read) != len(lines) or not read:
-            path.write_text("".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
         self.rows = {row["key"]: row for row in read if "key" in row}
 
     @property
@@ -54,8 +53,8 @@ class Ledger:
         began = time.perf_counter()
         row = {"key": key} | work()
         row["took_s"] = round(time.perf_counter() - began, 2)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with self.path.open("ab", buffering=0) as file:
+            append_line(file, json.dumps(row))
         self.rows[key] = json.loads(json.dumps(row))
         left = max(0.0, self.limit_s - self.spent_s)
         of = f"/{self.total}" if self.total else ""

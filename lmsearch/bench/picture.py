@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lmsearch.files import write_figure
+
 OUR_COLOUR, OTHER_COLOUR = "#d1495b", "#8d99ae"
 
 
@@ -40,7 +42,7 @@ def draw(values: dict, path: Path) -> bool:
         bar_panel(ax, title, bars)
     if curves:
         growth_panel(axes[-1], curves)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
     return True
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.errors import CheckpointError
+from lmsearch.files import replacing, write_bytes, write_json
 from lmsearch.models import create_model
 
 VERSION = 1
@@ -46,9 +47,22 @@ class ModelSpec:
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write `state` (tensors and plain values) to `path` in one atomic step: an interrupted write leaves the old file whole."""
-    temporary = path.with_suffix(".tmp")
-    torch.save({"schema": "lmsearch.checkpoint", "version": VERSION} | state, temporary)
-    os.replace(temporary, path)
+    save_torch(path, {"schema": "lmsearch.checkpoint", "version": VERSION} | state)
+
+
+def save_torch(path: Path, content: dict) -> None:
+    """Write `content` in PyTorch's format, whole or not at all; raise FileError where it cannot be written."""
+    with replacing(path, size=sum(t.nbytes for t in tensors_of(content))) as file:
+        torch.save(content, file)
+
+
+def tensors_of(content: object) -> Iterator[Tensor]:
+    """Yield the tensors of nested dicts, lists and tuples."""
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, dict | list | tuple):
+        for inside in content.values() if isinstance(content, dict) else content:
+            yield from tensors_of(inside)
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -79,10 +93,8 @@ def load_checkpoint(path: Path) -> dict:
 
 def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
     """Write model.safetensors and, beside it, model.json with all that rebuilds and feeds the model."""
-    safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, run_dir / "model.safetensors")
-    (run_dir / "model.json").write_text(
-        json.dumps({"version": VERSION} | asdict(spec), indent=1, sort_keys=True) + "\n"
-    )
+    write_bytes(run_dir / "model.safetensors", safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
+    write_json(run_dir / "model.json", {"version": VERSION} | asdict(spec))
 
 
 def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import lmsearch
+from lmsearch.files import append_line, read_json_lines, write_text
 from lmsearch.paths import PACKAGE
 from lmsearch.scan_orders import label
 
@@ -70,29 +70,9 @@ def source_commit() -> str | None:
     return commit + ("+dirty" if dirty.strip() else "")
 
 
-def write_json(path: Path, values: dict) -> None:
-    """Write `values` as sorted, indented JSON, in which numbers that are not finite are null."""
-    path.write_text(json.dumps(finite(values), indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def finite(value: object) -> object:
-    """Return plain values with None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {name: finite(inside) for name, inside in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inside) for inside in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def read_metrics(run_dir: Path) -> list[dict]:
     """Return the epochs that metrics.jsonl tells of."""
     return read_json_lines(run_dir / METRICS)
-
-
-def read_json_lines(path: Path) -> list[dict]:
-    """Return what the lines of a file hold, nothing where there is none; a last line that was cut off counts as not there."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 class RunLog:
@@ -103,9 +83,8 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by training runs only
 
         kept = [line for line in read_metrics(run_dir) if line["epoch"] < start_epoch]
-        self.file = (run_dir / METRICS).open("w")
-        self.file.writelines(json.dumps(line) + "\n" for line in kept)
-        self.file.flush()
+        write_text(run_dir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self.file = (run_dir / METRICS).open("ab", buffering=0)
         self.tensorboard = SummaryWriter(run_dir / "tb", purge_step=start_epoch)
 
     def __enter__(self) -> RunLog:
@@ -118,8 +97,7 @@ class RunLog:
     def write(self, epoch: int, values: dict[str, float], *, layers: dict[str, dict[str, float]] | None = None) -> None:
         """Log the scalars of one epoch and, for a search, every layer's probability of every direction."""
         layers = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (layers or {}).items()}
-        self.file.write(json.dumps({"epoch": epoch, **values} | ({"probabilities": layers} if layers else {})) + "\n")
-        self.file.flush()
+        append_line(self.file, json.dumps({"epoch": epoch, **values} | ({"probabilities": layers} if layers else {})))
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, epoch)
         for layer, probabilities in layers.items():

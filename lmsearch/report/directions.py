@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lmsearch.files import write_figure
 from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
 
@@ -76,7 +77,7 @@ def save_choices_figure(
     status = genotype.health.get("status")
     axes.set_title("directions per layer" + (f" (search status: {status})" if status else ""), fontsize=10)
     figure.colorbar(image, label=scores or score_name(genotype))
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
     plt.close(figure)
 
 

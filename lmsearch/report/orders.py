@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmsearch.files import write_figure
 from lmsearch.scan_orders import Grid, index_table, label
 
 COLUMNS = 4
@@ -40,5 +41,5 @@ def save_orders_figure(directions: Sequence[str], grid: Grid, path: Path) -> Non
         panel.plot(x[:1], y[:1], "o", color="black", markersize=4)
         panel.set(xlim=(-0.6, grid[1] - 0.4), ylim=(grid[0] - 0.4, -0.6), aspect="equal")
         panel.set_title(label(name), fontsize=9)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
     plt.close(figure)

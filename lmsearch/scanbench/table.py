@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lmsearch.errors import DataError, did_you_mean
+from lmsearch.files import write_text
 from lmsearch.paths import PACKAGE
 from lmsearch.report import ranking
 from lmsearch.scanbench.spaces import SPACES, from_text, space_of, to_text
@@ -158,7 +159,7 @@ def write_table(table: Table, path: Path) -> None:
     lines.append(_rows("architectures", [to_text(a) for a in table.architectures]))
     lines.append(_rows("val", table.val.round(5).tolist()))
     lines.append(_rows("test", table.test.round(5).tolist()))
-    path.write_text(",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_text(path, ",\n".join(lines) + "\n}\n")
 
 
 def _rows(name: str, values: Sequence[object]) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmsearch.engine.log import finite
 from lmsearch.engine.train import TrainingDiverged
+from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derive import surviving, top_k
 from lmsearch.search.detectors import (

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lmsearch.files import write_figure
 from lmsearch.sweep.results import Row
 from lmsearch.sweep.study import Plan
 
@@ -26,7 +27,7 @@ def draw(path: Path, plan: Plan, rows: list[Row], front: list[Row]) -> None:
         draw_history(axes, plan, complete)
     axes.set_title(f"lmsearch {plan.task}: {len(complete)} complete trials of {len(rows)}", fontsize=10)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
 
 
 def draw_history(axes: Axes, plan: Plan, complete: list[Row]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from lmsearch.engine.storage import LOST
+from lmsearch.files import write_csv
 from lmsearch.sweep.space import as_text
 from lmsearch.sweep.study import Plan, retried
 
@@ -70,15 +70,14 @@ def summary(plan: Plan, rows: list[Row], front: list[Row]) -> dict:
     }
 
 
-def write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
+def write_table(path: Path, plan: Plan, rows: list[Row]) -> None:
     """Write a line per trial: number, state, metrics, parameters, seconds, run directory and note."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", "state", *plan.goal.metrics, *plan.parameters, "seconds", "run_dir", "note"])
-        for row in rows:
-            values = row.values or [""] * len(plan.goal.metrics)
-            params = [as_text(row.params[key]) if key in row.params else "" for key in plan.parameters]
-            writer.writerow([row.number, row.state, *values, *params, row.seconds, row.run_dir, row.note])
+    lines: list[list[object]] = [["trial", "state", *plan.goal.metrics, *plan.parameters, "seconds", "run_dir", "note"]]
+    for row in rows:
+        values = row.values or [""] * len(plan.goal.metrics)
+        params = [as_text(row.params[key]) if key in row.params else "" for key in plan.parameters]
+        lines.append([row.number, row.state, *values, *params, row.seconds, row.run_dir, row.note])
+    write_csv(path, lines)
 
 
 def table_of(plan: Plan, rows: list[Row], front: list[Row]) -> Table:

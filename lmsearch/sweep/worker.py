@@ -18,9 +18,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from lmsearch.engine.log import observing, write_json
+from lmsearch.engine.log import observing
 from lmsearch.engine.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
+from lmsearch.files import write_json, write_text
 from lmsearch.sweep.study import FOLDER, STOPPED, Plan, build_sampler, open_study, work_left
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def outcome(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) ->
     except LmsearchError as error:
         return Outcome(TrialState.FAIL, note=str(error))
     except Exception as error:  # a trial that runs out of memory must not end the sweep
-        (folder / "error.txt").write_text(traceback.format_exc())
+        write_text(folder / "error.txt", traceback.format_exc())
         return Outcome(TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 

@@ -16,9 +16,10 @@ from lmsearch.audit.setting import Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read
 from lmsearch.config import compose, run_digest
 from lmsearch.data import Source
-from lmsearch.engine.log import environment, write_json
+from lmsearch.engine.log import environment
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
+from lmsearch.files import write_json, write_text
 from lmsearch.scan_orders import label
 from lmsearch.search.options import SearchOptions
 from lmsearch.search_space import load_search_space
@@ -50,7 +51,7 @@ def run(cfg: DictConfig) -> int:
     if cfg.overwrite:
         parts.unlink(missing_ok=True)
     ledger = Ledger(parts, identity=identity(cfg, setting), limit_s=60 * cfg.minutes)
-    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
 
     full_epochs = setting.recipe.epochs

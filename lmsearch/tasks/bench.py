@@ -12,8 +12,9 @@ from lmsearch.bench.hardware import hardware
 from lmsearch.bench.picture import draw
 from lmsearch.bench.sections import SECTIONS, check_section, make_plan
 from lmsearch.bench.tables import tables
-from lmsearch.engine.log import environment, write_json
+from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.files import write_json
 from lmsearch.tasks.run_dir import open_run_dir
 
 PIPE_WIDTH = 130  # columns where the output is no terminal

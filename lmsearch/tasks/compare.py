@@ -14,10 +14,10 @@ from rich.table import Table
 
 from lmsearch.data import Source
 from lmsearch.data.summary import as_arrays
-from lmsearch.engine.log import write_json
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.randomness import key
 from lmsearch.errors import ConfigError
+from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.baselines import BASELINES
 from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson

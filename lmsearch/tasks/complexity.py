@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import nn
 
 from lmsearch.errors import ConfigError
+from lmsearch.files import write_text
 from lmsearch.genotype import check_depth, load_genotype
 from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
@@ -55,7 +56,7 @@ def run(cfg: DictConfig) -> int:
     if cfg.out is not None:
         make_folder(Path(cfg.out).parent)
         content = {name: [describe(r) for r in sizes] for name, sizes in reports.items()}
-        Path(cfg.out).write_text(json.dumps(content, indent=1) + "\n")
+        write_text(cfg.out, json.dumps(content, indent=1) + "\n")
     return 0
 
 

@@ -13,8 +13,8 @@ from torch import nn
 from lmsearch import __version__
 from lmsearch.data import SearchLoaders, Source, spread
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.log import write_json
 from lmsearch.engine.train import Batch, Precision, evaluate
+from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.findings import print_findings

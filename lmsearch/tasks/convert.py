@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from lmsearch.data import DataInfo
-from lmsearch.engine.checkpoint import ModelSpec, load_weights, read_model, save_checkpoint, save_model
+from lmsearch.engine.checkpoint import ModelSpec, load_weights, read_model, save_checkpoint, save_model, save_torch
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.genotype import Genotype, LayerChoice, check_depth, load_genotype, save_genotype
 from lmsearch.interop.localmamba import load_official_state_dict, read_official_checkpoint, to_official_state_dict
@@ -49,9 +48,7 @@ def to_official(cfg: DictConfig) -> int:
     load_weights(model, weights, source=str(cfg.source))
     official = to_official_state_dict(model)
     make_folder(out.parent, key="out")
-    temporary = out.with_name(out.name + ".tmp")
-    torch.save({"model": official}, temporary)
-    os.replace(temporary, out)
+    save_torch(out, {"model": official})
     print(f"{spec.name}: {len(official)} tensors under the released names, below 'model': {out}")
     return 0
 

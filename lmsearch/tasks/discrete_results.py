@@ -3,7 +3,6 @@ Pareto front."""
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from omegaconf import DictConfig
 
 from lmsearch import __version__
 from lmsearch.config import run_digest
-from lmsearch.engine.log import write_json
 from lmsearch.engine.objective import Metric
 from lmsearch.errors import ConfigError
+from lmsearch.files import write_csv, write_figure, write_json
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.scan_orders import label
@@ -123,13 +122,12 @@ def summary(found: Found, trials: list[Trial], finite: list[Trial], best: Trial,
 
 def write_trials(path: Path, trials: list[Trial], layers: list[str]) -> None:
     """Write one row per trial: its evaluation and, layer by layer, its directions."""
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow([*COLUMNS, *layers])
-        for t in trials:
-            e = t.evaluation
-            row = [t.number, e.score, e.loss, e.error, e.cost, "" if t.second is None else t.second, t.seconds]
-            rows.writerow(row + [" ".join(map(label, names)) for names in t.architecture])
+    rows: list[list[object]] = [[*COLUMNS, *layers]]
+    for t in trials:
+        e = t.evaluation
+        row = [t.number, e.score, e.loss, e.error, e.cost, "" if t.second is None else t.second, t.seconds]
+        rows.append(row + [" ".join(map(label, names)) for names in t.architecture])
+    write_csv(path, rows)
 
 
 def write_front(
@@ -157,7 +155,7 @@ def write_front(
     axes.set_xlabel("FLOPs per image" if second == "flops" else "latency of a batch, s")
     axes.set_ylabel(f"held-out {metric.score_name}")
     axes.legend(frameon=False)
-    figure.savefig(run_dir / "pareto.png", dpi=120)
+    write_figure(run_dir / "pareto.png", figure)
 
 
 def show(run_dir: Path, found: Found, best: Trial, health: dict, trials: int) -> None:

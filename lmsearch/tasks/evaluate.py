@@ -6,9 +6,9 @@ from omegaconf import DictConfig
 
 from lmsearch.data import DataInfo, Source, build_loaders, build_source
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.log import write_json
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import ConfigError, DataError
+from lmsearch.files import write_json
 from lmsearch.tasks.build import build_data, build_objective, build_precision
 from lmsearch.tasks.run_dir import open_run_dir
 from lmsearch.tasks.trained import load_trained

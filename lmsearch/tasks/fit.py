@@ -9,13 +9,14 @@ from omegaconf import DictConfig
 
 from lmsearch.data import Source, TrainLoader, build_loaders
 from lmsearch.engine.checkpoint import ModelSpec, save_model
-from lmsearch.engine.log import RunLog, write_json
+from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.engine.warm_start import Start, start_from
+from lmsearch.files import write_json
 from lmsearch.tasks.build import TrainingState, build_objective, build_recipe
 
 

@@ -15,6 +15,7 @@ from lmsearch.data import DataInfo
 from lmsearch.data.predict import load_images
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError
+from lmsearch.files import write_text
 from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.run_dir import make_folder
 from lmsearch.tasks.trained import load_trained
@@ -35,7 +36,7 @@ def run(cfg: DictConfig) -> int:
         found[str(path)] = classes
         print(f"{path}: " + ", ".join(f"{name} {p:.3f}" for name, p in classes.items()))
     if cfg.out is not None:
-        Path(cfg.out).write_text(json.dumps(found, indent=1) + "\n")
+        write_text(cfg.out, json.dumps(found, indent=1) + "\n")
     return 0
 
 

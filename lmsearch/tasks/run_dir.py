@@ -11,8 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.config import default_run_dir, run_digest
-from lmsearch.engine.log import environment, write_json
+from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, GenotypeError
+from lmsearch.files import write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
@@ -35,9 +36,7 @@ class Claim:
 
     def write(self, run_dir: Path) -> None:
         """Write the marker, whole or not at all."""
-        written = run_dir / f"{MARKER}.new"
-        written.write_text("\n".join((self.run, *self.parts)) + "\n")
-        written.replace(run_dir / MARKER)
+        write_text(run_dir / MARKER, "\n".join((self.run, *self.parts)) + "\n")
 
     @property
     def task(self) -> str:
@@ -89,7 +88,7 @@ def claim_run_dir(
     else:
         refuse_loss(run_dir, held, mine, genotype)
     mine.write(run_dir)
-    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(run_dir / "environment.json", environment(cfg.seed))
     return run_dir
 

@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from lmsearch.config import choices_of, compose, default_run_dir
-from lmsearch.engine.log import environment, write_json
+from lmsearch.engine.log import environment
 from lmsearch.engine.storage import exclusive, recover
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
+from lmsearch.files import write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
-from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_csv
+from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_table
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
     ID,
@@ -151,7 +152,7 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
         check_identity(study, plan)
     study.set_user_attr(STOPPED, None)
     Claim(f"sweep {study.user_attrs[ID]} {plan.study}").write(plan.run_dir)
-    (plan.run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(plan.run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(plan.run_dir / "environment.json", environment(plan.seed))
     return study
 
@@ -226,7 +227,7 @@ def report(study: optuna.Study, plan: Plan) -> int:
 
     rows = rows_of(study, plan)
     front = front_of(study, rows)
-    write_csv(plan.run_dir / "results.csv", plan, rows)
+    write_table(plan.run_dir / "results.csv", plan, rows)
     write_json(plan.run_dir / "results.json", summary(plan, rows, front))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
@@ -237,7 +238,7 @@ def report(study: optuna.Study, plan: Plan) -> int:
     best, figure = front[0], "history.png" if len(plan.goal.metrics) == 1 else "pareto.png"
     draw(plan.run_dir / figure, plan, rows, front)
     config = compose(plan.task, words_of(plan, best))
-    (plan.run_dir / "best.yaml").write_text(f"# {command_of(plan, best)}\n{OmegaConf.to_yaml(config, resolve=True)}")
+    write_text(plan.run_dir / "best.yaml", f"# {command_of(plan, best)}\n{OmegaConf.to_yaml(config, resolve=True)}")
     if len(plan.goal.metrics) == 2:
         print(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
     values = ", ".join(f"{m} {v:.6g}" for m, v in zip(plan.goal.metrics, best.values, strict=True))

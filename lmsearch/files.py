@@ -1,0 +1,195 @@
+"""Result files are written whole or not at all: into a temporary file beside them, flushed to the disk, then renamed.
+
+Whatever happens while one is written (a full disk, a kill, a power cut), a reader sees the file of before or the new one.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from lmsearch.errors import FileError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a process that was killed while it wrote has left
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # of file systems that cannot flush a folder
+
+
+class _Watched(io.RawIOBase):
+    """A file to write that remembers why a write failed, whatever the caller makes of the failure."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.failure: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        """Write all bytes."""
+        try:
+            return _write_all(self.file, data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+
+@contextmanager
+def replacing(path: str | Path, *, size: int | None = None) -> Iterator[_Watched]:
+    """Give a binary file to write, which takes the place of `path` when the block ends without an exception.
+
+    `size` is how many bytes will be written, if known, for the message. Raises FileError where they cannot be written; `path`
+    is then as it was. What is no regular file, such as /dev/stdout, is written to directly.
+    """
+    path = Path(os.path.realpath(path))
+    special = path.exists() and not path.is_file()
+    target = path if special else path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    watched: _Watched | None = None
+    try:
+        with target.open("wb", buffering=0) as file:
+            yield (watched := _Watched(file))
+            if not special:
+                os.fsync(file.fileno())
+        if not special:
+            os.replace(target, path)
+            _sync_folder(path.parent)
+    except BaseException as error:
+        failure = error if watched is None or watched.failure is None else watched.failure
+        message = None if not isinstance(failure, OSError) else cannot_write(path, failure, size=size)
+        if not special:
+            target.unlink(missing_ok=True)
+        if message is not None:
+            raise FileError(message) from failure
+        raise
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, whole or not at all; raise FileError where it cannot be written."""
+    with replacing(path, size=len(content)) as file:
+        file.write(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all, its line ends as they are; raise FileError where it cannot be written."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, values: object) -> None:
+    """Write plain values as sorted, indented JSON, in which numbers that are not finite are null, whole or not at all."""
+    write_text(path, json.dumps(finite(values), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows of comma-separated values, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_figure(path: str | Path, figure: Figure, *, dpi: int = 120) -> None:
+    """Write a figure in the format that the path's ending names, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=Path(path).suffix.removeprefix("."), dpi=dpi)
+    write_bytes(path, buffer.getvalue())
+
+
+def append_line(file: BinaryIO, line: str) -> None:
+    """Append one line to a file that was opened without a buffer, and see that it is on the disk.
+
+    Raises FileError where it cannot be written.
+    """
+    data = line.encode() + b"\n"
+    try:
+        _write_all(file, data)
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise FileError(cannot_write(Path(file.name), error, size=len(data))) from error
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """Return what the lines of a file hold, nothing where there is none; a last line that was cut off counts as not there.
+
+    Raises FileError, naming the line, where one is no JSON object.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [_json_object(line, where=f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _json_object(line: bytes, *, where: str) -> dict:
+    """Read one line."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
+        value = None
+    if not isinstance(value, dict):
+        raise FileError(f"{where} is damaged (no JSON object); delete this line, or start the run over with overwrite=true")
+    return value
+
+
+def finite(value: object) -> object:
+    """Return plain values with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: finite(inside) for name, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inside) for inside in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> str:
+    """Return the line that says which file could not be written, why, how large it is and how much is free."""
+    return f"{path} cannot be written ({error.strerror or error}){_room(path.parent, size)}"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of processes that were killed while they wrote into a folder; nobody may be writing there."""
+    for path in folder.iterdir():
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _write_all(file: BinaryIO, data: object) -> int:
+    """Write all bytes to a file without a buffer, which may take fewer at a time."""
+    left = memoryview(data).cast("B")
+    total = len(left)
+    while len(left):
+        left = left[file.write(left) :]
+    return total
+
+
+def _room(folder: Path, size: int | None) -> str:
+    """Return how much was to be written and how much is free."""
+    parts = [] if size is None else [f"{_amount(size)} to write"]
+    if folder.is_dir():
+        parts.append(f"{_amount(shutil.disk_usage(folder).free)} free")
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _amount(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size} bytes"
+
+
+def _sync_folder(folder: Path) -> None:
+    """See that a rename is on the disk, where the file system can tell."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
