@@ -1,7 +1,8 @@
-"""Where the shipped data files (conf/, search_spaces/) are, in a wheel and in a checkout."""
+"""Where the shipped data files (conf/, search_spaces/) are, in a wheel and in a checkout; paths as text."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -13,3 +14,8 @@ def data_dir(name: str) -> Path:
         if (parent / name).is_dir():
             return parent / name
     raise FileNotFoundError(f"lmsearch is installed without its {name}/ folder (looked in {PACKAGE} and {PACKAGE.parent})")
+
+
+def shown(path: str | os.PathLike) -> str:
+    """Return a path as one line that any terminal prints: control characters and undecodable bytes as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(path))

@@ -10,7 +10,8 @@ from PIL import Image
 from lmsearch.data import DataInfo, mixup_cutmix
 from lmsearch.data.keyed import keyed_rng
 from lmsearch.data.randaugment import OPERATIONS, rand_augment
-from lmsearch.data.transforms import TrainTransform, eval_image, random_crop_box, random_erase, read_image, to_tensor
+from lmsearch.data.reading import read_image
+from lmsearch.data.transforms import TrainTransform, eval_image, random_crop_box, random_erase, to_tensor
 from lmsearch.errors import DataError
 
 INFO = DataInfo("test", 2, ("a", "b"), (16, 16), 3, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))

@@ -1,4 +1,4 @@
-"""From an image file to a normalised tensor: reading, random crop and flip for training, resize and centre crop for evaluation.
+"""From an image to a normalised tensor: random crop and flip for training, resize and centre crop for evaluation.
 
 Shapes: Pillow images in mode "L" or "RGB"; tensors (C, H, W) float32; img_size is (H, W).
 """
@@ -6,10 +6,7 @@ Shapes: Pillow images in mode "L" or "RGB"; tensors (C, H, W) float32; img_size 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from dataclasses import dataclass
-from os import PathLike
 
 import numpy as np
 import torch
@@ -17,25 +14,8 @@ from PIL import Image
 
 from lmsearch.data.info import DataInfo
 from lmsearch.data.randaugment import rand_augment
-from lmsearch.errors import DataError
 
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-MODES = {1: "L", 3: "RGB"}
 BICUBIC = Image.Resampling.BICUBIC
-
-
-def read_image(path: str | PathLike, in_chans: int) -> Image.Image:
-    """Return the image as grey (in_chans 1) or RGB (3); raise DataError naming the path if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode.startswith("I;16"):  # 16-bit grey: Pillow would clip it to white
-                image = Image.fromarray((np.asarray(image, dtype=np.uint16) / 257).round().astype(np.uint8))
-            if image.mode in ("P", "PA") and "transparency" in image.info:
-                image = image.convert("RGBA")
-            return image.convert(MODES[in_chans])
-    except UNREADABLE as error:
-        raise DataError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from error
 
 
 def to_tensor(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:

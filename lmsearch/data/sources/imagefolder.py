@@ -15,9 +15,10 @@ from PIL import Image
 from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
 from lmsearch.data.info import Batch, DataInfo, Source
 from lmsearch.data.keyed import keyed_rng
-from lmsearch.data.listing import check_same_classes, list_classes
+from lmsearch.data.listing import list_classes
 from lmsearch.data.randaugment import LARGEST_MAGNITUDE
-from lmsearch.data.transforms import TrainTransform, eval_tensor, read_image
+from lmsearch.data.reading import read_image
+from lmsearch.data.transforms import TrainTransform, eval_tensor
 from lmsearch.errors import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -108,12 +109,14 @@ def build_imagefolder(
     erasing_prob: float = 0.25,
     crop_pct: float = 0.875,
     on_error: str = "raise",
+    class_names: Sequence[str] | None = None,
 ) -> Source:
     """Return the images under `root`; the val set is also the test set where there is no test/ folder.
 
     `img_size` is one side or (height, width); `in_chans` 1 reads grey, 3 RGB; `mean` and `std` are of images scaled to [0, 1]
     (None: ImageNet's for RGB, 0.5 for grey). `scale` and `ratio` bound the random crop's share of the area and its aspect.
-    `on_error`: a broken image ends the run ("raise") or is skipped, counted and logged ("skip").
+    `on_error`: a broken image ends the run ("raise") or is skipped, counted and logged ("skip"). `class_names` are the classes
+    and their order (None: the folders of train/, sorted); val/ and test/ may lack some, and none may have others.
     """
     if in_chans not in (1, 3):
         raise DataError(f"in_chans is {in_chans!r}; image files are read with 1 (grey) or 3 (RGB) channels")
@@ -121,10 +124,9 @@ def build_imagefolder(
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; root must hold train/<class>/ and val/<class>/")
     splits = ("train", "val", "test") if (root / "test").is_dir() else ("train", "val")
-    listings = {split: list_classes(root / split) for split in splits}
+    listings = {"train": list_classes(root / "train", known=class_names)}
     names = list(listings["train"])
-    for split, listing in listings.items():
-        check_same_classes(root / "train", root / split, names, list(listing))
+    listings |= {split: list_classes(root / split, known=names) for split in splits[1:]}
     grey = in_chans == 1
     info = DataInfo(
         "imagefolder",
