@@ -76,7 +76,7 @@ def scores_of(module: nn.Module) -> Scores:
 def test_shared_weights_score_the_masked_supernet_and_leave_it_as_it_was() -> None:
     net = supernet()
     before = scores_of(net).losses
-    result = SharedWeights(net, scores_of, classification(), batch_size=3)(CHOSEN)
+    result = SharedWeights(net, scores_of, classification(), 3, 6)(CHOSEN)
     with running(net, masked(net, dict(zip(named_mixers(net), CHOSEN, strict=True)))):
         expected = scores_of(net)
     assert (result.loss, result.score) == (expected.loss, expected.score)
@@ -86,8 +86,8 @@ def test_shared_weights_score_the_masked_supernet_and_leave_it_as_it_was() -> No
 
 def test_shared_weights_turn_errors_into_negative_scores() -> None:
     net = supernet()
-    higher = SharedWeights(net, scores_of, classification(), batch_size=3)(CHOSEN)
-    assert SharedWeights(net, scores_of, dense_regression(), batch_size=3)(CHOSEN).score == -higher.score
+    higher = SharedWeights(net, scores_of, classification(), 3, 6)(CHOSEN)
+    assert SharedWeights(net, scores_of, dense_regression(), 3, 6)(CHOSEN).score == -higher.score
 
 
 def test_costs_are_in_branch_scan_steps() -> None:

@@ -12,8 +12,8 @@ from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.setting import Plan, Setting, Speed, make_plan, measure
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.audit.verdict import DIVERGED
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.randomness import key
-from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError
 from lmsearch.scan_orders import label
 from lmsearch.search.architectures import Architecture
@@ -123,9 +123,10 @@ class Auditor:
         def search_and_train() -> Row:
             try:
                 found = self.setting.search(epochs=plan.epochs, seed=seed)
+                derived = found.derive(self.setting.derivation)
             except TrainingDiverged as error:
                 return {"val": -math.inf, "test": -math.inf, "reason": str(error)}
-            trained = self.trained(plan, found.derive(self.setting.derivation), seed)
+            trained = self.trained(plan, derived, seed)
             return trained | {"search_cost": found.cost, "scores": self.scores(plan, found)}
 
         self.ledger.once(f"searched round {number}", search_and_train)
@@ -144,12 +145,17 @@ class Auditor:
         return {"architecture": architecture, "seed": seed, "val": val.score, "test": test.score, "cost": val.cost}
 
     def scores(self, plan: Plan, found: OneShot) -> list[Row]:
-        """Return what a supernet says about every random architecture: loss when masked and, of alphas, log probability."""
+        """Return what a supernet says about every random architecture: loss when masked and, of alphas, log probability.
+
+        Architectures whose masked losses are not finite are left out.
+        """
         shared = found.shared()
         learned = found.policy.relaxation.learns
+        losses = {a: shared(a).loss for a in dict.fromkeys(self.pool(plan))}
         return [
-            {"architecture": a, MASKED: -shared(a).loss} | ({"alpha": found.alpha_score(a)} if learned else {})
-            for a in dict.fromkeys(self.pool(plan))
+            {"architecture": a, MASKED: -loss} | ({"alpha": found.alpha_score(a)} if learned else {})
+            for a, loss in losses.items()
+            if math.isfinite(loss)
         ]
 
 

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from lmsearch.engine.finite import unfinite_weights
 from lmsearch.errors import CheckpointError
 from lmsearch.files import replacing, write_bytes, write_json
 from lmsearch.models import create_model
@@ -128,7 +129,7 @@ def fingerprint(weights: dict[str, Tensor]) -> str:
 def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, skip: tuple[str, ...] = ()) -> None:
     """Fill `model` with `weights`, all or nothing; names that start with one of `skip` may be absent or differ.
 
-    Raises CheckpointError that names the first missing, unexpected or mis-shaped tensors.
+    Raises CheckpointError that names the first missing, unexpected or mis-shaped tensors, or those that are not finite.
     """
     own = model.state_dict()
     problems = [f"{k} is missing" for k in own if k not in weights and not k.startswith(skip)]
@@ -141,4 +142,6 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, s
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(f"{source}: a checkpoint of another model: {'; '.join(problems[:3])}{more}")
+    if (bad := unfinite_weights(weights)) is not None:
+        raise CheckpointError(f"{source}: its weights are not finite ({bad}): the training that made them diverged")
     model.load_state_dict({k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}, strict=False)

@@ -5,6 +5,7 @@ Shapes: images (B, C, h, w); targets (B,) class indices, (B, classes) soft, or d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,18 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from lmsearch.engine.finite import (
+    ALPHAS,
+    SUSPECT,
+    TrainingDiverged,
+    averages_of,
+    largest,
+    several,
+    unfinite,
+    weights_of,
+)
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.optim import set_lr
 from lmsearch.engine.randomness import generator, key
-from lmsearch.errors import LmsearchError
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 Batch = tuple[Tensor, Tensor]
 Mix = Callable[[Tensor, Tensor, torch.Generator], Batch]
-
-
-class TrainingDiverged(LmsearchError):
-    """The loss is no longer finite."""
 
 
 class StepHook(Protocol):
@@ -108,7 +114,7 @@ def train_one_epoch(
 ) -> Scores:
     """Train over `loader` once; `on_step(index, scores)` reports every step. Returns the scores of all training samples seen.
 
-    Raises TrainingDiverged when the epoch's mean loss is not finite.
+    Raises TrainingDiverged where a loss of the epoch is not finite, or what it leaves behind is not.
     """
     trainer.model.train()
     loader.set_epoch(epoch)
@@ -118,16 +124,50 @@ def train_one_epoch(
         seen.append(trainer.step(batch, epoch=epoch, index=index, lr=lr))
         on_step(index, seen[-1])
     scores = trainer.objective.of_set(seen)
-    if not torch.isfinite(scores.losses.mean()):
+    if not torch.isfinite(scores.losses).all():
+        bad = next(index for index, step in enumerate(seen) if not torch.isfinite(step.losses).all())
         raise TrainingDiverged(
-            f"the training loss became {scores.loss} in epoch {epoch + 1}; lower optim.lr or set optim.clip_grad"
+            f"the training loss became {seen[bad].loss} in step {bad + 1} of {len(seen)} of epoch {epoch + 1}; {advice(trainer)}"
         )
+    check_weights(trainer, batch, epoch=epoch)
     return scores.cpu()
 
 
+def check_weights(trainer: Trainer, batch: Batch, *, epoch: int) -> None:
+    """Raise TrainingDiverged unless weights and averages are finite after an epoch: its losses do not tell of its last step.
+
+    Large weights are tried on `batch`, its last one, as well.
+    """
+    weights, averages = [*weights_of(trainer.model)], [*averages_of(trainer.optimizer)]
+    averages += [] if trainer.ema is None else weights_of(trainer.ema.module)
+    size = largest(weights)
+    if not (math.isfinite(size) and math.isfinite(largest(averages))):
+        bad = unfinite([*weights, *averages])
+        lower = "lower search.alpha_lr" if bad and all(name.endswith(ALPHAS) for name in bad) else advice(trainer)
+        raise TrainingDiverged(f"not all weights are finite after epoch {epoch + 1} ({several(bad)}); {lower}")
+    if size > SUSPECT:
+        images, targets = trainer.precision.to_device(batch)
+        with torch.no_grad(), trainer.precision.autocast():
+            losses = trainer.objective.losses(trainer.model(images), targets)
+        if not torch.isfinite(losses).all():
+            raise TrainingDiverged(f"weights grew to {size:.3g} in epoch {epoch + 1}, and the loss with them; {advice(trainer)}")
+
+
+def advice(trainer: Trainer) -> str:
+    """Return what to lower where a training diverged, and what happens to the epoch."""
+    clip = "set optim.clip_grad" if trainer.clip_grad is None else f"optim.clip_grad ({trainer.clip_grad:g})"
+    precise = "" if trainer.precision.name == "fp32" else f", or take precision=fp32 (now {trainer.precision.name})"
+    return f"lower optim.lr ({trainer.optimizer.param_groups[0]['lr']:.3g} there) or {clip}{precise}; this epoch is not saved"
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, loader: Iterable[Batch], objective: Objective, precision: Precision) -> Scores:
-    """Evaluate `model` on every sample of `loader`, in its order."""
+def evaluate(
+    model: nn.Module, loader: Iterable[Batch], objective: Objective, precision: Precision, *, what: str = "held-out"
+) -> Scores:
+    """Evaluate `model` on every sample of `loader`, in its order.
+
+    Raises TrainingDiverged, naming the samples as `what`, where a loss is not finite: scores of such outputs mean nothing.
+    """
     model.eval()
     parts = []
     for batch in loader:
@@ -135,4 +175,10 @@ def evaluate(model: nn.Module, loader: Iterable[Batch], objective: Objective, pr
         with precision.autocast():
             outputs = model(images)
         parts.append(objective.evaluation(outputs, targets).cpu())
-    return objective.of_set(parts)
+    scores = objective.of_set(parts)
+    if bad := int((~torch.isfinite(scores.losses)).sum()):
+        precise = "" if precision.name == "fp32" else f", or take precision=fp32 (now {precision.name})"
+        raise TrainingDiverged(
+            f"{bad} of {len(scores.losses)} {what} losses are not finite; in training, lower optim.lr or optim.clip_grad{precise}"
+        )
+    return scores

@@ -58,12 +58,12 @@ class StandAlone:
         """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
         loaders = self._loaders()
         cost = self._cost(loaders, num_branches(architecture))
+        objective = objective_for(self.source.info.target)
         try:
             model = self.train(architecture, loaders)
+            return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
         except TrainingDiverged:
             return Evaluation(-math.inf, math.inf, cost)
-        objective = objective_for(self.source.info.target)
-        return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
 
     def val_and_test(self, architecture: Architecture) -> tuple[Evaluation, Evaluation]:
         """Train, and score on the validation and on the test set; choose by the first, report the second.
@@ -72,12 +72,12 @@ class StandAlone:
         """
         loaders = self._loaders()
         cost = self._cost(loaders, num_branches(architecture))
+        objective = objective_for(self.source.info.target)
         try:
             model = self.train(architecture, loaders)
+            scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]
         except TrainingDiverged:
             return (Evaluation(-math.inf, math.inf, cost),) * 2
-        objective = objective_for(self.source.info.target)
-        scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]
         return evaluation(scores[0], objective, cost=cost), evaluation(scores[1], objective, cost=cost)
 
     def train(self, architecture: Architecture, loaders: Loaders) -> nn.Module:
@@ -117,21 +117,25 @@ class StandAlone:
 class SharedWeights:
     """Scores an architecture by running only its directions, equally weighted, inside a trained supernet.
 
-    `evaluate(module)` returns the scores of the same held-out samples every time; `batch_size` is the recipe's, the unit of
-    the cost.
+    `evaluate(module)` returns the scores of the same `num_samples` held-out samples every time; `batch_size` is the recipe's,
+    the unit of the cost.
     """
 
     supernet: nn.Module
     evaluate: Callable[[nn.Module], Scores]
     objective: Objective
     batch_size: int
+    num_samples: int
 
     def __call__(self, architecture: Architecture) -> Evaluation:
-        """Mask and score; the supernet stays as it is."""
+        """Mask and score; the supernet stays as it is. An architecture whose losses are not finite there scores -inf."""
         layers = named_mixers(self.supernet)
         choice = masked(self.supernet, dict(zip(layers, architecture, strict=True)))
-        with running(self.supernet, choice):
-            scores = self.evaluate(self.supernet)
         branches = num_branches(architecture)
-        cost = evaluation_cost(len(scores.losses), batch_size=self.batch_size, branches=branches)
+        cost = evaluation_cost(self.num_samples, batch_size=self.batch_size, branches=branches)
+        try:
+            with running(self.supernet, choice):
+                scores = self.evaluate(self.supernet)
+        except TrainingDiverged:
+            return Evaluation(-math.inf, math.inf, cost)
         return evaluation(scores, self.objective, cost=cost)

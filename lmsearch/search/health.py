@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmsearch.engine.train import TrainingDiverged
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derive import surviving, top_k
@@ -173,11 +173,29 @@ def check_health(
     may be trained, only where all other tests are passed. `alphas` holds every layer's probability of every direction, None
     where no alphas learned: what they and their mixture would tell is then left out. No weights are changed here. What
     directions are worth in networks trained from scratch for as long as those will be is what `lmsearch compare` measures.
-    See `verdict` for the rule.
+    See `verdict` for the rule; losses that are not finite are no measurement, and leave the search indeterminate.
     """
     learned = () if alphas is None else tuple(replace(c, scores=dict(alphas[c.name])) for c in choices)
     base = alpha_health(learned) if learned else Health("not tested", "", None, None, None)
     base = replace(base, margin=min((c.margin for c in choices if c.margin is not None), default=None))
+    try:
+        return tested(base, module, choices, learned, evaluate, quick or evaluate, fresh, seed=seed)
+    except TrainingDiverged as error:
+        return replace(base, status="indeterminate", reason=str(error))
+
+
+def tested(
+    base: Health,
+    module: nn.Module,
+    choices: Sequence[LayerChoice],
+    learned: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    quick: Evaluate,
+    fresh: Iterable[nn.Module],
+    *,
+    seed: int,
+) -> Health:
+    """Return `base` with what the functional tests measure; `learned` are the choices with what alphas say, if there are any."""
     keep = [len(c.directions) for c in choices]
     candidates = {c.name: surviving(c.scores) for c in choices}
     derived = losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices}))
@@ -188,7 +206,7 @@ def check_health(
     advantage = paired.mean().item()
     z = in_standard_errors(paired)
     measured = {"advantage": advantage, "advantage_z": z}
-    mixed = mixture_health(module, learned, evaluate, quick or evaluate, derived, advantage) if learned else Mixture()
+    mixed = mixture_health(module, learned, evaluate, quick, derived, advantage) if learned else Mixture()
     status, reason, again = judged(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
     if again is not None:
         measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}

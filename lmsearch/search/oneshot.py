@@ -105,7 +105,8 @@ class OneShot:
 
     def shared(self) -> SharedWeights:
         """Return what scores architectures by masking the supernet on the held-out samples."""
-        return SharedWeights(self.module, self.on(self.loaders.holdout), self.objective, self.batch_size)
+        held = self.loaders.holdout
+        return SharedWeights(self.module, self.on(held), self.objective, self.batch_size, held.num_samples)
 
     def alpha_score(self, architecture: Architecture) -> float:
         """Return the sum of the log probabilities of the directions of an architecture."""

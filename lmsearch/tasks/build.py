@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
+from lmsearch.engine.finite import unfinite_weights
 from lmsearch.engine.objective import Objective, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision, Trainer
@@ -132,6 +133,10 @@ class TrainingState:
         state = load_checkpoint(self.path)
         if ModelSpec.from_dict(state["spec"], source=str(self.path)) != self.spec:
             raise CheckpointError(f"{self.path}: a checkpoint of another model or other directions than this run's")
+        if (bad := unfinite_weights(state["model"])) is not None:
+            raise CheckpointError(
+                f"{self.path}: its weights are not finite ({bad}); start over with overwrite=true and a lower optim.lr"
+            )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.train_s = state.get("train_s", 0.0)

@@ -86,14 +86,14 @@ def conclude(
         health=health.to_dict(),
         provenance=order.provenance,
     )
-    save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png")
     if alphas is None:  # what was trained are sets of branches, so the chosen ones stand for the supernet
         whole = masked(supernet, {c.name: c.directions for c in choices})
     else:  # as the search weighed its branches, whatever the relaxation
         whole = {layer: remaining(supernet, layer, surviving(p), p) for layer, p in order.scores.items()}
     with running(supernet, whole):
         held, val = (on(batches)(supernet) for batches in (loaders.holdout, loaders.val))
+    save_genotype(genotype, run_dir / "genotype.json")
+    save_choices_figure(genotype, run_dir / "genotype.png")
     scored = {f"holdout_{objective.metric}": held.score, f"val_{objective.metric}": val.score}
     write_json(run_dir / "metrics.json", scored | {"health": health.to_dict()})
     return genotype

@@ -180,7 +180,7 @@ def train_shared(
         return evaluate(module, loaders.holdout, objective, precision)
 
     final = policy.module if trainer.ema is None else trainer.ema.module
-    return SharedWeights(final, on_holdout, objective, cfg.batch_size)
+    return SharedWeights(final, on_holdout, objective, cfg.batch_size, loaders.holdout.num_samples)
 
 
 def explore(

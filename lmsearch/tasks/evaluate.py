@@ -6,8 +6,9 @@ from omegaconf import DictConfig
 
 from lmsearch.data import DataInfo, Source, build_loaders, build_source
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.train import evaluate
-from lmsearch.errors import ConfigError, DataError
+from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.files import write_json
 from lmsearch.tasks.build import build_data, build_objective, build_precision
 from lmsearch.tasks.run_dir import open_run_dir
@@ -22,7 +23,11 @@ def run(cfg: DictConfig) -> int:
     check_fits(source, spec, cfg.checkpoint)
     loaders = build_loaders(source, batch_size=cfg.batch_size, seed=0, drop_last=False, num_workers=cfg.num_workers)
     objective = build_objective(info)
-    val, test = (evaluate(model, loader, objective, precision) for loader in (loaders.val, loaders.test))
+    try:
+        val = evaluate(model, loaders.val, objective, precision, what="validation")
+        test = evaluate(model, loaders.test, objective, precision, what="test")
+    except TrainingDiverged as error:
+        raise CheckpointError(f"{cfg.checkpoint}: {error}") from error
     metric = objective.metric
     metrics = {
         f"test_{metric}": test.score,

@@ -14,7 +14,7 @@ from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
-from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
+from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate, train_one_epoch
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.files import write_json
 from lmsearch.tasks.build import TrainingState, build_objective, build_recipe
@@ -50,12 +50,14 @@ def fit(
         build_recipe(cfg), model, model.named_parameters(), loaders.train, source.info, precision, seed=cfg.seed
     )
     state = TrainingState(run_dir / "checkpoint.pt", spec, trainer)
-    train(cfg, run_dir, trainer, state, loaders.train, loaders.val, build_objective(source.info), title=title)
-
-    final = model if trainer.ema is None else trainer.ema.module
+    final, objective = model if trainer.ema is None else trainer.ema.module, build_objective(source.info)
+    try:
+        train(cfg, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title)
+        val = evaluate(final, loaders.val, objective, precision, what="validation")
+        test = evaluate(final, loaders.test, objective, precision, what="test")
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"{title}: {error}") from error
     save_model(run_dir, spec, final.state_dict())
-    objective = build_objective(source.info)
-    val, test = (evaluate(final, loader, objective, precision) for loader in (loaders.val, loaders.test))
     metrics = {
         f"test_{objective.metric}": test.score,
         f"val_{objective.metric}": val.score,
@@ -89,7 +91,7 @@ def train(
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
         for epoch in range(start, cfg.epochs):
             seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s))
-            val = evaluate(trainer.model, val_loader, objective, trainer.precision)
+            val = evaluate(trainer.model, val_loader, objective, trainer.precision, what=f"{split} (epoch {epoch + 1})")
             metric = objective.metric
             run_log.write(
                 epoch,

@@ -50,6 +50,8 @@ def predictions(
         pixels = torch.stack([image for _, image in batch]).to(precision.device)
         with precision.autocast():
             logits = model(pixels)
+        if not torch.isfinite(logits).all():
+            raise CheckpointError(f"{batch[0][0]}: the network's outputs are not finite (precision={precision.name})")
         values, classes = torch.softmax(logits.float(), -1).topk(min(top, info.num_classes))
         for (path, _), p, c in zip(batch, values.tolist(), classes.tolist(), strict=True):
             yield path, {info.class_names[i]: round(value, 6) for i, value in zip(c, p, strict=True)}

@@ -215,7 +215,7 @@ def train(
             )
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
-            held = scored(loaders.holdout)
+            held = scored(loaders.holdout)  # raises where it is not finite, before anything of the epoch is kept
             scores = probabilities(supernet, plan.options.judged(timing.progress(epoch + 1, 0)))
             values = scalars(trainer, seen, held, epoch * steps)
             values |= epoch_findings(
