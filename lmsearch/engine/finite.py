@@ -52,8 +52,8 @@ def several(names: Iterable[str]) -> str:
 
 
 def unfinite_weights(weights: Mapping[str, Tensor]) -> str | None:
-    """Return which of a model's stored weights are not finite, in a few words, or None where all are."""
-    bad = unfinite((name, tensor) for name, tensor in weights.items() if tensor.is_floating_point())
+    """Return which of a model's stored weights are not finite, in a few words, or None where all are; shapes alone are."""
+    bad = unfinite((name, tensor) for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.is_meta)
     return several(bad) if bad else None
 
 
