@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -17,6 +18,7 @@ from lmsearch.engine import storage
 from lmsearch.engine.storage import abandon, ask, beating, claim, counted, exclusive, open_storage, origin, recover
 from lmsearch.errors import StorageError
 
+NO_DRIVER = "needs the driver psycopg; install it with: pip install 'psycopg[binary]'"
 RANGE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 
 
@@ -199,6 +201,43 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     assert new_study(path).best_value == 0.5
 
 
+def test_half_a_line_is_dropped_before_a_process_that_has_the_journal_open_writes_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "trials.journal"
+    running, other = new_study(path), new_study(path)
+    trial = running.ask(RANGE)
+    for number in range(3):
+        with path.open("a") as file:
+            file.write('{"op_code":4,"wor')
+        (running, other)[number % 2].set_user_attr("told", number)
+    running.tell(trial, 0.5)
+    other.tell(other.ask(RANGE), 1.0)
+    assert len(running.trials) == 2, "the other's trial is seen by whoever was running"
+    study = new_study(path)
+    assert study.best_value == 0.5 and study.user_attrs["told"] == 2 and len(study.trials) == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="files cannot be limited here")
+def test_a_full_disk_is_one_clear_line_and_what_was_written_stays_whole(tmp_path: Path) -> None:
+    import resource
+
+    path = tmp_path / "trials.journal"
+    study = new_study(path)
+    trial = study.ask(RANGE)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))  # room for half a record
+    try:
+        with pytest.raises(StorageError, match="cannot be written"):
+            study.tell(trial, 1.0)
+        with beating(trial, every_s=0.01):
+            time.sleep(0.05)  # pytest turns what the thread raises into a failure
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    study.tell(trial, 1.0)
+    assert new_study(path).best_value == 1.0
+
+
 def test_one_holder_at_a_time_is_let_in(tmp_path: Path) -> None:
     inside = threading.Event()
 
@@ -218,7 +257,7 @@ def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("something else\n")
     cases = {
         f"sqlite:///{tmp_path}/none/x.db": "cannot be reached (unable to open database file)",
-        "postgresql://me:secret@localhost:1/x": "cannot be reached",
+        "postgresql://me:secret@localhost:1/x": NO_DRIVER if find_spec("psycopg") is None else "cannot be reached",
         "redis://localhost/0": "cannot be reached",
         "://": "is not a database URL",
         "sqlite://": "is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db",

@@ -7,7 +7,6 @@ trials whose process is gone, marks them failed and queues their parameters agai
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import socket
@@ -24,9 +23,9 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
+from lmsearch.engine.journal import JournalFile, check_journal, locked, mend_journal
 from lmsearch.errors import StorageError
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ INTERRUPTED = "interrupted"  # why a trial was given back that nothing is wrong 
 NOT_BEGUN = "its process ended before it began"  # why a trial was lost that nobody claimed; this is no death that it caused
 CLAIM_S = 60.0  # a trial is claimed right after it was asked for; one that nobody claimed in this many seconds is lost
 HEART = "lmsearch heartbeat"  # name of the thread
-LOCK_S = 60  # a lock that was held this long is taken from its holder
 SQLITE_WAIT_S = 60  # a SQLite file that another process is writing to is waited for this long
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}  # named otherwise by pip
 WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "origin"  # user attributes of a trial
 
 
@@ -90,6 +89,8 @@ def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[No
                 trial.set_user_attr(BEAT, time.time())
             except UpdateFinishedTrialError:  # another machine took it for lost; whoever tells its result will hear of it
                 return
+            except StorageError as error:  # a full disk may have room again before the next beat
+                log.warning("no heartbeat of trial %d: %s", trial.number, error)
 
     thread = threading.Thread(target=beat, name=HEART, daemon=True)
     thread.start()
@@ -141,13 +142,9 @@ def origin(trial: optuna.Trial | FrozenTrial) -> int:
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Let one process at a time into the block, over a network file system too; a dead holder is passed over after a minute."""
-    lock = JournalFileSymlinkLock(str(path.resolve()), grace_period=LOCK_S)
     path.touch()
-    lock.acquire()
-    try:
+    with locked(path):
         yield
-    finally:
-        lock.release()
 
 
 def _open_database(url: str) -> RDBStorage:
@@ -165,7 +162,11 @@ def _open_database(url: str) -> RDBStorage:
     options = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
     try:
         return RDBStorage(url, engine_kwargs=options)
-    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+    except ImportError as error:
+        driver = parsed.get_driver_name()
+        package = DRIVERS.get(driver, driver)
+        raise StorageError(f"storage={shown!r} needs the driver {driver}; install it with: pip install '{package}'") from error
+    except (SQLAlchemyError, RuntimeError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StorageError(f"storage={shown!r} cannot be reached ({reason})") from error
 
@@ -182,25 +183,13 @@ def _open_journal(path: Path) -> JournalStorage:
     path = path.resolve()  # the lock is a link to this path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _mend(path)
-        return JournalStorage(JournalFileBackend(str(path)))
+        check_journal(path)
+        mend_journal(path)
+        return JournalStorage(JournalFile(path))
     except OSError as error:
         raise StorageError(f"storage={str(path)!r} cannot be reached ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"storage={str(path)!r} is not a journal file of Optuna, or is damaged") from error
-
-
-def _mend(path: Path) -> None:
-    """Cut an unfinished last line off a journal; raise ValueError where the file is no journal."""
-    if not path.exists() or not path.stat().st_size:
-        return
-    with path.open("rb") as file:
-        if "op_code" not in json.loads(file.readline()):
-            raise ValueError("not a journal")
-    if path.read_bytes().endswith(b"\n"):
-        return
-    with exclusive(path), path.open("r+b") as file:  # nobody is writing now
-        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _fail(study: optuna.Study, number: int, reason: str) -> None:

@@ -1,0 +1,100 @@
+"""The file of the trials, one record a line. Half a line, left by a full disk or a kill, never meets the next record."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from lmsearch.errors import StorageError
+
+LOCK_S = 60  # a lock that was held this long is taken from its holder
+
+
+class JournalFile(JournalFileBackend):
+    """Optuna's journal file, whose last line is cut off before every record where a writer did not finish it.
+
+    Optuna appends to half a line, which makes one line that nobody can read, and the study is lost for all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the journal at `path`, creating it where it is new."""
+        self.path = path
+        super().__init__(str(path), lock_obj=lock_of(path))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write records as whole lines, or none of them: raises StorageError where the disk does not take them."""
+        lines = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+        with locked(self.path), self.path.open("r+b", buffering=0) as file:
+            end = cut_half_line(file)
+            try:
+                write_all(file, lines)
+            except OSError as error:
+                file.truncate(end)
+                raise StorageError(f"storage={str(self.path)!r} cannot be written ({error.strerror})") from error
+
+
+def check_journal(path: Path) -> None:
+    """Raise ValueError where a file that exists does not begin as a journal does."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        if "op_code" not in json.loads(file.readline()):
+            raise ValueError("not a journal")
+
+
+def mend_journal(path: Path) -> None:
+    """Cut an unfinished last line off a journal that exists."""
+    if not path.exists():
+        return
+    with path.open("rb", buffering=0) as file:
+        whole = ends_whole(file)
+    if not whole:
+        with locked(path), path.open("r+b", buffering=0) as file:  # nobody is writing now
+            cut_half_line(file)
+
+
+def ends_whole(file: FileIO) -> bool:
+    """Tell whether a file is empty or ends with a whole line."""
+    if not file.seek(0, os.SEEK_END):
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def cut_half_line(file: FileIO) -> int:
+    """Cut an unfinished last line off a file, go to its end and return where that is; nobody else may be writing."""
+    if not ends_whole(file):
+        file.seek(0)
+        file.truncate(file.readall().rfind(b"\n") + 1)
+    return file.seek(0, os.SEEK_END)
+
+
+def write_all(file: FileIO, content: bytes) -> None:
+    """Write all of the bytes and wait until they are on the disk."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+    os.fsync(file.fileno())
+
+
+def lock_of(path: Path) -> JournalFileSymlinkLock:
+    """Return the lock of a file, which works over a network file system too; a dead holder is passed over after a minute."""
+    return JournalFileSymlinkLock(str(path.resolve()), grace_period=LOCK_S)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block."""
+    lock = lock_of(path)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
