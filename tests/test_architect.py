@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
@@ -18,10 +19,9 @@ from lmsearch.search.policy import BranchPolicy, Schedule
 from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import arch_parameters, weight_parameters
 
-MSE = Objective(
-    "mse", lambda y, t: (y - t).square().flatten(1).mean(1), lambda y, t: (y - t).square().flatten(1).mean(1), False
-)
+MSE = replace(objective_for("dense"), losses=lambda y, t: (y - t).square().flatten(1).mean(1))  # in the outputs' own float64
 CPU = Precision(torch.device("cpu"))
+SCALER = CPU.scaler()
 LR = 0.05
 
 
@@ -123,7 +123,7 @@ def test_mixed_moves_alphas_by_the_sum_of_both_gradients() -> None:
     both = architect("mixed", model, held, torch.optim.SGD([alpha], lr=1.0), mixed_weight=0.5)
     both.before_step(train, epoch=0, step=0, lr=LR)
     loss(model, train).backward()
-    both.after_backward()
+    both.after_backward(SCALER)
     torch.testing.assert_close(start - alpha.detach(), expected)
 
 
@@ -157,7 +157,7 @@ def test_no_alpha_moves_during_its_warm_up(name: str) -> None:
     for epoch, moves in ((0, False), (1, True)):
         warming.before_step(batch(1), epoch=epoch, step=0, lr=LR)
         loss(model, batch(1)).backward()
-        warming.after_backward()
+        warming.after_backward(SCALER)
         assert torch.equal(alpha.detach(), start) is not moves
 
 

@@ -44,7 +44,13 @@ class Sabotage:
     def before_step(self, batch: object, **_: object) -> None:
         """Nothing."""
 
-    def after_backward(self) -> None:
+    def passes_of_step(self) -> int:
+        return 1
+
+    def begin_pass(self, number: int) -> None:
+        """Nothing."""
+
+    def after_backward(self, scaler: object) -> None:
         """Count down and strike."""
         self.left -= 1
         if self.left == 0:

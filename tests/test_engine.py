@@ -180,3 +180,25 @@ def test_a_continued_log_drops_the_epochs_that_run_again(tmp_path: Path) -> None
         log.write(2, {"loss": 9.0})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["loss"]) for line in lines] == [(0, 0.0), (1, 1.0), (2, 9.0)]
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_another_run_did_leaves_no_trace_in_the_loss_scale() -> None:
+    half = Precision(torch.device("cpu"), "fp16")
+
+    def trained(before: int) -> tuple[dict, dict]:
+        """Train after so many steps of another trainer of the same precision."""
+        other = trainer(nano())
+        other.precision, other.scaler = half, half.scaler()
+        for index, batch in enumerate(batches(before)):
+            other.step(batch, epoch=0, index=index, lr=1e-3)
+        model = nano()
+        optimizer = adamw(model.named_parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999))
+        mine = Trainer(model, optimizer, classification(0.1), lambda step: 1e-3, half, seed=7)
+        for index, batch in enumerate(batches(2)):
+            mine.step(batch, epoch=0, index=index, lr=1e-3)
+        return mine.scaler.state_dict(), model.state_dict()
+
+    (alone, weights), (after, others) = trained(0), trained(3)
+    assert alone == after and alone["_growth_tracker"] == 2
+    assert all(torch.equal(weights[name], others[name]) for name in weights)

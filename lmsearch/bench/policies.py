@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 
 from lmsearch.bench.workloads import NARROW_WINDOWS, SupernetShape, step_of, supernet
-from lmsearch.engine.objective import classification
-from lmsearch.engine.train import Precision
 from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.fair import Fair
 from lmsearch.search.policy import BranchPolicy, Shrink
@@ -68,7 +66,7 @@ def policy_step(way: Way, shape: SupernetShape, *, seed: int, device: str) -> Ca
     timing = Timing(steps_per_epoch=2**31, epochs=1)  # as many steps as may be asked for, all at the start of a search
     hook = Frozen(policy, timing)
     if way.passes is not None:
-        hook = Fair(policy, timing, classification(), Precision(torch.device(device)), way.passes)
+        hook = Fair(policy, timing, way.passes)
     step = step_of(model, shape, device=device, hook=hook)
 
     def run() -> Tensor:

@@ -125,16 +125,21 @@ def step_of(
     optimizer = adamw(model.named_parameters(), lr=LR, weight_decay=0.05, betas=(0.9, 0.999))
     images = torch.randn(shape.batch, 3, 2 * shape.side, 2 * shape.side).to(device)
     labels = torch.randint(10, (shape.batch,)).to(device)
-    numbers = count()
+    numbers, passes, scaler = count(), 1, torch.amp.GradScaler(device, enabled=False)
 
     def step() -> Tensor:
+        nonlocal passes
         if hook is not None:
             hook.before_step((images, labels), epoch=0, step=next(numbers), lr=LR)
+            passes = hook.passes_of_step()
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
-        loss.backward()
+        for number in range(passes):
+            if hook is not None:
+                hook.begin_pass(number)
+            loss = F.cross_entropy(model(images), labels)
+            loss.backward()
         if hook is not None:
-            hook.after_backward()
+            hook.after_backward(scaler)
         optimizer.step()
         return loss.detach()
 

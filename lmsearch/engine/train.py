@@ -40,8 +40,17 @@ class StepHook(Protocol):
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
         """Called with the weights' batch, before the weights' gradients are computed."""
 
-    def after_backward(self) -> None:
-        """Called when every gradient of the weights' loss is there, before the weights move."""
+    def passes_of_step(self) -> int:
+        """Return how often the batch passes through the model in this step; the gradient is the mean over the passes."""
+
+    def begin_pass(self, number: int) -> None:
+        """Called before each pass, counted from 0."""
+
+    def after_backward(self, scaler: torch.amp.GradScaler) -> None:
+        """Called when every gradient of the weights' loss is there, before the weights move.
+
+        The gradients carry the loss scale of `scaler`.
+        """
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,10 @@ class Precision:
 
     device: torch.device
     name: str = "fp32"
-    scaler: torch.amp.GradScaler = field(init=False)
 
-    def __post_init__(self) -> None:
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
-        object.__setattr__(self, "scaler", scaler)
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return a new loss scaler: on for fp16, one that does nothing otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
     def autocast(self) -> AbstractContextManager:
         """Context in which forward passes run."""
@@ -68,7 +76,10 @@ class Precision:
 
 @dataclass
 class Trainer:
-    """What stays the same from step to step of a training run; `schedule` maps the global step to a learning rate."""
+    """What stays the same from step to step of a training run; `schedule` maps the global step to a learning rate.
+
+    Every trainer has a loss scaler of its own: what another run did before leaves no trace in this one.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -80,6 +91,10 @@ class Trainer:
     mix: Mix | None = None
     ema: AveragedModel | None = None
     hook: StepHook | None = None
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scaler = self.precision.scaler()
 
     def step(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Scores:
         """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index)."""
@@ -91,22 +106,41 @@ class Trainer:
             self.hook.before_step((images, targets), epoch=epoch, step=index, lr=lr)
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.precision.autocast():
-            outputs = self.model(images)
-        losses = self.objective.losses(outputs, targets)
-        scaler = self.precision.scaler
-        scaler.scale(losses.mean()).backward()
+        seen = self.backward(images, targets)
         if self.hook is not None:
-            self.hook.after_backward()
+            self.hook.after_backward(self.scaler)
         if self.clip_grad is not None:
-            scaler.unscale_(self.optimizer)
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.clip_grad)
-        scaler.step(self.optimizer)
-        scaler.update()
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters(), self.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
-        return Scores(losses.detach(), self.objective.scores(outputs.detach(), targets), self.objective.classes(targets))
+        return seen
+
+    def backward(self, images: Tensor, targets: Tensor) -> Scores:
+        """Fill the gradients with their mean over the passes of this step, and return the scores of the first pass."""
+        passes, seen = 1 if self.hook is None else self.hook.passes_of_step(), None
+        for number in range(passes):
+            if self.hook is not None:
+                self.hook.begin_pass(number)
+            with self.precision.autocast():
+                outputs = self.model(images)
+            losses = self.objective.losses(outputs, targets)
+            self.scaler.scale(losses.mean()).backward()
+            if number == 0:
+                scores, classes = self.objective.scores(outputs.detach(), targets), self.objective.classes(targets)
+                seen = Scores(losses.detach(), scores, classes)
+        if passes > 1:
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(passes)
+        return seen
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what the optimizer moves."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
 
 
 def train_one_epoch(

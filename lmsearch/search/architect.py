@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Batch, Precision
@@ -50,7 +51,14 @@ class Frozen:
         """Draw what this step runs."""
         self.policy.begin_step(epoch=epoch, step=step, progress=self.timing.progress(epoch, step))
 
-    def after_backward(self) -> None:
+    def passes_of_step(self) -> int:
+        """Return 1: the batch passes through the supernet once."""
+        return 1
+
+    def begin_pass(self, number: int) -> None:
+        """Nothing: the draw of the step is that of its only pass."""
+
+    def after_backward(self, scaler: GradScaler) -> None:
         """Nothing."""
 
 
@@ -71,11 +79,11 @@ class SingleLevel(Frozen):
             group["weight_decay"] = self.decay(self.timing.progress(epoch, step))
         self.optimizer.zero_grad(set_to_none=True)
 
-    def after_backward(self) -> None:
+    def after_backward(self, scaler: GradScaler) -> None:
         """Move the alphas."""
         if self.timing.warm(self.epoch):
-            add_penalty(self.policy, scale=self.precision.scaler.get_scale())
-            self.precision.scaler.step(self.optimizer)
+            add_penalty(self.policy, scale=scaler.get_scale())
+            scaler.step(self.optimizer)
 
 
 @dataclass
@@ -135,7 +143,7 @@ class Bilevel(HeldOut):
         add_penalty(self.policy, scale=1.0)
         self.optimizer.step()
 
-    def after_backward(self) -> None:
+    def after_backward(self, scaler: GradScaler) -> None:
         """Nothing: the weights' loss does not move the alphas."""
 
     def second_order(self, batch: Batch, held_out: Batch, lr: float) -> list[Tensor]:
@@ -168,13 +176,13 @@ class Mixed(HeldOut):
         super().before_step(batch, epoch=epoch, step=step, lr=lr)
         self.held = self.first_order(self.next_batch(epoch, step)) if self.timing.warm(epoch) else ()
 
-    def after_backward(self) -> None:
+    def after_backward(self, scaler: GradScaler) -> None:
         """Move the alphas by the sum of both gradients."""
-        factor = self.weight * self.precision.scaler.get_scale()
+        factor = self.weight * scaler.get_scale()
         if self.held:
             for alpha, gradient in zip(arch_parameters(self.module), self.held, strict=True):
                 alpha.grad.add_(gradient, alpha=factor)
-        super().after_backward()
+        super().after_backward(scaler)
 
 
 def add_penalty(policy: BranchPolicy, *, scale: float) -> None:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lmsearch.engine.objective import Objective
 from lmsearch.engine.randomness import generator
-from lmsearch.engine.train import Batch, Precision
+from lmsearch.engine.train import Batch
 from lmsearch.search.architect import Frozen
 from lmsearch.search.policy import Draw
 from lmsearch.search.relax import Picked
-from lmsearch.search.supernet import named_mixers, weight_parameters
+from lmsearch.search.supernet import named_mixers
 
 
 def passes_per_round(keep: Sequence[int], candidates: Sequence[int]) -> int:
@@ -50,24 +49,24 @@ def fair_sets(total: int, keep: int, passes: int, draw: torch.Generator) -> list
 class Fair(Frozen):
     """Alphas do not learn; the weights' gradient is the mean over the passes of a step."""
 
-    objective: Objective
-    precision: Precision
     passes: int | None = None  # per step; None: a whole round
-    batch: Batch | None = field(default=None, init=False)  # images (B, C, h, w) and targets of this step
     sets: list[dict[str, Picked]] = field(default_factory=list, init=False)  # of this step, one per pass
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
-        """Draw the sets of this step and set the first one."""
+        """Draw the sets of this step."""
         mixers = named_mixers(self.policy.module)
         whole = passes_per_round(self.policy.keep, [len(m.directions) for m in mixers.values()])
         passes = self.passes or whole
         first = (epoch * self.timing.steps_per_epoch + step) * passes  # number of this step's first pass in the search
-        self.batch, self.sets = batch, []
+        self.sets = []
         for turn in range(first // whole, (first + passes - 1) // whole + 1):
             drawn = self.round(turn, whole)
             for place in range(max(first - turn * whole, 0), min(first + passes - turn * whole, whole)):
                 self.sets.append({layer: sets[place] for layer, sets in drawn.items()})
-        self.run(0)
+
+    def passes_of_step(self) -> int:
+        """Return how many sets this step has."""
+        return len(self.sets)
 
     def round(self, turn: int, passes: int) -> dict[str, list[Picked]]:
         """Draw the sets of one round of turns of every layer, keyed by the round's number in the search."""
@@ -77,21 +76,7 @@ class Fair(Frozen):
             for (layer, m), keep in zip(mixers.items(), self.policy.keep, strict=True)
         }
 
-    def run(self, number: int) -> None:
+    def begin_pass(self, number: int) -> None:
         """Let the next forward pass run one of the sets."""
         for layer, mixer in named_mixers(self.policy.module).items():
             self.policy.draws[layer] = Draw(tuple(range(len(mixer.directions))), self.sets[number][layer], None)
-
-    def after_backward(self) -> None:
-        """Add the gradients of the other sets to those of the first and take the mean."""
-        images, targets = self.batch
-        for number in range(1, len(self.sets)):
-            self.run(number)
-            with self.precision.autocast():
-                outputs = self.policy.module(images)
-            loss = self.objective.losses(outputs, targets).mean()
-            self.precision.scaler.scale(loss).backward()
-        for _, weight in weight_parameters(self.policy.module):
-            if weight.grad is not None:
-                weight.grad.div_(len(self.sets))
-        self.batch = None

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
 from lmsearch.data import SearchLoaders, Source, search_loaders, spread
 from lmsearch.engine.checkpoint import ModelSpec
@@ -40,16 +41,27 @@ class Counted:
     timing: Timing
     passes: int
     spent: float = field(default=0.0, init=False)
+    epoch: int = field(default=0, init=False)
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
-        """Let the hook act and count the branches that it drew."""
-        self.hook.before_step(batch, epoch=epoch, step=step, lr=lr)
-        branches = sum(len(draw.picked) for draw in self.policy.draws.values())
-        self.spent += branches * (self.passes if self.timing.warm(epoch) else 1)
-
-    def after_backward(self) -> None:
         """Let the hook act."""
-        self.hook.after_backward()
+        self.hook.before_step(batch, epoch=epoch, step=step, lr=lr)
+        self.epoch = epoch
+
+    def passes_of_step(self) -> int:
+        """Return what the hook says."""
+        return self.hook.passes_of_step()
+
+    def begin_pass(self, number: int) -> None:
+        """Let the hook act and count the branches that it drew for the step; all of its passes run as many."""
+        self.hook.begin_pass(number)
+        if number == 0:
+            branches = sum(len(draw.picked) for draw in self.policy.draws.values())
+            self.spent += branches * (self.passes if self.timing.warm(self.epoch) else 1)
+
+    def after_backward(self, scaler: GradScaler) -> None:
+        """Let the hook act."""
+        self.hook.after_backward(scaler)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class SearchOptions:
             update=self.update,
         )
         if self.architect == "fair":
-            return Fair(policy, timing, objective, precision, self.passes), alphas
+            return Fair(policy, timing, self.passes), alphas
         architect = build_architect(
             self.architect,
             policy,

@@ -112,7 +112,7 @@ class TrainingState:
     ) -> None:
         self.path, self.spec, self.extra = path, spec, extra or {}
         self.train_s, self.since = 0.0, time.perf_counter()
-        self.parts = {"model": trainer.model, "optimizer": trainer.optimizer, "scaler": trainer.precision.scaler}
+        self.parts = {"model": trainer.model, "optimizer": trainer.optimizer, "scaler": trainer.scaler}
         if trainer.ema is not None:
             self.parts["ema"] = trainer.ema
         if alpha_optimizer is not None:
