@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch import __version__
-from lmsearch.config import compose, split_overrides
+from lmsearch.config import split_overrides
 from lmsearch.config_help import task_help
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.paths import data_dir
 from lmsearch.process import set_up_logging, tune_process
+from lmsearch.tasks.known import configure
 
 TASKS = {  # name: (module with run(cfg), one line for --help)
     "search": ("lmsearch.tasks.search", "train a supernet over scan directions and write the genotype that it prefers"),
@@ -65,17 +66,19 @@ def _main(words: list[str]) -> int:
         chosen, _ = split_overrides(overrides, conf_dir=data_dir("conf"))
         print(task_help(task, TASKS[task][1], conf_dir=data_dir("conf"), chosen=chosen))
         return 0
-    cfg = compose(task, overrides)
+    tune_process()  # before PyTorch is imported
+    cfg, lines = configure(task, overrides)
     if "--cfg" in flags:
         print(OmegaConf.to_yaml(cfg, resolve=True), end="")
         return 0
+    for line in lines:
+        print(line)
     return _run(task, cfg)
 
 
 def _run(task: str, cfg: DictConfig) -> int:
     """Import the task, which imports PyTorch, and run it."""
     set_up_logging()
-    tune_process()
     try:
         return importlib.import_module(TASKS[task][0]).run(cfg) or 0
     except KeyboardInterrupt:

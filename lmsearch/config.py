@@ -10,7 +10,8 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -102,14 +103,28 @@ ADDED_KEYS: dict[str, Any] = {}
 OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
 
 
-def compose(task: str, overrides: Sequence[str], *, conf_dir: Path | None = None) -> DictConfig:
-    """Return the configuration of `task` with the `overrides` ("key=value") applied.
+@dataclass(frozen=True)
+class Defaults:
+    """What stands in place of the shipped defaults until the command line says otherwise: presets, and values by dotted key."""
+
+    presets: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compose(
+    task: str, overrides: Sequence[str], *, defaults: Defaults | None = None, conf_dir: Path | None = None
+) -> DictConfig:
+    """Return the configuration of `task` with the `overrides` ("key=value") applied, over `defaults` where it has those keys.
 
     Raises ConfigError with one clear line for an unknown key or preset, a value of another type, or a missing value.
     """
-    conf_dir = conf_dir or data_dir("conf")
+    conf_dir, defaults = conf_dir or data_dir("conf"), defaults or Defaults()
     presets, values = split_overrides(overrides, conf_dir=conf_dir)
-    cfg = copy.deepcopy(_compose_presets(task, tuple(presets.items()), conf_dir))
+    cfg = copy.deepcopy(compose_presets(task, tuple((defaults.presets | presets).items()), conf_dir))
+    accepted = set(keys_of(cfg))
+    for key, value in defaults.values.items():
+        if key in accepted:
+            OmegaConf.update(cfg, key, literal(value), merge=False)
     for key, text in values.items():
         _set(cfg, key, text)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
@@ -190,8 +205,8 @@ def split_overrides(overrides: Sequence[str], *, conf_dir: Path) -> tuple[dict[s
 
 
 @lru_cache(maxsize=16)  # a sweep composes the same files for every trial
-def _compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: Path) -> DictConfig:
-    """Let Hydra put conf/<task>.yaml and its presets together."""
+def compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: Path) -> DictConfig:
+    """Let Hydra put conf/<task>.yaml and its presets together; change only copies of what it returns."""
     if not (conf_dir / f"{task}.yaml").is_file():
         raise ConfigError(f"there is no conf/{task}.yaml, so no task {task!r}")
     words = [f"{key}={choice}" for key, choice in presets]
@@ -214,7 +229,7 @@ def _set(cfg: DictConfig, key: str, text: str) -> None:
     head, _, leaf = key.rpartition(".")
     section = OmegaConf.select(cfg, head) if head else cfg
     if not isinstance(section, DictConfig) or leaf not in list(section):
-        raise ConfigError(f"unknown key {key!r}{did_you_mean(key, _keys(cfg))}")
+        raise ConfigError(f"unknown key {key!r}{did_you_mean(key, keys_of(cfg))}")
     try:
         default = None if OmegaConf.is_missing(section, leaf) else section[leaf]
     except InterpolationResolutionError:  # it refers to a key that has no value yet
@@ -225,12 +240,12 @@ def _set(cfg: DictConfig, key: str, text: str) -> None:
     OmegaConf.update(cfg, key, literal(read_value(key, text, default)), merge=False)
 
 
-def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+def keys_of(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of every value in `cfg`."""
     for name in cfg:
         node = cfg._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation() and len(node):
-            yield from _keys(node, f"{prefix}{name}.")
+            yield from keys_of(node, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 

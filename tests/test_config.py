@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.config import (
     ADDED_KEYS,
-    _compose_presets,
-    _keys,
     choices_of,
     compose,
+    compose_presets,
     config_digest,
     default_run_dir,
+    keys_of,
     run_digest,
 )
 from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS
@@ -213,7 +213,7 @@ def test_every_preset_of_a_shipped_task_composes(task: str) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_null_of_a_shipped_task_has_a_type(task: str) -> None:
     cfg = compose(task, required(task))
-    nulls = [key for key in _keys(cfg) if OmegaConf.select(cfg, key) is None]
+    nulls = [key for key in keys_of(cfg) if OmegaConf.select(cfg, key) is None]
     assert sorted(set(nulls) - set(OPTIONAL_TYPES)) == [], "name their types in config_values.OPTIONAL_TYPES"
 
 
@@ -248,7 +248,7 @@ def test_a_key_of_a_later_version_counts_only_with_another_value(conf_dir: Path,
     text = FILES["train.yaml"].replace("seed: 0", "later: 1\nreport:\n  colour: red\nseed: 0")
     (conf_dir / "train.yaml").write_text(text.replace("search:", "search:\n  extra: null"))
     monkeypatch.setattr("lmsearch.config.ADDED_KEYS", {"later": 1, "report.colour": "red", "search.extra": None})
-    _compose_presets.cache_clear()
+    compose_presets.cache_clear()
     assert run_digest(train(conf_dir)) == digest
     for word in ("later=2", "report.colour=blue", "search.extra=1"):
         assert run_digest(train(conf_dir, word)) != digest, word

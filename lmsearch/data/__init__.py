@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders, spread
@@ -35,6 +35,7 @@ __all__ = [
     "describe",
     "load_images",
     "mixup_cutmix",
+    "options_of",
     "search_loaders",
     "spread",
 ]
@@ -42,9 +43,7 @@ __all__ = [
 
 def build_source(name: str, **options: object) -> Source:
     """Build the data source `name` with its options; raise DataError for an unknown name or option, or a missing one."""
-    if name not in SOURCES:
-        raise DataError(f"{name!r} is not a data source{did_you_mean(str(name), SOURCES)}")
-    accepted = inspect.signature(SOURCES[name]).parameters
+    accepted = options_of(name)
     for option in options:
         if option not in accepted:
             raise DataError(f"data source {name!r} has no option {option!r}{did_you_mean(option, accepted)}")
@@ -52,3 +51,10 @@ def build_source(name: str, **options: object) -> Source:
         if parameter.default is parameter.empty and options.get(option) is None:
             raise DataError(f"data source {name!r} needs the option {option!r}")
     return SOURCES[name](**options)
+
+
+def options_of(name: str) -> Mapping[str, inspect.Parameter]:
+    """Return the options that the data source `name` takes; raise DataError for an unknown one."""
+    if name not in SOURCES:
+        raise DataError(f"{name!r} is not a data source{did_you_mean(str(name), SOURCES)}")
+    return inspect.signature(SOURCES[name]).parameters

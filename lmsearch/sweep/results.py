@@ -13,8 +13,8 @@ from rich.table import Table
 
 from lmsearch.engine.storage import LOST
 from lmsearch.files import write_csv
-from lmsearch.sweep.space import as_text
 from lmsearch.sweep.study import Plan, retried
+from lmsearch.words import as_text
 
 SHOWN = 20  # rows of the table on screen
 

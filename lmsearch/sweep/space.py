@@ -13,6 +13,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lmsearch.errors import SweepError
+from lmsearch.words import as_text
 
 FORMS = "uniform(a,b), log(a,b), int(a,b), int(a,b,step), logint(a,b) or a list [x,y,z]"
 OPEN, CLOSE = "([{", ")]}"
@@ -74,15 +75,6 @@ def split(text: str, source: str) -> list[str]:
         raise SweepError(f"{source}: {text!r} lacks a closing {quote or closing[-1]!r}")
     entries = [entry.strip() for entry in entries]
     return [_unquoted(entry) for entry in entries] if any(entries) else []
-
-
-def as_text(value: Any) -> str:
-    """Return a value as the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(as_text(entry) for entry in value)}]"
-    return str(value)
 
 
 def _split_mapping(text: str, source: str) -> dict[str, str]:

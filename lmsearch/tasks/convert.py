@@ -18,6 +18,7 @@ from lmsearch.interop.localmamba import load_official_state_dict, read_official_
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import plain
+from lmsearch.tasks.known import read_facts
 from lmsearch.tasks.run_dir import make_folder
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,7 @@ def describe(cfg: DictConfig, weights: dict[str, Tensor]) -> ModelSpec:
     options["img_size"] = side_or_sides(cfg.img_size)
     merge = "mixed" if supernet else "sum"
     directions = layer_directions(cfg, name, options, supernet=supernet)
-    info = data_info(cfg, options)
-    return ModelSpec(name, directions, merge, options, {"info": asdict(info)})
+    return ModelSpec(name, directions, merge, options, data_of_run(cfg, options) or {"info": asdict(data_info(cfg, options))})
 
 
 def side_or_sides(img_size: int | list[int] | None) -> list[int]:
@@ -129,6 +129,15 @@ def layer_directions(cfg: DictConfig, name: str, options: dict, *, supernet: boo
 def mixer_names(model: torch.nn.Module) -> list[str]:
     """Return the layer names of a model, such as "layers.0"."""
     return [name.removesuffix(".mixer") for name, m in model.named_modules() if isinstance(m, DirectionalMixer)]
+
+
+def data_of_run(cfg: DictConfig, options: dict) -> dict | None:
+    """Return what the run of cfg.genotype says of its data; None where it says nothing or has other classes or channels."""
+    folder = None if cfg.genotype is None or cfg.class_names is not None else Path(cfg.genotype).expanduser()
+    facts = read_facts(folder) if folder is not None and folder.is_dir() else None
+    if facts is None or any(facts.info.get(key) != options.get(key) for key in ("num_classes", "in_chans")):
+        return None
+    return {"info": facts.info | {"img_size": options["img_size"]}, "source": facts.data}
 
 
 def data_info(cfg: DictConfig, options: dict) -> DataInfo:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch import __version__
@@ -15,6 +17,7 @@ from lmsearch.config import config_digest
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
+from lmsearch.files import write_text
 from lmsearch.genotype import FILE, load_genotype, save_genotype
 from lmsearch.report.directions import save_choices_figure
 from lmsearch.search.consensus import check_alike, common_quota
@@ -24,9 +27,12 @@ from lmsearch.search.relax import Relaxation, at_temperature, relaxation
 from lmsearch.search.supernet import layer_probabilities
 from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
-from lmsearch.tasks.evaluate import own_source
+from lmsearch.tasks.known import CONFIG, Facts, as_plain, read_facts
 from lmsearch.tasks.recheck import stored_supernets
 from lmsearch.tasks.run_dir import Claim, open_run_dir
+from lmsearch.tasks.trained import own_source
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> int:
@@ -109,7 +115,9 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
 def output(cfg: DictConfig, order: Order) -> Path:
     """Create the output folder of what is derived from a checkpoint."""
     data = order.spec.data.get("info", {}).get("name", "unknown")
-    return folder(cfg, data=data, model=order.spec.name, seed=order.seed)
+    run_dir = folder(cfg, data=data, model=order.spec.name, seed=order.seed)
+    remember(cfg, run_dir, [read_facts(Path(cfg.checkpoint))])
+    return run_dir
 
 
 def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
@@ -127,6 +135,15 @@ def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
     return run_dir
 
 
+def remember(cfg: DictConfig, run_dir: Path, facts: Sequence[Facts | None]) -> None:
+    """Write config.yaml with what the runs that are derived from know, if all know the same, for the tasks that read on."""
+    if facts[0] is None or any(other != facts[0] for other in facts):
+        log.info("the runs do not know the same data and model; give these to the tasks that read %s", run_dir)
+        return
+    content = OmegaConf.to_container(cfg, resolve=True) | facts[0].sections()
+    write_text(run_dir / CONFIG, yaml.safe_dump(as_plain(content), sort_keys=False, allow_unicode=True))
+
+
 def from_genotypes(cfg: DictConfig) -> int:
     """Derive what the genotypes of several seeds agree on."""
     if cfg.derivation not in (None, "topk") or cfg.health:
@@ -137,6 +154,8 @@ def from_genotypes(cfg: DictConfig) -> int:
     asked = cfg.keep is not None or cfg.budget is not None
     quota = quota_asked(cfg, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
     run_dir = folder(cfg, data="consensus", model=genotypes[0].model or "unknown", seed=None)
+    folders = [Path(name).expanduser() for name in names]
+    remember(cfg, run_dir, [read_facts(folder) if folder.is_dir() else None for folder in folders])
     show(run_dir, conclude_seeds(run_dir, quota, genotypes))
     return 0
 

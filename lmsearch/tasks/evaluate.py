@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from lmsearch.data import DataInfo, Source, build_loaders, build_source
+from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.files import write_json
-from lmsearch.tasks.build import build_data, build_objective, build_precision
+from lmsearch.tasks.build import build_objective, build_precision, plain
 from lmsearch.tasks.run_dir import open_run_dir
-from lmsearch.tasks.trained import load_trained
+from lmsearch.tasks.trained import data_for, load_trained
 
 
 def run(cfg: DictConfig) -> int:
     """Evaluate and write metrics.json."""
     precision = build_precision(cfg)
     model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
-    source = build_data(cfg) if cfg.get("data") else own_source(spec, cfg.checkpoint)
+    if not cfg.get("data"):
+        raise ConfigError(f"{cfg.checkpoint} does not say what data it was trained on; set data=...")
+    source = data_for(plain(cfg.data), info)
     check_fits(source, spec, cfg.checkpoint)
     loaders = build_loaders(source, batch_size=cfg.batch_size, seed=0, drop_last=False, num_workers=cfg.num_workers)
     objective = build_objective(info)
@@ -39,14 +41,6 @@ def run(cfg: DictConfig) -> int:
     write_json(run_dir / "metrics.json", metrics)
     print(f"test_{metric}: {test.score:.4f} on {len(test.scores)} samples   metrics: {run_dir / 'metrics.json'}")
     return 0
-
-
-def own_source(spec: ModelSpec, checkpoint: str) -> Source:
-    """Return the data that the network was trained on."""
-    options = dict(spec.data.get("source") or {})
-    if not options:
-        raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
-    return build_source(options.pop("name"), **options)
 
 
 def check_fits(source: Source, spec: ModelSpec, checkpoint: str) -> None:

@@ -17,7 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from lmsearch.config import choices_of, compose, default_run_dir
+from lmsearch.config import choices_of, default_run_dir
 from lmsearch.engine.log import environment
 from lmsearch.engine.storage import exclusive, recover
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
@@ -39,6 +39,7 @@ from lmsearch.sweep.study import (
     load_study,
 )
 from lmsearch.sweep.worker import work
+from lmsearch.tasks.known import configure
 from lmsearch.tasks.run_dir import MARKER, Claim, make_folder
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
     for key, parameter in parameters.items():
         for value in parameter.probes():
             words = [parameters[name].word(v) for name, v in (first | {key: value}).items()]
-            cfg = compose(task, [*overrides, *words])
+            cfg, _ = configure(task, [*overrides, *words])
             if "run_dir" not in cfg:
                 raise SweepError(f"task={task} leaves no run directory with metrics; sweep another task, such as retrain")
             epochs += [cfg.epochs] if "epochs" in cfg else []
@@ -197,8 +198,10 @@ def run_worker(plan: Plan, name: str) -> None:
 
 def run_task(task: str, words: Sequence[str], folder: Path) -> None:
     """Run a task with `folder` as its run directory; what it prints goes to output.txt there."""
-    cfg = compose(task, [*words, f"run_dir={folder}"])
+    cfg, lines = configure(task, [*words, f"run_dir={folder}"])
     with (folder / "output.txt").open("a", encoding="utf-8") as file, redirect_stdout(file):
+        for line in lines:
+            print(line)
         importlib.import_module(f"lmsearch.tasks.{task}").run(cfg)
 
 
@@ -237,7 +240,7 @@ def report(study: optuna.Study, plan: Plan) -> int:
         raise SweepError(f"no trial was completed{why}; see {plan.run_dir / 'results.csv'}")
     best, figure = front[0], "history.png" if len(plan.goal.metrics) == 1 else "pareto.png"
     draw(plan.run_dir / figure, plan, rows, front)
-    config = compose(plan.task, words_of(plan, best))
+    config, _ = configure(plan.task, words_of(plan, best))
     write_text(plan.run_dir / "best.yaml", f"# {command_of(plan, best)}\n{OmegaConf.to_yaml(config, resolve=True)}")
     if len(plan.goal.metrics) == 2:
         print(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")

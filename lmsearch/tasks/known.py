@@ -1,0 +1,240 @@
+"""What a run knows is asked once: its data and model stand in place of the defaults of a task that reads it.
+
+Only what the command line says otherwise counts more, and every difference is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from lmsearch.config import Defaults, compose, compose_presets, keys_of, split_overrides
+from lmsearch.errors import ConfigError
+from lmsearch.genotype import FILE
+from lmsearch.paths import data_dir
+from lmsearch.words import as_text
+
+CONFIG = "config.yaml"  # of a run directory
+IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
+SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
+FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run knows: options of its data source and of its model, the description of its data, and its search space."""
+
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    info: Mapping[str, Any]
+    search_space: str | None = None
+
+    def image(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return those of `names` that the description of the data holds, a square's size as one side."""
+        values = {name: self.info[name] for name in names if name in self.info}
+        if len(set(values.get("img_size", ()))) == 1:
+            values["img_size"] = values["img_size"][0]
+        return values
+
+    def sections(self) -> dict[str, Any]:
+        """Return the sections of a config.yaml from which `read_facts` reads them again."""
+        return {"data": dict(self.data), "model": dict(self.model), "info": dict(self.info), "search_space": self.search_space}
+
+
+def read_facts(path: Path) -> Facts | None:
+    """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing."""
+    from lmsearch.engine.checkpoint import ModelSpec, read_model  # imports PyTorch
+
+    config = _read_config(path / CONFIG if path.is_dir() else path.with_name(CONFIG))
+    described = path if path.is_file() else _described(path)
+    if described is None:
+        return Facts(config["data"], config["model"], config["info"], config["search_space"]) if config["model"] else None
+    spec: ModelSpec = read_model(described)[0]
+    model = {"name": spec.name} | {k: v for k, v in spec.options.items() if k not in FROM_DATA}
+    return Facts(spec.data.get("source") or {}, model, spec.data.get("info") or {}, config["search_space"])
+
+
+def _described(folder: Path) -> Path | None:
+    """Return the file of a run directory that describes its network; that of the first seed, where it holds several."""
+    files = [folder / "model.safetensors", folder / "checkpoint.pt", *sorted(folder.glob("s[0-9]*/checkpoint.pt"))]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Return the sections of a run's config.yaml that others read, without unset keys; empty ones where there is no file."""
+    content: Any = {}
+    if path.is_file():
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"{path} cannot be read ({' '.join(str(error).split())[:200]})") from error
+    content = content if isinstance(content, dict) else {}
+    sections = {name: content.get(name) or {} for name in ("data", "model", "info")}
+    if wrong := [name for name, section in sections.items() if not isinstance(section, dict)]:
+        raise ConfigError(f"{path}: {wrong[0]} is not a section of keys")
+    kept = {name: {k: v for k, v in section.items() if v is not None} for name, section in sections.items()}
+    space = content.get("search_space")
+    return kept | {"search_space": space if isinstance(space, str) else None}
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a task takes from one run: presets by group, and values by dotted key.
+
+    Values of the keys in `whatever` count under another choice of their preset too; without any, other data leave nothing.
+    """
+
+    run: str
+    presets: Mapping[str, str]
+    values: Mapping[str, Any]
+    whatever: tuple[str, ...] = ()
+
+    def under(self, given: Mapping[str, str]) -> tuple[Knowledge, list[str]]:
+        """Return what is left of it beside the presets that the command line names, and a line for each that differs."""
+        others = [group for group, choice in self.presets.items() if given.get(group, choice) != choice]
+        lines = [f"{group}={given[group]} given, {self.run} has {group}={self.presets[group]}" for group in others]
+        if "data" in others and not self.whatever:
+            return Knowledge(self.run, {}, {}), lines
+        values = {k: v for k, v in self.values.items() if k in self.whatever or k.partition(".")[0] not in others}
+        presets = {group: choice for group, choice in self.presets.items() if group not in others}
+        return Knowledge(self.run, presets, values, self.whatever), lines
+
+    def without(self, group: str) -> Knowledge:
+        """Return it without a preset and its values."""
+        values = {key: value for key, value in self.values.items() if key.partition(".")[0] != group}
+        return Knowledge(self.run, {g: c for g, c in self.presets.items() if g != group}, values, self.whatever)
+
+    def told(self, cfg: DictConfig, shipped: DictConfig, given: Collection[str]) -> list[str]:
+        """Return a line with all that `cfg` has from it instead of `shipped` defaults, and one for each key `given` otherwise."""
+        found = [f"{group}={choice}" for group, choice in self.presets.items() if group not in given]
+        differences = []
+        for key in [key for key in keys_of(cfg) if key in self.values]:
+            mine, value = plain_value(cfg, key), as_plain(self.values[key])
+            if key in given and mine != value:
+                differences.append(f"{key}={as_text(mine)} given, {self.run} has {as_text(value)}")
+            elif key not in given and mine == value != plain_value(shipped, key):
+                found.append(f"{key}={as_text(value)}")
+        return ([f"from {self.run}: {' '.join(found)}"] if found else []) + differences
+
+
+def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """Return the configuration of a task over what the runs that it reads know, and the lines that say what was taken."""
+    presets, values = split_overrides(words, conf_dir=data_dir("conf"))
+    presets = {group: choice for group, choice in presets.items() if choice != "null"}
+    lines: list[str] = []
+    left: list[Knowledge] = []
+    for knowledge in READERS[task](values) if task in READERS else ():
+        rest, said = knowledge.under(presets)
+        left.append(rest)
+        lines += said
+    if not left:
+        return compose(task, words), []
+    defaults = Defaults(
+        {group: choice for k in left for group, choice in k.presets.items()},
+        {key: value for k in left for key, value in k.values.items()},
+    )
+    empty = [f"{group}=null" for group in defaults.presets]
+    words = [word for word in words if word not in empty]
+    cfg = compose(task, words, defaults=defaults)
+    shipped = compose_presets(task, tuple((defaults.presets | presets).items()), data_dir("conf"))
+    return cfg, lines + [line for k in left for line in k.told(cfg, shipped, {*presets, *values})]
+
+
+def of_genotype(run: str) -> Knowledge | None:
+    """Return what training from scratch takes from the run that a genotype is of; None for a file or a shipped name."""
+    folder = Path(run).expanduser()
+    facts = read_facts(folder) if folder.is_dir() else None
+    if facts is None:
+        return None
+    values = _data_values(facts, SHAPE) | _model_values(facts)
+    if facts.search_space is not None:
+        values["search_space"] = facts.search_space
+    return Knowledge(run, _presets(facts), values)
+
+
+def of_weights(run: str) -> Knowledge | None:
+    """Return what trained weights are used with: their data, how these show an image, and their model."""
+    facts = read_facts(Path(run).expanduser())
+    if facts is None:
+        return None
+    whatever = tuple(f"data.{name}" for name in IMAGE)
+    return Knowledge(run, _presets(facts), _data_values(facts, IMAGE) | _model_values(facts), whatever)
+
+
+def _presets(facts: Facts) -> dict[str, str]:
+    """Return the presets of a run's data and model."""
+    return {group: section["name"] for group, section in (("data", facts.data), ("model", facts.model)) if "name" in section}
+
+
+def _data_values(facts: Facts, image: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a run's data by key, and those of `image` as they were in the end."""
+    return {f"data.{name}": value for name, value in ({**facts.data} | facts.image(image)).items()}
+
+
+def _model_values(facts: Facts) -> dict[str, Any]:
+    """Return the options of a run's model by key."""
+    return {f"model.{name}": value for name, value in facts.model.items()}
+
+
+def read_by_retrain(given: Mapping[str, str]) -> list[Knowledge]:
+    """A genotype's run says data and model; weights to start from say their model, and the data where the genotype does not."""
+    start = of_weights(given["init_from"]) if given.get("init_from", "null") != "null" else None
+    searched = of_genotype(given["genotype"]) if "genotype" in given else None
+    if start is None:
+        return [searched] if searched else []
+    if searched is not None:
+        return [start.without("data"), searched.without("model")]
+    folder = Path(start.run).expanduser()
+    folder = folder if folder.is_dir() else folder.parent
+    mine = {"genotype": str(folder)} if "genotype" not in given and (folder / FILE).is_file() else {}
+    return [replace(start, values=start.values | mine)]
+
+
+def read_by_compare(given: Mapping[str, str]) -> list[Knowledge]:
+    """The run of the genotype says data, model and search space."""
+    found = of_genotype(given["genotype"]) if "genotype" in given else None
+    return [found] if found else []
+
+
+def read_by_evaluate(given: Mapping[str, str]) -> list[Knowledge]:
+    """The weights say their data, and how these show an image."""
+    found = of_weights(given["checkpoint"]) if "checkpoint" in given else None
+    return [found.without("model")] if found else []
+
+
+def read_by_description(given: Mapping[str, str]) -> list[Knowledge]:
+    """For a task about a network without data: its model and image size, as they are in the run of the genotype."""
+    folder = Path(given.get("genotype", "null")).expanduser()
+    facts = read_facts(folder) if folder.is_dir() else None
+    if facts is None:
+        return []
+    values = {name: facts.info[name] for name in FROM_DATA if name in facts.info} | facts.image(SHAPE)
+    return [Knowledge(given["genotype"], {"model": facts.model["name"]}, values | _model_values(facts))]
+
+
+READERS: dict[str, Callable[[Mapping[str, str]], Iterable[Knowledge]]] = {
+    "retrain": read_by_retrain,
+    "compare": read_by_compare,
+    "evaluate": read_by_evaluate,
+    "complexity": read_by_description,
+    "convert": read_by_description,
+}
+
+
+def plain_value(cfg: DictConfig, key: str) -> Any:
+    """Return the value at a dotted key as plain Python, None where it has none."""
+    return as_plain(OmegaConf.select(cfg, key))
+
+
+def as_plain(value: Any) -> Any:
+    """Return a value with lists and dicts of plain Python for tuples and what OmegaConf makes of them."""
+    if OmegaConf.is_config(value):
+        return OmegaConf.to_container(value, resolve=True)
+    if isinstance(value, Mapping):
+        return {key: as_plain(entry) for key, entry in value.items()}
+    return [as_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
