@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import cut_in_epoch
 
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.search.recheck import SUPERNETS, fresh_advantage, recheck_recipe
-from lmsearch.tasks import recheck
 from lmsearch.tasks.build import build_recipe
 
 QUICK = ["search=darts", "data=planted", "search.health_every=0"]
@@ -93,22 +93,11 @@ def test_a_search_that_failed_before_is_not_rechecked(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("recheck*"))
 
 
-def test_an_interrupted_recheck_continues_to_the_same_genotype(
-    rechecked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_recheck_continues_to_the_same_genotype(rechecked: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "cut"
     shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("recheck*", "genotype*"))
-    epochs, calls = load_checkpoint(rechecked / "recheck0.pt")["epoch"], []
-
-    def dies(*args: object, **kwargs: object) -> object:
-        calls.append(1)
-        if len(calls) == epochs + 2:
-            raise KeyboardInterrupt
-        return train_one_epoch(*args, **kwargs)
-
-    train_one_epoch = recheck.train_one_epoch
-    with monkeypatch.context() as patch:
-        patch.setattr(recheck, "train_one_epoch", dies)
+    epochs = load_checkpoint(rechecked / "recheck0.pt")["epoch"]
+    with cut_in_epoch(epochs + 2):
         main(["search", *PLANTED, f"run_dir={run_dir}"])
     assert not (run_dir / "genotype.json").exists()
     assert [load_checkpoint(run_dir / f"recheck{n}.pt")["epoch"] for n in (0, 1)] == [epochs, 1]

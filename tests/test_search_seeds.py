@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import cut_in_epoch
 
 import lmsearch
 from lmsearch.cli import main
@@ -49,22 +50,10 @@ def test_one_seed_of_many_is_the_same_search_as_alone_to_the_byte(over_seeds: Pa
     assert (tmp_path / "genotype.json").read_bytes() == (over_seeds / "s1" / "genotype.json").read_bytes()
 
 
-def test_an_interrupted_search_over_seeds_continues_where_it_was(
-    over_seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lmsearch.tasks import search
-
-    real, calls = search.train_one_epoch, []
-
-    def interrupted(*a: object, **k: object) -> object:
-        calls.append(k["epoch"])
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*a, **k)
-
-    monkeypatch.setattr(search, "train_one_epoch", interrupted)
-    assert main([*SEEDS, f"run_dir={tmp_path}"]) == 130
-    assert main([*SEEDS, f"run_dir={tmp_path}"]) == 0
+def test_an_interrupted_search_over_seeds_continues_where_it_was(over_seeds: Path, tmp_path: Path) -> None:
+    with cut_in_epoch(4) as calls:
+        assert main([*SEEDS, f"run_dir={tmp_path}"]) == 130
+        assert main([*SEEDS, f"run_dir={tmp_path}"]) == 0
     assert calls == [0, 1, 0, 1, 1, 0, 1]
     assert (tmp_path / "genotype.json").read_bytes() == (over_seeds / "genotype.json").read_bytes()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import cut_in_epoch
 
 import lmsearch
 from lmsearch.cli import main
@@ -107,22 +108,12 @@ def test_an_indeterminate_search_exits_with_3_when_strict(tmp_path: Path) -> Non
     assert lmsearch.load_genotype(tmp_path).health["status"] == "indeterminate"
 
 
-def test_an_interrupted_search_continues_to_the_same_genotype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmsearch.tasks import search
-
+def test_an_interrupted_search_continues_to_the_same_genotype(tmp_path: Path) -> None:
     args = ["search", *TINY, "epochs=3", "batch_size=128", "search.recheck=0"]
     assert main([*args, f"run_dir={tmp_path / 'whole'}"]) == 0
-    real, calls = search.train_one_epoch, []
-
-    def interrupted(*a: object, **k: object) -> object:
-        calls.append(k["epoch"])
-        if k["epoch"] == 2 and len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*a, **k)
-
-    monkeypatch.setattr(search, "train_one_epoch", interrupted)
-    assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 130
-    assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 0
+    with cut_in_epoch(3) as calls:
+        assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 130
+        assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 0
     assert calls == [0, 1, 2, 2], "the second command must continue at the epoch that was cut off"
     whole, cut = ((tmp_path / name / "genotype.json").read_bytes() for name in ("whole", "cut"))
     assert whole == cut

@@ -11,9 +11,10 @@ from torch import nn
 
 from lmsearch.data import Source, build_loaders, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision, train_one_epoch
+from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import evaluation_cost, training_cost
@@ -102,8 +103,7 @@ class Setting:
                 self.spec, self.keep, recipe, loader, self.source.info, self.precision, seed=own, backend=self.backend
             )
             with policy.attached():
-                for epoch in range(recipe.epochs):
-                    train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda index, scores: None)
+                run_epochs(trainer, loader, epochs=recipe.epochs)
             yield policy.module
 
     def alone(self, *, epochs: int, seed: int) -> StandAlone:

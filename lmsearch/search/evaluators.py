@@ -12,10 +12,11 @@ from torch import nn
 
 from lmsearch.data import Loaders, Source, build_loaders
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision, TrainingDiverged, evaluate, train_one_epoch
+from lmsearch.engine.train import Precision, TrainingDiverged, evaluate
 from lmsearch.search.architectures import Architecture, num_branches
 from lmsearch.search.budget import evaluation_cost, training_cost
 from lmsearch.search.supernet import masked, named_mixers, running
@@ -90,8 +91,7 @@ class StandAlone:
             recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed
         )
         with closing(loaders.train):
-            for epoch in range(recipe.epochs):
-                train_one_epoch(trainer, loaders.train, epoch=epoch, on_step=lambda index, scores: None)
+            run_epochs(trainer, loaders.train, epochs=recipe.epochs)
         return model if trainer.ema is None else trainer.ema.module
 
     def price(self, branches: int) -> float:

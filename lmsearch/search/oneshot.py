@@ -14,10 +14,11 @@ from torch.amp import GradScaler
 
 from lmsearch.data import SearchLoaders, Source, search_loaders, spread
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Batch, Precision, StepHook, evaluate, train_one_epoch
+from lmsearch.engine.train import Batch, Precision, StepHook, evaluate
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture
@@ -171,9 +172,10 @@ def train_oneshot(
         recipe, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, seed=seed, hook=counted
     )
     with policy.attached(), closing(loaders.weights), closing(loaders.alphas):
-        for epoch in range(recipe.epochs):
-            train_one_epoch(trainer, loaders.weights, epoch=epoch, on_step=lambda index, scores: None)
-            policy.end_epoch(timing.progress(epoch + 1, 0))
+        run_epochs(
+            trainer, loaders.weights, epochs=recipe.epochs,
+            on_epoch=lambda epoch, _: policy.end_epoch(timing.progress(epoch + 1, 0)),
+        )  # fmt: skip
     return OneShot(policy, loaders, options, objective, precision, tuple(keep), recipe.batch_size, counted.spent)
 
 

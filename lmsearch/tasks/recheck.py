@@ -11,8 +11,8 @@ from torch import nn
 from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
+from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.progress import TrainingProgress
-from lmsearch.engine.train import train_one_epoch
 from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
 from lmsearch.search.single_path import single_path
 from lmsearch.tasks.build import TrainingState, build_objective, build_precision, build_recipe
@@ -55,11 +55,9 @@ def trained_supernets(
             f"recheck {number + 1}/{SUPERNETS}", total_steps=recipe.epochs * steps, done_steps=start * steps, metric=metric
         )
         with policy.attached(), progress:
-            for epoch in range(start, recipe.epochs):
-                train_one_epoch(
-                    trainer, loaders.weights, epoch=epoch, on_step=lambda _, s, e=epoch, p=progress: p.step(e, s)
-                )
-                state.save(epoch + 1)
+            run_epochs(
+                trainer, loaders.weights, epochs=recipe.epochs, start=start, on_step=progress.step, state=state
+            )
         yield policy.module
 
 

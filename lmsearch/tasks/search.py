@@ -17,11 +17,12 @@ from lmsearch.config import run_digest
 from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
+from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
-from lmsearch.engine.train import Batch, Precision, Trainer, evaluate, train_one_epoch
+from lmsearch.engine.train import Batch, Precision, Trainer, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
@@ -209,10 +210,9 @@ def train(
         "search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
     )
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
-        for epoch in range(start, cfg.epochs):
-            seen = train_one_epoch(
-                trainer, loaders.weights, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s)
-            )
+
+        def log_epoch(epoch: int, seen: Scores) -> None:
+            """Drop what shrinking drops after this epoch, measure, and write it down."""
             for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
             held = scored(loaders.holdout)  # raises where it is not finite, before anything of the epoch is kept
@@ -223,7 +223,10 @@ def train(
                 scored=scored, held=held,
             )  # fmt: skip
             run_log.write(epoch, values, layers=scores if plan.options.how.learns else None)
-            state.save(epoch + 1)
+
+        run_epochs(
+            trainer, loaders.weights, epochs=cfg.epochs, start=start, on_step=progress.step, on_epoch=log_epoch, state=state
+        )
 
 
 def scores_of(policy: BranchPolicy, batches: Iterable[Batch], *, objective: Objective, precision: Precision) -> Scores:

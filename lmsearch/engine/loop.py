@@ -1,0 +1,64 @@
+"""The epoch loop: every training of the product runs in here, whatever it trains and whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from lmsearch.data import TrainLoader
+from lmsearch.engine.objective import Scores
+from lmsearch.engine.train import Trainer, train_one_epoch
+
+StepObserver = Callable[[int, int, Scores], None]  # (epoch, step, scores of the step)
+_OBSERVER: ContextVar[StepObserver | None] = ContextVar("observer of steps", default=None)
+
+
+class Saved(Protocol):
+    """Where a run is kept."""
+
+    def save(self, epochs_done: int) -> None:
+        """Keep all that the next epoch starts from."""
+
+
+@contextmanager
+def observing_steps(observer: StepObserver) -> Iterator[None]:
+    """Call observer(epoch, step, scores) after every training step inside the block; it may stop the run by raising."""
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
+
+
+def run_epochs(
+    trainer: Trainer,
+    loader: TrainLoader,
+    *,
+    epochs: int,
+    start: int = 0,
+    on_step: Callable[[int, Scores], None] | None = None,
+    on_epoch: Callable[[int, Scores], None] | None = None,
+    state: Saved | None = None,
+) -> None:
+    """Train over `loader` from epoch `start` up to `epochs`.
+
+    `on_step(epoch, scores)` follows every step and `on_epoch(epoch, scores)` every epoch, with the scores of all samples seen.
+    What they raise ends the run. `state` is saved when an epoch is complete, `on_epoch` included.
+    Raises TrainingDiverged where losses or weights do not stay finite; that epoch is not saved.
+    """
+    observer = _OBSERVER.get()
+    for epoch in range(start, epochs):
+
+        def follow(index: int, scores: Scores, epoch: int = epoch) -> None:
+            if on_step is not None:
+                on_step(epoch, scores)
+            if observer is not None:
+                observer(epoch, index, scores)
+
+        seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=follow)
+        if on_epoch is not None:
+            on_epoch(epoch, seen)
+        if state is not None:
+            state.save(epoch + 1)

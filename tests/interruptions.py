@@ -1,0 +1,24 @@
+"""Stopping a run inside its training loop, as Ctrl-C would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lmsearch.engine.loop import observing_steps
+from lmsearch.engine.objective import Scores
+
+
+@contextmanager
+def cut_in_epoch(number: int | None) -> Iterator[list[int]]:
+    """Give the list of the epochs that begin inside the block, and raise KeyboardInterrupt in the `number`-th of them."""
+    begun: list[int] = []
+
+    def watch(epoch: int, step: int, scores: Scores) -> None:
+        if step == 0:
+            begun.append(epoch)
+            if len(begun) == number:
+                raise KeyboardInterrupt
+
+    with observing_steps(watch):
+        yield begun
