@@ -29,6 +29,7 @@ from lmsearch.paths import data_dir
 CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "fp16"),
+    "on_error": ("raise", "skip"),
     "search.method": ("supernet", "random", "local", "evolution", "tpe", "nsga2"),
     "search.evaluate": ("shared", "standalone"),
     "search.objective2": ("flops", "latency"),

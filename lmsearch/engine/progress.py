@@ -57,3 +57,30 @@ class TrainingProgress:
             self.bar.update(self.task, completed=self.done, text=text)
         else:
             log.info("%s  step %d/%d  %s  %.0f s left", self.title, self.done, self.total_steps, text, left)
+
+
+class CountProgress:
+    """Counts what is done of a known number; use as a context manager and call `advance`."""
+
+    def __init__(self, title: str, *, total: int, unit: str) -> None:
+        self.title, self.total, self.unit, self.done = title, total, unit, 0
+        self.start = self.shown = time.perf_counter()
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+        self.task = self.bar.add_task(title, total=total)
+
+    def __enter__(self) -> CountProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+    def advance(self, number: int) -> None:
+        """Count `number` more; where there is no terminal, log a line at intervals."""
+        self.done += number
+        self.bar.advance(self.task, number)
+        now = time.perf_counter()
+        if self.bar.disable and now - self.shown >= LOG_EVERY_S and self.done < self.total:
+            self.shown, left = now, (now - self.start) / self.done * (self.total - self.done)
+            log.info("%s  %d/%d %s  %.0f s left", self.title, self.done, self.total, self.unit, left)

@@ -1,10 +1,12 @@
-"""lmsearch predict: classify an image, or every image of a folder, with a trained network."""
+"""lmsearch predict: classify images with a trained network; the results come as the images are read."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from itertools import islice
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,46 +14,151 @@ from omegaconf import DictConfig
 from torch import nn
 
 from lmsearch.data import DataInfo
-from lmsearch.data.predict import load_images
+from lmsearch.data.predict import check_readable, find_files, read_tensor
+from lmsearch.data.reading import read_image
+from lmsearch.engine.progress import CountProgress
 from lmsearch.engine.train import Precision
-from lmsearch.errors import CheckpointError
-from lmsearch.files import write_text
+from lmsearch.errors import CheckpointError, ConfigError, DataError
+from lmsearch.paths import shown
+from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
+from lmsearch.report.sheet import Cell, spaced, write_sheet
 from lmsearch.tasks.build import build_precision
 from lmsearch.tasks.run_dir import make_folder
 from lmsearch.tasks.trained import load_trained
 
+log = logging.getLogger(__name__)
+INTERRUPTED = 130
+
+
+@dataclass
+class Tally:
+    """What has been predicted so far: how many images, what is wrong with the first unreadable one, those for the sheet."""
+
+    read: int = 0
+    unreadable: int = 0
+    first_error: str = ""
+    sheet: list[Prediction] = field(default_factory=list)
+
 
 def run(cfg: DictConfig) -> int:
-    """Print the most probable classes of every image; also write them as JSON to cfg.out where given."""
+    """Print or write the most probable classes of every image, and a sheet of thumbnails where asked for."""
+    out, sheet = output_file(cfg, "out", ENDINGS), output_file(cfg, "sheet", (".png",))
     precision = build_precision(cfg)
     model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
     if info.target != "class":
         raise CheckpointError(
             f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict"
         )
-    if cfg.out is not None:
-        make_folder(Path(cfg.out).absolute().parent, key="out")
-    found = {}
-    for path, classes in predictions(model, info, Path(cfg.images), precision, batch_size=cfg.batch_size, top=cfg.top):
-        found[str(path)] = classes
-        print(f"{path}: " + ", ".join(f"{name} {p:.3f}" for name, p in classes.items()))
-    if cfg.out is not None:
-        write_text(cfg.out, json.dumps(found, indent=1) + "\n")
-    return 0
+    check_readable(info)
+    files = find_files(cfg.images if isinstance(cfg.images, str) else list(cfg.images))
+    top, tally = min(cfg.top, info.num_classes), Tally()
+    chosen = {files[place] for place in spaced(len(files))} if sheet else set()
+    batches = predictions(model, info, files, precision, batch_size=cfg.batch_size, top=top, on_error=cfg.on_error)
+    progress = CountProgress("predict", total=len(files), unit="images") if out else nullcontext()
+    try:
+        with open_predictions(out, top=top) if out else nullcontext(print_predictions) as write, progress as counter:
+            for batch in batches:
+                write(batch)
+                count(tally, batch, chosen)
+                if counter is not None:
+                    counter.advance(len(batch))
+    except KeyboardInterrupt:
+        kept = f"; their results are in {out}" if out and out.suffix != ".json" else ""
+        print(f"\nlmsearch: interrupted after {tally.read + tally.unreadable} of {len(files)} images{kept}", file=sys.stderr)
+        return INTERRUPTED
+    if sheet:
+        write_sheet(sheet, [cell_of(prediction, info) for prediction in tally.sheet])
+    return conclude(tally, [path for path in (out, sheet) if path])
+
+
+def output_file(cfg: DictConfig, key: str, endings: Sequence[str]) -> Path | None:
+    """Return the file that a key names, None for none; raise ConfigError where it cannot or must not be written."""
+    if cfg[key] is None:
+        return None
+    path = Path(cfg[key])
+    if path.suffix not in endings:
+        raise ConfigError(f"{key}={cfg[key]!r} has an unknown ending; accepted: {', '.join(endings)}")
+    if path.is_dir():
+        raise ConfigError(f"{key}={cfg[key]!r} is a folder; name a file in it")
+    if path.exists() and not cfg.overwrite:
+        raise ConfigError(f"{key}={cfg[key]!r} exists already; name another file, or set overwrite=true to replace it")
+    make_folder(path.absolute().parent, key=key)
+    return path
 
 
 @torch.no_grad()
 def predictions(
-    model: nn.Module, info: DataInfo, images: Path, precision: Precision, *, batch_size: int, top: int
-) -> Iterator[tuple[Path, dict[str, float]]]:
-    """Yield (path, {class name: probability}) with the `top` most probable classes of every image."""
-    loaded = iter(load_images(images, info))
-    while batch := list(islice(loaded, batch_size)):
-        pixels = torch.stack([image for _, image in batch]).to(precision.device)
-        with precision.autocast():
-            logits = model(pixels)
-        if not torch.isfinite(logits).all():
-            raise CheckpointError(f"{batch[0][0]}: the network's outputs are not finite (precision={precision.name})")
-        values, classes = torch.softmax(logits.float(), -1).topk(min(top, info.num_classes))
-        for (path, _), p, c in zip(batch, values.tolist(), classes.tolist(), strict=True):
-            yield path, {info.class_names[i]: round(value, 6) for i, value in zip(c, p, strict=True)}
+    model: nn.Module,
+    info: DataInfo,
+    files: Sequence[Path],
+    precision: Precision,
+    *,
+    batch_size: int,
+    top: int,
+    on_error: str,
+) -> Iterator[list[Prediction]]:
+    """Yield the predictions of batch after batch of files, in their order: the `top` most probable classes of every image.
+
+    The first class is the one that evaluation counts. Raises DataError for an unreadable file with on_error "raise", else it
+    is part of the results; CheckpointError where the network gives no finite numbers.
+    """
+    for start in range(0, len(files), batch_size):
+        tensors: dict[Path, torch.Tensor] = {}
+        found: dict[Path, Prediction] = {}
+        for path in files[start : start + batch_size]:
+            try:
+                tensors[path] = read_tensor(path, info)
+            except DataError as error:
+                if on_error == "raise":
+                    raise
+                found[path] = Prediction(path, error=str(error).removeprefix(f"{shown(path)}: "))
+        if tensors:
+            with precision.autocast():
+                logits = model(torch.stack(list(tensors.values())).to(precision.device)).float()
+            if not logits.isfinite().all():
+                first = shown(next(iter(tensors)))
+                raise CheckpointError(f"{first}: the network's outputs are not finite (precision={precision.name})")
+            ranked = logits.argsort(dim=-1, descending=True, stable=True)[:, :top]  # ties as argmax breaks them
+            probabilities = torch.softmax(logits, -1).gather(-1, ranked)
+            for path, classes, values in zip(tensors, ranked.tolist(), probabilities.tolist(), strict=True):
+                names = (info.class_names[place] for place in classes)
+                found[path] = Prediction(path, tuple((name, round(p, 6)) for name, p in zip(names, values, strict=True)))
+        yield [found[path] for path in files[start : start + batch_size]]
+
+
+def print_predictions(batch: Sequence[Prediction]) -> None:
+    """Print one line per image."""
+    for prediction in batch:
+        answer = ", ".join(f"{name} {p:.3f}" for name, p in prediction.classes)
+        print(f"{shown(prediction.path)}: {answer or prediction.error}")
+
+
+def count(tally: Tally, batch: Sequence[Prediction], chosen: set[Path]) -> None:
+    """Add a batch to the tally."""
+    for prediction in batch:
+        tally.read += not prediction.error
+        tally.unreadable += bool(prediction.error)
+        if prediction.error and not tally.first_error:
+            tally.first_error = f"{shown(prediction.path)}: {prediction.error}"
+    tally.sheet += [prediction for prediction in batch if prediction.path in chosen]
+
+
+def cell_of(prediction: Prediction, info: DataInfo) -> Cell:
+    """Return the thumbnail of an image, as the network reads it, with its name and the most probable class."""
+    name = shown(prediction.path.name)
+    if prediction.error:
+        return Cell(None, (name, "unreadable"))
+    (best, probability), *_ = prediction.classes
+    return Cell(read_image(prediction.path, info.in_chans).convert("RGB"), (name, f"{best} {probability:.2f}"))
+
+
+def conclude(tally: Tally, written: list[Path]) -> int:
+    """Print how many images were read and what was written; raise DataError where none could be read."""
+    if not tally.read:
+        raise DataError(f"none of the {tally.unreadable} images could be read, first: {tally.first_error}")
+    if tally.unreadable:
+        log.warning("%d image(s) could not be read, first: %s", tally.unreadable, tally.first_error)
+    if written:
+        left = f", {tally.unreadable} could not be read" if tally.unreadable else ""
+        print(f"{tally.read} images predicted{left}   written: {', '.join(map(str, written))}")
+    return 0

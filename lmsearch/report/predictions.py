@@ -1,0 +1,91 @@
+"""Predictions as files: CSV and JSON lines that grow with every batch, or one JSON file at the end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lmsearch.errors import FileError
+from lmsearch.files import cannot_write, write_text
+
+ENDINGS = (".csv", ".jsonl", ".json")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image: its most probable classes, the best first, or why it could not be read."""
+
+    path: Path
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+Write = Callable[[Sequence[Prediction]], None]
+
+
+@contextmanager
+def open_predictions(path: Path, *, top: int) -> Iterator[Write]:
+    """Give a function that takes the predictions of a batch; rows of CSV and JSON lines are in the file when it returns.
+
+    The columns are path, class, probability, class2, probability2, ... up to `top`, error. JSON maps paths to classes with
+    probabilities, or to an error. File names that are no text (surrogates) keep their bytes. Raises FileError.
+    """
+    if path.suffix == ".json":
+        found: dict[str, dict] = {}
+        yield lambda batch: found.update({str(p.path): {"error": p.error} if p.error else dict(p.classes) for p in batch})
+        write_text(path, json.dumps(found, indent=1) + "\n")
+        return
+    columns = columns_of(top)
+    with _opened(path) as file:
+        if path.suffix == ".csv":
+            _append(file, path, ",".join(columns) + "\r\n")
+        to_text = _csv_rows if path.suffix == ".csv" else _json_lines
+        yield lambda batch: _append(file, path, to_text([record(p) for p in batch], columns))
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to write, without a buffer, so that a batch is there whole or not."""
+    try:
+        return path.open("wb", buffering=0)
+    except OSError as error:
+        raise FileError(cannot_write(path, error)) from error
+
+
+def _append(file: BinaryIO, path: Path, text: str) -> None:
+    data = memoryview(text.encode(errors="surrogateescape"))
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError as error:
+        raise FileError(cannot_write(path, error, size=len(data))) from error
+
+
+def columns_of(top: int) -> list[str]:
+    """Return the names of the columns: those of the best class without a number."""
+    numbers = ["", *(str(rank) for rank in range(2, top + 1))]
+    return ["path", *(name + number for number in numbers for name in ("class", "probability")), "error"]
+
+
+def record(prediction: Prediction) -> dict[str, str | float]:
+    """Return what is known of an image under the names of the columns."""
+    values: dict[str, str | float] = {"path": str(prediction.path)}
+    for rank, (name, probability) in enumerate(prediction.classes, start=1):
+        number = "" if rank == 1 else str(rank)
+        values |= {f"class{number}": name, f"probability{number}": probability}
+    return values | ({"error": prediction.error} if prediction.error else {})
+
+
+def _csv_rows(records: list[dict], columns: list[str]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, columns).writerows(records)
+    return text.getvalue()
+
+
+def _json_lines(records: list[dict], columns: list[str]) -> str:
+    return "".join(json.dumps({name: values.get(name) for name in columns}) + "\n" for values in records)
