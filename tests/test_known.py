@@ -84,6 +84,24 @@ def test_what_the_command_line_gives_wins_and_is_said(searched: Path) -> None:
     assert not any(line.startswith("from") and "embed_dim" in line for line in lines)
 
 
+def test_what_was_set_for_some_images_is_not_taken_for_others(searched: Path, tmp_path: Path) -> None:
+    shutil.copy(searched / "genotype.json", tmp_path)
+    content = yaml.safe_load((searched / "config.yaml").read_text())
+    content["data"]["on_error"] = "skip"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    same, _ = configure("retrain", [f"genotype={tmp_path}"])
+    other, _ = configure("retrain", [f"genotype={tmp_path}", "data.root=b"])
+    assert (same.data.on_error, other.data.on_error, other.data.img_size) == ("skip", "raise", [8, 12])
+
+
+def test_averaged_weights_are_those_of_the_run(images: Path, searched: Path, tmp_path: Path) -> None:
+    words = [*BRIEF, f"genotype={searched}", "optim.ema_decay=0.5", "optim.lr=0.01", f"run_dir={tmp_path / 'run'}"]
+    assert main(["retrain", *words]) == 0
+    for name in ("model.safetensors", "checkpoint.pt"):
+        assert main(["evaluate", f"checkpoint={tmp_path / 'run' / name}", f"run_dir={tmp_path / 'out'}"]) == 0
+        assert metrics(tmp_path / "out")["test_loss"] == pytest.approx(metrics(tmp_path / "run")["test_loss"], rel=1e-5)
+
+
 def test_a_key_that_is_given_as_the_run_has_it_is_no_difference(searched: Path) -> None:
     _, lines = configure("retrain", [f"genotype={searched}", *SHAPE])
     assert [line.partition(":")[0] for line in lines] == [f"from {searched}"]

@@ -99,12 +99,15 @@ def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> No
 
 
 def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Read spec and weights from model.safetensors, a run directory that holds one, or a checkpoint.pt."""
+    """Read spec and weights from model.safetensors, a run directory that holds one, or a checkpoint.pt.
+
+    Of a checkpoint.pt these are the averaged weights, where there are some, as in model.safetensors.
+    """
     if path.is_dir():
         path = path / ("model.safetensors" if (path / "model.safetensors").exists() else "checkpoint.pt")
     if path.suffix != ".safetensors":
         state = load_checkpoint(path)
-        return ModelSpec.from_dict(state["spec"], source=str(path)), state["model"]
+        return ModelSpec.from_dict(state["spec"], source=str(path)), result_of(state)
     description = path.with_name("model.json")
     for file in (path, description):
         if not file.is_file():
@@ -115,6 +118,13 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: not a readable model ({error})") from error
     return spec, weights
+
+
+def result_of(state: dict) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint that a run is judged by: their moving average, where it keeps one."""
+    if "ema" not in state:
+        return state["model"]
+    return {name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")}
 
 
 def fingerprint(weights: dict[str, Tensor]) -> str:

@@ -20,6 +20,7 @@ from lmsearch.paths import data_dir
 from lmsearch.words import as_text
 
 CONFIG = "config.yaml"  # of a run directory
+ROOT = "data.root"
 IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
 SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
 FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
@@ -86,28 +87,38 @@ def _read_config(path: Path) -> dict[str, Any]:
 class Knowledge:
     """What a task takes from one run: presets by group, and values by dotted key.
 
-    Values of the keys in `whatever` count under another choice of their preset too; without any, other data leave nothing.
+    Those of the keys in `image` count for other images too. For other data they do so only where the network is `trained`:
+    a network that is not takes nothing then.
     """
 
     run: str
     presets: Mapping[str, str]
     values: Mapping[str, Any]
-    whatever: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()
+    trained: bool = False
 
-    def under(self, given: Mapping[str, str]) -> tuple[Knowledge, list[str]]:
-        """Return what is left of it beside the presets that the command line names, and a line for each that differs."""
-        others = [group for group, choice in self.presets.items() if given.get(group, choice) != choice]
-        lines = [f"{group}={given[group]} given, {self.run} has {group}={self.presets[group]}" for group in others]
-        if "data" in others and not self.whatever:
+    def under(self, presets: Mapping[str, str], given: Mapping[str, str]) -> tuple[Knowledge, list[str]]:
+        """Return what is left of it under the presets and the data.root of the command line, and a line for each that differs."""
+        others = [group for group, choice in self.presets.items() if presets.get(group, choice) != choice]
+        lines = [f"{group}={presets[group]} given, {self.run} has {group}={self.presets[group]}" for group in others]
+        if "data" in others and not self.trained:
             return Knowledge(self.run, {}, {}), lines
-        values = {k: v for k, v in self.values.items() if k in self.whatever or k.partition(".")[0] not in others}
-        presets = {group: choice for group, choice in self.presets.items() if group not in others}
-        return Knowledge(self.run, presets, values, self.whatever), lines
+        other_data, root = "data" in others, self.values.get(ROOT)
+        if not other_data and root is not None and given.get(ROOT, root) != root:
+            other_data = True
+            lines.append(f"{ROOT}={given[ROOT]} given, {self.run} has {root}")
+        values = {
+            key: value
+            for key, value in self.values.items()
+            if (key in self.image if other_data and key.startswith("data.") else key.partition(".")[0] not in others)
+        }
+        left = {group: choice for group, choice in self.presets.items() if group not in others}
+        return replace(self, presets=left, values=values), lines
 
     def without(self, group: str) -> Knowledge:
         """Return it without a preset and its values."""
         values = {key: value for key, value in self.values.items() if key.partition(".")[0] != group}
-        return Knowledge(self.run, {g: c for g, c in self.presets.items() if g != group}, values, self.whatever)
+        return replace(self, presets={g: c for g, c in self.presets.items() if g != group}, values=values)
 
     def told(self, cfg: DictConfig, shipped: DictConfig, given: Collection[str]) -> list[str]:
         """Return a line with all that `cfg` has from it instead of `shipped` defaults, and one for each key `given` otherwise."""
@@ -129,7 +140,7 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     lines: list[str] = []
     left: list[Knowledge] = []
     for knowledge in READERS[task](values) if task in READERS else ():
-        rest, said = knowledge.under(presets)
+        rest, said = knowledge.under(presets, values)
         left.append(rest)
         lines += said
     if not left:
@@ -154,7 +165,7 @@ def of_genotype(run: str) -> Knowledge | None:
     values = _data_values(facts, SHAPE) | _model_values(facts)
     if facts.search_space is not None:
         values["search_space"] = facts.search_space
-    return Knowledge(run, _presets(facts), values)
+    return Knowledge(run, _presets(facts), values, _keys_of_data(SHAPE))
 
 
 def of_weights(run: str) -> Knowledge | None:
@@ -162,8 +173,13 @@ def of_weights(run: str) -> Knowledge | None:
     facts = read_facts(Path(run).expanduser())
     if facts is None:
         return None
-    whatever = tuple(f"data.{name}" for name in IMAGE)
-    return Knowledge(run, _presets(facts), _data_values(facts, IMAGE) | _model_values(facts), whatever)
+    values = _data_values(facts, IMAGE) | _model_values(facts)
+    return Knowledge(run, _presets(facts), values, _keys_of_data(IMAGE), trained=True)
+
+
+def _keys_of_data(names: Sequence[str]) -> tuple[str, ...]:
+    """Return options of data as keys."""
+    return tuple(f"data.{name}" for name in names)
 
 
 def _presets(facts: Facts) -> dict[str, str]:
