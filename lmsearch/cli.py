@@ -79,8 +79,12 @@ def _main(words: list[str]) -> int:
 def _run(task: str, cfg: DictConfig) -> int:
     """Import the task, which imports PyTorch, and run it."""
     set_up_logging()
+    from lmsearch.data.fetching import killed_worker  # PyTorch is needed from here on
+    from lmsearch.engine.threads import using_threads
+
     try:
-        return importlib.import_module(TASKS[task][0]).run(cfg) or 0
+        with using_threads(OmegaConf.select(cfg, "threads")), killed_worker():
+            return importlib.import_module(TASKS[task][0]).run(cfg) or 0
     except KeyboardInterrupt:
         how = "give the same command again"
         if "overwrite" in cfg:

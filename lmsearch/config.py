@@ -52,6 +52,7 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "minutes": (0.0, None),
     "trials": (1, None),
     "workers": (1, None),
+    "threads": (1, None),
     "timeout": (0.0, None),
     "population": (2, None),
     "prune_after": (1, None),

@@ -107,6 +107,7 @@ def read_paths(text: str) -> str | list[str]:
 
 # Keys whose default says too little: it is null in some files, or one of several types. All of them take null too.
 OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
+    "threads": read_int,
     "keep": read_ints,
     "budget": read_int,
     "genotypes": read_paths,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import pickle
+import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +16,7 @@ import torch
 from PIL import Image
 
 from lmsearch.data import as_arrays, build_loaders, build_source, describe, load_images, search_loaders
+from lmsearch.data.fetching import killed_worker
 from lmsearch.errors import DataError
 
 CLASSES = ("a cat", "dog, big", "x=y")
@@ -74,6 +79,35 @@ def test_batches_are_equal_for_any_number_of_workers_and_order_of_epochs(folder)
     assert_equal(epoch_of(fresh, 3), epoch_of(workers.train, 3))
     assert_equal(list(build_loaders(source, batch_size=4, seed=0).val), list(workers.val))
     workers.train.close()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_killed_worker_is_one_clear_line_and_the_next_pass_is_whole(folder, part):
+    source = build_source("imagefolder", root=folder, img_size=16)
+    loader = getattr(build_loaders(source, batch_size=1, seed=3, num_workers=2), part)
+    whole = list(build_loaders(source, batch_size=1, seed=3).train if part == "train" else loader)
+    batches = iter(loader)
+    next(batches)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(DataError, match=r"set: a process that reads images was killed.*lower num_workers") as raised:
+        list(batches)
+    assert "\n" not in str(raised.value)
+    assert_equal(whole, list(loader))
+    if part == "train":
+        loader.close()
+
+
+def test_a_worker_that_is_killed_between_two_passes_is_one_clear_line_wherever_that_is_seen(folder):
+    source = build_source("imagefolder", root=folder, img_size=16)
+    train = build_loaders(source, batch_size=5, seed=3, num_workers=1).train
+    epoch_of(train, 0)
+    (child,) = multiprocessing.active_children()
+    with pytest.raises(DataError, match="killed by signal|exited unexpectedly"), killed_worker():
+        os.kill(child.pid, signal.SIGKILL)
+        for _ in range(1000):  # PyTorch raises in whatever runs when the news arrives
+            time.sleep(0.01)
+    train.close()
 
 
 def test_global_random_state_is_left_alone_by_workers(folder):

@@ -15,7 +15,18 @@ import pytest
 from optuna.trial import TrialState
 
 from lmsearch.engine import storage
-from lmsearch.engine.storage import abandon, ask, beating, claim, counted, exclusive, open_storage, origin, recover
+from lmsearch.engine.storage import (
+    abandon,
+    ask,
+    beating,
+    claim,
+    counted,
+    exclusive,
+    note_version,
+    open_storage,
+    origin,
+    recover,
+)
 from lmsearch.errors import StorageError
 
 NO_DRIVER = "needs the driver psycopg; install it with: pip install 'psycopg[binary]'"
@@ -236,6 +247,13 @@ def test_a_full_disk_is_one_clear_line_and_what_was_written_stays_whole(tmp_path
     assert path.read_bytes() == before
     study.tell(trial, 1.0)
     assert new_study(path).best_value == 1.0
+
+
+def test_every_version_of_optuna_that_draws_for_a_study_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, mine = new_study(tmp_path / "trials.journal"), optuna.__version__
+    assert note_version(study) == note_version(study) == [mine]
+    monkeypatch.setattr(optuna, "__version__", "4.9.0")
+    assert note_version(study) == [mine, "4.9.0"]
 
 
 def test_one_holder_at_a_time_is_let_in(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from lmsearch.data.info import Batch, Dataset
 from lmsearch.errors import DataError
 
 log = logging.getLogger(__name__)
+DIED = "a process that reads images was killed, most often for want of memory; lower num_workers, 0 reads in this process"
 Pair = tuple[torch.Tensor, torch.Tensor]  # images (B, C, H, W), targets (B,) or (B, L, outputs)
 
 
@@ -51,6 +53,26 @@ class _Requests:
 
     def __len__(self) -> int:
         return len(self.pending)
+
+
+@contextmanager
+def killed_worker() -> Iterator[None]:
+    """Tell of a killed worker process in one line; PyTorch raises for it wherever the main thread happens to be."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _tells_of_death(error):
+            raise
+        raise DataError(f"{DIED} ({_first_line(error)})") from error
+
+
+def _tells_of_death(error: Exception) -> bool:
+    """Tell whether an error says that a worker process is gone, rather than what went wrong in it."""
+    return isinstance(error, (ConnectionError, EOFError)) or str(error).startswith("DataLoader worker (pid")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _as_is(batch: Batch) -> Batch:
@@ -101,7 +123,13 @@ class Fetcher:
                 generator=torch.Generator(),  # its own: the global state must not move
             )
         self.requests.pending = requests
-        yield from self.workers
+        try:
+            yield from self.workers
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            self.close()  # with a dead one, every later pass over the others would fail
+            if not _tells_of_death(error):
+                raise
+            raise DataError(f"{self.what}: {DIED} ({_first_line(error)})") from error
 
     def close(self) -> None:
         """End the worker processes; the next fetch starts new ones."""

@@ -42,6 +42,7 @@ CLAIM_S = 60.0  # a trial is claimed right after it was asked for; one that nobo
 HEART = "lmsearch heartbeat"  # name of the thread
 SQLITE_WAIT_S = 60  # a SQLite file that another process is writing to is waited for this long
 DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}  # named otherwise by pip
+VERSIONS = "optuna"  # user attribute of a study
 WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "origin"  # user attributes of a trial
 
 
@@ -65,6 +66,14 @@ def ask(study: optuna.Study, distributions: dict[str, BaseDistribution], *, name
             return trial
         except UpdateFinishedTrialError:
             log.warning("a trial was taken for lost before it was claimed; asking for another one")
+
+
+def note_version(study: optuna.Study) -> list[str]:
+    """Note on a study that this version of Optuna works on it, and return all that did: one seed draws otherwise in others."""
+    before = study.user_attrs.get(VERSIONS, [])
+    if optuna.__version__ not in before:
+        study.set_user_attr(VERSIONS, [*before, optuna.__version__])
+    return study.user_attrs[VERSIONS]
 
 
 def claim(trial: optuna.Trial, *, name: str = "") -> None:

@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.engine.randomness import key
-from lmsearch.engine.storage import abandon, ask, beating, counted, recover
+from lmsearch.engine.storage import abandon, ask, beating, counted, note_version, recover
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.evaluators import Evaluation
@@ -80,6 +80,7 @@ class DiscreteSearch:
         self.study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         self.open: list[tuple[Architecture, optuna.Trial, float]] = []
         recover(self.study, retries=RETRIES)
+        self.versions = note_version(self.study)
 
     def ask(self) -> Architecture:
         """Return the architecture to evaluate next; the history must not be exhausted."""

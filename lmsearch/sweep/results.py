@@ -59,11 +59,12 @@ def command_of(plan: Plan, row: Row) -> str:
     return shlex.join(["lmsearch", plan.task, *words_of(plan, row)])
 
 
-def summary(plan: Plan, rows: list[Row], front: list[Row]) -> dict:
-    """Return the content of results.json."""
+def summary(plan: Plan, rows: list[Row], front: list[Row], *, versions: list[str]) -> dict:
+    """Return the content of results.json; `versions` of Optuna drew the trials."""
     best = front[0] if front else None
     return {
-        "sweep": plan.identity() | {"sampler": plan.sampler, "pruner": plan.pruning.method, "seed": plan.seed},
+        "sweep": plan.identity()
+        | {"sampler": plan.sampler, "pruner": plan.pruning.method, "seed": plan.seed, "optuna": versions},
         "best": best and {"trial": best.number, "values": _named(plan, best), "command": command_of(plan, best)},
         "pareto": [row.number for row in front],
         "trials": [_record(plan, row) for row in rows],

@@ -100,6 +100,7 @@ def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, tri
         "score": best.evaluation.score,
     }
     provenance = {"lmsearch": __version__, "run_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    provenance["optuna"] = ", ".join(search.versions)  # those that proposed: from one seed, tpe of 4 and of 5 do otherwise
     keep = candidates.keep[0] if len(set(candidates.keep)) == 1 else candidates.keep
     return Genotype(layers, candidates.spec.name, candidates.space.name, keep, derivation, health, provenance)
 

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from lmsearch.config import choices_of, default_run_dir
 from lmsearch.engine.log import environment
-from lmsearch.engine.storage import exclusive, recover
+from lmsearch.engine.storage import exclusive, note_version, recover
+from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
 from lmsearch.files import write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
@@ -74,7 +75,6 @@ def make_plan(cfg: DictConfig) -> Plan:
     if not goal.directions and len(goal.metrics) == 1:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
     run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("sweep", cfg, data=cfg.task)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     plan = Plan(
         task=cfg.task,
         parameters=parameters,
@@ -89,7 +89,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         seed=cfg.seed,
         pruning=Pruning(cfg.pruner, cfg.prune_metric or goal.metrics[0], cfg.prune_after, epochs),
         deadline=None if cfg.timeout is None else time.time() + cfg.timeout,
-        threads=cfg.submitit.cpus_per_task if cfg.launcher == "submitit" else max(1, cores // cfg.workers),
+        threads=cfg.submitit.cpus_per_task if cfg.launcher == "submitit" else max(1, cores() // cfg.workers),
     )
     check_plan(plan)
     return plan
@@ -152,6 +152,7 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
             log.warning("trial %d was cut off; its parameters are queued again", number)
         check_identity(study, plan)
     study.set_user_attr(STOPPED, None)
+    note_version(study)
     Claim(f"sweep {study.user_attrs[ID]} {plan.study}").write(plan.run_dir)
     write_text(plan.run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(plan.run_dir / "environment.json", environment(plan.seed))
@@ -199,7 +200,8 @@ def run_worker(plan: Plan, name: str) -> None:
 def run_task(task: str, words: Sequence[str], folder: Path) -> None:
     """Run a task with `folder` as its run directory; what it prints goes to output.txt there."""
     cfg, lines = configure(task, [*words, f"run_dir={folder}"])
-    with (folder / "output.txt").open("a", encoding="utf-8") as file, redirect_stdout(file):
+    threads = using_threads(OmegaConf.select(cfg, "threads"))
+    with (folder / "output.txt").open("a", encoding="utf-8") as file, redirect_stdout(file), threads:
         for line in lines:
             print(line)
         importlib.import_module(f"lmsearch.tasks.{task}").run(cfg)
@@ -231,7 +233,7 @@ def report(study: optuna.Study, plan: Plan) -> int:
     rows = rows_of(study, plan)
     front = front_of(study, rows)
     write_table(plan.run_dir / "results.csv", plan, rows)
-    write_json(plan.run_dir / "results.json", summary(plan, rows, front))
+    write_json(plan.run_dir / "results.json", summary(plan, rows, front, versions=note_version(study)))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
     console.print(table_of(plan, rows, front))

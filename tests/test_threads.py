@@ -1,0 +1,50 @@
+"""How many CPU threads a process uses: as asked for inside a task, recorded, and no part of what a run is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmsearch.cli import main
+from lmsearch.config import compose, run_digest
+from lmsearch.engine.threads import cores, using_threads
+
+NET = ["data=digits", "model.depth=1", "model.embed_dim=8", "model.patch_size=4"]
+TINY = [*NET, "batch_size=512", "epochs=1", "optim.warmup_epochs=0"]
+MORE = cores() + 1
+
+
+@pytest.mark.skipif(cores() < 2, reason="one core")
+def test_threads_are_used_inside_a_task_and_recorded(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    wanted = 2 if before == 1 else 1
+    genotype = tmp_path / "h.json"
+    genotype.write_text(json.dumps({"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h"]}]}))
+    assert main(["retrain", *TINY, f"genotype={genotype}", f"threads={wanted}", f"run_dir={tmp_path / 'run'}"]) == 0
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == wanted
+    assert torch.get_num_threads() == before
+
+
+def test_without_a_number_threads_are_left_alone() -> None:
+    before = torch.get_num_threads()
+    with using_threads(None):
+        assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("0", "accepted: 1 to any"), ("-2", "1 to any"), ("1.5", "is not an integer"), (str(MORE), f"may use 1 to {cores()}")],
+)
+def test_other_numbers_of_threads_are_one_clear_line(given: str, told: str, capsys: pytest.CaptureFixture) -> None:
+    for task in (["predict", "checkpoint=none", "images=none"], ["retrain", "genotype=none"], ["search"], ["audit"]):
+        assert main([*task, f"threads={given}"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("lmsearch: error: threads=") and told in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("task", [["retrain", "genotype=x"], ["search"], ["compare", "genotype=x"], ["audit"]])
+def test_a_run_goes_on_with_other_threads(task: list[str]) -> None:
+    assert run_digest(compose(task[0], task[1:])) == run_digest(compose(task[0], [*task[1:], "threads=1"]))
