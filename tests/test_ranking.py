@@ -86,3 +86,37 @@ def test_holm_multiplies_by_the_number_of_tests_that_are_left() -> None:
 
 def test_the_top_quartile_lists_the_best_first() -> None:
     assert ranking.top_quartile([5, 1, 9, 7, 3, 2, 8, 0, 4, 6, -1, -2]).tolist() == [2, 6, 3]
+
+
+TENTHS = [0.1 + 0.2 - 0.3, 0.3 - 0.2 - 0.1, 0.7 - 0.6 - 0.1]  # all zero, but for their last bits
+
+
+def test_differences_that_are_zero_but_for_their_last_bits_count_as_zero() -> None:
+    assert all(TENTHS) and ranking.wilcoxon(TENTHS) == 1 and ranking.signed_rank_sum(TENTHS) == 0
+    exact = [0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert ranking.wilcoxon([*TENTHS, *exact[3:]]) == ranking.wilcoxon(exact)
+    assert ranking.signed_rank_sum([*TENTHS, *exact[3:]]) == ranking.signed_rank_sum(exact)
+
+
+def test_differences_that_are_equal_but_for_their_last_bits_share_a_rank() -> None:
+    assert 0.8 - 0.7 != 0.9 - 0.8
+    assert ranking.signed_rank_sum([0.8 - 0.7, 0.8 - 0.9]) == 0
+    mixed = [0.8 - 0.7, 0.8 - 0.9, 0.4 - 0.3, 0.3, 0.5]
+    assert ranking.wilcoxon(mixed) == ranking.wilcoxon([1, -1, 1, 3, 5])
+
+
+def test_scores_that_are_equal_but_for_their_last_bits_are_tied_in_an_order() -> None:
+    scores = [0.1 + 0.2, 0.3, 0.5, 0.7]
+    assert ranking.kendall(scores, [1, 2, 3, 4]) == ranking.kendall([3, 3, 5, 7], [1, 2, 3, 4])
+    assert math.isnan(ranking.kendall_interval([0.1 + 0.2, 0.3, 0.3], [1, 2, 3], seed=0, resamples=10).mean)
+
+
+def test_seeds_that_differ_in_the_last_bits_only_do_not_differ() -> None:
+    scores = np.array([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2], [0.3, 0.3]])
+    assert ranking.range_in_deviations(scores) == 0.0 and ranking.architectures_differ(scores, same_seeds=False) == 1.0
+    assert ranking.range_in_deviations(scores + 0.1 * np.arange(3)[:, None]) == math.inf
+
+
+def test_small_errors_are_not_rounded_away() -> None:
+    losses = np.array([3e-9, 1e-9, 2e-9])
+    assert ranking.kendall(losses, [3, 1, 2]) == 1.0

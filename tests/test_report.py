@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from lmsearch.engine.objective import Scores
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.report.directions import cell_label, print_choices, row_label, save_choices_figure
 from lmsearch.report.findings import print_findings
-from lmsearch.report.intervals import over_samples, over_seeds, wilson
+from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson
 from lmsearch.report.orders import save_orders_figure
 from lmsearch.search_space import load_search_space
+from lmsearch.tasks.compare import Arm
 
 
 def test_wilson_matches_the_textbook_value() -> None:
@@ -32,6 +36,27 @@ def test_the_interval_over_seeds_is_students() -> None:
     interval = over_seeds([0.9, 0.92, 0.94])
     assert interval.mean == pytest.approx(0.92)
     assert interval.high - interval.mean == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-3)
+
+
+def test_no_interval_of_an_accuracy_leaves_0_to_1() -> None:
+    scores = [Scores(torch.zeros(100), (torch.arange(100) < right).float()) for right in (97, 100)]
+    arm, other = Arm("searched", [], scores), Arm("random", [], scores[::-1])
+    assert over_seeds([0.97, 1.0]).high > 1.1
+    assert (arm.interval().mean, arm.interval().high) == (pytest.approx(0.985), 1.0) and 0 <= arm.interval().low < 0.9
+    assert -1 <= arm.minus(other).low < arm.minus(other).high <= 1
+    for right in (0, 1, 99, 100):
+        assert 0 <= wilson(right / 100, 100).low <= wilson(right / 100, 100).high <= 1
+
+
+def test_a_difference_in_the_last_bits_is_within_noise() -> None:
+    tiny = 0.1 + 0.2 - 0.3
+    assert Interval(tiny, tiny, tiny).holds_zero and Interval(-tiny, -tiny, -tiny).holds_zero
+    assert Interval(0.1, 0.05, 0.15).above_zero and Interval(-0.1, -0.15, -0.05).below_zero
+    assert Interval(math.nan, math.nan, math.nan).holds_zero
+
+
+def test_the_mean_of_right_answers_is_exact() -> None:
+    assert Scores(torch.zeros(3), torch.tensor([1.0, 1.0, 0.0])).score == 2 / 3
 
 
 def test_a_genotype_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from lmsearch.report.intervals import Interval, over_seeds
 
 SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"
 DIVERGED = "diverged"  # status of a control whose training did
+UNBOUNDED = (-math.inf, math.inf)
 FEWEST = 3  # architectures with two seeds, and rounds, below which nothing is concluded
 NO_TEST_SET = (
     "there is no test set: test scores here are validation scores, by which the random arm picked the best of its networks,"
@@ -26,12 +27,19 @@ NO_TEST_SET = (
 
 
 def read(
-    rows: Sequence[Row], *, epochs: int, full_epochs: int, per_round: int, size: int, tested_on: str = "test"
+    rows: Sequence[Row],
+    *,
+    epochs: int,
+    full_epochs: int,
+    per_round: int,
+    size: int,
+    tested_on: str = "test",
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> dict[str, Any]:
     """Return all measurements of an audit as plain values; what is missing is None.
 
     `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures of the `size`
-    that the space has; `tested_on` is "validation" where the data has no test set.
+    that the space has; `tested_on` is "validation" where the data has no test set. No interval leaves the `bounds` of a score.
     """
     by_key = {row["key"]: row for row in rows}
     measured = {
@@ -40,7 +48,7 @@ def read(
         "controls": controls(by_key),
         "spread": spread(rows),
         "agreement": agreement(rows),
-        "race": race(rows, per_round=per_round),
+        "race": race(rows, per_round=per_round, bounds=bounds),
     }
     found = verdict(measured)
     if epochs < full_epochs:
@@ -116,7 +124,7 @@ def agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
     return {"architectures": len(known), "tau": taus}
 
 
-def race(rows: Sequence[Row], *, per_round: int) -> dict[str, Any] | None:
+def race(rows: Sequence[Row], *, per_round: int, bounds: tuple[float, float] = UNBOUNDED) -> dict[str, Any] | None:
     """Mean test scores at an equal budget, and paired differences to the search, over the complete rounds.
 
     Rounds in which an arm ends with a network that diverged cannot be averaged and are left out; `diverged` counts them. The
@@ -138,12 +146,13 @@ def race(rows: Sequence[Row], *, per_round: int) -> dict[str, Any] | None:
             scores.append(row["test"])
     if number - diverged < FEWEST:
         return None
+    width = bounds[1] - bounds[0]
     minus = {a: np.subtract(arms[SEARCHED], arms[a]) for a in (RANDOM, HAND_MADE)}
     return {
         "rounds": number - diverged,
         "diverged": diverged,
-        "test": {name: asdict(over_seeds(values)) for name, values in arms.items()},
-        "search_minus": {name: asdict(over_seeds(values)) for name, values in minus.items()},
+        "test": {name: asdict(over_seeds(values).within(*bounds)) for name, values in arms.items()},
+        "search_minus": {name: asdict(over_seeds(values).within(-width, width)) for name, values in minus.items()},
     }
 
 
@@ -187,10 +196,10 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         lost = f"{raced['diverged']} of {raced['rounds'] + raced['diverged']} rounds"
         return "undecided", HAND_MADE, f"directions matter, but {lost} ended with a network that diverged; lower optim.lr"
     minus = {name: Interval(**values) for name, values in raced["search_minus"].items()}
-    if all(interval.low > 0 for interval in minus.values()):
+    if all(interval.above_zero for interval in minus.values()):
         return "yes", SEARCHED, "at an equal budget the search beats random search and the hand-made directions"
     best = max(raced["test"], key=lambda name: raced["test"][name]["mean"])
-    if best != SEARCHED and minus[best].high < 0:
+    if best != SEARCHED and minus[best].below_zero:
         return "no", best, f"directions matter, but at an equal budget {best} does better than the search"
     lead = f"directions matter, but {raced['rounds']} rounds do not show the search ahead of both alternatives"
     return "undecided", best, f"{lead}; {best} has the best mean"

@@ -75,8 +75,8 @@ class Scores:
 
     @property
     def score(self) -> float:
-        """Mean score, e.g. accuracy."""
-        return self.scores.mean().item()
+        """Mean score, e.g. accuracy: exact for counts of right answers."""
+        return self.scores.double().mean().item()
 
     def cpu(self) -> Scores:
         """Return the same on the CPU."""

@@ -1,5 +1,7 @@
 """95 % intervals of accuracies and of their differences.
 
+An interval over seeds or samples is cut at the bounds of what it estimates, such as 0 and 1 of an accuracy: the true value lies
+between them, so the cut interval holds it as often as the whole one.
 Shapes: n test samples; S seeds.
 """
 
@@ -10,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from lmsearch.rounding import settled
 
 Z95 = 1.959964
 
@@ -25,7 +29,21 @@ class Interval:
     @property
     def holds_zero(self) -> bool:
         """True where the interval does not exclude zero: a difference within noise."""
-        return self.low <= 0.0 <= self.high
+        return not (self.above_zero or self.below_zero)
+
+    @property
+    def above_zero(self) -> bool:
+        """True where the whole interval lies above zero, by more than rounding."""
+        return bool(settled([self.low, self.mean, self.high])[0] > 0)
+
+    @property
+    def below_zero(self) -> bool:
+        """True where the whole interval lies below zero, by more than rounding."""
+        return bool(settled([self.low, self.mean, self.high])[2] < 0)
+
+    def within(self, least: float, most: float) -> Interval:
+        """Return the interval cut at the bounds of what it estimates."""
+        return Interval(self.mean, max(self.low, least), min(self.high, most))
 
     def __str__(self) -> str:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -35,7 +53,7 @@ def wilson(fraction: float, n: int) -> Interval:
     """Wilson's binomial interval of `fraction` right out of n samples."""
     centre = (fraction + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * math.sqrt(fraction * (1 - fraction) / n + Z95**2 / (4 * n**2))
-    return Interval(fraction, centre - half, centre + half)
+    return Interval(fraction, centre - half, centre + half).within(0.0, 1.0)
 
 
 def over_samples(values: np.ndarray) -> Interval:

@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from lmsearch.report.intervals import Interval
+from lmsearch.rounding import settled
 
 RESAMPLES = 1000
 LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that architectures range over, and the highest p
@@ -21,7 +22,7 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
     """Kendall's tau-b of two scores (A,): 1 same order, 0 unrelated, -1 reversed; nan where one of them is constant."""
     from scipy.stats import kendalltau  # comes with scikit-learn; slow to import
 
-    return float(kendalltau(a, b).statistic)
+    return float(kendalltau(settled(a), settled(b)).statistic)
 
 
 def kendall_interval(a: Sequence[float], b: Sequence[float], *, seed: int, resamples: int = RESAMPLES) -> Interval:
@@ -29,7 +30,7 @@ def kendall_interval(a: Sequence[float], b: Sequence[float], *, seed: int, resam
 
     Samples in which one score is constant are left out; nan bounds where that is all of them.
     """
-    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    first, second = settled(a), settled(b)
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(first), size=(resamples, len(first)))
     varied = [p for p in picks if np.ptp(first[p]) > 0 and np.ptp(second[p]) > 0]
@@ -73,7 +74,7 @@ def seed_deviation(scores: np.ndarray) -> float:
 def range_in_deviations(scores: np.ndarray) -> float:
     """Best minus worst mean score in units of `seed_deviation`; infinite where seeds do not matter at all."""
     means, deviation = scores.mean(axis=1), seed_deviation(scores)
-    spread = float(np.ptp(means))
+    spread, deviation = settled([np.ptp(means), deviation]).tolist()
     return spread / deviation if deviation > 0 else (math.inf if spread > 0 else 0.0)
 
 
@@ -85,11 +86,11 @@ def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
     """
     from scipy.stats import f
 
-    means = scores.mean(axis=1)
+    means = settled(scores.mean(axis=1))
     if np.ptp(means) == 0:
         return 1.0
     architectures, seeds = scores.shape
-    noise = scores - means[:, None]
+    noise = scores - scores.mean(axis=1, keepdims=True)
     freedom = architectures * (seeds - 1)
     if same_seeds:
         noise, freedom = noise - noise.mean(axis=0, keepdims=True), freedom - (seeds - 1)
@@ -110,7 +111,7 @@ def wilcoxon(differences: Sequence[float]) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test of paired differences (n,); 1 where all of them are zero."""
     from scipy.stats import wilcoxon as signed_rank
 
-    values = np.asarray(differences, dtype=float)
+    values = settled(differences)
     if not np.any(values):
         return 1.0
     return float(signed_rank(values, zero_method="pratt", method="auto").pvalue)
@@ -120,7 +121,7 @@ def signed_rank_sum(differences: Sequence[float]) -> float:
     """Ranks of gains minus ranks of losses (n,): its sign is the direction of what `wilcoxon` tests, whatever the mean says."""
     from scipy.stats import rankdata
 
-    values = np.asarray(differences, dtype=float)
+    values = settled(differences)
     return float((np.sign(values) * rankdata(np.abs(values))).sum())
 
 

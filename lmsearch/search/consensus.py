@@ -16,6 +16,7 @@ import numpy as np
 
 from lmsearch.errors import GenotypeError
 from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.rounding import settled
 from lmsearch.search.derive import Quota, check_keep, quota_of, surviving
 from lmsearch.search.detectors import (
     LEVEL,
@@ -145,7 +146,7 @@ def mean_scores(genotypes: Sequence[Genotype]) -> dict[str, dict[str, float]]:
     means = {}
     for number, layer in enumerate(genotypes[0].layers):
         rows = [genotype.layers[number].scores for genotype in genotypes]
-        means[layer.name or str(number)] = {c: float(np.mean([row[c] for row in rows])) for c in layer.scores}
+        means[layer.name or str(number)] = {c: float(settled([np.mean([row[c] for row in rows])])[0]) for c in layer.scores}
     return means
 
 

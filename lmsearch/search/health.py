@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
+from lmsearch.rounding import settled
 from lmsearch.search.derive import surviving, top_k
 from lmsearch.search.detectors import (
     ENTROPY_UNIFORM,
@@ -136,7 +137,7 @@ def usefulness(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, 
         if choice.name not in rises:
             continue
         mine = rises[choice.name]
-        tau = kendalltau([choice.scores[n] for n in mine], list(mine.values())).statistic
+        tau = kendalltau(settled([choice.scores[n] for n in mine]), settled(list(mine.values()))).statistic
         if not math.isnan(tau):
             taus[choice.name] = float(tau)
             counts.append(len(mine))

@@ -13,7 +13,7 @@ from lmsearch.audit.auditor import Auditor, Planted
 from lmsearch.audit.figure import save_audit_figure
 from lmsearch.audit.ledger import Ledger
 from lmsearch.audit.setting import Setting
-from lmsearch.audit.verdict import NO_TEST_SET, read
+from lmsearch.audit.verdict import NO_TEST_SET, UNBOUNDED, read
 from lmsearch.config import compose, run_digest
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
@@ -56,8 +56,10 @@ def run(cfg: DictConfig) -> int:
 
     full_epochs = setting.recipe.epochs
     planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
-    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on)
-    metric = build_objective(source.info).metric.score_name
+    judged = build_objective(source.info).metric
+    bounds = (0.0, 1.0) if judged.target == "class" else UNBOUNDED
+    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=bounds)
+    metric = judged.score_name
     facts = {
         "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
         "tested_on": tested_on,

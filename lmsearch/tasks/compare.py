@@ -45,7 +45,7 @@ class Arm:
     def interval(self) -> Interval:
         """Mean score with its interval: over seeds, or binomial over the test samples for one seed."""
         means = [r.score for r in self.results]
-        return over_seeds(means) if len(means) > 1 else wilson(means[0], len(self.results[0].scores))
+        return over_seeds(means).within(0.0, 1.0) if len(means) > 1 else wilson(means[0], len(self.results[0].scores))
 
     def minus(self, other: Arm) -> Interval:
         """Interval of this arm's score minus the other's: the wider of that over seeds, paired, and that over test samples.
@@ -54,9 +54,10 @@ class Arm:
         """
         pairs = list(zip(self.results, other.results, strict=True))
         by_sample = over_samples(np.mean([(a.scores - b.scores).double().numpy() for a, b in pairs], axis=0))
+        by_sample = by_sample.within(-1.0, 1.0)
         if len(pairs) == 1:
             return by_sample
-        by_seed = over_seeds([a.score - b.score for a, b in pairs])
+        by_seed = over_seeds([a.score - b.score for a, b in pairs]).within(-1.0, 1.0)
         return max(by_sample, by_seed, key=lambda interval: interval.high - interval.low)
 
 
@@ -137,7 +138,7 @@ def conclude(arms: list[Arm]) -> str:
     searched, *others = arms
     differences = [(other.name, searched.minus(other)) for other in others]
     told = [
-        f"{'better' if d.low > 0 else 'worse'} than {name} ({d.mean:+.4f}, 95 % [{d.low:+.4f}, {d.high:+.4f}])"
+        f"{'better' if d.above_zero else 'worse'} than {name} ({d.mean:+.4f}, 95 % [{d.low:+.4f}, {d.high:+.4f}])"
         for name, d in differences
         if not d.holds_zero
     ]
@@ -170,7 +171,8 @@ def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dic
         "first_seed": cfg.seed,
         "epochs": cfg.epochs,
         "num_test": len(searched.results[0].scores),
-        "interval": "95 %, Student's t over seeds; of differences the wider of that and the one over test samples"
+        "interval": "95 %, Student's t over seeds, cut at the bounds 0 and 1, which costs no coverage; of differences the wider of"
+        " that and the one over test samples, cut at -1 and 1"
         if cfg.seeds > 1
         else "95 %, binomial and paired over test samples of one seed",
     }
