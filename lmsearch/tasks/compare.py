@@ -171,7 +171,7 @@ def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dic
         "first_seed": cfg.seed,
         "epochs": cfg.epochs,
         "num_test": len(searched.results[0].scores),
-        "interval": "95 %, Student's t over seeds, cut at the bounds 0 and 1, which costs no coverage; of differences the wider of"
+        "interval": "95 %, Student's t over seeds, cut at 0 and 1, which costs no coverage; of differences the wider of"
         " that and the one over test samples, cut at -1 and 1"
         if cfg.seeds > 1
         else "95 %, binomial and paired over test samples of one seed",
