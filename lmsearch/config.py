@@ -32,6 +32,8 @@ CHOICES = {
     "on_error": ("raise", "skip"),
     "search.method": ("supernet", "random", "local", "evolution", "tpe", "nsga2"),
     "search.evaluate": ("shared", "standalone"),
+    "optim.class_weights": ("none", "balanced"),
+    "data.sampler": ("shuffled", "balanced"),
     "search.objective2": ("flops", "latency"),
     "search.architect": ("single", "bilevel", "mixed", "fair"),
     "search.update": ("adam", "exponentiated_gradient"),
@@ -101,7 +103,7 @@ NOT_IN_DIGEST = (  # how and where a run is carried out, not what it is
 )  # fmt: skip
 # Keys that came after 0.1.0, each with the value that does what 0.1.0 did: only another value makes a run another one, so that
 # the folders of earlier versions go on. Sections that came later are listed key by key.
-ADDED_KEYS: dict[str, Any] = {}
+ADDED_KEYS: dict[str, Any] = {"metric": None, "optim.class_weights": "none", "data.sampler": "shuffled"}
 OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
 
 

@@ -73,7 +73,7 @@ def test_counts_are_the_confusion_matrix_and_top_five_is_exact() -> None:
 def test_accuracy_from_sums_is_the_mean_of_samples_to_the_last_bit() -> None:
     logits, targets = answers(797)
     scores = evaluated(classification(), logits, targets, size=64)
-    assert classification().summarise(scores.sums) == scores.score == (logits.argmax(1) == targets).float().mean().item()
+    assert classification().summarise(scores.sums) == scores.score == (logits.argmax(1) == targets).double().mean().item()
 
 
 def test_the_standard_error_of_balanced_accuracy_is_that_of_a_sample_within_classes() -> None:

@@ -51,6 +51,7 @@ class Setting:
     recheck: float = 0.0
     backend: str = "auto"
     num_workers: int = 0
+    metric: str | None = None  # of all scores; None: the default of the kind of targets
 
     @property
     def candidates(self) -> tuple[int, ...]:
@@ -81,6 +82,7 @@ class Setting:
             seed=seed,
             backend=self.backend,
             num_workers=self.num_workers,
+            metric=self.metric,
         )
 
     def conclude(self, found: OneShot, *, epochs: int, seed: int) -> tuple[Architecture, Health]:
@@ -109,7 +111,9 @@ class Setting:
     def alone(self, *, epochs: int, seed: int) -> StandAlone:
         """Return what trains an architecture from scratch."""
         recipe = self.recipe.over(epochs)
-        return StandAlone(self.derived_spec, self.source, recipe, self.precision, seed, self.backend, self.num_workers)
+        return StandAlone(
+            self.derived_spec, self.source, recipe, self.precision, seed, self.backend, self.num_workers, self.metric
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lmsearch.data.info import Batch, Dataset
+from lmsearch.data.keyed import address_key
 from lmsearch.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -20,11 +21,20 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # images (B, C, H, W), targets (B,) or
 
 
 class Request(NamedTuple):
-    """One batch to fetch: `epoch` None means as evaluation sees it."""
+    """One batch to fetch: `epoch` None means as evaluation sees it.
+
+    `copies` (B,) tells samples apart that an epoch draws several times: each time they are augmented anew.
+    """
 
     indices: np.ndarray
     seed: int = 0
     epoch: int | None = None
+    copies: np.ndarray | None = None
+
+
+def copy_seed(seed: int, copy: int) -> int:
+    """Return the seed by which a sample is augmented when an epoch draws it once more; the run's own for the first time."""
+    return seed if copy == 0 else address_key("copy", seed, copy) % 2**62
 
 
 class _Reader:
@@ -37,9 +47,22 @@ class _Reader:
         try:
             if request.epoch is None:
                 return self.dataset.eval_batch(request.indices)
-            return self.dataset.train_batch(request.indices, seed=request.seed, epoch=request.epoch)
+            if request.copies is None:
+                return self.dataset.train_batch(request.indices, seed=request.seed, epoch=request.epoch)
+            return self.of_copies(request)
         except DataError as error:
             return Batch(torch.empty(0), torch.empty(0), error=str(error))
+
+    def of_copies(self, request: Request) -> Batch:
+        """Return a batch whose samples may be drawn several times, those of the first time first."""
+        parts = [
+            self.dataset.train_batch(
+                request.indices[request.copies == copy], seed=copy_seed(request.seed, int(copy)), epoch=request.epoch
+            )
+            for copy in np.unique(request.copies)
+        ]
+        skipped = tuple(line for part in parts for line in part.skipped)
+        return Batch(torch.cat([p.images for p in parts]), torch.cat([p.targets for p in parts]), skipped)
 
 
 class _Requests:

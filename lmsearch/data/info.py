@@ -6,7 +6,7 @@ Shapes: B batch, C image channels, H W image, L = H * W tokens; class targets (B
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -75,9 +75,19 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A data source: description and datasets. `test` is the val dataset itself where there is no separate test set."""
+    """A data source: description and datasets. `test` is the val dataset itself where there is no separate test set.
+
+    `sampler` says how weights are trained on it: "shuffled", or "balanced", which draws all classes alike.
+    """
 
     info: DataInfo
     train: Dataset
     val: Dataset
     test: Dataset
+    sampler: str = "shuffled"
+
+    def balanced(self) -> Source:
+        """Return the source with all classes drawn alike; raise DataError where there are no classes."""
+        if self.train.labels is None:
+            raise DataError(f"data.sampler=balanced needs data with classes; {self.info.name} has none")
+        return replace(self, sampler="balanced")

@@ -14,13 +14,16 @@ import torch
 from lmsearch.data.checks import number, whole
 from lmsearch.data.fetching import Fetcher, Pair, Request
 from lmsearch.data.info import Dataset, Source
-from lmsearch.data.order import check_batches, check_rank, cut, train_length, train_order
+from lmsearch.data.order import balanced_order, check_batches, check_rank, cut, train_length, train_order, whole_batches
 from lmsearch.data.splitting import stratified_split
 from lmsearch.errors import DataError
 
 
 class TrainLoader:
-    """Shuffled, augmented batches of one rank. `num_samples` counts the samples over all ranks."""
+    """Shuffled, augmented batches of one rank. `num_samples` counts the samples over all ranks.
+
+    The sampler "balanced" draws as many samples of every class, small ones several times, in epochs as long as before.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class TrainLoader:
         seed: int,
         indices: np.ndarray | None = None,
         stream: str = "train",
+        sampler: str = "shuffled",
         what: str = "training set",
         rank: int = 0,
         world_size: int = 1,
@@ -42,7 +46,8 @@ class TrainLoader:
         self.rank, self.world_size = check_rank(rank, world_size)
         self.indices = np.arange(dataset.epoch_size(self.batch_size * self.world_size)) if indices is None else indices
         self.num_samples = len(self.indices)
-        self.stream, self.drop_last = stream, drop_last
+        self.labels = None if dataset.labels is None else dataset.labels[self.indices]
+        self.stream, self.sampler, self.drop_last = stream, sampler, drop_last
         check_batches(self.num_samples, what=what, **self._cut())
         workers = whole("num_workers", num_workers)
         self._fetcher = Fetcher(dataset, what=what, num_workers=workers, pin_memory=pin_memory, persistent=True)
@@ -55,13 +60,27 @@ class TrainLoader:
 
     def epoch_indices(self, epoch: int) -> np.ndarray:
         """Return the sample indices that this rank visits in `epoch`, in order."""
+        return self._draws(epoch)[0]
+
+    def class_counts(self, num_classes: int) -> np.ndarray:
+        """Return how many samples of every class (C,) there are."""
+        return np.bincount(self.labels, minlength=num_classes)
+
+    def _draws(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the sample indices of an epoch, in order, and how often it has drawn each before, if it may at all."""
         address = ("shuffle", self.stream, self.seed, epoch)
-        order = train_order(self.num_samples, address=address, **self._cut())
-        return self.indices[order[self.rank :: self.world_size]]
+        if self.sampler == "shuffled":
+            order = train_order(self.num_samples, address=address, **self._cut())
+            return self.indices[order[self.rank :: self.world_size]], None
+        drawn = whole_batches(balanced_order(self.labels, *address), **self._cut())[self.rank :: self.world_size]
+        return self.indices[drawn[:, 0]], drawn[:, 1]
 
     def __iter__(self) -> Iterator[Pair]:
-        batches = cut(self.epoch_indices(self._epoch), self.batch_size)[self._start_batch :]
-        requests = [Request(batch, self.seed, self._epoch) for batch in batches]
+        indices, copies = self._draws(self._epoch)
+        batches = cut(np.arange(len(indices)), self.batch_size)[self._start_batch :]
+        requests = [
+            Request(indices[batch], self.seed, self._epoch, None if copies is None else copies[batch]) for batch in batches
+        ]
         return self._fetcher.fetch(requests, when=f"epoch {self._epoch}")
 
     def __len__(self) -> int:
@@ -150,7 +169,13 @@ def build_loaders(
     """
     common = {"rank": rank, "world_size": world_size, "num_workers": num_workers, "pin_memory": pin_memory}
     train = TrainLoader(
-        source.train, batch_size=batch_size, seed=seed, drop_last=drop_last, what=f"{source.info.name} training set", **common
+        source.train,
+        batch_size=batch_size,
+        seed=seed,
+        sampler=source.sampler,
+        drop_last=drop_last,
+        what=f"{source.info.name} training set",
+        **common,
     )
     size = eval_batch_size or batch_size
     val, test = (
@@ -189,6 +214,7 @@ def search_loaders(
             batch_size=batch_size,
             seed=seed,
             stream=stream,
+            sampler=source.sampler if stream == "weights" else "shuffled",  # alphas see classes as the data has them
             drop_last=drop_last and stream == "weights",  # the alphas' part may be smaller than a batch
             what=f"{name} {stream} part of the training set",
             **common,

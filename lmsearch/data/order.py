@@ -20,11 +20,35 @@ def train_order(
 
     `drop_last` keeps whole batches on every rank; otherwise the list is wrapped around to a multiple of `world_size`.
     """
-    order = permutation(size, *address)
+    return whole_batches(permutation(size, *address), batch_size=batch_size, world_size=world_size, drop_last=drop_last)
+
+
+def whole_batches(order: np.ndarray, *, batch_size: int, world_size: int, drop_last: bool) -> np.ndarray:
+    """Cut a list (n, ...) to whole batches on every rank or, without `drop_last`, wrap it around to the same length on each."""
+    size = len(order)
     if drop_last:
         batches = train_length(size, batch_size=batch_size, world_size=world_size, drop_last=True)
         return order[: batches * batch_size * world_size]
-    return np.resize(order, -(-size // world_size) * world_size)
+    return order[np.arange(-(-size // world_size) * world_size) % size]
+
+
+def balanced_order(classes: np.ndarray, *address: int | str) -> np.ndarray:
+    """Return (n, 2): n draws of n samples, every class as often as the others to within one, shuffled by `address`.
+
+    Column 0 is the position, column 1 how often the epoch has drawn that sample before. Samples of a small class come
+    several times, each as often as the others to within one; of a large class an epoch sees some, others in the next.
+    """
+    present = np.unique(classes)
+    share, extra = divmod(len(classes), len(present))
+    drawn = []
+    for place, number in enumerate(present[permutation(len(present), *address, "classes")]):
+        own = np.flatnonzero(classes == number)
+        wanted = share + (place < extra)
+        rounds = range(-(-wanted // len(own)))
+        positions = [own[permutation(len(own), *address, "class", int(number), again)] for again in rounds]
+        copies = np.repeat(np.arange(len(rounds)), len(own))
+        drawn.append(np.stack([np.concatenate(positions or [own[:0]]), copies], axis=1)[:wanted])
+    return np.concatenate(drawn)[permutation(len(classes), *address)]
 
 
 def train_length(size: int, *, batch_size: int, world_size: int, drop_last: bool) -> int:

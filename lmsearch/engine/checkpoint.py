@@ -20,6 +20,7 @@ from lmsearch.files import replacing, write_bytes, write_json
 from lmsearch.models import create_model
 
 VERSION = 1
+MODEL = "model.safetensors"  # the final weights of a run
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
-def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
-    """Write model.safetensors and, beside it, model.json with all that rebuilds and feeds the model."""
-    write_bytes(run_dir / "model.safetensors", safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
+def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor], *, file: str = MODEL) -> None:
+    """Write the weights as `file` and, beside it, model.json with all that rebuilds and feeds the model."""
+    write_bytes(run_dir / file, safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
     write_json(run_dir / "model.json", {"version": VERSION} | asdict(spec))
 
 

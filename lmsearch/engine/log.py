@@ -12,11 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import lmsearch
-from lmsearch.files import append_line, read_json_lines, write_text
+from lmsearch.files import append_line, read_json_lines, write_csv, write_text
 from lmsearch.paths import PACKAGE
 from lmsearch.scan_orders import label
 
 METRICS = "metrics.jsonl"
+TABLE = "results.csv"
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
 
 Observer = Callable[[int, dict[str, float]], None]
@@ -75,6 +76,16 @@ def read_metrics(run_dir: Path) -> list[dict]:
     return read_json_lines(run_dir / METRICS)
 
 
+def write_table(run_dir: Path) -> None:
+    """Write results.csv: a row per line of metrics.jsonl, with the same columns throughout; empty where a line has no value."""
+    rows = []
+    for line in read_metrics(run_dir):
+        layers = line.pop("probabilities", {})
+        rows.append(line | {f"directions/{layer}/{name}": p for layer, mine in layers.items() for name, p in mine.items()})
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(run_dir / TABLE, [columns, *([row.get(name, "") for name in columns] for row in rows)])
+
+
 class RunLog:
     """Metrics of one run, as lines of metrics.jsonl and as TensorBoard scalars under tb/. Use as a context manager."""
 
@@ -82,6 +93,7 @@ class RunLog:
         """Continue the log of `run_dir` at `start_epoch`: epochs that will run again, and a cut last line, are dropped."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by training runs only
 
+        self.run_dir = run_dir
         kept = [line for line in read_metrics(run_dir) if line["epoch"] < start_epoch]
         write_text(run_dir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = (run_dir / METRICS).open("ab", buffering=0)
@@ -93,6 +105,7 @@ class RunLog:
     def __exit__(self, *exc: object) -> None:
         self.file.close()
         self.tensorboard.close()
+        write_table(self.run_dir)
 
     def write(self, epoch: int, values: dict[str, float], *, layers: dict[str, dict[str, float]] | None = None) -> None:
         """Log the scalars of one epoch and, for a search, every layer's probability of every direction."""

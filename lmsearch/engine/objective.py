@@ -7,7 +7,7 @@ columns the classes answered, and the last column counts samples whose class is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -83,15 +83,15 @@ class Scores:
         return Scores(*(None if t is None else t.cpu() for t in (self.losses, self.scores, self.classes, self.sums)))
 
     @classmethod
-    def concatenate(cls, parts: list[Scores]) -> Scores:
-        """Join the batches of one pass: samples follow each other, sums add up."""
-
-        def joined(name: str) -> Tensor | None:
-            tensors = [getattr(part, name) for part in parts]
-            return None if tensors[0] is None else torch.cat(tensors)
-
-        sums = None if parts[0].sums is None else sum(part.sums for part in parts[1:]) + parts[0].sums
-        return cls(joined("losses"), joined("scores"), joined("classes"), sums)
+    def concatenate(cls, parts: Iterable[Scores]) -> Scores:
+        """Join the batches of one pass: samples follow each other, sums add up as they come."""
+        samples: list[tuple[Tensor | None, ...]] = []
+        sums = None
+        for part in parts:
+            samples.append((part.losses, part.scores, part.classes))
+            sums = part.sums if sums is None else sums + part.sums
+        joined = (None if tensors[0] is None else torch.cat(tensors) for tensors in zip(*samples, strict=True))
+        return cls(*joined, sums)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Objective:
     statistics: Callable[[Tensor, Tensor], Tensor]
     summarise: Callable[[Tensor], float]
 
-    def of_set(self, parts: list[Scores]) -> Scores:
+    def of_set(self, parts: Iterable[Scores]) -> Scores:
         """Join the batches of one pass into scores whose mean is the metric."""
         scores = Scores.concatenate(parts)
         return replace(scores, scores=scores.scores * balance(scores.classes)) if self.metric.balanced else scores
@@ -138,6 +138,12 @@ def balance(classes: Tensor) -> Tensor:
     return len(classes) / (counts.count_nonzero() * counts[classes]).float()
 
 
+def class_weights(counts: Tensor) -> Tensor:
+    """Weights (C,) float32 of classes with so many samples (C,): N / (C' n) of the C' that have some, 1 of the others."""
+    share = counts.sum() / (counts.count_nonzero() * counts.clamp(min=1))
+    return torch.where(counts > 0, share, 1.0).float()
+
+
 def class_counts(answers: Tensor, truth: Tensor, num_classes: int, among_top: Tensor | None = None) -> Tensor:
     """Count answers (n,) by true class (n,): (C, C + 1) int64; `among_top` (n,) fills the last column, else the diagonal."""
     counts = torch.zeros(num_classes, num_classes + 1, dtype=torch.int64, device=answers.device)
@@ -155,7 +161,7 @@ def class_accuracy(counts: Tensor) -> Tensor:
 
 def accuracy(counts: Tensor) -> float:
     """Share of right answers (0 to 1)."""
-    return (counts.diagonal().sum() / counts[:, :-1].sum()).item()
+    return (counts.diagonal().sum().double() / counts[:, :-1].sum()).item()
 
 
 def balanced_accuracy(counts: Tensor) -> float:
@@ -165,7 +171,7 @@ def balanced_accuracy(counts: Tensor) -> float:
 
 def top5_accuracy(counts: Tensor) -> float:
     """Share of samples whose class is among the five most probable (0 to 1)."""
-    return (counts[:, -1].sum() / counts[:, :-1].sum()).item()
+    return (counts[:, -1].sum().double() / counts[:, :-1].sum()).item()
 
 
 def hard(targets: Tensor) -> Tensor:

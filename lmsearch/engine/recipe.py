@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lmsearch.data import DataInfo, TrainLoader
 from lmsearch.data.mixup import mixup_cutmix
-from lmsearch.engine.objective import objective_for
+from lmsearch.engine.objective import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
 from lmsearch.engine.train import Batch, Mix, Precision, StepHook, Trainer
 
@@ -34,6 +34,7 @@ class Recipe:
     mix_prob: float
     mix_switch_prob: float
     ema_decay: float | None
+    class_weights: str = "none"
 
     def over(self, epochs: int) -> Recipe:
         """Return this recipe over other epochs; the warm-up keeps its share of them."""
@@ -43,6 +44,18 @@ class Recipe:
         """Return the learning rate of every step."""
         warmup = int(self.warmup_epochs * steps_per_epoch)
         return Cosine(self.lr, self.min_lr, self.warmup_lr, warmup, self.epochs * steps_per_epoch)
+
+
+def training_objective(recipe: Recipe, info: DataInfo, loader: TrainLoader) -> Objective:
+    """Return what weights, and alphas, are trained for: with smoothed labels and weighted classes, as the recipe says.
+
+    A class of n of N samples among C classes weighs N / (C n), so that the mean weight is 1. Where the loader draws all classes
+    alike there is nothing to weigh.
+    """
+    weights = None
+    if recipe.class_weights == "balanced" and loader.sampler != "balanced":
+        weights = class_weights(torch.from_numpy(loader.class_counts(info.num_classes)))
+    return objective_for(info.target, label_smoothing=recipe.label_smoothing, class_weights=weights)
 
 
 def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
@@ -84,7 +97,7 @@ def build_trainer(
     return Trainer(
         model,
         optimizer,
-        objective_for(info.target, label_smoothing=recipe.label_smoothing),
+        training_objective(recipe, info, loader),
         recipe.schedule(len(loader)),
         precision,
         seed,

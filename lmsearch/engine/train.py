@@ -6,7 +6,7 @@ Shapes: images (B, C, h, w); targets (B,) class indices, (B, classes) soft, or d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -95,6 +95,11 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.scaler = self.precision.scaler()
+
+    @property
+    def result(self) -> nn.Module:
+        """What the training is for: the averaged weights where there are some, else the weights."""
+        return self.model if self.ema is None else self.ema.module
 
     def step(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Scores:
         """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index)."""
@@ -203,13 +208,15 @@ def evaluate(
     Raises TrainingDiverged, naming the samples as `what`, where a loss is not finite: scores of such outputs mean nothing.
     """
     model.eval()
-    parts = []
-    for batch in loader:
-        images, targets = precision.to_device(batch)
-        with precision.autocast():
-            outputs = model(images)
-        parts.append(objective.evaluation(outputs, targets).cpu())
-    scores = objective.of_set(parts)
+
+    def batches() -> Iterator[Scores]:
+        for batch in loader:
+            images, targets = precision.to_device(batch)
+            with precision.autocast():
+                outputs = model(images)
+            yield objective.evaluation(outputs, targets).cpu()
+
+    scores = objective.of_set(batches())
     if bad := int((~torch.isfinite(scores.losses)).sum()):
         precise = "" if precision.name == "fp32" else f", or take precision=fp32 (now {precision.name})"
         raise TrainingDiverged(

@@ -8,18 +8,18 @@ from __future__ import annotations
 import numpy as np
 
 
-def logistic_regression(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
-    """Test accuracy (0 to 1) of multinomial logistic regression with scikit-learn's default penalty."""
+def logistic_regression(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """Answers (N,) of multinomial logistic regression with scikit-learn's default penalty."""
     from sklearn.linear_model import LogisticRegression
 
-    return float(LogisticRegression(max_iter=5000).fit(x_train, y_train).score(x_test, y_test))
+    return LogisticRegression(max_iter=5000).fit(x_train, y_train).predict(x_test)
 
 
-def nearest_neighbour(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
-    """Test accuracy (0 to 1) of the one nearest training image in Euclidean distance."""
+def nearest_neighbour(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """Answers (N,) of the one nearest training image in Euclidean distance."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    return float(KNeighborsClassifier(n_neighbors=1).fit(x_train, y_train).score(x_test, y_test))
+    return KNeighborsClassifier(n_neighbors=1).fit(x_train, y_train).predict(x_test)
 
 
 BASELINES = {"logistic regression": logistic_regression, "nearest neighbour": nearest_neighbour}

@@ -56,10 +56,40 @@ def wilson(fraction: float, n: int) -> Interval:
     return Interval(fraction, centre - half, centre + half).within(0.0, 1.0)
 
 
-def over_samples(values: np.ndarray) -> Interval:
-    """Normal interval of the mean of per-sample values (n,), such as paired differences of one seed."""
-    mean, half = float(np.mean(values)), Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half)
+def wilson_by_class(right: np.ndarray, total: np.ndarray) -> Interval:
+    """Interval of the mean over classes of the shares right / total, both (C,) counts; classes without samples are left out.
+
+    Each class's own Wilson bounds, put together (MOVER): the distance of each bound from the mean is the root of the sum of
+    squares of the classes' distances. It stays within 0 and 1, and is Wilson's where there is one class.
+    """
+    each = [wilson(r / n, n) for r, n in zip(right.tolist(), total.tolist(), strict=True) if n > 0]
+    mean = sum(i.mean for i in each) / len(each)
+    below, above = math.hypot(*(i.mean - i.low for i in each)), math.hypot(*(i.high - i.mean for i in each))
+    return Interval(mean, max(0.0, mean - below / len(each)), min(1.0, mean + above / len(each)))
+
+
+def over_samples(values: np.ndarray, classes: np.ndarray | None = None) -> Interval:
+    """Normal interval of the mean of per-sample values (n,), such as paired differences of one seed.
+
+    With `classes` (n,) the numbers of samples of the classes are taken as given: only differences within classes are noise.
+    """
+    n = len(values)
+    if classes is None:
+        error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    else:
+        strata = [values[together == number] for together in [collapsed(classes)] for number in np.unique(together)]
+        error = math.sqrt(sum(len(own) * float(np.var(own, ddof=1)) for own in strata)) / n
+    mean = float(np.mean(values))
+    return Interval(mean, mean - Z95 * error, mean + Z95 * error)
+
+
+def collapsed(classes: np.ndarray) -> np.ndarray:
+    """Return the classes (n,) with those of a single sample, which show no spread, made one; a lone one joins the smallest."""
+    names, counts = np.unique(classes, return_counts=True)
+    names = names[np.argsort(counts, kind="stable")]
+    singles = int((counts == 1).sum())
+    merged = names[: max(singles, 2)] if singles else names[:0]
+    return np.where(np.isin(classes, merged), names[0], classes)
 
 
 def over_seeds(values: Sequence[float]) -> Interval:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision, TrainingDiverged, evaluate
+from lmsearch.engine.train import Batch, Precision, TrainingDiverged, evaluate
 from lmsearch.search.architectures import Architecture, num_branches
 from lmsearch.search.budget import evaluation_cost, training_cost
 from lmsearch.search.supernet import masked, named_mixers, running
@@ -39,9 +39,16 @@ def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluati
     return Evaluation(objective.metric.signed(scores.score), scores.loss, cost, objective.standard_error(scores))
 
 
+def for_choice(
+    module: nn.Module, *, loader: Iterable[Batch], objective: Objective, precision: Precision
+) -> Scores:
+    """Evaluate with the losses that choices of directions, and the tests of a choice, go by: see Objective.for_choice."""
+    return objective.for_choice(evaluate(module, loader, objective, precision))
+
+
 @dataclass(frozen=True)
 class StandAlone:
-    """Trains an architecture from scratch on the training set and scores it on the validation set; writes no files.
+    """Trains an architecture from scratch on the training set and scores it by `metric` on the validation set; writes no files.
 
     `spec` describes the model; its own directions do not matter. The score equals the validation score that
     `lmsearch retrain` reports for the same recipe and seed.
@@ -54,12 +61,13 @@ class StandAlone:
     seed: int
     backend: str = "auto"
     num_workers: int = 0
+    metric: str | None = None  # None: the default of the kind of targets
 
     def __call__(self, architecture: Architecture) -> Evaluation:
         """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
         loaders = self._loaders()
         cost = self._cost(loaders, num_branches(architecture))
-        objective = objective_for(self.source.info.target)
+        objective = objective_for(self.source.info.target, metric=self.metric)
         try:
             model = self.train(architecture, loaders)
             return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
@@ -73,7 +81,7 @@ class StandAlone:
         """
         loaders = self._loaders()
         cost = self._cost(loaders, num_branches(architecture))
-        objective = objective_for(self.source.info.target)
+        objective = objective_for(self.source.info.target, metric=self.metric)
         try:
             model = self.train(architecture, loaders)
             scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]

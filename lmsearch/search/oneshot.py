@@ -17,15 +17,15 @@ from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, objective_for
 from lmsearch.engine.randomness import key
-from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Batch, Precision, StepHook, evaluate
+from lmsearch.engine.recipe import Recipe, build_trainer, training_objective
+from lmsearch.engine.train import Batch, Precision, StepHook
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture
 from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.derivations import derive_by, saw_holdout
 from lmsearch.search.derive import Quota, choose, surviving
-from lmsearch.search.evaluators import SharedWeights
+from lmsearch.search.evaluators import SharedWeights, for_choice
 from lmsearch.search.health import Health, check_health, leave_one_out, losses_with
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy
@@ -88,7 +88,7 @@ class OneShot:
 
     def on(self, batches: Iterable[Batch]) -> Evaluate:
         """Return what scores a network on these samples."""
-        return partial(evaluate, loader=batches, objective=self.objective, precision=self.precision)
+        return partial(for_choice, loader=batches, objective=self.objective, precision=self.precision)
 
     def probabilities(self) -> dict[str, dict[str, float]]:
         """Return every layer's probability of every direction."""
@@ -149,6 +149,7 @@ def train_oneshot(
     seed: int,
     backend: str = "auto",
     num_workers: int = 0,
+    metric: str | None = None,
 ) -> OneShot:
     """Train the supernet that `spec` describes (its directions are the candidates) as `lmsearch search` would.
 
@@ -164,9 +165,9 @@ def train_oneshot(
         policy = BranchPolicy(supernet, RELAXATIONS["uniform"], keep, keep, seed)
     else:
         policy = options.policy(supernet, keep, [len(layer) for layer in spec.directions], seed=seed)
-    objective, steps = objective_for(source.info.target), len(loaders.weights)
+    objective, steps = objective_for(source.info.target, metric=metric), len(loaders.weights)
     timing = Timing(steps, recipe.epochs, 0 if options is None else options.alpha_warmup_epochs)
-    trained = objective_for(source.info.target, label_smoothing=recipe.label_smoothing)
+    trained = training_objective(recipe, source.info, loaders.weights)
     counted = _hook(policy, timing, options, loaders, trained, precision)
     trainer = build_trainer(
         recipe, supernet, weight_parameters(supernet), loaders.weights, source.info, precision, seed=seed, hook=counted

@@ -56,7 +56,7 @@ def run(cfg: DictConfig) -> int:
 
     full_epochs = setting.recipe.epochs
     planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
-    judged = build_objective(source.info).metric
+    judged = build_objective(source.info, cfg.metric).metric
     bounds = (0.0, 1.0) if judged.target == "class" else UNBOUNDED
     measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=bounds)
     metric = judged.score_name
@@ -107,6 +107,7 @@ def make_setting(cfg: DictConfig, source: Source, precision: Precision) -> Setti
         cfg.search.recheck,
         cfg.backend,
         cfg.num_workers,
+        cfg.metric,
     )
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.data import DataInfo, Source, build_source
+from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
 from lmsearch.engine.finite import unfinite_weights
-from lmsearch.engine.objective import Objective, objective_for
+from lmsearch.engine.objective import Objective, metric_for, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.models import DirectionalMixer, create_model
 from lmsearch.scan_orders import Grid
+
+log = logging.getLogger(__name__)
+UNEQUAL = 3  # times as many training images in the largest class as in the smallest, at which that is said
 
 
 def plain(node: DictConfig) -> dict:
@@ -36,14 +42,39 @@ def build_precision(cfg: DictConfig) -> Precision:
 
 
 def build_data(cfg: DictConfig) -> Source:
-    """Return the data source of cfg.data."""
-    options = plain(cfg.data)
-    return build_source(options.pop("name"), **options)
+    """Return the data source of cfg.data, drawn as data.sampler says."""
+    options = source_options(cfg)
+    source = build_source(options.pop("name"), **options)
+    return source.balanced() if cfg.data.get("sampler") == "balanced" else source
 
 
-def build_objective(info: DataInfo, *, label_smoothing: float = 0.0) -> Objective:
-    """Return what the data asks for: one class per image, or one value per token."""
-    return objective_for(info.target, label_smoothing=label_smoothing)
+def warn_unequal(cfg: DictConfig, source: Source) -> None:
+    """Say so, with the keys to set, where some classes have many more training images than others and nothing evens that out."""
+    weighted, drawn = cfg.optim.class_weights == "balanced", source.sampler == "balanced"
+    if weighted and drawn:
+        log.warning("optim.class_weights=balanced has no effect with data.sampler=balanced, which draws all classes alike")
+    if source.train.labels is None or weighted or drawn:
+        return
+    counts = np.bincount(source.train.labels, minlength=source.info.num_classes)
+    if counts.max() < UNEQUAL * max(counts.min(), 1):
+        return
+    least, most = (f"{counts[i]} of {source.info.class_names[i]!r}" for i in (counts.argmin(), counts.argmax()))
+    log.warning(
+        "classes are unequal: from %s to %s training images, so that answering large classes pays; optim.class_weights=balanced"
+        " or data.sampler=balanced train them alike, metric=balanced_accuracy judges them alike",
+        least,
+        most,
+    )
+
+
+def source_options(cfg: DictConfig) -> dict:
+    """Return what cfg.data says about the data themselves, not how training draws them."""
+    return {key: value for key, value in plain(cfg.data).items() if key != "sampler"}
+
+
+def build_objective(info: DataInfo, metric: str | None = None) -> Objective:
+    """Return what the data asks for, one class per image or one value per token, judged by `metric` or the default one."""
+    return objective_for(info.target, metric=metric)
 
 
 def model_options(cfg: DictConfig, info: DataInfo) -> dict:
@@ -56,7 +87,7 @@ def model_options(cfg: DictConfig, info: DataInfo) -> dict:
 def model_spec(cfg: DictConfig, info: DataInfo, directions: tuple[tuple[str, ...], ...], *, merge: str) -> ModelSpec:
     """Return the description of the model that cfg.model names, with `directions`, for this data."""
     return ModelSpec(
-        cfg.model.name, directions, merge, model_options(cfg, info), {"info": asdict(info), "source": plain(cfg.data)}
+        cfg.model.name, directions, merge, model_options(cfg, info), {"info": asdict(info), "source": source_options(cfg)}
     )
 
 
@@ -89,8 +120,11 @@ def build_recipe(cfg: DictConfig) -> Recipe:
 
 
 def check_training(cfg: DictConfig, spec: ModelSpec) -> None:
-    """Raise ConfigError or ModelError where recipe or model cannot be built: before anything is written or started over."""
-    build_recipe(cfg)
+    """Raise ConfigError or ModelError where recipe, metric or model do not fit: before anything is written or started over."""
+    target = spec.data["info"]["target"]
+    metric_for(target, cfg.get("metric"))
+    if build_recipe(cfg).class_weights != "none" and target != "class":
+        raise ConfigError(f"optim.class_weights={cfg.optim.class_weights} needs data with classes; {cfg.data.name} has none")
     with torch.device("meta"):  # no memory, no time
         spec.build(backend=cfg.backend)
 
@@ -108,6 +142,7 @@ class TrainingState:
         trainer: Trainer,
         *,
         alpha_optimizer: torch.optim.Optimizer | None = None,
+        best: Best | None = None,
         extra: dict | None = None,
     ) -> None:
         self.path, self.spec, self.extra = path, spec, extra or {}
@@ -117,6 +152,8 @@ class TrainingState:
             self.parts["ema"] = trainer.ema
         if alpha_optimizer is not None:
             self.parts["alpha_optimizer"] = alpha_optimizer
+        if best is not None:
+            self.parts["best"] = best
 
     def save(self, epochs_done: int, **more: object) -> None:
         """Write the state after `epochs_done` epochs."""
@@ -138,6 +175,7 @@ class TrainingState:
                 f"{self.path}: its weights are not finite ({bad}); start over with overwrite=true and a lower optim.lr"
             )
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            if name in state or name != "best":  # which version 0.1.0 did not keep
+                part.load_state_dict(state[name])
         self.train_s = state.get("train_s", 0.0)
         return state["epoch"]

@@ -17,7 +17,7 @@ from lmsearch.search.architectures import Architecture
 from lmsearch.search.derive import Quota, check_budget, planned
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
-from lmsearch.tasks.build import check_training, layer_grids, model_spec
+from lmsearch.tasks.build import check_training, layer_grids, model_spec, warn_unequal
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ def find_candidates(cfg: DictConfig, source: Source, space: SearchSpace | None =
 
     Every mistake in them and in the recipe is found here, before anything is written.
     """
+    warn_unequal(cfg, source)
     space = space or load_search_space(cfg.search_space)
     grids, padding = layer_grids(cfg, source.info)
     distinct_on = grids if cfg.search.deduplicate else None

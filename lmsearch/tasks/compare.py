@@ -8,23 +8,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from lmsearch.data import Source
 from lmsearch.data.summary import as_arrays
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objective import Metric, Objective, Scores, class_counts, metric_for
 from lmsearch.engine.randomness import key
 from lmsearch.errors import ConfigError
 from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.baselines import BASELINES
-from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson
+from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson, wilson_by_class
 from lmsearch.scan_orders import label
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space
-from lmsearch.tasks.build import build_data, build_objective, build_precision, layer_grids
+from lmsearch.tasks.build import build_data, build_objective, build_precision, layer_grids, warn_unequal
 from lmsearch.tasks.candidates import hand_made_choice
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.retrain import derived_spec
@@ -41,11 +42,17 @@ class Arm:
     name: str
     genotypes: list[Genotype]
     results: list[Scores] = field(default_factory=list)
+    metric: Metric = metric_for("class")
 
     def interval(self) -> Interval:
-        """Mean score with its interval: over seeds, or binomial over the test samples for one seed."""
+        """Mean score with its interval: over seeds, or binomial over the test samples (of every class) for one seed."""
         means = [r.score for r in self.results]
-        return over_seeds(means).within(0.0, 1.0) if len(means) > 1 else wilson(means[0], len(self.results[0].scores))
+        if len(means) > 1:
+            return over_seeds(means).within(0.0, 1.0)
+        if self.metric.balanced:
+            counts = self.results[0].sums[:, :-1].numpy()
+            return wilson_by_class(counts.diagonal(), counts.sum(1))
+        return wilson(means[0], len(self.results[0].scores))
 
     def minus(self, other: Arm) -> Interval:
         """Interval of this arm's score minus the other's: the wider of that over seeds, paired, and that over test samples.
@@ -53,7 +60,8 @@ class Arm:
         Few seeds may differ by nothing at all, and one seed has only its test samples to tell.
         """
         pairs = list(zip(self.results, other.results, strict=True))
-        by_sample = over_samples(np.mean([(a.scores - b.scores).double().numpy() for a, b in pairs], axis=0))
+        classes = self.results[0].classes.numpy() if self.metric.balanced else None
+        by_sample = over_samples(np.mean([(a.scores - b.scores).double().numpy() for a, b in pairs], axis=0), classes)
         by_sample = by_sample.within(-1.0, 1.0)
         if len(pairs) == 1:
             return by_sample
@@ -67,8 +75,10 @@ def run(cfg: DictConfig) -> int:
     source = build_data(cfg)
     if source.info.target != "class":
         raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
+    warn_unequal(cfg, source)
     if cfg.seeds < 1:
         raise ConfigError(f"seeds={cfg.seeds} must be at least 1")
+    objective = build_objective(source.info, cfg.metric)
     space = load_search_space(cfg.search_space)
     arms = make_arms(cfg, source, space)
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
@@ -82,10 +92,10 @@ def run(cfg: DictConfig) -> int:
             make_folder(folder)
             title = f"{arm.name} (seed {seeded.seed})"
             arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
-    baselines = simple_baselines(source, cfg.baseline_limit)
+    baselines = simple_baselines(source, cfg.baseline_limit, objective)
     verdict = conclude(arms)
     write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
-    show(run_dir, arms, baselines, verdict, metric=build_objective(source.info).metric.name)
+    show(run_dir, arms, baselines, verdict, metric=objective.metric)
     return 0
 
 
@@ -111,7 +121,9 @@ def make_arms(cfg: DictConfig, source: Source, space: SearchSpace) -> list[Arm]:
             genotype.search_space,
             space.name,
         )
-    return [Arm(SEARCHED, [genotype] * cfg.seeds), Arm(RANDOM, drawn), Arm(HAND_MADE, [hand_made] * cfg.seeds)]
+    metric = metric_for(source.info.target, cfg.metric)
+    choices = {SEARCHED: [genotype] * cfg.seeds, RANDOM: drawn, HAND_MADE: [hand_made] * cfg.seeds}
+    return [Arm(name, genotypes, metric=metric) for name, genotypes in choices.items()]
 
 
 def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], seed: int) -> Genotype:
@@ -124,13 +136,18 @@ def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], se
     return Genotype.from_directions(drawn, where="random genotype")
 
 
-def simple_baselines(source: Source, limit: int) -> dict[str, float]:
-    """Test accuracy of logistic regression and nearest neighbour on raw pixels; empty for large training sets."""
+def simple_baselines(source: Source, limit: int, objective: Objective) -> dict[str, float]:
+    """Test score of logistic regression and nearest neighbour on raw pixels; empty for large training sets."""
     arrays = as_arrays(source, limit=limit)
     if arrays is None:
         log.info("baselines: left out, the training set has more than %d images", limit)
         return {}
-    return {name: baseline(*arrays) for name, baseline in BASELINES.items()}
+    *known, truth = arrays
+
+    def score(answers: np.ndarray) -> float:
+        return objective.summarise(class_counts(torch.from_numpy(answers), torch.from_numpy(truth), source.info.num_classes))
+
+    return {name: score(baseline(*known)) for name, baseline in BASELINES.items()}
 
 
 def conclude(arms: list[Arm]) -> str:
@@ -157,7 +174,7 @@ def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dic
     return {
         "arms": {
             arm.name: {
-                "test_accuracy": asdict(arm.interval()),
+                f"test_{arm.metric}": asdict(arm.interval()),
                 "per_seed": [r.score for r in arm.results],
                 "directions": [[[label(d) for d in layer] for layer in g.directions] for g in arm.genotypes],
             }
@@ -167,6 +184,7 @@ def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dic
         "baselines": baselines,
         "verdict": verdict,
         "search_space": space.name,
+        "metric": searched.metric.name,
         "seeds": cfg.seeds,
         "first_seed": cfg.seed,
         "epochs": cfg.epochs,
@@ -178,10 +196,10 @@ def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dic
     }
 
 
-def show(run_dir: Path, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: str) -> None:
+def show(run_dir: Path, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
     """Print the table and the verdict."""
     table = Table(title=f"test {metric}, same budget and recipe")
-    for column in ("choice", metric, "95 % interval", "searched minus this"):
+    for column in ("choice", metric.name, "95 % interval", "searched minus this"):
         table.add_column(column)
     for arm in arms:
         i = arm.interval()

@@ -13,7 +13,7 @@ from torch import nn
 from lmsearch import __version__
 from lmsearch.data import SearchLoaders, Source, spread
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.train import Batch, Precision, evaluate
+from lmsearch.engine.train import Batch, Precision
 from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
@@ -24,6 +24,7 @@ from lmsearch.search.consensus import consensus
 from lmsearch.search.derivations import derive_by, saw_holdout
 from lmsearch.search.derive import Probabilities, Quota, make_genotype, surviving
 from lmsearch.search.detectors import Finding, duplicate_candidates, one_candidate_everywhere
+from lmsearch.search.evaluators import for_choice
 from lmsearch.search.health import check_health
 from lmsearch.search.supernet import Evaluate, masked, named_mixers, remaining, running
 from lmsearch.tasks.build import build_objective
@@ -44,6 +45,7 @@ class Order:
     seed: int
     provenance: Mapping[str, Any]
     history: Path  # folder with the search's metrics.jsonl
+    metric: str | None = None  # of scores and, where it is balanced, of losses; None: the default of the kind of targets
     architect: str = "single"  # of the search: bilevel and mixed have learned alphas from the held-out samples
 
     @property
@@ -67,11 +69,11 @@ def conclude(
     The test runs on samples that had no part in the choice: the held-out ones, or the validation set where those had one.
     `fresh` gives the supernets of the recheck, if there is one.
     """
-    objective = build_objective(source.info)
+    objective = build_objective(source.info, order.metric)
     unseen = loaders.val if order.saw_holdout else loaders.holdout
 
     def on(batches: Iterable[Batch]) -> Evaluate:
-        return partial(evaluate, loader=batches, objective=objective, precision=precision)
+        return partial(for_choice, loader=batches, objective=objective, precision=precision)
 
     part = [spread(loaders.holdout, CLIMB_SAMPLES)] if order.derivation == "climb" else loaders.holdout
     choices, how = derive(supernet, on(part), order)
@@ -102,6 +104,8 @@ def conclude(
 def derive(supernet: nn.Module, on_holdout: Evaluate, order: Order) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
     """Return each layer's choice and how it was made."""
     choices, how = derive_by(order.derivation, supernet, order.scores, on_holdout, order.quota, seed=order.seed)
+    if order.metric is not None:
+        how = how | {"metric": order.metric}
     return choices, how if order.quota.budget is None else how | {"budget": order.quota.budget}
 
 

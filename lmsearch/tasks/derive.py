@@ -65,7 +65,7 @@ def run(cfg: DictConfig) -> int:
         raise ConfigError(f"derivation=topk: {path} learned no alphas, so none is more probable; accepted: climb, perturbation")
     order = Order(
         scores, quota, derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder,
-        architect=state.get("architect", "single"),
+        architect=state.get("architect", "single"), metric=state.get("metric"),
     )  # fmt: skip
     if derivation != "topk" or cfg.health:
         return with_data(cfg, order, state)

@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> int:
         log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, done)
     if not budget.allows(0):
         log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
-    metric = build_objective(source.info).metric
+    metric = build_objective(source.info, cfg.metric).metric
     explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
     found = Found(search, candidates, metric, training, budget.spent)
     status = write_results(cfg, run_dir, found)
@@ -130,7 +130,7 @@ def costs(cfg: DictConfig, candidates: Candidates, source: Source, precision: Pr
 
 def stand_alone(cfg: DictConfig, candidates: Candidates, source: Source, precision: Precision) -> StandAlone:
     """Return what trains every architecture from scratch."""
-    return StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers)
+    return StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers, cfg.metric)
 
 
 def build_evaluator(
@@ -161,7 +161,7 @@ def train_shared(
     precision: Precision,
 ) -> SharedWeights:
     """Train the supernet, every step on as many random branches per layer as it keeps, or continue where run_dir left off."""
-    objective = build_objective(source.info)
+    objective = build_objective(source.info, cfg.metric)
     policy, trainer = single_path(
         candidates.spec,
         candidates.keep,

@@ -98,7 +98,7 @@ def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, tri
         "evaluate": cfg.search.evaluate,
         "trials": trials,
         "score": best.evaluation.score,
-    }
+    } | ({} if cfg.metric is None else {"metric": cfg.metric})
     provenance = {"lmsearch": __version__, "run_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
     provenance["optuna"] = ", ".join(search.versions)  # those that proposed: from one seed, tpe of 4 and of 5 do otherwise
     keep = candidates.keep[0] if len(set(candidates.keep)) == 1 else candidates.keep

@@ -10,7 +10,8 @@ from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.files import write_json
-from lmsearch.tasks.build import build_objective, build_precision, plain
+from lmsearch.tasks.build import build_objective, build_precision, source_options
+from lmsearch.tasks.measured import measured, show, warn_about_classes, write_confusion
 from lmsearch.tasks.run_dir import open_run_dir
 from lmsearch.tasks.trained import data_for, load_trained
 
@@ -21,7 +22,7 @@ def run(cfg: DictConfig) -> int:
     model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
     if not cfg.get("data"):
         raise ConfigError(f"{cfg.checkpoint} does not say what data it was trained on; set data=...")
-    source = data_for(plain(cfg.data), info)
+    source = data_for(source_options(cfg), info)
     check_fits(source, spec, cfg.checkpoint)
     loaders = build_loaders(source, batch_size=cfg.batch_size, seed=0, drop_last=False, num_workers=cfg.num_workers)
     objective = build_objective(info)
@@ -30,16 +31,13 @@ def run(cfg: DictConfig) -> int:
         test = evaluate(model, loaders.test, objective, precision, what="test")
     except TrainingDiverged as error:
         raise CheckpointError(f"{cfg.checkpoint}: {error}") from error
-    metric = objective.metric
-    metrics = {
-        f"test_{metric}": test.score,
-        f"val_{metric}": val.score,
-        "test_loss": test.loss,
-        "num_test": len(test.scores),
-    }
+    metrics = measured(info, objective, test=test, val=val)
     run_dir = open_run_dir(cfg, "evaluate", data=source.info.name, model=spec.name)
     write_json(run_dir / "metrics.json", metrics)
-    print(f"test_{metric}: {test.score:.4f} on {len(test.scores)} samples   metrics: {run_dir / 'metrics.json'}")
+    write_confusion(run_dir, info, test)
+    warn_about_classes(info, test=test, val=val, what=str(cfg.checkpoint))
+    show(info, metrics, test)
+    print(f"metrics: {run_dir / 'metrics.json'}")
     return 0
 
 

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 
 from lmsearch.data import Source, TrainLoader, build_loaders
+from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Objective, Scores
@@ -18,6 +19,7 @@ from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.files import write_json
 from lmsearch.tasks.build import TrainingState, build_objective, build_recipe
+from lmsearch.tasks.measured import measured, warn_about_classes, write_confusion
 
 
 def fit(
@@ -30,9 +32,10 @@ def fit(
     title: str,
     start: Start | None = None,
 ) -> tuple[dict, Scores]:
-    """Train `spec` on `source`, write model.safetensors and metrics.json, and return (metrics, scores of the test samples).
+    """Train `spec` on `source`, write weights, metrics.json and the confusion matrix, return (metrics, scores of test samples).
 
-    The weights of the last epoch count, or their moving average: nothing is selected on the test set.
+    The weights of the last epoch count, or their moving average; those that were best on the validation set are kept beside
+    them. Nothing is selected on the test set.
     """
     loaders = build_loaders(
         source,
@@ -49,25 +52,25 @@ def fit(
     trainer = build_trainer(
         build_recipe(cfg), model, model.named_parameters(), loaders.train, source.info, precision, seed=cfg.seed
     )
-    state = TrainingState(run_dir / "checkpoint.pt", spec, trainer)
-    final, objective = model if trainer.ema is None else trainer.ema.module, build_objective(source.info)
+    objective = build_objective(source.info, cfg.metric)
+    best = Best(run_dir, spec, objective.metric)
+    state = TrainingState(run_dir / "checkpoint.pt", spec, trainer, best=best)
     try:
-        train(cfg, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title)
-        val = evaluate(final, loaders.val, objective, precision, what="validation")
-        test = evaluate(final, loaders.test, objective, precision, what="test")
+        train(cfg, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
+        val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
+        test = evaluate(trainer.result, loaders.test, objective, precision, what="test")
     except TrainingDiverged as error:
         raise TrainingDiverged(f"{title}: {error}") from error
-    save_model(run_dir, spec, final.state_dict())
-    metrics = {
-        f"test_{objective.metric}": test.score,
-        f"val_{objective.metric}": val.score,
-        "test_loss": test.loss,
-        "num_test": len(test.scores),
+    save_model(run_dir, spec, trainer.result.state_dict())
+    metrics = measured(source.info, objective, test=test, val=val) | best.to_dict()
+    metrics |= {
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": cfg.epochs,
         "train_s": round(state.train_s, 1),
     }
     write_json(run_dir / "metrics.json", metrics)
+    write_confusion(run_dir, source.info, test)
+    warn_about_classes(source.info, test=test, val=val, what=title)
     return metrics, test
 
 
@@ -82,8 +85,12 @@ def train(
     *,
     title: str,
     split: str = "val",
+    best: Best | None = None,
 ) -> None:
-    """Train for cfg.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics."""
+    """Train for cfg.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics.
+
+    `best` keeps the weights of the best epoch. Averaged weights are what is evaluated, where there are some.
+    """
     start, steps = state.restore(), len(loader)
     progress = TrainingProgress(
         title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
@@ -91,16 +98,18 @@ def train(
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
         for epoch in range(start, cfg.epochs):
             seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s))
-            val = evaluate(trainer.model, val_loader, objective, trainer.precision, what=f"{split} (epoch {epoch + 1})")
+            val = evaluate(trainer.result, val_loader, objective, trainer.precision, what=f"{split} (epoch {epoch + 1})")
             metric = objective.metric
             run_log.write(
                 epoch,
                 {
                     "train_loss": seen.loss,
-                    f"train_{metric}": seen.score,
+                    f"train_{trainer.objective.metric}": seen.score,
                     f"{split}_loss": val.loss,
                     f"{split}_{metric}": val.score,
                     "lr": trainer.schedule(epoch * steps),
                 },
             )
+            if best is not None:
+                best.offer(trainer.result, val, epoch=epoch)
             state.save(epoch + 1)

@@ -15,14 +15,15 @@ from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotyp
 from lmsearch.models import model_depth
 from lmsearch.tasks.build import (
     build_data,
-    build_objective,
     build_precision,
     check_training,
     layer_grids,
     model_options,
     model_spec,
+    warn_unequal,
 )
 from lmsearch.tasks.fit import fit
+from lmsearch.tasks.measured import show
 from lmsearch.tasks.run_dir import claim_run_dir
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def run(cfg: DictConfig) -> int:
     """Retrain, write model.safetensors and metrics.json, and print the test score."""
     precision = build_precision(cfg)
     source = build_data(cfg)
+    warn_unequal(cfg, source)
     genotype = load_genotype(cfg.genotype)
     spec = derived_spec(cfg, source, genotype)
     start = None if cfg.init_from is None else start_of(cfg, spec, source)
@@ -40,9 +42,12 @@ def run(cfg: DictConfig) -> int:
         content.append(start.spec.directions)
     run_dir = claim_run_dir(cfg, "retrain", content, genotype=genotype)
     save_genotype(genotype, run_dir / "genotype.json")
-    metrics, _ = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
-    name = f"test_{build_objective(source.info).metric}"
-    print(f"{name}: {metrics[name]:.4f} on {metrics['num_test']} samples ({metrics['parameters']:,} parameters)")
+    metrics, test = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
+    show(source.info, metrics, test, parameters=metrics["parameters"])
+    if metrics.get("best_epoch") is not None:
+        tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
+        best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
+        print(f"weights of {best}: {run_dir / 'best.safetensors'}")
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     return 0
 

@@ -18,10 +18,10 @@ from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.loop import run_epochs
-from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.objective import Metric, Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
-from lmsearch.engine.recipe import build_trainer
+from lmsearch.engine.recipe import build_trainer, training_objective
 from lmsearch.engine.train import Batch, Precision, Trainer, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
@@ -113,7 +113,7 @@ def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, prec
         scores = probabilities(supernet, plan.options.judged(1.0))
         order = Order(
             scores, plan.quota, cfg.search.derivation, plan.spec, plan.space.name, cfg.seed, provenance, history=run_dir,
-            architect=cfg.search.architect,
+            architect=cfg.search.architect, metric=cfg.metric,
         )  # fmt: skip
         fresh = trained_supernets(cfg, run_dir, plan, loaders, source)
         return conclude(run_dir, order, supernet, loaders, source, precision, fresh=fresh)
@@ -162,7 +162,7 @@ def build_search(
 ) -> tuple[Trainer, torch.optim.Optimizer, Timing]:
     """Return the trainer of the weights, whose hook moves the alphas, the alphas' optimizer, and when things happen."""
     timing, recipe = Timing(len(loaders.weights), cfg.epochs, plan.options.alpha_warmup_epochs), build_recipe(cfg)
-    objective = build_objective(source.info, label_smoothing=recipe.label_smoothing)  # that of the trainer
+    objective = training_objective(recipe, source.info, loaders.weights)  # that of the trainer
     architect, alphas = plan.options.build(policy, timing, loaders.alphas, objective, precision)
     if recipe.ema_decay is not None:
         log.warning("optim.ema_decay=%g has no effect: a search derives from the weights themselves", recipe.ema_decay)
@@ -186,7 +186,7 @@ def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
         "search_space": plan.space.name, "digest": run_digest(cfg), "seed": cfg.seed,
         "keep": plan.quota.keep, "budget": plan.quota.budget, "holdout": cfg.search.holdout,
         "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
-        "architect": cfg.search.architect, "derivation": cfg.search.derivation,
+        "architect": cfg.search.architect, "derivation": cfg.search.derivation, "metric": cfg.metric,
     }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def train(
     """Train weights and alphas for cfg.epochs epochs, continuing where run_dir left off."""
     supernet, steps = policy.module, len(loaders.weights)
     trainer, alphas, timing = build_search(cfg, plan, policy, loaders, source, precision)
-    objective, extra = build_objective(source.info), kept_for_derive(cfg, plan)
+    objective, extra = build_objective(source.info, cfg.metric), kept_for_derive(cfg, plan)
     scored = partial(scores_of, policy, objective=objective, precision=precision)
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
     start = state.restore()
@@ -217,7 +217,7 @@ def train(
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
             held = scored(loaders.holdout)  # raises where it is not finite, before anything of the epoch is kept
             scores = probabilities(supernet, plan.options.judged(timing.progress(epoch + 1, 0)))
-            values = scalars(trainer, seen, held, epoch * steps)
+            values = scalars(trainer, seen, held, epoch * steps, metric=objective.metric)
             values |= epoch_findings(
                 cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota,
                 scored=scored, held=held,
@@ -237,12 +237,11 @@ def scores_of(policy: BranchPolicy, batches: Iterable[Batch], *, objective: Obje
         return evaluate(policy.module, batches, objective, precision)
 
 
-def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int) -> dict[str, float]:
-    """Return the scalars of one epoch that go to metrics.jsonl and TensorBoard."""
-    metric = trainer.objective.metric
+def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: Metric) -> dict[str, float]:
+    """Return the scalars of one epoch that go to metrics.jsonl and TensorBoard; `metric` is that of the held-out samples."""
     return {
         "train_loss": seen.loss,
-        f"train_{metric}": seen.score,
+        f"train_{trainer.objective.metric}": seen.score,
         "holdout_loss": held.loss,
         f"holdout_{metric}": held.score,
         "lr": trainer.schedule(step),
