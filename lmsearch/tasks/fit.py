@@ -11,11 +11,12 @@ from lmsearch.data import Source, TrainLoader, build_loaders
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.log import RunLog
+from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
-from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate, train_one_epoch
+from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.files import write_json
 from lmsearch.tasks.build import TrainingState, build_objective, build_recipe
@@ -96,20 +97,23 @@ def train(
         title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
     )
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
-        for epoch in range(start, cfg.epochs):
-            seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=lambda _, s, e=epoch: progress.step(e, s))
+
+        def log_epoch(epoch: int, seen: Scores) -> None:
+            """Evaluate, write it down, and keep the weights where they are the best."""
             val = evaluate(trainer.result, val_loader, objective, trainer.precision, what=f"{split} (epoch {epoch + 1})")
-            metric = objective.metric
             run_log.write(
                 epoch,
                 {
                     "train_loss": seen.loss,
                     f"train_{trainer.objective.metric}": seen.score,
                     f"{split}_loss": val.loss,
-                    f"{split}_{metric}": val.score,
+                    f"{split}_{objective.metric}": val.score,
                     "lr": trainer.schedule(epoch * steps),
                 },
             )
             if best is not None:
                 best.offer(trainer.result, val, epoch=epoch)
-            state.save(epoch + 1)
+
+        run_epochs(
+            trainer, loader, epochs=cfg.epochs, start=start, on_step=progress.step, on_epoch=log_epoch, state=state
+        )
