@@ -14,7 +14,8 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
 from lmsearch.search.alpha_update import alpha_optimizer
-from lmsearch.search.architect import Timing, build_architect
+from lmsearch.search.architect import Timing
+from lmsearch.search.architects import ARCHITECTS, Knobs, Parts, architect_kind
 from lmsearch.search.policy import BranchPolicy, Schedule
 from lmsearch.search.relax import RELAXATIONS
 from lmsearch.search.supernet import arch_parameters, weight_parameters
@@ -70,11 +71,19 @@ def loss(model: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> torch.Ten
 
 
 def architect(
-    name: str, model: nn.Module, held: tuple | Loader, optimizer: torch.optim.Optimizer, *, warmup: int = 0, **options
+    name: str,
+    model: nn.Module,
+    held: tuple | Loader,
+    optimizer: torch.optim.Optimizer,
+    *,
+    warmup: int = 0,
+    decay: Schedule = Schedule(0.0, 0.0),
+    **knobs,
 ):
     policy = BranchPolicy(model, RELAXATIONS["softmax"], (1,), (1,), seed=0)
     loader = held if isinstance(held, Loader) else Loader(held)
-    return build_architect(name, policy, Timing(4, 4, warmup), loader, MSE, optimizer, CPU, **options)
+    parts = Parts(policy, Timing(4, 4, warmup), loader, MSE, optimizer, CPU, decay)
+    return architect_kind(name).build(parts, Knobs(**knobs))
 
 
 def held_out_loss_after_one_step(model: nn.Module, train: tuple, held: tuple) -> torch.Tensor:
@@ -147,7 +156,7 @@ def test_a_short_held_out_split_starts_over_in_a_new_order() -> None:
     assert len(loader.epochs) == 6 and len(set(loader.epochs)) == 6
 
 
-@pytest.mark.parametrize("name", ["single", "bilevel", "mixed"])
+@pytest.mark.parametrize("name", [kind.name for kind in ARCHITECTS.values() if kind.learns])
 def test_no_alpha_moves_during_its_warm_up(name: str) -> None:
     model = supernet()
     (alpha,) = arch_parameters(model)

@@ -42,6 +42,21 @@ def test_weights_are_finite_positive_and_sum_to_one(how: Relaxation) -> None:
 
 
 @every_relaxation
+def test_weights_follow_the_temperature_or_the_record_says_that_there_is_none(how: Relaxation) -> None:
+    def told(temperature: float) -> torch.Tensor:
+        """Weights and their gradient at a temperature."""
+        a = alphas()
+        noise = None if how.noise is None else how.noise(K, generator("test"))
+        picked = tuple(range(K)) if how.pick is None else how.pick(a.detach(), noise, SAMPLES)
+        weights = how.weights(a, noise, picked, temperature)
+        if weights.requires_grad:
+            (weights * torch.linspace(-1.0, 1.0, len(picked))).sum().backward()
+        return torch.cat([weights.detach(), torch.zeros(K) if a.grad is None else a.grad])
+
+    assert torch.equal(told(1.0), told(0.3)) is not how.has_temperature
+
+
+@every_relaxation
 def test_the_same_address_draws_the_same(how: Relaxation) -> None:
     one, same, other = (draw(how, alphas(), *address) for address in ((1, 2), (1, 2), (1, 3)))
     assert one[0] == same[0] and torch.equal(one[1], same[1])

@@ -184,7 +184,7 @@ def measure(setting: Setting) -> Speed:
     passes = setting.options.passes_of(setting.keep, setting.candidates)
     cost = derivation_cost(setting, held)
     return Speed(
-        search_step_s=passes * (one if setting.options.architect == "fair" else whole),
+        search_step_s=passes * (whole if setting.options.kind.learns else one),
         search_steps=len(searching.weights),
         health_s=masks * held / batch * whole / 3,
         alone_step_s=one,

@@ -1,7 +1,7 @@
 """How alphas learn: on the weights' own batches (single level, LocalMamba), on held-out ones (bilevel, DARTS), or on both.
 
 An architect is a hook of the training step (lmsearch.engine.train.StepHook). It sets the policy's draw of the step, computes
-the alphas' gradient and moves them; how they move is the alphas' optimizer (alpha_update.py).
+the alphas' gradient and moves them; how they move is the alphas' optimizer (alpha_update.py). architects.py lists them all.
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ from torch.amp import GradScaler
 
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Batch, Precision
-from lmsearch.errors import ConfigError
 from lmsearch.search.policy import BranchPolicy, Schedule
 from lmsearch.search.supernet import arch_parameters, weight_parameters
-
-ARCHITECTS = ("single", "bilevel", "mixed")  # under which alphas learn; under fair (fair.py) none do
-ORDERS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -207,28 +203,3 @@ def _move(
     """Set weights = start + size * direction, in place."""
     for w, s, d in zip(weights, start, direction, strict=True):
         w.copy_(s + size * d)
-
-
-def build_architect(
-    name: str,
-    policy: BranchPolicy,
-    timing: Timing,
-    loader: object,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    precision: Precision,
-    *,
-    order: int = 1,
-    mixed_weight: float = 1.0,
-    decay: Schedule = Schedule(0.0, 0.0),
-) -> Frozen:
-    """Return the architect `name` under which alphas learn; `order` (1 or 2) concerns bilevel, mixed_weight mixed."""
-    if name not in ARCHITECTS:
-        raise ConfigError(f"search.architect={name!r} is not accepted; accepted: {', '.join(ARCHITECTS)}, fair")
-    if order not in ORDERS:
-        raise ConfigError(f"search.order={order!r} is not accepted; accepted: 1, 2")
-    common = (policy, timing, optimizer, precision, decay)
-    if name == "single":
-        return SingleLevel(*common)
-    held = {"module": policy.module, "loader": loader, "objective": objective}
-    return Bilevel(*common, **held, order=order) if name == "bilevel" else Mixed(*common, **held, weight=mixed_weight)

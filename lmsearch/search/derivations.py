@@ -8,6 +8,7 @@ from torch import nn
 
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.genotype import LayerChoice
+from lmsearch.search.architects import architect_kind
 from lmsearch.search.climb import derive_climb
 from lmsearch.search.derive import Probabilities, Quota, choose, quota_of
 from lmsearch.search.perturbation import derive_perturbation
@@ -18,7 +19,7 @@ DERIVATIONS = ("topk", "perturbation", "climb")
 
 def saw_holdout(derivation: str, architect: str) -> bool:
     """True where the held-out samples decided on directions, so that a test needs others."""
-    return derivation != "topk" or architect in ("bilevel", "mixed")
+    return derivation != "topk" or architect_kind(architect).uses_holdout
 
 
 def derive_by(

@@ -12,16 +12,13 @@ from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.search.alpha_update import alpha_optimizer
-from lmsearch.search.architect import Frozen, Timing, build_architect
-from lmsearch.search.fair import Fair, passes_per_round
+from lmsearch.search.architect import Frozen, Timing
+from lmsearch.search.architects import ARCHITECTS, ArchitectKind, Knobs, Parts, architect_kind
 from lmsearch.search.policy import BranchPolicy, Schedule, Shrink, read_shrink
-from lmsearch.search.relax import Relaxation, at_temperature
+from lmsearch.search.relax import Relaxation, at_temperature, softmax_probabilities
 from lmsearch.search.relax import relaxation as relaxation_named
 
 LEAST_SAMPLES = 2
-PASSES = {"single": 1, "mixed": 2}  # of a training step in which alphas learn; of the others they depend on more
-BILEVEL_PASSES = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gradient at it, and two finite differences
-SOFTMAXED = ("softmax", "gumbel", "sampled")  # relaxations whose probabilities are softmax(alphas)
 
 
 @dataclass(frozen=True)
@@ -47,33 +44,33 @@ class SearchOptions:
     def __post_init__(self) -> None:
         how = relaxation_named(self.relaxation)
         named = f"search.relaxation={self.relaxation}"
-        if how.learns == (self.architect == "fair"):
+        if how.learns != self.kind.learns:
             raise ConfigError(
                 f"{named} with search.architect={self.architect}: relaxation=uniform and architect=fair, under which no alphas"
                 " learn, only go together (search=fair)"
             )
         if not how.learns:
-            self._check_fair()
+            self._check_without_alphas()
             return
         if self.passes is not None:
             raise ConfigError(f"search.passes={self.passes} needs search=fair; with alphas the architect says how many there are")
-        if self.update != "adam" and self.relaxation not in SOFTMAXED:
+        if self.update != "adam" and how.probabilities is not softmax_probabilities:
             raise ConfigError(f"search.update={self.update} moves probabilities that are softmax(alphas); {named} has others")
         if self.update != "adam" and (self.temperature, self.temperature_end or 1.0) != (1.0, 1.0):
             raise ConfigError(f"search.update={self.update} takes its step at temperature 1, not {self.temperature}")
         if self.samples is not None and how.pick is None:
             raise ConfigError(f"search.samples={self.samples}: {named} runs every branch; samples need gumbel or sampled")
-        if self.order != 1 and self.architect != "bilevel":
-            raise ConfigError(f"search.order={self.order} needs search.architect=bilevel, not {self.architect}")
-        if self.mixed_weight != 1.0 and self.architect != "mixed":
-            raise ConfigError(f"search.mixed_weight={self.mixed_weight} needs search.architect=mixed, not {self.architect}")
+        for name in ("order", "mixed_weight"):
+            if (value := getattr(self, name)) != getattr(Knobs, name) and name not in self.kind.takes:
+                takers = " or ".join(kind.name for kind in ARCHITECTS.values() if name in kind.takes)
+                raise ConfigError(f"search.{name}={value} needs search.architect={takers}, not {self.architect}")
         tempered = self.temperature != 1.0 or self.temperature_end not in (None, 1.0)
-        if tempered and self.relaxation == "dirichlet":
+        if tempered and not how.has_temperature:
             raise ConfigError(f"search.temperature={self.temperature}: {named} has no temperature")
         if not 0 < self.temperature or (self.temperature_end is not None and not 0 < self.temperature_end):
             raise ConfigError(f"search.temperature={self.temperature} and its end must be above 0")
 
-    def _check_fair(self) -> None:
+    def _check_without_alphas(self) -> None:
         """Raise ConfigError for options that only mean something where alphas learn."""
         plain = {
             "shrink": [], "samples": None, "alpha_warmup_epochs": 0, "update": "adam", "order": 1, "mixed_weight": 1.0,
@@ -82,7 +79,9 @@ class SearchOptions:
         for name, nothing in plain.items():
             value = getattr(self, name)
             if (list(value) if name == "shrink" else value) != nothing:
-                raise ConfigError(f"search.{name}={value} has no meaning with search.architect=fair, which learns no alphas")
+                raise ConfigError(
+                    f"search.{name}={value} has no meaning with search.architect={self.architect}, which learns no alphas"
+                )
 
     def over(self, epochs: int, *, of: int) -> SearchOptions:
         """Return these options for a search of other epochs than `of`; the alphas' warm-up keeps its share of them."""
@@ -92,6 +91,16 @@ class SearchOptions:
     def how(self) -> Relaxation:
         """The relaxation itself."""
         return relaxation_named(self.relaxation)
+
+    @property
+    def kind(self) -> ArchitectKind:
+        """What is known of the architect."""
+        return architect_kind(self.architect)
+
+    @property
+    def knobs(self) -> Knobs:
+        """What the architect is told besides."""
+        return Knobs(self.order, self.mixed_weight, self.passes)
 
     def policy(self, supernet: nn.Module, keep: Sequence[int], candidates: Sequence[int], *, seed: int) -> BranchPolicy:
         """Return what decides which branches each layer runs: it keeps keep[l] of candidates[l]."""
@@ -109,21 +118,8 @@ class SearchOptions:
             weight_decay=self.alpha_weight_decay,
             update=self.update,
         )
-        if self.architect == "fair":
-            return Fair(policy, timing, self.passes), alphas
-        architect = build_architect(
-            self.architect,
-            policy,
-            timing,
-            loader,
-            objective,
-            alphas,
-            precision,
-            order=self.order,
-            mixed_weight=self.mixed_weight,
-            decay=self.decays,
-        )
-        return architect, alphas
+        parts = Parts(policy, timing, loader, objective, alphas, precision, self.decays)
+        return self.kind.build(parts, self.knobs), alphas
 
     def judged(self, progress: float) -> Relaxation:
         """The relaxation whose probabilities are those of the mixture that is trained at this share of the search."""
@@ -147,16 +143,11 @@ class SearchOptions:
 
     def passes_of(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
         """Return the training passes of one step in which alphas learn, or of one fair step."""
-        if self.architect == "fair":
-            whole = passes_per_round(keep, candidates)
-            if self.passes is not None and self.passes > whole:
-                raise ConfigError(f"search.passes={self.passes}: {whole} give every branch its turn; accepted: 1 to {whole}")
-            return self.passes or whole
-        return BILEVEL_PASSES[self.order] if self.architect == "bilevel" else PASSES[self.architect]
+        return self.kind.passes(self.knobs, keep, candidates)
 
     def branches_per_step(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
         """Return the branch scans of one training step over all layers and passes, before any branch is dropped."""
-        if self.architect == "fair":
+        if not self.kind.learns:
             run = keep
         else:
             run = candidates if self.how.pick is None else self.samples_of(keep, candidates)

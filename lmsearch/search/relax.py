@@ -39,6 +39,7 @@ class Relaxation:
     pick: Callable[[Tensor, Tensor | None, int], Picked] | None = None
     penalty: Callable[[Tensor], Tensor] | None = None
     learns: bool = True  # False: alphas take no part
+    has_temperature: bool = True  # False: weights are the same at any
     tempered: bool = False  # True: the temperature is part of the weights themselves, so also of the probabilities
 
 
@@ -165,10 +166,16 @@ RELAXATIONS = {
         Relaxation("sigmoid", sigmoid_weights, sigmoid_probabilities, penalty=zero_one_loss, tempered=True),
         Relaxation("gumbel", gumbel_weights, softmax_probabilities, gumbel_noise, pick_largest),
         Relaxation("sampled", sampled_weights, softmax_probabilities, gumbel_noise, pick_largest, tempered=True),
-        Relaxation("dirichlet", dirichlet_weights, dirichlet_probabilities, dirichlet_seed, penalty=dirichlet_penalty),
-        Relaxation("uniform", uniform_weights, uniform_probabilities, uniform_noise, pick_uniformly, learns=False),
+        Relaxation(
+            "dirichlet", dirichlet_weights, dirichlet_probabilities, dirichlet_seed, penalty=dirichlet_penalty,
+            has_temperature=False,
+        ),
+        Relaxation(
+            "uniform", uniform_weights, uniform_probabilities, uniform_noise, pick_uniformly, learns=False,
+            has_temperature=False,
+        ),
     )
-}
+}  # fmt: skip
 
 
 def relaxation(name: str) -> Relaxation:

@@ -19,6 +19,7 @@ from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.findings import print_findings
 from lmsearch.scan_orders import duplicates
+from lmsearch.search.architects import architect_kind
 from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.consensus import consensus
 from lmsearch.search.derivations import derive_by, saw_holdout
@@ -77,7 +78,8 @@ def conclude(
 
     part = [spread(loaders.holdout, CLIMB_SAMPLES)] if order.derivation == "climb" else loaders.holdout
     choices, how = derive(supernet, on(part), order)
-    alphas, quick = None if order.architect == "fair" else order.scores, on([spread(unseen, QUICK_SAMPLES)])
+    alphas = order.scores if architect_kind(order.architect).learns else None
+    quick = on([spread(unseen, QUICK_SAMPLES)])
     tested = check_health(supernet, choices, on(unseen), seed=order.seed, quick=quick, fresh=fresh, alphas=alphas)
     health = tested.plus(*structure_findings(supernet, choices, source), *history_findings(order.history))
     genotype = make_genotype(

@@ -124,7 +124,7 @@ def make_plan(cfg: DictConfig, source: Source) -> Plan:
     found = find_candidates(cfg, source)
     plan = Plan(found.spec, found.space, found.quota, search_options(cfg))
     check_plan(plan, epochs=cfg.epochs, derivation=cfg.search.derivation)
-    if cfg.precision == "fp16" and plan.options.architect in ("bilevel", "mixed"):
+    if cfg.precision == "fp16" and not plan.options.kind.fp16:
         how = plan.options.architect
         raise ConfigError(f"precision=fp16 with search.architect={how}: held-out gradients would underflow; use bf16")
     return plan

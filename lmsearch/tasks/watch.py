@@ -13,6 +13,7 @@ from lmsearch.data import SearchLoaders, TrainLoader
 from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.train import Batch, Precision, evaluate
+from lmsearch.search.architects import architect_kind
 from lmsearch.search.derive import Probabilities, Quota, choose, quota_of
 from lmsearch.search.detectors import COSINE_LEAST, Finding, memorising, normalised_entropy, sharpness
 from lmsearch.search.gradients import batch_loss, branch_cosines, largest_eigenvalue
@@ -42,7 +43,7 @@ def epoch_findings(
     changed.
     """
     due = is_due(cfg.search.health_every, epoch, cfg.epochs)
-    if cfg.search.architect == "fair":  # no alphas to measure
+    if not architect_kind(cfg.search.architect).learns:  # no alphas to measure
         return memorisation_findings(supernet, loaders, objective, precision, scored, epoch=epoch) if due else {}
     choices = choose(scores, quota_of(quota, scores))
     found = {f"health/entropy/{layer}": normalised_entropy(p) for layer, p in scores.items()}
