@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from lmsearch.errors import CheckpointError, ModelError
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
-from lmsearch.scan_orders import Grid
+from lmsearch.models.mixer import DirectionalMixer
+from lmsearch.scan_orders import Grid, label
 
 ROPE = ("rope.freqs_cos", "rope.freqs_sin")
 ROPE_SIDE = 14  # the grid that LocalVim's positions are rescaled to
@@ -28,6 +30,11 @@ ROPE_TOLERANCE = 1e-4  # float32 tables of one formula differ by about 1e-6; ano
 ALPHAS = ".multi_scan.weights"  # a supernet's
 KIND = {True: "a supernet's", False: "a derived net's"}
 SHOWN = 6  # keys named per kind of mistake in an error
+DESCRIPTION = "lmsearch"  # the key beside "model" under which our own files say what network they hold
+RELEASED = {  # what the released code's mixers always are, as options of ours
+    "attention": "channel", "window_padding": "zeros", "expand": 2, "d_state": 16, "branch_norm": True, "partial_channels": 1,
+}
+RELEASED_DIRECTION = r"(h|v|w[1-9][0-9]*)(_flip)?"
 
 # our name below a mixer -> published name, {i} the position of the direction in its layer
 VIM_DIRECTION = {
@@ -170,16 +177,43 @@ def _some(keys: list[str]) -> str:
     return shown if len(keys) <= SHOWN else f"{shown}, ... ({len(keys) - SHOWN} more)"
 
 
+def beyond_released(model: nn.Module) -> list[str]:
+    """Return what of a network the released code computes otherwise or not at all, such as "stem=conv"."""
+    layout(model)  # refuses other architectures
+    own = next(m.options for m in model.modules() if isinstance(m, DirectionalMixer))
+    found = [f"{name}={getattr(own, name)}" for name, value in RELEASED.items() if getattr(own, name) != value]
+    if isinstance(model, LocalVim):
+        pool = "avg" if model.cls_token is None else "token"
+        found += ["stem=conv"] if len(list(model.patch_embed.stem.parameters())) else []
+        found += ["norm=layer"] if isinstance(model.norm_f, nn.LayerNorm) else []
+        found += ["rope_residual=false"] if model.use_rope and not model.rope_residual else []
+    else:
+        pool = "avg"
+    found += [f"global_pool={model.global_pool!r}"] if model.global_pool != pool else []
+    names = {d for m in model.modules() if isinstance(m, DirectionalMixer) for d in m.directions}
+    other = sorted(label(d) for d in names if not re.fullmatch(RELEASED_DIRECTION, d))
+    return found + ([f"the directions {', '.join(other)}"] if other else [])
+
+
 def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Return the weights in a published checkpoint: under "model" or "state_dict", or the bare state dict.
 
     Only tensors and plain values are unpickled, never code. A "module." in front of every key (left by data-parallel
     training) is dropped. Raises CheckpointError for a file that is missing, damaged, or holds anything else.
     """
+    return read_described_checkpoint(path)[0]
+
+
+def read_described_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapping | None]:
+    """Return the weights of `read_official_checkpoint`, and the description that `lmsearch convert to=official` put beside them.
+
+    The description is None where there is none, as in every released file.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     content = _load_plain(path)
+    description = content.get(DESCRIPTION) if isinstance(content, Mapping) else None
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -192,7 +226,7 @@ def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:
         )
     if all(key.startswith("module.") for key in content):
         content = {key.removeprefix("module."): tensor for key, tensor in content.items()}
-    return dict(content)
+    return dict(content), description if isinstance(description, Mapping) else None
 
 
 def _load_plain(path: Path) -> object:

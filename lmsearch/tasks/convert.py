@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -11,11 +12,19 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from lmsearch.data import DataInfo
-from lmsearch.engine.checkpoint import ModelSpec, load_weights, read_model, save_checkpoint, save_model, save_torch
+from lmsearch.engine.checkpoint import VERSION, ModelSpec, load_weights, read_model, save_checkpoint, save_model, save_torch
+from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.genotype import Genotype, LayerChoice, check_depth, load_genotype, save_genotype
-from lmsearch.interop.localmamba import load_official_state_dict, read_official_checkpoint, to_official_state_dict
+from lmsearch.interop.localmamba import (
+    DESCRIPTION,
+    beyond_released,
+    load_official_state_dict,
+    read_described_checkpoint,
+    to_official_state_dict,
+)
 from lmsearch.models import DirectionalMixer, create_model, model_depth
+from lmsearch.scan_orders import label
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import plain
 from lmsearch.tasks.known import read_facts
@@ -29,6 +38,12 @@ AMBIGUOUS = {  # the released code defines this name twice; the later, un-search
 }
 CANDIDATES = "localmamba8"  # the search space of the released supernets
 DEFAULT_SIDE = 224  # pixels
+HEADS = ("head.weight", "classifier.head.weight")
+SIZES = (  # option, the released tensors that tell it (behind stem=conv, the image meets the stem first), their axis
+    ("num_classes", HEADS, 0),
+    ("in_chans", ("patch_embed.stem.0.weight", "patch_embed.proj.weight", "patch_embed.0.weight"), 1),
+)
+MISSING = "its own default"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -40,7 +55,11 @@ def run(cfg: DictConfig) -> int:
 
 
 def to_official(cfg: DictConfig) -> int:
-    """Write {"model": state dict under the released names} of a network of ours to the file cfg.out."""
+    """Write {"model": state dict under the released names} of a network of ours to the file cfg.out.
+
+    Beside "model" stands the network's description, since names and shapes do not tell directions and options; the released
+    code does not look at it.
+    """
     out = Path(cfg.out)
     if out.is_dir():
         raise ConfigError(f"out={str(out)!r} is a folder; with to=official give the file to write, such as {out / 'model.pth'}")
@@ -49,26 +68,29 @@ def to_official(cfg: DictConfig) -> int:
     load_weights(model, weights, source=str(cfg.source))
     official = to_official_state_dict(model)
     make_folder(out.parent, key="out")
-    save_torch(out, {"model": official})
+    save_torch(out, {"model": official, DESCRIPTION: {"version": VERSION} | asdict(spec)})
+    if beyond := beyond_released(model):
+        log.warning("%s: the released code cannot run it, for its %s; `lmsearch convert` reads it back", out, ", ".join(beyond))
     print(f"{spec.name}: {len(official)} tensors under the released names, below 'model': {out}")
     return 0
 
 
 def from_official(cfg: DictConfig) -> int:
     """Write model.safetensors and genotype.json, or for a supernet checkpoint.pt, to the folder cfg.out."""
-    if not cfg.get("model"):
-        raise ConfigError("lmsearch convert needs model=..., the architecture of the released checkpoint")
     source, out = Path(cfg.source), Path(cfg.out)
     if out.is_file():
         raise ConfigError(f"out={str(out)!r} is a file; give the folder to write")
-    weights = read_official_checkpoint(source)
-    spec = describe(cfg, weights)
+    weights, description = read_described_checkpoint(source)
+    if description is None and not cfg.get("model"):
+        raise ConfigError("lmsearch convert needs model=..., the architecture of the released checkpoint")
+    spec = describe(cfg, weights) if description is None else described(cfg, description)
     model = spec.build()
     try:
         load_official_state_dict(model, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
     make_folder(out, key="out")
+    model, spec = in_order(cfg, model, spec)
     if spec.merge == "mixed":
         write_supernet(out, spec, model.state_dict())
     else:
@@ -85,17 +107,56 @@ def describe(cfg: DictConfig, weights: dict[str, Tensor]) -> ModelSpec:
     options = plain(cfg.model)
     name = options.pop("name")
     supernet = any(key.endswith("multi_scan.weights") for key in weights)
-    for option, keys, axis in (
-        ("num_classes", ("head.weight", "classifier.head.weight"), 0),
-        ("in_chans", ("patch_embed.proj.weight", "patch_embed.0.weight"), 1),
-    ):
-        for key in keys:
-            if key in weights and weights[key].dim() > axis:
-                options[option] = weights[key].shape[axis]
+    for option, keys, axis in SIZES:
+        sizes = [weights[key].shape[axis] for key in keys if key in weights and weights[key].dim() > axis]
+        options |= {option: sizes[0]} if sizes else {}
+    if not any(key in weights for key in HEADS):
+        options["num_classes"] = 0
     options["img_size"] = side_or_sides(cfg.img_size)
     merge = "mixed" if supernet else "sum"
     directions = layer_directions(cfg, name, options, supernet=supernet)
     return ModelSpec(name, directions, merge, options, data_of_run(cfg, options) or {"info": asdict(data_info(cfg, options))})
+
+
+def described(cfg: DictConfig, description: Mapping) -> ModelSpec:
+    """Return the network that the file itself describes; raise ConfigError where cfg asks for another one."""
+    source = str(cfg.source)
+    spec = ModelSpec.from_dict(dict(description), source=source)
+    asked = plain(cfg.model) if cfg.get("model") else {"name": spec.name}
+    if asked.pop("name") != spec.name:
+        raise ConfigError(f"{source} holds a {spec.name}, not a {cfg.model.name}; leave model= out")
+    if cfg.img_size is not None:
+        asked["img_size"] = side_or_sides(cfg.img_size)
+    for key, value in asked.items():
+        held = spec.options.get(key, MISSING)
+        if held != value:
+            raise ConfigError(f"{source} was written with {key}={held}, not {value}; leave {key} out")
+    if cfg.class_names is not None:
+        info = data_info(cfg, {"num_classes": spec.options.get("num_classes", 1000), "img_size": (1, 1)})
+        held = spec.data.get("info", {})
+        spec = replace(spec, data=spec.data | {"info": held | {"class_names": list(info.class_names)}})
+    return spec
+
+
+def in_order(cfg: DictConfig, model: torch.nn.Module, spec: ModelSpec) -> tuple[torch.nn.Module, ModelSpec]:
+    """Return the network with its directions in the order of cfg.genotype, where the file described its own.
+
+    Raises CheckpointError where the genotype lists other directions.
+    """
+    if cfg.genotype is None:
+        return model, spec
+    genotype = load_genotype(cfg.genotype)
+    check_depth(genotype, len(spec.directions), spec.name, where=str(cfg.genotype))
+    if genotype.directions == spec.directions:
+        return model, spec
+    for number, (asked, held) in enumerate(zip(genotype.directions, spec.directions, strict=True)):
+        if set(asked) != set(held):
+            names = ", ".join(map(label, held))
+            raise CheckpointError(f"{cfg.source}: layer {number} has the directions {names}, {cfg.genotype} lists others")
+    ordered = replace(spec, directions=genotype.directions)
+    moved = ordered.build()
+    start_from(moved, Start(spec, model.state_dict(), str(cfg.source)))
+    return moved, ordered
 
 
 def side_or_sides(img_size: int | list[int] | None) -> list[int]:
@@ -157,8 +218,10 @@ def data_info(cfg: DictConfig, options: dict) -> DataInfo:
 
 def write_supernet(out: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
     """Write a checkpoint.pt that `lmsearch derive` takes."""
-    space = load_search_space(CANDIDATES)
-    state = {"spec": asdict(spec), "model": weights, "epoch": 0, "search_space": space.name, "keep": [4] * len(spec.directions)}
+    depth, space = len(spec.directions), load_search_space(CANDIDATES)
+    state = {"spec": asdict(spec), "model": weights, "epoch": 0}
+    if spec.directions == space.layer_candidates(depth):
+        state |= {"search_space": space.name, "keep": [4] * depth}
     save_checkpoint(out / "checkpoint.pt", state)
     print(f"{spec.name}: a supernet of {len(spec.directions)} layers: {out / 'checkpoint.pt'}")
     print(f"next: lmsearch derive checkpoint={out}")
