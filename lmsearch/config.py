@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from lmsearch.config_values import OPTIONAL_TYPES, literal, read_value
+from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS, literal, read_value
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.paths import data_dir
 
@@ -200,6 +200,8 @@ def split_overrides(overrides: Sequence[str], *, conf_dir: Path) -> tuple[dict[s
             raise ConfigError(f"{word!r} is not of the form key=value, such as seed=1")
         choices = choices_of(key, conf_dir=conf_dir)
         if not choices:
+            if key in PATH_KEYS:
+                read_value(key, text, None)  # what can be no path is found before anybody looks there
             values[key] = text
         elif text in choices or text == "null":
             presets[key] = text

@@ -27,6 +27,7 @@ PATH_KEYS = (
     "storage",
     "search.storage",
 )
+LONGEST_PATH, LONGEST_NAME = 4095, 255  # bytes
 Reader = Callable[[str], Any]
 
 
@@ -64,6 +65,10 @@ def read_path(text: str) -> str:
     """Read a path or a name, exactly as it was typed."""
     if not text:
         raise ValueError("is empty")
+    if "\0" in text or len(text.encode(errors="replace")) > LONGEST_PATH:
+        raise ValueError("can be no path")
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in text.split("/")) and "://" not in text:
+        raise ValueError(f"can be no path: a name in it has more than {LONGEST_NAME} bytes")
     return text
 
 
@@ -71,7 +76,7 @@ def read_any(text: str) -> Any:
     """Read a number, true, false, null, text, [list] or {mapping} in Hydra's grammar."""
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
-    except HydraException:
+    except (HydraException, RecursionError):
         raise ValueError("cannot be read; put text with special characters in quotes") from None
     if override.is_sweep_override():
         raise ValueError("holds several values; write a list as [a,b]")

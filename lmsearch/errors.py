@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+LONGEST = 1500  # characters of a message
+QUOTED = 60  # characters of a quoted value
 
 
 class LmsearchError(ValueError):
-    """Base of every error that a user's input can cause; the command line prints it as one line."""
+    """Base of every error that a user's input can cause; the command line prints it as one line.
+
+    A message longer than LONGEST, which quotes long input, loses its middle.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... ({len(text) - LONGEST:,} characters more) ... {text[-LONGEST // 2 :]}"
+        super().__init__(text)
 
 
 class ConfigError(LmsearchError):
@@ -58,10 +71,29 @@ class BackendUnavailableError(LmsearchError):
     """A forced backend that cannot run here; the message holds the command that would enable it."""
 
 
+class _Quote(reprlib.Repr):
+    """repr() that looks only at as much of a value as QUOTED characters show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxset = 4, 8, 8, 8, 8
+        self.maxstring = self.maxother = QUOTED
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a whole number, or how long it is: Python refuses to write out the longest ones."""
+        return repr(x) if x.bit_length() < 4 * QUOTED else f"<a whole number of {x.bit_length()} bits>"
+
+
+def short(value: object) -> str:
+    """Return `value` as quoted text of one short line, however long or deep it is."""
+    text = _Quote().repr(value).replace("\n", " ")
+    return text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
+
+
 def did_you_mean(value: str, accepted: Iterable[str], *, limit: int = 3) -> str:
     """Return "; nearest: a, b" for the accepted names closest to `value`, or the whole list where none is close."""
     accepted = list(accepted)
-    near = difflib.get_close_matches(value, accepted, n=limit, cutoff=0.5)
+    near = difflib.get_close_matches(value[:QUOTED], accepted, n=limit, cutoff=0.5)
     if near:
         return f"; did you mean {', '.join(near)}?"
     return f"; accepted: {', '.join(accepted)}"

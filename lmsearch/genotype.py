@@ -19,6 +19,7 @@ from lmsearch.errors import DirectionError, GenotypeError, did_you_mean
 from lmsearch.files import write_text
 from lmsearch.genotype_schema import SCHEMA, VERSION, check, plain, read_direction_lists
 from lmsearch.paths import PACKAGE
+from lmsearch.reading import is_file, is_folder, parse_json, read_text, user_path
 from lmsearch.scan_orders import label
 
 FILE = "genotype.json"
@@ -67,12 +68,12 @@ def load_genotype(source: str | Path) -> Genotype:
     shipped = shipped_genotypes()
     if str(source) in shipped:
         return _read(shipped[str(source)], where=str(source))
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = user_path(source)
+    if is_folder(path):
         path = path / FILE
-        if not path.is_file():
+        if not is_file(path):
             raise GenotypeError(f"{source}: the folder holds no {FILE}; give a run directory of a search, or a file")
-    if not path.is_file():
+    if not is_file(path):
         near = did_you_mean(str(source), shipped)
         raise GenotypeError(f"genotype {str(source)!r} is neither a shipped name nor a file or run directory{near}")
     return _read(path, where=str(path))
@@ -110,16 +111,7 @@ def dumps(genotype: Genotype) -> str:
 
 def loads(text: str, *, where: str = "genotype") -> Genotype:
     """Return the genotype that the JSON `text` holds; `where` names it in errors."""
-
-    def reject(constant: str) -> None:
-        raise GenotypeError(f"{where}: {constant} is not a number that a genotype may hold")
-
-    try:
-        content = json.loads(text, parse_constant=reject)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise GenotypeError(f"{where}: not valid JSON at {place} ({error.msg}); is the file complete?") from error
-    return _from_dict(content, where=where)
+    return _from_dict(parse_json(text, where=where, error=GenotypeError), where=where)
 
 
 def check_depth(genotype: Genotype, depth: int, model_name: str, *, where: str = "genotype") -> None:
@@ -132,10 +124,7 @@ def check_depth(genotype: Genotype, depth: int, model_name: str, *, where: str =
 
 def _read(path: Path, *, where: str) -> Genotype:
     """Read a genotype.json or a file of nested direction lists, told apart by its first character."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise GenotypeError(f"{where}: not a text file, so neither genotype JSON nor direction lists") from error
+    text = read_text(path, where=where, error=GenotypeError)
     if path.suffix in LIST_SUFFIXES or text.lstrip()[:1] in ("[", "("):
         return Genotype.from_directions(read_direction_lists(text, where=where), where=where)
     return loads(text, where=where)

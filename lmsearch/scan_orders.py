@@ -14,12 +14,14 @@ from functools import lru_cache, partial
 import numpy as np
 
 from lmsearch import scan_patterns as patterns
-from lmsearch.errors import DirectionError
+from lmsearch.errors import DirectionError, short
 from lmsearch.scan_patterns import Keys
 from lmsearch.scan_tables import MARK, Grid, read_table_name, table_on, tabled
 
 FLIP = "_flip"
-SIDES = r"(?P<a>[1-9]\d*)(?:x(?P<b>[1-9]\d*))?"  # of a window; one number is a square
+MOST_PADDED = 2**18  # tokens of a grid that zero padding may always make
+NUMBER = r"[1-9][0-9]{0,29}"
+SIDES = rf"(?P<a>{NUMBER})(?:x(?P<b>{NUMBER}))?"  # of a window; one number is a square
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ PATTERNS = (
     Pattern("morton", "morton", patterns.morton),
     Pattern("hilbert", "hilbert", patterns.hilbert),
     Pattern("spiral", "spiral", patterns.spiral),
-    Pattern(r"atrous(?P<p>[1-9]\d*)", "atrous<step>", patterns.atrous),
-    Pattern(r"random(?P<seed>0|[1-9]\d{0,8})", "random<seed>", patterns.shuffled),
+    Pattern(rf"atrous(?P<p>{NUMBER})", "atrous<step>", patterns.atrous),
+    Pattern(r"random(?P<seed>0|[1-9][0-9]{0,8})", "random<seed>", patterns.shuffled),
 )
-ACCEPTED = ", ".join(p.usage for p in PATTERNS) + f", each optionally followed by {FLIP}"
+ACCEPTED = ", ".join(p.usage for p in PATTERNS) + f", each optionally followed by {FLIP}; numbers of up to 30 digits"
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,19 @@ class ScanOrder:
     flip: bool
 
     def padded_grid(self, grid: Grid) -> Grid:
-        """Return the smallest grid of whole windows that holds `grid` (LocalMamba's zero padding)."""
+        """Return the smallest grid of whole windows that holds `grid` (LocalMamba's zero padding).
+
+        Raises DirectionError where that would be far more tokens than the grid has.
+        """
         if self.window is None:
             return grid
-        return tuple(-(-side // w) * w for side, w in zip(grid, self.window, strict=True))
+        height, width = (-(-side // w) * w for side, w in zip(grid, self.window, strict=True))
+        if height * width > max(MOST_PADDED, 4 * grid[0] * grid[1]):
+            raise DirectionError(
+                f"{self.label} with zero padding makes {height}x{width} tokens of {grid[0]}x{grid[1]}; accepted: up to"
+                f" {MOST_PADDED:,}, or 4 times the grid; take a smaller window, or window_padding=none"
+            )
+        return height, width
 
     def check_grid(self, grid: Grid) -> None:
         """Raise DirectionError where the order has tables of its own, but none for `grid`."""
@@ -108,7 +119,7 @@ def parse_direction(name: str) -> ScanOrder:
             base = base[: match.start("a")] + (a if a == b else f"{a}x{b}")
         keys = partial(pattern.keys, **{key: int(number) for key, number in numbers.items()})
         return ScanOrder(base + flip, base, base + flip, keys, window, bool(flip))
-    raise DirectionError(f"{name!r} is not a scan direction; accepted: {ACCEPTED}")
+    raise DirectionError(f"{short(name)} is not a scan direction; accepted: {ACCEPTED}")
 
 
 def label(name: str) -> str:

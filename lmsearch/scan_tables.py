@@ -15,12 +15,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from lmsearch.errors import DirectionError
+from lmsearch.errors import DirectionError, short
 
 Grid = tuple[int, int]
 MARK = "@"  # in no name of a pattern
 LABEL = r"[A-Za-z][A-Za-z0-9_-]*"
-GRID = r"([1-9]\d{0,4})x([1-9]\d{0,4})"
+GRID = r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})"
 PART = re.compile(rf"{GRID}:([A-Za-z0-9+/]+)")
 
 
@@ -42,26 +42,26 @@ def read_table_name(name: str) -> tuple[str, dict[Grid, np.ndarray]]:
     for part in packed.split(","):
         match = PART.fullmatch(part)
         if match is None or not re.fullmatch(LABEL, label):
-            raise DirectionError(f"{name[:40]!r} is not the name of an order with a table")
+            raise DirectionError(f"{short(name)} is not the name of an order with a table")
         grid = (int(match[1]), int(match[2]))
         try:
             content = base64.b64decode(match[3] + "=" * (-len(match[3]) % 4), validate=True)
             tables[grid] = np.frombuffer(content, dtype=_dtype(grid[0] * grid[1])).astype(np.int64)
         except (binascii.Error, ValueError) as error:
-            raise DirectionError(f"order {label!r}: its {grid[0]}x{grid[1]} table is damaged") from error
+            raise DirectionError(f"order {short(label)}: its {grid[0]}x{grid[1]} table is damaged") from error
     if table_name(label, tables) != name:
-        raise DirectionError(f"order {label!r}: its name is not in canonical form")
+        raise DirectionError(f"order {short(label)}: its name is not in canonical form")
     return label, tables
 
 
 def check_permutation(table: Sequence[int], grid: Grid, *, label: str) -> None:
     """Raise DirectionError unless `table` lists every raster index of `grid` once."""
-    at, tokens = f"order {label!r}: the {grid[0]}x{grid[1]} table", grid[0] * grid[1]
+    at, tokens = f"order {short(label)}: the {grid[0]}x{grid[1]} table", grid[0] * grid[1]
     if len(table) != tokens:
         raise DirectionError(f"{at} has {len(table)} entries; a {grid[0]}x{grid[1]} grid has {tokens} tokens")
     outside = [value for value in table if not 0 <= value < tokens]
     if outside:
-        raise DirectionError(f"{at} holds {outside[0]}; accepted: the raster indices 0 to {tokens - 1}")
+        raise DirectionError(f"{at} holds {short(outside[0])}; accepted: the raster indices 0 to {tokens - 1}")
     counts = np.bincount(table, minlength=tokens)
     if counts.max() > 1:
         twice, missing = int(counts.argmax()), int(counts.argmin())
@@ -73,7 +73,7 @@ def table_on(name: str, grid: Grid) -> np.ndarray:
     label, tables = read_table_name(name)
     if grid not in tables:
         listed = ", ".join(f"{height}x{width}" for height, width in tables)
-        raise DirectionError(f"order {label!r} has no table for {grid[0]}x{grid[1]} tokens; it has {listed}")
+        raise DirectionError(f"order {short(label)} has no table for {grid[0]}x{grid[1]} tokens; it has {listed}")
     return tables[grid]
 
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lmsearch.custom_orders import named_direction, read_orders
-from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean
+from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean, short
 from lmsearch.paths import data_dir
+from lmsearch.reading import is_file, parse_yaml, read_text, user_path
 from lmsearch.scan_orders import Grid, duplicates, label, parse_direction
 
 KEYS = ("name", "candidates", "keep")
@@ -83,8 +82,8 @@ def load_search_space(name_or_path: str | Path) -> SearchSpace:
     shipped = shipped_search_spaces()
     if str(name_or_path) in shipped:
         return _read(shipped[str(name_or_path)], where=f"search_spaces/{name_or_path}.yaml")
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
+    path = user_path(name_or_path)
+    if not is_file(path):
         near = did_you_mean(str(name_or_path), shipped)
         raise SearchSpaceError(f"search space {str(name_or_path)!r} is neither a shipped name nor a YAML file{near}")
     return _read(path, where=str(name_or_path))
@@ -140,22 +139,18 @@ def _too_many(
 
 def _read(path: Path, *, where: str) -> SearchSpace:
     """Read and check one search space file; `where` names it in errors."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = "" if mark is None else f", line {mark.line + 1}"
-        raise SearchSpaceError(f"{where}{place}: not a readable YAML file") from error
+    text = read_text(path, where=where, error=SearchSpaceError)
+    content = parse_yaml(text, where=where, error=SearchSpaceError)
     if not isinstance(content, dict):
         raise SearchSpaceError(f"{where}: a search space is a mapping with the keys {', '.join(KEYS)}")
     for key in content:
         if key not in ACCEPTED:
-            raise SearchSpaceError(f"{where}: unknown key {key!r}; accepted: {', '.join(ACCEPTED)}")
+            raise SearchSpaceError(f"{where}: unknown key {short(key)}; accepted: {', '.join(ACCEPTED)}")
     for key in KEYS:
         if content.get(key) is None:
             raise SearchSpaceError(f"{where}: the key {key!r} is missing; needed: {', '.join(KEYS)}")
     if not isinstance(content["name"], str):
-        raise SearchSpaceError(f"{where}: name {content['name']!r} is not text")
+        raise SearchSpaceError(f"{where}: name {short(content['name'])} is not text")
     try:
         orders = read_orders(content.get("orders", {}), folder=path.parent)
     except DirectionError as error:
@@ -175,14 +170,15 @@ def _is_nested(candidates: list[Any]) -> bool:
 def _per_layer(candidates: Any, orders: Mapping[str, str], *, where: str) -> tuple[tuple[str, ...], ...]:
     """Check the candidates and return one tuple per listed layer (one tuple in all where every layer shares them)."""
     if not isinstance(candidates, list) or not candidates:
-        raise SearchSpaceError(f"{where}: candidates must be a list of directions, or one list per layer; got {candidates!r}")
+        given = short(candidates)
+        raise SearchSpaceError(f"{where}: candidates must be a list of directions, or one list per layer; got {given}")
     if not _is_nested(candidates):
         return (_candidates(candidates, orders, where=where),)
     layers = []
     for number, layer in enumerate(candidates):
         at = f"{where}: layer {number}"
         if not isinstance(layer, list) or not layer:
-            raise SearchSpaceError(f"{at}: candidates must be a list of directions; got {layer!r}")
+            raise SearchSpaceError(f"{at}: candidates must be a list of directions; got {short(layer)}")
         layers.append(_candidates(layer, orders, where=at))
     return tuple(layers)
 
@@ -192,13 +188,15 @@ def _candidates(names: list[Any], orders: Mapping[str, str], *, where: str) -> t
     canonical: dict[str, Any] = {}
     for name in names:
         if not isinstance(name, str):
-            raise SearchSpaceError(f"{where}: candidate {name!r} is not a scan direction, which is text such as h or w2_flip")
+            expected = "which is text such as h or w2_flip"
+            raise SearchSpaceError(f"{where}: candidate {short(name)} is not a scan direction, {expected}")
         try:
             direction = named_direction(name, orders)
         except DirectionError as error:
             raise SearchSpaceError(f"{where}: candidate {error}") from None
         if direction in canonical:
-            raise SearchSpaceError(f"{where}: candidate {name!r} repeats {canonical[direction]!r}; list each direction once")
+            first = short(canonical[direction])
+            raise SearchSpaceError(f"{where}: candidate {short(name)} repeats {first}; list each direction once")
         canonical[direction] = name
     return tuple(canonical)
 
@@ -208,7 +206,7 @@ def _keep(keep: Any, *, where: str) -> int | tuple[int, ...]:
     numbers = list(keep) if isinstance(keep, Sequence) and not isinstance(keep, str) else [keep]
     if not numbers or any(type(n) is not int or n < 1 for n in numbers):
         shown = numbers if numbers != [keep] else keep
-        raise SearchSpaceError(f"{where}: {shown!r} is neither a whole number of at least 1 nor one such number per layer")
+        raise SearchSpaceError(f"{where}: {short(shown)} is neither a whole number of at least 1 nor one such number per layer")
     return keep if isinstance(keep, int) else tuple(numbers)
 
 

@@ -22,7 +22,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("kernels", "search_space", "genotype"),
     ("genotype_schema", "custom_orders"),
     ("scan_orders",),
-    ("scan_patterns", "scan_tables"),
+    ("scan_patterns", "scan_tables", "reading"),
     ("files",),
     ("paths", "errors", "process", "words", "rounding"),
     ("__init__",),  # its public names are imported on first use

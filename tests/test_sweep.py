@@ -352,7 +352,7 @@ def test_a_mistyped_metric_is_put_right_until_a_trial_was_judged_by_one(
         (["params={data: [digits,digit]}"], "data='digit' is not a choice; did you mean digits"),
         (["params={optim.lr: 5}"], "params: optim.lr: '5' is not a range"),
         (["params=null"], "nothing varies: give params={key: range, ...}"),
-        (["params_file=none.yaml"], "params_file='none.yaml' cannot be read"),
+        (["params_file=none.yaml"], "params_file='none.yaml': cannot be read"),
         (["overrides=[genotype=g,optim.lr=1]"], "optim.lr is given in params and in overrides"),
         (["overrides=[genotype=g,run_dir=x]"], "run_dir of a trial is set by the sweep"),
         (["overrides=[]"], "lmsearch retrain needs genotype=..."),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lmsearch.cli import main
+from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec, save_checkpoint
 from lmsearch.engine.warm_start import Start, mixers_by_name, start_from
 from lmsearch.errors import CheckpointError
@@ -29,6 +30,7 @@ NETS = {
 MINE = table_name("mine", {(4, 4): list(range(16))[::-1], (2, 2): [3, 1, 2, 0]})
 OTHER = table_name("mine", {(4, 4): list(range(16)), (2, 2): [0, 1, 2, 3]})
 ORDERS = [["h", "h_flip", "w2"], ["v", MINE, "v_flip"]]
+INFO = DataInfo("pets", 3, ("cat", "dog", "eel"), (8, 8), 1, (0.5,), (0.5,))
 IMAGES = torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8).sin()
 
 
@@ -128,7 +130,7 @@ def test_a_derived_net_fills_a_supernet_and_its_alphas_start_fresh() -> None:
 
 def test_classes_are_found_by_name_and_fresh_where_they_are_new() -> None:
     spec = spec_of("vim", ORDERS)
-    start = trained(replace(spec, data={"info": {"class_names": ["cat", "dog", "eel"]}}))
+    start = trained(replace(spec, data={"info": asdict(INFO)}))
     model = spec.build(backend="reference")
     assert start_from(model, start, classes=("dog", "eel", "cat")) == []
     assert torch.allclose(logits(model), logits(net_of(start))[:, [1, 2, 0]], atol=1e-6)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from lmsearch.errors import DataError, did_you_mean
+from lmsearch.errors import DataError, did_you_mean, short
 
 TARGETS = ("class", "dense")
 
@@ -38,14 +38,51 @@ class DataInfo:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataInfo:
         """Build from `dataclasses.asdict` output, also after a trip through JSON; raise DataError for wrong or missing keys."""
+        if not isinstance(values, Mapping):
+            raise DataError(f"data description: {short(values)} is not an object")
         names = [f.name for f in fields(cls)]
         for key in values:
             if key not in names:
-                raise DataError(f"data description: {key!r} is not a known key{did_you_mean(str(key), names)}")
+                raise DataError(f"data description: {short(key)} is not a known key{did_you_mean(str(key), names)}")
         needed = [f.name for f in fields(cls)][:7]
         if missing := [name for name in needed if name not in values]:
             raise DataError(f"data description: keys are missing: {', '.join(missing)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        read = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        read._check()
+        return read
+
+    def _check(self) -> None:
+        """Raise DataError where a value is not of the kind that its key takes."""
+        kinds = {
+            "name": _text(self.name),
+            "num_classes": _whole(self.num_classes, least=0),
+            "class_names": isinstance(self.class_names, tuple) and all(map(_text, self.class_names)),
+            "img_size": isinstance(self.img_size, tuple) and len(self.img_size) == 2 and all(map(_whole, self.img_size)),
+            "in_chans": _whole(self.in_chans),
+            "mean": _channels(self.mean, self.in_chans),
+            "std": _channels(self.std, self.in_chans) and min(self.std) > 0,
+            "target": self.target in TARGETS if _text(self.target) else False,
+            "crop_pct": _number(self.crop_pct) and 0 < self.crop_pct <= 1,
+        }
+        if wrong := [key for key, right in kinds.items() if not right]:
+            raise DataError(f"data description: {wrong[0]} cannot be {short(getattr(self, wrong[0]))}")
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _whole(value: Any, *, least: int = 1) -> bool:
+    return type(value) is int and value >= least
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _channels(values: Any, channels: Any) -> bool:
+    """Tell whether there is one number for every channel."""
+    return isinstance(values, tuple) and len(values) == channels and all(map(_number, values))
 
 
 class Batch(NamedTuple):

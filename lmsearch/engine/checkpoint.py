@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.engine.finite import unfinite_weights
-from lmsearch.errors import CheckpointError
+from lmsearch.errors import CheckpointError, LmsearchError, short
 from lmsearch.files import replacing, write_bytes, write_json
 from lmsearch.models import create_model
+from lmsearch.reading import is_file, is_folder, parse_json, read_text
 
 VERSION = 1
 MODEL = "model.safetensors"  # the final weights of a run
+RESERVED = ("name", "directions", "merge", "backend", "family")  # no options of a description, though arguments of create_model
+SPEC_KEYS = {"version": int, "name": str, "directions": list | tuple, "merge": str, "options": dict, "data": dict}
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,46 @@ class ModelSpec:
         return create_model(self.name, directions=self.directions, merge=self.merge, backend=backend, **self.options)
 
     @classmethod
-    def from_dict(cls, values: dict, *, source: str) -> ModelSpec:
-        """Rebuild a spec from `asdict` output; raise CheckpointError, naming `source`, when keys are missing."""
-        try:
-            directions = tuple(tuple(layer) for layer in values["directions"])
-            return cls(values["name"], directions, values["merge"], dict(values["options"]), dict(values["data"]))
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{source}: the model description is incomplete ({error})") from error
+    def from_dict(cls, values: object, *, source: str) -> ModelSpec:
+        """Rebuild a spec from `asdict` output; raise CheckpointError, naming `source`, where keys or types are others.
+
+        Whether the values make a model is found where it is built.
+        """
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{source}: the model description {short(values)} is not an object")
+        version = values.get("version", VERSION)
+        if type(version) is not int or version != VERSION:
+            raise CheckpointError(f"{source}: version {short(version)} of a model cannot be read; accepted: {VERSION}")
+        if unknown := [key for key in values if key not in SPEC_KEYS]:
+            raise CheckpointError(f"{source}: unknown key {short(unknown[0])} in the model description")
+        for key, kind in SPEC_KEYS.items():
+            if key not in values and key != "version":
+                raise CheckpointError(f"{source}: the model description is incomplete ({key} is missing)")
+            if not isinstance(values.get(key, VERSION), kind):
+                raise CheckpointError(f"{source}: {key} {short(values[key])} is not what a model description holds")
+        for number, layer in enumerate(values["directions"]):
+            if not isinstance(layer, list | tuple) or not all(isinstance(name, str) for name in layer):
+                raise CheckpointError(f"{source}: directions of layer {number}, {short(layer)}, are not a list of names")
+        if own := [key for key in RESERVED if key in values["options"]]:
+            raise CheckpointError(f"{source}: {own[0]} is no option of a model description")
+        directions = tuple(tuple(layer) for layer in values["directions"])
+        return cls(values["name"], directions, values["merge"], dict(values["options"]), dict(values["data"]))
+
+
+def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, backend: str = "auto") -> nn.Module:
+    """Return the network of `spec` filled with `weights`; no memory is taken before both are known to fit.
+
+    Raises CheckpointError, naming `source`, where the description makes no model or the weights are another one's.
+    """
+    try:
+        with torch.device("meta"):
+            shapes = spec.build().state_dict()
+    except LmsearchError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    check_weights(shapes, weights, source=source)
+    model = spec.build(backend=backend)
+    model.load_state_dict(dict(weights))
+    return model
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -104,27 +139,28 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
 
     Of a checkpoint.pt these are the averaged weights, where there are some, as in model.safetensors.
     """
-    if path.is_dir():
+    if is_folder(path):
         path = path / ("model.safetensors" if (path / "model.safetensors").exists() else "checkpoint.pt")
     if path.suffix != ".safetensors":
         state = load_checkpoint(path)
-        return ModelSpec.from_dict(state["spec"], source=str(path)), result_of(state)
+        return ModelSpec.from_dict(state.get("spec"), source=str(path)), tensors(result_of(state), source=str(path))
     description = path.with_name("model.json")
     for file in (path, description):
-        if not file.is_file():
+        if not is_file(file):
             raise CheckpointError(f"{file}: no such file; a model is a model.safetensors with its model.json beside it")
     try:
         weights = safetensors.torch.load_file(path)
-        spec = ModelSpec.from_dict(json.loads(description.read_text()), source=str(description))
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+    except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable model ({error})") from error
-    return spec, weights
+    text = read_text(description, where=str(description), error=CheckpointError)
+    content = parse_json(text, where=str(description), error=CheckpointError)
+    return ModelSpec.from_dict(content, source=str(description)), weights
 
 
-def result_of(state: dict) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint that a run is judged by: their moving average, where it keeps one."""
-    if "ema" not in state:
-        return state["model"]
+def result_of(state: dict) -> object:
+    """Return the weights, as stored, that a run is judged by: their moving average, where the checkpoint keeps one."""
+    if not isinstance(state.get("ema"), dict):
+        return state.get("model")
     return {name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")}
 
 
@@ -137,22 +173,33 @@ def fingerprint(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], *, source: str, skip: tuple[str, ...] = ()) -> None:
-    """Fill `model` with `weights`, all or nothing; names that start with one of `skip` may be absent or differ.
+def tensors(weights: object, *, source: str) -> dict[str, Tensor]:
+    """Return `weights`, which must be tensors by name; raise CheckpointError for anything else."""
+    if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
+        raise CheckpointError(f"{source}: the weights {short(weights)} are not tensors by name")
+    return weights
 
-    Raises CheckpointError that names the first missing, unexpected or mis-shaped tensors, or those that are not finite.
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Fill `model` with `weights`, all or nothing; raise CheckpointError where they are another model's, or not finite."""
+    check_weights(model.state_dict(), weights, source=source)
+    model.load_state_dict(dict(weights))
+
+
+def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Raise CheckpointError that names the first missing, unexpected or mis-shaped tensors, or those that are not finite.
+
+    Of the model's own only the shapes count.
     """
-    own = model.state_dict()
-    problems = [f"{k} is missing" for k in own if k not in weights and not k.startswith(skip)]
-    problems += [f"{k} is not in the model" for k in weights if k not in own and not k.startswith(skip)]
+    problems = [f"{k} is missing" for k in own if k not in weights]
+    problems += [f"{short(k)[1:-1]} is not in the model" for k in weights if k not in own]
     problems += [
         f"{k} is {tuple(weights[k].shape)}, the model's {tuple(own[k].shape)}"
         for k in own
-        if k in weights and weights[k].shape != own[k].shape and not k.startswith(skip)
+        if k in weights and weights[k].shape != own[k].shape
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(f"{source}: a checkpoint of another model: {'; '.join(problems[:3])}{more}")
     if (bad := unfinite_weights(weights)) is not None:
         raise CheckpointError(f"{source}: its weights are not finite ({bad}): the training that made them diverged")
-    model.load_state_dict({k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}, strict=False)

@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec, load_weights
 from lmsearch.errors import CheckpointError
 from lmsearch.models import DirectionalMixer
@@ -135,7 +136,8 @@ def _match_alphas(weights: dict[str, Tensor], own: Mapping[str, Tensor], start: 
 
 def _match_classes(weights: dict[str, Tensor], own: Mapping[str, Tensor], start: Start, classes: Sequence[str]) -> list[str]:
     """Put the head's rows where the model has the class; without a name in common they count by position."""
-    names = list(start.spec.data.get("info", {}).get("class_names", ()))
+    info = start.spec.data.get("info")
+    names = [] if info is None else list(DataInfo.from_dict(info).class_names)
     heads = [key for key in HEAD if key in own]
     if not heads or any(key not in weights or weights[key].shape[1:] != own[key].shape[1:] for key in heads):
         weights |= {key: own[key] for key in heads}

@@ -192,7 +192,7 @@ def beyond_released(model: nn.Module) -> list[str]:
     found += [f"global_pool={model.global_pool!r}"] if model.global_pool != pool else []
     names = {d for m in model.modules() if isinstance(m, DirectionalMixer) for d in m.directions}
     other = sorted(label(d) for d in names if not re.fullmatch(RELEASED_DIRECTION, d))
-    return found + ([f"the directions {', '.join(other)}"] if other else [])
+    return found + ([f"directions {', '.join(other)}"] if other else [])
 
 
 def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:

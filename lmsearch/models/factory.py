@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from torch import nn
 
-from lmsearch.errors import ModelError, did_you_mean
+from lmsearch.errors import ModelError, did_you_mean, short
 from lmsearch.genotype import load_genotype
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
@@ -58,7 +58,7 @@ def model_depth(name: str, **options) -> int:
 
 def _preset(name: str) -> dict:
     if name not in PRESETS:
-        raise ModelError(f"{name!r} is not a model{did_you_mean(str(name), PRESETS)}")
+        raise ModelError(f"{short(name)} is not a model{did_you_mean(str(name), PRESETS)}")
     return PRESETS[name]
 
 
@@ -73,7 +73,7 @@ def layer_directions(name: str, directions: str | Sequence, depth: int) -> list[
     if directions == SEARCHED:
         return [layer.directions for layer in load_genotype(f"localmamba/{name}").layers]
     if isinstance(directions, str):
-        raise ModelError(f"directions={directions!r}: expected a list of directions, or one such list per layer")
+        raise ModelError(f"directions={short(directions)}: expected a list of directions, or one such list per layer")
     if all(isinstance(d, str) for d in directions):
         directions = [directions] * depth
     if len(directions) != depth:
@@ -85,30 +85,52 @@ def layer_directions(name: str, directions: str | Sequence, depth: int) -> list[
     return layers
 
 
-LEAST = {
-    "img_size": 1,
-    "patch_size": 1,
-    "in_chans": 1,
-    "embed_dim": 1,
-    "depth": 1,
-    "dims": 1,
-    "depths": 1,
-    "d_state": 1,
-    "expand": 1,
+SIZES = {  # least and most of every option that is a whole number, or whole numbers where SEVERAL says so
+    "img_size": (1, 2**16),
+    "patch_size": (1, 2**16),
+    "in_chans": (1, 2**12),
+    "num_classes": (0, 2**24),
+    "embed_dim": (1, 2**16),
+    "depth": (1, 2**10),
+    "dims": (1, 2**16),
+    "depths": (1, 2**10),
+    "d_state": (1, 2**12),
+    "expand": (1, 2**6),
+    "partial_channels": (1, 2**16),
 }
-LEAST |= {"num_classes": 0}
+SEVERAL = ("img_size", "dims", "depths")
+SWITCHES = ("use_rope", "rope_residual", "middle_cls_token", "branch_norm")
+TEXTS = ("merge", "attention", "window_padding", "backend", "norm", "stem", "init", "global_pool")
 
 
 def _check_sizes(config: dict) -> None:
-    """Raise ModelError where a size is not a whole number of at least LEAST; a lone dims or depths becomes one stage."""
+    """Raise ModelError where a size is no whole number within SIZES; a lone dims or depths becomes one stage."""
     for option in ("dims", "depths"):
         if isinstance(config.get(option), int):
             config[option] = (config[option],)
-    for option, least in LEAST.items():
-        value = config.get(option, least)
-        for number in value if isinstance(value, Sequence) else (value,):
-            if not isinstance(number, int) or number < least:
-                raise ModelError(f"{option}={value!r} is not accepted; expected whole numbers of at least {least}")
+    for option, (least, most) in SIZES.items():
+        if option not in config:
+            continue
+        value = config[option]
+        numbers = value if option in SEVERAL and isinstance(value, Sequence) and value else (value,)
+        if not all(type(number) is int and least <= number <= most for number in numbers):
+            raise ModelError(f"{option}={short(value)} is not accepted; expected whole numbers from {least} to {most}")
+    if isinstance(config["img_size"], Sequence) and len(config["img_size"]) != 2:
+        raise ModelError(f"img_size={short(config['img_size'])} is not accepted; expected one side, or [height, width]")
+
+
+def _check_kinds(config: dict) -> None:
+    """Raise ModelError where an option that is no size has another type than it takes."""
+    for option in SWITCHES:
+        if not isinstance(config.get(option, True), bool):
+            raise ModelError(f"{option}={short(config[option])} is not accepted; expected true or false")
+    for option in TEXTS:
+        value = config.get(option, "")
+        if not isinstance(value, str) and not (option == "global_pool" and value is None):
+            raise ModelError(f"{option}={short(value)} is not accepted; expected text")
+    rate = config.get("drop_path_rate", 0.0)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise ModelError(f"drop_path_rate={short(rate)} is not accepted; expected a number of at least 0 and below 1")
 
 
 def create_model(
@@ -129,9 +151,10 @@ def create_model(
     for option in config:
         if option not in accepted_options(family):
             raise ModelError(
-                f"{option!r} is not an option of {name}{did_you_mean(option, sorted(accepted_options(family)))}"
+                f"{short(option)} is not an option of {name}{did_you_mean(option, sorted(accepted_options(family)))}"
             )
     _check_sizes(config)
+    _check_kinds(config)
     size = config["img_size"]
     config["img_size"] = (size, size) if isinstance(size, int) else tuple(size)
     config["directions"] = layer_directions(name, config["directions"], model_depth(name, **options))
@@ -141,4 +164,6 @@ def create_model(
     for names, grid in zip(config["directions"], model.layer_grids(config["img_size"]), strict=True):
         for direction in names:
             parse_direction(direction).check_grid(grid)
+            if mixer.window_padding == "zeros":
+                parse_direction(direction).padded_grid(grid)
     return model

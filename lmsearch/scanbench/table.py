@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lmsearch.errors import DataError, did_you_mean
+from lmsearch.errors import DataError, did_you_mean, short
 from lmsearch.files import write_text
 from lmsearch.paths import PACKAGE
+from lmsearch.reading import parse_json, read_text
 from lmsearch.report import ranking
 from lmsearch.scanbench.spaces import SPACES, from_text, space_of, to_text
 from lmsearch.search.architectures import Architecture
@@ -138,14 +139,16 @@ def load(task: str) -> Table:
 
 def read_table(path: Path) -> Table:
     """Read one table; raise DataError, naming the file, where it is damaged or of another version."""
+    content = parse_json(read_text(path, where=str(path), error=DataError), where=str(path), error=DataError)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         if (content["schema"], content["version"]) != (SCHEMA, VERSION):
-            raise DataError(f"{path}: schema {content['schema']!r} version {content['version']!r} is not supported")
+            raise DataError(f"{path}: schema {short(content['schema'])} version {short(content['version'])} is not supported")
         val, test = np.array(content["val"], dtype=float), np.array(content["test"], dtype=float)
         architectures = tuple(from_text(text) for text in content["architectures"])
         names = (content["task"], content["metric"], content["config"], content["setting"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path}: not a table of ScanBench ({error})") from error
     if val.shape != test.shape or val.shape[:1] != (len(architectures),):
         raise DataError(f"{path}: {len(architectures)} architectures but scores of shape {val.shape} and {test.shape}")

@@ -12,7 +12,15 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from lmsearch.data import DataInfo
-from lmsearch.engine.checkpoint import VERSION, ModelSpec, load_weights, read_model, save_checkpoint, save_model, save_torch
+from lmsearch.engine.checkpoint import (
+    VERSION,
+    ModelSpec,
+    load_model,
+    read_model,
+    save_checkpoint,
+    save_model,
+    save_torch,
+)
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.genotype import Genotype, LayerChoice, check_depth, load_genotype, save_genotype
@@ -24,6 +32,7 @@ from lmsearch.interop.localmamba import (
     to_official_state_dict,
 )
 from lmsearch.models import DirectionalMixer, create_model, model_depth
+from lmsearch.reading import read_text
 from lmsearch.scan_orders import label
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import plain
@@ -64,8 +73,7 @@ def to_official(cfg: DictConfig) -> int:
     if out.is_dir():
         raise ConfigError(f"out={str(out)!r} is a folder; with to=official give the file to write, such as {out / 'model.pth'}")
     spec, weights = read_model(Path(cfg.source))
-    model = spec.build()
-    load_weights(model, weights, source=str(cfg.source))
+    model = load_model(spec, weights, source=str(cfg.source))
     official = to_official_state_dict(model)
     make_folder(out.parent, key="out")
     save_torch(out, {"model": official, DESCRIPTION: {"version": VERSION} | asdict(spec)})
@@ -209,7 +217,8 @@ def data_info(cfg: DictConfig, options: dict) -> DataInfo:
         path = Path(cfg.class_names)
         if not path.is_file():
             raise ConfigError(f"class_names={str(path)!r}: no such file; expected a text file with one class name per line")
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        text = read_text(path, where=f"class_names={cfg.class_names}", error=ConfigError)
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
         if len(names) != classes:
             raise ConfigError(f"class_names={str(path)!r} lists {len(names)} names, the checkpoint has {classes} classes")
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from lmsearch import __version__
 from lmsearch.config import config_digest
 from lmsearch.data import search_loaders
-from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
+from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
 from lmsearch.files import write_text
 from lmsearch.genotype import FILE, load_genotype, save_genotype
@@ -103,8 +103,7 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
         source, holdout=state["holdout"], batch_size=cfg.batch_size, seed=state["seed"], drop_last=False,
         num_workers=cfg.num_workers,
     )  # fmt: skip
-    supernet = order.spec.build(backend=cfg.backend)
-    load_weights(supernet, state["model"], source=str(cfg.checkpoint))
+    supernet = load_model(order.spec, state["model"], source=str(cfg.checkpoint), backend=cfg.backend)
     run_dir = output(cfg, order)
     fresh = stored_supernets(order.history, order.spec, state.get("digest"), backend=cfg.backend, device=precision.device)
     genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision, fresh=fresh)

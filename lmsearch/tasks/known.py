@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.config import Defaults, compose, compose_presets, keys_of, split_overrides
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import FILE
 from lmsearch.paths import data_dir
+from lmsearch.reading import is_file, is_folder, parse_yaml, read_text, user_path
 from lmsearch.words import as_text
 
 CONFIG = "config.yaml"  # of a run directory
@@ -51,8 +51,8 @@ def read_facts(path: Path) -> Facts | None:
     """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing."""
     from lmsearch.engine.checkpoint import ModelSpec, read_model  # imports PyTorch
 
-    config = _read_config(path / CONFIG if path.is_dir() else path.with_name(CONFIG))
-    described = path if path.is_file() else _described(path)
+    config = _read_config(path / CONFIG if is_folder(path) else path.with_name(CONFIG))
+    described = path if is_file(path) else _described(path)
     if described is None:
         return Facts(config["data"], config["model"], config["info"], config["search_space"]) if config["model"] else None
     spec: ModelSpec = read_model(described)[0]
@@ -63,17 +63,15 @@ def read_facts(path: Path) -> Facts | None:
 def _described(folder: Path) -> Path | None:
     """Return the file of a run directory that describes its network; that of the first seed, where it holds several."""
     files = [folder / "model.safetensors", folder / "checkpoint.pt", *sorted(folder.glob("s[0-9]*/checkpoint.pt"))]
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if is_file(file)), None)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Return the sections of a run's config.yaml that others read, without unset keys; empty ones where there is no file."""
     content: Any = {}
-    if path.is_file():
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise ConfigError(f"{path} cannot be read ({' '.join(str(error).split())[:200]})") from error
+    if is_file(path):
+        text = read_text(path, where=str(path), error=ConfigError)
+        content = parse_yaml(text, where=str(path), error=ConfigError)
     content = content if isinstance(content, dict) else {}
     sections = {name: content.get(name) or {} for name in ("data", "model", "info")}
     if wrong := [name for name, section in sections.items() if not isinstance(section, dict)]:
@@ -158,8 +156,8 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
 
 def of_genotype(run: str) -> Knowledge | None:
     """Return what training from scratch takes from the run that a genotype is of; None for a file or a shipped name."""
-    folder = Path(run).expanduser()
-    facts = read_facts(folder) if folder.is_dir() else None
+    folder = user_path(run)
+    facts = read_facts(folder) if is_folder(folder) else None
     if facts is None:
         return None
     values = _data_values(facts, SHAPE) | _model_values(facts)
@@ -170,7 +168,7 @@ def of_genotype(run: str) -> Knowledge | None:
 
 def of_weights(run: str) -> Knowledge | None:
     """Return what trained weights are used with: their data, how these show an image, and their model."""
-    facts = read_facts(Path(run).expanduser())
+    facts = read_facts(user_path(run))
     if facts is None:
         return None
     values = _data_values(facts, IMAGE) | _model_values(facts)
@@ -205,9 +203,9 @@ def read_by_retrain(given: Mapping[str, str]) -> list[Knowledge]:
         return [searched] if searched else []
     if searched is not None:
         return [start.without("data"), searched.without("model")]
-    folder = Path(start.run).expanduser()
-    folder = folder if folder.is_dir() else folder.parent
-    mine = {"genotype": str(folder)} if "genotype" not in given and (folder / FILE).is_file() else {}
+    folder = user_path(start.run)
+    folder = folder if is_folder(folder) else folder.parent
+    mine = {"genotype": str(folder)} if "genotype" not in given and is_file(folder / FILE) else {}
     return [replace(start, values=start.values | mine)]
 
 
@@ -225,8 +223,8 @@ def read_by_evaluate(given: Mapping[str, str]) -> list[Knowledge]:
 
 def read_by_description(given: Mapping[str, str]) -> list[Knowledge]:
     """For a task about a network without data: its model and image size, as they are in the run of the genotype."""
-    folder = Path(given.get("genotype", "null")).expanduser()
-    facts = read_facts(folder) if folder.is_dir() else None
+    folder = user_path(given.get("genotype", "null"))
+    facts = read_facts(folder) if is_folder(folder) else None
     if facts is None:
         return []
     values = {name: facts.info[name] for name in FROM_DATA if name in facts.info} | facts.image(SHAPE)

@@ -10,7 +10,7 @@ from torch import nn
 
 from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
-from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights
+from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
@@ -75,6 +75,5 @@ def stored_supernets(folder: Path, spec: ModelSpec, digest: str | None, *, backe
     if stored != {spec.directions}:
         return
     for path, state in zip(paths, states, strict=True):
-        supernet = spec.build(backend=backend)
-        load_weights(supernet, state["model"], source=str(path))
+        supernet = load_model(spec, state["model"], source=str(path), backend=backend)
         yield supernet.to(device).eval()

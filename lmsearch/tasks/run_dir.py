@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.config import default_run_dir, run_digest
 from lmsearch.engine.log import environment
-from lmsearch.errors import ConfigError, GenotypeError
+from lmsearch.errors import ConfigError, GenotypeError, short
 from lmsearch.files import write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
+from lmsearch.reading import read_text
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
 WORK = ("checkpoint.pt", "trials.journal")  # what a run cannot lose without losing work
@@ -29,9 +30,11 @@ class Claim:
 
     @classmethod
     def read(cls, run_dir: Path) -> Claim:
-        """Return the claim on a folder; one without a marker has none."""
+        """Return the claim on a folder; one without a marker has none. Raises ConfigError where the marker is damaged."""
         marker = run_dir / MARKER
-        lines = marker.read_text().splitlines() if marker.exists() else []
+        lines = read_text(marker, where=str(marker), error=ConfigError).splitlines() if marker.exists() else []
+        if outside := [name for name in lines[1:] if Path(name).is_absolute() or ".." in Path(name).parts]:
+            raise ConfigError(f"{marker}: {short(outside[0])} is no folder inside, so the file is damaged")
         return cls(lines[0], tuple(lines[1:])) if lines else cls()
 
     def write(self, run_dir: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import optuna
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, SweepError, did_you_mean
 from lmsearch.files import write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
+from lmsearch.reading import parse_yaml, read_text
 from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_table
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
@@ -99,12 +99,9 @@ def read_ranges(cfg: DictConfig) -> dict[str, Parameter]:
     """Return the parameters of params_file and params."""
     found: dict[str, Parameter] = {}
     if cfg.params_file is not None:
-        try:
-            content = yaml.safe_load(Path(cfg.params_file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise SweepError(f"params_file={cfg.params_file!r} cannot be read ({error})") from error
-        except yaml.YAMLError as error:
-            raise SweepError(f"params_file={cfg.params_file!r} is not YAML ({' '.join(str(error).split())})") from error
+        where = f"params_file={cfg.params_file!r}"
+        text = read_text(Path(cfg.params_file), where=where, error=SweepError)
+        content = parse_yaml(text, where=where, error=SweepError)
         found |= read_parameters(content, source=str(cfg.params_file))
     if cfg.params is not None:
         found |= read_parameters(plain(cfg.params), source="params")

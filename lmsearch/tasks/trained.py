@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from lmsearch.data import DataInfo, Source, build_source, options_of
-from lmsearch.engine.checkpoint import ModelSpec, load_weights, read_model
+from lmsearch.engine.checkpoint import ModelSpec, load_model, read_model
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.tasks.known import IMAGE
@@ -22,8 +22,7 @@ def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tupl
         raise CheckpointError(
             f"{checkpoint}: the model carries no data description (classes, image size, normalisation)"
         )
-    model = spec.build(backend=backend)
-    load_weights(model, weights, source=str(checkpoint))
+    model = load_model(spec, weights, source=str(checkpoint), backend=backend)
     return model.to(precision.device).eval(), spec, DataInfo.from_dict(spec.data["info"])
 
 
