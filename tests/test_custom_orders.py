@@ -136,7 +136,7 @@ def test_tables_and_logs_show_the_short_name(tmp_path: Path, capsys: pytest.Capt
     model = create_model("local_vim_nano", directions=[MINE, "h"], img_size=(2, 3), merge="mixed")
     with RunLog(tmp_path) as log:
         log.write(0, {}, layers=probabilities(model, RELAXATIONS["softmax"]))
-    print_choices(Genotype((LayerChoice((MINE,)),)))
+    print_choices(Genotype((LayerChoice((MINE,)),)), scores="probability")
     shown = capsys.readouterr().out + (tmp_path / "metrics.jsonl").read_text() + str(model)
     assert "mine" in shown and "@" not in shown
 

@@ -62,9 +62,9 @@ def test_the_mean_of_right_answers_is_exact() -> None:
 def test_a_genotype_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layers = tuple(LayerChoice(("h", "w2"), f"layers.{i}", {"h": 0.4, "v": 0.2, "w2": 0.4}, 0.2) for i in range(2))
     genotype = Genotype(layers, health={"status": "ok"})
-    print_choices(genotype)
+    print_choices(genotype, scores="probability")
     assert "layers.1" in capsys.readouterr().out
-    save_choices_figure(genotype, tmp_path / "g.png")
+    save_choices_figure(genotype, tmp_path / "g.png", scores="probability")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -76,7 +76,7 @@ def test_the_orders_of_a_space_are_drawn_one_panel_each(tmp_path: Path) -> None:
 def test_a_genotype_over_many_candidates_is_drawn(tmp_path: Path) -> None:
     candidates = load_search_space("extended16").candidates
     layer = LayerChoice(candidates[:4], "layers.0", dict.fromkeys(candidates, 1 / 16), 0.0)
-    save_choices_figure(Genotype((layer,)), tmp_path / "g.png")
+    save_choices_figure(Genotype((layer,)), tmp_path / "g.png", scores="probability")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -86,11 +86,11 @@ def test_a_consensus_shows_overlap_beside_chance_and_is_drawn_with_its_votes(
     layer = LayerChoice(("h",), "layers.0", {"h": 0.4, "v": 0.6}, 0.2)
     stability = {"layers.0": {"jaccard": 0.75, "chance": 0.25, "votes": {"h": 3, "v": 2}}}
     genotype = Genotype((layer,), health={"status": "ok", "seeds": 5, "stability": stability})
-    print_choices(genotype)
+    print_choices(genotype, scores="probability")
     assert "0.75 (0.25)" in capsys.readouterr().out
     assert row_label("layers.0", stability) == "layers.0\noverlap 0.75 (chance 0.25)"
     assert cell_label(True, 3, 5) == "kept 3/5" and cell_label(False, 2, 5) == "2/5" and cell_label(True, None, 0) == "kept"
-    save_choices_figure(genotype, tmp_path / "g.png")
+    save_choices_figure(genotype, tmp_path / "g.png", scores="probability")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -281,7 +281,7 @@ def test_what_cannot_work_is_one_line(wrong: str, says: str, tmp_path: Path, cap
 
 
 def test_what_decided_on_directions_does_not_test_them() -> None:
-    order = Order({}, Quota(keep=(1,)), "topk", ModelSpec("m", ()), "space", 0, {}, Path())
+    order = Order({}, Quota(keep=(1,)), "topk", ModelSpec("m", ()), "space", 0, {}, Path(), architect="single")
     assert not order.saw_holdout
     assert replace(order, derivation="perturbation").saw_holdout
     assert replace(order, architect="bilevel").saw_holdout and replace(order, architect="mixed").saw_holdout

@@ -18,12 +18,11 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import evaluation_cost, training_cost
-from lmsearch.search.climb import CLIMB_SAMPLES, expected_choices
+from lmsearch.search.derivations import derivation_kind
 from lmsearch.search.evaluators import StandAlone
 from lmsearch.search.health import NUM_RANDOM, Health
 from lmsearch.search.oneshot import OneShot, train_oneshot
 from lmsearch.search.options import SearchOptions
-from lmsearch.search.perturbation import branches_run
 from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
 from lmsearch.search.single_path import single_path
 
@@ -182,7 +181,7 @@ def measure(setting: Setting) -> Speed:
     candidates, held = sum(setting.candidates), searching.holdout.num_samples
     masks = NUM_RANDOM * (1 + (SUPERNETS if setting.recheck else 0)) + 2 * candidates
     passes = setting.options.passes_of(setting.keep, setting.candidates)
-    cost = derivation_cost(setting, held)
+    cost, mixtures = derivation_cost(setting, held), derivation_kind(setting.derivation).runs_mixtures
     return Speed(
         search_step_s=passes * (whole if setting.options.kind.learns else one),
         search_steps=len(searching.weights),
@@ -191,21 +190,17 @@ def measure(setting: Setting) -> Speed:
         alone_steps=len(alone.train),
         evaluation_s=one / 3 * samples / batch,
         recheck=SUPERNETS * setting.recheck * candidates / sum(setting.keep),
-        derive_s=cost * (whole / candidates if setting.derivation == "perturbation" else one / sum(setting.keep)),
+        derive_s=cost * (whole / candidates if mixtures else one / sum(setting.keep)),
         derive_cost=cost,
     )
 
 
 def derivation_cost(setting: Setting, num_samples: int) -> float:
     """Return the branch-scan steps that deriving takes, about, where so many samples are held out."""
-    if setting.derivation == "topk":
-        return 0.0
-    if setting.derivation == "climb":
-        num_samples = min(CLIMB_SAMPLES, num_samples)
-        branches = expected_choices(setting.keep, setting.candidates) * sum(setting.keep)
-    else:
-        branches = branches_run(setting.keep, setting.candidates)
-    return evaluation_cost(num_samples, batch_size=setting.recipe.batch_size, branches=branches)
+    kind = derivation_kind(setting.derivation)
+    taken = num_samples if kind.samples is None else min(kind.samples, num_samples)
+    branches = kind.branches(setting.keep, setting.candidates)
+    return evaluation_cost(taken, batch_size=setting.recipe.batch_size, branches=branches)
 
 
 def step_s(setting: Setting, spec: ModelSpec, loader: object) -> float:

@@ -13,17 +13,11 @@ from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
 
 
-def score_name(genotype: Genotype) -> str:
-    """Return what the scores of a supernet search are: probabilities of alphas, or after a climb what swaps would lose."""
-    how = genotype.derivation.get("of", genotype.derivation.get("method"))
-    return "worth, by swaps" if how == "climb" else "probability"
-
-
-def print_choices(genotype: Genotype, *, scores: str | None = None) -> None:
+def print_choices(genotype: Genotype, *, scores: str) -> None:
     """Print one row per layer: directions kept with their `scores`, and the margin to the best one dropped."""
     table = Table(title="chosen scan directions")
     table.add_column("layer")
-    table.add_column(f"directions ({scores or score_name(genotype)})", overflow="fold")
+    table.add_column(f"directions ({scores})", overflow="fold")
     table.add_column("margin", justify="right")
     stability = genotype.health.get("stability", {})
     if stability:
@@ -38,7 +32,7 @@ def print_choices(genotype: Genotype, *, scores: str | None = None) -> None:
 
 
 def save_choices_figure(
-    genotype: Genotype, path: Path, *, scores: str | None = None, vmin: float | None = 0.0
+    genotype: Genotype, path: Path, *, scores: str, vmin: float | None = 0.0
 ) -> None:
     """Write a PNG: layers by candidates, `scores` as colour from `vmin` (None: their least), kept directions marked.
 
@@ -76,7 +70,7 @@ def save_choices_figure(
     axes.set_xlabel("scan direction")
     status = genotype.health.get("status")
     axes.set_title("directions per layer" + (f" (search status: {status})" if status else ""), fontsize=10)
-    figure.colorbar(image, label=scores or score_name(genotype))
+    figure.colorbar(image, label=scores)
     write_figure(path, figure)
     plt.close(figure)
 

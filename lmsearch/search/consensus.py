@@ -17,6 +17,7 @@ import numpy as np
 from lmsearch.errors import GenotypeError
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.rounding import settled
+from lmsearch.search.derivations import DERIVATIONS, own_scores
 from lmsearch.search.derive import Quota, check_keep, quota_of, surviving
 from lmsearch.search.detectors import (
     LEVEL,
@@ -31,7 +32,6 @@ from lmsearch.search.detectors import (
 DRAWS = 10_000  # simulated sets of seeds under the null of the agreement test
 NULL_SEED = 20261
 TIE = 1e-3  # weight of a score beside a vote, of which there is at least one whole
-SCORED = ("topk", "perturbation", "climb")  # derivations whose scores sum to 1 in every layer
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def check_alike(genotypes: Sequence[Genotype], names: Sequence[str]) -> None:
             raise GenotypeError(f"{names[number]}: the same search as {names[runs.index(run)]}; give each seed once")
     first = [tuple(layer.scores) for layer in genotypes[0].layers]
     for genotype, name in zip(genotypes, names, strict=True):
-        if (method := genotype.derivation.get("method")) not in (None, *SCORED):
-            accepted = ", ".join(SCORED)
+        if (method := genotype.derivation.get("method")) not in (None, *DERIVATIONS):
+            accepted = ", ".join(DERIVATIONS)
             raise GenotypeError(f"{name}: derived by {method!r}; a consensus needs searches with a supernet ({accepted})")
         if not all(layer.scores for layer in genotype.layers):
             raise GenotypeError(f"{name}: the genotype has no scores of its candidates; a consensus needs those of searches")
@@ -157,7 +157,7 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     kept = {name: [g.layers[n].directions for g in genotypes] for n, name in enumerate(means)}
     stable = {name: stability(kept[name], list(scores)) for name, scores in means.items()}
     # without alphas, scores are what masking told, not probabilities that alphas learned
-    learned = all("entropy" in g.health and g.derivation.get("method") != "climb" for g in genotypes)
+    learned = all("entropy" in g.health and own_scores(g.derivation.get("method")) is None for g in genotypes)
     wanted = means if learned else {name: by_votes(scores, stable[name].votes, seeds) for name, scores in means.items()}
     choices = tuple(
         vote(name, scores, stable[name].votes, k, seeds)

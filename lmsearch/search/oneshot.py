@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 
-from lmsearch.data import SearchLoaders, Source, search_loaders, spread
+from lmsearch.data import SearchLoaders, Source, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, objective_for
@@ -22,8 +22,7 @@ from lmsearch.engine.train import Batch, Precision, StepHook
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architect import Frozen, Timing
 from lmsearch.search.architectures import Architecture
-from lmsearch.search.climb import CLIMB_SAMPLES
-from lmsearch.search.derivations import derive_by, saw_holdout
+from lmsearch.search.derivations import derivation_kind, samples_for, saw_holdout
 from lmsearch.search.derive import Quota, choose, surviving
 from lmsearch.search.evaluators import SharedWeights, for_choice
 from lmsearch.search.health import Health, check_health, leave_one_out, losses_with
@@ -104,16 +103,14 @@ class OneShot:
         return check_health(self.module, choices, self.on(unseen), seed=seed, fresh=fresh, alphas=alphas)
 
     def derive(self, derivation: str = "topk", *, samples: int | None = None) -> Architecture:
-        """Return the directions of every layer, by the derivation "topk", "perturbation" or "climb"."""
+        """Return the directions of every layer, by a derivation (derivations.py)."""
         return tuple(choice.directions for choice in self.choices(derivation, samples=samples))
 
     def choices(self, derivation: str, *, samples: int | None = None) -> tuple[LayerChoice, ...]:
         """Return what is kept in every layer, and why; `samples` held-out ones, spread over all, are masked on."""
-        chances, quota = self.probabilities(), Quota(keep=self.keep)
-        if samples is None and derivation == "climb":
-            samples = CLIMB_SAMPLES
-        held = self.loaders.holdout if samples is None else [spread(self.loaders.holdout, samples)]
-        choices, _ = derive_by(derivation, self.module, chances, self.on(held), quota, seed=self.policy.seed)
+        held = self.on(samples_for(derivation, self.loaders.holdout, samples=samples))
+        derive = derivation_kind(derivation).derive
+        choices, _ = derive(self.module, self.probabilities(), held, Quota(keep=self.keep), self.policy.seed)
         return choices
 
     def shared(self) -> SharedWeights:

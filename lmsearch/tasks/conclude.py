@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.findings import print_findings
 from lmsearch.scan_orders import duplicates
 from lmsearch.search.architects import architect_kind
-from lmsearch.search.climb import CLIMB_SAMPLES
 from lmsearch.search.consensus import consensus
-from lmsearch.search.derivations import derive_by, saw_holdout
+from lmsearch.search.derivations import derivation_kind, own_scores, samples_for, saw_holdout
 from lmsearch.search.derive import Probabilities, Quota, make_genotype, surviving
 from lmsearch.search.detectors import Finding, duplicate_candidates, one_candidate_everywhere
 from lmsearch.search.evaluators import for_choice
@@ -40,14 +39,14 @@ class Order:
 
     scores: Probabilities
     quota: Quota
-    derivation: str  # topk | perturbation | climb
+    derivation: str  # name of a DerivationKind
     spec: ModelSpec
     search_space: str
     seed: int
     provenance: Mapping[str, Any]
     history: Path  # folder with the search's metrics.jsonl
     metric: str | None = None  # of scores and, where it is balanced, of losses; None: the default of the kind of targets
-    architect: str = "single"  # of the search: bilevel and mixed have learned alphas from the held-out samples
+    architect: str = field(kw_only=True)  # of the search: name of an ArchitectKind
 
     @property
     def saw_holdout(self) -> bool:
@@ -76,8 +75,7 @@ def conclude(
     def on(batches: Iterable[Batch]) -> Evaluate:
         return partial(for_choice, loader=batches, objective=objective, precision=precision)
 
-    part = [spread(loaders.holdout, CLIMB_SAMPLES)] if order.derivation == "climb" else loaders.holdout
-    choices, how = derive(supernet, on(part), order)
+    choices, how = derive(supernet, on(samples_for(order.derivation, loaders.holdout)), order)
     alphas = order.scores if architect_kind(order.architect).learns else None
     quick = on([spread(unseen, QUICK_SAMPLES)])
     tested = check_health(supernet, choices, on(unseen), seed=order.seed, quick=quick, fresh=fresh, alphas=alphas)
@@ -97,15 +95,18 @@ def conclude(
     with running(supernet, whole):
         held, val = (on(batches)(supernet) for batches in (loaders.holdout, loaders.val))
     save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png")
+    save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
     scored = {f"holdout_{objective.metric}": held.score, f"val_{objective.metric}": val.score}
     write_json(run_dir / "metrics.json", scored | {"health": health.to_dict()})
     return genotype
 
 
-def derive(supernet: nn.Module, on_holdout: Evaluate, order: Order) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
-    """Return each layer's choice and how it was made."""
-    choices, how = derive_by(order.derivation, supernet, order.scores, on_holdout, order.quota, seed=order.seed)
+def derive(
+    supernet: nn.Module | None, on_holdout: Evaluate | None, order: Order
+) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
+    """Return each layer's choice and how it was made; without held-out data from the probabilities alone."""
+    kind = derivation_kind(order.derivation)
+    choices, how = kind.derive(supernet, order.scores, on_holdout, order.quota, order.seed)
     if order.metric is not None:
         how = how | {"metric": order.metric}
     return choices, how if order.quota.budget is None else how | {"budget": order.quota.budget}
@@ -136,13 +137,18 @@ def conclude_seeds(run_dir: Path, quota: Quota, genotypes: Sequence[Genotype]) -
         provenance={"lmsearch": __version__, "seeds": [g.provenance.get("seed") for g in genotypes]},
     )
     save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png")
+    save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
     return genotype
+
+
+def scores_of(genotype: Genotype) -> str:
+    """Return what the scores in a genotype of a supernet search are called."""
+    return own_scores(genotype.derivation.get("of", genotype.derivation.get("method"))) or "probability"
 
 
 def show(run_dir: Path, genotype: Genotype) -> None:
     """Print the chosen directions, what the detectors found and, last, the verdict and where the files are."""
-    print_choices(genotype)
+    print_choices(genotype, scores=scores_of(genotype))
     print_findings(genotype.health.get("findings", []))
     print(f"search status: {genotype.health['status']}: {genotype.health['reason']}")
     print(f"genotype: {run_dir / 'genotype.json'}   figure: {run_dir / 'genotype.png'}")

@@ -21,12 +21,13 @@ from lmsearch.files import write_text
 from lmsearch.genotype import FILE, load_genotype, save_genotype
 from lmsearch.report.directions import save_choices_figure
 from lmsearch.search.consensus import check_alike, common_quota
+from lmsearch.search.derivations import DERIVATIONS, derivation_kind
 from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, quota_of
 from lmsearch.search.health import alpha_health
 from lmsearch.search.relax import Relaxation, at_temperature, relaxation
 from lmsearch.search.supernet import layer_probabilities
 from lmsearch.tasks.build import build_precision
-from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
+from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, derive, scores_of, show
 from lmsearch.tasks.known import CONFIG, Facts, as_plain, read_facts
 from lmsearch.tasks.recheck import stored_supernets
 from lmsearch.tasks.run_dir import Claim, open_run_dir
@@ -55,31 +56,34 @@ def run(cfg: DictConfig) -> int:
     stored = Quota(None if keep is None else tuple(keep), state.get("budget"))
     quota = quota_asked(cfg, stored, depth=len(scores))
     derivation = cfg.derivation or state.get("derivation", "topk")
-    if derivation == "climb" and quota.budget is not None:
-        raise ConfigError(f"budget={quota.budget} with derivation=climb, which takes keep; derivation=perturbation takes budgets")
+    kind = derivation_kind(derivation)
+    if not kind.takes_budget and quota.budget is not None:
+        raise ConfigError(
+            f"budget={quota.budget} with derivation={derivation}, which takes keep; derivation=perturbation takes budgets"
+        )
     choose(scores, quota_of(quota, scores))  # a quota that does not fit is found before anything is written
     provenance = {"lmsearch": __version__, "epoch": state["epoch"]}
     provenance |= {name: state[key] for name, key in (("run_sha256", "digest"), ("seed", "seed")) if key in state}
     folder = path if path.is_dir() else path.parent
-    if not relaxed.learns and derivation == "topk":
-        raise ConfigError(f"derivation=topk: {path} learned no alphas, so none is more probable; accepted: climb, perturbation")
+    if not relaxed.learns and kind.needs_alphas:
+        accepted = ", ".join(sorted(other.name for other in DERIVATIONS.values() if not other.needs_alphas))
+        raise ConfigError(f"derivation={derivation}: {path} learned no alphas, so none is more probable; accepted: {accepted}")
     order = Order(
         scores, quota, derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder,
         architect=state.get("architect", "single"), metric=state.get("metric"),
     )  # fmt: skip
-    if derivation != "topk" or cfg.health:
+    if kind.uses_holdout or cfg.health:
         return with_data(cfg, order, state)
     return from_alphas(cfg, order)
 
 
 def from_alphas(cfg: DictConfig, order: Order) -> int:
     """Derive from the alphas alone."""
-    choices = choose(order.scores, quota_of(order.quota, order.scores))
+    choices, how = derive(None, None, order)
     reason = "derived from alphas alone, without held-out data; health=true tests them"
-    budget = {} if order.quota.budget is None else {"budget": order.quota.budget}
     genotype = make_genotype(
         choices,
-        derivation={"method": "topk"} | budget,
+        derivation=how,
         model=order.spec.name,
         search_space=order.search_space,
         health=alpha_health(choices, reason=reason).to_dict(),
@@ -87,7 +91,7 @@ def from_alphas(cfg: DictConfig, order: Order) -> int:
     )
     run_dir = output(cfg, order)
     save_genotype(genotype, run_dir / FILE)
-    save_choices_figure(genotype, run_dir / "genotype.png")
+    save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
     show(run_dir, genotype)
     return 0
 
@@ -145,7 +149,7 @@ def remember(cfg: DictConfig, run_dir: Path, facts: Sequence[Facts | None]) -> N
 
 def from_genotypes(cfg: DictConfig) -> int:
     """Derive what the genotypes of several seeds agree on."""
-    if cfg.derivation not in (None, "topk") or cfg.health:
+    if (cfg.derivation is not None and derivation_kind(cfg.derivation).uses_holdout) or cfg.health:
         raise ConfigError(f"genotypes= reads no checkpoint, so derivation={cfg.derivation} and health=true cannot go with it")
     names = genotype_paths(OmegaConf.to_object(cfg)["genotypes"])
     genotypes = [load_genotype(name) for name in names]

@@ -27,6 +27,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
 from lmsearch.scan_orders import label
 from lmsearch.search.architect import Timing
+from lmsearch.search.derivations import derivation_kind
 from lmsearch.search.detectors import check_disjoint
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy, read_shrink
@@ -139,11 +140,13 @@ def check_plan(plan: Plan, *, epochs: int, derivation: str) -> None:
             f"search.shrink drops branches at {stages[0].progress:g} of the search, when with search.alpha_warmup_epochs={warm}"
             f" of {epochs} their alphas have not learned yet; drop them later"
         )
-    if not plan.options.how.learns and derivation == "topk":
-        raise ConfigError("search.derivation=topk with search.architect=fair: without alphas none is more probable; use climb")
-    if derivation == "climb" and plan.quota.budget is not None:
+    kind, architect = derivation_kind(derivation), plan.options.kind
+    if not architect.learns and kind.needs_alphas:
+        given = f"search.derivation={derivation} with search.architect={architect.name}"
+        raise ConfigError(f"{given}: without alphas none is more probable; use climb")
+    if not kind.takes_budget and plan.quota.budget is not None:
         raise ConfigError(
-            f"budget={plan.quota.budget} with search.derivation=climb, which takes keep; "
+            f"budget={plan.quota.budget} with search.derivation={derivation}, which takes keep; "
             "search.derivation=perturbation takes a budget"
         )
     if plan.options.alpha_warmup_epochs >= epochs:
