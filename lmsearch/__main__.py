@@ -1,6 +1,27 @@
-"""`python -m lmsearch` is the command `lmsearch`."""
+"""The command `lmsearch`, also as `python -m lmsearch`: an interrupt is one line at any time, while modules are imported too."""
 
-from lmsearch.cli import main
+from __future__ import annotations
+
+import signal
+import sys
+
+from lmsearch.process import INTERRUPTED, quit_at_once
+
+
+def main() -> int:
+    """Run the command line of this process."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was started with interrupts ignored
+        signal.signal(signal.SIGINT, quit_at_once)  # until the task is imported and has something to save
+    from lmsearch.cli import main as run  # slow: it imports Hydra
+
+    try:
+        return run()
+    except KeyboardInterrupt:  # while an earlier one was being answered
+        return INTERRUPTED
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to save
+
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

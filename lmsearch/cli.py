@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from lmsearch.config import split_overrides
 from lmsearch.config_help import task_help
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.paths import data_dir
-from lmsearch.process import set_up_logging, tune_process
+from lmsearch.process import INTERRUPTED, answer_interrupts, set_up_logging, tune_process
 from lmsearch.tasks.known import configure
 
 TASKS = {  # name: (module with run(cfg), one line for --help)
@@ -33,7 +34,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
-INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # whatever writes: TensorBoard and Optuna do so by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LmsearchError as error:
         print(f"lmsearch: error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"lmsearch: error: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nlmsearch: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _main(words: list[str]) -> int:
@@ -83,8 +92,10 @@ def _run(task: str, cfg: DictConfig) -> int:
     from lmsearch.engine.threads import using_threads
 
     try:
+        module = importlib.import_module(TASKS[task][0])
+        answer_interrupts()
         with using_threads(OmegaConf.select(cfg, "threads")), killed_worker():
-            return importlib.import_module(TASKS[task][0]).run(cfg) or 0
+            return module.run(cfg) or 0
     except KeyboardInterrupt:
         how = "give the same command again"
         if "overwrite" in cfg:

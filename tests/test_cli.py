@@ -145,3 +145,48 @@ def test_python_m_lmsearch_works_in_a_checkout() -> None:
 def _root() -> Path:
     """Return the top folder of the checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+INTERRUPT = """
+import os, runpy, signal, sys
+
+wanted = sys.argv[1]
+
+class Interrupted:
+    def find_spec(self, name, *rest):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupted())
+sys.argv[:2] = ["lmsearch"]
+runpy.run_module("lmsearch", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["hydra", "torch"])
+def test_an_interrupt_while_modules_are_imported_is_one_line(module: str) -> None:
+    words = [sys.executable, "-c", INTERRUPT, module, "doctor"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.strip()) == (130, "lmsearch: interrupted")
+
+
+def test_an_interrupt_while_the_command_line_is_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lmsearch.cli.configure", interrupted)
+    assert main(["search"]) == 130
+    assert capsys.readouterr().err.strip() == "lmsearch: interrupted"
+
+
+def test_a_full_disk_is_one_line_whoever_writes(
+    ran: list[DictConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(cfg: DictConfig) -> None:
+        Path("/dev/full").write_text("x")
+
+    monkeypatch.setattr(sys.modules["recorder"], "run", full)
+    assert main(["search"]) == 2
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err
