@@ -104,6 +104,7 @@ NOT_IN_DIGEST = (  # how and where a run is carried out, not what it is
 # Keys that came after 0.1.0, each with the value that does what 0.1.0 did: only another value makes a run another one, so that
 # the folders of earlier versions go on. Sections that came later are listed key by key.
 ADDED_KEYS: dict[str, Any] = {"metric": None, "optim.class_weights": "none", "data.sampler": "shuffled"}
+LONGEST_VALUE = 60  # characters of a value in a message
 OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
 
 
@@ -138,9 +139,8 @@ def compose(
     return cfg
 
 
-def identity_of(cfg: DictConfig) -> dict[str, Any]:
-    """Return what decides the result: the resolved configuration without NOT_IN_DIGEST and the defaults of ADDED_KEYS."""
-    content = OmegaConf.to_container(cfg, resolve=True)
+def identity_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the result: a resolved configuration without NOT_IN_DIGEST and the defaults of ADDED_KEYS."""
     return _as_before({key: value for key, value in content.items() if key not in NOT_IN_DIGEST})
 
 
@@ -157,7 +157,8 @@ def _as_before(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def config_digest(cfg: DictConfig) -> str:
     """Return the SHA-256 of what decides the result: the resolved configuration without run_dir, device, workers and such."""
-    return hashlib.sha256(json.dumps(identity_of(cfg), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    content = OmegaConf.to_container(cfg, resolve=True)
+    return hashlib.sha256(json.dumps(identity_of(content), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def run_digest(cfg: DictConfig) -> str:
@@ -167,6 +168,30 @@ def run_digest(cfg: DictConfig) -> str:
         if OmegaConf.select(endless, key) is not None:
             OmegaConf.update(endless, key, None)
     return config_digest(endless)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a text for every key that makes two resolved configurations two runs: "epochs=40 there, 60 here"."""
+    there, here = (dict(_flat(identity_of(content))) for content in (before, now))
+    keys = [key for key in (there | here) if key not in OPEN_ENDED and there.get(key) != here.get(key)]
+    return [f"{key}={_shown(there, key)} there, {_shown(here, key)} here" for key in keys]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values under dotted names."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    """Return a value as it is typed, shortened."""
+    if key not in values:
+        return "(unset)"
+    text = values[key] if isinstance(values[key], str) else json.dumps(values[key], default=str)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def default_run_dir(

@@ -55,6 +55,10 @@ class FileError(LmsearchError):
     """A file that cannot be written or read: a full disk, missing rights, damaged content."""
 
 
+class InUseError(LmsearchError):
+    """A run folder that another process is writing to."""
+
+
 class StorageError(LmsearchError):
     """A storage of trials that cannot be opened."""
 

@@ -316,7 +316,7 @@ def test_a_sweep_is_not_put_into_the_folder_of_a_training(
 ) -> None:
     (tmp_path / "run_id.txt").write_text("retrain 123 456\n")
     assert "holds another run; choose another run_dir=" in error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}")
-    assert ran == [] and [path.name for path in tmp_path.iterdir()] == ["run_id.txt"]
+    assert ran == [] and {path.name for path in tmp_path.iterdir()} == {"run_id.txt", ".lock"}
 
 
 def test_trials_of_a_caller_with_another_folder_are_shown_where_they_ran(ran: list[DictConfig], tmp_path: Path) -> None:

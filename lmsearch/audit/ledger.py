@@ -22,15 +22,15 @@ class OutOfTime(Exception):
 class Ledger:
     """Rows of parts.jsonl by key. `limit_s` is what all parts together may take, those of earlier calls included."""
 
-    def __init__(self, path: Path, *, identity: str, limit_s: float) -> None:
-        """Open the rows of this audit; raise ConfigError where the file belongs to another one."""
+    def __init__(self, path: Path, *, identity: str, limit_s: float, differs: str = "") -> None:
+        """Open the rows of this audit; raise ConfigError where the file belongs to another one, which `differs` so."""
         self.path, self.limit_s, self.total = path, limit_s, 0
         self.rows: dict[str, Row] = {}
         read = read_json_lines(path)
         if read and read[0].get("identity") != identity:
             if len(read) > 1:
                 raise ConfigError(
-                    f"{path.parent} holds another audit; choose another run_dir=, or overwrite=true to start over in it"
+                    f"{path.parent} holds another audit{differs}; choose another run_dir=, or overwrite=true to start over in it"
                 )
             read = []  # one that never began
         write_text(path, "".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))

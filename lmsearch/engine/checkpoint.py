@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import safetensors
@@ -13,9 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from lmsearch.engine.digest import digest_of
 from lmsearch.engine.finite import unfinite_weights
 from lmsearch.errors import CheckpointError, LmsearchError, short
-from lmsearch.files import replacing, write_bytes, write_json
+from lmsearch.files import finite, replacing, write_bytes, write_json
 from lmsearch.models import create_model
 from lmsearch.reading import is_file, is_folder, parse_json, read_text
 
@@ -23,6 +24,8 @@ VERSION = 1
 MODEL = "model.safetensors"  # the final weights of a run
 RESERVED = ("name", "directions", "merge", "backend", "family")  # no options of a description, though arguments of create_model
 SPEC_KEYS = {"version": int, "name": str, "directions": list | tuple, "merge": str, "options": dict, "data": dict}
+DIGEST = "sha256"  # key of the digests in checkpoint.pt and model.json
+DAMAGED = "damaged: its content is not what was written (SHA-256 differs)"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class ModelSpec:
     def build(self, *, backend: str = "auto") -> nn.Module:
         """Create the model with fresh weights; `backend` runs its scans."""
         return create_model(self.name, directions=self.directions, merge=self.merge, backend=backend, **self.options)
+
+    def agrees_with(self, other: ModelSpec) -> bool:
+        """Tell whether two specs are of the same net for the same data, of which a version may know more than another."""
+        return replace(self, data={}) == replace(other, data={}) and _agree(self.data, other.data)
 
     @classmethod
     def from_dict(cls, values: object, *, source: str) -> ModelSpec:
@@ -82,9 +89,17 @@ def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, b
     return model
 
 
+def _agree(one: object, other: object) -> bool:
+    """Tell whether nested dicts hold equal values where both have one."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_agree(value, other[key]) for key, value in one.items() if key in other)
+    return one == other
+
+
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state` (tensors and plain values) to `path` in one atomic step: an interrupted write leaves the old file whole."""
-    save_torch(path, {"schema": "lmsearch.checkpoint", "version": VERSION} | state)
+    """Write `state` (tensors and plain values) and its SHA-256 to `path`; an interrupted write leaves the old file whole."""
+    state = state | {"schema": "lmsearch.checkpoint", "version": VERSION}
+    save_torch(path, state | {DIGEST: digest_of(state)})
 
 
 def save_torch(path: Path, content: dict) -> None:
@@ -114,7 +129,9 @@ def load_checkpoint(path: Path) -> dict:
         raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one{hint}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint: {error.strerror or error}") from error
+    except Exception as error:  # bytes that were damaged make the unpickler raise anything
         reason = "damaged, cut short, or holding more than tensors and plain values"
         raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
     if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
@@ -125,13 +142,18 @@ def load_checkpoint(path: Path) -> dict:
         raise CheckpointError(
             f"{path}: checkpoint version {state.get('version')!r} is not supported; accepted: {VERSION}"
         )
+    written = state.pop(DIGEST, None)  # those of version 0.1.0 have none
+    if written is not None and written != digest_of(state):
+        raise CheckpointError(f"{path}: {DAMAGED}")
     return state
 
 
 def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor], *, file: str = MODEL) -> None:
-    """Write the weights as `file` and, beside it, model.json with all that rebuilds and feeds the model."""
-    write_bytes(run_dir / file, safetensors.torch.save({k: v.contiguous() for k, v in weights.items()}))
-    write_json(run_dir / "model.json", {"version": VERSION} | asdict(spec))
+    """Write the weights as `file` and, beside it, model.json with all that rebuilds and feeds the model, each with its digest."""
+    weights = {name: weights[name].contiguous() for name in sorted(weights)}
+    write_bytes(run_dir / file, safetensors.torch.save(weights, metadata={DIGEST: digest_of(weights)}))
+    described = json.loads(json.dumps(finite({"version": VERSION} | asdict(spec)), sort_keys=True))  # as it is read back
+    write_json(run_dir / "model.json", described | {DIGEST: digest_of(described)})
 
 
 def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
@@ -148,13 +170,7 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     for file in (path, description):
         if not is_file(file):
             raise CheckpointError(f"{file}: no such file; a model is a model.safetensors with its model.json beside it")
-    try:
-        weights = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path}: not a readable model ({error})") from error
-    text = read_text(description, where=str(description), error=CheckpointError)
-    content = parse_json(text, where=str(description), error=CheckpointError)
-    return ModelSpec.from_dict(content, source=str(description)), weights
+    return read_description(description), read_weights(path)
 
 
 def result_of(state: dict) -> object:
@@ -162,6 +178,32 @@ def result_of(state: dict) -> object:
     if not isinstance(state.get("ema"), dict):
         return state.get("model")
     return {name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")}
+
+
+def read_description(path: Path) -> ModelSpec:
+    """Read a model.json; raise CheckpointError where it is damaged."""
+    text = read_text(path, where=str(path), error=CheckpointError)
+    described = parse_json(text, where=str(path), error=CheckpointError)
+    written = described.pop(DIGEST, None) if isinstance(described, dict) else None  # those of version 0.1.0 have none
+    spec = ModelSpec.from_dict(described, source=str(path))
+    if written is not None and written != digest_of(described):
+        raise CheckpointError(f"{path}: {DAMAGED}; if you have changed it yourself, delete its {DIGEST!r} entry")
+    return spec
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a .safetensors file; raise CheckpointError where it is damaged."""
+    try:
+        content = path.read_bytes()
+        found = safetensors.torch.load(content)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable model ({error})") from error
+    weights = {name: found[name] for name in sorted(found)}
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    written = header.get("__metadata__", {}).get(DIGEST)  # files of version 0.1.0 have none
+    if written is not None and written != digest_of(weights):
+        raise CheckpointError(f"{path}: {DAMAGED}")
+    return weights
 
 
 def fingerprint(weights: dict[str, Tensor]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+COMPUTED = ("fused", "foreach", "capturable", "differentiable")  # of an optimizer: how its steps are computed
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ def decay_groups(
     for name, parameter in named:
         (free if parameter.dim() <= 1 or name in skip else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state, but for how it computes its steps: that is of this process, not of the one that saved."""
+    groups = [
+        stored | {name: own[name] for name in COMPUTED if name in own}
+        for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def adamw(

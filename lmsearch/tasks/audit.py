@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.audit.auditor import Auditor, Planted
 from lmsearch.audit.figure import save_audit_figure
-from lmsearch.audit.ledger import Ledger
-from lmsearch.audit.setting import Setting
+from lmsearch.audit.ledger import Ledger, Row
+from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, UNBOUNDED, read
 from lmsearch.config import compose, run_digest
 from lmsearch.data import Source
@@ -25,7 +28,7 @@ from lmsearch.search.options import SearchOptions
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
 from lmsearch.tasks.candidates import find_candidates, hand_made_choice
-from lmsearch.tasks.run_dir import open_run_dir
+from lmsearch.tasks.run_dir import Claim, how_it_differs, open_run_dir
 from lmsearch.tasks.search import make_plan
 
 log = logging.getLogger(__name__)
@@ -46,17 +49,35 @@ def run(cfg: DictConfig) -> int:
         log.warning(NO_TEST_SET)
     setting = make_setting(cfg, source, precision)
     planted = make_control(cfg, source, precision, setting.options)
-    run_dir = open_run_dir(cfg, "audit")
-    parts = run_dir / "parts.jsonl"
-    if cfg.overwrite:
-        parts.unlink(missing_ok=True)
-    ledger = Ledger(parts, identity=identity(cfg, setting), limit_s=60 * cfg.minutes)
-    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
+    with open_run_dir(cfg, "audit") as run_dir:
+        ledger = open_ledger(cfg, run_dir, setting)
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
+        measured = conclude(cfg, run_dir, setting, ledger, plan, rows, tested_on=tested_on)
+    print("\n".join(measured["verdict"]["sentences"]))
+    print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
+    return NOT_WARRANTED if cfg.strict and measured["verdict"]["answer"] != "yes" else 0
 
+
+def open_ledger(cfg: DictConfig, run_dir: Path, setting: Setting) -> Ledger:
+    """Return what this audit has done so far; raise ConfigError where the folder holds another run."""
+    parts, before = run_dir / "parts.jsonl", Claim.read(run_dir)
+    if before.task:
+        raise ConfigError(f"{run_dir} holds another run (of lmsearch {before.task}); choose another run_dir=")
+    if cfg.overwrite:
+        for name in ("parts.jsonl", "audit.json", "audit.png"):
+            (run_dir / name).unlink(missing_ok=True)
+    how = how_it_differs(cfg, run_dir) if parts.exists() else ""
+    return Ledger(parts, identity=identity(cfg, setting), limit_s=60 * cfg.minutes, differs=how)
+
+
+def conclude(
+    cfg: DictConfig, run_dir: Path, setting: Setting, ledger: Ledger, plan: Plan, rows: Sequence[Row], *, tested_on: str
+) -> dict[str, Any]:
+    """Write audit.json and audit.png, and return what was measured."""
     full_epochs = setting.recipe.epochs
     planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
-    judged = build_objective(source.info, cfg.metric).metric
+    judged = build_objective(setting.source.info, cfg.metric).metric
     bounds = (0.0, 1.0) if judged.target == "class" else UNBOUNDED
     measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=bounds)
     metric = judged.score_name
@@ -66,9 +87,7 @@ def run(cfg: DictConfig) -> int:
     }  # fmt: skip
     write_json(run_dir / "audit.json", measured | facts | {"environment": environment(cfg.seed)})
     save_audit_figure(rows, measured, run_dir / "audit.png", metric=metric, tested_on=tested_on)
-    print("\n".join(measured["verdict"]["sentences"]))
-    print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
-    return NOT_WARRANTED if cfg.strict and measured["verdict"]["answer"] != "yes" else 0
+    return measured
 
 
 def as_search(cfg: DictConfig) -> DictConfig:

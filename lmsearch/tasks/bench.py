@@ -26,26 +26,26 @@ def run(cfg: DictConfig) -> int:
     check_positive(cfg)
     device = pick_device(cfg.device)
     plan = make_plan(device=device, threads=cfg.threads, repeats=cfg.repeats, seed=cfg.seed, quick=cfg.quick)
-    run_dir = open_run_dir(cfg, "bench")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
+    with open_run_dir(cfg, "bench") as run_dir:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=PIPE_WIDTH)
 
-    torch.manual_seed(cfg.seed)
-    found = {
-        "environment": environment(cfg.seed), "hardware": hardware(),
-        "settings": {name: getattr(plan, name) for name in ("device", "threads", "repeats", "seed", "quick")},
-    }
-    for name, section in {"correctness": check_section, **{name: SECTIONS[name] for name in chosen}}.items():
-        found[name] = section(plan)
-        for table in tables(name, found[name]):
-            console.print(table)
-    write_json(run_dir / "bench.json", found)
-    console.print(f"wrote {run_dir / 'bench.json'}", highlight=False, soft_wrap=True)
-    if draw(found, run_dir / "bench.png"):
-        console.print(f"wrote {run_dir / 'bench.png'}", highlight=False, soft_wrap=True)
-    if plan.quick:
-        console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)
+        torch.manual_seed(cfg.seed)
+        found = {
+            "environment": environment(cfg.seed), "hardware": hardware(),
+            "settings": {name: getattr(plan, name) for name in ("device", "threads", "repeats", "seed", "quick")},
+        }
+        for name, section in {"correctness": check_section, **{name: SECTIONS[name] for name in chosen}}.items():
+            found[name] = section(plan)
+            for table in tables(name, found[name]):
+                console.print(table)
+        write_json(run_dir / "bench.json", found)
+        console.print(f"wrote {run_dir / 'bench.json'}", highlight=False, soft_wrap=True)
+        if draw(found, run_dir / "bench.png"):
+            console.print(f"wrote {run_dir / 'bench.png'}", highlight=False, soft_wrap=True)
+        if plan.quick:
+            console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)
     return 0
 
 

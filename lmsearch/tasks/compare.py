@@ -29,7 +29,7 @@ from lmsearch.tasks.build import build_data, build_objective, build_precision, l
 from lmsearch.tasks.candidates import hand_made_choice
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.retrain import derived_spec
-from lmsearch.tasks.run_dir import claim_run_dir, make_folder
+from lmsearch.tasks.run_dir import claim_run_dir, own_folder
 
 log = logging.getLogger(__name__)
 SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
@@ -84,17 +84,16 @@ def run(cfg: DictConfig) -> int:
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, cfg.seed + number) for number in range(cfg.seeds) for arm in arms]
-    run_dir = claim_run_dir(cfg, "compare", content, parts=parts)
-    for number in range(cfg.seeds):
-        for arm in arms:
-            seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})
-            folder = run_dir / part_of(arm, seeded.seed)
-            make_folder(folder)
-            title = f"{arm.name} (seed {seeded.seed})"
-            arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
-    baselines = simple_baselines(source, cfg.baseline_limit, objective)
-    verdict = conclude(arms)
-    write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
+    with claim_run_dir(cfg, "compare", content, parts=parts) as run_dir:
+        for number in range(cfg.seeds):
+            for arm in arms:
+                seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})
+                folder, title = run_dir / part_of(arm, seeded.seed), f"{arm.name} (seed {seeded.seed})"
+                with own_folder(folder):
+                    arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
+        baselines = simple_baselines(source, cfg.baseline_limit, objective)
+        verdict = conclude(arms)
+        write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=objective.metric)
     return 0
 

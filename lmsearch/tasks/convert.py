@@ -37,7 +37,7 @@ from lmsearch.scan_orders import label
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import plain
 from lmsearch.tasks.known import read_facts
-from lmsearch.tasks.run_dir import make_folder
+from lmsearch.tasks.run_dir import make_folder, own_folder
 
 log = logging.getLogger(__name__)
 
@@ -97,16 +97,16 @@ def from_official(cfg: DictConfig) -> int:
         load_official_state_dict(model, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
-    make_folder(out, key="out")
     model, spec = in_order(cfg, model, spec)
-    if spec.merge == "mixed":
-        write_supernet(out, spec, model.state_dict())
-    else:
-        save_model(out, spec, model.state_dict())
-        layers = tuple(LayerChoice(names, layer) for layer, names in zip(mixer_names(model), spec.directions, strict=True))
-        save_genotype(Genotype(layers, model=spec.name, derivation={"method": "converted"}), out / "genotype.json")
-        print(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} parameters: {out / 'model.safetensors'}")
-        print(f"genotype: {out / 'genotype.json'}")
+    with own_folder(out, key="out"):
+        if spec.merge == "mixed":
+            write_supernet(out, spec, model.state_dict())
+        else:
+            save_model(out, spec, model.state_dict())
+            layers = tuple(LayerChoice(names, layer) for layer, names in zip(mixer_names(model), spec.directions, strict=True))
+            save_genotype(Genotype(layers, model=spec.name, derivation={"method": "converted"}), out / "genotype.json")
+            print(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} parameters: {out / 'model.safetensors'}")
+            print(f"genotype: {out / 'genotype.json'}")
     return 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,10 @@ def from_alphas(cfg: DictConfig, order: Order) -> int:
         health=alpha_health(choices, reason=reason).to_dict(),
         provenance=order.provenance,
     )
-    run_dir = output(cfg, order)
-    save_genotype(genotype, run_dir / FILE)
-    save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
-    show(run_dir, genotype)
+    with output(cfg, order) as run_dir:
+        save_genotype(genotype, run_dir / FILE)
+        save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
+        show(run_dir, genotype)
     return 0
 
 
@@ -108,34 +109,36 @@ def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
         num_workers=cfg.num_workers,
     )  # fmt: skip
     supernet = load_model(order.spec, state["model"], source=str(cfg.checkpoint), backend=cfg.backend)
-    run_dir = output(cfg, order)
     fresh = stored_supernets(order.history, order.spec, state.get("digest"), backend=cfg.backend, device=precision.device)
-    genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision, fresh=fresh)
-    show(run_dir, genotype)
+    with output(cfg, order) as run_dir:
+        genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision, fresh=fresh)
+        show(run_dir, genotype)
     return 0
 
 
-def output(cfg: DictConfig, order: Order) -> Path:
-    """Create the output folder of what is derived from a checkpoint."""
+@contextmanager
+def output(cfg: DictConfig, order: Order) -> Iterator[Path]:
+    """Give the block the output folder of what is derived from a checkpoint."""
     data = order.spec.data.get("info", {}).get("name", "unknown")
-    run_dir = folder(cfg, data=data, model=order.spec.name, seed=order.seed)
-    remember(cfg, run_dir, [read_facts(Path(cfg.checkpoint))])
-    return run_dir
+    with folder(cfg, data=data, model=order.spec.name, seed=order.seed) as run_dir:
+        remember(cfg, run_dir, [read_facts(Path(cfg.checkpoint))])
+        yield run_dir
 
 
-def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Path:
-    """Create and return the output folder; raise ConfigError where the genotype.json of something else would be lost.
+@contextmanager
+def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Iterator[Path]:
+    """Give the block the output folder; raise ConfigError where the genotype.json of something else would be lost.
 
     Another genotype is replaced with overwrite=true, what a run has left never.
     """
-    run_dir = open_run_dir(cfg, "derive", data=data, model=model, seed=seed)
-    before, mine = Claim.read(run_dir), Claim(f"derive {config_digest(cfg)}")
-    if (run_dir / "checkpoint.pt").exists() or before.task not in ("", "derive"):
-        raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
-    if (run_dir / FILE).exists() and before != mine and not cfg.overwrite:
-        raise ConfigError(f"{run_dir / FILE} was derived otherwise; choose another run_dir=, or overwrite=true to replace it")
-    mine.write(run_dir)
-    return run_dir
+    with open_run_dir(cfg, "derive", data=data, model=model, seed=seed) as run_dir:
+        before, mine = Claim.read(run_dir), Claim(f"derive {config_digest(cfg)}")
+        if (run_dir / "checkpoint.pt").exists() or before.task not in ("", "derive"):
+            raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
+        if (run_dir / FILE).exists() and before != mine and not cfg.overwrite:
+            raise ConfigError(f"{run_dir / FILE} was derived otherwise; choose another run_dir=, or overwrite=true to replace it")
+        mine.write(run_dir)
+        yield run_dir
 
 
 def remember(cfg: DictConfig, run_dir: Path, facts: Sequence[Facts | None]) -> None:
@@ -156,10 +159,11 @@ def from_genotypes(cfg: DictConfig) -> int:
     check_alike(genotypes, names)
     asked = cfg.keep is not None or cfg.budget is not None
     quota = quota_asked(cfg, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
-    run_dir = folder(cfg, data="consensus", model=genotypes[0].model or "unknown", seed=None)
     folders = [Path(name).expanduser() for name in names]
-    remember(cfg, run_dir, [read_facts(folder) if folder.is_dir() else None for folder in folders])
-    show(run_dir, conclude_seeds(run_dir, quota, genotypes))
+    facts = [read_facts(path) if path.is_dir() else None for path in folders]
+    with folder(cfg, data="consensus", model=genotypes[0].model or "unknown", seed=None) as run_dir:
+        remember(cfg, run_dir, facts)
+        show(run_dir, conclude_seeds(run_dir, quota, genotypes))
     return 0
 
 

@@ -56,26 +56,26 @@ def run(cfg: DictConfig) -> int:
     budget = Budget(cfg.search.budget_steps)
     training, price = costs(cfg, candidates, source, precision)
     check_budget(budget, training, price)
-    run_dir = claim_run_dir(cfg, "search", identity)
-    evaluator = build_evaluator(cfg, run_dir, candidates, source, precision)
-    budget.charge(training)
-    search = DiscreteSearch(
-        storage or open_storage(run_dir / "trials.journal"),
-        study_name(cfg, storage, identity),
-        space,
-        build_strategy(cfg.search.method, population=cfg.search.population, tournament=cfg.search.tournament),
-        seed=cfg.seed,
-        second=second_objective(cfg, candidates, precision),
-    )
-    budget.charge(search.spent)
-    if cfg.search.trials is not None and (done := len(search.trials())) > cfg.search.trials:
-        log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, done)
-    if not budget.allows(0):
-        log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
-    metric = build_objective(source.info, cfg.metric).metric
-    explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
-    found = Found(search, candidates, metric, training, budget.spent)
-    status = write_results(cfg, run_dir, found)
+    with claim_run_dir(cfg, "search", identity) as run_dir:
+        evaluator = build_evaluator(cfg, run_dir, candidates, source, precision)
+        budget.charge(training)
+        search = DiscreteSearch(
+            storage or open_storage(run_dir / "trials.journal"),
+            study_name(cfg, storage, identity),
+            space,
+            build_strategy(cfg.search.method, population=cfg.search.population, tournament=cfg.search.tournament),
+            seed=cfg.seed,
+            second=second_objective(cfg, candidates, precision),
+        )
+        budget.charge(search.spent)
+        if cfg.search.trials is not None and (done := len(search.trials())) > cfg.search.trials:
+            log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, done)
+        if not budget.allows(0):
+            log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
+        metric = build_objective(source.info, cfg.metric).metric
+        explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
+        found = Found(search, candidates, metric, training, budget.spent)
+        status = write_results(cfg, run_dir, found)
     return INDETERMINATE if cfg.strict and status == "indeterminate" else 0
 
 
@@ -172,7 +172,8 @@ def train_shared(
         seed=cfg.seed,
         backend=cfg.backend,
     )
-    state = TrainingState(run_dir / "checkpoint.pt", candidates.spec, trainer, extra={"relaxation": "uniform"})
+    path, extra = run_dir / "checkpoint.pt", {"relaxation": "uniform"}
+    state = TrainingState(path, candidates.spec, trainer, run=run_digest(cfg), extra=extra)
     with policy.attached():
         train(cfg, run_dir, trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights", split="holdout")
 

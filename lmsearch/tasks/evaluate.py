@@ -32,9 +32,9 @@ def run(cfg: DictConfig) -> int:
     except TrainingDiverged as error:
         raise CheckpointError(f"{cfg.checkpoint}: {error}") from error
     metrics = measured(info, objective, test=test, val=val)
-    run_dir = open_run_dir(cfg, "evaluate", data=source.info.name, model=spec.name)
-    write_json(run_dir / "metrics.json", metrics)
-    write_confusion(run_dir, info, test)
+    with open_run_dir(cfg, "evaluate", data=source.info.name, model=spec.name) as run_dir:
+        write_json(run_dir / "metrics.json", metrics)
+        write_confusion(run_dir, info, test)
     warn_about_classes(info, test=test, val=val, what=str(cfg.checkpoint))
     show(info, metrics, test)
     print(f"metrics: {run_dir / 'metrics.json'}")

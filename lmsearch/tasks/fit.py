@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from lmsearch.config import run_digest
 from lmsearch.data import Source, TrainLoader, build_loaders
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, save_model
@@ -55,7 +56,7 @@ def fit(
     )
     objective = build_objective(source.info, cfg.metric)
     best = Best(run_dir, spec, objective.metric)
-    state = TrainingState(run_dir / "checkpoint.pt", spec, trainer, best=best)
+    state = TrainingState(run_dir / "checkpoint.pt", spec, trainer, run=run_digest(cfg), best=best)
     try:
         train(cfg, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
         val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")

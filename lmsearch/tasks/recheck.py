@@ -48,8 +48,8 @@ def trained_supernets(
         path, mine = checkpoint_of(run_dir, number), {"digest": run_digest(cfg), "epochs": recipe.epochs}
         if path.exists() and not mine.items() <= load_checkpoint(path).items():
             path.unlink()
-        extra = {"relaxation": policy.relaxation.name} | mine
-        state = TrainingState(path, candidates.spec, trainer, extra=extra)
+        extra = {"relaxation": policy.relaxation.name, "epochs": recipe.epochs}
+        state = TrainingState(path, candidates.spec, trainer, run=run_digest(cfg), extra=extra)
         start = state.restore()
         progress = TrainingProgress(
             f"recheck {number + 1}/{SUPERNETS}", total_steps=recipe.epochs * steps, done_steps=start * steps, metric=metric

@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from lmsearch.config import default_run_dir
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.engine.warm_start import Start, start_from
+from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
 from lmsearch.tasks.build import (
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> int:
     """Retrain, write model.safetensors and metrics.json, and print the test score."""
+    check_start(cfg)
     precision = build_precision(cfg)
     source = build_data(cfg)
     warn_unequal(cfg, source)
@@ -40,9 +43,9 @@ def run(cfg: DictConfig) -> int:
     content = [spec.directions, None if start is None else fingerprint(start.weights)]
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)
-    run_dir = claim_run_dir(cfg, "retrain", content, genotype=genotype)
-    save_genotype(genotype, run_dir / "genotype.json")
-    metrics, test = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
+    with claim_run_dir(cfg, "retrain", content, genotype=genotype) as run_dir:
+        save_genotype(genotype, run_dir / "genotype.json")
+        metrics, test = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
     show(source.info, metrics, test, parameters=metrics["parameters"])
     if metrics.get("best_epoch") is not None:
         tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
@@ -50,6 +53,15 @@ def run(cfg: DictConfig) -> int:
         print(f"weights of {best}: {run_dir / 'best.safetensors'}")
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     return 0
+
+
+def check_start(cfg: DictConfig) -> None:
+    """Raise ConfigError where overwrite=true would delete the weights that the run starts from."""
+    if cfg.init_from is None or not cfg.overwrite:
+        return
+    run_dir = (Path(cfg.run_dir) if cfg.run_dir else default_run_dir("retrain", cfg)).resolve()
+    if run_dir in (Path(cfg.init_from).resolve(), *Path(cfg.init_from).resolve().parents):
+        raise ConfigError(f"init_from={cfg.init_from} would be cleared by overwrite=true; choose another run_dir=")
 
 
 def derived_spec(cfg: DictConfig, source: Source, genotype: Genotype) -> ModelSpec:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import default_run_dir, run_digest
+from lmsearch.config import default_run_dir, differences, run_digest
+from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, GenotypeError, short
-from lmsearch.files import write_json, write_text
+from lmsearch.files import remove_leftovers, write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import read_text
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
-WORK = ("checkpoint.pt", "trials.journal")  # what a run cannot lose without losing work
+WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot lose without losing work
+RESULTS = (  # gone with it
+    "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
+    "confusion.png", "comparison.json",
+)  # fmt: skip
+RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
+PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside
+SHOWN = 4  # differing keys in a message
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,9 @@ class Claim:
         """Return the claim on a folder; one without a marker has none. Raises ConfigError where the marker is damaged."""
         marker = run_dir / MARKER
         lines = read_text(marker, where=str(marker), error=ConfigError).splitlines() if marker.exists() else []
-        if outside := [name for name in lines[1:] if Path(name).is_absolute() or ".." in Path(name).parts]:
+        if lines and not RUN.match(lines[0]):
+            raise ConfigError(f"{marker}: {short(lines[0])} names no run, so the file is damaged; overwrite=true starts over")
+        if outside := [name for name in lines[1:] if not PART.fullmatch(name)]:
             raise ConfigError(f"{marker}: {short(outside[0])} is no folder inside, so the file is damaged")
         return cls(lines[0], tuple(lines[1:])) if lines else cls()
 
@@ -51,13 +64,26 @@ class Claim:
         return [run_dir, *(run_dir / name for name in self.parts)]
 
 
+@contextmanager
 def open_run_dir(
     cfg: DictConfig, task: str, *, data: str | None = None, model: str | None = None, seed: int | None = None
-) -> Path:
-    """Create the output folder of a task that does not train, and return it."""
+) -> Iterator[Path]:
+    """Create the output folder of a task, and give it to the block, which alone writes into it.
+
+    Raises InUseError where another process does.
+    """
     run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir(task, cfg, data=data, model=model, seed=seed)
-    make_folder(run_dir)
-    return run_dir
+    with own_folder(run_dir):
+        yield run_dir
+
+
+@contextmanager
+def own_folder(path: Path, *, key: str = "run_dir") -> Iterator[None]:
+    """Create a folder that this process alone writes into while the block runs."""
+    make_folder(path, key=key)
+    with holding(path):
+        remove_leftovers(path)
+        yield
 
 
 def make_folder(path: Path, *, key: str = "run_dir") -> None:
@@ -65,38 +91,46 @@ def make_folder(path: Path, *, key: str = "run_dir") -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
-        (path / ".writable").unlink()
+        (path / ".writable").unlink(missing_ok=True)  # two processes may try at once
     except OSError as error:
         raise ConfigError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
 
 
+@contextmanager
 def claim_run_dir(
     cfg: DictConfig, task: str, content: object, *, parts: Sequence[str] = (), genotype: Genotype | None = None
-) -> Path:
-    """Return the folder of a training run, with config.yaml and environment.json in it.
+) -> Iterator[Path]:
+    """Give the folder of a training run, with config.yaml and environment.json in it, to the block, which alone writes there.
 
     A run is what its configuration and `content` (JSON values: the directions that its files named, the weights that it
     starts from) say, but for how many seeds or trials it has: with more of them it goes on. `parts` names the folders inside
     that hold its seeds or arms, `genotype` is what it writes to genotype.json (a search cannot know yet).
 
-    Raises ConfigError where something would be lost, unless overwrite=true, which starts the run over.
+    Raises ConfigError where something would be lost, unless overwrite=true, which starts the run over, and InUseError where
+    another process writes there.
     """
-    run_dir = open_run_dir(cfg, task)
     inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    before, mine = Claim.read(run_dir), Claim(f"{task} {run_digest(cfg)} {inside}", tuple(parts))
-    unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
-    held = replace(before, parts=before.parts + unclaimed)  # what is there would be taken for this run's
-    if cfg.overwrite:
-        start_over(run_dir, held)
-    else:
-        refuse_loss(run_dir, held, mine, genotype)
-    mine.write(run_dir)
-    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    write_json(run_dir / "environment.json", environment(cfg.seed))
-    return run_dir
+    mine = Claim(f"{task} {run_digest(cfg)} {inside}", tuple(parts))
+    with open_run_dir(cfg, task) as run_dir:
+        try:
+            before = Claim.read(run_dir)
+        except ConfigError:
+            if not cfg.overwrite:
+                raise
+            before = Claim()
+        unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
+        held = replace(before, parts=before.parts + unclaimed)  # what is there would be taken for this run's
+        if cfg.overwrite:
+            start_over(run_dir, held)
+        else:
+            refuse_loss(cfg, run_dir, held, mine, genotype)
+        mine.write(run_dir)
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        write_json(run_dir / "environment.json", environment(cfg.seed))
+        yield run_dir
 
 
-def refuse_loss(run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | None) -> None:
+def refuse_loss(cfg: DictConfig, run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | None) -> None:
     """Raise ConfigError where a run would write over the work or the genotype.json of another one, or its own of more seeds."""
     result = run_dir / FILE
     if before.run == mine.run:
@@ -106,20 +140,46 @@ def refuse_loss(run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | 
     searched = before.task == "search" and result.exists()  # else put there for other tasks to read
     works = any((folder / name).exists() for folder in before.folders(run_dir) for name in WORK)
     if works or searched or before.task == "sweep":  # whose trials may be in a database
-        raise ConfigError(f"{run_dir} holds another run; choose another run_dir=, or overwrite=true to start over in it")
+        foreign = before.task not in ("", mine.task)
+        how = f" (of lmsearch {before.task})" if foreign else how_it_differs(cfg, run_dir)
+        raise ConfigError(f"{run_dir} holds another run{how}; {ways_on(run_dir, before, mine)}")
     copied = before.task == "retrain"  # by a retraining that never saved an epoch
     writes = mine.task == "search" or (genotype is not None and not holds(result, genotype))
     if writes and result.exists() and not copied:
         raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
 
 
+def how_it_differs(cfg: DictConfig, run_dir: Path) -> str:
+    """Return " (epochs=40 there, 60 here)": how the run that a folder holds differs from this one; "" where that is not known."""
+    try:
+        there = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return ""
+    if not isinstance(there, dict):
+        return ""
+    found = differences(there, OmegaConf.to_container(cfg, resolve=True))
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f" ({'; '.join(found[:SHOWN])}{more})" if found else " (the same configuration, but its files hold something else now)"
+
+
+def ways_on(run_dir: Path, before: Claim, mine: Claim) -> str:
+    """Return what to type where a folder holds another run."""
+    trained = before.task == mine.task == "retrain" and (run_dir / "checkpoint.pt").exists()
+    further = f", with init_from={run_dir} to train on from its weights" if trained else ""
+    return f"choose another run_dir={further}, or overwrite=true to start over in it"
+
+
 def start_over(run_dir: Path, before: Claim) -> None:
-    """Delete the work of the run that a folder holds, and what a search found."""
-    for folder in before.folders(run_dir):
-        for path in (*(folder / name for name in WORK), *folder.glob("recheck*.pt")):
-            path.unlink(missing_ok=True)
-        if before.task == "search":
-            (folder / FILE).unlink(missing_ok=True)
+    """Delete the work and the results of the run that a folder holds; raise InUseError where another process goes on with it."""
+    with ExitStack() as locks:
+        for folder in before.folders(run_dir)[1:]:
+            if folder.is_dir():
+                locks.enter_context(holding(folder))
+        for folder in before.folders(run_dir):
+            for path in (*(folder / name for name in (*WORK, *RESULTS)), *folder.glob("recheck*.pt")):
+                path.unlink(missing_ok=True)
+            if before.task == "search":
+                (folder / FILE).unlink(missing_ok=True)
 
 
 def holds(path: Path, genotype: Genotype) -> bool:

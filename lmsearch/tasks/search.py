@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -65,17 +66,17 @@ def run(cfg: DictConfig) -> int:
     source = build_data(cfg)
     plan = make_plan(cfg, source)
     search_data(cfg, source, precision)  # a split that cannot be made is found before anything is written
-    run_dir = claim(cfg, plan)
-    if cfg.seeds == 1:
-        genotype = search_once(cfg, run_dir, plan, source, precision)
-    else:
-        genotype = search_seeds(cfg, run_dir, plan, source, precision)
+    with claim(cfg, plan) as run_dir:
+        if cfg.seeds == 1:
+            genotype = search_once(cfg, run_dir, plan, source, precision)
+        else:
+            genotype = search_seeds(cfg, run_dir, plan, source, precision)
     show(run_dir, genotype)
     return NOT_OK if cfg.strict and genotype.health["status"] != "ok" else 0
 
 
-def claim(cfg: DictConfig, plan: Plan) -> Path:
-    """Return the run directory of one search, or of a search over several seeds."""
+def claim(cfg: DictConfig, plan: Plan) -> AbstractContextManager[Path]:
+    """Give the block the run directory of one search, or of a search over several seeds."""
     content = [plan.spec.directions, plan.quota.keep, plan.quota.budget, cfg.seeds > 1]
     parts = [] if cfg.seeds == 1 else [part_of(seed) for seed in seeds_of(cfg)]
     return claim_run_dir(cfg, "search", content, parts=parts)
@@ -97,7 +98,8 @@ def search_seeds(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, pre
     for seed in seeds_of(cfg):
         seeded = OmegaConf.merge(cfg, {"seed": seed, "seeds": 1})
         seeded.run_dir = literal(str(run_dir / part_of(seed)))
-        genotypes.append(search_once(seeded, claim(seeded, plan), plan, source, precision))
+        with claim(seeded, plan) as folder:
+            genotypes.append(search_once(seeded, folder, plan, source, precision))
         print(f"seed {seed}: {genotypes[-1].health['status']}: {genotypes[-1].health['reason']}")
     return conclude_seeds(run_dir, plan.quota, genotypes)
 
@@ -186,7 +188,7 @@ def build_search(
 def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
     """Return what `lmsearch derive` needs to know of the search besides its supernet."""
     return {
-        "search_space": plan.space.name, "digest": run_digest(cfg), "seed": cfg.seed,
+        "search_space": plan.space.name, "seed": cfg.seed,
         "keep": plan.quota.keep, "budget": plan.quota.budget, "holdout": cfg.search.holdout,
         "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
         "architect": cfg.search.architect, "derivation": cfg.search.derivation, "metric": cfg.metric,
@@ -207,7 +209,7 @@ def train(
     trainer, alphas, timing = build_search(cfg, plan, policy, loaders, source, precision)
     objective, extra = build_objective(source.info, cfg.metric), kept_for_derive(cfg, plan)
     scored = partial(scores_of, policy, objective=objective, precision=precision)
-    state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, alpha_optimizer=alphas, extra=extra)
+    state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, run=run_digest(cfg), alpha_optimizer=alphas, extra=extra)
     start = state.restore()
     progress = TrainingProgress(
         "search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain

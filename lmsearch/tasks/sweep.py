@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from lmsearch.config import choices_of, default_run_dir
+from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.engine.storage import exclusive, note_version, recover
 from lmsearch.engine.threads import cores, using_threads
@@ -52,14 +53,19 @@ def run(cfg: DictConfig) -> int:
     """Run the trials that are still to run, then print and write what they show."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan = make_plan(cfg)
-    study = begin(cfg, plan)
-    announce = Announcer(study, plan)
-    with exit_on_sigterm():
-        if cfg.launcher == "local" and cfg.workers == 1:
-            work(plan, run_task, after=announce)
-        else:
-            supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
-    return report(study, plan)
+    make_folder(plan.run_dir)
+    if cfg.overwrite:
+        with holding(plan.run_dir):  # nobody else is at it
+            start_over(plan)
+    with holding(plan.run_dir, shared=True):  # several commands, of several machines, may work on one sweep
+        study = begin(cfg, plan)
+        announce = Announcer(study, plan)
+        with exit_on_sigterm():
+            if cfg.launcher == "local" and cfg.workers == 1:
+                work(plan, run_task, after=announce)
+            else:
+                supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
+        return report(study, plan)
 
 
 def make_plan(cfg: DictConfig) -> Plan:
@@ -136,21 +142,28 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
     return max(epochs, default=None)
 
 
-def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
-    """Make the run directory, open the study and put trials of processes that died back in the queue."""
-    make_folder(plan.run_dir)
+def start_over(plan: Plan) -> None:
+    """Delete the study of a plan and the folders of its trials in the run directory; raise InUseError where one is running."""
     check_place(plan)
-    if cfg.overwrite:
-        delete_study(plan, held=(plan.run_dir / MARKER).exists())
-        (plan.run_dir / MARKER).unlink(missing_ok=True)
+    for folder in (plan.run_dir / "trials").glob("[0-9]*"):
+        with holding(folder):  # a worker may have outlived its sweep
+            pass
+    delete_study(plan, held=(plan.run_dir / MARKER).exists())
+    (plan.run_dir / MARKER).unlink(missing_ok=True)
+
+
+def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
+    """Claim the run directory, open the study and put trials of processes that died back in the queue."""
+    check_place(plan)
     with exclusive(plan.ask_lock):
+        check_place(plan)  # another command may have claimed it by now
         study = load_study(plan)
         for number in recover(study):
             log.warning("trial %d was cut off; its parameters are queued again", number)
         check_identity(study, plan)
+        Claim(f"sweep {study.user_attrs[ID]} {plan.study}").write(plan.run_dir)
     study.set_user_attr(STOPPED, None)
     note_version(study)
-    Claim(f"sweep {study.user_attrs[ID]} {plan.study}").write(plan.run_dir)
     write_text(plan.run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write_json(plan.run_dir / "environment.json", environment(plan.seed))
     return study
@@ -195,8 +208,13 @@ def run_worker(plan: Plan, name: str) -> None:
 
 
 def run_task(task: str, words: Sequence[str], folder: Path) -> None:
-    """Run a task with `folder` as its run directory; what it prints goes to output.txt there."""
+    """Run a task with `folder` as its run directory; what it prints goes to output.txt there.
+
+    A process that was taken for dead may still be at this trial: it is waited for, and what it has done counts.
+    """
     cfg, lines = configure(task, [*words, f"run_dir={folder}"])
+    with holding(folder, wait=True):
+        pass
     threads = using_threads(OmegaConf.select(cfg, "threads"))
     with (folder / "output.txt").open("a", encoding="utf-8") as file, redirect_stdout(file), threads:
         for line in lines:
