@@ -17,12 +17,12 @@ from lmsearch.data import build_source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.train import evaluate
+from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision
 from lmsearch.tasks.candidates import search_data
 from lmsearch.tasks.compare import Arm, make_arms
-from lmsearch.tasks.fit import start_from
 from lmsearch.tasks.watch import first_batch
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
@@ -254,7 +254,7 @@ def test_a_command_that_failed_does_not_block_its_run_directory(searched: Path, 
 def test_fine_tuning_resizes_positions_to_another_grid(retrained: Path) -> None:
     spec, weights = read_model(retrained)
     model = replace(spec, options=spec.options | {"img_size": [12, 16]}).build()
-    start_from(model, spec, weights)
+    start_from(model, Start(spec, weights))
     assert model.pos_embed.shape == (1, 12 * 16, 16)
     assert torch.equal(model.layers[0].mixer.A_log, weights["layers.0.mixer.A_log"])
 
