@@ -4,12 +4,13 @@ VENV ?= .venv
 RUN ?= runs/demo
 JOBS ?= auto
 BIN = $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+# Processes that tests start read compiled modules of the environment, also where PYTHONDONTWRITEBYTECODE is set.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(abspath $(VENV))/pycache" $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 SOURCES = setup.py setup.cfg constraints.txt $(wildcard lmsearch/kernels/csrc/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install search test test-slow lint clean
+.PHONY: help install search test test-slow golden lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,6 +26,9 @@ test: $(VENV)/.installed-test  ## run the tests, one process per core (JOBS=1: o
 
 test-slow: $(VENV)/.installed-test  ## run the tests that take longer
 	$(PYTEST) -m slow
+
+golden: $(VENV)/.installed-test  ## write the golden records of tests/golden/ anew (a commit that changes them says why)
+	$(BIN)/python tests/golden_records.py
 
 lint: $(VENV)/.installed-test  ## check the style of the code
 	$(BIN)/ruff check .
