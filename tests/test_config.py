@@ -17,7 +17,7 @@ from lmsearch.config import (
     keys_of,
     run_digest,
 )
-from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS
+from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS, read_paths
 from lmsearch.errors import ConfigError
 from lmsearch.paths import data_dir
 
@@ -85,7 +85,8 @@ def test_paths_are_taken_as_they_stand(conf_dir: Path, text: str) -> None:
 
 
 def test_every_path_key_takes_null() -> None:
-    assert {"run_dir", "genotype", "checkpoint", "images", "data.root", "search_space"} <= set(PATH_KEYS)
+    assert {"run_dir", "genotype", "checkpoint", "sheet", "data.root", "search_space"} <= set(PATH_KEYS)
+    assert OPTIONAL_TYPES["images"] is read_paths
 
 
 @pytest.mark.parametrize(
