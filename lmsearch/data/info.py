@@ -14,7 +14,32 @@ import torch
 
 from lmsearch.errors import DataError, did_you_mean, short
 
-TARGETS = ("class", "dense")
+
+@dataclass(frozen=True)
+class TargetKind:
+    """What a sample is labelled with, and what follows from it."""
+
+    name: str
+    classes: bool  # one class per sample: it can be counted, named, mixed, weighted and told as a probability
+    per_token: bool  # one target per token, so a model must make as many tokens as the targets are
+    outputs: str  # what DataInfo.num_classes counts
+    told: str  # what such data has, in messages
+
+
+TARGETS = {
+    kind.name: kind
+    for kind in (
+        TargetKind("class", classes=True, per_token=False, outputs="classes", told="classes"),
+        TargetKind("dense", classes=False, per_token=True, outputs="output(s) per token", told="a target per token"),
+    )
+}
+
+
+def target_kind(name: str) -> TargetKind:
+    """Return the kind of target `name`; raise DataError for any other text."""
+    if name not in TARGETS:
+        raise DataError(f"target={name!r} is not a kind of target{did_you_mean(str(name), TARGETS)}")
+    return TARGETS[name]
 
 
 @dataclass(frozen=True)
@@ -34,6 +59,11 @@ class DataInfo:
     std: tuple[float, ...]
     target: str = "class"
     crop_pct: float = 0.875
+
+    @property
+    def targets(self) -> TargetKind:
+        """What is known of the kind of target."""
+        return target_kind(self.target)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataInfo:

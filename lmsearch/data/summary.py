@@ -14,7 +14,7 @@ def describe(source: Source) -> str:
     """Return one line: name, targets, image shape and the number of samples of each set."""
     info = source.info
     height, width = info.img_size
-    what = f"{info.num_classes} classes" if info.target == "class" else f"{info.num_classes} output(s) per token"
+    what = f"{info.num_classes} {info.targets.outputs}"
     fresh = hasattr(source.train, "stream")
     train = f"{source.train.steps_per_epoch} batches of fresh data per epoch" if fresh else f"{source.train.epoch_size(1)}"
     test = "the val set" if source.test is source.val else f"{source.test.epoch_size(1)}"
@@ -28,7 +28,7 @@ def as_arrays(source: Source, *, limit: int = 20_000) -> Arrays | None:
     None for dense targets and where a set is larger than `limit` images.
     """
     sets = (source.train, source.test)
-    if source.info.target != "class" or any(part.epoch_size(1) > limit for part in sets):
+    if not source.info.targets.classes or any(part.epoch_size(1) > limit for part in sets):
         return None
     return (*_flat(source.train), *_flat(source.test))
 

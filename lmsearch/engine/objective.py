@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmsearch.data.info import target_kind
 from lmsearch.errors import ConfigError
 
 TOP = 5  # classes that an answer may name for the last column of the counts
@@ -26,6 +27,7 @@ class Metric:
     name: str
     target: str  # kind of data that it judges, as DataInfo.target
     higher_is_better: bool
+    bounds: tuple[float, float]  # least and most that `signed` values can be
     balanced: bool = False
 
     def __str__(self) -> str:
@@ -49,9 +51,9 @@ class Metric:
 METRICS = {  # the first of a kind of target is its default
     metric.name: metric
     for metric in (
-        Metric("accuracy", "class", higher_is_better=True),
-        Metric("balanced_accuracy", "class", higher_is_better=True, balanced=True),
-        Metric("mse", "dense", higher_is_better=False),
+        Metric("accuracy", "class", higher_is_better=True, bounds=(0.0, 1.0)),
+        Metric("balanced_accuracy", "class", higher_is_better=True, bounds=(0.0, 1.0), balanced=True),
+        Metric("mse", "dense", higher_is_better=False, bounds=(-math.inf, math.inf)),
     )
 }
 
@@ -204,8 +206,13 @@ def classification(
     return Objective(kind, losses, correct, hard, statistics, balanced_accuracy if kind.balanced else accuracy)
 
 
-def dense_regression() -> Objective:
-    """Mean squared error over every token's output (B, L, 1) against targets of the same shape; also the score."""
+def dense_regression(
+    label_smoothing: float = 0.0, *, metric: str = "mse", class_weights: Tensor | None = None
+) -> Objective:
+    """Mean squared error over every token's output (B, L, 1) against targets of the same shape; also the score.
+
+    There are no labels to smooth and no classes to weigh.
+    """
 
     def losses(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.float() - targets.view_as(outputs)).square().flatten(1).mean(1)
@@ -217,29 +224,33 @@ def dense_regression() -> Objective:
         values = errors(outputs, targets).double()
         return torch.stack([values.sum(), values.new_tensor(len(values))])
 
-    return Objective(METRICS["mse"], losses, errors, lambda _: None, statistics, lambda sums: (sums[0] / sums[1]).item())
+    return Objective(METRICS[metric], losses, errors, lambda _: None, statistics, lambda sums: (sums[0] / sums[1]).item())
+
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {  # by kind of target
+    "class": classification,
+    "dense": dense_regression,
+}
 
 
 def metric_for(target: str, name: str | None = None) -> Metric:
     """Return the metric of that name, or the default (None) of a kind of target; raise ConfigError where it does not fit."""
-    fitting = [metric for metric in METRICS.values() if metric.target == target]
+    kind = target_kind(target)
+    fitting = [metric for metric in METRICS.values() if metric.target == kind.name]
     if name is None:
         return fitting[0]
     if METRICS.get(name) not in fitting:
         accepted = ", ".join(metric.name for metric in fitting)
-        what = "classes" if target == "class" else "a target per token"
-        raise ConfigError(f"metric={name!r} is not accepted for data with {what}; accepted: {accepted}")
+        raise ConfigError(f"metric={name!r} is not accepted for data with {kind.told}; accepted: {accepted}")
     return METRICS[name]
 
 
 def objective_for(
     target: str, *, metric: str | None = None, label_smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Objective:
-    """Return the objective of a data source's kind of target: "class" (one per image) or "dense" (one value per token).
+    """Return the objective of a data source's kind of target; raise DataError for one that is not known.
 
     `metric` None takes the default of that kind.
     """
     kind = metric_for(target, metric)
-    if kind.target == "dense":
-        return dense_regression()
-    return classification(label_smoothing, metric=kind.name, class_weights=class_weights)
+    return OBJECTIVES[kind.target](label_smoothing, metric=kind.name, class_weights=class_weights)

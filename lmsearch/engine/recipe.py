@@ -60,7 +60,7 @@ def training_objective(recipe: Recipe, info: DataInfo, loader: TrainLoader) -> O
 
 def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
     """Return mixup and cutmix as the recipe says, or None where both are off or targets are not classes."""
-    if info.target != "class" or recipe.mix_prob == 0 or (recipe.mixup == 0 and recipe.cutmix == 0):
+    if not info.targets.classes or recipe.mix_prob == 0 or (recipe.mixup == 0 and recipe.cutmix == 0):
         return None
 
     def mix(images: Tensor, targets: Tensor, generator: torch.Generator) -> Batch:

@@ -16,7 +16,7 @@ from lmsearch.audit.auditor import Auditor, Planted
 from lmsearch.audit.figure import save_audit_figure
 from lmsearch.audit.ledger import Ledger, Row
 from lmsearch.audit.setting import Plan, Setting
-from lmsearch.audit.verdict import NO_TEST_SET, UNBOUNDED, read
+from lmsearch.audit.verdict import NO_TEST_SET, read
 from lmsearch.config import compose, run_digest
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
@@ -78,8 +78,7 @@ def conclude(
     full_epochs = setting.recipe.epochs
     planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
     judged = build_objective(setting.source.info, cfg.metric).metric
-    bounds = (0.0, 1.0) if judged.target == "class" else UNBOUNDED
-    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=bounds)
+    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=judged.bounds)
     metric = judged.score_name
     facts = {
         "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.data import DataInfo, Source, build_source
+from lmsearch.data.info import target_kind
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
 from lmsearch.engine.finite import unfinite_weights
@@ -94,7 +95,7 @@ def model_spec(cfg: DictConfig, info: DataInfo, directions: tuple[tuple[str, ...
 
 def check_tokens(cfg: DictConfig, info: DataInfo, grid: Grid) -> None:
     """Raise ConfigError where the model has other tokens than the data has targets."""
-    if info.target == "dense" and tuple(grid) != tuple(info.img_size):
+    if info.targets.per_token and tuple(grid) != tuple(info.img_size):
         height, width = info.img_size
         raise ConfigError(
             f"data={info.name} has one target for each of {height}x{width} pixels, but model={cfg.model.name} makes"
@@ -124,7 +125,7 @@ def check_training(cfg: DictConfig, spec: ModelSpec) -> None:
     """Raise ConfigError or ModelError where recipe, metric or model do not fit: before anything is written or started over."""
     target = spec.data["info"]["target"]
     metric_for(target, cfg.get("metric"))
-    if build_recipe(cfg).class_weights != "none" and target != "class":
+    if build_recipe(cfg).class_weights != "none" and not target_kind(target).classes:
         raise ConfigError(f"optim.class_weights={cfg.optim.class_weights} needs data with classes; {cfg.data.name} has none")
     with torch.device("meta"):  # no memory, no time
         spec.build(backend=cfg.backend)

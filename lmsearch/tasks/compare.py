@@ -73,7 +73,7 @@ def run(cfg: DictConfig) -> int:
     """Retrain every arm, print the table and write comparison.json."""
     precision = build_precision(cfg)
     source = build_data(cfg)
-    if source.info.target != "class":
+    if not source.info.targets.classes:
         raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
     warn_unequal(cfg, source)
     if cfg.seeds < 1:

@@ -21,7 +21,7 @@ def measured(info: DataInfo, objective: Objective, *, test: Scores, val: Scores)
     numbers = {"test_loss": test.loss, "num_test": len(test.scores), "metric": objective.metric.name}
     for split, scores in (("test", test), ("val", val)):
         numbers[f"{split}_{objective.metric}"] = scores.score
-        if info.target == "class":
+        if info.targets.classes:
             numbers |= {f"{split}_{name}": value for name, value in by_class(info, scores).items()}
     return numbers
 
@@ -40,7 +40,7 @@ def by_class(info: DataInfo, scores: Scores) -> dict:
 
 def write_confusion(run_dir: Path, info: DataInfo, test: Scores) -> None:
     """Write confusion.json and confusion.png of the test samples, where the targets are classes."""
-    if info.target != "class":
+    if not info.targets.classes:
         return
     counts = confusion(test)
     content = {"class_names": list(info.class_names), "counts": counts.tolist(), "rows": "true", "columns": "predicted"}
@@ -51,7 +51,7 @@ def write_confusion(run_dir: Path, info: DataInfo, test: Scores) -> None:
 
 def warn_about_classes(info: DataInfo, *, test: Scores, val: Scores, what: str) -> None:
     """Warn where a set lacks a class, and where one class takes nearly all answers; `what` names the network."""
-    if info.target != "class":
+    if not info.targets.classes:
         return
     for split, scores in (("validation", val), ("test", test)):
         if (missing := absent(info.class_names, confusion(scores))) is not None:
@@ -63,7 +63,7 @@ def warn_about_classes(info: DataInfo, *, test: Scores, val: Scores, what: str) 
 def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None = None) -> None:
     """Print the test score and, of classes, the balanced accuracy and every class's or the worst ones'."""
     size = "" if parameters is None else f" ({parameters:,} parameters)"
-    if info.target != "class":
+    if not info.targets.classes:
         print(f"test_{metrics['metric']}: {test.score:.4f} on {metrics['num_test']} samples{size}")
         return
     print(f"test_accuracy: {metrics['test_accuracy']:.4f} on {metrics['num_test']} samples{size}")

@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> int:
     out, sheet = output_file(cfg, "out", ENDINGS), output_file(cfg, "sheet", (".png",))
     precision = build_precision(cfg)
     model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
-    if info.target != "class":
+    if not info.targets.classes:
         raise CheckpointError(
             f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict"
         )
