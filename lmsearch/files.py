@@ -16,6 +16,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -145,6 +146,8 @@ def finite(value: object) -> object:
         return {name: finite(inside) for name, inside in value.items()}
     if isinstance(value, list | tuple):
         return [finite(inside) for inside in value]
+    if isinstance(value, StrEnum):
+        return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

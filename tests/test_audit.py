@@ -25,6 +25,7 @@ from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError
 from lmsearch.scan_orders import label, parse_direction
 from lmsearch.search.architectures import ArchitectureSpace
+from lmsearch.status import Status
 from lmsearch.tasks.audit import as_search, identity, make_control, make_setting
 from lmsearch.tasks.build import build_data, build_precision
 
@@ -135,7 +136,7 @@ def test_a_race_with_a_diverged_network_is_not_won_by_it(arm: str, answer: str) 
 @pytest.mark.parametrize(("control", "told"), [(0, "diverged on the planted"), (1, "on shuffled targets it diverged")])
 def test_a_control_that_diverges_decides_nothing(control: int, told: str) -> None:
     rows = parts()
-    rows[control] |= {"status": verdict.DIVERGED, "found": False}
+    rows[control] |= {"status": Status.DIVERGED, "found": False}
     judged = read(rows)["verdict"]
     assert judged["answer"] == "undecided" and "diverged in a control" in judged["sentences"][-1]
     assert told in judged["sentences"][0]
@@ -159,7 +160,7 @@ def test_a_search_that_diverges_is_a_part_of_the_audit_like_any_other(monkeypatc
 
     monkeypatch.setattr(Setting, "search", diverges)
     row = auditor.searched(digits_setting(), epochs=1)
-    assert row["status"] == verdict.DIVERGED and "step 3" in row["reason"] and row["derived"] == []
+    assert row["status"] == Status.DIVERGED and "step 3" in row["reason"] and row["derived"] == []
 
 
 def test_a_space_of_two_architectures_is_named_as_the_reason() -> None:

@@ -24,7 +24,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("scan_orders",),
     ("scan_patterns", "scan_tables", "reading"),
     ("files",),
-    ("paths", "errors", "process", "words", "rounding"),
+    ("paths", "errors", "process", "words", "rounding", "status"),
     ("__init__",),  # its public names are imported on first use
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

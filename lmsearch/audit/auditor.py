@@ -11,7 +11,6 @@ import numpy as np
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.setting import Plan, Setting, Speed, make_plan, measure
 from lmsearch.audit.shuffled import shuffled
-from lmsearch.audit.verdict import DIVERGED
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.randomness import key
 from lmsearch.errors import ConfigError
@@ -19,6 +18,7 @@ from lmsearch.scan_orders import label
 from lmsearch.search.architectures import Architecture
 from lmsearch.search.oneshot import OneShot
 from lmsearch.search.strategies import History, Tried, draw_new
+from lmsearch.status import Status
 
 log = logging.getLogger(__name__)
 MASKED = "masked"
@@ -165,6 +165,6 @@ def searched(setting: Setting, *, epochs: int) -> Row:
         found = setting.search(epochs=epochs, seed=setting.seed)
         derived, health = setting.conclude(found, epochs=epochs, seed=setting.seed)
     except TrainingDiverged as error:
-        return {"derived": [], "status": DIVERGED, "reason": str(error)}
+        return {"derived": [], "status": Status.DIVERGED, "reason": str(error)}
     named = [[label(name) for name in layer] for layer in derived]
     return {"derived": named, "status": health.status, "reason": health.reason}

@@ -15,9 +15,9 @@ import numpy as np
 from lmsearch.audit.ledger import Row
 from lmsearch.report import ranking
 from lmsearch.report.intervals import Interval, over_seeds
+from lmsearch.status import PASSED, Status
 
 SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"
-DIVERGED = "diverged"  # status of a control whose training did
 UNBOUNDED = (-math.inf, math.inf)
 FEWEST = 3  # architectures with two seeds, and rounds, below which nothing is concluded
 NO_TEST_SET = (
@@ -74,8 +74,8 @@ def controls(rows: Mapping[str, Row]) -> dict[str, Any] | None:
         "planted_derived": planted["derived"],
         "planted_found": planted["found"],
         "shuffled_status": mixed["status"],
-        "shuffled_passed": mixed["status"] not in ("ok", "unconfirmed"),
-        "diverged": [name for name, row in (("planted", planted), ("shuffled", mixed)) if row["status"] == DIVERGED],
+        "shuffled_passed": mixed["status"] not in PASSED,
+        "diverged": [name for name, row in (("planted", planted), ("shuffled", mixed)) if row["status"] == Status.DIVERGED],
     }
 
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmsearch.status import Level
+
 PIPE_WIDTH = 130  # columns where the output is no terminal
 
 
@@ -21,9 +23,9 @@ def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
     table.add_column("measured", justify="right", overflow="fold", max_width=24)
     table.add_column("", no_wrap=True)
     table.add_column("what it means, and what to try", overflow="fold")
-    for found in sorted(findings, key=lambda f: f["level"] == "ok"):
+    for found in sorted(findings, key=lambda f: f["level"] == Level.OK):
         told = found["meaning"] if not found["advice"] else f"{found['meaning']}\n-> {found['advice']}"
-        style = "yellow" if found["level"] == "warning" else ""
+        style = "yellow" if found["level"] == Level.WARNING else ""
         table.add_row(found["name"], short(found["value"]), Text(found["level"], style=style), Text(told))
     console = Console()
     (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)

@@ -28,6 +28,7 @@ from lmsearch.search.detectors import (
     normalised_entropy,
     one_candidate_everywhere,
 )
+from lmsearch.status import PASSED, Status
 
 DRAWS = 10_000  # simulated sets of seeds under the null of the agreement test
 NULL_SEED = 20261
@@ -167,10 +168,10 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     observed = float(np.mean([stable[n].jaccard for n in open_layers])) if open_layers else 1.0
     chance = float(np.mean([stable[n].chance for n in open_layers])) if open_layers else 1.0
     p = agreement_p([[len(d) for d in kept[n]] for n in means], [len(s) for s in means.values()], observed)
-    statuses = Counter(str(g.health.get("status", "not tested")) for g in genotypes)
+    statuses = Counter(str(g.health.get("status", Status.NOT_TESTED)) for g in genotypes)
     status, reason = judge(seeds, statuses, observed, chance, p)
-    if status in ("ok", "unconfirmed") and not as_many_as_a_seed(choices, genotypes, quota):
-        status, reason = "not tested", f"{reason}; but the seeds kept other numbers of directions than are kept here"
+    if status in PASSED and not as_many_as_a_seed(choices, genotypes, quota):
+        status, reason = Status.NOT_TESTED, f"{reason}; but the seeds kept other numbers of directions than are kept here"
     entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else None
     per_seed = [{name: g.layers[n].scores for n, name in enumerate(means)} for g in genotypes]
     per_seed = [{name: {c: row[name][c] for c in means[name]} for name in means} for row in per_seed]
@@ -180,7 +181,7 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
         *([] if p is None else [seeds_agree(observed, chance, p)]),
     ]
     health = {
-        "status": status, "reason": reason, "seeds": seeds, "statuses": dict(statuses),
+        "status": str(status), "reason": reason, "seeds": seeds, "statuses": dict(statuses),
         "agreement": observed, "agreement_chance": chance, "agreement_p": p,
         "stability": {n: {"jaccard": s.jaccard, "chance": s.chance, "votes": s.votes} for n, s in stable.items()},
         "entropy": float(np.mean(list(entropies.values()))) if learned else None, "entropies": entropies,
@@ -204,17 +205,17 @@ def seeds_agree(observed: float, chance: float, p: float) -> Finding:
 
 def judge(
     seeds: int, statuses: Mapping[str, int], observed: float, chance: float, p: float | None
-) -> tuple[str, str]:
+) -> tuple[Status, str]:
     """Return (status, one sentence): "ok" where the seeds agree above chance and most of them are ok themselves."""
     agreement = f"two seeds' directions overlap by {observed:.2f}, {chance:.2f} by chance"
     if p is not None and p >= LEVEL:
-        return "indeterminate", f"the seeds do not agree above chance ({agreement}, p = {p:.2g})"
-    if statuses.get("indeterminate", 0) >= seeds / 2:
-        return "indeterminate", f"{statuses['indeterminate']} of {seeds} seeds are indeterminate ({agreement})"
-    ok, unconfirmed = statuses.get("ok", 0), statuses.get("unconfirmed", 0)
+        return Status.INDETERMINATE, f"the seeds do not agree above chance ({agreement}, p = {p:.2g})"
+    if statuses.get(Status.INDETERMINATE, 0) >= seeds / 2:
+        return Status.INDETERMINATE, f"{statuses[Status.INDETERMINATE]} of {seeds} seeds are indeterminate ({agreement})"
+    ok, unconfirmed = statuses.get(Status.OK, 0), statuses.get(Status.UNCONFIRMED, 0)
     if ok <= seeds / 2 < ok + unconfirmed:
-        return "unconfirmed", f"the seeds agree ({agreement}), but {unconfirmed} of {seeds} were not rechecked"
+        return Status.UNCONFIRMED, f"the seeds agree ({agreement}), but {unconfirmed} of {seeds} were not rechecked"
     if ok <= seeds / 2:
-        return "not tested", f"{ok} of {seeds} seeds passed the tests on held-out data ({agreement})"
+        return Status.NOT_TESTED, f"{ok} of {seeds} seeds passed the tests on held-out data ({agreement})"
     told = agreement if p is None else f"{agreement}, p = {p:.2g}"
-    return "ok", f"{statuses['ok']} of {seeds} seeds are ok and they agree ({told})"
+    return Status.OK, f"{ok} of {seeds} seeds are ok and they agree ({told})"

@@ -15,6 +15,7 @@ import numpy as np
 
 from lmsearch.errors import ModelError
 from lmsearch.scan_orders import label
+from lmsearch.status import Level
 
 # The first three were fixed on planted tasks and their controls, seeds 0 to 7 (experiments/e1_planted).
 ENTROPY_UNIFORM = 0.95  # normalised entropy above which alphas have not left uniform
@@ -34,18 +35,18 @@ class Finding:
 
     name: str
     value: Any
-    level: str  # ok | warning
+    level: Level
     meaning: str
     advice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for genotype.json."""
-        return asdict(self)
+        return asdict(self) | {"level": str(self.level)}
 
 
 def finding(name: str, value: Any, warns: bool, meaning: str, advice: str) -> Finding:
     """Return a Finding; advice is given with a warning only."""
-    return Finding(name, value, "warning" if warns else "ok", meaning, advice if warns else "")
+    return Finding(name, value, Level.WARNING if warns else Level.OK, meaning, advice if warns else "")
 
 
 def normalised_entropy(scores: Mapping[str, float]) -> float:

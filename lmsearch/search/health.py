@@ -34,6 +34,7 @@ from lmsearch.search.detectors import (
 )
 from lmsearch.search.recheck import fresh_advantage
 from lmsearch.search.supernet import Branches, Evaluate, masked, remaining, running
+from lmsearch.status import Status
 
 CONTINUE = ": continue the search with search.recheck=0.25"
 NUM_RANDOM = 16  # random genotypes of the functional test
@@ -54,7 +55,7 @@ class Health:
     findings: what each detector says.
     """
 
-    status: str
+    status: Status
     reason: str
     entropy: float | None
     entropies: dict[str, float] | None
@@ -78,7 +79,7 @@ class Health:
 
 
 def alpha_health(
-    choices: Sequence[LayerChoice], *, status: str = "not tested", reason: str = "no held-out data was run"
+    choices: Sequence[LayerChoice], *, status: Status = Status.NOT_TESTED, reason: str = "no held-out data was run"
 ) -> Health:
     """Return what the alphas alone tell."""
     entropies = {c.name: normalised_entropy(c.scores) for c in choices}
@@ -177,12 +178,12 @@ def check_health(
     See `verdict` for the rule; losses that are not finite are no measurement, and leave the search indeterminate.
     """
     learned = () if alphas is None else tuple(replace(c, scores=dict(alphas[c.name])) for c in choices)
-    base = alpha_health(learned) if learned else Health("not tested", "", None, None, None)
+    base = alpha_health(learned) if learned else Health(Status.NOT_TESTED, "", None, None, None)
     base = replace(base, margin=min((c.margin for c in choices if c.margin is not None), default=None))
     try:
         return tested(base, module, choices, learned, evaluate, quick or evaluate, fresh, seed=seed)
     except TrainingDiverged as error:
-        return replace(base, status="indeterminate", reason=str(error))
+        return replace(base, status=Status.INDETERMINATE, reason=str(error))
 
 
 def tested(
@@ -233,17 +234,17 @@ def judged(
     fresh: Iterable[nn.Module],
     *,
     inside: tuple[float | None, float | None, float | None],
-) -> tuple[str, str, tuple[float, float] | None]:
+) -> tuple[Status, str, tuple[float, float] | None]:
     """Return status, reason and what the recheck measured, which is done only where it can still decide something.
 
     `inside` is what `verdict` asks of the search's own supernet: entropy, z, recovered.
     """
     if only_kept(choices):
-        status, reason = "not tested", "only the kept directions are left, so there are no others to compare them with"
+        status, reason = Status.NOT_TESTED, "only the kept directions are left, so there are no others to compare them with"
         inside, open_question = (None, None, None), any(len(c.scores) > len(c.directions) for c in choices)
     else:
         status, reason = verdict(*inside, None)
-        open_question = status == "unconfirmed"
+        open_question = status == Status.UNCONFIRMED
     if not open_question:
         return status, reason, None
     try:
@@ -307,24 +308,24 @@ def recheck(
 
 def verdict(
     entropy: float | None, z: float | None, recovered: float | None, recheck_z: float | None
-) -> tuple[str, str]:
+) -> tuple[Status, str]:
     """Return (status, one sentence). "ok" needs all four: alphas that left uniform (mean normalised entropy), derived
     directions that beat random ones by z standard errors, that recover most of what the mixture does, and that beat random
     ones as clearly in supernets that trained all directions alike. Else "indeterminate"; "unconfirmed" where only the last
     was not measured (recheck_z is None). What could not be asked is None: entropy and recovered without alphas, and z as
     well where the supernet holds no other directions any more."""
     if not all(math.isfinite(value) for value in (entropy, z, recovered, recheck_z) if value is not None):
-        return "indeterminate", "held-out losses are not finite; a lower optim.lr or precision=fp32 may help"
+        return Status.INDETERMINATE, "held-out losses are not finite; a lower optim.lr or precision=fp32 may help"
     if entropy is not None and entropy > ENTROPY_UNIFORM:
-        return "indeterminate", f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
+        return Status.INDETERMINATE, f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
     if z is not None and z < Z_REQUIRED:
         return (
-            "indeterminate",
+            Status.INDETERMINATE,
             f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})",
         )
     if recovered is not None and recovered < RECOVERED_REQUIRED:
         share = f"{recovered:.0%} < {RECOVERED_REQUIRED:.0%}"
-        return "indeterminate", f"the derived directions alone recover too little of what the mixture does ({share})"
+        return Status.INDETERMINATE, f"the derived directions alone recover too little of what the mixture does ({share})"
     if z is None:
         inside = "the search dropped all other directions"
     else:
@@ -332,12 +333,12 @@ def verdict(
     inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
     if recheck_z is None:
         unchecked = "whether they do so where all directions are trained alike was not checked"
-        return "unconfirmed", f"{inside}; {unchecked}{CONTINUE}"
+        return Status.UNCONFIRMED, f"{inside}; {unchecked}{CONTINUE}"
     if recheck_z < Z_REQUIRED:
         return (
-            "indeterminate",
+            Status.INDETERMINATE,
             "the derived directions do not beat random ones where all directions are trained alike "
             f"(z = {recheck_z:.1f} < {Z_REQUIRED:g})",
         )
     whose = "the derived ones " if z is None else ""
-    return "ok", f"{inside}, and {whose}beat them where all directions are trained alike (z = {recheck_z:.1f})"
+    return Status.OK, f"{inside}, and {whose}beat them where all directions are trained alike (z = {recheck_z:.1f})"

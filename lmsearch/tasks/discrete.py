@@ -23,6 +23,7 @@ from lmsearch.search.discrete import METHODS, DiscreteSearch, best_of, build_str
 from lmsearch.search.evaluators import Evaluation, SharedWeights, StandAlone
 from lmsearch.search.objectives import Flops, Latency
 from lmsearch.search.single_path import single_path
+from lmsearch.status import Status
 from lmsearch.tasks.build import TrainingState, build_data, build_objective, build_precision, build_recipe
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.discrete_results import Found, write_results
@@ -76,7 +77,7 @@ def run(cfg: DictConfig) -> int:
         explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
         found = Found(search, candidates, metric, training, budget.spent)
         status = write_results(cfg, run_dir, found)
-    return INDETERMINATE if cfg.strict and status == "indeterminate" else 0
+    return INDETERMINATE if cfg.strict and status == Status.INDETERMINATE else 0
 
 
 def check_options(cfg: DictConfig) -> None:

@@ -21,6 +21,7 @@ from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.scan_orders import label
 from lmsearch.search.discrete import DiscreteSearch, Trial, best_of, candidate_means, pareto_front
 from lmsearch.search.supernet import named_mixers
+from lmsearch.status import Status
 from lmsearch.tasks.candidates import Candidates
 
 COLUMNS = ("trial", "score", "loss", "error", "cost", "second", "seconds")
@@ -37,7 +38,7 @@ class Found:
     spent: float
 
 
-def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> str:
+def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> Status:
     """Write every file, print table and verdict, and return the search's status."""
     trials = found.search.trials()
     finite = [t for t in trials if math.isfinite(t.evaluation.score)]
@@ -71,7 +72,7 @@ def judge(finite: list[Trial]) -> dict:
     Nothing is called "ok" here: one evaluation per architecture cannot tell how much the seed of a training matters.
     """
     if len(finite) < 2:
-        return {"status": "not tested", "reason": "one architecture was tried; there is nothing to compare it with"}
+        return {"status": Status.NOT_TESTED, "reason": "one architecture was tried; there is nothing to compare it with"}
     scores = [t.evaluation.score for t in finite]
     spread, error = statistics.stdev(scores), statistics.fmean(t.evaluation.error for t in finite)
     measured = {"spread": spread, "standard_error": error}
@@ -80,9 +81,9 @@ def judge(finite: list[Trial]) -> dict:
             f"the scores of {len(finite)} architectures have a standard deviation of {spread:.4f}, not more than the"
             f" standard error of one of them, {error:.4f}: the choice hardly matters here, or the held-out set is too small"
         )
-        return {"status": "indeterminate", "reason": reason} | measured
+        return {"status": Status.INDETERMINATE, "reason": reason} | measured
     reason = f"chosen by one evaluation each of {len(finite)} architectures; `lmsearch compare` tests the choice"
-    return {"status": "not tested", "reason": reason} | measured
+    return {"status": Status.NOT_TESTED, "reason": reason} | measured
 
 
 def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, trials: int) -> Genotype:

@@ -33,6 +33,7 @@ from lmsearch.search.detectors import check_disjoint
 from lmsearch.search.options import SearchOptions
 from lmsearch.search.policy import BranchPolicy, read_shrink
 from lmsearch.search.supernet import probabilities, running, weight_parameters
+from lmsearch.status import Status
 from lmsearch.tasks import discrete
 from lmsearch.tasks.build import (
     TrainingState,
@@ -72,7 +73,7 @@ def run(cfg: DictConfig) -> int:
         else:
             genotype = search_seeds(cfg, run_dir, plan, source, precision)
     show(run_dir, genotype)
-    return NOT_OK if cfg.strict and genotype.health["status"] != "ok" else 0
+    return NOT_OK if cfg.strict and genotype.health["status"] != Status.OK else 0
 
 
 def claim(cfg: DictConfig, plan: Plan) -> AbstractContextManager[Path]:

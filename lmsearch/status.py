@@ -1,0 +1,25 @@
+"""The words of a verdict, as they stand in genotype.json and audits: how a search ended, and what a single check says."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How sure a search is of its choice."""
+
+    OK = "ok"  # every test passed, the recheck too
+    UNCONFIRMED = "unconfirmed"  # every test passed, but there was no recheck
+    INDETERMINATE = "indeterminate"  # a test failed, or what it needs was not finite
+    NOT_TESTED = "not tested"  # nothing was held against random choices
+    DIVERGED = "diverged"  # of a control of an audit: its training did
+
+
+PASSED = (Status.OK, Status.UNCONFIRMED)  # no test failed
+
+
+class Level(StrEnum):
+    """What one check says."""
+
+    OK = "ok"
+    WARNING = "warning"

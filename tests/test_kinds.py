@@ -1,0 +1,123 @@
+"""Kinds are known by their records: what a name means is said once, beside its classes, and no other file compares names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lmsearch.data.info import TARGETS, DataInfo, TargetKind, target_kind
+from lmsearch.engine.objective import METRICS, OBJECTIVES, Metric, objective_for
+from lmsearch.errors import DataError
+from lmsearch.files import finite
+from lmsearch.search.architects import ARCHITECTS
+from lmsearch.search.derivations import DERIVATIONS
+from lmsearch.search.relax import RELAXATIONS
+from lmsearch.status import PASSED, Level, Status
+
+PACKAGE = Path(__file__).resolve().parent.parent / "lmsearch"
+HOMES = {
+    "search/architects.py": ARCHITECTS,
+    "search/derivations.py": DERIVATIONS,
+    "search/relax.py": RELAXATIONS,
+    "data/info.py": TARGETS,
+    "engine/objective.py": {**METRICS, **OBJECTIVES},
+    "status.py": [*Status, *Level],
+}
+NAMES = {str(name) for names in HOMES.values() for name in names}
+OTHER_MEANING = {  # file, name: what the name means there
+    ("audit/verdict.py", "diverged"): "key of audit.json: how many did",
+    ("models/mixer.py", "mixed"): "how a mixer merges its branches",
+    ("tasks/convert.py", "mixed"): "how a mixer merges its branches",
+    ("tasks/discrete_results.py", "diverged"): "key of metrics.json: how many did",
+    ("tasks/measured.py", "accuracy"): "key of metrics.json, whatever the metric",
+    ("tasks/measured.py", "balanced_accuracy"): "key of metrics.json, whatever the metric",
+}
+
+
+def strings(node: ast.AST) -> Iterator[str]:
+    """Yield the text of a constant, or of those in a tuple, list or set."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.Tuple | ast.List | ast.Set):
+        for inside in node.elts:
+            yield from strings(inside)
+
+
+def compared(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of every text that decides something: in comparisons, cases, startswith, and as keys of a dict."""
+    for node in ast.walk(tree):
+        parts: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        elif isinstance(node, ast.Dict):
+            parts = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("startswith", "endswith"):
+            parts = node.args
+        yield from ((node.lineno if hasattr(node, "lineno") else 0, text) for part in parts for text in strings(part))
+
+
+def found(source: str, file: str) -> list[str]:
+    """Return where a file compares names of kinds that are not its own."""
+    names = NAMES - set(HOMES.get(file, ()))
+    return [
+        f"{file}:{line}: {text!r}"
+        for line, text in compared(ast.parse(source))
+        if text in names and (file, text) not in OTHER_MEANING
+    ]
+
+
+def test_no_file_compares_the_names_of_kinds_but_their_own() -> None:
+    files = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    assert [place for file, source in sorted(files.items()) for place in found(source, file)] == []
+    for file, name in OTHER_MEANING:
+        assert name in {text for _, text in compared(ast.parse(files[file]))}, f"{file} no longer compares {name!r}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if how == 'fair': pass",
+        "if 'climb' != how: pass",
+        "if how not in ('ok', 'unconfirmed'): pass",
+        "PASSES = {'single': 1}",
+        "match how:\n case 'dense': pass",
+        "if how.startswith('mse'): pass",
+    ],
+)
+def test_a_comparison_of_names_is_found(source: str) -> None:
+    assert len(found(source, "tasks/search.py")) >= 1
+
+
+def info(target: str) -> DataInfo:
+    return DataInfo("made", 3, ("a", "b", "c"), (4, 4), 1, (0.0,), (1.0,), target=target)
+
+
+@pytest.mark.parametrize("kind", TARGETS.values(), ids=TARGETS)
+def test_every_kind_of_target_has_an_objective_and_a_metric(kind: TargetKind) -> None:
+    assert set(OBJECTIVES) == set(TARGETS) == {metric.target for metric in METRICS.values()}
+    assert info(kind.name).targets is kind
+    assert objective_for(kind.name).metric.target == kind.name
+
+
+def test_an_unknown_kind_of_target_is_refused() -> None:
+    for use in (target_kind, objective_for, lambda name: info(name).targets):
+        with pytest.raises(DataError, match="target='clas'.*did you mean class"):
+            use("clas")
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_the_bounds_of_a_metric_hold_its_signed_values(metric: Metric) -> None:
+    least, most = metric.bounds
+    assert all(least <= metric.signed(value) <= most for value in (0.0, 1.0))
+
+
+def test_a_verdict_is_written_as_plain_text() -> None:
+    assert [str(status) for status in Status] == ["ok", "unconfirmed", "indeterminate", "not tested", "diverged"]
+    assert [str(status) for status in PASSED] == ["ok", "unconfirmed"]
+    written = finite({"status": Status.OK, "levels": [Level.WARNING]})
+    assert written == {"status": "ok", "levels": ["warning"]} and type(written["status"]) is type(written["levels"][0]) is str
