@@ -95,6 +95,14 @@ RANGES = {  # least and most, where a number of the right type can still make no
     "optim.mix_prob": (0.0, 1.0),
     "optim.mix_switch_prob": (0.0, 1.0),
     "optim.ema_decay": (0.0, 1.0),
+    "data.flip_prob": (0.0, 1.0),
+    "data.randaugment_ops": (0, None),
+    "data.randaugment_magnitude": (0.0, 10.0),
+    "data.randaugment_std": (0.0, None),
+    "data.erasing_prob": (0.0, 1.0),
+    "data.crop_pct": (0.01, 1.0),
+    "data.val_fraction": (0.001, 0.9),
+    "baseline_limit": (0, None),
 }
 BETAS = ("optim.betas", "search.alpha_betas")
 NOT_IN_DIGEST = (  # how and where a run is carried out, not what it is
@@ -103,7 +111,24 @@ NOT_IN_DIGEST = (  # how and where a run is carried out, not what it is
 )  # fmt: skip
 # Keys that came after 0.1.0, each with the value that does what 0.1.0 did: only another value makes a run another one, so that
 # the folders of earlier versions go on. Sections that came later are listed key by key.
-ADDED_KEYS: dict[str, Any] = {"metric": None, "optim.class_weights": "none", "data.sampler": "shuffled"}
+ADDED_KEYS: dict[str, Any] = {
+    "metric": None,
+    "optim.class_weights": "none",
+    "data.sampler": "shuffled",
+    "data.val_fraction": None,
+    "data.val_digest": None,
+    "data.mean": None,
+    "data.std": None,
+    "data.scale": [0.08, 1.0],
+    "data.ratio": [3 / 4, 4 / 3],
+    "data.flip_prob": 0.5,
+    "data.randaugment_ops": 2,
+    "data.randaugment_magnitude": 9.0,
+    "data.randaugment_std": 0.5,
+    "data.erasing_prob": 0.25,
+    "data.crop_pct": 0.875,
+    "baseline_limit": None,
+}
 LONGEST_VALUE = 60  # characters of a value in a message
 OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
 

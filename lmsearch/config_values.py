@@ -91,6 +91,19 @@ def read_ints(text: str) -> int | list[int]:
     return value
 
 
+def read_numbers(text: str) -> float | list[float]:
+    """Read a number, or a list of them."""
+    value = read_any(text)
+    if not _all_of(value if isinstance(value, list) else [value], (int, float)):
+        raise ValueError("is not a number or a list of numbers, such as 0.5 or [0.5,1.0]")
+    return [float(number) for number in value] if isinstance(value, list) else float(value)
+
+
+def read_clip(text: str) -> float | str:
+    """Read a number, or auto."""
+    return text if text == "auto" else read_float(text)
+
+
 def read_stages(text: str) -> list[list[float]]:
     """Read a list of pairs of numbers, such as [[0.1,6],[0.2,4]]."""
     value = read_any(text)
@@ -122,10 +135,16 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "search.passes": read_int,
     "img_size": read_ints,
     "sizes": read_ints,
+    "baseline_limit": read_int,
     "num_classes": read_int,
     "in_chans": read_int,
     "merge": read_text,
     "data.img_size": read_ints,
+    "data.val_fraction": read_float,
+    "data.val_digest": read_text,
+    "data.in_chans": read_int,
+    "data.mean": read_numbers,
+    "data.std": read_numbers,
     "data.num_train": read_int,
     "data.grid": read_ints,
     "data.directions": read_any,
@@ -165,8 +184,30 @@ OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
     "submitit.mem_gb": read_float,
     "submitit.slurm_partition": read_text,
     "submitit.slurm_account": read_text,
-    "optim.clip_grad": read_float,
+    "optim.clip_grad": read_clip,
     "optim.ema_decay": read_float,
+}
+# Keys that are null in the presets of image folders, where a recipe chooses them, and of the default's type in others.
+RECIPE_TYPES: dict[str, Reader] = {
+    "epochs": read_int,
+    "batch_size": read_int,
+    "optim.lr": read_float,
+    "optim.min_lr": read_float,
+    "optim.warmup_lr": read_float,
+    "optim.warmup_epochs": read_int,
+    "optim.weight_decay": read_float,
+    "optim.label_smoothing": read_float,
+    "optim.mixup": read_float,
+    "optim.cutmix": read_float,
+    "optim.mix_prob": read_float,
+    "data.scale": read_numbers,
+    "data.ratio": read_numbers,
+    "data.flip_prob": read_float,
+    "data.randaugment_ops": read_int,
+    "data.randaugment_magnitude": read_float,
+    "data.randaugment_std": read_float,
+    "data.erasing_prob": read_float,
+    "data.crop_pct": read_float,
 }
 READERS: dict[type, Reader] = {bool: read_bool, int: read_int, float: read_float, str: read_text}
 
@@ -174,7 +215,8 @@ READERS: dict[type, Reader] = {bool: read_bool, int: read_int, float: read_float
 def read_value(key: str, text: str, default: Any) -> Any:
     """Return `text` as the type that `key` takes; raise ConfigError with one line for any other text.
 
-    `default` is the value that it replaces. Where that is null, OPTIONAL_TYPES decides, and keys not listed take anything.
+    `default` is the value that it replaces. Where that is null, OPTIONAL_TYPES or RECIPE_TYPES decides; other keys
+    then take anything.
     """
     optional = key in OPTIONAL_TYPES or default is None
     if optional and text == "null":
@@ -182,6 +224,8 @@ def read_value(key: str, text: str, default: Any) -> Any:
     try:
         if key in OPTIONAL_TYPES:
             return OPTIONAL_TYPES[key](text)
+        if default is None and key in RECIPE_TYPES:
+            return RECIPE_TYPES[key](text)
         if isinstance(default, Sequence) and not isinstance(default, str):
             return _read_list(text, default)
         return READERS.get(type(default), read_any)(text)

@@ -238,7 +238,6 @@ def remove(path):
 WRONG = {
     "no root": (lambda root: remove(root), "no such folder; root must hold"),
     "no train": (lambda root: remove(root / "train"), "train: no such folder"),
-    "no val": (lambda root: remove(root / "val"), "val: no such folder"),
     "no classes": (lambda root: [remove(root / "train" / c) for c in CLASSES], "train: holds no class folders"),
     "no images": (
         lambda root: [p.unlink() for p in (root / "train" / CLASSES[1]).glob("img*")],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
 
@@ -21,6 +22,7 @@ from lmsearch.paths import shown
 log = logging.getLogger(__name__)
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 MODES = {1: "L", 3: "RGB"}
+GREY = ("1", "L", "LA", "La", "I", "F")  # modes of one colour channel
 NOT_PIXELS = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")  # recognised by Pillow, but decoded by other programs or not at all
 TURNS = {  # EXIF orientation -> what sets the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,15 +66,29 @@ def read_image(path: str | PathLike, in_chans: int) -> Image.Image:
         raise _unreadable(path, error) from error
 
 
-def image_size(path: str | PathLike) -> tuple[int, int]:
-    """Return (height, width) of the upright image, mostly without decoding it; raise DataError if that cannot be told."""
+@dataclass(frozen=True)
+class Header:
+    """Height and width of an upright image, and whether it is stored as grey."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
+def read_header(path: str | PathLike) -> Header:
+    """Return what is known of an image, mostly without decoding it; raise DataError if that cannot be told."""
     try:
         with Image.open(path, formats=readable_formats()) as image:
             width, height = image.size
             turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns TIFFs itself
-            return (width, height) if turned else (height, width)
+            grey = image.mode in GREY or image.mode.startswith("I;16")
+            return Header((width, height) if turned else (height, width), grey)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def image_size(path: str | PathLike) -> tuple[int, int]:
+    """Return (height, width) of the upright image; raise DataError if that cannot be told."""
+    return read_header(path).size
 
 
 def _check_samples(image: Image.Image) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch.nn.functional as F
 
 from lmsearch.data.info import Dataset, Source
 from lmsearch.data.order import cut
@@ -22,18 +23,23 @@ def describe(source: Source) -> str:
     return f"{info.name}: {what}, images {info.in_chans}x{height}x{width}, {sizes}"
 
 
-def as_arrays(source: Source, *, limit: int = 20_000) -> Arrays | None:
+def as_arrays(source: Source, *, limit: int = 20_000, side: int | None = None) -> Arrays | None:
     """Return (x_train, y_train, x_test, y_test), images flattened as evaluation sees them: x (N, C*H*W) float32, y (N,) int64.
 
-    None for dense targets and where a set is larger than `limit` images.
+    Images with longer sides than `side` are shrunk to it. None for dense targets and where a set is larger than `limit` images.
     """
     sets = (source.train, source.test)
     if not source.info.targets.classes or any(part.epoch_size(1) > limit for part in sets):
         return None
-    return (*_flat(source.train), *_flat(source.test))
+    size = source.info.img_size if side is None else tuple(min(side, own) for own in source.info.img_size)
+    return (*_flat(source.train, size), *_flat(source.test, size))
 
 
-def _flat(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    batches = [dataset.eval_batch(indices) for indices in cut(np.arange(dataset.epoch_size(1)), 256)]
-    images = np.concatenate([batch.images.flatten(1).numpy() for batch in batches])
-    return images, np.concatenate([batch.targets.numpy() for batch in batches])
+def _flat(dataset: Dataset, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = [], []
+    for indices in cut(np.arange(dataset.epoch_size(1)), 256):
+        batch = dataset.eval_batch(indices)
+        small = batch.images if batch.images.shape[2:] == size else F.adaptive_avg_pool2d(batch.images, size)
+        images.append(small.flatten(1).numpy())
+        labels.append(batch.targets.numpy())
+    return np.concatenate(images), np.concatenate(labels)

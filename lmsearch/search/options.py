@@ -147,11 +147,13 @@ class SearchOptions:
 
     def branches_per_step(self, keep: Sequence[int], candidates: Sequence[int]) -> int:
         """Return the branch scans of one training step over all layers and passes, before any branch is dropped."""
+        return sum(self.branches_at_once(keep, candidates)) * self.passes_of(keep, candidates)
+
+    def branches_at_once(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
+        """Return the branches of each layer that one pass runs, before any is dropped."""
         if not self.kind.learns:
-            run = keep
-        else:
-            run = candidates if self.how.pick is None else self.samples_of(keep, candidates)
-        return sum(run) * self.passes_of(keep, candidates)
+            return tuple(keep)
+        return tuple(candidates) if self.how.pick is None else self.samples_of(keep, candidates)
 
     def samples_of(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
         """Return the branches per step of each layer: `samples`, or as many as the layer keeps, two at least."""

@@ -28,8 +28,10 @@ from lmsearch.search.options import SearchOptions
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
 from lmsearch.tasks.candidates import find_candidates, hand_made_choice
+from lmsearch.tasks.memory import check_memory
 from lmsearch.tasks.run_dir import Claim, how_it_differs, open_run_dir
 from lmsearch.tasks.search import make_plan
+from lmsearch.tasks.settle import settle
 
 log = logging.getLogger(__name__)
 PARTS_VERSION = 2  # of what the rows of an audit hold and mean
@@ -43,11 +45,14 @@ def run(cfg: DictConfig) -> int:
     if cfg.search.method != "supernet":
         raise ConfigError(f"search.method={cfg.search.method!r} is not audited; accepted: supernet (random is one of the arms)")
     cfg = as_search(cfg)
-    precision, source = build_precision(cfg), build_data(cfg)
+    precision = build_precision(cfg)
+    cfg, source = settle(cfg)
     tested_on = "validation" if source.test is source.val else "test"
     if tested_on != "test":
         log.warning(NO_TEST_SET)
     setting = make_setting(cfg, source, precision)
+    running = setting.options.branches_at_once(setting.keep, setting.candidates)
+    check_memory(cfg, setting.spec, precision, running=running)
     planted = make_control(cfg, source, precision, setting.options)
     with open_run_dir(cfg, "audit") as run_dir:
         ledger = open_ledger(cfg, run_dir, setting)

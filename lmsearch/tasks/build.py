@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.data.info import target_kind
+from lmsearch.data.layout import Folder
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
 from lmsearch.engine.finite import unfinite_weights
@@ -43,9 +44,9 @@ def build_precision(cfg: DictConfig) -> Precision:
     return Precision(torch.device(name), cfg.precision)
 
 
-def build_data(cfg: DictConfig) -> Source:
-    """Return the data source of cfg.data, drawn as data.sampler says."""
-    options = source_options(cfg)
+def build_data(cfg: DictConfig, *, folder: Folder | None = None) -> Source:
+    """Return the data source of cfg.data, drawn as data.sampler says; `folder` is the image folder at its root, once listed."""
+    options = source_options(cfg) | ({} if folder is None else {"root": folder})
     source = build_source(options.pop("name"), **options)
     return source.balanced() if cfg.data.get("sampler") == "balanced" else source
 

@@ -8,28 +8,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from lmsearch.data import Source
-from lmsearch.data.summary import as_arrays
-from lmsearch.engine.objective import Metric, Objective, Scores, class_counts, metric_for
+from lmsearch.engine.objective import Metric, Scores, metric_for
 from lmsearch.engine.randomness import key
 from lmsearch.errors import ConfigError
 from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype
-from lmsearch.report.baselines import BASELINES
+from lmsearch.report.baselines import shortfall
 from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson, wilson_by_class
 from lmsearch.scan_orders import label
 from lmsearch.search.supernet import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space
-from lmsearch.tasks.build import build_data, build_objective, build_precision, layer_grids, warn_unequal
+from lmsearch.tasks.baselines import simple_baselines
+from lmsearch.tasks.build import build_objective, build_precision, layer_grids, warn_unequal
 from lmsearch.tasks.candidates import hand_made_choice
 from lmsearch.tasks.fit import fit
+from lmsearch.tasks.memory import check_memory
 from lmsearch.tasks.retrain import derived_spec
 from lmsearch.tasks.run_dir import claim_run_dir, own_folder
+from lmsearch.tasks.settle import settle
 
 log = logging.getLogger(__name__)
 SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
@@ -72,7 +73,7 @@ class Arm:
 def run(cfg: DictConfig) -> int:
     """Retrain every arm, print the table and write comparison.json."""
     precision = build_precision(cfg)
-    source = build_data(cfg)
+    cfg, source = settle(cfg)
     if not source.info.targets.classes:
         raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
     warn_unequal(cfg, source)
@@ -82,6 +83,7 @@ def run(cfg: DictConfig) -> int:
     space = load_search_space(cfg.search_space)
     arms = make_arms(cfg, source, space)
     specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
+    check_memory(cfg, specs[SEARCHED][0], precision)
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, cfg.seed + number) for number in range(cfg.seeds) for arm in arms]
     with claim_run_dir(cfg, "compare", content, parts=parts) as run_dir:
@@ -93,6 +95,8 @@ def run(cfg: DictConfig) -> int:
                     arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
         baselines = simple_baselines(source, cfg.baseline_limit, objective)
         verdict = conclude(arms)
+        if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):
+            verdict += f"; {short}"
         write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=objective.metric)
     return 0
@@ -133,20 +137,6 @@ def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], se
         picked = np.sort(rng.choice(len(names), size=min(k, len(names)), replace=False))
         drawn.append([names[i] for i in picked])
     return Genotype.from_directions(drawn, where="random genotype")
-
-
-def simple_baselines(source: Source, limit: int, objective: Objective) -> dict[str, float]:
-    """Test score of logistic regression and nearest neighbour on raw pixels; empty for large training sets."""
-    arrays = as_arrays(source, limit=limit)
-    if arrays is None:
-        log.info("baselines: left out, the training set has more than %d images", limit)
-        return {}
-    *known, truth = arrays
-
-    def score(answers: np.ndarray) -> float:
-        return objective.summarise(class_counts(torch.from_numpy(answers), torch.from_numpy(truth), source.info.num_classes))
-
-    return {name: score(baseline(*known)) for name, baseline in BASELINES.items()}
 
 
 def conclude(arms: list[Arm]) -> str:

@@ -20,6 +20,7 @@ from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
 from lmsearch.scan_orders import label
 from lmsearch.tasks.build import plain
+from lmsearch.tasks.memory import VALUE_BYTES
 from lmsearch.tasks.run_dir import make_folder
 
 # parameters and "FLOPs" as printed in arXiv 2403.09338, for images of 224 pixels
@@ -33,7 +34,6 @@ UNPRINTED = (
 PARTS = ("conv", "x_proj", "dt_proj", "scan", "attention")
 DETAILS = ("none", "layers", "directions")
 GROWTH = (1.0, 1.5, 2.0)  # image sides, times the model's own
-VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 PIPE_WIDTH = 150  # columns where the output is no terminal
 PUBLISHED_NOTE = """\
 MACs: one multiplication and its addition. FLOPs: multiplications, additions and exponentials. Per image.

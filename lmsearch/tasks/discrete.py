@@ -24,11 +24,13 @@ from lmsearch.search.evaluators import Evaluation, SharedWeights, StandAlone
 from lmsearch.search.objectives import Flops, Latency
 from lmsearch.search.single_path import single_path
 from lmsearch.status import Status
-from lmsearch.tasks.build import TrainingState, build_data, build_objective, build_precision, build_recipe
+from lmsearch.tasks.build import TrainingState, build_objective, build_precision, build_recipe
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.discrete_results import Found, write_results
 from lmsearch.tasks.fit import train
+from lmsearch.tasks.memory import check_memory
 from lmsearch.tasks.run_dir import claim_run_dir
+from lmsearch.tasks.settle import settle
 
 log = logging.getLogger(__name__)
 Evaluator = Callable[[Architecture], Evaluation]
@@ -49,8 +51,9 @@ def run(cfg: DictConfig) -> int:
     check_options(cfg)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     precision = build_precision(cfg)
-    source = build_data(cfg)
+    cfg, source = settle(cfg, task="search")
     candidates = find_candidates(cfg, source)
+    check_memory(cfg, candidates.spec, precision, running=candidates.keep)
     space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=cfg.search.fewest)
     storage = None if cfg.search.storage is None else open_storage(cfg.search.storage)  # a bad one is found before training
     identity = [candidates.spec.directions, candidates.keep]

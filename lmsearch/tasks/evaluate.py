@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from omegaconf import DictConfig
 
 from lmsearch.data import DataInfo, Source, build_loaders
+from lmsearch.data.layout import read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.train import evaluate
@@ -22,7 +26,7 @@ def run(cfg: DictConfig) -> int:
     model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
     if not cfg.get("data"):
         raise ConfigError(f"{cfg.checkpoint} does not say what data it was trained on; set data=...")
-    source = data_for(source_options(cfg), info)
+    source = data_for(measured_on(source_options(cfg), spec, info), info)
     check_fits(source, spec, cfg.checkpoint)
     loaders = build_loaders(source, batch_size=cfg.batch_size, seed=0, drop_last=False, num_workers=cfg.num_workers)
     objective = build_objective(info)
@@ -39,6 +43,13 @@ def run(cfg: DictConfig) -> int:
     show(info, metrics, test)
     print(f"metrics: {run_dir / 'metrics.json'}")
     return 0
+
+
+def measured_on(options: dict[str, Any], spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
+    """Return the options of the data; of another image folder than that of the training, all images for testing count."""
+    if options["name"] != "imagefolder" or options["root"] == (spec.data.get("source") or {}).get("root"):
+        return options
+    return options | {"root": read_for_evaluation(Path(options["root"]), class_names=info.class_names)}
 
 
 def check_fits(source: Source, spec: ModelSpec, checkpoint: str) -> None:

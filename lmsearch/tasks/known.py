@@ -23,6 +23,7 @@ CONFIG = "config.yaml"  # of a run directory
 ROOT = "data.root"
 IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
 SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
+VOIDS = {"data.val_fraction": ("data.val_digest",), "data.in_chans": ("data.mean", "data.std")}  # what other values make void
 FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
 
 
@@ -118,6 +119,12 @@ class Knowledge:
         values = {key: value for key, value in self.values.items() if key.partition(".")[0] != group}
         return replace(self, presets={g: c for g, c in self.presets.items() if g != group}, values=values)
 
+    def beside(self, given: Mapping[str, str]) -> Knowledge:
+        """Return it without the values that mean nothing beside what the command line gives, such as means of other channels."""
+        other = [key for key in VOIDS if key in given and given[key] != str(self.values.get(key))]
+        void = {name for key in other for name in VOIDS[key]}
+        return replace(self, values={key: value for key, value in self.values.items() if key not in void})
+
     def told(self, cfg: DictConfig, shipped: DictConfig, given: Collection[str]) -> list[str]:
         """Return a line with all that `cfg` has from it instead of `shipped` defaults, and one for each key `given` otherwise."""
         found = [f"{group}={choice}" for group, choice in self.presets.items() if group not in given]
@@ -138,7 +145,7 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     lines: list[str] = []
     left: list[Knowledge] = []
     for knowledge in READERS[task](values) if task in READERS else ():
-        rest, said = knowledge.under(presets, values)
+        rest, said = knowledge.beside(values).under(presets, values)
         left.append(rest)
         lines += said
     if not left:

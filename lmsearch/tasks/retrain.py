@@ -13,10 +13,13 @@ from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import ConfigError
+from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
+from lmsearch.report.baselines import shortfall
+from lmsearch.tasks.baselines import simple_baselines
 from lmsearch.tasks.build import (
-    build_data,
+    build_objective,
     build_precision,
     check_training,
     layer_grids,
@@ -26,7 +29,9 @@ from lmsearch.tasks.build import (
 )
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.measured import show
+from lmsearch.tasks.memory import check_memory
 from lmsearch.tasks.run_dir import claim_run_dir
+from lmsearch.tasks.settle import settle
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +40,11 @@ def run(cfg: DictConfig) -> int:
     """Retrain, write model.safetensors and metrics.json, and print the test score."""
     check_start(cfg)
     precision = build_precision(cfg)
-    source = build_data(cfg)
+    cfg, source = settle(cfg)
     warn_unequal(cfg, source)
     genotype = load_genotype(cfg.genotype)
     spec = derived_spec(cfg, source, genotype)
+    check_memory(cfg, spec, precision)
     start = None if cfg.init_from is None else start_of(cfg, spec, source)
     content = [spec.directions, None if start is None else fingerprint(start.weights)]
     if start is not None and start.spec.directions != spec.directions:
@@ -46,11 +52,12 @@ def run(cfg: DictConfig) -> int:
     with claim_run_dir(cfg, "retrain", content, genotype=genotype) as run_dir:
         save_genotype(genotype, run_dir / "genotype.json")
         metrics, test = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
-    show(source.info, metrics, test, parameters=metrics["parameters"])
-    if metrics.get("best_epoch") is not None:
-        tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
-        best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
-        print(f"weights of {best}: {run_dir / 'best.safetensors'}")
+        show(source.info, metrics, test, parameters=metrics["parameters"])
+        if metrics.get("best_epoch") is not None:
+            tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
+            best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
+            print(f"weights of {best}: {run_dir / 'best.safetensors'}")
+        tell_baselines(cfg, source, run_dir, metrics)
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     return 0
 
@@ -62,6 +69,18 @@ def check_start(cfg: DictConfig) -> None:
     run_dir = (Path(cfg.run_dir) if cfg.run_dir else default_run_dir("retrain", cfg)).resolve()
     if run_dir in (Path(cfg.init_from).resolve(), *Path(cfg.init_from).resolve().parents):
         raise ConfigError(f"init_from={cfg.init_from} would be cleared by overwrite=true; choose another run_dir=")
+
+
+def tell_baselines(cfg: DictConfig, source: Source, run_dir: Path, metrics: dict) -> None:
+    """Print simple baselines on the same test set, add them to metrics.json, and warn where the net stays below one."""
+    objective = build_objective(source.info, cfg.metric)
+    baselines = simple_baselines(source, cfg.baseline_limit, objective)
+    if not baselines:
+        return
+    write_json(run_dir / "metrics.json", metrics | {"baselines": baselines})
+    print("on the pixels: " + ", ".join(f"{name} {score:.4f}" for name, score in baselines.items()))
+    if short := shortfall({"this net": metrics[f"test_{objective.metric}"]}, baselines):
+        log.warning(short)
 
 
 def derived_spec(cfg: DictConfig, source: Source, genotype: Genotype) -> ModelSpec:

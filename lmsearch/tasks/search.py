@@ -37,15 +37,16 @@ from lmsearch.status import Status
 from lmsearch.tasks import discrete
 from lmsearch.tasks.build import (
     TrainingState,
-    build_data,
     build_objective,
     build_precision,
     build_recipe,
 )
 from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
+from lmsearch.tasks.memory import check_memory
 from lmsearch.tasks.recheck import trained_supernets
 from lmsearch.tasks.run_dir import claim_run_dir
+from lmsearch.tasks.settle import settle
 from lmsearch.tasks.watch import epoch_findings
 
 log = logging.getLogger(__name__)
@@ -58,14 +59,20 @@ class Plan(Candidates):
 
     options: SearchOptions
 
+    @property
+    def running(self) -> tuple[int, ...]:
+        """Branches of each layer that run at a time."""
+        return self.options.branches_at_once(self.keep, [len(layer) for layer in self.spec.directions])
+
 
 def run(cfg: DictConfig) -> int:
     """Search, write genotype.json and its figure, and return 0 (3 unless it is ok, with strict=true)."""
     if discrete.asked_for(cfg):
         return discrete.run(cfg)
     precision = build_precision(cfg)
-    source = build_data(cfg)
+    cfg, source = settle(cfg, task="search")
     plan = make_plan(cfg, source)
+    check_memory(cfg, plan.spec, precision, running=plan.running)
     search_data(cfg, source, precision)  # a split that cannot be made is found before anything is written
     with claim(cfg, plan) as run_dir:
         if cfg.seeds == 1:

@@ -117,7 +117,7 @@ def read_ranges(cfg: DictConfig) -> dict[str, Parameter]:
 
 
 def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parameter]) -> int | None:
-    """Compose the task at the ends of every range, and return the most epochs of a trial; None for a task without epochs.
+    """Compose the task at the ends of every range, and return the most epochs of a trial; None where that is open.
 
     Raises ConfigError for a task, key or value that is not accepted.
     """
@@ -138,7 +138,7 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
             cfg, _ = configure(task, [*overrides, *words])
             if "run_dir" not in cfg:
                 raise SweepError(f"task={task} leaves no run directory with metrics; sweep another task, such as retrain")
-            epochs += [cfg.epochs] if "epochs" in cfg else []
+            epochs += [] if cfg.get("epochs") is None else [cfg.epochs]  # null: the data decide
     return max(epochs, default=None)
 
 

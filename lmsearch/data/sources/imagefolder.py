@@ -1,4 +1,4 @@
-"""Images in class folders: <root>/train/<class>/*, <root>/val/<class>/* and optionally <root>/test/<class>/*."""
+"""Images in class folders; layout.py says which layouts are known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
 from lmsearch.data.info import Batch, DataInfo, Source
 from lmsearch.data.keyed import keyed_rng
-from lmsearch.data.listing import list_classes
+from lmsearch.data.layout import Folder, Part, read_folder
 from lmsearch.data.randaugment import LARGEST_MAGNITUDE
 from lmsearch.data.reading import read_image
 from lmsearch.data.transforms import TrainTransform, eval_tensor
@@ -95,7 +95,9 @@ class FolderDataset:
 
 def build_imagefolder(
     *,
-    root: str | os.PathLike,
+    root: str | os.PathLike | Folder,
+    val_fraction: float | None = None,
+    val_digest: str | None = None,
     img_size: int | Sequence[int] = 224,
     in_chans: int = 3,
     mean: float | Sequence[float] | None = None,
@@ -111,22 +113,20 @@ def build_imagefolder(
     on_error: str = "raise",
     class_names: Sequence[str] | None = None,
 ) -> Source:
-    """Return the images under `root`; the val set is also the test set where there is no test/ folder.
+    """Return the images under `root` (or of a folder that was read); the val set is also the test set where there is none.
 
-    `img_size` is one side or (height, width); `in_chans` 1 reads grey, 3 RGB; `mean` and `std` are of images scaled to [0, 1]
-    (None: ImageNet's for RGB, 0.5 for grey). `scale` and `ratio` bound the random crop's share of the area and its aspect.
-    `on_error`: a broken image ends the run ("raise") or is skipped, counted and logged ("skip"). `class_names` are the classes
-    and their order (None: the folders of train/, sorted); val/ and test/ may lack some, and none may have others.
+    `val_fraction` and `val_digest` are those of `read_folder`. `img_size` is one side or (height, width); `in_chans` 1 reads
+    grey, 3 RGB; `mean` and `std` are of images scaled to [0, 1] (None: ImageNet's for RGB, 0.5 for grey). `scale` and `ratio`
+    bound the random crop's share of the area and its aspect. `on_error`: a broken image ends the run ("raise") or is skipped,
+    counted and logged ("skip"). `class_names` are the classes and their order (None: the folders of train/, sorted); val/ and
+    test/ may lack some, and none may have others.
     """
     if in_chans not in (1, 3):
         raise DataError(f"in_chans is {in_chans!r}; image files are read with 1 (grey) or 3 (RGB) channels")
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; root must hold train/<class>/ and val/<class>/")
-    splits = ("train", "val", "test") if (root / "test").is_dir() else ("train", "val")
-    listings = {"train": list_classes(root / "train", known=class_names)}
-    names = list(listings["train"])
-    listings |= {split: list_classes(root / split, known=names) for split in splits[1:]}
+    folder = root
+    if not isinstance(folder, Folder):
+        folder = read_folder(Path(root), val_fraction=val_fraction, val_digest=val_digest, class_names=class_names)
+    names = list(folder.train.classes)
     grey = in_chans == 1
     info = DataInfo(
         "imagefolder",
@@ -149,13 +149,11 @@ def build_imagefolder(
         erasing_prob=number("erasing_prob", erasing_prob, least=0, most=1),
     )
     choice("on_error", on_error, ("raise", "skip"))
-    parts = {split: _dataset(root / split, listing, info, transform, on_error) for split, listing in listings.items()}
-    return Source(info, parts["train"], parts["val"], parts.get("test", parts["val"]))
+    train, val = (_dataset(part, info, transform, on_error) for part in (folder.train, folder.val))
+    return Source(info, train, val, val if folder.test is folder.val else _dataset(folder.test, info, transform, on_error))
 
 
-def _dataset(
-    folder: Path, classes: dict[str, list[Path]], info: DataInfo, transform: TrainTransform, on_error: str
-) -> FolderDataset:
-    files = [os.fsencode(path.relative_to(folder)) for paths in classes.values() for path in paths]
-    labels = [label for label, paths in enumerate(classes.values()) for _ in paths]
-    return FolderDataset(str(folder), np.array(files), np.array(labels, dtype=np.int64), info, transform, on_error)
+def _dataset(part: Part, info: DataInfo, transform: TrainTransform, on_error: str) -> FolderDataset:
+    files = [os.fsencode(path.relative_to(part.folder)) for paths in part.classes.values() for path in paths]
+    labels = [label for label, paths in enumerate(part.classes.values()) for _ in paths]
+    return FolderDataset(str(part.folder), np.array(files), np.array(labels, dtype=np.int64), info, transform, on_error)

@@ -1,0 +1,135 @@
+"""How an image folder is laid out, and which of its images validate where there is no val/ folder.
+
+Accepted: <root>/train/<class>/* with or without val/ (or valid/, validation/) and test/ beside it, or the class folders directly
+under <root>.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmsearch.data.checks import number
+from lmsearch.data.listing import list_classes
+from lmsearch.errors import DataError
+
+log = logging.getLogger(__name__)
+SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # names of the folders of each split
+VAL_FRACTION, VAL_FRACTION_ALONE = 0.1, 0.2  # of the training images, with a test/ folder and without one
+SPLIT_SEED = 0  # of the images that validate; the seed of a run has no part in it
+Classes = dict[str, list[Path]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one split: its folder and the files of each class, in the order of the labels."""
+
+    folder: Path
+    classes: Classes
+
+    @property
+    def num_images(self) -> int:
+        """Images of all classes."""
+        return sum(map(len, self.classes.values()))
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The parts of an image folder. `val_fraction` and `val_digest` say which training images validate; null: val/ does."""
+
+    root: Path
+    train: Part
+    val: Part
+    test: Part
+    val_fraction: float | None = None
+    val_digest: str | None = None
+
+
+def read_folder(
+    root: Path, *, val_fraction: float | None = None, val_digest: str | None = None, class_names: Sequence[str] | None = None
+) -> Folder:
+    """List the images under `root`; raise DataError with one line where something is missing or has changed.
+
+    `val_fraction` (None: 0.1 beside test/, else 0.2) is the share of each class that validates where there is no val/.
+    `val_digest` is what an earlier reading recorded: other images in the validation set are then refused.
+    `class_names` are the classes and their order; None: the folders of train/, sorted.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; root must hold train/<class>/ and val/<class>/, or class folders")
+    present = find_splits(root)
+    if "val" in present and val_fraction is not None:
+        raise DataError(f"val_fraction is {val_fraction}, but {present['val']} is there and validates; leave out one of them")
+    flat = not present
+    train = Part(root if flat else root / "train", list_classes(root if flat else root / "train", known=class_names))
+    names = list(train.classes)
+    others = {split: Part(path, list_classes(path, known=names)) for split, path in present.items() if split != "train"}
+    if "val" in others:
+        return Folder(root, train, others["val"], others.get("test", others["val"]))
+    if flat and len(names) < 2:
+        raise DataError(f"{root}: holds one folder only, {names[0]!r}; expected class folders, or train/ holding them")
+    if val_fraction is None:
+        val_fraction = VAL_FRACTION if "test" in others else VAL_FRACTION_ALONE
+    number("val_fraction", val_fraction, least=0.001, most=0.9)
+    train, val = set_aside(train, val_fraction)
+    digest = digest_of(val)
+    if val_digest not in (None, digest):
+        raise DataError(
+            f"{root}: its images are no longer those of which some were set aside for validation (val_digest is {val_digest},"
+            f" now {digest}): images that trained would validate; restore the folder, or train on it anew"
+        )
+    layout = "class folders directly under it" if flat else "no val/ folder"
+    log.info(
+        "%s: %s, so %d of %d training images (%g of each class, the same for every seed) validate%s; data.val_fraction sets it",
+        root, layout, val.num_images, val.num_images + train.num_images, val_fraction, "" if "test" in others else " and test",
+    )  # fmt: skip
+    return Folder(root, train, val, others.get("test", val), val_fraction, digest)
+
+
+def read_for_evaluation(root: Path, *, class_names: Sequence[str]) -> Folder:
+    """List the images under `root` that a trained network is measured on: test/ and val/, or either, else all that there are."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; root must hold test/, val/ or train/ with class folders, or class folders")
+    present = find_splits(root)
+    paths = [present[split] for split in ("val", "test") if split in present] or [present.get("train", root)]
+    parts = [Part(path, list_classes(path, known=class_names)) for path in paths]
+    log.info("%s: %d images of %s are measured", root, parts[-1].num_images, paths[-1])
+    return Folder(root, parts[0], parts[0], parts[-1])
+
+
+def find_splits(root: Path) -> dict[str, Path]:
+    """Return the folders of the splits that are there."""
+    return {split: root / name for split, names in SPLITS.items() for name in names[::-1] if (root / name).is_dir()}
+
+
+def set_aside(part: Part, fraction: float) -> tuple[Part, Part]:
+    """Split each class into (rest, set aside), both sorted and neither empty; which images go is a matter of their names."""
+    rest, aside = {}, {}
+    for name, paths in part.classes.items():
+        if len(paths) < 2:
+            raise DataError(
+                f"{part.folder / name}: holds {len(paths)} image, and one must train and one validate; "
+                "add images, or make a val/ folder"
+            )
+        count = min(max(round(len(paths) * fraction), 1), len(paths) - 1)
+        chosen = set(sorted(paths, key=lambda path: _draw(part, path))[:count])
+        rest[name] = [path for path in paths if path not in chosen]
+        aside[name] = [path for path in paths if path in chosen]
+    return Part(part.folder, rest), Part(part.folder, aside)
+
+
+def digest_of(part: Part) -> str:
+    """Return what tells the images of a part from any others, by their names."""
+    names = "\n".join(sorted(_name(part, path) for paths in part.classes.values() for path in paths))
+    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _name(part: Part, path: Path) -> str:
+    return path.relative_to(part.folder).as_posix()
+
+
+def _draw(part: Part, path: Path) -> bytes:
+    """Return a number drawn for a file, by its name and SPLIT_SEED."""
+    return hashlib.sha256(f"{SPLIT_SEED}/{_name(part, path)}".encode(errors="surrogateescape")).digest()

@@ -1,0 +1,101 @@
+"""Which recipe for which images: LocalMamba's for big sets of large images, another one for small images and small sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+BIG_SET, BIG_SIDE = 50_000, 128  # training images, and pixels of the short side, from which on LocalMamba's recipe is taken
+SMALL_SIDE = 64  # pixels of the short side up to which images are not cropped
+FULL_BATCH, LEAST_BATCH = 32, 4
+LR, LR_WIDTH = 0.004, 32  # peak learning rate of batches of FULL_BATCH, for tokens of so many channels; wider ones take less
+
+LOCALMAMBA_DATA = {
+    "flip_prob": 0.5, "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "randaugment_ops": 2, "randaugment_magnitude": 9.0,
+    "randaugment_std": 0.5, "erasing_prob": 0.25, "crop_pct": 0.875,
+}  # fmt: skip
+LOCALMAMBA_OPTIM = {
+    "lr": 1e-3, "min_lr": 1e-6, "warmup_lr": 1e-7, "warmup_epochs": 20, "weight_decay": 0.04, "clip_grad": None,
+    "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0,
+}  # fmt: skip
+LOCALMAMBA_EPOCHS = {"retrain": 300, "search": 100}
+SMALL_DATA = {
+    "flip_prob": 0.0, "randaugment_ops": 0, "randaugment_magnitude": 9.0, "randaugment_std": 0.5, "erasing_prob": 0.0,
+    "crop_pct": 1.0,
+}  # fmt: skip
+SMALL_OPTIM = {
+    "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup_epochs": 1, "weight_decay": 0.05, "clip_grad": 1.0, "label_smoothing": 0.05,
+    "mixup": 0.0, "cutmix": 0.0, "mix_prob": 0.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values of the keys in data, in optim and at the top, by name; one sentence why, and what the values of some keys mean."""
+
+    data: Mapping[str, Any]
+    optim: Mapping[str, Any]
+    top: Mapping[str, int]
+    why: str
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_recipe(
+    img_size: tuple[int, int],
+    num_train: int,
+    *,
+    width: int,
+    task: str = "retrain",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+) -> Choice:
+    """Return the recipe for `num_train` images of `img_size` (height, width) pixels and a model of `width` channels.
+
+    task: "retrain" (one net) or "search" (a supernet). `epochs` and `batch_size` are those that are set already.
+    """
+    height, wide = img_size
+    if num_train >= BIG_SET and min(img_size) >= BIG_SIDE:
+        top = {"epochs": epochs or LOCALMAMBA_EPOCHS[task], "batch_size": batch_size or 128}
+        why = f"{num_train} images of {height}x{wide} pixels: LocalMamba's recipe, " + told(top)
+        return Choice(LOCALMAMBA_DATA, warmed(LOCALMAMBA_OPTIM, top["epochs"]), top, why)
+    small = min(img_size) <= SMALL_SIDE
+    epochs, batch = epochs or epochs_for(num_train, small=small), batch_size or batch_for(num_train)
+    scale, stretch = ([1.0, 1.0], 1.0) if small else ([0.5, 1.0], 5 / 4)
+    aspect = wide / height  # boxes have the shape that evaluation sees
+    data = SMALL_DATA | {"scale": scale, "ratio": [round(aspect / stretch, 4), round(aspect * stretch, 4)]}
+    lr = LR * min(1.0, LR_WIDTH / width) * min(2.0, (batch / FULL_BATCH) ** 0.5)
+    optim = warmed(SMALL_OPTIM | {"lr": float(f"{lr:.2g}")}, epochs)
+    top = {"epochs": epochs, "batch_size": batch}
+    kind = "small images" if small else "a small set"
+    why = f"{num_train} images of {height}x{wide} pixels: the recipe for {kind}, " + told(top)
+    notes = {
+        "data.scale": "no crops" if small else "crops of half the area or more",
+        "data.flip_prob": "no flips (data.flip_prob=0.5 where left and right mean the same)",
+    }
+    return Choice(data, optim, top, why, notes)
+
+
+def epochs_for(num_train: int, *, small: bool) -> int:
+    """Return the epochs that show about 27,000 small images or 60,000 larger ones, within 10 or 20 to 100."""
+    least, shown = (10, 27_000) if small else (20, 60_000)
+    return min(100, max(least, shown // num_train))
+
+
+def batch_for(num_train: int) -> int:
+    """Return the power of two that makes eight batches or more, from LEAST_BATCH to FULL_BATCH."""
+    batch = FULL_BATCH
+    while batch > LEAST_BATCH and batch * 8 > num_train:
+        batch //= 2
+    return batch
+
+
+def warmed(optim: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Return the keys of optim with a warm-up that leaves most of the epochs."""
+    warmup = optim["warmup_epochs"]
+    return dict(optim) | {"warmup_epochs": warmup if warmup < epochs else epochs // 4}
+
+
+def told(values: Mapping[str, Any]) -> str:
+    """Return values as they are typed."""
+    return " ".join(f"{key}={value}" for key, value in values.items())

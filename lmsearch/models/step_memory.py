@@ -1,0 +1,39 @@
+"""How much memory one training step of a model needs, from what `complexity` counts.
+
+What is there at the peak, in the backward pass of the last layer: the tensors kept of every layer, the gradients inside the
+largest one, and weights, gradients and the two moments of AdamW. Of layers that run some branches at a time, only those count.
+With the native or Triton kernels; the reference backend needs several times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lmsearch.models.complexity import LayerCost, complexity
+
+STATES = 4  # numbers held for every parameter: weight, gradient, two moments
+PARAMETER_BYTES = 4  # weights stay in float32 under autocast
+
+
+def step_bytes(
+    model: nn.Module,
+    img_size: tuple[int, int],
+    batch_size: int,
+    *,
+    running: Sequence[int] | None = None,
+    bytes_per_value: int = 4,
+) -> int:
+    """Return the bytes of a step of `batch_size` images; `running` branches of each layer run at a time (None: all)."""
+    report = complexity(model, img_size, bytes_per_value=bytes_per_value)
+    running = running or [len(layer.directions) for layer in report.layers]
+    layers = [kept_bytes(layer, number) for layer, number in zip(report.layers, running, strict=True)]
+    kept = sum(layers) + report.rest.activation_bytes + max(layers)
+    return batch_size * kept + STATES * PARAMETER_BYTES * report.parameters
+
+
+def kept_bytes(layer: LayerCost, running: int) -> int:
+    """Return the bytes that one layer keeps for the backward pass of one image."""
+    branches = sum(d.total.activation_bytes for d in layer.directions)
+    return layer.shared.activation_bytes + branches * running // len(layer.directions)

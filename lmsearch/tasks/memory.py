@@ -1,0 +1,41 @@
+"""The memory of a training step, said before the first one and refused where the machine has less."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from omegaconf import DictConfig
+
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.memory import free_bytes
+from lmsearch.engine.train import Precision
+from lmsearch.errors import ConfigError
+from lmsearch.models.step_memory import step_bytes
+
+log = logging.getLogger(__name__)
+VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+GIB = 2**30
+
+
+def check_memory(
+    cfg: DictConfig, spec: ModelSpec, precision: Precision, *, running: Sequence[int] | None = None
+) -> None:
+    """Say what a step of the configured batch needs; raise ConfigError where that is more than is free.
+
+    `running`: how many branches of each layer of a supernet run at a time; None: all.
+    """
+    with torch.device("meta"):  # no memory, no time
+        model = spec.build()
+    size = tuple(spec.options["img_size"])
+    values = {"running": running, "bytes_per_value": VALUE_BYTES[precision.name]}
+    need, free = step_bytes(model, size, cfg.batch_size, **values), free_bytes(precision.device)
+    height, width = model.layer_grids(size)[0]
+    what = f"a step of {cfg.batch_size} images of {height}x{width} tokens needs about {need / GIB:.2g} GiB"
+    if free is not None and need > free:
+        raise ConfigError(
+            f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower batch_size or data.img_size, or raise"
+            f" model.patch_size (now {model.patch_embed.patch_size})"
+        )
+    log.info("memory: %s%s", what, "" if free is None else f" of {free / GIB:.2g} free")

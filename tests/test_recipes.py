@@ -1,0 +1,197 @@
+"""Which recipe, size and patch for which images, and what of them a user has set already."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from lmsearch.config import compose, run_digest
+from lmsearch.data import build_source
+from lmsearch.data.layout import read_folder, read_for_evaluation
+from lmsearch.data.survey import Header, choose
+from lmsearch.engine.recipes import choose_recipe
+from lmsearch.errors import ConfigError, DataError
+from lmsearch.models import model_names
+from lmsearch.models.patches import choose_patch, own_patch
+from lmsearch.tasks.known import Knowledge
+from lmsearch.tasks.settle import RECIPE_KEYS, fill, open_keys, settle, settle_recipe
+
+
+def make_images(root: Path, *, splits=("train", "test"), number=10, size=(28, 28), mode="L") -> Path:
+    """Write two classes of tiny images; a split "" puts the class folders directly under root."""
+    pixels = np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    for split in splits:
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for index in range(number):
+                image.save(root / split / name / f"{index}.png")
+    return root
+
+
+def settled(root: Path, *words: str, task: str = "retrain") -> DictConfig:
+    """Return the configuration of a task on the images of a folder."""
+    needed = ["genotype=none"] if task == "retrain" else []
+    return settle(compose(task, ["data=imagefolder", f"data.root={root}", *needed, *words]), task=task)[0]
+
+
+def chosen(cfg: DictConfig, *keys: str) -> list[object]:
+    return [OmegaConf.select(cfg, key) for key in keys]
+
+
+@pytest.mark.parametrize("task", ["retrain", "search"])
+def test_big_sets_of_large_images_get_localmambas_recipe_exactly(task: str) -> None:
+    recipe = choose_recipe((224, 224), 1_281_167, width=192, task=task)
+    assert recipe.top == {"epochs": {"retrain": 300, "search": 100}[task], "batch_size": 128}
+    assert recipe.optim == {
+        "lr": 0.001, "min_lr": 1e-06, "warmup_lr": 1e-07, "warmup_epochs": 20, "weight_decay": 0.04, "clip_grad": None,
+        "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0,
+    }  # fmt: skip
+    assert recipe.data == {
+        "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "flip_prob": 0.5, "randaugment_ops": 2, "randaugment_magnitude": 9.0,
+        "randaugment_std": 0.5, "erasing_prob": 0.25, "crop_pct": 0.875,
+    }  # fmt: skip
+
+
+def test_small_images_are_not_augmented_and_small_sets_take_small_batches() -> None:
+    recipe = choose_recipe((28, 28), 2400, width=32)
+    assert recipe.top == {"epochs": 11, "batch_size": 32} and recipe.optim["lr"] == 0.004
+    assert recipe.data["flip_prob"] == recipe.data["erasing_prob"] == recipe.data["randaugment_ops"] == 0
+    assert recipe.data["scale"] == [1.0, 1.0] and recipe.data["crop_pct"] == 1.0
+    few = choose_recipe((28, 28), 60, width=32)
+    assert few.top == {"epochs": 100, "batch_size": 4} and few.optim["lr"] < 0.004
+    assert choose_recipe((28, 28), 2400, width=192).optim["lr"] < 0.001
+
+
+@pytest.mark.parametrize("number", [1, 5, 40, 100, 10**4, 10**6])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (120, 160), (224, 224)])
+def test_every_recipe_fills_every_key_and_warms_up_for_less_than_it_lasts(number: int, size: tuple[int, int]) -> None:
+    for epochs in (None, 1, 3):
+        recipe = choose_recipe(size, number, width=32, epochs=epochs)
+        filled = {*recipe.top, *(f"data.{key}" for key in recipe.data), *(f"optim.{key}" for key in recipe.optim)}
+        assert filled == set(RECIPE_KEYS)
+        assert recipe.optim["warmup_epochs"] < recipe.top["epochs"]
+
+
+@pytest.mark.parametrize(("name", "size", "patch"), [
+    ("local_vim_nano", (8, 8), 1), ("local_vim_nano", (28, 28), 2), ("local_vim_nano", (32, 32), 2),
+    ("local_vim_nano", (120, 160), 10), ("local_vim_nano", (224, 224), 16), ("local_vim_nano", (101, 101), 7),
+    ("local_vim_tiny", (224, 224), 16), ("local_vim_tiny", (64, 64), 4), ("local_vmamba_tiny", (224, 224), 4),
+    ("local_vmamba_tiny", (32, 32), 1), ("local_vmamba_nano", (56, 56), 4), ("local_vim_nano", (1, 1), 1),
+])  # fmt: skip
+def test_patches_leave_about_as_many_tokens_as_the_model_wants(name: str, size: tuple[int, int], patch: int) -> None:
+    assert choose_patch(name, size) == patch
+
+
+def test_at_their_own_size_all_models_keep_their_patches() -> None:
+    for name in model_names():
+        side = 8 if name.endswith("nano") else 224
+        assert choose_patch(name, (side, side)) == own_patch(name)
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [
+    ([(28, 28)] * 2, (28, 28)), ([(120, 160)] * 2, (120, 160)), ([(480, 640)] * 2, (224, 304)),
+    ([(448, 896)] * 2, (224, 448)), ([(2000, 100)] * 2, (200, 100)),
+    ([(101, 101)] * 2, (104, 104)), ([(300, 400), (400, 500), (500, 900)], (224, 224)), ([(37, 50), (37, 37)], (36, 36)),
+    ([(1, 1)] * 2, (1, 1)),
+])  # fmt: skip
+def test_images_are_trained_on_at_their_own_size_within_a_limit(sizes: list, expected: tuple[int, int]) -> None:
+    seen = choose([Header(size, True) for size in sizes])
+    assert seen.img_size == expected and seen.in_chans == 1
+    assert choose([Header((28, 28), True), Header((28, 28), False)]).in_chans == 3
+
+
+def test_a_bare_command_on_small_images_is_settled_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    cfg = settled(make_images(tmp_path))
+    keys = ("data.img_size", "data.in_chans", "model.patch_size", "data.val_fraction", "epochs", "batch_size", "optim.clip_grad")
+    assert chosen(cfg, *keys) == [28, 1, 2, 0.1, 100, 4, 1.0] and not open_keys(cfg)
+    for said in ("28x28", "grey", "14x14 tokens", "18 images", "epochs=100", "no flips", "2 of 20 training images"):
+        assert said in caplog.text
+    assert settled(tmp_path) == cfg
+
+
+def test_what_the_user_sets_wins(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    words = ["data.img_size=16", "data.in_chans=3", "model.patch_size=8", "epochs=3", "data.flip_prob=0.5", "data.scale=[0.5,1]"]
+    cfg = settled(make_images(tmp_path), *words, "optim.clip_grad=null", "optim.lr=1")
+    keys = ("data.img_size", "data.in_chans", "model.patch_size", "epochs", "data.flip_prob", "data.scale", "optim.lr")
+    assert chosen(cfg, *keys, "optim.clip_grad") == [16, 3, 8, 3, 0.5, [0.5, 1.0], 1.0, None]
+    assert "; set: epochs, optim.lr, data.scale, data.flip_prob" in caplog.text and "no flips" not in caplog.text
+
+
+def test_a_preset_with_numbers_leaves_only_the_data_open(tmp_path: Path) -> None:
+    cfg = settled(make_images(tmp_path), "optim=retrain_digits", task="search")
+    assert chosen(cfg, "epochs", "optim.lr", "data.flip_prob") == [16, 0.015, 0.0]
+
+
+def test_tasks_that_others_settled_are_left_alone() -> None:
+    for words in (["data=digits"], ["data=planted"]):
+        cfg = compose("search", words)
+        assert settle(cfg, task="search")[0] == cfg
+    with pytest.raises(ConfigError, match="data=planted has no recipe to choose by; set epochs, batch_size"):
+        settle(compose("search", ["data=planted", "optim=search_imagefolder"]))
+
+
+def test_a_big_image_folder_of_the_first_version_is_the_same_run() -> None:
+    cfg = compose("retrain", ["genotype=x", "data=imagefolder", "data.root=y"])
+    fill(cfg, {"data.img_size": 224, "data.in_chans": 3})
+    settle_recipe(cfg, 1_281_167, task="retrain")
+    assert run_digest(cfg) == "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d"  # in version 0.1.0
+    cfg.data.flip_prob = 0.0
+    assert run_digest(cfg) != "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d"
+
+
+# ---------------------------------------------------------------- which images validate
+def test_images_that_validate_are_set_aside_of_every_class_whatever_the_seed(tmp_path: Path) -> None:
+    folder = read_folder(make_images(tmp_path), val_fraction=0.3)
+    assert [len(p) for p in folder.val.classes.values()] == [3, 3] and folder.train.num_images == 14
+    assert not set(folder.val.classes["cat"]) & set(folder.train.classes["cat"])
+    assert folder == read_folder(tmp_path, val_fraction=0.3, val_digest=folder.val_digest) and folder.test is not folder.val
+
+
+def test_class_folders_alone_are_trained_on_validated_and_tested(tmp_path: Path) -> None:
+    source = build_source("imagefolder", root=make_images(tmp_path, splits=("",)), img_size=28, in_chans=1)
+    assert (source.train.epoch_size(1), source.val.epoch_size(1)) == (16, 4) and source.test is source.val
+    assert source.train.labels.tolist() == [0] * 8 + [1] * 8
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_folder_is_found_by_its_names_and_excludes_a_fraction(tmp_path: Path, name: str) -> None:
+    folder = read_folder(make_images(tmp_path, splits=("train", name)))
+    assert folder.val.folder.name == name and folder.train.num_images == 20 and folder.val_digest is None
+    with pytest.raises(DataError, match=f"val_fraction is 0.2, but .*{name} is there and validates"):
+        read_folder(tmp_path, val_fraction=0.2)
+
+
+def test_a_trained_network_is_measured_on_all_images_of_another_folder(tmp_path: Path) -> None:
+    for number, splits in enumerate([("",), ("train",), ("test",), ("train", "val"), ("train", "val", "test")]):
+        root = make_images(tmp_path / str(number), splits=splits, number=2 + number)
+        folder = read_for_evaluation(root, class_names=("cat", "dog"))
+        assert folder.test.folder == root / splits[-1] and folder.test.num_images == 2 * (2 + number)
+
+
+def test_another_share_or_other_channels_void_what_the_run_has_of_them() -> None:
+    values = {"data.val_fraction": 0.1, "data.val_digest": "x", "data.in_chans": 1, "data.mean": [0.5], "data.std": [0.5]}
+    known = Knowledge("run", {}, values)
+    assert known.beside({"epochs": "1", "data.in_chans": "1", "data.val_fraction": "0.1"}) == known
+    assert set(values) - set(known.beside({"data.val_fraction": "0.2"}).values) == {"data.val_digest"}
+    assert set(values) - set(known.beside({"data.in_chans": "3"}).values) == {"data.mean", "data.std"}
+
+
+def test_a_folder_that_has_changed_or_has_too_few_images_is_refused(tmp_path: Path) -> None:
+    folder = read_folder(make_images(tmp_path, splits=("train",), number=5))
+    folder.val.classes["cat"][0].unlink()
+    with pytest.raises(DataError, match="no longer those of which some were set aside"):
+        read_folder(tmp_path, val_digest=folder.val_digest)
+    for path in sorted((tmp_path / "train" / "dog").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match="dog: holds 1 image, and one must train and one validate"):
+        read_folder(tmp_path)
+    with pytest.raises(DataError, match="holds one folder only"):
+        read_folder(make_images(tmp_path / "one", splits=("images",)))

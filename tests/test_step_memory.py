@@ -1,0 +1,92 @@
+"""The memory of a training step: said, near what is measured, and refused where the machine has less."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmsearch.bench.memory import supported
+from lmsearch.cli import main
+from lmsearch.engine.memory import free_bytes
+from lmsearch.kernels import native
+from lmsearch.models import create_model
+from lmsearch.models.step_memory import step_bytes
+from lmsearch.tasks import memory
+
+FACTOR = 1.4  # between the estimate and the measured peak, either way
+EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]
+MODELS = {
+    "vim": ("local_vim_nano", {"img_size": 28, "patch_size": 2, "directions": EIGHT[:4]}, 64),
+    "vim, supernet": ("local_vim_nano", {"img_size": 28, "patch_size": 2, "directions": EIGHT, "merge": "mixed"}, 32),
+    "vmamba": ("local_vmamba_nano", {"img_size": 56, "patch_size": 4}, 64),
+}
+STEP = """
+import sys, torch
+from lmsearch.bench.memory import _mark, _peak
+from lmsearch.engine.optim import adamw
+from lmsearch.models import create_model
+torch.set_num_threads(1)
+model = create_model({name!r}, **{options})
+images = torch.randn({batch}, 1, {side}, {side})
+create_model("local_vim_nano")(torch.randn(2, 1, 8, 8)).sum().backward()  # libraries are loaded
+before = _mark("cpu")
+optimizer = adamw(model.named_parameters(), lr=1e-3, weight_decay=0.0, betas=(0.9, 0.999))
+model(images).sum().backward()
+optimizer.step()
+print(_peak("cpu") - before)
+"""
+
+
+def meta(name: str):
+    """Return a model of MODELS without memory."""
+    family, options, batch = MODELS[name]
+    with torch.device("meta"):
+        return create_model(family, **options), (options["img_size"],) * 2, batch
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not supported("cpu"), reason="needs Linux")
+@pytest.mark.skipif(native.unavailable_reason(torch.device("cpu")) is not None, reason="needs the native kernels")
+@pytest.mark.parametrize("name", MODELS)
+def test_the_memory_of_a_step_is_near_its_measured_peak(name: str) -> None:
+    model, size, batch = meta(name)
+    family, options, _ = MODELS[name]
+    code = STEP.format(name=family, options=options, batch=batch, side=size[0])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 1 / FACTOR < step_bytes(model, size, batch) / int(done.stdout) < FACTOR
+
+
+def test_branches_that_do_not_run_need_nothing_but_their_weights() -> None:
+    model, size, batch = meta("vim, supernet")
+    whole, half = (step_bytes(model, size, batch, running=[number] * 3) for number in (8, 4))
+    assert 0.5 * whole < half < 0.7 * whole
+    assert step_bytes(model, size, batch) == whole > step_bytes(model, size, batch, bytes_per_value=2) > whole / 2
+
+
+def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       4000 kB\nMemFree:        100 kB\nMemAvailable:   3000 kB\n")
+    cpu = torch.device("cpu")
+    assert free_bytes(cpu, meminfo=meminfo, group=tmp_path) == 3000 * 1024
+    (tmp_path / "memory.current").write_text("1000\n")
+    for limit, free in (("max", 3000 * 1024), ("5000", 4000)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert free_bytes(cpu, meminfo=meminfo, group=tmp_path) == free
+    assert free_bytes(cpu, meminfo=tmp_path / "none") is None and free_bytes(torch.device("meta")) is None
+
+
+@pytest.mark.parametrize("task", ["search", "retrain"])
+def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**6)
+    words = [] if task == "search" else [f"genotype={tmp_path / 'g.json'}"]
+    (tmp_path / "g.json").write_text('[["h"], ["h"], ["h"]]')
+    assert main([task, *words, f"run_dir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "a step of 64 images of 8x8 tokens needs about" in said and "model.patch_size (now 1)" in said
+    assert not (tmp_path / "run").exists()
