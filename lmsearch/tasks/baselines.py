@@ -24,7 +24,7 @@ def simple_baselines(source: Source, limit: int | None, objective: Objective) ->
     limit = LIMIT if limit is None else limit
     arrays = as_arrays(source, limit=limit, side=SIDE)
     if arrays is None:
-        if source.info.target == "class" and limit > 0:
+        if source.info.targets.classes and limit > 0:
             log.info("baselines: left out, a set has more than baseline_limit=%d images", limit)
         return {}
     *known, truth = arrays

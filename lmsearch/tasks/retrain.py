@@ -52,12 +52,13 @@ def run(cfg: DictConfig) -> int:
     with claim_run_dir(cfg, "retrain", content, genotype=genotype) as run_dir:
         save_genotype(genotype, run_dir / "genotype.json")
         metrics, test = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
-        show(source.info, metrics, test, parameters=metrics["parameters"])
-        if metrics.get("best_epoch") is not None:
-            tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
-            best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
-            print(f"weights of {best}: {run_dir / 'best.safetensors'}")
-        tell_baselines(cfg, source, run_dir, metrics)
+        metrics = with_baselines(cfg, source, run_dir, metrics)
+    show(source.info, metrics, test, parameters=metrics["parameters"])
+    if metrics.get("best_epoch") is not None:
+        tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
+        best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
+        print(f"weights of {best}: {run_dir / 'best.safetensors'}")
+    tell_baselines(metrics)
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     return 0
 
@@ -71,15 +72,21 @@ def check_start(cfg: DictConfig) -> None:
         raise ConfigError(f"init_from={cfg.init_from} would be cleared by overwrite=true; choose another run_dir=")
 
 
-def tell_baselines(cfg: DictConfig, source: Source, run_dir: Path, metrics: dict) -> None:
-    """Print simple baselines on the same test set, add them to metrics.json, and warn where the net stays below one."""
-    objective = build_objective(source.info, cfg.metric)
-    baselines = simple_baselines(source, cfg.baseline_limit, objective)
-    if not baselines:
+def with_baselines(cfg: DictConfig, source: Source, run_dir: Path, metrics: dict) -> dict:
+    """Return the metrics with simple baselines on the same test set, and write them where there are some."""
+    baselines = simple_baselines(source, cfg.baseline_limit, build_objective(source.info, cfg.metric))
+    if baselines:
+        metrics = metrics | {"baselines": baselines}
+        write_json(run_dir / "metrics.json", metrics)
+    return metrics
+
+
+def tell_baselines(metrics: dict) -> None:
+    """Print the baselines, and warn where the net stays below one."""
+    if not (baselines := metrics.get("baselines")):
         return
-    write_json(run_dir / "metrics.json", metrics | {"baselines": baselines})
     print("on the pixels: " + ", ".join(f"{name} {score:.4f}" for name, score in baselines.items()))
-    if short := shortfall({"this net": metrics[f"test_{objective.metric}"]}, baselines):
+    if short := shortfall({"this net": metrics[f"test_{metrics['metric']}"]}, baselines):
         log.warning(short)
 
 

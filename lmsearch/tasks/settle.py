@@ -46,7 +46,7 @@ def settle(cfg: DictConfig, *, task: str = "retrain") -> tuple[DictConfig, Sourc
         settle_recipe(cfg, folder.train.num_images, task=task)
         return cfg, build_data(cfg, folder=folder)
     source = build_data(cfg)
-    if source.info.target == "class":
+    if source.info.targets.classes:
         settle_patch(cfg, source.info.img_size)
         settle_recipe(cfg, source.train.epoch_size(1), task=task, img_size=source.info.img_size)
     elif missing := open_keys(cfg):
