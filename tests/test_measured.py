@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interruptions import cut_in_epoch
 
 from lmsearch.cli import main
 from lmsearch.data import DataInfo
@@ -85,21 +86,11 @@ def test_the_best_weights_are_those_of_the_best_epoch_on_validation(retrained: P
     assert read(tmp_path / "metrics.json")["val_accuracy"] == pytest.approx(best["val_accuracy"])
 
 
-def test_an_interrupted_training_keeps_the_same_best(genotype: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmsearch.tasks import fit
-
+def test_an_interrupted_training_keeps_the_same_best(genotype: Path, tmp_path: Path) -> None:
     command = ["retrain", *TINY, "optim.lr=0.5", "optim.ema_decay=0.5", "optim.clip_grad=1.0", f"genotype={genotype}"]
     assert main([*command, f"run_dir={tmp_path / 'whole'}"]) == 0
-    real = fit.train_one_epoch
-
-    def interrupted(*a: object, **k: object) -> object:
-        if k["epoch"] == 2:
-            raise KeyboardInterrupt
-        return real(*a, **k)
-
-    monkeypatch.setattr(fit, "train_one_epoch", interrupted)
-    assert main([*command, f"run_dir={tmp_path / 'cut'}"]) == 130
-    monkeypatch.setattr(fit, "train_one_epoch", real)
+    with cut_in_epoch(3):
+        assert main([*command, f"run_dir={tmp_path / 'cut'}"]) == 130
     assert main([*command, f"run_dir={tmp_path / 'cut'}"]) == 0
     names = ("best.safetensors", "results.csv", "confusion.json")
     assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "cut" / n).read_bytes() for n in names)
