@@ -106,13 +106,13 @@ def check_a_length_of_one_and_a_length_of_one_chunk():
 
 
 def check_x_per_direction():
-    compare(make(shared=False, length=5, channels=8))
+    compare(make(batch=2, shared=False, length=5, channels=8))
 
 
 def check_every_optional_argument_may_be_absent():
     for name in OPTIONAL:
-        compare(make(length=4, directions=1, channels=3, without=[name], seed=3), softplus=name != "z")
-    compare(make(length=4, channels=3, without=OPTIONAL, seed=4))
+        compare(make(batch=1, length=4, directions=1, channels=3, without=[name], seed=3), softplus=name != "z")
+    compare(make(batch=1, length=4, channels=3, without=OPTIONAL, seed=4))
 
 
 def check_delta_without_softplus():
@@ -127,7 +127,7 @@ def check_tiny_steps_keep_their_relative_precision():
 
 def check_half_precision():
     for dtype, tolerance in ((torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
-        compare(make(length=4, channels=5, dtype=dtype), tolerance=tolerance)
+        compare(make(batch=1, length=4, channels=5, dtype=dtype), tolerance=tolerance)
 
 
 def check_other_chunks_and_blocks():

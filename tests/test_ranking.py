@@ -28,6 +28,16 @@ def test_the_interval_of_tau_holds_tau_and_is_the_same_for_the_same_seed() -> No
     assert one == two and one.low < one.mean < one.high and one.mean == ranking.kendall(a, b)
 
 
+def test_the_interval_is_that_of_samples_drawn_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.integers(4, size=12).astype(float)  # with ties
+    b = a + rng.integers(3, size=12)
+    picks = np.random.default_rng(5).integers(12, size=(100, 12))
+    taus = [ranking.kendall(a[p], b[p]) for p in picks]
+    found = ranking.kendall_interval(a, b, seed=5, resamples=100)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(taus, [2.5, 97.5])))
+
+
 def test_a_constant_score_has_no_order() -> None:
     assert math.isnan(ranking.kendall_interval([1, 1, 1], [1, 2, 3], seed=0, resamples=10).mean)
 

@@ -33,11 +33,22 @@ def kendall_interval(a: Sequence[float], b: Sequence[float], *, seed: int, resam
     first, second = settled(a), settled(b)
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(first), size=(resamples, len(first)))
-    varied = [p for p in picks if np.ptp(first[p]) > 0 and np.ptp(second[p]) > 0]
-    taus = [kendall(first[p], second[p]) for p in varied]
-    low, high = np.percentile(taus, [2.5, 97.5]) if taus else (math.nan, math.nan)
+    counts = np.stack([np.bincount(p, minlength=len(first)) for p in picks])  # (R, A): how often a sample holds each
+    taus = _kendall_of_samples(first, second, counts.astype(float))
+    low, high = np.percentile(taus, [2.5, 97.5]) if len(taus) else (math.nan, math.nan)
     tau = kendall(first, second) if np.ptp(first) > 0 and np.ptp(second) > 0 else math.nan
     return Interval(tau, float(low), float(high))
+
+
+def _kendall_of_samples(first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return tau-b of every sample that holds architecture a counts[r, a] times, without those where one score is constant."""
+    one, two = (np.sign(scores[:, None] - scores) for scores in (first, second))  # (A, A)
+
+    def pairs(signs: np.ndarray) -> np.ndarray:
+        return ((counts @ signs) * counts).sum(axis=1)
+
+    scale = np.sqrt(pairs(one**2) * pairs(two**2))
+    return pairs(one * two)[scale > 0] / scale[scale > 0]
 
 
 def top_quartile(truth: Sequence[float]) -> np.ndarray:
