@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cpu_count(), memory // (WORKER_GIB << 30)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what imports and collection made out of garbage collection, which would walk all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
