@@ -1,7 +1,8 @@
-"""Values as words of the command line."""
+"""Values as words of the command line, and lists as a few words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -12,3 +13,9 @@ def as_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{','.join(as_text(entry) for entry in value)}]"
     return str(value)
+
+
+def first_of(items: Sequence[str], most: int, *, between: str = ", ") -> str:
+    """Return at most `most` of the items as one text, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return between.join(items[:most]) + more

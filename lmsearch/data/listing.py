@@ -12,10 +12,12 @@ from pathlib import Path
 from lmsearch.data.reading import readable_endings
 from lmsearch.errors import DataError
 from lmsearch.paths import shown
+from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
 LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx")  # what systems leave behind, beside hidden files
 MOST_LINES = 5
+MOST_NAMES = 8
 COMMON = (".jpg", ".png", ".webp", ".tif", ".bmp", ".gif")
 
 
@@ -117,10 +119,9 @@ def check_known(folder: Path, names: Sequence[str], known: Sequence[str]) -> Non
         )
 
 
-def some(names: Sequence[str], *, limit: int = 8) -> str:
+def some(names: Sequence[str]) -> str:
     """Return the first names, quoted, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(repr(name) for name in names[:limit]) + more
+    return first_of([repr(name) for name in names], MOST_NAMES)
 
 
 def _is_litter(name: str) -> bool:

@@ -13,18 +13,20 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lmsearch.engine.digest import digest_of
+from lmsearch.engine.digest import digest_of, raw_bytes
 from lmsearch.engine.finite import unfinite_weights
 from lmsearch.errors import CheckpointError, LmsearchError, short
 from lmsearch.files import finite, replacing, write_bytes, write_json
 from lmsearch.models import create_model
 from lmsearch.reading import is_file, is_folder, parse_json, read_text
+from lmsearch.words import first_of
 
 VERSION = 1
 MODEL = "model.safetensors"  # the final weights of a run
 RESERVED = ("name", "directions", "merge", "backend", "family")  # no options of a description, though arguments of create_model
 SPEC_KEYS = {"version": int, "name": str, "directions": list | tuple, "merge": str, "options": dict, "data": dict}
 DIGEST = "sha256"  # key of the digests in checkpoint.pt and model.json
+SHOWN = 3  # tensors that do not fit, in a message
 DAMAGED = "damaged: its content is not what was written (SHA-256 differs)"
 
 
@@ -211,7 +213,7 @@ def fingerprint(weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(raw_bytes(weights[name]))
     return digest.hexdigest()
 
 
@@ -241,7 +243,6 @@ def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, s
         if k in weights and weights[k].shape != own[k].shape
     ]
     if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise CheckpointError(f"{source}: a checkpoint of another model: {'; '.join(problems[:3])}{more}")
+        raise CheckpointError(f"{source}: a checkpoint of another model: {first_of(problems, SHOWN, between='; ')}")
     if (bad := unfinite_weights(weights)) is not None:
         raise CheckpointError(f"{source}: its weights are not finite ({bad}): the training that made them diverged")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from lmsearch.errors import LmsearchError
+from lmsearch.words import first_of
 
 ALPHAS = "alphas"  # last part of their names; minus infinity there marks a direction that was dropped
 SUSPECT = 30.0  # weights larger than this are tried on a batch before they are trusted: finite ones can overflow as well
@@ -47,8 +48,7 @@ def averages_of(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]
 
 def several(names: Iterable[str]) -> str:
     """Return the first of the names and how many more there are."""
-    first, *rest = dict.fromkeys(names)
-    return first if not rest else f"{first} and {len(rest)} more"
+    return first_of(list(dict.fromkeys(names)), 1)
 
 
 def unfinite_weights(weights: Mapping[str, Tensor]) -> str | None:

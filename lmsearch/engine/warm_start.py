@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from lmsearch.errors import CheckpointError
 from lmsearch.models import DirectionalMixer
 from lmsearch.models.layers import resize_positions
 from lmsearch.scan_orders import label
+from lmsearch.words import first_of
 
 HEAD = ("head.weight", "head.bias")
 SHOWN = 6  # layers or classes named in one line
@@ -169,5 +169,4 @@ def _layer(mixer: str) -> str:
 
 def _some(items: Sequence[str]) -> str:
     """Return the first items in one line, and how many more there are."""
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return "; ".join(islice(items, SHOWN)) + more
+    return first_of(items, SHOWN, between="; ")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmsearch.words import first_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -37,8 +39,7 @@ def absent(names: Sequence[str], counts: np.ndarray) -> str | None:
     missing = [name for name, samples in zip(names, counts.sum(1), strict=True) if samples == 0]
     if not missing:
         return None
-    more = f" and {len(missing) - WORST} more" if len(missing) > WORST else ""
-    return f"no samples of {', '.join(missing[:WORST])}{more}: left out of the balanced accuracy"
+    return f"no samples of {first_of(missing, WORST)}: left out of the balanced accuracy"
 
 
 def one_sided(names: Sequence[str], counts: np.ndarray) -> str | None:

@@ -20,6 +20,7 @@ from lmsearch.errors import ConfigError, GenotypeError, short
 from lmsearch.files import remove_leftovers, write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import read_text
+from lmsearch.words import first_of
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
 WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot lose without losing work
@@ -158,8 +159,9 @@ def how_it_differs(cfg: DictConfig, run_dir: Path) -> str:
     if not isinstance(there, dict):
         return ""
     found = differences(there, OmegaConf.to_container(cfg, resolve=True))
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f" ({'; '.join(found[:SHOWN])}{more})" if found else " (the same configuration, but its files hold something else now)"
+    if not found:
+        return " (the same configuration, but its files hold something else now)"
+    return f" ({first_of(found, SHOWN, between='; ')})"
 
 
 def ways_on(run_dir: Path, before: Claim, mine: Claim) -> str:
