@@ -42,7 +42,7 @@ class _Watched(io.RawIOBase):
     def write(self, data: object) -> int:
         """Write all bytes."""
         try:
-            return _write_all(self.file, data)
+            return write_all(self.file, data)
         except OSError as error:
             self.failure = self.failure or error
             raise
@@ -114,10 +114,19 @@ def append_line(file: BinaryIO, line: str) -> None:
     """
     data = line.encode() + b"\n"
     try:
-        _write_all(file, data)
+        write_all(file, data)
         os.fsync(file.fileno())
     except OSError as error:
         raise FileError(cannot_write(Path(file.name), error, size=len(data))) from error
+
+
+def write_all(file: BinaryIO, data: object) -> int:
+    """Write all bytes to a file without a buffer, which may take fewer at a time, and return how many there are."""
+    left = memoryview(data).cast("B")
+    total = len(left)
+    while len(left):
+        left = left[file.write(left) :]
+    return total
 
 
 def read_json_lines(path: Path) -> list[dict]:
@@ -161,15 +170,6 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.iterdir():
         if LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)
-
-
-def _write_all(file: BinaryIO, data: object) -> int:
-    """Write all bytes to a file without a buffer, which may take fewer at a time."""
-    left = memoryview(data).cast("B")
-    total = len(left)
-    while len(left):
-        left = left[file.write(left) :]
-    return total
 
 
 def _room(folder: Path, size: int | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from lmsearch.errors import StorageError
+from lmsearch.files import write_all
 
 LOCK_S = 60  # a lock that was held this long is taken from its holder
 
@@ -35,6 +36,7 @@ class JournalFile(JournalFileBackend):
             end = cut_half_line(file)
             try:
                 write_all(file, lines)
+                os.fsync(file.fileno())
             except OSError as error:
                 file.truncate(end)
                 raise StorageError(f"storage={str(self.path)!r} cannot be written ({error.strerror})") from error
@@ -74,14 +76,6 @@ def cut_half_line(file: FileIO) -> int:
         file.seek(0)
         file.truncate(file.readall().rfind(b"\n") + 1)
     return file.seek(0, os.SEEK_END)
-
-
-def write_all(file: FileIO, content: bytes) -> None:
-    """Write all of the bytes and wait until they are on the disk."""
-    left = memoryview(content)
-    while left:
-        left = left[file.write(left) :]
-    os.fsync(file.fileno())
 
 
 def lock_of(path: Path) -> JournalFileSymlinkLock:

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lmsearch.errors import KernelError
+from lmsearch.errors import FileError, KernelError
+from lmsearch.files import write_json
 from lmsearch.kernels import reference
 from lmsearch.kernels.build import cache_dir
 
@@ -66,8 +67,8 @@ def ensure(device: torch.device, dtype: torch.dtype, scan: Operator, conv: Opera
     log.info("the Triton kernels agree with the reference on %s in %s", found["device"], found["dtype"])
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({**found, "errors": errors}, indent=1, sort_keys=True) + "\n")
-    except OSError as error:
+        write_json(record, {**found, "errors": errors})
+    except (OSError, FileError) as error:
         log.warning("the test of the Triton kernels passed but cannot be remembered (%s); set LMSEARCH_CACHE", error)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lmsearch.errors import FileError
-from lmsearch.files import cannot_write, write_text
+from lmsearch.files import cannot_write, write_all, write_text
 
 ENDINGS = (".csv", ".jsonl", ".json")
 
@@ -58,10 +58,9 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _append(file: BinaryIO, path: Path, text: str) -> None:
-    data = memoryview(text.encode(errors="surrogateescape"))
+    data = text.encode(errors="surrogateescape")
     try:
-        while data:
-            data = data[file.write(data) :]
+        write_all(file, data)
     except OSError as error:
         raise FileError(cannot_write(path, error, size=len(data))) from error
 

@@ -20,6 +20,7 @@ from lmsearch.engine.progress import CountProgress
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.paths import shown
+from lmsearch.process import INTERRUPTED
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
 from lmsearch.report.sheet import Cell, spaced, write_sheet
 from lmsearch.tasks.build import build_precision
@@ -27,7 +28,6 @@ from lmsearch.tasks.run_dir import make_folder
 from lmsearch.tasks.trained import load_trained
 
 log = logging.getLogger(__name__)
-INTERRUPTED = 130
 
 
 @dataclass
