@@ -7,19 +7,11 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import (
-    ADDED_KEYS,
-    choices_of,
-    compose,
-    compose_presets,
-    config_digest,
-    default_run_dir,
-    keys_of,
-    run_digest,
-)
-from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS, RECIPE_TYPES, read_paths
+from lmsearch.config import ADDED_KEYS, choices_of, compose, compose_presets, default_run_dir, keys_of
+from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS, read_paths
 from lmsearch.errors import ConfigError
 from lmsearch.paths import data_dir
+from lmsearch.run_identity import config_digest, run_digest
 
 FILES = {
     "train.yaml": """
@@ -246,7 +238,7 @@ def test_a_key_of_a_later_version_counts_only_with_another_value(conf_dir: Path,
     digest = run_digest(train(conf_dir))
     text = FILES["train.yaml"].replace("seed: 0", "later: 1\nreport:\n  colour: red\nseed: 0")
     (conf_dir / "train.yaml").write_text(text.replace("search:", "search:\n  extra: null"))
-    monkeypatch.setattr("lmsearch.config.ADDED_KEYS", {"later": 1, "report.colour": "red", "search.extra": None})
+    monkeypatch.setattr("lmsearch.run_identity.ADDED_KEYS", {"later": 1, "report.colour": "red", "search.extra": None})
     compose_presets.cache_clear()
     assert run_digest(train(conf_dir)) == digest
     for word in ("later=2", "report.colour=blue", "search.extra=1"):

@@ -12,7 +12,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("__main__",),
     ("cli",),
     ("tasks",),
-    ("config_help",),
+    ("config_help", "run_identity"),
     ("config",),
     ("config_values",),
     ("bench", "sweep", "audit"),
@@ -29,7 +29,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 WITHIN_REACH = {("search", "engine"), ("engine", "data"), ("search", "data"), ("report", "data")}  # neighbours of one layer
-CONFIG_ONLY = ("cli", "tasks", "config", "config_help", "config_values")
+CONFIG_ONLY = ("cli", "tasks", "config", "config_help", "config_values", "run_identity")
 
 
 def room_of(module: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from lmsearch.config import compose, run_digest
+from lmsearch.config import compose
 from lmsearch.data import build_source
 from lmsearch.data.layout import read_folder, read_for_evaluation
 from lmsearch.data.survey import Header, choose
@@ -18,6 +18,7 @@ from lmsearch.engine.recipes import choose_recipe
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import model_names
 from lmsearch.models.patches import choose_patch, own_patch
+from lmsearch.run_identity import run_digest
 from lmsearch.tasks.known import Knowledge
 from lmsearch.tasks.settle import RECIPE_KEYS, fill, open_keys, settle, settle_recipe
 

@@ -11,10 +11,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.cli import main
-from lmsearch.config import compose, config_digest
+from lmsearch.config import compose
 from lmsearch.engine.log import RunLog
 from lmsearch.errors import DataError
 from lmsearch.files import write_json
+from lmsearch.run_identity import config_digest
 from lmsearch.tasks import retrain
 
 PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"

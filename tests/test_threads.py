@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lmsearch.cli import main
-from lmsearch.config import compose, run_digest
+from lmsearch.config import compose
 from lmsearch.engine.threads import cores, using_threads
+from lmsearch.run_identity import run_digest
 
 NET = ["data=digits", "model.depth=1", "model.embed_dim=8", "model.patch_size=4"]
 TINY = [*NET, "batch_size=512", "epochs=1", "optim.warmup_epochs=0"]

@@ -17,12 +17,13 @@ from lmsearch.audit.figure import save_audit_figure
 from lmsearch.audit.ledger import Ledger, Row
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read
-from lmsearch.config import compose, run_digest
+from lmsearch.config import compose
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.files import write_json, write_text
+from lmsearch.run_identity import run_digest
 from lmsearch.scan_orders import label
 from lmsearch.search.options import SearchOptions
 from lmsearch.search_space import load_search_space

@@ -14,13 +14,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch import __version__
-from lmsearch.config import config_digest
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
 from lmsearch.files import write_text
 from lmsearch.genotype import FILE, load_genotype, save_genotype
 from lmsearch.report.directions import save_choices_figure
+from lmsearch.run_identity import config_digest
 from lmsearch.search.consensus import check_alike, common_quota
 from lmsearch.search.derivations import DERIVATIONS, derivation_kind
 from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, quota_of

@@ -10,13 +10,13 @@ import optuna
 import torch
 from omegaconf import DictConfig
 
-from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.storage import DIED, INTERRUPTED, open_storage
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
+from lmsearch.run_identity import run_digest
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.budget import Budget, evaluation_cost, training_cost
 from lmsearch.search.discrete import METHODS, DiscreteSearch, best_of, build_strategy

@@ -12,12 +12,12 @@ import torch
 from omegaconf import DictConfig
 
 from lmsearch import __version__
-from lmsearch.config import run_digest
 from lmsearch.engine.objective import Metric
 from lmsearch.errors import ConfigError
 from lmsearch.files import write_csv, write_figure, write_json
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.run_identity import run_digest
 from lmsearch.scan_orders import label
 from lmsearch.search.discrete import DiscreteSearch, Trial, best_of, candidate_means, pareto_front
 from lmsearch.search.supernet import named_mixers

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from lmsearch.config import run_digest
 from lmsearch.data import Source, TrainLoader, build_loaders
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, save_model
@@ -20,6 +19,7 @@ from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.files import write_json
+from lmsearch.run_identity import run_digest
 from lmsearch.tasks.build import TrainingState, build_objective, build_recipe
 from lmsearch.tasks.measured import measured, warn_about_classes, write_confusion
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
-from lmsearch.config import run_digest
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.progress import TrainingProgress
+from lmsearch.run_identity import run_digest
 from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
 from lmsearch.search.single_path import single_path
 from lmsearch.tasks.build import TrainingState, build_objective, build_precision, build_recipe

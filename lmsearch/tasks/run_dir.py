@@ -13,13 +13,14 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import default_run_dir, differences, run_digest
+from lmsearch.config import default_run_dir
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, GenotypeError, short
 from lmsearch.files import remove_leftovers, write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import read_text
+from lmsearch.run_identity import differences, run_digest
 from lmsearch.words import first_of
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed

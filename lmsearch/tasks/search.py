@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lmsearch import __version__
-from lmsearch.config import run_digest
 from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
@@ -26,6 +25,7 @@ from lmsearch.engine.recipe import build_trainer, training_objective
 from lmsearch.engine.train import Batch, Precision, Trainer, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
+from lmsearch.run_identity import run_digest
 from lmsearch.scan_orders import label
 from lmsearch.search.architect import Timing
 from lmsearch.search.derivations import derivation_kind
