@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from lmsearch.engine import storage
+from lmsearch.engine.objective import METRICS
 from lmsearch.engine.storage import WORKER, open_storage
 from lmsearch.errors import ConfigError, SearchSpaceError, StorageError
 from lmsearch.search.architectures import Architecture, ArchitectureSpace
@@ -102,7 +103,7 @@ def test_an_evaluation_is_seen_to_be_alive_while_it_lasts(tmp_path: Path, monkey
             time.sleep(0.02)
         return Evaluation(1.0, 0.0, 1.0)
 
-    explore(search, evaluate, Budget(None), price=1.0, trials=1, metric="toy")
+    explore(search, evaluate, Budget(None), price=1.0, trials=1, metric=METRICS["accuracy"])
     assert beats[-1] > beats[0] and len(search.trials()) == 1
 
 
@@ -120,7 +121,7 @@ def test_a_trial_that_another_process_took_for_lost_is_left_to_the_queue(
         return Evaluation(worth(architecture), 0.0, 1.0)
 
     budget = Budget(None)
-    explore(search, evaluate, budget, price=1.0, trials=3, metric="toy")
+    explore(search, evaluate, budget, price=1.0, trials=3, metric=METRICS["accuracy"])
     assert "given to another process" in caplog.text
     assert asked[0] == asked[1] and [t.architecture for t in search.trials()] == asked[1:]
     assert budget.spent == 4.0, "what the lost evaluation cost was spent"
