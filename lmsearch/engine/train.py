@@ -147,7 +147,6 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
-
 def train_one_epoch(
     trainer: Trainer, loader: Iterable[Batch], *, epoch: int, on_step: Callable[[int, Scores], None]
 ) -> Scores:
@@ -195,8 +194,13 @@ def check_weights(trainer: Trainer, batch: Batch, *, epoch: int) -> None:
 def advice(trainer: Trainer) -> str:
     """Return what to lower where a training diverged, and what happens to the epoch."""
     clip = "set optim.clip_grad" if trainer.clip_grad is None else f"optim.clip_grad ({trainer.clip_grad:g})"
-    precise = "" if trainer.precision.name == "fp32" else f", or take precision=fp32 (now {trainer.precision.name})"
-    return f"lower optim.lr ({trainer.optimizer.param_groups[0]['lr']:.3g} there) or {clip}{precise}; this epoch is not saved"
+    lr = trainer.optimizer.param_groups[0]["lr"]
+    return f"lower optim.lr ({lr:.3g} there) or {clip}{or_precise(trainer.precision)}; this epoch is not saved"
+
+
+def or_precise(precision: Precision) -> str:
+    """Return the advice to compute in fp32, where that is not done already."""
+    return "" if precision.name == "fp32" else f", or take precision=fp32 (now {precision.name})"
 
 
 @torch.no_grad()
@@ -218,8 +222,6 @@ def evaluate(
 
     scores = objective.of_set(batches())
     if bad := int((~torch.isfinite(scores.losses)).sum()):
-        precise = "" if precision.name == "fp32" else f", or take precision=fp32 (now {precision.name})"
-        raise TrainingDiverged(
-            f"{bad} of {len(scores.losses)} {what} losses are not finite; in training, lower optim.lr or optim.clip_grad{precise}"
-        )
+        lower = f"in training, lower optim.lr or optim.clip_grad{or_precise(precision)}"
+        raise TrainingDiverged(f"{bad} of {len(scores.losses)} {what} losses are not finite; {lower}")
     return scores
