@@ -14,24 +14,20 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from lmsearch.config_values import RECIPE_TYPES
 from lmsearch.data import Source
 from lmsearch.data.checks import size2d
 from lmsearch.data.layout import Folder, read_folder
 from lmsearch.data.survey import survey
 from lmsearch.engine.recipes import choose_recipe
 from lmsearch.errors import ConfigError
-from lmsearch.models import DirectionalMixer, create_model
+from lmsearch.models import create_model
 from lmsearch.models.patches import choose_patch, own_patch
 from lmsearch.tasks.build import build_data, plain
 
 log = logging.getLogger(__name__)
 BY_RECIPE = "auto"  # of keys whose null means something else
-RECIPE_KEYS = (
-    "epochs", "batch_size", "optim.lr", "optim.min_lr", "optim.warmup_lr", "optim.warmup_epochs", "optim.weight_decay",
-    "optim.clip_grad", "optim.label_smoothing", "optim.mixup", "optim.cutmix", "optim.mix_prob", "data.scale", "data.ratio",
-    "data.flip_prob", "data.randaugment_ops", "data.randaugment_magnitude", "data.randaugment_std", "data.erasing_prob",
-    "data.crop_pct",
-)  # fmt: skip
+RECIPE_KEYS = (*RECIPE_TYPES, "optim.clip_grad")
 
 
 def settle(cfg: DictConfig, *, task: str = "retrain") -> tuple[DictConfig, Source]:
@@ -123,7 +119,7 @@ def model_width(cfg: DictConfig, img_size: tuple[int, int]) -> int:
     options = plain(cfg.model)
     with torch.device("meta"):  # no memory, no time
         model = create_model(options.pop("name"), **options | {"img_size": list(img_size), "num_classes": 1})
-    return next(m.in_proj.in_features for m in model.modules() if isinstance(m, DirectionalMixer))
+    return model.mixers()[0].in_proj.in_features
 
 
 def fill(cfg: DictConfig, values: Mapping[str, Any]) -> None:
