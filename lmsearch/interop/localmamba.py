@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from lmsearch.errors import CheckpointError, ModelError
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
-from lmsearch.models.mixer import DirectionalMixer
 from lmsearch.scan_orders import Grid, label
 
 ROPE = ("rope.freqs_cos", "rope.freqs_sin")
@@ -180,7 +179,7 @@ def _some(keys: list[str]) -> str:
 def beyond_released(model: nn.Module) -> list[str]:
     """Return what of a network the released code computes otherwise or not at all, such as "stem=conv"."""
     layout(model)  # refuses other architectures
-    own = next(m.options for m in model.modules() if isinstance(m, DirectionalMixer))
+    own = model.mixers()[0].options
     found = [f"{name}={getattr(own, name)}" for name, value in RELEASED.items() if getattr(own, name) != value]
     if isinstance(model, LocalVim):
         pool = "avg" if model.cls_token is None else "token"
@@ -190,7 +189,7 @@ def beyond_released(model: nn.Module) -> list[str]:
     else:
         pool = "avg"
     found += [f"global_pool={model.global_pool!r}"] if model.global_pool != pool else []
-    names = {d for m in model.modules() if isinstance(m, DirectionalMixer) for d in m.directions}
+    names = {d for m in model.mixers() for d in m.directions}
     other = sorted(label(d) for d in names if not re.fullmatch(RELEASED_DIRECTION, d))
     return found + ([f"directions {', '.join(other)}"] if other else [])
 

@@ -22,7 +22,7 @@ from lmsearch.engine.optim import load_optimizer
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import CheckpointError, ConfigError
-from lmsearch.models import DirectionalMixer, create_model
+from lmsearch.models import create_model
 from lmsearch.scan_orders import Grid
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def layer_grids(cfg: DictConfig, info: DataInfo) -> tuple[list[Grid], str]:
     """Return the token grid of every layer of the configured model on this data, and its window padding."""
     with torch.device("meta"):  # no memory, no time
         model = create_model(cfg.model.name, **model_options(cfg, info))
-    padding = next(m.options.window_padding for m in model.modules() if isinstance(m, DirectionalMixer))
+    padding = model.mixers()[0].options.window_padding
     grids = model.layer_grids(info.img_size)
     check_tokens(cfg, info, grids[-1])
     return grids, padding

@@ -32,7 +32,7 @@ from lmsearch.interop.localmamba import (
     to_official_state_dict,
 )
 from lmsearch.models import DirectionalMixer, create_model, model_depth
-from lmsearch.reading import read_text
+from lmsearch.reading import read_text, user_path
 from lmsearch.scan_orders import label
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.build import plain
@@ -192,7 +192,7 @@ def layer_directions(cfg: DictConfig, name: str, options: dict, *, supernet: boo
         )
     with torch.device("meta"):
         model = create_model(name, **options)
-    return tuple(m.directions for m in model.modules() if isinstance(m, DirectionalMixer))
+    return tuple(m.directions for m in model.mixers())
 
 
 def mixer_names(model: torch.nn.Module) -> list[str]:
@@ -202,7 +202,7 @@ def mixer_names(model: torch.nn.Module) -> list[str]:
 
 def data_of_run(cfg: DictConfig, options: dict) -> dict | None:
     """Return what the run of cfg.genotype says of its data; None where it says nothing or has other classes or channels."""
-    folder = None if cfg.genotype is None or cfg.class_names is not None else Path(cfg.genotype).expanduser()
+    folder = None if cfg.genotype is None or cfg.class_names is not None else user_path(cfg.genotype)
     facts = read_facts(folder) if folder is not None and folder.is_dir() else None
     if facts is None or any(facts.info.get(key) != options.get(key) for key in ("num_classes", "in_chans")):
         return None

@@ -19,6 +19,7 @@ from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
 from lmsearch.files import write_text
 from lmsearch.genotype import FILE, load_genotype, save_genotype
+from lmsearch.reading import user_path
 from lmsearch.report.directions import save_choices_figure
 from lmsearch.run_identity import config_digest
 from lmsearch.search.consensus import check_alike, common_quota
@@ -159,7 +160,7 @@ def from_genotypes(cfg: DictConfig) -> int:
     check_alike(genotypes, names)
     asked = cfg.keep is not None or cfg.budget is not None
     quota = quota_asked(cfg, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
-    folders = [Path(name).expanduser() for name in names]
+    folders = [user_path(name) for name in names]
     facts = [read_facts(path) if path.is_dir() else None for path in folders]
     with folder(cfg, data="consensus", model=genotypes[0].model or "unknown", seed=None) as run_dir:
         remember(cfg, run_dir, facts)
@@ -171,7 +172,7 @@ def genotype_paths(given: str | Sequence[str]) -> list[str]:
     """Return the listed genotypes, or those in the s<seed>/ of a folder, by seed."""
     if not isinstance(given, str):
         return list(given)
-    found = [p.parent for p in Path(given).expanduser().glob(f"s*/{FILE}") if re.fullmatch(r"s\d+", p.parent.name)]
+    found = [p.parent for p in user_path(given).glob(f"s*/{FILE}") if re.fullmatch(r"s\d+", p.parent.name)]
     if not found:
         raise GenotypeError(f"genotypes={given!r}: no such folder, or no s<seed>/{FILE} in it; expected [a,b,...] or a folder")
     return [str(p) for p in sorted(found, key=lambda p: int(p.name[1:]))]

@@ -235,7 +235,7 @@ def read_by_description(given: Mapping[str, str]) -> list[Knowledge]:
     if facts is None:
         return []
     values = {name: facts.info[name] for name in FROM_DATA if name in facts.info} | facts.image(SHAPE)
-    return [Knowledge(given["genotype"], {"model": facts.model["name"]}, values | _model_values(facts))]
+    return [Knowledge(given["genotype"], _presets(replace(facts, data={})), values | _model_values(facts))]
 
 
 READERS: dict[str, Callable[[Mapping[str, str]], Iterable[Knowledge]]] = {

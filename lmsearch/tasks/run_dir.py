@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.config import default_run_dir
@@ -19,7 +18,7 @@ from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, GenotypeError, short
 from lmsearch.files import remove_leftovers, write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
-from lmsearch.reading import read_text
+from lmsearch.reading import parse_yaml, read_text
 from lmsearch.run_identity import differences, run_digest
 from lmsearch.words import first_of
 
@@ -153,9 +152,11 @@ def refuse_loss(cfg: DictConfig, run_dir: Path, before: Claim, mine: Claim, geno
 
 def how_it_differs(cfg: DictConfig, run_dir: Path) -> str:
     """Return " (epochs=40 there, 60 here)": how the run that a folder holds differs from this one; "" where that is not known."""
+    config = run_dir / "config.yaml"
     try:
-        there = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        text = read_text(config, where=str(config), error=ConfigError)
+        there = parse_yaml(text, where=str(config), error=ConfigError)
+    except ConfigError:
         return ""
     if not isinstance(there, dict):
         return ""
