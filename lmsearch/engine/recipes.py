@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BIG_SET, BIG_SIDE = 50_000, 128  # training images, and pixels of the short side, from which on LocalMamba's recipe is taken
-SMALL_SIDE = 64  # pixels of the short side up to which images are not cropped
+SMALL_SIDE = 64  # pixels of the short side up to which crops leave nearly all of an image
 FULL_BATCH, LEAST_BATCH = 32, 4
-LR, LR_WIDTH = 0.004, 32  # peak learning rate of batches of FULL_BATCH, for tokens of so many channels; wider ones take less
+LR, LR_WIDTH = 0.008, 32  # peak learning rate of batches of FULL_BATCH, for tokens of so many channels; wider ones take less
 
 LOCALMAMBA_DATA = {
     "flip_prob": 0.5, "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "randaugment_ops": 2, "randaugment_magnitude": 9.0,
@@ -61,7 +61,7 @@ def choose_recipe(
         return Choice(LOCALMAMBA_DATA, warmed(LOCALMAMBA_OPTIM, top["epochs"]), top, why)
     small = min(img_size) <= SMALL_SIDE
     epochs, batch = epochs or epochs_for(num_train, small=small), batch_size or batch_for(num_train)
-    scale, stretch = ([1.0, 1.0], 1.0) if small else ([0.5, 1.0], 5 / 4)
+    scale, stretch = ([0.9, 1.0], 1.05) if small else ([0.5, 1.0], 5 / 4)
     aspect = wide / height  # boxes have the shape that evaluation sees
     data = SMALL_DATA | {"scale": scale, "ratio": [round(aspect / stretch, 4), round(aspect * stretch, 4)]}
     lr = LR * min(1.0, LR_WIDTH / width) * min(2.0, (batch / FULL_BATCH) ** 0.5)
@@ -70,7 +70,7 @@ def choose_recipe(
     kind = "small images" if small else "a small set"
     why = f"{num_train} images of {height}x{wide} pixels: the recipe for {kind}, " + told(top)
     notes = {
-        "data.scale": "no crops" if small else "crops of half the area or more",
+        "data.scale": "crops of nine tenths of the area or more" if small else "crops of half the area or more",
         "data.flip_prob": "no flips (data.flip_prob=0.5 where left and right mean the same)",
     }
     return Choice(data, optim, top, why, notes)
