@@ -25,6 +25,13 @@ def test_ranges_are_read_alike_from_the_command_line_and_from_yaml() -> None:
         assert {key: p.distribution for key, p in found.items()} == RANGES
 
 
+def test_choices_without_a_dot_are_numbers_in_yaml_too() -> None:
+    given = yaml.safe_load("optim.lr: [1e-3, 1e-2]")
+    assert read_parameters(given, source="mine.yaml") == read_parameters("{optim.lr: [1e-3, 1e-2]}", source="params")
+    with pytest.raises(SweepError, match="none of them twice"):
+        read_parameters(yaml.safe_load("optim.lr: [1e-3, 0.001]"), source="mine.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "distribution"),
     [

@@ -119,8 +119,12 @@ def _read_range(key: str, given: Any, source: str) -> BaseDistribution:
 
 
 def _choices(key: str, given: Sequence[Any], source: str) -> CategoricalDistribution:
-    """Return the distribution over a list; an entry that is a list itself is taken as its text."""
+    """Return the distribution over a list; an entry that is a list itself is taken as its text.
+
+    Text is read as on the command line: YAML takes 1e-3, without a dot, for text.
+    """
     entries = [as_text(entry) if isinstance(entry, (list, tuple)) else entry for entry in given]
+    entries = [_scalar(entry) if isinstance(entry, str) else entry for entry in entries]
     if not entries or len({as_text(entry) for entry in entries}) < len(entries):
         raise SweepError(f"{source}: {key}: {as_text(given)!r} must hold at least one choice, and none of them twice")
     return CategoricalDistribution(entries)
