@@ -194,7 +194,7 @@ def test_a_broken_image_is_one_clear_line_that_names_it(own_folder, kind, num_wo
     with pytest.raises(DataError, match="img 0, n=0.png: not a readable image") as caught:
         list(loader)
     loader.close()
-    assert "\n" not in str(caught.value) and str(broken) in str(caught.value)
+    assert "\n" not in str(caught.value) and str(broken) in str(caught.value) and "data.on_error=skip" in str(caught.value)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -110,7 +110,7 @@ def predictions(
                 tensors[path] = read_tensor(path, info)
             except DataError as error:
                 if on_error == "raise":
-                    raise
+                    raise DataError(f"{error}; on_error=skip goes on and names such files in the results") from error
                 found[path] = Prediction(path, error=str(error).removeprefix(f"{shown(path)}: "))
         if tensors:
             with precision.autocast():

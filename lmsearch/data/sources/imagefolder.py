@@ -82,7 +82,7 @@ class FolderDataset:
             return read_image(self.path(index), self.info.in_chans)
         except DataError as error:
             if self.on_error == "raise":
-                raise
+                raise DataError(f"{error}; data.on_error=skip leaves such files out and counts them") from error
             skipped.append(str(error))
             return None
 
