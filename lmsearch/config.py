@@ -23,6 +23,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS, literal, read_value
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.paths import data_dir
+from lmsearch.reading import is_folder
 
 CHOICES = {
     "device": ("auto", "cpu", "cuda"),
@@ -153,10 +154,11 @@ def compose(
         if key in accepted:
             OmegaConf.update(cfg, key, literal(value), merge=False)
     for key, text in values.items():
-        _set(cfg, key, text)
+        _set(cfg, key, text, conf_dir=conf_dir)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         needed = ", ".join(f"{key}=..." for key in missing)
-        raise ConfigError(f"lmsearch {task} needs {needed}; see lmsearch {task} --help")
+        words = " ".join([task, *(f"{key}={choice}" for key, choice in presets.items())])  # keys depend on the presets
+        raise ConfigError(f"lmsearch {task} needs {needed}; see lmsearch {words} --help")
     _check_choices(cfg)
     return cfg
 
@@ -198,7 +200,8 @@ def split_overrides(overrides: Sequence[str], *, conf_dir: Path) -> tuple[dict[s
         elif text in choices or text == "null":
             presets[key] = text
         else:
-            raise ConfigError(f"{key}={text!r} is not a choice{did_you_mean(text, choices)}")
+            own = f"; images of your own: data=imagefolder data.root={text}" if key == "data" and is_folder(Path(text)) else ""
+            raise ConfigError(f"{key}={text!r} is not a choice{did_you_mean(text, choices)}{own}")
     return presets, values
 
 
@@ -222,11 +225,13 @@ def compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: P
         raise ConfigError(f"lmsearch {task} with {nothing}: it cannot do without; see lmsearch {task} --help") from error
 
 
-def _set(cfg: DictConfig, key: str, text: str) -> None:
+def _set(cfg: DictConfig, key: str, text: str, *, conf_dir: Path) -> None:
     """Read `text` by the type of the default at `key` and put it there."""
     head, _, leaf = key.rpartition(".")
     section = OmegaConf.select(cfg, head) if head else cfg
     if not isinstance(section, DictConfig) or leaf not in list(section):
+        if owners := _presets_with(key, conf_dir):
+            raise ConfigError(f"unknown key {key!r} with these presets; it is a key of {', '.join(owners)}")
         raise ConfigError(f"unknown key {key!r}{did_you_mean(key, keys_of(cfg))}")
     try:
         default = None if OmegaConf.is_missing(section, leaf) else section[leaf]
@@ -236,6 +241,13 @@ def _set(cfg: DictConfig, key: str, text: str) -> None:
         inside = ", ".join(f"{key}.{name}" for name in default)
         raise ConfigError(f"{key} is a section, not a value; set its keys: {inside}")
     OmegaConf.update(cfg, key, literal(read_value(key, text, default)), merge=False)
+
+
+def _presets_with(key: str, conf_dir: Path) -> list[str]:
+    """Return the presets that bring a key, such as data=imagefolder for data.root."""
+    group, _, leaf = key.partition(".")
+    files = {choice: OmegaConf.load(conf_dir / group / f"{choice}.yaml") for choice in choices_of(group, conf_dir=conf_dir)}
+    return [f"{group}={choice}" for choice, content in files.items() if leaf in list(content.get(group, content))]
 
 
 def keys_of(cfg: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -72,7 +72,7 @@ def load_genotype(source: str | Path) -> Genotype:
     if is_folder(path):
         path = path / FILE
         if not is_file(path):
-            raise GenotypeError(f"{source}: the folder holds no {FILE}; give a run directory of a search, or a file")
+            raise GenotypeError(f"{source}: the folder holds no {FILE}; give a file or the folder of a search that has ended")
     if not is_file(path):
         near = did_you_mean(str(source), shipped)
         raise GenotypeError(f"genotype {str(source)!r} is neither a shipped name nor a file or run directory{near}")

@@ -94,6 +94,8 @@ def test_a_task_gets_its_configuration_and_its_exit_code_is_returned(
         (["search", "image.png"], "'image.png' is not of the form key=value"),
         (["search", "--config"], "unknown option '--config'; accepted: --help"),
         (["retrain"], "lmsearch retrain needs genotype=...; see lmsearch retrain --help"),
+        (["search", "data=imagefolder"], "lmsearch search needs data.root=...; see lmsearch search data=imagefolder --help"),
+        (["search", "data.root=mine"], "unknown key 'data.root' with these presets; it is a key of data=imagefolder"),
     ],
 )
 def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
@@ -102,6 +104,11 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"lmsearch: error: {message}") and err.count("\n") == 1
+
+
+def test_a_folder_given_as_data_is_told_how_to_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", f"data={tmp_path}"]) == 2
+    assert f"images of your own: data=imagefolder data.root={tmp_path}" in capsys.readouterr().err
 
 
 def test_a_users_error_inside_a_task_is_one_line(

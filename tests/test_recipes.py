@@ -123,7 +123,7 @@ def test_what_the_user_sets_wins(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     cfg = settled(make_images(tmp_path), *words, "optim.clip_grad=null", "optim.lr=1")
     keys = ("data.img_size", "data.in_chans", "model.patch_size", "epochs", "data.flip_prob", "data.scale", "optim.lr")
     assert chosen(cfg, *keys, "optim.clip_grad") == [16, 3, 8, 3, 0.5, [0.5, 1.0], 1.0, None]
-    assert "; set: epochs, optim.lr, data.scale, data.flip_prob" in caplog.text and "no flips" not in caplog.text
+    assert "; set or taken over: epochs, optim.lr, data.scale, data.flip_prob" in caplog.text and "no flips" not in caplog.text
 
 
 def test_a_preset_with_numbers_leaves_only_the_data_open(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from lmsearch.cli import main
 from lmsearch.config import compose, default_run_dir
+from lmsearch.tasks.run_dir import tell_next
 
 SMALL = ["data=planted", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8"]
 SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0"]
@@ -233,3 +235,10 @@ def test_a_search_does_not_take_the_folder_of_a_sweep(tmp_path: Path, capsys: py
     (tmp_path / "run_id.txt").write_text("sweep 0a1b mine\n")  # whose trials are in a database
     assert main([*SEARCH, f"run_dir={tmp_path}"]) == 2
     assert "holds another run" in capsys.readouterr().err and not (tmp_path / "config.yaml").exists()
+
+
+def test_what_comes_next_is_a_command_that_a_shell_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_next("checkpoint", Path("my runs/a"), "evaluate", "predict images=...")
+    first, second = capsys.readouterr().out.removeprefix("next: ").strip().split(", or ")
+    assert shlex.split(first) == ["lmsearch", "evaluate", "checkpoint=my runs/a"]
+    assert shlex.split(second) == ["lmsearch", "predict", "images=...", "checkpoint=my runs/a"]

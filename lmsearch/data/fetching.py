@@ -114,9 +114,10 @@ class Fetcher:
         self.requests = _Requests()
         self.workers: DataLoader | None = None
         self.skipped: list[str] = []
+        self.told: set[str] = set()
 
     def fetch(self, requests: list[Request], *, when: str) -> Iterator[Pair]:
-        """Yield (images, targets) per request, then warn once if files were skipped; batches left empty are left out."""
+        """Yield (images, targets) per request, then warn of skipped files not told of before; empty batches are left out."""
         self.skipped = []
         for batch in self._batches(requests):
             if batch.error is not None:
@@ -124,9 +125,9 @@ class Fetcher:
             self.skipped += batch.skipped
             if len(batch.images):
                 yield batch.images, batch.targets
-        if self.skipped:
-            count, first = len(self.skipped), self.skipped[0]
-            log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, count, first)
+        if new := sorted(set(self.skipped) - self.told):
+            self.told.update(new)
+            log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, len(new), new[0])
 
     def _batches(self, requests: list[Request]) -> Iterator[Batch]:
         if self.num_workers == 0:

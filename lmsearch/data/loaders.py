@@ -216,7 +216,7 @@ def search_loaders(
             stream=stream,
             sampler=source.sampler if stream == "weights" else "shuffled",  # alphas see classes as the data has them
             drop_last=drop_last and stream == "weights",  # the alphas' part may be smaller than a batch
-            what=f"{name} {stream} part of the training set",
+            what=f"{name} training set, the part that the {stream} learn on",
             **common,
         )
         for stream, (dataset, indices) in zip(("weights", "alphas"), parts[:2], strict=True)

@@ -28,6 +28,7 @@ from lmsearch.search.evaluators import for_choice
 from lmsearch.search.health import check_health
 from lmsearch.search.supernet import Evaluate, masked, named_mixers, remaining, running
 from lmsearch.tasks.build import build_objective
+from lmsearch.tasks.run_dir import tell_next
 from lmsearch.tasks.watch import history_findings
 
 QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
@@ -152,3 +153,4 @@ def show(run_dir: Path, genotype: Genotype) -> None:
     print_findings(genotype.health.get("findings", []))
     print(f"search status: {genotype.health['status']}: {genotype.health['reason']}")
     print(f"genotype: {run_dir / 'genotype.json'}   figure: {run_dir / 'genotype.png'}")
+    tell_next("genotype", run_dir, "retrain", "compare")

@@ -23,6 +23,7 @@ from lmsearch.search.discrete import DiscreteSearch, Trial, best_of, candidate_m
 from lmsearch.search.supernet import named_mixers
 from lmsearch.status import Status
 from lmsearch.tasks.candidates import Candidates
+from lmsearch.tasks.run_dir import tell_next
 
 COLUMNS = ("trial", "score", "loss", "error", "cost", "second", "seconds")
 
@@ -172,3 +173,4 @@ def show(run_dir: Path, found: Found, best: Trial, health: dict, trials: int) ->
     print(f"genotype: {run_dir / 'genotype.json'}   trials: {run_dir / 'trials.csv'}")
     if found.search.second is not None:
         print(f"Pareto front: {run_dir / 'pareto.json'}   figure: {run_dir / 'pareto.png'}")
+    tell_next("genotype", run_dir, "retrain", "compare")

@@ -30,7 +30,7 @@ from lmsearch.tasks.build import (
 from lmsearch.tasks.fit import fit
 from lmsearch.tasks.measured import show
 from lmsearch.tasks.memory import check_memory
-from lmsearch.tasks.run_dir import claim_run_dir
+from lmsearch.tasks.run_dir import claim_run_dir, tell_next
 from lmsearch.tasks.settle import settle
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def run(cfg: DictConfig) -> int:
         print(f"weights of {best}: {run_dir / 'best.safetensors'}")
     tell_baselines(metrics)
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
+    tell_next("checkpoint", run_dir, *(("evaluate", "predict images=...") if source.info.targets.classes else ("evaluate",)))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -192,3 +193,9 @@ def holds(path: Path, genotype: Genotype) -> bool:
         return load_genotype(path) == genotype
     except GenotypeError:
         return False
+
+
+def tell_next(key: str, run_dir: Path, *tasks: str) -> None:
+    """Print the commands that take a run directory on, as a shell takes them."""
+    word = shlex.quote(f"{key}={run_dir}")
+    print(f"next: {', or '.join(f'lmsearch {task} {word}' for task in tasks)}")

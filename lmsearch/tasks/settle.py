@@ -110,7 +110,7 @@ def settle_recipe(cfg: DictConfig, num_train: int, *, task: str, img_size: tuple
         OmegaConf.update(cfg, key, values[key])
     mine = [key for key in RECIPE_KEYS if key in values and key not in missing and OmegaConf.select(cfg, key) is not None]
     notes = [note for key, note in choice.notes.items() if key in missing]
-    yours = f"; set: {', '.join(mine)}" if mine else "; any of its keys can be set"
+    yours = f"; set or taken over: {', '.join(mine)}" if mine else "; any of its keys can be set"
     log.info("%s%s", ", ".join([choice.why, *notes]), yours)
 
 
