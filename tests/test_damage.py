@@ -215,3 +215,31 @@ def test_a_run_on_a_full_disk_ends_in_one_line_and_goes_on_with_more_room(
     assert main(command) == 0
     name = "model.safetensors"
     assert (tmp_path / "run" / name).read_bytes() == (trained / "run" / name).read_bytes()
+
+
+def test_weights_beside_the_description_of_another_net_are_refused(trained: Path, tmp_path: Path) -> None:
+    for name in ("model.safetensors", "best.safetensors", "model.json"):
+        shutil.copy(trained / "run" / name, tmp_path / name)
+    described = json.loads((tmp_path / "model.json").read_text())
+    described["directions"] = [["v"]]  # the same shapes, for another direction
+    del described["sha256"]
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    for name in ("model.safetensors", "best.safetensors"):
+        with pytest.raises(CheckpointError, match=r"another net than .*model.json"):
+            read_model(tmp_path / name)
+    shutil.copy(trained / "run" / "model.json", tmp_path / "model.json")
+    assert read_model(tmp_path / "best.safetensors")[0].directions == (("h",),)
+
+
+def test_an_evaluation_keeps_the_results_of_other_tasks(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained / "run"
+    before = (run / "metrics.json").read_bytes()
+    assert main(["evaluate", f"checkpoint={run}", f"run_dir={run}"]) == 2
+    assert "holds a run of lmsearch retrain" in capsys.readouterr().err
+    assert (run / "metrics.json").read_bytes() == before
+    for _ in range(2):
+        assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path}"]) == 0
+    assert "is replaced; run_dir= keeps both" in caplog.text + capsys.readouterr().err
+    assert f"checkpoint: {run}" in (tmp_path / "config.yaml").read_text()

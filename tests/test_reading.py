@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 
 from lmsearch.cli import main
 from lmsearch.data import DataInfo
@@ -78,6 +79,7 @@ def read_a_genotype(folder: Path, dice: random.Random) -> None:
 def read_a_model(folder: Path, dice: random.Random) -> None:
     if not (folder / "model.safetensors").exists():
         save_model(folder, SPEC, SPEC.build().state_dict())
+        without_digests(folder / "model.safetensors")
         (folder / "whole.json").write_text(json.dumps(without_digest(folder / "model.json"), indent=1))
     (folder / "model.json").write_bytes(mutated((folder / "whole.json").read_text(), dice))
     spec, weights = read_model(folder)
@@ -306,6 +308,11 @@ def test_zero_padding_to_far_more_tokens_is_refused_before_anything_is_allocated
 
 
 # ---------------------------------------------------------------- model.json
+def without_digests(weights: Path) -> None:
+    """Write weights again as version 0.1.0 did, without a word on the net that they belong to."""
+    safetensors.torch.save_file(safetensors.torch.load_file(weights), weights)
+
+
 def without_digest(path: Path) -> dict:
     """Return what a model.json says but for its digest, which would answer before anything else is looked at."""
     return {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
@@ -339,6 +346,7 @@ def without_digest(path: Path) -> dict:
 )
 def test_a_description_that_makes_no_model_names_file_and_value(tmp_path: Path, change: dict, message: str) -> None:
     save_model(tmp_path, SPEC, SPEC.build().state_dict())
+    without_digests(tmp_path / "model.safetensors")
     (tmp_path / "model.json").write_text(json.dumps(without_digest(tmp_path / "model.json") | change))
     with pytest.raises(CheckpointError, match=message) as raised:
         load_model(*read_model(tmp_path), source=str(tmp_path))

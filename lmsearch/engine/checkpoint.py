@@ -25,7 +25,7 @@ VERSION = 1
 MODEL = "model.safetensors"  # the final weights of a run
 RESERVED = ("name", "directions", "merge", "backend", "family")  # no options of a description, though arguments of create_model
 SPEC_KEYS = {"version": int, "name": str, "directions": list | tuple, "merge": str, "options": dict, "data": dict}
-DIGEST = "sha256"  # key of the digests in checkpoint.pt and model.json
+DIGEST = "sha256"  # key of the digests in checkpoint.pt, model.json and, of weights and of their net, in .safetensors files
 SHOWN = 3  # tensors that do not fit, in a message
 DAMAGED = "damaged: its content is not what was written (SHA-256 differs)"
 
@@ -153,8 +153,9 @@ def load_checkpoint(path: Path) -> dict:
 def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor], *, file: str = MODEL) -> None:
     """Write the weights as `file` and, beside it, model.json with all that rebuilds and feeds the model, each with its digest."""
     weights = {name: weights[name].contiguous() for name in sorted(weights)}
-    write_bytes(run_dir / file, safetensors.torch.save(weights, metadata={DIGEST: digest_of(weights)}))
     described = json.loads(json.dumps(finite({"version": VERSION} | asdict(spec)), sort_keys=True))  # as it is read back
+    digests = f"{digest_of(weights)} {net_digest(described)}"  # one entry, since those of a header come in any order
+    write_bytes(run_dir / file, safetensors.torch.save(weights, metadata={DIGEST: digests}))
     write_json(run_dir / "model.json", described | {DIGEST: digest_of(described)})
 
 
@@ -172,7 +173,15 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     for file in (path, description):
         if not is_file(file):
             raise CheckpointError(f"{file}: no such file; a model is a model.safetensors with its model.json beside it")
-    return read_description(description), read_weights(path)
+    described, (weights, net) = read_described(description), read_weights(path)
+    if net is not None and net != net_digest(described):
+        raise CheckpointError(f"{path}: weights of another net than {description} tells of; put their own model.json beside them")
+    return ModelSpec.from_dict(described, source=str(description)), weights
+
+
+def net_digest(described: dict) -> str:
+    """Return the digest of the net that a model.json tells of: its name, options, directions and merge, not its data."""
+    return digest_of({name: described.get(name) for name in ("name", "options", "directions", "merge")})
 
 
 def result_of(state: dict) -> object:
@@ -184,17 +193,25 @@ def result_of(state: dict) -> object:
 
 def read_description(path: Path) -> ModelSpec:
     """Read a model.json; raise CheckpointError where it is damaged."""
+    return ModelSpec.from_dict(read_described(path), source=str(path))
+
+
+def read_described(path: Path) -> dict:
+    """Return what a model.json holds, checked, without its digest."""
     text = read_text(path, where=str(path), error=CheckpointError)
     described = parse_json(text, where=str(path), error=CheckpointError)
     written = described.pop(DIGEST, None) if isinstance(described, dict) else None  # those of version 0.1.0 have none
-    spec = ModelSpec.from_dict(described, source=str(path))
+    ModelSpec.from_dict(described, source=str(path))  # raises where it is none
     if written is not None and written != digest_of(described):
         raise CheckpointError(f"{path}: {DAMAGED}; if you have changed it yourself, delete its {DIGEST!r} entry")
-    return spec
+    return described
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors file; raise CheckpointError where it is damaged."""
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Return the weights of a .safetensors file and the digest of their net; raise CheckpointError where it is damaged.
+
+    Files of version 0.1.0 hold no digests.
+    """
     try:
         content = path.read_bytes()
         found = safetensors.torch.load(content)
@@ -202,10 +219,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a readable model ({error})") from error
     weights = {name: found[name] for name in sorted(found)}
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    written = header.get("__metadata__", {}).get(DIGEST)  # files of version 0.1.0 have none
-    if written is not None and written != digest_of(weights):
+    written, _, net = header.get("__metadata__", {}).get(DIGEST, "").partition(" ")
+    if written and written != digest_of(weights):
         raise CheckpointError(f"{path}: {DAMAGED}")
-    return weights
+    return weights, net or None
 
 
 def fingerprint(weights: dict[str, Tensor]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.layout import read_for_evaluation
@@ -13,11 +14,13 @@ from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
-from lmsearch.files import write_json
+from lmsearch.files import write_json, write_text
 from lmsearch.tasks.build import build_objective, build_precision, source_options
 from lmsearch.tasks.measured import measured, show, warn_about_classes, write_confusion
-from lmsearch.tasks.run_dir import open_run_dir
+from lmsearch.tasks.run_dir import Claim, open_run_dir
 from lmsearch.tasks.trained import data_for, load_trained
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> int:
@@ -37,12 +40,22 @@ def run(cfg: DictConfig) -> int:
         raise CheckpointError(f"{cfg.checkpoint}: {error}") from error
     metrics = measured(info, objective, test=test, val=val)
     with open_run_dir(cfg, "evaluate", data=source.info.name, model=spec.name) as run_dir:
+        keep_others(run_dir)
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))  # says what was measured, on what
         write_json(run_dir / "metrics.json", metrics)
         write_confusion(run_dir, info, test)
     warn_about_classes(info, test=test, val=val, what=str(cfg.checkpoint))
     show(info, metrics, test)
     print(f"metrics: {run_dir / 'metrics.json'}")
     return 0
+
+
+def keep_others(run_dir: Path) -> None:
+    """Raise ConfigError where the folder holds another task's run; say where another evaluation's results are replaced."""
+    if task := Claim.read(run_dir).task:
+        raise ConfigError(f"{run_dir} holds a run of lmsearch {task}, whose metrics.json would be lost; choose another run_dir=")
+    if (run_dir / "metrics.json").exists():
+        log.warning("%s of an evaluation before is replaced; run_dir= keeps both", run_dir / "metrics.json")
 
 
 def measured_on(options: dict[str, Any], spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
