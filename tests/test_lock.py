@@ -145,7 +145,7 @@ def test_an_arm_in_use_is_neither_written_to_nor_cleared(tmp_path: Path, capsys:
 @pytest.mark.slow
 def test_of_two_equal_commands_one_runs_and_the_other_says_so(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('[["h"]]')
-    command = [sys.executable, "-m", "lmsearch", "retrain", *MODEL, "epochs=30", f"genotype={tmp_path / 'mine.json'}"]
+    command = [sys.executable, "-m", "lmsearch", "retrain", *MODEL, "epochs=10", f"genotype={tmp_path / 'mine.json'}"]
     for number in range(10):
         words = [*command, f"run_dir={tmp_path / f'run{number}'}"]
         both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.cli import main
 from lmsearch.config import compose
+from lmsearch.engine.lock import holding
 from lmsearch.engine.log import RunLog
 from lmsearch.errors import DataError
 from lmsearch.files import write_json
@@ -383,3 +384,42 @@ def test_a_timeout_starts_no_further_trial(ran: list[DictConfig], tmp_path: Path
     assert sweep(tmp_path, "trials=1") == 0
     assert sweep(tmp_path, "trials=5", "timeout=0") == 0
     assert len(ran) == 1
+
+
+def test_starting_over_clears_a_journal_that_cannot_be_read(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(tmp_path, "trials=2") == 0
+    (tmp_path / "trials.journal").write_bytes(b"\xff\x00 nonsense\n")
+    words = [*BASE, PARAMS, f"run_dir={tmp_path}", "trials=1"]
+    assert "trials.journal" in error_of(capsys, *words)
+    assert main([*words, "overwrite=true"]) == 0
+    assert len(results(tmp_path)["trials"]) == 1 and [path.name for path in (tmp_path / "trials").iterdir()] == ["0000"]
+
+
+def test_a_journal_elsewhere_that_cannot_be_read_is_left_alone(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*BASE, PARAMS, f"run_dir={tmp_path / 'run'}", "trials=1", f"storage={tmp_path / 'shared.journal'}"]
+    assert main(words) == 0
+    (tmp_path / "shared.journal").write_bytes(b"nonsense\n")
+    assert "shared.journal" in error_of(capsys, *words, "overwrite=true")
+    assert (tmp_path / "shared.journal").read_bytes() == b"nonsense\n" and (tmp_path / "run" / "trials" / "0000").exists()
+
+
+def test_starting_over_does_not_delete_a_trial_that_is_running(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(tmp_path, "trials=1") == 0
+    with holding(tmp_path / "trials" / "0000"):
+        assert "0000 is in use by process" in error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}", "overwrite=true")
+    assert (tmp_path / "trials" / "0000" / "metrics.json").exists()
+
+
+def test_two_commands_of_one_sweep_share_its_folder_but_neither_starts_it_over(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.joinpath("run").mkdir()
+    with holding(tmp_path / "run", shared=True):
+        assert sweep(tmp_path / "run", "trials=1") == 0
+        assert "is in use by process" in error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / 'run'}", "overwrite=true")

@@ -49,7 +49,7 @@ class Claim:
         if lines and not RUN.match(lines[0]):
             raise ConfigError(f"{marker}: {short(lines[0])} names no run, so the file is damaged; overwrite=true starts over")
         if outside := [name for name in lines[1:] if not PART.fullmatch(name)]:
-            raise ConfigError(f"{marker}: {short(outside[0])} is no folder inside, so the file is damaged")
+            raise ConfigError(f"{marker}: {short(outside[0])} is no folder inside, so it is damaged; overwrite=true starts over")
         return cls(lines[0], tuple(lines[1:])) if lines else cls()
 
     def write(self, run_dir: Path) -> None:
@@ -64,6 +64,16 @@ class Claim:
     def folders(self, run_dir: Path) -> list[Path]:
         """Return the folder and those of the parts."""
         return [run_dir, *(run_dir / name for name in self.parts)]
+
+
+def claim_on(run_dir: Path, *, overwrite: bool) -> Claim:
+    """Return the claim on a folder; a damaged marker counts as none where the run is to `overwrite` what is there."""
+    try:
+        return Claim.read(run_dir)
+    except ConfigError:
+        if not overwrite:
+            raise
+        return Claim()
 
 
 @contextmanager
@@ -114,12 +124,7 @@ def claim_run_dir(
     inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     mine = Claim(f"{task} {run_digest(cfg)} {inside}", tuple(parts))
     with open_run_dir(cfg, task) as run_dir:
-        try:
-            before = Claim.read(run_dir)
-        except ConfigError:
-            if not cfg.overwrite:
-                raise
-            before = Claim()
+        before = claim_on(run_dir, overwrite=cfg.overwrite)
         unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
         held = replace(before, parts=before.parts + unclaimed)  # what is there would be taken for this run's
         if cfg.overwrite:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -21,7 +22,7 @@ from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.engine.storage import exclusive, note_version, recover
 from lmsearch.engine.threads import cores, using_threads
-from lmsearch.errors import ConfigError, SweepError, did_you_mean
+from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.files import write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
@@ -42,9 +43,10 @@ from lmsearch.sweep.study import (
 )
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.known import configure
-from lmsearch.tasks.run_dir import MARKER, Claim, make_folder
+from lmsearch.tasks.run_dir import MARKER, Claim, claim_on, make_folder
 
 log = logging.getLogger(__name__)
+JOURNAL = "trials.journal"  # in the run directory, where no other storage is given
 OWN_KEYS = ("run_dir", "overwrite")  # of a trial; the sweep gives them
 PIPE_WIDTH = 150  # columns where the output is no terminal
 
@@ -87,8 +89,8 @@ def make_plan(cfg: DictConfig) -> Plan:
         overrides=overrides,
         goal=goal,
         run_dir=run_dir,
-        storage=cfg.storage or str(run_dir / "trials.journal"),
-        study=cfg.study or held_study(run_dir) or run_dir.name or run_dir.resolve().name,
+        storage=cfg.storage or str(run_dir / JOURNAL),
+        study=cfg.study or held_study(run_dir, overwrite=cfg.overwrite) or run_dir.name or run_dir.resolve().name,
         trials=cfg.trials,
         sampler=cfg.sampler,
         population=cfg.population,
@@ -144,12 +146,20 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
 
 def start_over(plan: Plan) -> None:
     """Delete the study of a plan and the folders of its trials in the run directory; raise InUseError where one is running."""
-    check_place(plan)
     for folder in (plan.run_dir / "trials").glob("[0-9]*"):
         with holding(folder):  # a worker may have outlived its sweep
             pass
-    delete_study(plan, held=(plan.run_dir / MARKER).exists())
-    (plan.run_dir / MARKER).unlink(missing_ok=True)
+    marker, journal = plan.run_dir / MARKER, plan.run_dir / JOURNAL
+    try:
+        check_place(plan, before=claim_on(plan.run_dir, overwrite=True))
+        delete_study(plan, held=marker.exists())
+    except StorageError:
+        if Path(plan.storage) != journal or held_study(plan.run_dir, overwrite=True) != plan.study:
+            raise
+        log.warning("%s cannot be read; it is deleted with the trials in %s", journal, plan.run_dir)
+        shutil.rmtree(plan.run_dir / "trials", ignore_errors=True)
+        journal.unlink()
+    marker.unlink(missing_ok=True)
 
 
 def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
@@ -169,9 +179,9 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
     return study
 
 
-def check_place(plan: Plan) -> None:
+def check_place(plan: Plan, *, before: Claim | None = None) -> None:
     """Raise SweepError where the run directory holds another run, or the trials of another study."""
-    before = Claim.read(plan.run_dir)
+    before = Claim.read(plan.run_dir) if before is None else before
     if not before.run:
         return
     held = held_study(plan.run_dir)
@@ -183,9 +193,9 @@ def check_place(plan: Plan) -> None:
         raise SweepError(f"{plan.run_dir} holds the trials of another study, {held!r}{where}; choose another run_dir=")
 
 
-def held_study(run_dir: Path) -> str | None:
+def held_study(run_dir: Path, *, overwrite: bool = False) -> str | None:
     """Return the name of the study whose trials a run directory holds, or None where it holds none."""
-    before = Claim.read(run_dir)
+    before = claim_on(run_dir, overwrite=overwrite)
     return before.run.split(" ", 2)[2] if before.task == "sweep" else None
 
 
