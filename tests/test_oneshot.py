@@ -16,7 +16,10 @@ from lmsearch.tasks.build import build_data, build_recipe
 from lmsearch.tasks.candidates import find_candidates
 from lmsearch.tasks.search import search_options
 
-TINY = ["search=darts", "data=planted", "epochs=2", "data.steps_per_epoch=3", "batch_size=8", "keep=2", "model.embed_dim=8"]
+TINY = [
+    "search=darts", "data=planted", "epochs=2", "data.steps_per_epoch=3", "batch_size=64", "keep=2", "model.embed_dim=8",
+    "search.recheck=0", "search.health_every=0",
+]  # fmt: skip
 STEPS = 6
 
 
