@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +14,7 @@ from lmsearch.cli import tune_process
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, one on each core; what they start inherits it
 tune_process()  # before any test imports PyTorch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and their children, ignore it
 hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no fault of a test's
 hypothesis.settings.load_profile("busy")
 
