@@ -11,6 +11,7 @@ from torch import Tensor
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.errors import KernelError
 from lmsearch.kernels import BACKENDS
+from lmsearch.kernels.self_test import relative_error
 
 TOLERANCE = 1e-5  # largest error over the largest magnitude of the float64 reference, per tensor
 
@@ -21,14 +22,6 @@ class Worst:
 
     error: float
     part: str
-
-
-def relative_error(got: Tensor, want: Tensor) -> float:
-    """Return the largest error over the largest magnitude of `want`; infinite where the shapes differ or NaN appears."""
-    if got.shape != want.shape:
-        return float("inf")
-    error = (got.double() - want.double()).abs().max() / want.double().abs().max().clamp_min(1e-300)
-    return error.item() if error.isfinite() else float("inf")
 
 
 def results(function: Callable[[], Tensor], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from pathlib import Path
 
 import torch
+
+from lmsearch.engine.threads import cores
 
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -52,16 +53,11 @@ def cuda_devices() -> list[str]:
     return found
 
 
-def usable_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def hardware() -> dict:
     """Return the machine as plain values."""
     return {
         "cpu": cpu_model(),
-        "cores": usable_cores(),
+        "cores": cores(),
         "instruction_sets": instruction_sets(),
         "last_level_cache_bytes": last_level_cache(),
         "cuda_devices": cuda_devices(),

@@ -12,7 +12,7 @@ from lmsearch.bench.gate import TOLERANCE, check_backends, check_peers
 from lmsearch.bench.hardware import last_level_cache
 from lmsearch.bench.policies import KEEPS, STAGES, policy_step, shrinking_cost, ways
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
-from lmsearch.bench.timing import Measured, Spread, paired, using_threads, with_gradients, without_gradients
+from lmsearch.bench.timing import Measured, Spread, paired, with_gradients, without_gradients
 from lmsearch.bench.workloads import (
     OURS,
     REFERENCE,
@@ -26,6 +26,7 @@ from lmsearch.bench.workloads import (
     subjects,
     training_step,
 )
+from lmsearch.engine.threads import exactly
 from lmsearch.kernels import choose_backend
 
 EXPS = {"forward": 1, "both": 2}  # exponentials of an element: the backward pass computes them again
@@ -104,7 +105,7 @@ def scan_section(plan: Plan) -> dict:
     for name, peer in PEERS.items():
         if peer.unavailable(plan.device) is None:
             calls[name] = (lambda peer=peer: peer.scan(**mine), mine)
-    with using_threads(1):
+    with exactly(1):
         forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(plan))
         both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in calls.items()}, **rounds(plan))
     return {
@@ -119,7 +120,7 @@ def longer_sequences(plan: Plan) -> dict[str, dict]:
     shapes = (plan.scan, *plan.longer)
     cases = {str(shape): (shape, *scan_tensors(shape, seed=plan.seed, device=plan.device)) for shape in shapes}
     found: dict[str, dict] = {name: {} for name in cases}
-    with using_threads(1):
+    with exactly(1):
         for kind in EXPS:
             functions = {}
             for name, (_, tensors, order) in cases.items():
@@ -145,7 +146,7 @@ def layer_section(plan: Plan) -> dict:
         call = layer_call(module, x, plan.layer.side)
         name = our_name(plan) if subject == OURS else subject
         functions[name] = with_gradients(call, [x, *module.parameters()])
-    with using_threads(plan.threads):
+    with exactly(plan.threads):
         measured = paired(functions, **rounds(plan))
     return {"shape": str(plan.layer), "threads": plan.threads, "both": described(measured)}
 
@@ -155,7 +156,7 @@ def supernet_section(plan: Plan) -> dict:
     at = {"seed": plan.seed, "device": plan.device}
     small = SupernetShape(plan.paired_batch, plan.supernet.embed_dim, plan.supernet.depth, plan.supernet.side)
     others = [name for name in subjects(plan.device) if name in (REFERENCE, RELEASED + "eager loop", RELEASED + "mamba-ssm")]
-    with using_threads(plan.threads):
+    with exactly(plan.threads):
         whole = paired({our_name(plan): training_step(plan.supernet, OURS, **at)}, **rounds(plan))
         steps = {our_name(plan): training_step(small, OURS, **at)}
         steps |= {name: training_step(small, name, **at) for name in others}
@@ -169,7 +170,7 @@ def supernet_section(plan: Plan) -> dict:
 def policies_section(plan: Plan) -> dict:
     """One training step of our supernet under each way of a search, relative to running every branch of eight."""
     steps = {name: policy_step(way, plan.supernet, seed=plan.seed, device=plan.device) for name, way in ways().items()}
-    with using_threads(plan.threads):
+    with exactly(plan.threads):
         measured = paired(steps, **rounds(plan))
     relative = {name: m.times_first.median for name, m in measured.items()}
     return {
@@ -185,7 +186,7 @@ def growth_section(plan: Plan) -> dict:
     """Exponents of our scan's time, forward and backward on one thread, over each axis."""
     cache = last_level_cache()
     axes = {}
-    with using_threads(1):
+    with exactly(1):
         for axis in growth.AXES:
             shapes = growth.sweep(plan.growth, axis, plan.factors)
             seconds = _scan_seconds(shapes, plan)
@@ -225,7 +226,7 @@ def ceiling_section(plan: Plan) -> dict:
     tensors, order = scan_tensors(plan.scan, seed=plan.seed, device=plan.device)
     call = ours(tensors, order, "auto")
     scans = {"forward": without_gradients(call), "both": with_gradients(call, list(tensors.values()))}
-    with using_threads(1):
+    with exactly(1):
         measured = paired({name: probe.run for name, probe in probes.items()} | scans, **rounds(plan))
     rates = {name: probe.work / measured[name].seconds.median / 1e9 for name, probe in probes.items()}
     best = max(rate for name, rate in rates.items() if name.startswith("exp"))

@@ -6,8 +6,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,17 +79,6 @@ def _seconds(function: Callable[[], object], calls: int) -> float:
 def _wait() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Within this context PyTorch and the kernels use `count` threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def without_gradients(function: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -173,10 +173,10 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     for file in (path, description):
         if not is_file(file):
             raise CheckpointError(f"{file}: no such file; a model is a model.safetensors with its model.json beside it")
-    described, (weights, net) = read_described(description), read_weights(path)
+    (spec, described), (weights, net) = read_description(description), read_weights(path)
     if net is not None and net != net_digest(described):
         raise CheckpointError(f"{path}: weights of another net than {description} tells of; put their own model.json beside them")
-    return ModelSpec.from_dict(described, source=str(description)), weights
+    return spec, weights
 
 
 def net_digest(described: dict) -> str:
@@ -191,20 +191,15 @@ def result_of(state: dict) -> object:
     return {name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")}
 
 
-def read_description(path: Path) -> ModelSpec:
-    """Read a model.json; raise CheckpointError where it is damaged."""
-    return ModelSpec.from_dict(read_described(path), source=str(path))
-
-
-def read_described(path: Path) -> dict:
-    """Return what a model.json holds, checked, without its digest."""
+def read_description(path: Path) -> tuple[ModelSpec, dict]:
+    """Return the spec of a model.json and what the file holds but for its digest; raise CheckpointError where it is damaged."""
     text = read_text(path, where=str(path), error=CheckpointError)
     described = parse_json(text, where=str(path), error=CheckpointError)
     written = described.pop(DIGEST, None) if isinstance(described, dict) else None  # those of version 0.1.0 have none
-    ModelSpec.from_dict(described, source=str(path))  # raises where it is none
+    spec = ModelSpec.from_dict(described, source=str(path))
     if written is not None and written != digest_of(described):
         raise CheckpointError(f"{path}: {DAMAGED}; if you have changed it yourself, delete its {DIGEST!r} entry")
-    return described
+    return spec, described
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:

@@ -27,6 +27,13 @@ def using_threads(number: int | None) -> Iterator[None]:
         return
     if not 1 <= number <= cores():
         raise ConfigError(f"threads={number} is not accepted; this process may use 1 to {cores()}")
+    with exactly(number):
+        yield
+
+
+@contextmanager
+def exactly(number: int) -> Iterator[None]:
+    """Let PyTorch and the kernels use so many threads inside the block, however many cores there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from lmsearch.data import DataInfo
+from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
 from lmsearch.engine.checkpoint import (
     VERSION,
     ModelSpec,
@@ -53,7 +54,6 @@ SIZES = (  # option, the released tensors that tell it (behind stem=conv, the im
     ("in_chans", ("patch_embed.stem.0.weight", "patch_embed.proj.weight", "patch_embed.0.weight"), 1),
 )
 MISSING = "its own default"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def run(cfg: DictConfig) -> int:

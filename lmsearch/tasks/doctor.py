@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import lmsearch
-from lmsearch.bench.hardware import cpu_model, cuda_devices, instruction_sets, usable_cores
+from lmsearch.bench.hardware import cpu_model, cuda_devices, instruction_sets
+from lmsearch.engine.threads import cores
 from lmsearch.errors import BackendUnavailableError
 from lmsearch.kernels import BACKENDS, choose_backend, self_test, triton_backend
 from lmsearch.kernels.build import SOURCES
@@ -51,7 +52,7 @@ def facts() -> Iterator[tuple[str, str]]:
     yield "Python", platform.python_version()
     for package in PACKAGES:
         yield package, package_version(package)
-    yield "CPU", f"{cpu_model()}, {usable_cores()} cores"
+    yield "CPU", f"{cpu_model()}, {cores()} cores"
     yield "instruction sets", ", ".join(instruction_sets()) or "unknown: this system does not list them"
     yield "PyTorch threads", str(torch.get_num_threads())
     yield "CUDA devices", "; ".join(cuda_devices()) or cuda_absence()
