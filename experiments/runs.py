@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.data import Source
-from lmsearch.search.evaluators import StandAlone
-from lmsearch.tasks.build import build_data, build_precision, build_recipe, model_spec
+from lmsearch.search.discrete.evaluators import StandAlone
+from lmsearch.tasks.parts.build import build_data, build_precision, build_recipe, model_spec
 
 LIGHT = "search.health_every=0"  # the verdict at the end needs no measurements on the way
 UNCHECKED = "search.recheck=0"  # for rows whose choice counts and whose verdict does not; it changes no choice

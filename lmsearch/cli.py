@@ -15,7 +15,7 @@ from lmsearch.config_help import task_help
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.paths import data_dir
 from lmsearch.process import INTERRUPTED, answer_interrupts, set_up_logging, tune_process
-from lmsearch.tasks.known import configure
+from lmsearch.tasks.parts.known import configure
 
 TASKS = {  # name: (module with run(cfg), one line for --help)
     "search": ("lmsearch.tasks.search", "train a supernet over scan directions and write the genotype that it prefers"),

@@ -2,7 +2,7 @@
 
 Only `schema`, `version` and `layers[].directions` are required, so that a person can write one by hand:
 {"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h", "v_flip"]}, ...]}
-Scan orders of a user's own stand under `orders` with their tables (lmsearch/custom_orders.py); in memory, a direction's
+Scan orders of a user's own stand under `orders` with their tables (lmsearch/scan/files.py); in memory, a direction's
 name carries them.
 """
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmsearch.custom_orders import named_direction, read_orders, write_orders
 from lmsearch.errors import DirectionError, GenotypeError, did_you_mean
 from lmsearch.files import write_text
 from lmsearch.genotype_schema import SCHEMA, VERSION, check, plain, read_direction_lists
 from lmsearch.paths import PACKAGE
 from lmsearch.reading import is_file, is_folder, parse_json, read_text, user_path
-from lmsearch.scan_orders import label
+from lmsearch.scan.directions import label
+from lmsearch.scan.files import named_direction, read_orders, write_orders
 
 FILE = "genotype.json"
 LIST_SUFFIXES = (".py", ".txt")

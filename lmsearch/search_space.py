@@ -2,7 +2,7 @@
 
 A search space is a YAML file with the keys `name`, `candidates` (a list of directions, or one list per layer) and
 `keep` (one number, or one per layer), and optionally `orders`: scan orders of one's own, as tables
-(lmsearch/custom_orders.py). Grids are (H, W) token maps.
+(lmsearch/scan/files.py). Grids are (H, W) token maps.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lmsearch.custom_orders import named_direction, read_orders
 from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean, short
 from lmsearch.paths import data_dir
 from lmsearch.reading import is_file, parse_yaml, read_text, user_path
-from lmsearch.scan_orders import Grid, duplicates, label, parse_direction
+from lmsearch.scan.directions import Grid, duplicates, label, parse_direction
+from lmsearch.scan.files import named_direction, read_orders
 
 KEYS = ("name", "candidates", "keep")
 ACCEPTED = (*KEYS, "orders")

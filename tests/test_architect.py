@@ -13,12 +13,12 @@ from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
-from lmsearch.search.alpha_update import alpha_optimizer
-from lmsearch.search.architect import Timing
-from lmsearch.search.architects import ARCHITECTS, Knobs, Parts, architect_kind
-from lmsearch.search.policy import BranchPolicy, Schedule
-from lmsearch.search.relax import RELAXATIONS
-from lmsearch.search.supernet import arch_parameters, weight_parameters
+from lmsearch.search.architects.alpha_update import alpha_optimizer
+from lmsearch.search.architects.kinds import ARCHITECTS, Knobs, Parts, architect_kind
+from lmsearch.search.architects.learning import Timing
+from lmsearch.search.supernet.network import arch_parameters, weight_parameters
+from lmsearch.search.supernet.policy import BranchPolicy, Schedule
+from lmsearch.search.supernet.relax import RELAXATIONS
 
 MSE = replace(objective_for("dense"), losses=lambda y, t: (y - t).square().flatten(1).mean(1))  # in the outputs' own float64
 CPU = Precision(torch.device("cpu"))

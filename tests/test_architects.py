@@ -14,10 +14,10 @@ from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision, Trainer, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
-from lmsearch.search.architect import Timing
-from lmsearch.search.architects import ARCHITECTS, ArchitectKind
-from lmsearch.search.options import SearchOptions
-from lmsearch.search.supernet import arch_parameters, weight_parameters
+from lmsearch.search.architects.kinds import ARCHITECTS, ArchitectKind
+from lmsearch.search.architects.learning import Timing
+from lmsearch.search.supernet.network import arch_parameters, weight_parameters
+from lmsearch.search.supernet.options import SearchOptions
 
 EPOCHS, STEPS, KEEP, CANDIDATES = 2, 3, (2, 2), ("h", "v", "w2", "h_flip")
 COUNTS = (len(CANDIDATES),) * len(KEEP)

@@ -23,11 +23,11 @@ from lmsearch.config import compose
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError
-from lmsearch.scan_orders import label, parse_direction
-from lmsearch.search.architectures import ArchitectureSpace
+from lmsearch.scan.directions import label, parse_direction
+from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.status import Status
 from lmsearch.tasks.audit import as_search, identity, make_control, make_setting
-from lmsearch.tasks.build import build_data, build_precision
+from lmsearch.tasks.parts.build import build_data, build_precision
 
 NAMES = ("h", "v", "w2", "w4", "h_flip", "v_flip")
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lmsearch.bench import ceiling, gate, growth, memory, picture, scans, sections, timing, workloads
+from lmsearch.bench import ceiling, gate, growth, memory, scans, sections, timing, workloads
 from lmsearch.bench.released import SCANS, ReleasedMixer, available_scans
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.bench.workloads import LayerShape, SupernetShape
@@ -20,6 +20,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.engine.threads import exactly
 from lmsearch.errors import ConfigError, KernelError
+from lmsearch.figures import bench as picture
 from lmsearch.kernels import BACKENDS, reference
 from lmsearch.tasks import bench as task
 

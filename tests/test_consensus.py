@@ -10,7 +10,8 @@ import pytest
 
 from lmsearch.errors import GenotypeError
 from lmsearch.genotype import Genotype, LayerChoice
-from lmsearch.search.consensus import (
+from lmsearch.search.derivation.choice import Quota, choose
+from lmsearch.search.trust.consensus import (
     agreement_p,
     chance_jaccard,
     check_alike,
@@ -19,7 +20,6 @@ from lmsearch.search.consensus import (
     jaccard,
     stability,
 )
-from lmsearch.search.derive import Quota, choose
 
 EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
 

@@ -14,7 +14,7 @@ from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec, read_model, save_model
 from lmsearch.interop.localmamba import beyond_released
 from lmsearch.models import create_model
-from lmsearch.scan_tables import table_name
+from lmsearch.scan.tables import table_name
 
 SIZES = {"img_size": [8, 12], "patch_size": 4, "num_classes": 3}
 VIM = SIZES | {"embed_dim": 16, "depth": 1}

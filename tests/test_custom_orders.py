@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from lmsearch.cli import main
-from lmsearch.custom_orders import named_direction, read_orders, write_orders
 from lmsearch.engine.checkpoint import ModelSpec, read_model, save_model
 from lmsearch.engine.log import RunLog
 from lmsearch.errors import DirectionError, GenotypeError, SearchSpaceError
 from lmsearch.genotype import Genotype, LayerChoice, dumps, load_genotype, loads, save_genotype
 from lmsearch.models import create_model
 from lmsearch.report.directions import print_choices
-from lmsearch.scan_orders import duplicates, index_table, label, parse_direction
-from lmsearch.search.relax import RELAXATIONS
-from lmsearch.search.supernet import probabilities
+from lmsearch.scan.directions import duplicates, index_table, label, parse_direction
+from lmsearch.scan.files import named_direction, read_orders, write_orders
+from lmsearch.search.supernet.network import probabilities
+from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.search_space import load_search_space, resolve_keep
 
 TABLE = [2, 0, 3, 1, 5, 4]

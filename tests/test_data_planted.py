@@ -9,7 +9,7 @@ import torch
 from lmsearch.data import build_source
 from lmsearch.data.sources.planted_designs import place
 from lmsearch.data.sources.planted_tasks import TASKS
-from lmsearch.scan_orders import index_table
+from lmsearch.scan.directions import index_table
 
 EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
 

@@ -8,7 +8,7 @@ import torch
 
 from lmsearch.data import build_source
 from lmsearch.errors import DataError
-from lmsearch.scan_orders import index_table
+from lmsearch.scan.directions import index_table
 
 SMALL = {"val_size": 24, "test_size": 8}
 

@@ -17,8 +17,9 @@ from lmsearch.engine.objective import Scores
 from lmsearch.errors import ConfigError, SearchSpaceError
 from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
-from lmsearch.search.architects import ARCHITECTS
-from lmsearch.search.derivations import (
+from lmsearch.search.architects.kinds import ARCHITECTS
+from lmsearch.search.derivation.choice import Quota
+from lmsearch.search.derivation.kinds import (
     DERIVATIONS,
     DerivationKind,
     derivation_kind,
@@ -26,8 +27,7 @@ from lmsearch.search.derivations import (
     samples_for,
     saw_holdout,
 )
-from lmsearch.search.derive import Quota
-from lmsearch.search.supernet import named_mixers
+from lmsearch.search.supernet.network import named_mixers
 
 FOUR = ("h", "v", "w2", "w4")
 KEEP = (2, 1)

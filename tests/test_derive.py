@@ -16,9 +16,18 @@ from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import SearchSpaceError
 from lmsearch.genotype import Genotype, LayerChoice, dumps
 from lmsearch.models import create_model
-from lmsearch.search.derive import Quota, allocate, check_budget, choose, make_genotype, planned, quota_of, top_k
-from lmsearch.search.detectors import normalised_entropy
-from lmsearch.search.health import alpha_health, check_health, in_standard_errors, random_choice, verdict
+from lmsearch.search.derivation.choice import (
+    Quota,
+    allocate,
+    check_budget,
+    choose,
+    make_genotype,
+    planned,
+    quota_of,
+    top_k,
+)
+from lmsearch.search.trust.detectors import normalised_entropy
+from lmsearch.search.trust.health import alpha_health, check_health, in_standard_errors, random_choice, verdict
 
 
 def test_top_k_lists_the_best_in_candidate_order_with_the_margin() -> None:

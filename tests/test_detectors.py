@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lmsearch.errors import ModelError
-from lmsearch.search import detectors as d
-from lmsearch.search.consensus import seeds_agree
+from lmsearch.search.trust import detectors as d
+from lmsearch.search.trust.consensus import seeds_agree
 
 EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
 FLAT = dict.fromkeys(EIGHT, 0.125)

@@ -17,9 +17,9 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.data import search_loaders
-from lmsearch.search.evaluators import SharedWeights
-from lmsearch.tasks import discrete
-from lmsearch.tasks.build import build_data
+from lmsearch.search.discrete.evaluators import SharedWeights
+from lmsearch.tasks.parts import discrete
+from lmsearch.tasks.parts.build import build_data
 
 TINY = ["model.depth=1", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
 PLANTED = ["data=planted", "data.steps_per_epoch=1", "epochs=1", "batch_size=8", "model.depth=1"]

@@ -20,8 +20,8 @@ from lmsearch.engine.optim import adamw, moving_average
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
-from lmsearch.search.evaluators import SharedWeights
-from lmsearch.search.health import check_health
+from lmsearch.search.discrete.evaluators import SharedWeights
+from lmsearch.search.trust.health import check_health
 
 CPU = Precision(torch.device("cpu"))
 TINY = ["data=digits", "model.depth=1", "model.embed_dim=8", "model.patch_size=4", "batch_size=512", "optim.warmup_epochs=0"]

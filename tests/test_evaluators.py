@@ -15,11 +15,11 @@ from lmsearch.config import compose
 from lmsearch.engine.objective import Scores, classification, dense_regression
 from lmsearch.engine.train import Precision
 from lmsearch.models import create_model
-from lmsearch.search.architectures import Architecture, num_branches
-from lmsearch.search.budget import Budget, evaluation_cost, training_cost
-from lmsearch.search.evaluators import SharedWeights, StandAlone
-from lmsearch.search.supernet import masked, named_mixers, running
-from lmsearch.tasks.build import build_data, build_recipe, model_spec
+from lmsearch.search.discrete.architectures import Architecture, num_branches
+from lmsearch.search.discrete.budget import Budget, evaluation_cost, training_cost
+from lmsearch.search.discrete.evaluators import SharedWeights, StandAlone
+from lmsearch.search.supernet.network import masked, named_mixers, running
+from lmsearch.tasks.parts.build import build_data, build_recipe, model_spec
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
 PLANTED = ["data=planted", "data.steps_per_epoch=2", "epochs=1", "batch_size=8"]

@@ -17,14 +17,14 @@ from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
-from lmsearch.search import climb as climbing
-from lmsearch.search.architect import Timing
-from lmsearch.search.derive import Quota
-from lmsearch.search.fair import Fair, fair_sets, passes_per_round
-from lmsearch.search.policy import BranchPolicy
-from lmsearch.search.relax import RELAXATIONS
-from lmsearch.search.supernet import named_mixers, weight_parameters
-from lmsearch.tasks.build import build_data, build_precision
+from lmsearch.search.architects.fair import Fair, fair_sets, passes_per_round
+from lmsearch.search.architects.learning import Timing
+from lmsearch.search.derivation import climb as climbing
+from lmsearch.search.derivation.choice import Quota
+from lmsearch.search.supernet.network import named_mixers, weight_parameters
+from lmsearch.search.supernet.policy import BranchPolicy
+from lmsearch.search.supernet.relax import RELAXATIONS
+from lmsearch.tasks.parts.build import build_data, build_precision
 from lmsearch.tasks.search import build_search, make_plan, search_data
 
 FOUR = ("h", "v", "w2", "w4")

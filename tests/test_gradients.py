@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.models import create_model
-from lmsearch.search.gradients import alpha_gradient, branch_cosines, lanczos, largest_eigenvalue
-from lmsearch.search.supernet import Branches, arch_parameters, running
+from lmsearch.search.architects.gradients import alpha_gradient, branch_cosines, lanczos, largest_eigenvalue
+from lmsearch.search.supernet.network import Branches, arch_parameters, running
 
 
 def supernet() -> nn.Module:

@@ -19,7 +19,7 @@ from scan_cases import (
 from lmsearch import kernels
 from lmsearch.errors import KernelError
 from lmsearch.kernels import native, native_conv, native_library, native_scan
-from lmsearch.scan_orders import index_table
+from lmsearch.scan.directions import index_table
 
 REASON = native.unavailable_reason(torch.device("cpu"))
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

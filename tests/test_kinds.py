@@ -12,9 +12,9 @@ from lmsearch.data.info import TARGETS, DataInfo, TargetKind, target_kind
 from lmsearch.engine.objective import METRICS, OBJECTIVES, Metric, objective_for
 from lmsearch.errors import DataError
 from lmsearch.files import finite
-from lmsearch.search.architects import ARCHITECTS
-from lmsearch.search.derivations import DERIVATIONS
-from lmsearch.search.relax import RELAXATIONS
+from lmsearch.search.architects.kinds import ARCHITECTS
+from lmsearch.search.derivation.kinds import DERIVATIONS
+from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.status import PASSED, Level, Status
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lmsearch"

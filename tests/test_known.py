@@ -14,7 +14,7 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.engine.checkpoint import read_model, save_model
-from lmsearch.tasks.known import configure
+from lmsearch.tasks.parts.known import configure
 
 SHAPE = ["data.img_size=[8,12]", "data.in_chans=1", "model.patch_size=4", "model.embed_dim=8", "model.depth=1"]
 SHAPE += ["model.stem=patch"]

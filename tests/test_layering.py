@@ -1,4 +1,4 @@
-"""Imports point down only: cli -> tasks -> search, engine, ... -> models -> kernels, search_space, genotype -> scan_orders."""
+"""Imports point down only: cli -> tasks -> search, engine, ... -> models -> kernels, search_space, genotype -> scan."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("config_help", "run_identity"),
     ("config",),
     ("config_values",),
+    ("figures",),
     ("bench", "sweep", "audit"),
-    ("scanbench",),
-    ("search", "engine", "report", "data", "interop"),
+    ("scanbench", "report"),
+    ("search",),
+    ("trials", "engine"),
+    ("data", "interop"),
     ("models",),
     ("kernels", "search_space", "genotype"),
-    ("genotype_schema", "custom_orders"),
-    ("scan_orders",),
-    ("scan_patterns", "scan_tables", "reading"),
+    ("genotype_schema",),
+    ("scan",),
+    ("stats", "reading"),
     ("files",),
-    ("paths", "errors", "process", "words", "rounding", "status"),
+    ("paths", "errors", "process", "words", "status"),
     ("__init__",),  # its public names are imported on first use
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-WITHIN_REACH = {("search", "engine"), ("engine", "data"), ("search", "data"), ("report", "data")}  # neighbours of one layer
+WITHIN_REACH: set[tuple[str, str]] = set()  # neighbours of one layer
 CONFIG_ONLY = ("cli", "tasks", "config", "config_help", "config_values", "run_identity")
 
 

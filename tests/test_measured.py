@@ -18,7 +18,7 @@ from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model, s
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import METRICS, Scores, class_counts, classification
 from lmsearch.report.classes import absent, class_lines, confusion_figure, one_sided
-from lmsearch.tasks.measured import measured
+from lmsearch.tasks.parts.measured import measured
 
 TINY = ["model.depth=1", "model.embed_dim=8", "batch_size=128", "epochs=3", "optim.warmup_epochs=0", "optim.lr=0.02"]
 

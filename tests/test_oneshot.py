@@ -11,9 +11,9 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.engine.train import Precision
-from lmsearch.search.oneshot import OneShot, train_oneshot
-from lmsearch.tasks.build import build_data, build_recipe
-from lmsearch.tasks.candidates import find_candidates
+from lmsearch.search.supernet.oneshot import OneShot, train_oneshot
+from lmsearch.tasks.parts.build import build_data, build_recipe
+from lmsearch.tasks.parts.candidates import find_candidates
 from lmsearch.tasks.search import search_options
 
 TINY = [

@@ -11,9 +11,9 @@ from torch import nn
 from lmsearch.engine.objective import Scores
 from lmsearch.errors import SearchSpaceError
 from lmsearch.models import create_model
-from lmsearch.search.derive import Quota
-from lmsearch.search.perturbation import derive_perturbation
-from lmsearch.search.supernet import named_mixers
+from lmsearch.search.derivation.choice import Quota
+from lmsearch.search.derivation.perturbation import derive_perturbation
+from lmsearch.search.supernet.network import named_mixers
 
 FOUR = ("h", "v", "w2", "w4")
 Ran = Mapping[str, tuple[str, ...]]

@@ -19,7 +19,7 @@ from lmsearch.data.predict import find_files
 from lmsearch.data.reading import read_image
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, DataError
-from lmsearch.report.sheet import spaced
+from lmsearch.figures.sheet import spaced
 from lmsearch.tasks import predict
 
 CLASSES = ("across, wide", "down")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import f_oneway
 
-from lmsearch.report import ranking
+from lmsearch.stats import ranking
 
 
 def test_tau_b_corrects_for_ties() -> None:

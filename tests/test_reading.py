@@ -19,10 +19,10 @@ from lmsearch.errors import LONGEST, CheckpointError, ConfigError, GenotypeError
 from lmsearch.genotype import load_genotype
 from lmsearch.models import create_model
 from lmsearch.reading import MAX_BYTES, MAX_DEPTH, check_bounds, parse_json, parse_yaml, read_text
-from lmsearch.scan_orders import index_table, parse_direction
-from lmsearch.scan_tables import table_name
+from lmsearch.scan.directions import index_table, parse_direction
+from lmsearch.scan.tables import table_name
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.run_dir import Claim
+from lmsearch.tasks.parts.run_dir import Claim
 
 DEEP, HUGE = 100_000, "9" * 5_000
 SIZES = {"embed_dim": 16, "depth": 2, "img_size": [4, 4], "patch_size": 2, "in_chans": 1, "num_classes": 2, "d_state": 2}

@@ -13,8 +13,8 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.engine.checkpoint import load_checkpoint
-from lmsearch.search.recheck import SUPERNETS, fresh_advantage, recheck_recipe
-from lmsearch.tasks.build import build_recipe
+from lmsearch.search.trust.recheck import SUPERNETS, fresh_advantage, recheck_recipe
+from lmsearch.tasks.parts.build import build_recipe
 
 QUICK = ["search=darts", "data=planted", "search.health_every=0"]
 TINY = [*QUICK, "epochs=2", "data.steps_per_epoch=2", "batch_size=64", "model.embed_dim=8"]

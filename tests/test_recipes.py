@@ -19,8 +19,8 @@ from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import model_names
 from lmsearch.models.patches import choose_patch, own_patch
 from lmsearch.run_identity import run_digest
-from lmsearch.tasks.known import Knowledge
-from lmsearch.tasks.settle import RECIPE_KEYS, fill, open_keys, settle, settle_recipe
+from lmsearch.tasks.parts.known import Knowledge
+from lmsearch.tasks.parts.settle import RECIPE_KEYS, fill, open_keys, settle, settle_recipe
 
 
 def make_images(root: Path, *, splits=("train", "test"), number=10, size=(28, 28), mode="L") -> Path:

@@ -9,11 +9,11 @@ from torch import nn
 from lmsearch.engine.randomness import generator
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
-from lmsearch.search.alpha_update import UPDATES, alpha_optimizer
-from lmsearch.search.options import SearchOptions
-from lmsearch.search.policy import BranchPolicy, Schedule, Shrink, read_shrink
-from lmsearch.search.relax import RELAXATIONS, Relaxation, at_temperature, relaxation
-from lmsearch.search.supernet import alive, arch_parameters, masked, named_mixers, probabilities, running
+from lmsearch.search.architects.alpha_update import UPDATES, alpha_optimizer
+from lmsearch.search.supernet.network import alive, arch_parameters, masked, named_mixers, probabilities, running
+from lmsearch.search.supernet.options import SearchOptions
+from lmsearch.search.supernet.policy import BranchPolicy, Schedule, Shrink, read_shrink
+from lmsearch.search.supernet.relax import RELAXATIONS, Relaxation, at_temperature, relaxation
 
 CANDIDATES = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"]
 K, SAMPLES = len(CANDIDATES), 3

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from lmsearch.engine.objective import Scores
+from lmsearch.figures.orders import save_orders_figure
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.report.directions import cell_label, print_choices, row_label, save_choices_figure
 from lmsearch.report.findings import print_findings
-from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson
-from lmsearch.report.orders import save_orders_figure
 from lmsearch.search_space import load_search_space
+from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson
 from lmsearch.tasks.compare import Arm
 
 

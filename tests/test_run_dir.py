@@ -11,7 +11,7 @@ import pytest
 
 from lmsearch.cli import main
 from lmsearch.config import compose, default_run_dir
-from lmsearch.tasks.run_dir import tell_next
+from lmsearch.tasks.parts.run_dir import tell_next
 
 SMALL = ["data=planted", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8"]
 SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsearch.errors import DirectionError
-from lmsearch.scan_orders import FLIP, duplicates, index_table, parse_direction
+from lmsearch.scan.directions import FLIP, duplicates, index_table, parse_direction
 
 GRIDS = [(height, width) for height in range(1, 18) for width in range(1, 18)]
 WINDOWS = {"w2": (2, 2), "w3": (3, 3), "w7": (7, 7), "w2x7": (2, 7)}

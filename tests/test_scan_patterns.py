@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmsearch.errors import DirectionError
-from lmsearch.scan_orders import FLIP, PATTERNS, duplicates, parse_direction
+from lmsearch.scan.directions import FLIP, PATTERNS, duplicates, parse_direction
 from lmsearch.search_space import load_search_space
 
 GRIDS = [(height, width) for height in range(1, 18) for width in range(1, 18)]

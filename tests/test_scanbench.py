@@ -10,11 +10,11 @@ import pytest
 
 from lmsearch import scanbench
 from lmsearch.errors import DataError
-from lmsearch.report.ranking import kendall
 from lmsearch.scanbench.replay import best_of, space_to_search
 from lmsearch.scanbench.spaces import SPACES, from_text, to_text
 from lmsearch.scanbench.table import FOLDER, Table, read_table, write_table
-from lmsearch.search.discrete import build_strategy
+from lmsearch.search.discrete.trials import build_strategy
+from lmsearch.stats.ranking import kendall
 
 ALL = [architecture for space in SPACES.values() for architecture in space.architectures()]
 

@@ -27,11 +27,11 @@ from experiments.e5_race.arms import (
 )
 from experiments.study import Row
 from lmsearch.scanbench.spaces import SPACES, Space, from_text
-from lmsearch.search.architectures import Architecture
-from lmsearch.search.budget import evaluation_cost, training_cost
-from lmsearch.search.perturbation import branches_run
-from lmsearch.search.strategies import RandomSearch
-from lmsearch.search.supernet import named_mixers
+from lmsearch.search.derivation.perturbation import branches_run
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.discrete.budget import evaluation_cost, training_cost
+from lmsearch.search.discrete.strategies import RandomSearch
+from lmsearch.search.supernet.network import named_mixers
 
 FEW = {"name": "graded", "grid": 8, "steps_per_epoch": 1, "val_size": 4, "test_size": 4}
 TINY = BenchTask("tiny", FEW, "local_vim", DENSE, replace(PLANTED_RECIPE, epochs=1))

@@ -14,9 +14,9 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.data import build_source, search_loaders, spread
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.search.derive import Quota
-from lmsearch.tasks.conclude import Order
-from lmsearch.tasks.watch import is_due
+from lmsearch.search.derivation.choice import Quota
+from lmsearch.tasks.parts.conclude import Order
+from lmsearch.tasks.parts.watch import is_due
 
 DARTS = ["search=darts", "data=planted", "data.direction=w2_flip", "epochs=2"]
 PLANTED = [*DARTS, "data.steps_per_epoch=6", "search.health_every=1"]

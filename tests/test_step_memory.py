@@ -15,7 +15,7 @@ from lmsearch.engine.memory import free_bytes
 from lmsearch.kernels import native
 from lmsearch.models import create_model
 from lmsearch.models.step_memory import step_bytes
-from lmsearch.tasks import memory
+from lmsearch.tasks.parts import memory
 
 FACTOR = 1.4  # between the estimate and the measured peak, either way
 EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]

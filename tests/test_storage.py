@@ -14,8 +14,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from lmsearch.engine import storage
-from lmsearch.engine.storage import (
+from lmsearch.errors import StorageError
+from lmsearch.trials import storage
+from lmsearch.trials.storage import (
     abandon,
     ask,
     beating,
@@ -27,7 +28,6 @@ from lmsearch.engine.storage import (
     origin,
     recover,
 )
-from lmsearch.errors import StorageError
 
 NO_DRIVER = "needs the driver psycopg; install it with: pip install 'psycopg[binary]'"
 RANGE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}

@@ -10,16 +10,23 @@ import numpy as np
 import optuna
 import pytest
 
-from lmsearch.engine import storage
 from lmsearch.engine.objective import METRICS
-from lmsearch.engine.storage import WORKER, open_storage
 from lmsearch.errors import ConfigError, SearchSpaceError, StorageError
-from lmsearch.search.architectures import Architecture, ArchitectureSpace
-from lmsearch.search.budget import Budget
-from lmsearch.search.discrete import METHODS, DiscreteSearch, best_of, build_strategy, candidate_means, pareto_front
-from lmsearch.search.evaluators import Evaluation
-from lmsearch.search.strategies import History, Tried, in_order
-from lmsearch.tasks.discrete import explore
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.discrete.budget import Budget
+from lmsearch.search.discrete.evaluators import Evaluation
+from lmsearch.search.discrete.strategies import History, Tried, in_order
+from lmsearch.search.discrete.trials import (
+    METHODS,
+    DiscreteSearch,
+    best_of,
+    build_strategy,
+    candidate_means,
+    pareto_front,
+)
+from lmsearch.tasks.parts.discrete import explore
+from lmsearch.trials import storage
+from lmsearch.trials.storage import WORKER, open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 NAMES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")

@@ -10,8 +10,7 @@ from lmsearch.errors import ModelError
 from lmsearch.models import create_model
 from lmsearch.models.complexity import complexity
 from lmsearch.models.merge import merge_mixed
-from lmsearch.search.relax import RELAXATIONS
-from lmsearch.search.supernet import (
+from lmsearch.search.supernet.network import (
     Branches,
     arch_parameters,
     layer_candidates,
@@ -21,6 +20,7 @@ from lmsearch.search.supernet import (
     running,
     weight_parameters,
 )
+from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.search_space import load_search_space
 
 CANDIDATES = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"]

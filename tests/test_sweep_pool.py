@@ -18,13 +18,13 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from lmsearch.engine.storage import DIED, LOST, WORKER, _born, abandon
 from lmsearch.errors import DataError, SweepError
 from lmsearch.sweep.pool import exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
 from lmsearch.sweep.study import Goal, Plan, open_study
 from lmsearch.sweep.worker import work
+from lmsearch.trials.storage import DIED, LOST, WORKER, _born, abandon
 
 
 def plan_of(run_dir: Path, *, trials: int, metric: str = "x") -> Plan:

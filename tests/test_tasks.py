@@ -20,10 +20,10 @@ from lmsearch.engine.train import evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.build import build_data, build_objective, build_precision
-from lmsearch.tasks.candidates import search_data
 from lmsearch.tasks.compare import Arm, make_arms
-from lmsearch.tasks.watch import first_batch
+from lmsearch.tasks.parts.build import build_data, build_objective, build_precision
+from lmsearch.tasks.parts.candidates import search_data
+from lmsearch.tasks.parts.watch import first_batch
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
 CANDIDATES = {"h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"}

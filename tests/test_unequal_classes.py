@@ -16,9 +16,9 @@ from lmsearch.data import build_loaders, build_source, search_loaders
 from lmsearch.data.order import balanced_order
 from lmsearch.engine.objective import METRICS, Scores, balance, class_counts, class_weights
 from lmsearch.engine.recipe import training_objective
-from lmsearch.report.intervals import over_samples, wilson, wilson_by_class
-from lmsearch.tasks.build import build_data, build_recipe, warn_unequal
+from lmsearch.stats.intervals import over_samples, wilson, wilson_by_class
 from lmsearch.tasks.compare import Arm
+from lmsearch.tasks.parts.build import build_data, build_recipe, warn_unequal
 
 COUNTS = {"a": 120, "b": 6, "c": 6}
 NET = ["model.patch_size=4", "model.depth=1", "model.embed_dim=8", "batch_size=33", "epochs=1", "optim.warmup_epochs=0"]

@@ -16,7 +16,7 @@ from lmsearch.engine.checkpoint import ModelSpec, save_checkpoint
 from lmsearch.engine.warm_start import Start, mixers_by_name, start_from
 from lmsearch.errors import CheckpointError
 from lmsearch.models import create_model
-from lmsearch.scan_tables import table_name
+from lmsearch.scan.tables import table_name
 
 VIM = {"embed_dim": 16, "img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 4, "depth": 2}
 VMAMBA = {"dims": [16, 32], "depths": [1, 1], "img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 4}
@@ -202,8 +202,8 @@ def test_strict_fine_tuning_with_another_direction_is_refused_before_anything_is
 
 
 def test_a_recheck_of_other_candidates_is_not_taken_for_this_search(tmp_path: Path) -> None:
-    from lmsearch.search.recheck import SUPERNETS
-    from lmsearch.tasks.recheck import checkpoint_of, stored_supernets
+    from lmsearch.search.trust.recheck import SUPERNETS
+    from lmsearch.tasks.parts.recheck import checkpoint_of, stored_supernets
 
     spec = spec_of("vim", ORDERS, merge="mixed")
     state = {"spec": asdict(spec), "model": spec.build().state_dict(), "epoch": 1, "epochs": 1, "digest": "d"}

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search
 from experiments.study import EIGHT, Record, Row, Study, main
-from lmsearch.report.intervals import wilson
+from lmsearch.stats.intervals import wilson
 
 HERE = Path(__file__).resolve().parent
 STEPS = 150

@@ -9,9 +9,9 @@ import numpy as np
 
 from experiments.e3_scanbench.tasks import SCORED, TASKS, BenchTask
 from experiments.study import Record
-from lmsearch.report import ranking
 from lmsearch.scanbench.spaces import SPACES, from_text
 from lmsearch.scanbench.table import FOLDER, Table, write_table
+from lmsearch.stats import ranking
 
 SCORES = {  # by the kind of supernet: softmax alphas, single-path training, or search=fair
     "scores": ("alpha", "masked", "perturbation"),

@@ -18,7 +18,7 @@ from experiments.study import Record, Row, Study, main, one_thread
 from lmsearch.data import Source
 from lmsearch.engine.train import Precision
 from lmsearch.scanbench.spaces import SPACES, from_text, to_text
-from lmsearch.search.evaluators import StandAlone
+from lmsearch.search.discrete.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
 SUPERNETS = {"scores": score_all, "fair": score_fair, "strict": score_strict}  # how parts named scores_<task> etc. are made

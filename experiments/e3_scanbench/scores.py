@@ -12,8 +12,8 @@ from lmsearch.config import compose
 from lmsearch.data import Source
 from lmsearch.engine.train import Precision
 from lmsearch.scanbench.spaces import Space
-from lmsearch.search.oneshot import OneShot, train_oneshot
-from lmsearch.search.options import SearchOptions
+from lmsearch.search.supernet.oneshot import OneShot, train_oneshot
+from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.tasks.search import search_options
 
 NUM_SEEDS = 5

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search, train_alone
 from experiments.study import EIGHT, Record, Row, Study, main
-from lmsearch.report.intervals import Interval, over_seeds, wilson
+from lmsearch.stats.intervals import Interval, over_seeds, wilson
 
 HERE = Path(__file__).resolve().parent
 STEPS = 300

@@ -15,12 +15,12 @@ from experiments.e3_scanbench.tasks import BenchTask
 from lmsearch.data import Source, spread
 from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import Space, in_candidate_order
-from lmsearch.search.architectures import Architecture, ArchitectureSpace
-from lmsearch.search.budget import EVALUATION_SHARE, evaluation_cost, training_cost
-from lmsearch.search.climb import expected_choices
-from lmsearch.search.optuna_strategies import tpe
-from lmsearch.search.perturbation import branches_run
-from lmsearch.search.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
+from lmsearch.search.derivation.climb import expected_choices
+from lmsearch.search.derivation.perturbation import branches_run
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.discrete.budget import EVALUATION_SHARE, evaluation_cost, training_cost
+from lmsearch.search.discrete.optuna_strategies import tpe
+from lmsearch.search.discrete.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
 
 HAND_MADE = {  # directions of every layer, by how many a layer keeps
     1: (("h",), ("v",)),

@@ -26,8 +26,8 @@ from lmsearch.engine.randomness import key
 from lmsearch.engine.train import Precision
 from lmsearch.scanbench.spaces import SPACES, Space, to_text
 from lmsearch.scanbench.table import Table, load, table_names
-from lmsearch.search.architectures import Architecture
-from lmsearch.search.evaluators import StandAlone
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.discrete.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
 TABLE_SEEDS, LIVE_INSTANCES, FRESH_INSTANCES, RETRAINED_INSTANCES = range(20), range(12), range(12, 24), range(24, 48)

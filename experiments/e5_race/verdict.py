@@ -14,8 +14,8 @@ import numpy as np
 
 from experiments.e5_race.arms import ARMS
 from experiments.study import Record
-from lmsearch.report.ranking import bootstrap_mean, holm, signed_rank_sum, wilcoxon
 from lmsearch.scanbench.spaces import SPACES
+from lmsearch.stats.ranking import bootstrap_mean, holm, signed_rank_sum, wilcoxon
 
 OURS = {"live": "softmax", "fresh": "fair", "retrained": "fair", "table": "fair"}  # the default search when the part was planned
 PRIMARY = ("random", "hand-made")

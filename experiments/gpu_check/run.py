@@ -25,7 +25,7 @@ from torch import Tensor
 from lmsearch import kernels
 from lmsearch.kernels import mamba_ssm, triton_backend
 from lmsearch.kernels.triton_scan import ScanConfig
-from lmsearch.scan_orders import index_table
+from lmsearch.scan.directions import index_table
 
 DIRECTIONS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -14,10 +14,10 @@ from lmsearch.audit.shuffled import shuffled
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.randomness import key
 from lmsearch.errors import ConfigError
-from lmsearch.scan_orders import label
-from lmsearch.search.architectures import Architecture
-from lmsearch.search.oneshot import OneShot
-from lmsearch.search.strategies import History, Tried, draw_new
+from lmsearch.scan.directions import label
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.discrete.strategies import History, Tried, draw_new
+from lmsearch.search.supernet.oneshot import OneShot
 from lmsearch.status import Status
 
 log = logging.getLogger(__name__)

@@ -16,15 +16,15 @@ from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
-from lmsearch.search.architectures import Architecture, ArchitectureSpace
-from lmsearch.search.budget import evaluation_cost, training_cost
-from lmsearch.search.derivations import derivation_kind
-from lmsearch.search.evaluators import StandAlone
-from lmsearch.search.health import NUM_RANDOM, Health
-from lmsearch.search.oneshot import OneShot, train_oneshot
-from lmsearch.search.options import SearchOptions
-from lmsearch.search.recheck import SUPERNETS, fresh_seeds, recheck_recipe
-from lmsearch.search.single_path import single_path
+from lmsearch.search.derivation.kinds import derivation_kind
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.discrete.budget import evaluation_cost, training_cost
+from lmsearch.search.discrete.evaluators import StandAlone
+from lmsearch.search.supernet.oneshot import OneShot, train_oneshot
+from lmsearch.search.supernet.options import SearchOptions
+from lmsearch.search.supernet.single_path import single_path
+from lmsearch.search.trust.health import NUM_RANDOM, Health
+from lmsearch.search.trust.recheck import SUPERNETS, fresh_seeds, recheck_recipe
 
 FEWEST_ROUNDS, WANTED_ROUNDS, MOST_ROUNDS = 3, 5, 8  # pairs of the race; up to the wanted ones are worth half the epochs
 MOST_REPEATED = 8  # random architectures that are trained with a second seed

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from lmsearch.audit.ledger import Row
-from lmsearch.report import ranking
-from lmsearch.report.intervals import Interval, over_seeds
+from lmsearch.stats import ranking
+from lmsearch.stats.intervals import Interval, over_seeds
 from lmsearch.status import PASSED, Status
 
 SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"

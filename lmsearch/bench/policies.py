@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lmsearch.bench.workloads import NARROW_WINDOWS, SupernetShape, step_of, supernet
-from lmsearch.search.architect import Frozen, Timing
-from lmsearch.search.fair import Fair
-from lmsearch.search.policy import BranchPolicy, Shrink
-from lmsearch.search.relax import RELAXATIONS
-from lmsearch.search.supernet import named_mixers
+from lmsearch.search.architects.fair import Fair
+from lmsearch.search.architects.learning import Frozen, Timing
+from lmsearch.search.supernet.network import named_mixers
+from lmsearch.search.supernet.policy import BranchPolicy, Shrink
+from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.search_space import load_search_space
 
 FULL = "8 candidates, all run"

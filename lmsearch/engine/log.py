@@ -14,7 +14,7 @@ from pathlib import Path
 import lmsearch
 from lmsearch.files import append_line, read_json_lines, write_csv, write_text
 from lmsearch.paths import PACKAGE
-from lmsearch.scan_orders import label
+from lmsearch.scan.directions import label
 
 METRICS = "metrics.jsonl"
 TABLE = "results.csv"

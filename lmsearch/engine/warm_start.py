@@ -16,7 +16,7 @@ from lmsearch.engine.checkpoint import ModelSpec, load_weights
 from lmsearch.errors import CheckpointError
 from lmsearch.models import DirectionalMixer
 from lmsearch.models.layers import resize_positions
-from lmsearch.scan_orders import label
+from lmsearch.scan.directions import label
 from lmsearch.words import first_of
 
 HEAD = ("head.weight", "head.bias")

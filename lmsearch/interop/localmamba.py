@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lmsearch.errors import CheckpointError, ModelError
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
-from lmsearch.scan_orders import Grid, label
+from lmsearch.scan.directions import Grid, label
 
 ROPE = ("rope.freqs_cos", "rope.freqs_sin")
 ROPE_SIDE = 14  # the grid that LocalVim's positions are rescaled to

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lmsearch.errors import ModelError
 from lmsearch.models.layers import PatchEmbed
 from lmsearch.models.mixer import DirectionalMixer
-from lmsearch.scan_orders import Grid
+from lmsearch.scan.directions import Grid
 
 FORMATS = ("NCHW", "NHWC")
 

@@ -22,7 +22,7 @@ from lmsearch.errors import ModelError
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba, Stage
 from lmsearch.models.mixer import DirectionalMixer, LocalVimMixer
-from lmsearch.scan_orders import Grid, parse_direction
+from lmsearch.scan.directions import Grid, parse_direction
 
 CHUNK = 32  # tokens per kept state of the native kernels
 STATE_MACS, STATE_FLOPS = 4, 7  # of the scan, per token, channel and state

@@ -13,7 +13,7 @@ from lmsearch.genotype import load_genotype
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import MixerOptions
-from lmsearch.scan_orders import label, parse_direction
+from lmsearch.scan.directions import label, parse_direction
 
 FAMILIES = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
 CANDIDATES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # LocalMamba's eight

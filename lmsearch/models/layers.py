@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmsearch.scan_orders import Grid
+from lmsearch.scan.directions import Grid
 
 
 class RMSNorm(nn.Module):

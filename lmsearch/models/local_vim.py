@@ -26,7 +26,7 @@ from lmsearch.models.layers import (
     rope_tables,
 )
 from lmsearch.models.mixer import LocalVimMixer, MixerOptions
-from lmsearch.scan_orders import Grid
+from lmsearch.scan.directions import Grid
 
 POOLS = ("", "avg", "token")
 

@@ -16,7 +16,7 @@ from lmsearch.models.backbone import Backbone
 from lmsearch.models.init import check_init, init_linears
 from lmsearch.models.layers import DropPath, PatchEmbed, PatchMerging
 from lmsearch.models.mixer import LocalVMambaMixer, MixerOptions
-from lmsearch.scan_orders import Grid
+from lmsearch.scan.directions import Grid
 
 POOLS = ("", "avg")
 

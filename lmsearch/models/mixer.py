@@ -21,7 +21,7 @@ from lmsearch.kernels import directional_conv, directional_scan
 from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.merge import MERGES, merge_mixed, merge_sum
 from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, row_index, scan_groups, take
-from lmsearch.scan_orders import Grid, label, parse_direction
+from lmsearch.scan.directions import Grid, label, parse_direction
 
 
 @dataclass(frozen=True)

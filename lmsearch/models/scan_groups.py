@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmsearch.models.layers import insert_token
-from lmsearch.scan_orders import Grid, index_table, parse_direction
+from lmsearch.scan.directions import Grid, index_table, parse_direction
 
 PADDINGS = ("none", "zeros")
 

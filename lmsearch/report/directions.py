@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lmsearch.files import write_figure
 from lmsearch.genotype import Genotype
-from lmsearch.scan_orders import label
+from lmsearch.scan.directions import label
 
 
 def print_choices(genotype: Genotype, *, scores: str) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import SPACES, space_of
 from lmsearch.scanbench.table import Table
-from lmsearch.search.architectures import Architecture, ArchitectureSpace
-from lmsearch.search.strategies import History, Strategy, Tried
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.discrete.strategies import History, Strategy, Tried
 
 
 def space_to_search(table: Table) -> ArchitectureSpace:

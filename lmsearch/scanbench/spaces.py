@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 from lmsearch.errors import DataError
-from lmsearch.search.architectures import Architecture
+from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search_space import load_search_space
 
 CANDIDATES = load_search_space("localmamba8_w4").candidates

@@ -18,9 +18,9 @@ from lmsearch.errors import DataError, did_you_mean, short
 from lmsearch.files import write_text
 from lmsearch.paths import PACKAGE
 from lmsearch.reading import parse_json, read_text
-from lmsearch.report import ranking
 from lmsearch.scanbench.spaces import SPACES, from_text, space_of, to_text
-from lmsearch.search.architectures import Architecture
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.stats import ranking
 
 SCHEMA, VERSION = "lmsearch.scanbench", 1
 FOLDER = PACKAGE / "scanbench" / "tables"

@@ -19,9 +19,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from lmsearch.engine.storage import INTERRUPTED, exclusive, recover
 from lmsearch.errors import SweepError
 from lmsearch.sweep.study import STOPPED, Plan, work_left
+from lmsearch.trials.storage import INTERRUPTED, exclusive, recover
 
 log = logging.getLogger(__name__)
 POLL_S = 0.3  # seconds between two looks at the workers

@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from lmsearch.engine.storage import LOST
 from lmsearch.files import write_csv
 from lmsearch.sweep.study import Plan, retried
+from lmsearch.trials.storage import LOST
 from lmsearch.words import as_text
 
 SHOWN = 20  # rows of the table on screen

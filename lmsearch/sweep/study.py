@@ -14,9 +14,9 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from lmsearch.engine.storage import RETRY_OF, counted, open_storage, origin
 from lmsearch.errors import SweepError
 from lmsearch.sweep.space import Parameter
+from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin
 
 IDENTITY, STOPPED, ID = "lmsearch sweep", "stopped", "id"  # attributes of the study
 FOLDER = "run_dir"  # attribute of a trial: the folder that it ran in, as its machine names it

@@ -19,10 +19,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lmsearch.engine.log import observing
-from lmsearch.engine.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
 from lmsearch.files import write_json, write_text
 from lmsearch.sweep.study import FOLDER, STOPPED, Plan, build_sampler, open_study, work_left
+from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 
 log = logging.getLogger(__name__)
 RunTask = Callable[[str, Sequence[str], Path], None]  # task, key=value words, run directory

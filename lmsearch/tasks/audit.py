@@ -13,7 +13,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.audit.auditor import Auditor, Planted
-from lmsearch.audit.figure import save_audit_figure
 from lmsearch.audit.ledger import Ledger, Row
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read
@@ -22,17 +21,18 @@ from lmsearch.data import Source
 from lmsearch.engine.log import environment
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
+from lmsearch.figures.audit import save_audit_figure
 from lmsearch.files import write_json, write_text
 from lmsearch.run_identity import run_digest
-from lmsearch.scan_orders import label
-from lmsearch.search.options import SearchOptions
+from lmsearch.scan.directions import label
+from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.build import build_data, build_objective, build_precision, build_recipe, layer_grids
-from lmsearch.tasks.candidates import find_candidates, hand_made_choice
-from lmsearch.tasks.memory import check_memory
-from lmsearch.tasks.run_dir import Claim, how_it_differs, open_run_dir
+from lmsearch.tasks.parts.build import build_data, build_objective, build_precision, build_recipe, layer_grids
+from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
+from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.run_dir import Claim, how_it_differs, open_run_dir
+from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.search import make_plan
-from lmsearch.tasks.settle import settle
 
 log = logging.getLogger(__name__)
 PARTS_VERSION = 2  # of what the rows of an audit hold and mean

@@ -9,13 +9,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from lmsearch.bench.hardware import hardware
-from lmsearch.bench.picture import draw
 from lmsearch.bench.sections import SECTIONS, check_section, make_plan
 from lmsearch.bench.tables import tables
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.figures.bench import draw
 from lmsearch.files import write_json
-from lmsearch.tasks.run_dir import open_run_dir
+from lmsearch.tasks.parts.run_dir import open_run_dir
 
 PIPE_WIDTH = 130  # columns where the output is no terminal
 

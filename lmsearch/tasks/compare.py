@@ -19,18 +19,18 @@ from lmsearch.errors import ConfigError
 from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.baselines import shortfall
-from lmsearch.report.intervals import Interval, over_samples, over_seeds, wilson, wilson_by_class
-from lmsearch.scan_orders import label
-from lmsearch.search.supernet import layer_candidates
+from lmsearch.scan.directions import label
+from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space
-from lmsearch.tasks.baselines import simple_baselines
-from lmsearch.tasks.build import build_objective, build_precision, layer_grids, warn_unequal
-from lmsearch.tasks.candidates import hand_made_choice
-from lmsearch.tasks.fit import fit
-from lmsearch.tasks.memory import check_memory
+from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson, wilson_by_class
+from lmsearch.tasks.parts.baselines import simple_baselines
+from lmsearch.tasks.parts.build import build_objective, build_precision, layer_grids, warn_unequal
+from lmsearch.tasks.parts.candidates import hand_made_choice
+from lmsearch.tasks.parts.fit import fit
+from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.run_dir import claim_run_dir, own_folder
+from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.retrain import derived_spec
-from lmsearch.tasks.run_dir import claim_run_dir, own_folder
-from lmsearch.tasks.settle import settle
 
 log = logging.getLogger(__name__)
 SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"

@@ -18,10 +18,10 @@ from lmsearch.files import write_text
 from lmsearch.genotype import check_depth, load_genotype
 from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
-from lmsearch.scan_orders import label
-from lmsearch.tasks.build import plain
-from lmsearch.tasks.memory import VALUE_BYTES
-from lmsearch.tasks.run_dir import make_folder
+from lmsearch.scan.directions import label
+from lmsearch.tasks.parts.build import plain
+from lmsearch.tasks.parts.memory import VALUE_BYTES
+from lmsearch.tasks.parts.run_dir import make_folder
 
 # parameters and "FLOPs" as printed in arXiv 2403.09338, for images of 224 pixels
 PAPER = {

@@ -34,11 +34,11 @@ from lmsearch.interop.localmamba import (
 )
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.reading import read_text, user_path
-from lmsearch.scan_orders import label
+from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.build import plain
-from lmsearch.tasks.known import read_facts
-from lmsearch.tasks.run_dir import make_folder, own_folder
+from lmsearch.tasks.parts.build import plain
+from lmsearch.tasks.parts.known import read_facts
+from lmsearch.tasks.parts.run_dir import make_folder, own_folder
 
 log = logging.getLogger(__name__)
 

@@ -22,18 +22,18 @@ from lmsearch.genotype import FILE, load_genotype, save_genotype
 from lmsearch.reading import user_path
 from lmsearch.report.directions import save_choices_figure
 from lmsearch.run_identity import config_digest
-from lmsearch.search.consensus import check_alike, common_quota
-from lmsearch.search.derivations import DERIVATIONS, derivation_kind
-from lmsearch.search.derive import Probabilities, Quota, choose, make_genotype, quota_of
-from lmsearch.search.health import alpha_health
-from lmsearch.search.relax import Relaxation, at_temperature, relaxation
-from lmsearch.search.supernet import layer_probabilities
-from lmsearch.tasks.build import build_precision
-from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, derive, scores_of, show
-from lmsearch.tasks.known import CONFIG, Facts, as_plain, read_facts
-from lmsearch.tasks.recheck import stored_supernets
-from lmsearch.tasks.run_dir import Claim, open_run_dir
-from lmsearch.tasks.trained import own_source
+from lmsearch.search.derivation.choice import Probabilities, Quota, choose, make_genotype, quota_of
+from lmsearch.search.derivation.kinds import DERIVATIONS, derivation_kind
+from lmsearch.search.supernet.network import layer_probabilities
+from lmsearch.search.supernet.relax import Relaxation, at_temperature, relaxation
+from lmsearch.search.trust.consensus import check_alike, common_quota
+from lmsearch.search.trust.health import alpha_health
+from lmsearch.tasks.parts.build import build_precision
+from lmsearch.tasks.parts.conclude import Order, conclude, conclude_seeds, derive, scores_of, show
+from lmsearch.tasks.parts.known import CONFIG, Facts, as_plain, read_facts
+from lmsearch.tasks.parts.recheck import stored_supernets
+from lmsearch.tasks.parts.run_dir import Claim, open_run_dir
+from lmsearch.tasks.parts.trained import own_source
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.files import write_json, write_text
-from lmsearch.tasks.build import build_objective, build_precision, source_options
-from lmsearch.tasks.measured import measured, show, warn_about_classes, write_confusion
-from lmsearch.tasks.run_dir import Claim, open_run_dir
-from lmsearch.tasks.trained import data_for, load_trained
+from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
+from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion
+from lmsearch.tasks.parts.run_dir import Claim, open_run_dir
+from lmsearch.tasks.parts.trained import data_for, load_trained
 
 log = logging.getLogger(__name__)
 

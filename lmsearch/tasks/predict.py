@@ -19,13 +19,13 @@ from lmsearch.data.reading import read_image
 from lmsearch.engine.progress import CountProgress
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError, DataError
+from lmsearch.figures.sheet import Cell, spaced, write_sheet
 from lmsearch.paths import shown
 from lmsearch.process import INTERRUPTED
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
-from lmsearch.report.sheet import Cell, spaced, write_sheet
-from lmsearch.tasks.build import build_precision
-from lmsearch.tasks.run_dir import make_folder
-from lmsearch.tasks.trained import load_trained
+from lmsearch.tasks.parts.build import build_precision
+from lmsearch.tasks.parts.run_dir import make_folder
+from lmsearch.tasks.parts.trained import load_trained
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
 from lmsearch.report.baselines import shortfall
-from lmsearch.tasks.baselines import simple_baselines
-from lmsearch.tasks.build import (
+from lmsearch.tasks.parts.baselines import simple_baselines
+from lmsearch.tasks.parts.build import (
     build_objective,
     build_precision,
     check_training,
@@ -27,11 +27,11 @@ from lmsearch.tasks.build import (
     model_spec,
     warn_unequal,
 )
-from lmsearch.tasks.fit import fit
-from lmsearch.tasks.measured import show
-from lmsearch.tasks.memory import check_memory
-from lmsearch.tasks.run_dir import claim_run_dir, tell_next
-from lmsearch.tasks.settle import settle
+from lmsearch.tasks.parts.fit import fit
+from lmsearch.tasks.parts.measured import show
+from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.run_dir import claim_run_dir, tell_next
+from lmsearch.tasks.parts.settle import settle
 
 log = logging.getLogger(__name__)
 

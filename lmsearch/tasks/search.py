@@ -26,28 +26,28 @@ from lmsearch.engine.train import Batch, Precision, Trainer, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
 from lmsearch.run_identity import run_digest
-from lmsearch.scan_orders import label
-from lmsearch.search.architect import Timing
-from lmsearch.search.derivations import derivation_kind
-from lmsearch.search.detectors import check_disjoint
-from lmsearch.search.options import SearchOptions
-from lmsearch.search.policy import BranchPolicy, read_shrink
-from lmsearch.search.supernet import probabilities, running, weight_parameters
+from lmsearch.scan.directions import label
+from lmsearch.search.architects.learning import Timing
+from lmsearch.search.derivation.kinds import derivation_kind
+from lmsearch.search.supernet.network import probabilities, running, weight_parameters
+from lmsearch.search.supernet.options import SearchOptions
+from lmsearch.search.supernet.policy import BranchPolicy, read_shrink
+from lmsearch.search.trust.detectors import check_disjoint
 from lmsearch.status import Status
-from lmsearch.tasks import discrete
-from lmsearch.tasks.build import (
+from lmsearch.tasks.parts import discrete
+from lmsearch.tasks.parts.build import (
     TrainingState,
     build_objective,
     build_precision,
     build_recipe,
 )
-from lmsearch.tasks.candidates import Candidates, find_candidates, search_data
-from lmsearch.tasks.conclude import Order, conclude, conclude_seeds, show
-from lmsearch.tasks.memory import check_memory
-from lmsearch.tasks.recheck import trained_supernets
-from lmsearch.tasks.run_dir import claim_run_dir
-from lmsearch.tasks.settle import settle
-from lmsearch.tasks.watch import epoch_findings
+from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
+from lmsearch.tasks.parts.conclude import Order, conclude, conclude_seeds, show
+from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.recheck import trained_supernets
+from lmsearch.tasks.parts.run_dir import claim_run_dir
+from lmsearch.tasks.parts.settle import settle
+from lmsearch.tasks.parts.watch import epoch_findings
 
 log = logging.getLogger(__name__)
 NOT_OK = 3  # exit code with strict=true

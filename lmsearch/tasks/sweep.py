@@ -20,7 +20,6 @@ from rich.console import Console
 from lmsearch.config import choices_of, default_run_dir
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
-from lmsearch.engine.storage import exclusive, note_version, recover
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.files import write_json, write_text
@@ -42,8 +41,9 @@ from lmsearch.sweep.study import (
     load_study,
 )
 from lmsearch.sweep.worker import work
-from lmsearch.tasks.known import configure
-from lmsearch.tasks.run_dir import MARKER, Claim, claim_on, make_folder
+from lmsearch.tasks.parts.known import configure
+from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, make_folder
+from lmsearch.trials.storage import exclusive, note_version, recover
 
 log = logging.getLogger(__name__)
 JOURNAL = "trials.journal"  # in the run directory, where no other storage is given
@@ -253,7 +253,7 @@ class Announcer:
 
 def report(study: optuna.Study, plan: Plan) -> int:
     """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
-    from lmsearch.sweep.figures import draw  # slow to import, and workers need it not
+    from lmsearch.figures.sweep import draw  # slow to import, and workers need it not
 
     rows = rows_of(study, plan)
     front = front_of(study, rows)

@@ -20,7 +20,7 @@ from lmsearch.data.sources.planted_designs import Chained, Design, Groups, Memor
 from lmsearch.data.sources.planted_tasks import DEFAULT_LAG, TASKS, Address, Task
 from lmsearch.data.sources.planted_teacher import Teacher
 from lmsearch.errors import DataError
-from lmsearch.scan_orders import Grid, parse_direction
+from lmsearch.scan.directions import Grid, parse_direction
 
 CHAINED, TEACHER = "chained", "teacher"
 TASK_NAMES = ", ".join(TASKS)

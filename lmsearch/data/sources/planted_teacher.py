@@ -13,7 +13,7 @@ from lmsearch.data.keyed import address_key, hashed_normals
 from lmsearch.data.sources.planted_designs import Drawn, Noise
 from lmsearch.data.sources.planted_tasks import Address
 from lmsearch.models import DirectionalMixer, create_model
-from lmsearch.scan_orders import Grid
+from lmsearch.scan.directions import Grid
 
 CALIBRATION = 64  # images that set the scales of the teacher's layers and outputs
 LAYER_GAIN = 2.0  # root mean square of a layer's output over that of what it is added to: the scans must matter

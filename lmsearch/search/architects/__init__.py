@@ -1,0 +1,1 @@
+"""How alphas learn."""

@@ -1,0 +1,118 @@
+"""What only gradients tell about a supernet: how sharp the loss is in the alphas, and whether branches memorise.
+
+Nothing here touches `.grad`, and the module is left as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmsearch.engine.objective import Objective
+from lmsearch.engine.train import Batch, Precision
+from lmsearch.search.supernet.network import arch_parameters, named_mixers
+
+RADIUS = 0.05  # size of the finite-difference step in alpha space: well above float32 noise, well below the alphas' scale
+LANCZOS_STEPS = 3  # the largest eigenvalue converges first; its trend matters here, not its digits
+
+
+def batch_loss(module: nn.Module, batch: Batch, objective: Objective, precision: Precision) -> Tensor:
+    """Mean loss of one batch as the module is evaluated (no drop path), with its graph."""
+    images, targets = precision.to_device(batch)
+    module.eval()
+    with precision.autocast():
+        outputs = module(images)
+    return objective.losses(outputs, targets).mean()
+
+
+def alpha_gradient(module: nn.Module, loss: Callable[[], Tensor]) -> np.ndarray:
+    """Gradient of the loss in all alphas, end to end; zero for alphas that the loss does not depend on."""
+    alphas = arch_parameters(module)
+    gradients = torch.autograd.grad(loss(), alphas, allow_unused=True)
+    parts = [torch.zeros_like(a) if g is None else g for a, g in zip(alphas, gradients, strict=True)]
+    return torch.cat([p.detach().double().cpu().flatten() for p in parts]).numpy()
+
+
+def largest_eigenvalue(
+    module: nn.Module, loss: Callable[[], Tensor], *, seed: int, steps: int = LANCZOS_STEPS, radius: float = RADIUS
+) -> float:
+    """Largest eigenvalue of the Hessian of `loss` in the alphas, by Lanczos on central differences of its gradient.
+
+    Costs 2 * steps forward and backward passes; the scan kernels have no second derivative.
+    """
+    alphas = arch_parameters(module)
+    start = [a.detach().clone() for a in alphas]
+    size = sum(a.numel() for a in alphas)
+
+    def times(direction: np.ndarray) -> np.ndarray:
+        sides = []
+        for sign in (radius, -radius):
+            _move(alphas, start, sign * direction)
+            sides.append(alpha_gradient(module, loss))
+        return (sides[0] - sides[1]) / (2 * radius)
+
+    try:
+        return lanczos(times, size, steps=min(steps, size), seed=seed)
+    finally:
+        _move(alphas, start, np.zeros(size))
+
+
+def lanczos(times: Callable[[np.ndarray], np.ndarray], size: int, *, steps: int, seed: int) -> float:
+    """Largest Ritz value of a symmetric matrix, given as a product with a vector, after `steps` products."""
+    vector = np.random.default_rng(seed).standard_normal(size)
+    basis, diagonal, off = [vector / np.linalg.norm(vector)], [], []
+    for _ in range(steps):
+        product = times(basis[-1])
+        diagonal.append(float(product @ basis[-1]))
+        for known in basis:  # full reorthogonalisation: the basis is small
+            product = product - (product @ known) * known
+        norm = float(np.linalg.norm(product))
+        if norm < 1e-12:
+            break
+        off.append(norm)
+        basis.append(product / norm)
+    off = off[: len(diagonal) - 1]
+    return float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)).max())
+
+
+def branch_cosines(
+    module: nn.Module, train: Callable[[], Tensor], held_out: Callable[[], Tensor]
+) -> dict[str, dict[str, float]]:
+    """Cosine of each branch's training and held-out gradients, over the rows of the parameters that its layer stacks (K, ...).
+
+    Returns {layer: {direction: cosine}}; branches that a loss does not reach are left out.
+    """
+    mixers = named_mixers(module)
+    stacked = {
+        layer: [p for p in mixer.parameters(recurse=False) if p is not mixer.alphas] for layer, mixer in mixers.items()
+    }
+    parameters = [p for group in stacked.values() for p in group]
+    sides = []
+    for loss in (train, held_out):
+        gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
+        sides.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)])
+    cosines: dict[str, dict[str, float]] = {}
+    position = 0
+    for layer, group in stacked.items():
+        rows = [torch.cat([g.double().flatten(1) for g in s[position : position + len(group)]], 1) for s in sides]
+        position += len(group)
+        norms = rows[0].norm(dim=1) * rows[1].norm(dim=1)
+        values = ((rows[0] * rows[1]).sum(1) / norms).tolist()
+        reached = (norms > 0).tolist()
+        cosines[layer] = {
+            name: value for name, value, ok in zip(mixers[layer].directions, values, reached, strict=True) if ok
+        }
+    return cosines
+
+
+@torch.no_grad()
+def _move(alphas: Sequence[Tensor], start: Sequence[Tensor], offset: np.ndarray) -> None:
+    """Set alphas = start + offset, in place."""
+    position = 0
+    for a, s in zip(alphas, start, strict=True):
+        step = torch.from_numpy(offset[position : position + a.numel()]).to(a)
+        a.copy_(s + step.view_as(a))
+        position += a.numel()

@@ -1,0 +1,124 @@
+"""The architects by name: how each is built and, in its record, what checks, costs and the verdict must know of it.
+
+keep[l] of candidates[l] directions stay in layer l.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lmsearch.engine.objective import Objective
+from lmsearch.engine.train import Precision
+from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.search.architects.fair import Fair, passes_per_round
+from lmsearch.search.architects.learning import Bilevel, Frozen, Mixed, SingleLevel, Timing
+from lmsearch.search.supernet.policy import BranchPolicy, Schedule
+
+PASSES_OF_ORDER = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gradient at it, and two finite differences
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an architect works on; `loader` gives held-out batches, `optimizer` moves alphas, `decay` is their weight decay."""
+
+    policy: BranchPolicy
+    timing: Timing
+    loader: object
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    precision: Precision
+    decay: Schedule = Schedule(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What single architects can be told besides, under the names of conf/search/; each has its plain value by default."""
+
+    order: int = 1  # of bilevel: 1 or 2
+    mixed_weight: float = 1.0  # of mixed: weight of the held-out gradient
+    passes: int | None = None  # of fair, per step; None: as many as give every branch its turn
+
+    def __post_init__(self) -> None:
+        if self.order not in PASSES_OF_ORDER:
+            raise ConfigError(f"search.order={self.order!r} is not accepted; accepted: {', '.join(map(str, PASSES_OF_ORDER))}")
+
+
+@dataclass(frozen=True)
+class ArchitectKind:
+    """One way in which alphas learn, or do not.
+
+    build(parts, knobs) returns the hook of the training step.
+    passes(knobs, keep, candidates) counts the training passes of one step in which alphas may move.
+    """
+
+    name: str
+    build: Callable[[Parts, Knobs], Frozen]
+    passes: Callable[[Knobs, Sequence[int], Sequence[int]], int]
+    takes: tuple[str, ...]  # the knobs that concern it
+    learns: bool  # False: alphas never move, so they say nothing
+    uses_holdout: bool  # True: held-out samples decide on alphas, so the verdict needs others
+    fp16: bool  # False: its gradients are not scaled, so they would underflow
+
+
+def build_single(parts: Parts, knobs: Knobs) -> Frozen:
+    """Return the architect that moves alphas on the weights' own batches."""
+    return SingleLevel(parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
+
+
+def build_bilevel(parts: Parts, knobs: Knobs) -> Frozen:
+    """Return the architect that moves alphas on held-out batches."""
+    common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
+    return Bilevel(
+        *common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, order=knobs.order
+    )
+
+
+def build_mixed(parts: Parts, knobs: Knobs) -> Frozen:
+    """Return the architect that moves alphas on both."""
+    common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
+    return Mixed(
+        *common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, weight=knobs.mixed_weight
+    )
+
+
+def build_fair(parts: Parts, knobs: Knobs) -> Frozen:
+    """Return the architect that leaves alphas alone and trains all branches alike."""
+    return Fair(parts.policy, parts.timing, knobs.passes)
+
+
+def fair_passes(knobs: Knobs, keep: Sequence[int], candidates: Sequence[int]) -> int:
+    """Return the passes of one fair step; raise ConfigError for more than give every branch its turn."""
+    whole = passes_per_round(keep, candidates)
+    if knobs.passes is not None and knobs.passes > whole:
+        raise ConfigError(f"search.passes={knobs.passes}: {whole} give every branch its turn; accepted: 1 to {whole}")
+    return knobs.passes or whole
+
+
+ARCHITECTS = {
+    kind.name: kind
+    for kind in (
+        ArchitectKind(
+            "single", build_single, lambda *_: 1, takes=(), learns=True, uses_holdout=False, fp16=True,
+        ),
+        ArchitectKind(
+            "bilevel", build_bilevel, lambda knobs, *_: PASSES_OF_ORDER[knobs.order], takes=("order",),
+            learns=True, uses_holdout=True, fp16=False,
+        ),
+        ArchitectKind(
+            "mixed", build_mixed, lambda *_: 2, takes=("mixed_weight",), learns=True, uses_holdout=True, fp16=False,
+        ),
+        ArchitectKind(
+            "fair", build_fair, fair_passes, takes=("passes",), learns=False, uses_holdout=False, fp16=True,
+        ),
+    )
+}  # fmt: skip
+
+
+def architect_kind(name: str) -> ArchitectKind:
+    """Return the architect `name`; raise ConfigError for any other text."""
+    if name not in ARCHITECTS:
+        raise ConfigError(f"search.architect={name!r} is not accepted{did_you_mean(name, ARCHITECTS)}")
+    return ARCHITECTS[name]

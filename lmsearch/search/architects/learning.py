@@ -1,0 +1,205 @@
+"""How alphas learn: on the weights' own batches (single level, LocalMamba), on held-out ones (bilevel, DARTS), or on both.
+
+An architect is a hook of the training step (lmsearch.engine.train.StepHook). It sets the policy's draw of the step, computes
+the alphas' gradient and moves them; how they move is the alphas' optimizer (alpha_update.py). architects.py lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+
+from lmsearch.engine.objective import Objective
+from lmsearch.engine.train import Batch, Precision
+from lmsearch.search.supernet.network import arch_parameters, weight_parameters
+from lmsearch.search.supernet.policy import BranchPolicy, Schedule
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where a step stands in the search, and when alphas may move: not in the first `warmup_epochs`."""
+
+    steps_per_epoch: int
+    epochs: int
+    warmup_epochs: int = 0
+
+    def progress(self, epoch: int, step: int) -> float:
+        """Return the share of the search that is done before this step, in [0, 1)."""
+        return (epoch * self.steps_per_epoch + step) / (self.epochs * self.steps_per_epoch)
+
+    def warm(self, epoch: int) -> bool:
+        """True once alphas move."""
+        return epoch >= self.warmup_epochs
+
+
+@dataclass
+class Frozen:
+    """Alphas do not learn: the policy alone decides what runs (single-path training of shared weights)."""
+
+    policy: BranchPolicy
+    timing: Timing
+
+    def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
+        """Draw what this step runs."""
+        self.policy.begin_step(epoch=epoch, step=step, progress=self.timing.progress(epoch, step))
+
+    def passes_of_step(self) -> int:
+        """Return 1: the batch passes through the supernet once."""
+        return 1
+
+    def begin_pass(self, number: int) -> None:
+        """Nothing: the draw of the step is that of its only pass."""
+
+    def after_backward(self, scaler: GradScaler) -> None:
+        """Nothing."""
+
+
+@dataclass
+class SingleLevel(Frozen):
+    """Alphas take one step with every step of the weights, on the same loss and batch."""
+
+    optimizer: torch.optim.Optimizer
+    precision: Precision
+    decay: Schedule = Schedule(0.0, 0.0)  # weight decay of the alphas over the search
+    epoch: int = field(default=0, init=False)
+
+    def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
+        """Draw, and clear the alphas' gradients, which the weights' backward pass is about to fill."""
+        super().before_step(batch, epoch=epoch, step=step, lr=lr)
+        self.epoch = epoch
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.decay(self.timing.progress(epoch, step))
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def after_backward(self, scaler: GradScaler) -> None:
+        """Move the alphas."""
+        if self.timing.warm(self.epoch):
+            add_penalty(self.policy, scale=scaler.get_scale())
+            scaler.step(self.optimizer)
+
+
+@dataclass
+class HeldOut(SingleLevel):
+    """What bilevel and mixed share: the alphas' gradient on the next held-out batch."""
+
+    module: nn.Module = field(kw_only=True)
+    loader: object = field(kw_only=True)  # the alphas' TrainLoader: set_epoch(epoch) and iteration
+    objective: Objective = field(kw_only=True)
+    batches: Iterator[Batch] = field(default=iter(()), init=False)
+    rounds: int = field(default=0, init=False)
+
+    def next_batch(self, epoch: int, step: int) -> Batch:
+        """Return the held-out batch of this step; a shorter held-out split starts over, shuffled anew."""
+        if step == 0:
+            self.rounds, self.batches = 0, iter(())
+        batch = next(self.batches, None)
+        if batch is None:
+            self.loader.set_epoch(epoch * 1000 + self.rounds)
+            self.rounds += 1
+            self.batches = iter(self.loader)
+            batch = next(self.batches)
+        return self.precision.to_device(batch)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean loss of `batch`. Every call draws the same random numbers (drop path), so that differences are not noise."""
+        images, targets = batch
+        with torch.random.fork_rng(), self.precision.autocast():
+            outputs = self.module(images)
+        return self.objective.losses(outputs, targets).mean()
+
+    def first_order(self, held_out: Batch) -> Sequence[Tensor]:
+        """Gradient of the held-out loss in the alphas, the weights as they are."""
+        return torch.autograd.grad(self.loss(held_out), arch_parameters(self.module))
+
+
+@dataclass
+class Bilevel(HeldOut):
+    """Alphas take one step on a held-out batch before every step of the weights (DARTS, arXiv 1806.09055).
+
+    order 1 takes the weights as they are; order 2 looks one weights' step of size lr ahead and adds the second-order term
+    -lr * (grad_a L_train(w+) - grad_a L_train(w-)) / 2R with w+- = w +- R grad_w' L_val and R = 0.01 / |grad_w' L_val|
+    (paper eq. 7 and 8, the look-ahead step being plain gradient descent).
+    """
+
+    order: int = field(default=1, kw_only=True)
+
+    def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
+        """Move the alphas by their gradient on the next held-out batch."""
+        super().before_step(batch, epoch=epoch, step=step, lr=lr)
+        if not self.timing.warm(epoch):
+            return
+        held_out = self.next_batch(epoch, step)
+        gradients = self.first_order(held_out) if self.order == 1 else self.second_order(batch, held_out, lr)
+        for alpha, gradient in zip(arch_parameters(self.module), gradients, strict=True):
+            alpha.grad = gradient
+        add_penalty(self.policy, scale=1.0)
+        self.optimizer.step()
+
+    def after_backward(self, scaler: GradScaler) -> None:
+        """Nothing: the weights' loss does not move the alphas."""
+
+    def second_order(self, batch: Batch, held_out: Batch, lr: float) -> list[Tensor]:
+        """Gradient of the held-out loss after one step of the weights."""
+        alphas = arch_parameters(self.module)
+        weights = [p for _, p in weight_parameters(self.module)]
+        saved = [w.detach().clone() for w in weights]
+        step = _filled(torch.autograd.grad(self.loss(batch), weights, allow_unused=True), weights)
+        _move(weights, saved, step, -lr)
+        gradients = torch.autograd.grad(self.loss(held_out), alphas + weights, allow_unused=True)
+        first, ahead = gradients[: len(alphas)], _filled(gradients[len(alphas) :], weights)
+        radius = 0.01 / torch.sqrt(sum(g.square().sum() for g in ahead)).clamp_min(1e-12)
+        _move(weights, saved, ahead, radius)
+        plus = torch.autograd.grad(self.loss(batch), alphas)
+        _move(weights, saved, ahead, -radius)
+        minus = torch.autograd.grad(self.loss(batch), alphas)
+        _move(weights, saved, ahead, 0.0)
+        return [g - lr * (p - m) / (2 * radius) for g, p, m in zip(first, plus, minus, strict=True)]
+
+
+@dataclass
+class Mixed(HeldOut):
+    """Alphas follow the gradient on the weights' batch plus `weight` times that on a held-out one (MiLeNAS, 2003.12238)."""
+
+    weight: float = field(default=1.0, kw_only=True)
+    held: Sequence[Tensor] = field(default=(), init=False)
+
+    def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
+        """Compute the held-out part before the weights move."""
+        super().before_step(batch, epoch=epoch, step=step, lr=lr)
+        self.held = self.first_order(self.next_batch(epoch, step)) if self.timing.warm(epoch) else ()
+
+    def after_backward(self, scaler: GradScaler) -> None:
+        """Move the alphas by the sum of both gradients."""
+        factor = self.weight * scaler.get_scale()
+        if self.held:
+            for alpha, gradient in zip(arch_parameters(self.module), self.held, strict=True):
+                alpha.grad.add_(gradient, alpha=factor)
+        super().after_backward(scaler)
+
+
+def add_penalty(policy: BranchPolicy, *, scale: float) -> None:
+    """Add the gradient of the relaxation's penalty to the alphas' gradients, which carry the loss scale `scale`."""
+    penalty = policy.penalty()
+    if penalty is None:
+        return
+    alphas = arch_parameters(policy.module)
+    for alpha, gradient in zip(alphas, torch.autograd.grad(penalty, alphas), strict=True):
+        alpha.grad.add_(gradient, alpha=scale)
+
+
+def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Zeros where a parameter took no part."""
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(like, gradients, strict=True)]
+
+
+@torch.no_grad()
+def _move(
+    weights: Sequence[Tensor], start: Sequence[Tensor], direction: Sequence[Tensor], size: float | Tensor
+) -> None:
+    """Set weights = start + size * direction, in place."""
+    for w, s, d in zip(weights, start, direction, strict=True):
+        w.copy_(s + size * d)

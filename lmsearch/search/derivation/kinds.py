@@ -1,0 +1,107 @@
+"""The ways from a trained supernet to a choice, by name: what each does and, in its record, what a verdict must know of it.
+
+keep[l] of candidates[l] directions stay in layer l.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lmsearch.data import EvalLoader, spread
+from lmsearch.engine.train import Batch
+from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.genotype import LayerChoice
+from lmsearch.search.architects.kinds import architect_kind
+from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
+from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expected_choices
+from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
+from lmsearch.search.supernet.network import Evaluate
+
+Derived = tuple[tuple[LayerChoice, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class DerivationKind:
+    """One way to choose directions.
+
+    derive(module, probabilities, evaluate, quota, seed) returns each layer's choice, whose scores sum to 1, and how it was
+    made. evaluate(module) scores the same held-out samples every time. Without uses_holdout it looks at the probabilities
+    alone: module and evaluate may be None.
+    branches(keep, candidates) counts the branch scans that masking takes for one held-out sample, about.
+    """
+
+    name: str
+    derive: Callable[[nn.Module | None, Probabilities, Evaluate | None, Quota, int], Derived]
+    branches: Callable[[Sequence[int], Sequence[int]], int]
+    uses_holdout: bool  # True: held-out samples decide on directions, so the verdict needs others
+    needs_alphas: bool  # True: probabilities that no alphas learned give it nothing to choose by
+    takes_budget: bool  # False: it keeps a number of directions per layer
+    samples: int | None  # held-out ones that it masks on, spread over all; None: all of them
+    runs_mixtures: bool  # True: masked supernets run mixtures of many branches; False: as many as are kept
+    own_scores: str | None  # what the scores of its choices are called; None: they are the probabilities
+
+
+def topk(module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int) -> Derived:
+    """Take the most probable directions."""
+    return choose(probabilities, quota_of(quota, probabilities)), {"method": "topk"}
+
+
+def perturbation(module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, seed: int) -> Derived:
+    """Drop, one by one, the direction whose absence matters least."""
+    return derive_perturbation(module, probabilities, evaluate, quota)
+
+
+def climb(module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, seed: int) -> Derived:
+    """Swap directions while the loss falls, from where `seed` starts."""
+    return derive_climb(module, probabilities, evaluate, quota, seed=seed)
+
+
+def climb_branches(keep: Sequence[int], candidates: Sequence[int]) -> int:
+    """Return the branches of all choices that a climb measures."""
+    return expected_choices(keep, candidates) * sum(keep)
+
+
+DERIVATIONS = {
+    kind.name: kind
+    for kind in (
+        DerivationKind(
+            "topk", topk, lambda *_: 0, uses_holdout=False, needs_alphas=True, takes_budget=True, samples=None,
+            runs_mixtures=False, own_scores=None,
+        ),
+        DerivationKind(
+            "perturbation", perturbation, branches_run, uses_holdout=True, needs_alphas=False, takes_budget=True, samples=None,
+            runs_mixtures=True, own_scores=None,
+        ),
+        DerivationKind(
+            "climb", climb, climb_branches, uses_holdout=True, needs_alphas=False, takes_budget=False, samples=CLIMB_SAMPLES,
+            runs_mixtures=False, own_scores="worth, by swaps",
+        ),
+    )
+}  # fmt: skip
+
+
+def derivation_kind(name: str) -> DerivationKind:
+    """Return the derivation `name`; raise ConfigError for any other text."""
+    if name not in DERIVATIONS:
+        raise ConfigError(f"derivation={name!r} is not accepted{did_you_mean(name, DERIVATIONS)}")
+    return DERIVATIONS[name]
+
+
+def saw_holdout(derivation: str, architect: str) -> bool:
+    """True where the held-out samples decided on directions, so that a test needs others."""
+    return derivation_kind(derivation).uses_holdout or architect_kind(architect).uses_holdout
+
+
+def samples_for(derivation: str, holdout: EvalLoader, *, samples: int | None = None) -> Iterable[Batch]:
+    """Return the held-out samples that a derivation masks on: `samples` of them, or as many as it usually takes."""
+    number = derivation_kind(derivation).samples if samples is None else samples
+    return holdout if number is None else [spread(holdout, number)]
+
+
+def own_scores(method: str | None) -> str | None:
+    """Return what a derivation's own scores are called; None where scores are probabilities, and for any other method."""
+    return DERIVATIONS[method].own_scores if method in DERIVATIONS else None

@@ -1,0 +1,1 @@
+"""Search without a supernet of its own: architectures are tried one by one."""

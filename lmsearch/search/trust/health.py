@@ -1,0 +1,344 @@
+"""How much to trust a search: entropies and margins of its alphas, and what masking directions does to held-out data.
+
+Alpha magnitude is not usefulness, so the verdict needs both: alphas that left uniform, and functional tests, in which the
+derived directions must beat randomly drawn ones on held-out samples: inside the trained supernet, and inside fresh ones that
+trained all directions alike (recheck.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.files import finite
+from lmsearch.genotype import LayerChoice
+from lmsearch.search.derivation.choice import surviving, top_k
+from lmsearch.search.supernet.network import Branches, Evaluate, masked, remaining, running
+from lmsearch.search.trust.detectors import (
+    ENTROPY_UNIFORM,
+    RECOVERED_REQUIRED,
+    Z_REQUIRED,
+    Finding,
+    beats_random,
+    beats_random_afresh,
+    discretisation_gap,
+    near_uniform,
+    normalised_entropy,
+    rank_agreement,
+)
+from lmsearch.search.trust.recheck import fresh_advantage
+from lmsearch.stats.rounding import settled
+from lmsearch.status import Status
+
+CONTINUE = ": continue the search with search.recheck=0.25"
+NUM_RANDOM = 16  # random genotypes of the functional test
+
+
+@dataclass(frozen=True)
+class Health:
+    """The verdict and its evidence. Losses are means over held-out samples of the masked supernet (same weights).
+
+    entropy: of the alphas' probabilities, 1 = uniform, mean over layers; margin: least margin of a layer, in probability or,
+    where directions were chosen by masking (perturbation, climb), in held-out loss.
+    advantage: mean loss of random genotypes minus that of the derived one; advantage_z: the same in standard errors.
+    gap: loss with the derived directions only minus loss of the whole mixture.
+    recovered: advantage / (advantage + gap): 1 where the derived directions do all that the mixture does, 0 where they do
+    no better than random ones.
+    recheck_advantage, recheck_z: as advantage and advantage_z, inside supernets that trained all directions alike.
+    tau: Kendall's rank correlation between alphas and the loss increase when a direction is left out (0 by chance).
+    findings: what each detector says.
+    """
+
+    status: Status
+    reason: str
+    entropy: float | None
+    entropies: dict[str, float] | None
+    margin: float | None
+    advantage: float | None = None
+    advantage_z: float | None = None
+    gap: float | None = None
+    recovered: float | None = None
+    recheck_advantage: float | None = None
+    recheck_z: float | None = None
+    tau: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Return plain values for genotype.json; what was not measured, or is not finite, is left out."""
+        return {k: v for k, v in finite(asdict(self)).items() if v is not None}
+
+    def plus(self, *findings: Finding) -> Health:
+        """Return the same verdict with more findings."""
+        return replace(self, findings=self.findings + findings)
+
+
+def alpha_health(
+    choices: Sequence[LayerChoice], *, status: Status = Status.NOT_TESTED, reason: str = "no held-out data was run"
+) -> Health:
+    """Return what the alphas alone tell."""
+    entropies = {c.name: normalised_entropy(c.scores) for c in choices}
+    margins = [c.margin for c in choices if c.margin is not None]
+    mean = float(np.mean(list(entropies.values())))
+    return Health(status, reason, mean, entropies, min(margins, default=None), findings=(near_uniform(entropies),))
+
+
+def random_choice(
+    candidates: Mapping[str, Sequence[str]], keep: Sequence[int], rng: np.random.Generator
+) -> dict[str, tuple[str, ...]]:
+    """Draw `keep` of every layer's candidates, uniformly, in candidate order."""
+    drawn = {}
+    for (layer, names), k in zip(candidates.items(), keep, strict=True):
+        kept = np.sort(rng.choice(len(names), size=k, replace=False))
+        drawn[layer] = tuple(names[i] for i in kept)
+    return drawn
+
+
+def losses_with(module: nn.Module, evaluate: Evaluate, choice: Mapping[str, Branches]) -> Tensor:
+    """Per-sample held-out losses of the supernet restricted to `choice`."""
+    with running(module, choice):
+        return evaluate(module).losses.double()
+
+
+def leave_one_out(
+    module: nn.Module,
+    evaluate: Evaluate,
+    choices: Sequence[LayerChoice],
+    mixture: Mapping[str, Branches],
+    whole: Tensor,
+) -> dict[str, dict[str, float]]:
+    """Return {layer: {direction: mean loss increase when it alone is left out}}, the others scaled up to a sum of 1.
+
+    `whole` holds the per-sample losses of the whole `mixture`.
+    """
+    rises: dict[str, dict[str, float]] = {}
+    for choice in choices:
+        names = surviving(choice.scores)
+        if len(names) < 2:
+            continue
+        rises[choice.name] = {}
+        for left_out in names:
+            rest = remaining(module, choice.name, [n for n in names if n != left_out], choice.scores)
+            rise = (losses_with(module, evaluate, {**mixture, choice.name: rest}) - whole).mean().item()
+            rises[choice.name][left_out] = rise
+    return rises
+
+
+def usefulness(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, float]]) -> Finding | None:
+    """Return how alphas agree with leave-one-out losses; None where no layer has two candidates that differ."""
+    from scipy.stats import kendalltau  # comes with scikit-learn; slow to import
+
+    taus, counts, shares = {}, [], []
+    for choice in choices:
+        if choice.name not in rises:
+            continue
+        mine = rises[choice.name]
+        tau = kendalltau(settled([choice.scores[n] for n in mine]), settled(list(mine.values()))).statistic
+        if not math.isnan(tau):
+            taus[choice.name] = float(tau)
+            counts.append(len(mine))
+        best = sum(sorted((max(r, 0.0) for r in mine.values()), reverse=True)[: len(choice.directions)])
+        kept = sum(max(mine[n], 0.0) for n in choice.directions)
+        shares.append(kept / best if best > 0 else 1.0)
+    return rank_agreement(taus, counts, float(np.mean(shares))) if taus else None
+
+
+def gap_curve(module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoice], whole: Tensor) -> list[float]:
+    """Return, for every k up to the most candidates of a layer, the loss of each layer's k most probable minus the whole's."""
+    most = max(len(surviving(c.scores)) for c in choices)
+    gaps = []
+    for k in range(1, most + 1):
+        best = {c.name: top_k(c.scores, min(k, len(surviving(c.scores)))).directions for c in choices}
+        gaps.append((losses_with(module, evaluate, masked(module, best)) - whole).mean().item())
+    return gaps
+
+
+def check_health(
+    module: nn.Module,
+    choices: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    *,
+    seed: int,
+    quick: Evaluate | None = None,
+    fresh: Iterable[nn.Module] = (),
+    alphas: Mapping[str, Mapping[str, float]] | None,
+) -> Health:
+    """Run the functional tests on held-out data; `evaluate(module)` returns the scores of the same samples every time.
+
+    `quick` does the same on fewer samples, for the many passes of the leave-one-out losses and of the gap for every k, which
+    the verdict does not need. `fresh` gives the supernets of the recheck, two at least, or none; they are asked for, and so
+    may be trained, only where all other tests are passed. `alphas` holds every layer's probability of every direction, None
+    where no alphas learned: what they and their mixture would tell is then left out. No weights are changed here. What
+    directions are worth in networks trained from scratch for as long as those will be is what `lmsearch compare` measures.
+    See `verdict` for the rule; losses that are not finite are no measurement, and leave the search indeterminate.
+    """
+    learned = () if alphas is None else tuple(replace(c, scores=dict(alphas[c.name])) for c in choices)
+    base = alpha_health(learned) if learned else Health(Status.NOT_TESTED, "", None, None, None)
+    base = replace(base, margin=min((c.margin for c in choices if c.margin is not None), default=None))
+    try:
+        return tested(base, module, choices, learned, evaluate, quick or evaluate, fresh, seed=seed)
+    except TrainingDiverged as error:
+        return replace(base, status=Status.INDETERMINATE, reason=str(error))
+
+
+def tested(
+    base: Health,
+    module: nn.Module,
+    choices: Sequence[LayerChoice],
+    learned: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    quick: Evaluate,
+    fresh: Iterable[nn.Module],
+    *,
+    seed: int,
+) -> Health:
+    """Return `base` with what the functional tests measure; `learned` are the choices with what alphas say, if there are any."""
+    keep = [len(c.directions) for c in choices]
+    candidates = {c.name: surviving(c.scores) for c in choices}
+    derived = losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices}))
+    rng = np.random.default_rng([seed, 20260])
+    random = [random_choice(candidates, keep, rng) for _ in range(NUM_RANDOM)]
+    drawn = [losses_with(module, evaluate, masked(module, choice)) for choice in random]
+    paired = torch.stack(drawn).mean(0) - derived  # (samples,)
+    advantage = paired.mean().item()
+    z = in_standard_errors(paired)
+    measured = {"advantage": advantage, "advantage_z": z}
+    mixed = mixture_health(module, learned, evaluate, quick, derived, advantage) if learned else Mixture()
+    status, reason, again = judged(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
+    if again is not None:
+        measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
+    measured |= {"gap": mixed.gap, "recovered": mixed.recovered, "tau": mixed.tau}
+    findings = [
+        *base.findings,
+        *([] if only_kept(choices) else [beats_random(advantage, z)]),
+        *([] if again is None else [beats_random_afresh(*again)]),
+        *mixed.findings,
+    ]
+    return replace(base, status=status, reason=reason, findings=tuple(findings), **measured)
+
+
+def only_kept(choices: Sequence[LayerChoice]) -> bool:
+    """Tell whether the supernet holds no other directions any more than those that are kept."""
+    return all(len(surviving(c.scores)) == len(c.directions) for c in choices)
+
+
+def judged(
+    choices: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    rng: np.random.Generator,
+    fresh: Iterable[nn.Module],
+    *,
+    inside: tuple[float | None, float | None, float | None],
+) -> tuple[Status, str, tuple[float, float] | None]:
+    """Return status, reason and what the recheck measured, which is done only where it can still decide something.
+
+    `inside` is what `verdict` asks of the search's own supernet: entropy, z, recovered.
+    """
+    if only_kept(choices):
+        status, reason = Status.NOT_TESTED, "only the kept directions are left, so there are no others to compare them with"
+        inside, open_question = (None, None, None), any(len(c.scores) > len(c.directions) for c in choices)
+    else:
+        status, reason = verdict(*inside, None)
+        open_question = status == Status.UNCONFIRMED
+    if not open_question:
+        return status, reason, None
+    try:
+        again = recheck(choices, evaluate, rng, fresh)
+    except TrainingDiverged as error:
+        return status, f"{reason.removesuffix(CONTINUE)} (the training of the recheck's supernets diverged: {error})", None
+    return (status, reason, None) if again is None else (*verdict(*inside, again[1]), again)
+
+
+def in_standard_errors(values: Tensor) -> float:
+    """Return the mean of values (n,) over its standard error; 0 for a single value, which tells nothing."""
+    if len(values) < 2:
+        return 0.0
+    return values.mean().item() / max(values.std().item() / math.sqrt(len(values)), 1e-12)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the whole mixture tells, where alphas weigh it: see Health."""
+
+    gap: float | None = None
+    recovered: float | None = None
+    tau: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def mixture_health(
+    module: nn.Module,
+    choices: Sequence[LayerChoice],
+    evaluate: Evaluate,
+    quick: Evaluate,
+    derived: Tensor,
+    advantage: float,
+) -> Mixture:
+    """Compare the derived directions, of the given per-sample losses and advantage, with the mixture that alphas weigh."""
+    mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
+    gap = (derived - losses_with(module, evaluate, mixture)).mean().item()
+    recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
+    part = losses_with(module, quick, mixture)
+    agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))
+    gaps = gap_curve(module, quick, choices, part)
+    findings = (discretisation_gap(gaps, recovered, at_stake=advantage + gap), *([] if agreement is None else [agreement]))
+    return Mixture(gap, recovered, None if agreement is None else agreement.value, findings)
+
+
+def recheck(
+    choices: Sequence[LayerChoice], evaluate: Evaluate, rng: np.random.Generator, fresh: Iterable[nn.Module]
+) -> tuple[float, float] | None:
+    """Return advantage and z of the derived directions inside the fresh supernets; None where there are none.
+
+    Random choices are drawn from all candidates here, also from those that the search dropped on its way.
+    """
+    everything = {c.name: tuple(c.scores) for c in choices}
+    random = [random_choice(everything, [len(c.directions) for c in choices], rng) for _ in range(NUM_RANDOM)]
+    derived, drawn = [], []
+    for module in fresh:
+        derived.append(losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices})))
+        drawn.append(torch.stack([losses_with(module, evaluate, masked(module, choice)) for choice in random]))
+    return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
+
+
+def verdict(
+    entropy: float | None, z: float | None, recovered: float | None, recheck_z: float | None
+) -> tuple[Status, str]:
+    """Return (status, one sentence). "ok" needs all four: alphas that left uniform (mean normalised entropy), derived
+    directions that beat random ones by z standard errors, that recover most of what the mixture does, and that beat random
+    ones as clearly in supernets that trained all directions alike. Else "indeterminate"; "unconfirmed" where only the last
+    was not measured (recheck_z is None). What could not be asked is None: entropy and recovered without alphas, and z as
+    well where the supernet holds no other directions any more."""
+    if not all(math.isfinite(value) for value in (entropy, z, recovered, recheck_z) if value is not None):
+        return Status.INDETERMINATE, "held-out losses are not finite; a lower optim.lr or precision=fp32 may help"
+    if entropy is not None and entropy > ENTROPY_UNIFORM:
+        return Status.INDETERMINATE, f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
+    if z is not None and z < Z_REQUIRED:
+        return (
+            Status.INDETERMINATE,
+            f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})",
+        )
+    if recovered is not None and recovered < RECOVERED_REQUIRED:
+        share = f"{recovered:.0%} < {RECOVERED_REQUIRED:.0%}"
+        return Status.INDETERMINATE, f"the derived directions alone recover too little of what the mixture does ({share})"
+    if z is None:
+        inside = "the search dropped all other directions"
+    else:
+        inside = f"the derived directions beat random ones on held-out data (z = {z:.1f})"
+    inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
+    if recheck_z is None:
+        unchecked = "whether they do so where all directions are trained alike was not checked"
+        return Status.UNCONFIRMED, f"{inside}; {unchecked}{CONTINUE}"
+    if recheck_z < Z_REQUIRED:
+        return (
+            Status.INDETERMINATE,
+            "the derived directions do not beat random ones where all directions are trained alike "
+            f"(z = {recheck_z:.1f} < {Z_REQUIRED:g})",
+        )
+    whose = "the derived ones " if z is None else ""
+    return Status.OK, f"{inside}, and {whose}beat them where all directions are trained alike (z = {recheck_z:.1f})"

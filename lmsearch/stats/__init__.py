@@ -1,0 +1,1 @@
+"""Statistics of measured numbers: ranks, tests and intervals."""

@@ -1,0 +1,155 @@
+"""Do two orders agree, and is a difference more than luck: rank correlation with its ceiling, paired tests, Holm.
+
+Shapes: A architectures; S seeds; n pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from lmsearch.stats.intervals import Interval
+from lmsearch.stats.rounding import settled
+
+RESAMPLES = 1000
+LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that architectures range over, and the highest p
+
+
+def kendall(a: Sequence[float], b: Sequence[float]) -> float:
+    """Kendall's tau-b of two scores (A,): 1 same order, 0 unrelated, -1 reversed; nan where one of them is constant."""
+    from scipy.stats import kendalltau  # comes with scikit-learn; slow to import
+
+    return float(kendalltau(settled(a), settled(b)).statistic)
+
+
+def kendall_interval(a: Sequence[float], b: Sequence[float], *, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Kendall's tau-b with its 95 % percentile interval over bootstrap samples of the architectures.
+
+    Samples in which one score is constant are left out; nan bounds where that is all of them.
+    """
+    first, second = settled(a), settled(b)
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(first), size=(resamples, len(first)))
+    counts = np.stack([np.bincount(p, minlength=len(first)) for p in picks])  # (R, A): how often a sample holds each
+    taus = _kendall_of_samples(first, second, counts.astype(float))
+    low, high = np.percentile(taus, [2.5, 97.5]) if len(taus) else (math.nan, math.nan)
+    tau = kendall(first, second) if np.ptp(first) > 0 and np.ptp(second) > 0 else math.nan
+    return Interval(tau, float(low), float(high))
+
+
+def _kendall_of_samples(first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return tau-b of every sample that holds architecture a counts[r, a] times, without those where one score is constant."""
+    one, two = (np.sign(scores[:, None] - scores) for scores in (first, second))  # (A, A)
+
+    def pairs(signs: np.ndarray) -> np.ndarray:
+        return ((counts @ signs) * counts).sum(axis=1)
+
+    scale = np.sqrt(pairs(one**2) * pairs(two**2))
+    return pairs(one * two)[scale > 0] / scale[scale > 0]
+
+
+def top_quartile(truth: Sequence[float]) -> np.ndarray:
+    """Return the indices of the best quarter (at least three) by `truth`, best first."""
+    count = max(3, round(len(truth) / 4))
+    return np.argsort(-np.asarray(truth, dtype=float), kind="stable")[:count]
+
+
+def spearman_brown(correlation: float) -> float:
+    """Return the reliability of a mean of twice as many seeds as the halves that correlate so: 2r / (1 + r)."""
+    return 2 * correlation / (1 + correlation) if correlation > -1 else -1.0
+
+
+def noise_ceiling(scores: np.ndarray) -> float:
+    """Kendall's tau between means of seed halves, averaged over all halvings, Spearman-Brown corrected; scores (A, S), S >= 2.
+
+    It is the agreement that the mean over all seeds has with another such mean: a score cannot be asked for more. With an
+    odd S each halving leaves one seed out. 0 where the halves do not agree more than by chance.
+    """
+    seeds = scores.shape[1]
+    half = seeds // 2
+    taus = []
+    for first in combinations(range(seeds), half):
+        rest = [s for s in range(seeds) if s not in first]
+        taus += [kendall(scores[:, list(first)].mean(1), scores[:, list(c)].mean(1)) for c in combinations(rest, half)]
+    return max(0.0, spearman_brown(float(np.nanmean(taus)))) if not np.all(np.isnan(taus)) else 0.0
+
+
+def seed_deviation(scores: np.ndarray) -> float:
+    """Standard deviation over seeds, pooled over architectures; scores (A, S), S >= 2."""
+    return float(np.sqrt(scores.var(axis=1, ddof=1).mean()))
+
+
+def range_in_deviations(scores: np.ndarray) -> float:
+    """Best minus worst mean score in units of `seed_deviation`; infinite where seeds do not matter at all."""
+    means, deviation = scores.mean(axis=1), seed_deviation(scores)
+    spread, deviation = settled([np.ptp(means), deviation]).tolist()
+    return spread / deviation if deviation > 0 else (math.inf if spread > 0 else 0.0)
+
+
+def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
+    """p-value of an analysis of variance: could architectures that are all alike differ so? scores (A, S), S >= 2.
+
+    With `same_seeds` every architecture was trained with the same S seeds, each of which moves all of them together (equal
+    initial weights and batches): that part is taken out (two-way, without interaction). Without, it counts as noise.
+    """
+    from scipy.stats import f
+
+    means = settled(scores.mean(axis=1))
+    if np.ptp(means) == 0:
+        return 1.0
+    architectures, seeds = scores.shape
+    noise = scores - scores.mean(axis=1, keepdims=True)
+    freedom = architectures * (seeds - 1)
+    if same_seeds:
+        noise, freedom = noise - noise.mean(axis=0, keepdims=True), freedom - (seeds - 1)
+    between = seeds * means.var(ddof=1)
+    within = float((noise**2).sum()) / freedom
+    if within <= np.finfo(float).eps * between:
+        return 0.0
+    return float(f.sf(between / within, architectures - 1, freedom))
+
+
+def differ(range_in_deviations: float, p: float) -> bool:
+    """True where architectures differ by more than seeds do, so that a search may be warranted: by range and by analysis of
+    variance."""
+    return range_in_deviations >= LEAST_RANGE and p < LEVEL
+
+
+def wilcoxon(differences: Sequence[float]) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test of paired differences (n,); 1 where all of them are zero."""
+    from scipy.stats import wilcoxon as signed_rank
+
+    values = settled(differences)
+    if not np.any(values):
+        return 1.0
+    return float(signed_rank(values, zero_method="pratt", method="auto").pvalue)
+
+
+def signed_rank_sum(differences: Sequence[float]) -> float:
+    """Ranks of gains minus ranks of losses (n,): its sign is the direction of what `wilcoxon` tests, whatever the mean says."""
+    from scipy.stats import rankdata
+
+    values = settled(differences)
+    return float((np.sign(values) * rankdata(np.abs(values))).sum())
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's corrected p-values: below 0.05 they hold together at the 5 % level."""
+    corrected, highest = {}, 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, p * (len(p_values) - rank)))
+        corrected[name] = highest
+    return {name: corrected[name] for name in p_values}
+
+
+def bootstrap_mean(
+    values: Sequence[float], *, seed: int, statistic: Callable[[np.ndarray], float] = np.mean
+) -> Interval:
+    """A statistic of values (n,) with its 95 % percentile interval."""
+    array = np.asarray(values, dtype=float)
+    picks = np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))
+    low, high = np.percentile([statistic(array[p]) for p in picks], [2.5, 97.5])
+    return Interval(float(statistic(array)), float(low), float(high))

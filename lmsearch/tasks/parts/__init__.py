@@ -1,0 +1,1 @@
+"""What several tasks share, from a configuration to results in a run folder."""

@@ -1,0 +1,99 @@
+"""What a search may choose from: the supernet's description, the search space and how many directions each layer keeps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from omegaconf import DictConfig
+
+from lmsearch.data import SearchLoaders, Source, search_loaders
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.train import Precision
+from lmsearch.errors import ConfigError, SearchSpaceError
+from lmsearch.scan.directions import label
+from lmsearch.search.derivation.choice import Quota, check_budget, planned
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.supernet.network import layer_candidates
+from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
+from lmsearch.tasks.parts.build import check_training, layer_grids, model_spec, warn_unequal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """`spec` is the supernet, which holds every layer's candidates; `quota` says how many directions are kept."""
+
+    spec: ModelSpec
+    space: SearchSpace
+    quota: Quota
+
+    @property
+    def keep(self) -> tuple[int, ...]:
+        """Directions that each layer is expected to keep: what samples and shrinking go by."""
+        return planned(self.quota, [len(layer) for layer in self.spec.directions])
+
+
+def find_candidates(cfg: DictConfig, source: Source, space: SearchSpace | None = None) -> Candidates:
+    """Put search space (None: the one that cfg names), model and grids together.
+
+    Every mistake in them and in the recipe is found here, before anything is written.
+    """
+    warn_unequal(cfg, source)
+    space = space or load_search_space(cfg.search_space)
+    grids, padding = layer_grids(cfg, source.info)
+    distinct_on = grids if cfg.search.deduplicate else None
+    candidates = layer_candidates(space, grids, padding=padding, deduplicate=cfg.search.deduplicate)
+    for layer, (mine, grid) in enumerate(zip(candidates, grids, strict=True)):
+        if left_out := [d for d in space.layer_candidates(len(grids))[layer] if d not in mine]:
+            log.info(
+                "layer %d: %s visit its %dx%d tokens like another candidate; searched once",
+                layer,
+                ", ".join(map(label, left_out)),
+                *grid,
+            )
+    if cfg.budget is None:
+        quota = Quota(keep=resolve_keep(space, cfg.keep, len(grids), grids=distinct_on, padding=padding))
+    else:
+        quota = budget_of(cfg, candidates)
+    spec = model_spec(cfg, source.info, candidates, merge="mixed")
+    if (partial := cfg.search.get("partial_channels", 1)) != 1:
+        spec = replace(spec, options=spec.options | {"partial_channels": partial})
+    check_training(cfg, spec)
+    return Candidates(spec, space, quota)
+
+
+def budget_of(cfg: DictConfig, candidates: Sequence[Sequence[str]]) -> Quota:
+    """Return the quota of a total budget; raise SearchSpaceError where it contradicts keep or cannot be shared."""
+    if cfg.keep is not None:
+        raise SearchSpaceError(
+            f"budget={cfg.budget} and keep={cfg.keep} contradict each other: budget is the total over all layers; "
+            "set keep=null, or leave budget out"
+        )
+    check_budget(cfg.budget, [len(names) for names in candidates])
+    return Quota(budget=cfg.budget)
+
+
+def search_data(cfg: DictConfig, source: Source, precision: Precision) -> SearchLoaders:
+    """Return the batches for weights and alphas, and the held-out samples."""
+    return search_loaders(
+        source,
+        holdout=cfg.search.holdout,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        num_workers=cfg.num_workers,
+        pin_memory=precision.device.type == "cuda",
+    )
+
+
+def hand_made_choice(space: SearchSpace, names: Sequence[str], keep: Sequence[int]) -> Architecture:
+    """Return the first keep[l] of the named directions for layer l, all of them where fewer are named.
+
+    Raises ConfigError where one is named twice, DirectionError for what is no direction.
+    """
+    directions = [space.direction(name) for name in names]
+    if repeated := [name for name, direction in zip(names, directions, strict=True) if directions.count(direction) > 1]:
+        raise ConfigError(f"hand_made=[{', '.join(names)}] names one direction twice: {', '.join(repeated)}")
+    return tuple(tuple(directions[:k]) for k in keep)

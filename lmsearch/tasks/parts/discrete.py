@@ -1,0 +1,220 @@
+"""lmsearch search with search=random, local, evolution, tpe or nsga2: try architectures one by one and keep the best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import torch
+from omegaconf import DictConfig
+
+from lmsearch.data import SearchLoaders, Source
+from lmsearch.engine.objective import Metric, Scores
+from lmsearch.engine.randomness import key
+from lmsearch.engine.train import Precision, evaluate
+from lmsearch.errors import ConfigError
+from lmsearch.run_identity import run_digest
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.discrete.budget import Budget, evaluation_cost, training_cost
+from lmsearch.search.discrete.costs import Flops, Latency
+from lmsearch.search.discrete.evaluators import Evaluation, SharedWeights, StandAlone
+from lmsearch.search.discrete.trials import METHODS, DiscreteSearch, best_of, build_strategy
+from lmsearch.search.supernet.single_path import single_path
+from lmsearch.status import Status
+from lmsearch.tasks.parts.build import TrainingState, build_objective, build_precision, build_recipe
+from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
+from lmsearch.tasks.parts.discrete_results import Found, write_results
+from lmsearch.tasks.parts.fit import train
+from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.run_dir import claim_run_dir
+from lmsearch.tasks.parts.settle import settle
+from lmsearch.trials.storage import DIED, INTERRUPTED, open_storage
+
+log = logging.getLogger(__name__)
+Evaluator = Callable[[Architecture], Evaluation]
+INDETERMINATE = 3  # exit code with strict=true
+
+
+def asked_for(cfg: DictConfig) -> bool:
+    """Tell whether cfg.search is a discrete search; raise ConfigError where method and preset do not belong together."""
+    method, preset = cfg.search.method, "evaluate" in cfg.search
+    if preset != (method in METHODS):
+        needed = "fair or another preset of a supernet search" if method == "supernet" else method
+        raise ConfigError(f"search.method={method} needs its own preset: search={needed}")
+    return preset
+
+
+def run(cfg: DictConfig) -> int:
+    """Search, write genotype.json, trials.csv and the rest, and return 0 (3 when indeterminate and strict=true)."""
+    check_options(cfg)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    precision = build_precision(cfg)
+    cfg, source = settle(cfg, task="search")
+    candidates = find_candidates(cfg, source)
+    check_memory(cfg, candidates.spec, precision, running=candidates.keep)
+    space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=cfg.search.fewest)
+    storage = None if cfg.search.storage is None else open_storage(cfg.search.storage)  # a bad one is found before training
+    identity = [candidates.spec.directions, candidates.keep]
+    budget = Budget(cfg.search.budget_steps)
+    training, price = costs(cfg, candidates, source, precision)
+    check_budget(budget, training, price)
+    with claim_run_dir(cfg, "search", identity) as run_dir:
+        evaluator = build_evaluator(cfg, run_dir, candidates, source, precision)
+        budget.charge(training)
+        search = DiscreteSearch(
+            storage or open_storage(run_dir / "trials.journal"),
+            study_name(cfg, storage, identity),
+            space,
+            build_strategy(cfg.search.method, population=cfg.search.population, tournament=cfg.search.tournament),
+            seed=cfg.seed,
+            second=second_objective(cfg, candidates, precision),
+        )
+        budget.charge(search.spent)
+        if cfg.search.trials is not None and (done := len(search.trials())) > cfg.search.trials:
+            log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, done)
+        if not budget.allows(0):
+            log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
+        metric = build_objective(source.info, cfg.metric).metric
+        explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
+        found = Found(search, candidates, metric, training, budget.spent)
+        status = write_results(cfg, run_dir, found)
+    return INDETERMINATE if cfg.strict and status == Status.INDETERMINATE else 0
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Raise ConfigError for options that contradict each other."""
+    search = cfg.search
+    if cfg.budget is not None or cfg.seeds != 1:
+        given = f"budget={cfg.budget}" if cfg.budget is not None else f"seeds={cfg.seeds}"
+        raise ConfigError(f"{given} belongs to a supernet search; search={search.method} takes keep and one seed")
+    if search.trials is None and search.budget_steps is None:
+        raise ConfigError("search.trials and search.budget_steps are both null, so the search would never end; set one")
+    if (search.method == "nsga2") != (search.objective2 is not None):
+        raise ConfigError(
+            f"search.method={search.method} with search.objective2={search.objective2 or 'null'}:"
+            " nsga2 needs a second objective (flops or latency), and no other method takes one"
+        )
+    if search.method == "evolution" and search.tournament > search.population:
+        raise ConfigError(
+            f"search.tournament={search.tournament} is larger than search.population={search.population}"
+        )
+
+
+def study_name(cfg: DictConfig, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
+    """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`."""
+    digest = f"{key(run_digest(cfg), str(identity)):016x}"
+    name = f"lmsearch-{cfg.search.method}-s{cfg.seed}-{digest}"
+    if cfg.overwrite and storage is not None and name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)
+    return name
+
+
+def second_objective(
+    cfg: DictConfig, candidates: Candidates, precision: Precision
+) -> Callable[[Architecture], float] | None:
+    """Return what is to be small besides the score, or None."""
+    if cfg.search.objective2 is None:
+        return None
+    if cfg.search.objective2 == "flops":
+        return Flops(candidates.spec)
+    return Latency(candidates.spec, precision, cfg.search.latency_batch, cfg.backend)
+
+
+def costs(cfg: DictConfig, candidates: Candidates, source: Source, precision: Precision) -> tuple[float, float]:
+    """Return the branch-scan steps of training shared weights (0 for none) and of evaluating one architecture."""
+    branches = sum(candidates.keep)
+    if cfg.search.evaluate == "standalone":
+        return 0.0, stand_alone(cfg, candidates, source, precision).price(branches)
+    loaders = search_data(cfg, source, precision)
+    price = evaluation_cost(loaders.holdout.num_samples, batch_size=cfg.batch_size, branches=branches)
+    return training_cost(cfg.epochs * len(loaders.weights), branches), price
+
+
+def stand_alone(cfg: DictConfig, candidates: Candidates, source: Source, precision: Precision) -> StandAlone:
+    """Return what trains every architecture from scratch."""
+    return StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers, cfg.metric)
+
+
+def build_evaluator(
+    cfg: DictConfig, run_dir: Path, candidates: Candidates, source: Source, precision: Precision
+) -> Evaluator:
+    """Return what scores architectures; shared weights are trained first."""
+    if cfg.search.evaluate == "standalone":
+        return stand_alone(cfg, candidates, source, precision)
+    return train_shared(cfg, run_dir, candidates, search_data(cfg, source, precision), source, precision)
+
+
+def check_budget(budget: Budget, training: float, price: float) -> None:
+    """Raise ConfigError where the budget does not pay for the shared weights and one evaluation."""
+    if not budget.allows(training + price):
+        shared = f"{training:g} for the shared weights and " if training else ""
+        raise ConfigError(
+            f"search.budget_steps={budget.total:g} pays for no trial: it takes {shared}{price:g} branch-scan steps for each;"
+            " raise it, or lower epochs"
+        )
+
+
+def train_shared(
+    cfg: DictConfig,
+    run_dir: Path,
+    candidates: Candidates,
+    loaders: SearchLoaders,
+    source: Source,
+    precision: Precision,
+) -> SharedWeights:
+    """Train the supernet, every step on as many random branches per layer as it keeps, or continue where run_dir left off."""
+    objective = build_objective(source.info, cfg.metric)
+    policy, trainer = single_path(
+        candidates.spec,
+        candidates.keep,
+        build_recipe(cfg),
+        loaders.weights,
+        source.info,
+        precision,
+        seed=cfg.seed,
+        backend=cfg.backend,
+    )
+    path, extra = run_dir / "checkpoint.pt", {"relaxation": "uniform"}
+    state = TrainingState(path, candidates.spec, trainer, run=run_digest(cfg), extra=extra)
+    with policy.attached():
+        train(cfg, run_dir, trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights", split="holdout")
+
+    def on_holdout(module: torch.nn.Module) -> Scores:
+        return evaluate(module, loaders.holdout, objective, precision)
+
+    final = policy.module if trainer.ema is None else trainer.ema.module
+    return SharedWeights(final, on_holdout, objective, cfg.batch_size, loaders.holdout.num_samples)
+
+
+def explore(
+    search: DiscreteSearch, evaluator: Evaluator, budget: Budget, *, price: float, trials: int | None, metric: Metric
+) -> None:
+    """Ask, evaluate, tell, until trials, budget or space are used up; `price` is what the dearest evaluation costs."""
+    history = search.history()
+    while not history.exhausted and (trials is None or len(history.tried) < trials) and budget.allows(price):
+        architecture = search.ask()
+        try:
+            with search.evaluating(architecture):
+                result = evaluator(architecture)
+        except BaseException as error:  # an interruption too: the trial goes back in the queue
+            cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else INTERRUPTED
+            search.give_back(architecture, reason=cause)
+            raise
+        stored = search.tell(architecture, result)
+        budget.charge(result.cost)
+        history = search.history()
+        if not stored:
+            log.warning("a trial was given to another process, since no heartbeat of this one was seen for long")
+            continue
+        log.info(
+            "trial %d%s  %s %.4f  best %.4f  %.0f%s branch-scan steps spent",
+            len(history.tried),
+            "" if trials is None else f"/{trials}",
+            metric,
+            metric.signed(result.score),
+            metric.signed(best_of(search.trials()).evaluation.score),
+            budget.spent,
+            "" if budget.total is None else f" of {budget.total:g}",
+        )

@@ -1,0 +1,176 @@
+"""What a discrete search leaves behind: genotype.json and its figure, trials.csv, metrics.json and, for two objectives, the
+Pareto front."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from lmsearch import __version__
+from lmsearch.engine.objective import Metric
+from lmsearch.errors import ConfigError
+from lmsearch.files import write_csv, write_figure, write_json
+from lmsearch.genotype import Genotype, LayerChoice, save_genotype
+from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.run_identity import run_digest
+from lmsearch.scan.directions import label
+from lmsearch.search.discrete.trials import DiscreteSearch, Trial, best_of, candidate_means, pareto_front
+from lmsearch.search.supernet.network import named_mixers
+from lmsearch.status import Status
+from lmsearch.tasks.parts.candidates import Candidates
+from lmsearch.tasks.parts.run_dir import tell_next
+
+COLUMNS = ("trial", "score", "loss", "error", "cost", "second", "seconds")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished search; `training` and `spent` are branch-scan steps: of the shared weights, and in all."""
+
+    search: DiscreteSearch
+    candidates: Candidates
+    metric: Metric
+    training: float
+    spent: float
+
+
+def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> Status:
+    """Write every file, print table and verdict, and return the search's status."""
+    trials = found.search.trials()
+    finite = [t for t in trials if math.isfinite(t.evaluation.score)]
+    if not finite:
+        raise ConfigError(
+            f"none of {len(trials)} architectures was trained to the end; lower optim.lr or set optim.clip_grad"
+        )
+    layers = layer_names(found.candidates)
+    write_trials(run_dir / "trials.csv", trials, layers)
+    best, health = best_of(finite), judge(finite)
+    genotype = build_genotype(cfg, found, best, health, len(trials))
+    save_genotype(genotype, run_dir / "genotype.json")
+    save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean {found.metric.score_name}", vmin=None)
+    write_json(run_dir / "metrics.json", summary(found, trials, finite, best, health))
+    if found.search.second is not None:
+        write_front(run_dir, pareto_front(finite), finite, cfg.search.objective2, found.metric, layers)
+    print_choices(genotype, scores=f"mean {found.metric.score_name}")
+    show(run_dir, found, best, health, len(trials))
+    return health["status"]
+
+
+def layer_names(candidates: Candidates) -> list[str]:
+    """Return the layers' names in the model."""
+    with torch.device("meta"):  # no memory, no time
+        return list(named_mixers(candidates.spec.build()))
+
+
+def judge(finite: list[Trial]) -> dict:
+    """Return status and reason: indeterminate where scores differ no more than one evaluation's own sampling error.
+
+    Nothing is called "ok" here: one evaluation per architecture cannot tell how much the seed of a training matters.
+    """
+    if len(finite) < 2:
+        return {"status": Status.NOT_TESTED, "reason": "one architecture was tried; there is nothing to compare it with"}
+    scores = [t.evaluation.score for t in finite]
+    spread, error = statistics.stdev(scores), statistics.fmean(t.evaluation.error for t in finite)
+    measured = {"spread": spread, "standard_error": error}
+    if spread <= error:
+        reason = (
+            f"the scores of {len(finite)} architectures have a standard deviation of {spread:.4f}, not more than the"
+            f" standard error of one of them, {error:.4f}: the choice hardly matters here, or the held-out set is too small"
+        )
+        return {"status": Status.INDETERMINATE, "reason": reason} | measured
+    reason = f"chosen by one evaluation each of {len(finite)} architectures; `lmsearch compare` tests the choice"
+    return {"status": Status.NOT_TESTED, "reason": reason} | measured
+
+
+def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, trials: int) -> Genotype:
+    """Return the genotype of the best architecture; its scores are means over the architectures that hold a candidate."""
+    candidates, search = found.candidates, found.search
+    means = candidate_means(search.space, search.trials())
+    layers = tuple(
+        LayerChoice(mine, name, scores)
+        for mine, name, scores in zip(best.architecture, layer_names(candidates), means, strict=True)
+    )
+    derivation = {
+        "method": cfg.search.method,
+        "evaluate": cfg.search.evaluate,
+        "trials": trials,
+        "score": best.evaluation.score,
+    } | ({} if cfg.metric is None else {"metric": cfg.metric})
+    provenance = {"lmsearch": __version__, "run_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    provenance["optuna"] = ", ".join(search.versions)  # those that proposed: from one seed, tpe of 4 and of 5 do otherwise
+    keep = candidates.keep[0] if len(set(candidates.keep)) == 1 else candidates.keep
+    return Genotype(layers, candidates.spec.name, candidates.space.name, keep, derivation, health, provenance)
+
+
+def summary(found: Found, trials: list[Trial], finite: list[Trial], best: Trial, health: dict) -> dict:
+    """Return the content of metrics.json."""
+    return {
+        "metric": found.metric.name,
+        "best": best.evaluation.score,
+        "best_loss": best.evaluation.loss,
+        "mean": statistics.fmean(t.evaluation.score for t in finite),
+        "trials": len(trials),
+        "diverged": len(trials) - len(finite),
+        "architectures": found.search.space.size,
+        "branch_scan_steps": found.spent,
+        "branch_scan_steps_training": found.training,
+        "health": health,
+    }
+
+
+def write_trials(path: Path, trials: list[Trial], layers: list[str]) -> None:
+    """Write one row per trial: its evaluation and, layer by layer, its directions."""
+    rows: list[list[object]] = [[*COLUMNS, *layers]]
+    for t in trials:
+        e = t.evaluation
+        row = [t.number, e.score, e.loss, e.error, e.cost, "" if t.second is None else t.second, t.seconds]
+        rows.append(row + [" ".join(map(label, names)) for names in t.architecture])
+    write_csv(path, rows)
+
+
+def write_front(
+    run_dir: Path, front: list[Trial], finite: list[Trial], second: str, metric: Metric, layers: list[str]
+) -> None:
+    """Write pareto.json and pareto.png: the trials that no other beats in both objectives."""
+    points = [
+        {
+            "trial": t.number,
+            "score": t.evaluation.score,
+            second: t.second,
+            "directions": dict(zip(layers, ([label(d) for d in names] for names in t.architecture), strict=True)),
+        }
+        for t in front
+    ]
+    write_json(run_dir / "pareto.json", {"metric": metric.name, "second": second, "front": points})
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot([t.second for t in finite], [t.evaluation.score for t in finite], "o", color="#8d99ae", label="trial")
+    axes.plot([t.second for t in front], [t.evaluation.score for t in front], "o-", color="#d1495b", label="Pareto front")
+    axes.set_xlabel("FLOPs per image" if second == "flops" else "latency of a batch, s")
+    axes.set_ylabel(f"held-out {metric.score_name}")
+    axes.legend(frameon=False)
+    write_figure(run_dir / "pareto.png", figure)
+
+
+def show(run_dir: Path, found: Found, best: Trial, health: dict, trials: int) -> None:
+    """Print what was found, at what cost, and the verdict."""
+    value = found.metric.signed(best.evaluation.score)
+    print(
+        f"best of {trials} of {found.search.space.size:,} architectures: {found.metric} {value:.4f}"
+        f" (standard error {best.evaluation.error:.4f}); {found.spent:,.0f} branch-scan steps spent,"
+        f" {found.training:,.0f} of them on shared weights"
+    )
+    print(f"search status: {health['status']}: {health['reason']}")
+    print(f"genotype: {run_dir / 'genotype.json'}   trials: {run_dir / 'trials.csv'}")
+    if found.search.second is not None:
+        print(f"Pareto front: {run_dir / 'pareto.json'}   figure: {run_dir / 'pareto.png'}")
+    tell_next("genotype", run_dir, "retrain", "compare")

@@ -1,0 +1,120 @@
+"""Training one fixed network from start to finish: what `retrain` does once and `compare` does for every arm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from lmsearch.data import Source, TrainLoader, build_loaders
+from lmsearch.engine.best import Best
+from lmsearch.engine.checkpoint import ModelSpec, save_model
+from lmsearch.engine.log import RunLog
+from lmsearch.engine.loop import run_epochs
+from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.progress import TrainingProgress
+from lmsearch.engine.randomness import key
+from lmsearch.engine.recipe import build_trainer
+from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate
+from lmsearch.engine.warm_start import Start, start_from
+from lmsearch.files import write_json
+from lmsearch.run_identity import run_digest
+from lmsearch.tasks.parts.build import TrainingState, build_objective, build_recipe
+from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion
+
+
+def fit(
+    cfg: DictConfig,
+    run_dir: Path,
+    spec: ModelSpec,
+    source: Source,
+    precision: Precision,
+    *,
+    title: str,
+    start: Start | None = None,
+) -> tuple[dict, Scores]:
+    """Train `spec` on `source`, write weights, metrics.json and the confusion matrix, return (metrics, scores of test samples).
+
+    The weights of the last epoch count, or their moving average; those that were best on the validation set are kept beside
+    them. Nothing is selected on the test set.
+    """
+    loaders = build_loaders(
+        source,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        num_workers=cfg.num_workers,
+        pin_memory=precision.device.type == "cuda",
+    )
+    torch.manual_seed(key(cfg.seed, "init"))
+    model = spec.build(backend=cfg.backend)
+    if start is not None:
+        start_from(model, start, classes=source.info.class_names)
+    model.to(precision.device)
+    trainer = build_trainer(
+        build_recipe(cfg), model, model.named_parameters(), loaders.train, source.info, precision, seed=cfg.seed
+    )
+    objective = build_objective(source.info, cfg.metric)
+    best = Best(run_dir, spec, objective.metric)
+    state = TrainingState(run_dir / "checkpoint.pt", spec, trainer, run=run_digest(cfg), best=best)
+    try:
+        train(cfg, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
+        val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
+        test = evaluate(trainer.result, loaders.test, objective, precision, what="test")
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"{title}: {error}") from error
+    save_model(run_dir, spec, trainer.result.state_dict())
+    metrics = measured(source.info, objective, test=test, val=val) | best.to_dict()
+    metrics |= {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": cfg.epochs,
+        "train_s": round(state.train_s, 1),
+    }
+    write_json(run_dir / "metrics.json", metrics)
+    write_confusion(run_dir, source.info, test)
+    warn_about_classes(source.info, test=test, val=val, what=title)
+    return metrics, test
+
+
+def train(
+    cfg: DictConfig,
+    run_dir: Path,
+    trainer: Trainer,
+    state: TrainingState,
+    loader: TrainLoader,
+    val_loader: object,
+    objective: Objective,
+    *,
+    title: str,
+    split: str = "val",
+    best: Best | None = None,
+) -> None:
+    """Train for cfg.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics.
+
+    `best` keeps the weights of the best epoch. Averaged weights are what is evaluated, where there are some.
+    """
+    start, steps = state.restore(), len(loader)
+    progress = TrainingProgress(
+        title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
+    )
+    with RunLog(run_dir, start_epoch=start) as run_log, progress:
+
+        def log_epoch(epoch: int, seen: Scores) -> None:
+            """Evaluate, write it down, and keep the weights where they are the best."""
+            val = evaluate(trainer.result, val_loader, objective, trainer.precision, what=f"{split} (epoch {epoch + 1})")
+            run_log.write(
+                epoch,
+                {
+                    "train_loss": seen.loss,
+                    f"train_{trainer.objective.metric}": seen.score,
+                    f"{split}_loss": val.loss,
+                    f"{split}_{objective.metric}": val.score,
+                    "lr": trainer.schedule(epoch * steps),
+                },
+            )
+            if best is not None:
+                best.offer(trainer.result, val, epoch=epoch)
+
+        run_epochs(
+            trainer, loader, epochs=cfg.epochs, start=start, on_step=progress.step, on_epoch=log_epoch, state=state
+        )

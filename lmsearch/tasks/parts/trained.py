@@ -1,0 +1,43 @@
+"""Trained networks and the data that they were trained on: weights, classes, size and normalisation travel together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lmsearch.data import DataInfo, Source, build_source, options_of
+from lmsearch.engine.checkpoint import ModelSpec, load_model, read_model
+from lmsearch.engine.train import Precision
+from lmsearch.errors import CheckpointError, ConfigError
+from lmsearch.tasks.parts.known import IMAGE
+
+
+def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tuple[nn.Module, ModelSpec, DataInfo]:
+    """Rebuild the network of a model.safetensors, checkpoint.pt or run directory, ready to evaluate on the device."""
+    spec, weights = read_model(Path(checkpoint))
+    if "info" not in spec.data:
+        raise CheckpointError(
+            f"{checkpoint}: the model carries no data description (classes, image size, normalisation)"
+        )
+    model = load_model(spec, weights, source=str(checkpoint), backend=backend)
+    return model.to(precision.device).eval(), spec, DataInfo.from_dict(spec.data["info"])
+
+
+def own_source(spec: ModelSpec, checkpoint: str) -> Source:
+    """Return the data that a network was trained on, seen as it saw them."""
+    options = dict(spec.data.get("source") or {})
+    if not options:
+        raise ConfigError(f"{checkpoint} does not say what data it was trained on")
+    info = DataInfo.from_dict(spec.data["info"])
+    seen = {name: getattr(info, name) for name in IMAGE if name in options_of(options["name"])}
+    return data_for(options | seen, info)
+
+
+def data_for(options: Mapping[str, Any], info: DataInfo) -> Source:
+    """Return the data source of `options` for a network that was trained on `info`: its classes, in their order."""
+    name = options["name"]
+    classes = {"class_names": info.class_names} if "class_names" in options_of(name) else {}
+    return build_source(name, **{key: value for key, value in options.items() if key != "name"} | classes)

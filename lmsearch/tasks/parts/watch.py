@@ -1,0 +1,124 @@
+"""What a search tells about its health while it trains: scalars for metrics.jsonl and TensorBoard, once per epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from lmsearch.data import SearchLoaders, TrainLoader
+from lmsearch.engine.log import read_metrics
+from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.train import Batch, Precision, evaluate
+from lmsearch.search.architects.gradients import batch_loss, branch_cosines, largest_eigenvalue
+from lmsearch.search.architects.kinds import architect_kind
+from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
+from lmsearch.search.supernet.network import masked, running
+from lmsearch.search.trust.detectors import COSINE_LEAST, Finding, memorising, normalised_entropy, sharpness
+
+MEASUREMENTS = 4  # of gap, curvature and gradients in a run, unless search.health_every says otherwise
+COSINE_SAMPLES, CURVATURE_SAMPLES = 32, 16  # few, since curvature takes 6 and cosines 2 backward passes
+
+
+def epoch_findings(
+    cfg: DictConfig,
+    supernet: nn.Module,
+    loaders: SearchLoaders,
+    objective: Objective,
+    precision: Precision,
+    *,
+    epoch: int,
+    scores: Probabilities,
+    quota: Quota,
+    scored: Callable[[Iterable[Batch]], Scores],
+    held: Scores,
+) -> dict[str, float]:
+    """Return entropies and margin of this epoch and, every few epochs, the gap, curvature, agreement of gradients and the loss
+    on a training batch.
+
+    `scored(batches)` scores what the search trains, `held` holds its scores on the held-out samples. Nothing in the supernet is
+    changed.
+    """
+    due = is_due(cfg.search.health_every, epoch, cfg.epochs)
+    if not architect_kind(cfg.search.architect).learns:  # no alphas to measure
+        return memorisation_findings(supernet, loaders, objective, precision, scored, epoch=epoch) if due else {}
+    choices = choose(scores, quota_of(quota, scores))
+    found = {f"health/entropy/{layer}": normalised_entropy(p) for layer, p in scores.items()}
+    margins = [c.margin for c in choices if c.margin is not None]
+    if margins:
+        found["health/margin"] = min(margins)
+    if due:
+        with running(supernet, masked(supernet, {c.name: c.directions for c in choices})):
+            derived = evaluate(supernet, loaders.holdout, objective, precision)
+        found["health/gap"] = derived.loss - held.loss
+        few = first_samples(first_batch(loaders.alphas, epoch=0), CURVATURE_SAMPLES)
+        found["health/sharpness"] = largest_eigenvalue(
+            supernet, lambda: batch_loss(supernet, few, objective, precision), seed=cfg.seed
+        )
+        found |= memorisation_findings(supernet, loaders, objective, precision, scored, epoch=epoch)
+    return found
+
+
+def is_due(every: int | None, epoch: int, epochs: int) -> bool:
+    """Tell whether the costly part is measured after this epoch: every so many, a few times in a run (None) or never (0)."""
+    if every == 0:
+        return False
+    if every is not None:
+        return (epoch + 1) % every == 0
+    return (epoch + 1) * MEASUREMENTS // epochs > epoch * MEASUREMENTS // epochs
+
+
+def memorisation_findings(
+    supernet: nn.Module,
+    loaders: SearchLoaders,
+    objective: Objective,
+    precision: Precision,
+    scored: Callable[[Iterable[Batch]], Scores],
+    *,
+    epoch: int,
+) -> dict[str, float]:
+    """Return the cosines of the branches' gradients, and the loss on the training batch that they are taken on.
+
+    That batch is one that the weights have just learned from: augmented, but neither mixed nor with smoothed labels, as the
+    loss is that training reports. The held-out batch is the same every time.
+    """
+    train, held_out = first_batch(loaders.weights, epoch=epoch), first_batch(loaders.alphas, epoch=0)
+
+    def loss_on(batch: Batch) -> Callable[[], Tensor]:
+        return lambda: batch_loss(supernet, first_samples(batch, COSINE_SAMPLES), objective, precision)
+
+    cosines = branch_cosines(supernet, loss_on(train), loss_on(held_out))
+    found = {"health/train_loss": scored([train]).loss}
+    found |= {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
+    every = [value for layer in cosines.values() for value in layer.values()]
+    if every:
+        found["health/cosine"] = float(np.mean(every))
+        found["health/cosine_low"] = float(np.mean([value < COSINE_LEAST for value in every]))
+    return found
+
+
+def first_samples(batch: Batch, number: int) -> Batch:
+    """Return the first samples of a batch."""
+    images, targets = batch
+    return images[:number], targets[:number]
+
+
+def first_batch(loader: TrainLoader, *, epoch: int) -> Batch:
+    """Return the first batch of an epoch."""
+    loader.set_epoch(epoch)
+    return next(iter(loader))
+
+
+def history_findings(run_dir: Path) -> Sequence[Finding]:
+    """Return what the epochs of a search, as its metrics.jsonl has them, say about sharpness and memorisation."""
+    lines = read_metrics(run_dir)
+    curvatures = [line["health/sharpness"] for line in lines if "health/sharpness" in line]
+    found = [sharpness(curvatures)] if curvatures else []
+    last = next((line for line in reversed(lines) if {"health/cosine", "health/train_loss"} <= line.keys()), None)
+    if last is not None:
+        losses = last["health/train_loss"], last["holdout_loss"]
+        found.append(memorising(last["health/cosine"], last["health/cosine_low"], *losses))
+    return found

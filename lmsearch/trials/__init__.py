@@ -1,0 +1,1 @@
+"""Where Optuna keeps trials: shared by discrete searches and sweeps."""

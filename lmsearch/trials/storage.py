@@ -1,0 +1,256 @@
+"""Where Optuna keeps its trials: a journal file or a database, and what happens to the trials of processes that died.
+
+A trial that is being run carries the process that runs it (`ask`, `claim`) and a heartbeat (`beating`). `recover` looks for
+trials whose process is gone, marks them failed and queues their parameters again, so that a killed process loses nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from lmsearch.errors import StorageError
+from lmsearch.trials.journal import JournalFile, check_journal, locked, mend_journal
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+log = logging.getLogger(__name__)
+BEAT_S = 30.0  # seconds between two heartbeats of a running trial
+STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
+DIED = "its process died"  # why a running trial was lost, unless somebody says otherwise
+RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
+INTERRUPTED = "interrupted"  # why a trial was given back that nothing is wrong with
+NOT_BEGUN = "its process ended before it began"  # why a trial was lost that nobody claimed; this is no death that it caused
+CLAIM_S = 60.0  # a trial is claimed right after it was asked for; one that nobody claimed in this many seconds is lost
+HEART = "lmsearch heartbeat"  # name of the thread
+SQLITE_WAIT_S = 60  # a SQLite file that another process is writing to is waited for this long
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}  # named otherwise by pip
+VERSIONS = "optuna"  # user attribute of a study
+WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "origin"  # user attributes of a trial
+
+
+def open_storage(url_or_path: str | Path) -> BaseStorage:
+    """Open a storage of trials, creating it where it is new: the path of a journal file, or a database URL (sqlite:///x.db).
+
+    Raises StorageError where it cannot be reached, and for a database in memory, which would lose all trials.
+    """
+    text = str(url_or_path)
+    return _open_database(text) if "://" in text else _open_journal(Path(text))
+
+
+def ask(study: optuna.Study, distributions: dict[str, BaseDistribution], *, name: str = "") -> optuna.Trial:
+    """Ask a study for the next trial and claim it; where another machine took it for lost in between, ask again."""
+    while True:
+        try:
+            trial = study.ask()
+            claim(trial, name=name)  # before its parameters are drawn, which may take long
+            for parameter, distribution in distributions.items():
+                trial._suggest(parameter, distribution)  # as study.ask(distributions) does
+            return trial
+        except UpdateFinishedTrialError:
+            log.warning("a trial was taken for lost before it was claimed; asking for another one")
+
+
+def note_version(study: optuna.Study) -> list[str]:
+    """Note on a study that this version of Optuna works on it, and return all that did: one seed draws otherwise in others."""
+    before = study.user_attrs.get(VERSIONS, [])
+    if optuna.__version__ not in before:
+        study.set_user_attr(VERSIONS, [*before, optuna.__version__])
+    return study.user_attrs[VERSIONS]
+
+
+def claim(trial: optuna.Trial, *, name: str = "") -> None:
+    """Note on a trial that this process, known as `name` to whoever started it, runs it."""
+    trial.set_user_attr(BEAT, time.time())
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "name": name}
+    trial.set_user_attr(WORKER, process)
+
+
+@contextmanager
+def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[None]:
+    """Renew the heartbeat of a claimed trial from a thread while the block runs; machines that share the storage see it.
+
+    `every_s` seconds lie between two beats, BEAT_S by default.
+    """
+    wait_s = BEAT_S if every_s is None else every_s
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(wait_s):
+            try:
+                trial.set_user_attr(BEAT, time.time())
+            except UpdateFinishedTrialError:  # another machine took it for lost; whoever tells its result will hear of it
+                return
+            except StorageError as error:  # a full disk may have room again before the next beat
+                log.warning("no heartbeat of trial %d: %s", trial.number, error)
+
+    thread = threading.Thread(target=beat, name=HEART, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def recover(
+    study: optuna.Study, *, gone: Collection[str] = (), reason: str = DIED, retries: int = RETRIES
+) -> list[int]:
+    """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
+
+    A running trial that nobody claimed counts as lost CLAIM_S after its start, since its process may be about to claim it
+    (machines are taken to have the same time). The processes that claimed under a name in `gone` are known to have ended, for
+    this `reason`. A trial whose process died more than `retries` times stays failed; other reasons do not count.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    lost = {trial.number: why for trial in running if (why := _why_lost(trial, gone, reason)) is not None}
+    for number, why in lost.items():
+        _fail(study, number, why)
+    _queue_again(study, retries)
+    return list(lost)
+
+
+def abandon(study: optuna.Study, trial: optuna.Trial, *, reason: str, retries: int = RETRIES) -> None:
+    """Give a trial of this process back unfinished: it is marked failed and its parameters are queued again.
+
+    Only where the reason begins with DIED may the parameters be the cause, and does it count against the retries.
+    """
+    _fail(study, trial.number, reason)
+    _queue_again(study, retries)
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that count towards a budget: all that were started, less those that were queued again."""
+    trials = study.get_trials(deepcopy=False)
+    again = {t.user_attrs.get(RETRY_OF) for t in trials}
+    return [t for t in trials if t.state != TrialState.WAITING and t.number not in again]
+
+
+def origin(trial: optuna.Trial | FrozenTrial) -> int:
+    """Return the number of the trial that this one tries again, its own for a first try."""
+    return trial.user_attrs.get(ORIGIN, trial.number)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block, over a network file system too; a dead holder is passed over after a minute."""
+    path.touch()
+    with locked(path):
+        yield
+
+
+def _open_database(url: str) -> RDBStorage:
+    """Open a database through SQLAlchemy."""
+    from sqlalchemy.engine import make_url  # slow to import, and a journal needs it not
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        parsed = make_url(url)
+        shown = parsed.render_as_string(hide_password=True)
+    except SQLAlchemyError as error:
+        raise StorageError(f"storage={url!r} is not a database URL; such as sqlite:///trials.db") from error
+    if _in_memory(parsed):
+        raise StorageError(f"storage={shown!r} is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db")
+    options = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
+    try:
+        return RDBStorage(url, engine_kwargs=options)
+    except ImportError as error:
+        driver = parsed.get_driver_name()
+        package = DRIVERS.get(driver, driver)
+        raise StorageError(f"storage={shown!r} needs the driver {driver}; install it with: pip install '{package}'") from error
+    except (SQLAlchemyError, RuntimeError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StorageError(f"storage={shown!r} cannot be reached ({reason})") from error
+
+
+def _in_memory(url: URL) -> bool:
+    """Tell whether a database URL is of SQLite without a file."""
+    database = url.database or ""
+    nowhere = database == "" or ":memory:" in database or url.query.get("mode") == "memory"
+    return url.get_backend_name() == "sqlite" and nowhere
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    """Open a journal file, whose last line is dropped where a writer was cut off in the middle of it."""
+    path = path.resolve()  # the lock is a link to this path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_journal(path)
+        mend_journal(path)
+        return JournalStorage(JournalFile(path))
+    except OSError as error:
+        raise StorageError(f"storage={str(path)!r} cannot be reached ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"storage={str(path)!r} is not a journal file of Optuna, or is damaged") from error
+
+
+def _fail(study: optuna.Study, number: int, reason: str) -> None:
+    """Mark a running trial failed, with the reason, unless it has ended by now."""
+    trial_id = study.trials[number]._trial_id
+    try:
+        study._storage.set_trial_user_attr(trial_id, LOST, reason)
+        study._storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
+    except UpdateFinishedTrialError:  # it ended, or another process has recovered it
+        return
+
+
+def _queue_again(study: optuna.Study, retries: int) -> None:
+    """Queue the parameters of every lost trial that has no successor yet, unless they killed more than `retries` processes."""
+    trials = study.get_trials(deepcopy=False)
+    again = {t.user_attrs.get(RETRY_OF) for t in trials}
+    lost = [t for t in trials if t.state == TrialState.FAIL and LOST in t.user_attrs]
+    deaths = Counter(origin(t) for t in lost if t.user_attrs[LOST].startswith(DIED))
+    for trial in lost:
+        if trial.number not in again and deaths[origin(trial)] <= retries:
+            params = trial.system_attrs.get("fixed_params", {}) | trial.params
+            study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number, ORIGIN: origin(trial)})
+
+
+def _why_lost(trial: FrozenTrial, gone: Collection[str], reason: str) -> str | None:
+    """Return why a running trial is lost, or None where its process is alive or may still claim it."""
+    if WORKER not in trial.user_attrs:
+        fresh = datetime.now() - trial.datetime_start < timedelta(seconds=CLAIM_S)
+        return None if fresh else NOT_BEGUN
+    worker = trial.user_attrs[WORKER]
+    if worker["name"] in gone:
+        return reason
+    return None if _alive(trial, worker) else DIED
+
+
+def _alive(trial: FrozenTrial, worker: dict[str, Any]) -> bool:
+    """Tell whether the process that runs a trial is alive: on this machine by its id, elsewhere by its heartbeat."""
+    if worker["host"] != socket.gethostname():
+        return time.time() - trial.user_attrs[BEAT] < STALE_S
+    return _born(worker["pid"]) == worker["born"]
+
+
+def _born(pid: int) -> str | None:
+    """Return what tells a process from a later one with the same id, or None where there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]  # its state, and its start in ticks since the machine's
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return "unknown" if error.errno == errno.EPERM else None
+    return "unknown"
