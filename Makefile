@@ -32,6 +32,7 @@ golden: $(VENV)/.installed-test  ## write the golden records of tests/golden/ an
 
 lint: $(VENV)/.installed-test  ## check the style of the code
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 
 clean:  ## remove what builds and tests leave behind; runs/ and .venv/ stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis lmsearch/kernels/_native*.so

@@ -1,6 +1,6 @@
 """lmsearch: neural architecture search over scan directions for vision state-space models.
 
-    model = lmsearch.create_model("local_vim_tiny", directions=lmsearch.load_genotype("localmamba/local_vim_tiny").directions)
+model = lmsearch.create_model("local_vim_tiny", directions=lmsearch.load_genotype("localmamba/local_vim_tiny").directions)
 """
 
 from __future__ import annotations

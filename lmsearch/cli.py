@@ -107,13 +107,15 @@ def _run(task: str, cfg: DictConfig) -> int:
 def overview() -> str:
     """Return the text of `lmsearch --help`: one line per task."""
     tasks = [f"  {name:11} {summary}" for name, (_, summary) in TASKS.items()]
-    return "\n".join([
-        f"lmsearch {__version__}: neural architecture search over the scan directions of vision state-space models",
-        "",
-        "usage: lmsearch <task> [key=value ...]",
-        "       lmsearch <task> --help    presets and keys of a task, with units",
-        "       lmsearch <task> --cfg     the resolved configuration, without running it",
-        "",
-        "tasks:",
-        *tasks,
-    ])
+    return "\n".join(
+        [
+            f"lmsearch {__version__}: neural architecture search over the scan directions of vision state-space models",
+            "",
+            "usage: lmsearch <task> [key=value ...]",
+            "       lmsearch <task> --help    presets and keys of a task, with units",
+            "       lmsearch <task> --cfg     the resolved configuration, without running it",
+            "",
+            "tasks:",
+            *tasks,
+        ]
+    )

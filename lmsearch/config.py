@@ -139,9 +139,7 @@ class Defaults:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def compose(
-    task: str, overrides: Sequence[str], *, defaults: Defaults | None = None, conf_dir: Path | None = None
-) -> DictConfig:
+def compose(task: str, overrides: Sequence[str], *, defaults: Defaults | None = None, conf_dir: Path | None = None) -> DictConfig:
     """Return the configuration of `task` with the `overrides` ("key=value") applied, over `defaults` where it has those keys.
 
     Raises ConfigError with one clear line for an unknown key or preset, a value of another type, or a missing value.

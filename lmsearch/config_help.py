@@ -10,9 +10,7 @@ from pathlib import Path
 
 from lmsearch.config import choices_of
 
-LINE = re.compile(
-    r"(?P<indent> *)(?P<dash>- )?(?:override )?/?(?P<key>[\w./]+):(?: +(?P<value>.*?))?(?: +# *(?P<note>.*))?"
-)
+LINE = re.compile(r"(?P<indent> *)(?P<dash>- )?(?:override )?/?(?P<key>[\w./]+):(?: +(?P<value>.*?))?(?: +# *(?P<note>.*))?")
 BASE = re.compile(r"^  - (?!_self_)(\w+)$", re.MULTILINE)  # a preset of the same group that a preset starts from
 WIDTH = 110
 

@@ -210,9 +210,7 @@ def _keep(keep: Any, *, where: str) -> int | tuple[int, ...]:
     return keep if isinstance(keep, int) else tuple(numbers)
 
 
-def _check_keep_fits(
-    keep: int | tuple[int, ...], per_layer: tuple[tuple[str, ...], ...], *, listed: bool, where: str
-) -> None:
+def _check_keep_fits(keep: int | tuple[int, ...], per_layer: tuple[tuple[str, ...], ...], *, listed: bool, where: str) -> None:
     """Raise SearchSpaceError where keep asks for more directions than a layer lists, or for another number of layers."""
     if isinstance(keep, tuple) and listed and len(keep) != len(per_layer):
         raise SearchSpaceError(f"{where}: keep lists {len(keep)} layers, candidates list {len(per_layer)}")

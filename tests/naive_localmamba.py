@@ -141,8 +141,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-def vim_branch(sd: dict[str, Tensor], prefix: str, i: int, x: Tensor, z: Tensor, order: list[int | None],
-               cls: tuple[Tensor, Tensor] | None, middle: int) -> tuple[Tensor, Tensor | None]:
+def vim_branch(
+    sd: dict[str, Tensor],
+    prefix: str,
+    i: int,
+    x: Tensor,
+    z: Tensor,
+    order: list[int | None],
+    cls: tuple[Tensor, Tensor] | None,
+    middle: int,
+) -> tuple[Tensor, Tensor | None]:
     """One direction of LocalVim: x, z (B, L, e) patch tokens -> the same, and the class token's output or None."""
     x, z = into_sequence(x, order), into_sequence(z, order)
     if cls is not None:
@@ -170,8 +178,18 @@ def vim_branch(sd: dict[str, Tensor], prefix: str, i: int, x: Tensor, z: Tensor,
     return out_of_sequence(y, order), cls_out
 
 
-def vim_mixer(sd: dict[str, Tensor], prefix: str, hidden: Tensor, grid: tuple[int, int], *, directions: list[str],
-              search: bool, cls: bool, window_padding: str, attention: str) -> Tensor:
+def vim_mixer(
+    sd: dict[str, Tensor],
+    prefix: str,
+    hidden: Tensor,
+    grid: tuple[int, int],
+    *,
+    directions: list[str],
+    search: bool,
+    cls: bool,
+    window_padding: str,
+    attention: str,
+) -> Tensor:
     """hidden (B, L (+ 1), d) -> the same."""
     middle = grid[0] * grid[1] // 2
     xz = hidden @ sd[prefix + "in_proj.weight"].T
@@ -192,9 +210,19 @@ def vim_mixer(sd: dict[str, Tensor], prefix: str, hidden: Tensor, grid: tuple[in
 
 
 def naive_local_vim(
-    state_dict: dict[str, Tensor], images: Tensor, *, directions: list[list[str]], depth: int, patch_size: int,
-    search: bool = False, use_rope: bool = True, rope_residual: bool = True, middle_cls_token: bool = False,
-    norm: str = "rms", window_padding: str = "zeros", attention: str = "channel",
+    state_dict: dict[str, Tensor],
+    images: Tensor,
+    *,
+    directions: list[list[str]],
+    depth: int,
+    patch_size: int,
+    search: bool = False,
+    use_rope: bool = True,
+    rope_residual: bool = True,
+    middle_cls_token: bool = False,
+    norm: str = "rms",
+    window_padding: str = "zeros",
+    attention: str = "channel",
 ) -> Tensor:
     """Logits (B, num_classes) of LocalVim for images (B, C, h, w), in evaluation mode."""
     sd = state_dict
@@ -219,8 +247,15 @@ def naive_local_vim(
                 residual = rotate(residual, cos, sin)
         residual = hidden if residual is None else hidden + residual
         hidden = vim_mixer(
-            sd, f"layers.{b}.mixer.", normalise(f"layers.{b}.norm", residual), (height, width), directions=directions[b],
-            search=search, cls=middle_cls_token, window_padding=window_padding, attention=attention,
+            sd,
+            f"layers.{b}.mixer.",
+            normalise(f"layers.{b}.norm", residual),
+            (height, width),
+            directions=directions[b],
+            search=search,
+            cls=middle_cls_token,
+            window_padding=window_padding,
+            attention=attention,
         )
     out = normalise("norm_f", hidden + residual)
     pooled = out[:, middle] if middle_cls_token else out.mean(1)
@@ -228,8 +263,9 @@ def naive_local_vim(
 
 
 # ---------------------------------------------------------------- LocalVMamba
-def vmamba_op(sd: dict[str, Tensor], prefix: str, x: Tensor, *, directions: list[str], search: bool,
-              window_padding: str, attention: str) -> Tensor:
+def vmamba_op(
+    sd: dict[str, Tensor], prefix: str, x: Tensor, *, directions: list[str], search: bool, window_padding: str, attention: str
+) -> Tensor:
     """x (B, H, W, c) -> the same."""
     height, width = x.shape[1:3]
     xz = x @ sd[prefix + "in_proj.weight"].T
@@ -262,8 +298,15 @@ def patch_merging(sd: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
 
 
 def naive_local_vmamba(
-    state_dict: dict[str, Tensor], images: Tensor, *, directions: list[list[str]], depths: list[int], patch_size: int = 4,
-    search: bool = False, window_padding: str = "zeros", attention: str = "channel",
+    state_dict: dict[str, Tensor],
+    images: Tensor,
+    *,
+    directions: list[list[str]],
+    depths: list[int],
+    patch_size: int = 4,
+    search: bool = False,
+    window_padding: str = "zeros",
+    attention: str = "channel",
 ) -> Tensor:
     """Logits (B, num_classes) of LocalVMamba for images (B, C, h, w), in evaluation mode."""
     sd = state_dict
@@ -274,8 +317,15 @@ def naive_local_vmamba(
         for b in range(depth):
             block = f"layers.{s}.blocks.{b}."
             normed = layer_norm(x, sd[block + "norm.weight"], sd[block + "norm.bias"])
-            x = x + vmamba_op(sd, block + "op.", normed, directions=directions[flat], search=search,
-                              window_padding=window_padding, attention=attention)
+            x = x + vmamba_op(
+                sd,
+                block + "op.",
+                normed,
+                directions=directions[flat],
+                search=search,
+                window_padding=window_padding,
+                attention=attention,
+            )
             flat += 1
         if s < len(depths) - 1:
             x = patch_merging(sd, f"layers.{s}.downsample.", x)
@@ -301,8 +351,17 @@ def attention_shapes(prefix: str, e: int, attention: str) -> Shapes:
 
 
 def official_vim_shapes(
-    *, directions: list[list[str]], embed_dim: int, grid: tuple[int, int] = (14, 14), patch_size: int = 16, in_chans: int = 3,
-    num_classes: int = 1000, search: bool = False, use_rope: bool = True, middle_cls_token: bool = False, norm: str = "rms",
+    *,
+    directions: list[list[str]],
+    embed_dim: int,
+    grid: tuple[int, int] = (14, 14),
+    patch_size: int = 16,
+    in_chans: int = 3,
+    num_classes: int = 1000,
+    search: bool = False,
+    use_rope: bool = True,
+    middle_cls_token: bool = False,
+    norm: str = "rms",
     attention: str = "channel",
 ) -> Shapes:
     """Keys and shapes of a published LocalVim state dict, buffers (`rope.*`) included."""
@@ -322,10 +381,13 @@ def official_vim_shapes(
         shapes |= {mixer + "in_proj.weight": (2 * e, d), mixer + "out_proj.weight": (d, e)}
         for i in range(len(candidates)):
             shapes |= {
-                f"{mixer}A_log_{i}": (e, D_STATE), f"{mixer}D_{i}": (e,),
-                f"{mixer}conv1d_{i}.weight": (e, 1, 4), f"{mixer}conv1d_{i}.bias": (e,),
+                f"{mixer}A_log_{i}": (e, D_STATE),
+                f"{mixer}D_{i}": (e,),
+                f"{mixer}conv1d_{i}.weight": (e, 1, 4),
+                f"{mixer}conv1d_{i}.bias": (e,),
                 f"{mixer}x_proj_{i}.weight": (r + 2 * D_STATE, e),
-                f"{mixer}dt_proj_{i}.weight": (e, r), f"{mixer}dt_proj_{i}.bias": (e,),
+                f"{mixer}dt_proj_{i}.weight": (e, r),
+                f"{mixer}dt_proj_{i}.bias": (e,),
             }
         shapes |= attention_shapes(mixer + "attn.", e, attention)
         if search:
@@ -334,13 +396,22 @@ def official_vim_shapes(
 
 
 def official_vmamba_shapes(
-    *, directions: list[list[str]], dims: list[int], depths: list[int], patch_size: int = 4, in_chans: int = 3,
-    num_classes: int = 1000, search: bool = False, attention: str = "channel",
+    *,
+    directions: list[list[str]],
+    dims: list[int],
+    depths: list[int],
+    patch_size: int = 4,
+    in_chans: int = 3,
+    num_classes: int = 1000,
+    search: bool = False,
+    attention: str = "channel",
 ) -> Shapes:
     """Keys and shapes of a published LocalVMamba state dict."""
     shapes: Shapes = {
-        "patch_embed.0.weight": (dims[0], in_chans, patch_size, patch_size), "patch_embed.0.bias": (dims[0],),
-        "patch_embed.2.weight": (dims[0],), "patch_embed.2.bias": (dims[0],),
+        "patch_embed.0.weight": (dims[0], in_chans, patch_size, patch_size),
+        "patch_embed.0.bias": (dims[0],),
+        "patch_embed.2.weight": (dims[0],),
+        "patch_embed.2.bias": (dims[0],),
     }
     flat = 0
     for s, (c, depth) in enumerate(zip(dims, depths, strict=True)):
@@ -350,10 +421,18 @@ def official_vmamba_shapes(
             flat += 1
             block, op = f"layers.{s}.blocks.{b}.", f"layers.{s}.blocks.{b}.op."
             shapes |= {
-                block + "norm.weight": (c,), block + "norm.bias": (c,),
-                op + "x_proj_weight": (k, r + 2 * D_STATE, e), op + "dt_projs_weight": (k, e, r), op + "dt_projs_bias": (k, e),
-                op + "A_logs": (k * e, D_STATE), op + "Ds": (k * e,), op + "out_norm.weight": (e,), op + "out_norm.bias": (e,),
-                op + "in_proj.weight": (2 * e, c), op + "conv2d.weight": (e, 1, 3, 3), op + "conv2d.bias": (e,),
+                block + "norm.weight": (c,),
+                block + "norm.bias": (c,),
+                op + "x_proj_weight": (k, r + 2 * D_STATE, e),
+                op + "dt_projs_weight": (k, e, r),
+                op + "dt_projs_bias": (k, e),
+                op + "A_logs": (k * e, D_STATE),
+                op + "Ds": (k * e,),
+                op + "out_norm.weight": (e,),
+                op + "out_norm.bias": (e,),
+                op + "in_proj.weight": (2 * e, c),
+                op + "conv2d.weight": (e, 1, 3, 3),
+                op + "conv2d.bias": (e,),
                 op + "out_proj.weight": (c, e),
             }
             shapes |= attention_shapes(op + "multi_scan.attn.", e, attention)
@@ -367,8 +446,9 @@ def official_vmamba_shapes(
     return shapes | {"classifier.head.weight": (num_classes, last), "classifier.head.bias": (num_classes,)}
 
 
-def random_state_dict(shapes: Shapes, *, grid: tuple[int, int] | None = None, seed: int = 0,
-                      dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def random_state_dict(
+    shapes: Shapes, *, grid: tuple[int, int] | None = None, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Fill published keys with random values that keep the recurrences stable; rope tables (of `grid`) with their own."""
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}

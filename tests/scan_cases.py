@@ -53,9 +53,7 @@ def scan_case(
     return tensors, others
 
 
-def scan_and_gradients(
-    tensors: dict, others: dict, backend: str, dtype: torch.dtype = torch.float32
-) -> dict[str, Tensor]:
+def scan_and_gradients(tensors: dict, others: dict, backend: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Return y and every gradient of sum(y * w) for a fixed random w."""
     leaves = {name: None if t is None else t.detach().to(dtype).requires_grad_() for name, t in tensors.items()}
     poison()

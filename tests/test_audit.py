@@ -306,9 +306,16 @@ def test_shuffled_dense_targets_belong_to_other_images_also_in_a_search() -> Non
 
 @pytest.mark.parametrize(
     ("words", "needle"),
-    [(["planted=w3"], "w3"), (["search=random"], "supernet"), (["minutes=0"], "too few"), (["hand_made=[x]"], "'x'"),
-     (["hand_made=[h,h,v,w2]"], "names one direction twice"), (["hand_made=[h,v]"], "names fewer"),
-     (["search.derivation=topk"], "topk"), (["search=darts", "search.alpha_warmup_epochs=99"], "search.alpha_warmup_epochs=99")],
+    [
+        (["planted=w3"], "w3"),
+        (["search=random"], "supernet"),
+        (["minutes=0"], "too few"),
+        (["hand_made=[x]"], "'x'"),
+        (["hand_made=[h,h,v,w2]"], "names one direction twice"),
+        (["hand_made=[h,v]"], "names fewer"),
+        (["search.derivation=topk"], "topk"),
+        (["search=darts", "search.alpha_warmup_epochs=99"], "search.alpha_warmup_epochs=99"),
+    ],
 )
 def test_what_cannot_be_audited_is_one_clear_line(
     words: list[str], needle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -318,9 +325,7 @@ def test_what_cannot_be_audited_is_one_clear_line(
 
 
 @pytest.mark.slow
-def test_a_small_audit_ends_with_a_verdict_and_resumes_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_small_audit_ends_with_a_verdict_and_resumes_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["audit", "data=planted", "data.direction=v", "epochs=2", "data.steps_per_epoch=10"]
     words += ["keep=4", "minutes=2", f"run_dir={tmp_path}"]
     assert main(words) == 0

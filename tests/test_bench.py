@@ -32,8 +32,13 @@ def tiny_plan(**changes: object) -> sections.Plan:
     """Return a plan of the smallest sizes that still run every section."""
     plan = sections.make_plan(device="cpu", threads=1, repeats=1, seed=0, quick=True)
     sizes = {
-        "scan": SMALL, "longer": (ScanShape(1, 1, 16, 5, 4),), "layer": SMALL_LAYER, "supernet": SupernetShape(2, 16, 1, 4),
-        "paired_batch": 1, "growth": ScanShape(1, 1, 8, 4, 4), "factors": (1, 2),
+        "scan": SMALL,
+        "longer": (ScanShape(1, 1, 16, 5, 4),),
+        "layer": SMALL_LAYER,
+        "supernet": SupernetShape(2, 16, 1, 4),
+        "paired_batch": 1,
+        "growth": ScanShape(1, 1, 8, 4, 4),
+        "factors": (1, 2),
     }
     return replace(plan, **sizes | changes)
 
@@ -210,8 +215,12 @@ def test_a_single_section_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("what=[scam]", "'scam' is not a section; did you mean scan"), ("what=[]", "nothing to measure"), ("threads=0", "threads=0"),
-     ("repeats=0", "repeats=0")],
+    [
+        ("what=[scam]", "'scam' is not a section; did you mean scan"),
+        ("what=[]", "nothing to measure"),
+        ("threads=0", "threads=0"),
+        ("repeats=0", "repeats=0"),
+    ],
 )
 def test_a_value_that_cannot_be_measured_is_refused(word: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -68,9 +68,7 @@ def test_task_help_lists_the_choices_and_the_keys_of_a_chosen_preset(capsys: pyt
     assert "data.direction=h" in text and "${" not in text
 
 
-def test_cfg_prints_the_resolved_configuration_without_running(
-    ran: list[DictConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cfg_prints_the_resolved_configuration_without_running(ran: list[DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "seed=3", "run_dir=a b=c", "--cfg"]) == 0
     cfg = OmegaConf.create(capsys.readouterr().out)
     assert (cfg.seed, cfg.run_dir, ran) == (3, "a b=c", [])

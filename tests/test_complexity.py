@@ -22,11 +22,12 @@ MODELS = {
     "vim": ("local_vim", {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 2}),
     "vim, supernet": ("local_vim", {"img_size": 56, "patch_size": 8, "embed_dim": 32, "depth": 2, "merge": "mixed"}),
     "vim, class token": (
-        "local_vim", {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 1, "middle_cls_token": True, "use_rope": False},
+        "local_vim",
+        {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 1, "middle_cls_token": True, "use_rope": False},
     ),
     "vim, spatial attention": (
-        "local_vim", {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 1, "attention": "spatial_channel",
-                      "window_padding": "none"},
+        "local_vim",
+        {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 1, "attention": "spatial_channel", "window_padding": "none"},
     ),
     "vim, no attention": ("local_vim", {"img_size": 60, "patch_size": 8, "embed_dim": 32, "depth": 1, "attention": "none"}),
     "vmamba": ("local_vmamba", {"img_size": 60, "dims": [32, 64], "depths": [1, 1]}),
@@ -155,9 +156,15 @@ def test_activation_bytes_are_what_autograd_keeps_with_the_native_kernels(name):
     assert 0.85 <= report.total.activation_bytes / measured <= 1.1
 
 
-@pytest.mark.parametrize("name, parameters, flops", [
-    ("local_vim_tiny", 8, 1.5), ("local_vim_small", 28, 4.8), ("local_vmamba_tiny", 26, 5.7), ("local_vmamba_small", 50, 11.4),
-])
+@pytest.mark.parametrize(
+    "name, parameters, flops",
+    [
+        ("local_vim_tiny", 8, 1.5),
+        ("local_vim_small", 28, 4.8),
+        ("local_vmamba_tiny", 26, 5.7),
+        ("local_vmamba_small", 50, 11.4),
+    ],
+)
 def test_the_released_rules_give_the_figures_of_the_paper_and_the_parts_explain_ours(name, parameters, flops):
     with torch.device("meta"):
         model = create_model(name)
@@ -228,14 +235,17 @@ def test_the_published_table_stands_beside_the_paper(capsys):
         assert text in out
 
 
-@pytest.mark.parametrize("words, needle", [
-    ([], "needs model="),
-    (["model=local_vim_nano", "detail=all"], "detail='all' is not accepted"),
-    (["model=local_vim_nano", "img_size=[8]"], "image size [8]"),
-    (["model=local_vim_nano", "sizes=[0]"], "image size 0"),
-    (["model=local_vim_nano", "genotype=localmamba/local_vim_tiny"], "20 layers"),
-    (["model=local_vim_nano", "merge=product"], "merge='product'"),
-])
+@pytest.mark.parametrize(
+    "words, needle",
+    [
+        ([], "needs model="),
+        (["model=local_vim_nano", "detail=all"], "detail='all' is not accepted"),
+        (["model=local_vim_nano", "img_size=[8]"], "image size [8]"),
+        (["model=local_vim_nano", "sizes=[0]"], "image size 0"),
+        (["model=local_vim_nano", "genotype=localmamba/local_vim_tiny"], "20 layers"),
+        (["model=local_vim_nano", "merge=product"], "merge='product'"),
+    ],
+)
 def test_bad_input_to_the_task_is_one_clear_line(words, needle):
     with pytest.raises(LmsearchError) as caught:
         run(*words)

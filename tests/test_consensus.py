@@ -92,9 +92,7 @@ def test_values_of_a_climb_are_not_taken_for_what_alphas_learned() -> None:
 
 @pytest.mark.parametrize("keep", [1, 4])
 def test_random_choices_are_called_ok_as_rarely_as_the_level_says(keep: int) -> None:
-    ok = sum(
-        consensus(random_seeds(n, depth=2, keep=keep), Quota(keep=(keep, keep)))[1]["status"] == "ok" for n in range(40)
-    )
+    ok = sum(consensus(random_seeds(n, depth=2, keep=keep), Quota(keep=(keep, keep)))[1]["status"] == "ok" for n in range(40))
     assert ok <= 6, "5 % of 40 is 2; more than 6 has probability below 0.004"
 
 

@@ -103,9 +103,7 @@ def test_a_digest_tells_types_order_shapes_and_every_bit() -> None:
     assert digest_of(x.T) == digest_of(x.T.contiguous())
 
 
-def test_a_checkpoint_of_another_seed_is_not_continued(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_of_another_seed_is_not_continued(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(trained / "run" / "checkpoint.pt", other)
@@ -160,9 +158,7 @@ def test_starting_over_clears_files_that_cannot_be_read(name: str, trained: Path
         assert (run / again).read_bytes()[:1] == b"{"
 
 
-def test_a_damaged_log_is_one_line_and_stays_as_it_is(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_log_is_one_line_and_stays_as_it_is(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
     (run / "metrics.jsonl").write_text('{"epoch": 0\nnonsense\n')
     assert main(words(trained, f"run_dir={run}")) == 2

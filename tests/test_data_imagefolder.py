@@ -112,9 +112,7 @@ def test_a_worker_that_is_killed_between_two_passes_is_one_clear_line_wherever_t
 
 def test_global_random_state_is_left_alone_by_workers(folder):
     state = torch.get_rng_state()
-    train = build_loaders(
-        build_source("imagefolder", root=folder, img_size=8), batch_size=5, seed=0, num_workers=1
-    ).train
+    train = build_loaders(build_source("imagefolder", root=folder, img_size=8), batch_size=5, seed=0, num_workers=1).train
     assert len(list(train)) == 3
     train.close()
     assert torch.equal(state, torch.get_rng_state())
@@ -147,9 +145,7 @@ def test_channels_and_size_are_as_asked(folder, in_chans, img_size, shape):
 
 
 def test_a_test_folder_is_used_where_there_is_one(tmp_path):
-    source = build_source(
-        "imagefolder", root=make_folder(tmp_path, per_class=1, splits=("train", "val", "test")), img_size=8
-    )
+    source = build_source("imagefolder", root=make_folder(tmp_path, per_class=1, splits=("train", "val", "test")), img_size=8)
     assert source.test is not source.val
     assert not torch.equal(source.test.eval_batch(np.arange(3)).images, source.val.eval_batch(np.arange(3)).images)
 

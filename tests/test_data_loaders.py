@@ -63,9 +63,7 @@ def test_length_and_shapes_are_as_announced(source):
     for images, targets in batches:
         assert images.shape == (16, info.in_chans, *info.img_size) and images.dtype == torch.float32
         expected = (
-            ((16,), torch.int64)
-            if info.target == "class"
-            else ((16, info.img_size[0] * info.img_size[1], 1), torch.float32)
+            ((16,), torch.int64) if info.target == "class" else ((16, info.img_size[0] * info.img_size[1], 1), torch.float32)
         )
         assert (tuple(targets.shape), targets.dtype) == expected
 
@@ -83,19 +81,14 @@ def test_ranks_together_give_the_batches_of_one_process(source, world_size):
 
 def test_ranks_share_the_evaluation_without_padding(source):
     full = torch.cat([y for _, y in build_loaders(source, batch_size=16, seed=0).val])
-    parts = [
-        torch.cat([y for _, y in build_loaders(source, batch_size=16, seed=0, rank=r, world_size=3).val])
-        for r in range(3)
-    ]
+    parts = [torch.cat([y for _, y in build_loaders(source, batch_size=16, seed=0, rank=r, world_size=3).val]) for r in range(3)]
     assert sum(len(p) for p in parts) == len(full)
     assert all(torch.equal(full[r::3], part) for r, part in enumerate(parts))
 
 
 def test_without_drop_last_every_sample_is_seen_and_ranks_have_equal_lengths():
     digits = build_source("digits")
-    loaders = [
-        build_loaders(digits, batch_size=50, seed=0, rank=r, world_size=4, drop_last=False).train for r in range(4)
-    ]
+    loaders = [build_loaders(digits, batch_size=50, seed=0, rank=r, world_size=4, drop_last=False).train for r in range(4)]
     seen = [loader.epoch_indices(0) for loader in loaders]
     assert {len(s) for s in seen} == {270} and {len(loader) for loader in loaders} == {6}
     assert set(np.concatenate(seen)) == set(range(1079))
@@ -120,10 +113,7 @@ def test_search_parts_are_disjoint_and_the_holdout_is_the_alphas_part():
 
 def test_search_split_is_keyed_by_the_seed():
     digits = build_source("digits")
-    parts = [
-        set(search_loaders(digits, holdout=0.5, batch_size=1, seed=s).alphas.epoch_indices(0).tolist())
-        for s in (0, 0, 1)
-    ]
+    parts = [set(search_loaders(digits, holdout=0.5, batch_size=1, seed=s).alphas.epoch_indices(0).tolist()) for s in (0, 0, 1)]
     assert parts[0] == parts[1] != parts[2]
 
 
@@ -147,9 +137,7 @@ def test_a_holdout_that_leaves_a_part_empty_is_refused():
 
 
 def test_a_batch_larger_than_the_training_set_is_refused():
-    with pytest.raises(
-        DataError, match="digits training set: 1079 .* no full batch of 1080 .* lower batch_size to at most 1079"
-    ):
+    with pytest.raises(DataError, match="digits training set: 1079 .* no full batch of 1080 .* lower batch_size to at most 1079"):
         build_loaders(build_source("digits"), batch_size=1080, seed=0)
 
 
@@ -181,9 +169,7 @@ def test_all_shifts_are_drawn_equally_often():
     images[:, :, 2, 2] = 1
     moved = BatchAugment(shift=1, rotate_degrees=0, scale=0)(images, np.arange(6000), num_samples=6000, seed=0, epoch=0)
     shares = moved.mean((0, 1))
-    assert torch.allclose(
-        shares[1:4, 1:4], torch.full((3, 3), 1 / 9), atol=0.02
-    ) and shares.sum().item() == pytest.approx(1)
+    assert torch.allclose(shares[1:4, 1:4], torch.full((3, 3), 1 / 9), atol=0.02) and shares.sum().item() == pytest.approx(1)
 
 
 def test_a_quarter_turn_is_a_rotation_also_of_an_oblong_image():

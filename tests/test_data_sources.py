@@ -32,8 +32,7 @@ def test_digits_split_is_disjoint_stratified_and_covers_all_images():
 
 def test_digits_split_never_changes(digits):
     sums = [
-        int((part.targets * torch.arange(1, len(part.targets) + 1)).sum())
-        for part in (digits.train, digits.val, digits.test)
+        int((part.targets * torch.arange(1, len(part.targets) + 1)).sum()) for part in (digits.train, digits.val, digits.test)
     ]
     assert sums == [2610268, 291824, 294224]
 
@@ -69,9 +68,7 @@ def test_data_info_survives_json(digits):
     assert DataInfo.from_dict(json.loads(json.dumps(asdict(info)))) == info
 
 
-@pytest.mark.parametrize(
-    ("change", "message"), [({"nme": 1}, "'nme' is not a known key"), ({"std": None}, "missing: std")]
-)
+@pytest.mark.parametrize(("change", "message"), [({"nme": 1}, "'nme' is not a known key"), ({"std": None}, "missing: std")])
 def test_data_info_with_wrong_keys_is_refused(digits, change, message):
     values = {k: v for k, v in (asdict(digits.info) | change).items() if v is not None}
     with pytest.raises(DataError, match=message):

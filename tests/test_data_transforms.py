@@ -18,9 +18,7 @@ INFO = DataInfo("test", 2, ("a", "b"), (16, 16), 3, (0.5, 0.4, 0.3), (0.2, 0.25,
 
 
 def picture(width=20, height=14, mode="RGB", seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)).convert(
-        mode
-    )
+    return Image.fromarray(np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)).convert(mode)
 
 
 def test_to_tensor_scales_and_normalises_each_channel():
@@ -99,10 +97,7 @@ GRADED = [op for op in OPERATIONS if op.__name__ not in ("auto_contrast", "equal
 def test_graded_operations_do_nothing_at_zero_and_more_at_nine_than_at_three(operation):
     blurred = picture(5, 4).resize((40, 32), Image.Resampling.BICUBIC)
     original = np.asarray(blurred, dtype=float)
-    change = [
-        np.abs(np.asarray(operation(blurred, s, 1, (124, 116, 104)), dtype=float) - original).mean()
-        for s in (0, 0.3, 0.9)
-    ]
+    change = [np.abs(np.asarray(operation(blurred, s, 1, (124, 116, 104)), dtype=float) - original).mean() for s in (0, 0.3, 0.9)]
     assert change[0] == 0 and change[1] < change[2]
 
 
@@ -182,19 +177,11 @@ def test_cutmix_targets_follow_the_area_that_was_pasted(seed):
 def test_kinds_are_switched_and_skipped_with_the_given_probabilities():
     kinds = []
     for seed in range(400):
-        images, result, soft = mixed(
-            seed, mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.75, switch_prob=0.25, smoothing=0.1
-        )
+        images, result, soft = mixed(seed, mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.75, switch_prob=0.25, smoothing=0.1)
         assert torch.allclose(soft.sum(1), torch.ones(4))
-        kinds.append(
-            "none" if result is images else "cutmix" if result[0].unique().tolist() in ([0], [3], [0, 3]) else "mixup"
-        )
+        kinds.append("none" if result is images else "cutmix" if result[0].unique().tolist() in ([0], [3], [0, 3]) else "mixup")
     shares = {kind: kinds.count(kind) / 400 for kind in ("none", "cutmix", "mixup")}
-    assert (
-        abs(shares["none"] - 0.25) < 0.07
-        and abs(shares["cutmix"] - 0.1875) < 0.07
-        and abs(shares["mixup"] - 0.5625) < 0.08
-    )
+    assert abs(shares["none"] - 0.25) < 0.07 and abs(shares["cutmix"] - 0.1875) < 0.07 and abs(shares["mixup"] - 0.5625) < 0.08
 
 
 def test_mixing_share_has_the_mean_and_spread_of_its_beta():
@@ -210,9 +197,7 @@ def test_a_torch_generator_gives_equal_results_for_equal_states():
     assert not torch.equal(mixed(generator=generator)[2], first[2])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"mixup_alpha": -1}, "mixup_alpha is -1"), ({"prob": 1.5}, "prob is 1.5")]
-)
+@pytest.mark.parametrize(("options", "message"), [({"mixup_alpha": -1}, "mixup_alpha is -1"), ({"prob": 1.5}, "prob is 1.5")])
 def test_wrong_mixing_options_are_refused(options, message):
     with pytest.raises(DataError, match=message):
         mixed(**options)

@@ -152,9 +152,7 @@ def test_a_database_holds_several_searches_apart_and_overwriting_one_starts_it_o
     assert [row["trial"] for row in rows(tmp_path / "0")] == numbers == ["0", "1"]
 
 
-def test_a_folder_whose_trials_are_in_a_database_is_not_written_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_whose_trials_are_in_a_database_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["search", "search=random", "search.evaluate=standalone", *TINY, "search.trials=1", f"run_dir={tmp_path / 'run'}"]
     words.append(f"search.storage=sqlite:///{tmp_path}/trials.db")
     assert main(words) == 0

@@ -53,9 +53,7 @@ def test_every_backend_has_a_state_on_every_device() -> None:
     assert states["auto"].removeprefix("runs ") in BACKENDS
 
 
-def test_a_missing_library_shows_its_reason_and_what_runs_instead(
-    no_library: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_library_shows_its_reason_and_what_runs_instead(no_library: None, capsys: pytest.CaptureFixture[str]) -> None:
     states = {name: state for _, name, state in doctor.backends()}
     assert "apt-get install g++" in states["native"] and states["auto"] == "runs reference"
     assert "none: no C++ compiler found" in dict(doctor.facts())["native library"]

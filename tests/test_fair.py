@@ -256,9 +256,7 @@ def test_contradictions_are_one_line_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_derive_refuses_a_budget_that_it_cannot_spend(
-    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_derive_refuses_a_budget_that_it_cannot_spend(searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["derive", f"checkpoint={searched}", "budget=2", f"run_dir={tmp_path / 'out'}"]) == 2
     assert "perturbation" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main(["derive", f"checkpoint={searched}", "budget=2", "derivation=perturbation", f"run_dir={tmp_path / 'out'}"]) == 0

@@ -119,12 +119,12 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text().split() == ["{", '"a":', "null,", '"b":', "[", "1.0,", "null", "]", "}"]
 
 
-@pytest.mark.parametrize("damaged", [b"{\"epoch\": 1", b"\xff\xfe", b"[1]", b"\0" * 20, b"[" * 100_000], ids=range(5))
+@pytest.mark.parametrize("damaged", [b'{"epoch": 1', b"\xff\xfe", b"[1]", b"\0" * 20, b"[" * 100_000], ids=range(5))
 def test_a_damaged_line_is_named(damaged: bytes, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with path.open("ab", buffering=0) as file:
         append_line(file, '{"epoch": 0}')
-        file.write(damaged + b"\n{\"epoch\": 2}\n")
+        file.write(damaged + b'\n{"epoch": 2}\n')
     with pytest.raises(FileError, match="metrics.jsonl: line 2 is damaged"):
         read_json_lines(path)
 

@@ -45,23 +45,34 @@ PUBLISHED = {
     "local_vim_tiny": (lambda: official_vim_shapes(directions=shipped("local_vim_tiny"), embed_dim=192), 7_994_152, 748),
     "local_vim_tiny_middle_cls_token": (
         lambda: official_vim_shapes(directions=shipped("local_vim_tiny_middle_cls_token"), embed_dim=192, **VIM_MIDDLE),
-        7_994_536, 747,
+        7_994_536,
+        747,
     ),
     "local_vim_small": (lambda: official_vim_shapes(directions=shipped("local_vim_small"), embed_dim=384), 27_783_784, 748),
     "local_vim_tiny_search": (
-        lambda: official_vim_shapes(directions=[CANDIDATES] * 20, embed_dim=128, search=True), 5_473_288, 1328,
+        lambda: official_vim_shapes(directions=[CANDIDATES] * 20, embed_dim=128, search=True),
+        5_473_288,
+        1328,
     ),
     "local_vmamba_tiny": (
-        lambda: official_vmamba_shapes(directions=shipped("local_vmamba_tiny"), dims=WIDE, depths=TINY), 25_527_160, 302,
+        lambda: official_vmamba_shapes(directions=shipped("local_vmamba_tiny"), dims=WIDE, depths=TINY),
+        25_527_160,
+        302,
     ),
     "local_vmamba_small": (
-        lambda: official_vmamba_shapes(directions=shipped("local_vmamba_small"), dims=WIDE, depths=SMALL), 49_748_536, 644,
+        lambda: official_vmamba_shapes(directions=shipped("local_vmamba_small"), dims=WIDE, depths=SMALL),
+        49_748_536,
+        644,
     ),
     "local_vmamba_tiny_search": (
-        lambda: official_vmamba_shapes(directions=[CANDIDATES] * 15, dims=NARROW, depths=TINY, search=True), 4_576_656, 317,
+        lambda: official_vmamba_shapes(directions=[CANDIDATES] * 15, dims=NARROW, depths=TINY, search=True),
+        4_576_656,
+        317,
     ),
     "local_vmamba_small_search": (
-        lambda: official_vmamba_shapes(directions=[CANDIDATES] * 33, dims=NARROW, depths=SMALL, search=True), 9_148_512, 677,
+        lambda: official_vmamba_shapes(directions=[CANDIDATES] * 33, dims=NARROW, depths=SMALL, search=True),
+        9_148_512,
+        677,
     ),
 }
 SMALL_VIM = {"embed_dim": 16, "depth": 2, "img_size": 32, "patch_size": 8, "num_classes": 5}
@@ -94,9 +105,7 @@ def small_vim(**options) -> tuple[torch.nn.Module, dict[str, Tensor]]:
 
 def small_supernet() -> dict[str, Tensor]:
     """A random released state dict of a small LocalVim supernet."""
-    shapes = official_vim_shapes(
-        directions=[CANDIDATES] * 2, embed_dim=16, grid=(4, 4), patch_size=8, num_classes=5, search=True
-    )
+    shapes = official_vim_shapes(directions=[CANDIDATES] * 2, embed_dim=16, grid=(4, 4), patch_size=8, num_classes=5, search=True)
     return random_state_dict(shapes, grid=(4, 4))
 
 
@@ -122,7 +131,10 @@ def test_missing_unexpected_and_misshaped_keys_are_named_together_and_nothing_is
     state["layers.0.mixer.A_log_3"] = torch.zeros(32, 16)
     state["head.weight"] = torch.zeros(7, 16)
     check_refused_and_untouched(
-        model, state, "1 missing: layers.1.mixer.A_log_3", "1 unexpected: layers.0.mixer.A_log_3",
+        model,
+        state,
+        "1 missing: layers.1.mixer.A_log_3",
+        "1 unexpected: layers.0.mixer.A_log_3",
         "1 mis-shaped: head.weight [7, 16] instead of [5, 16]",
     )
 
@@ -174,11 +186,17 @@ def test_tensors_come_back_as_copies_and_a_single_direction_keeps_its_suffix():
 
 
 # ---------------------------------------------------------------- files
-@pytest.mark.parametrize("wrap", [
-    lambda state: {"model": state}, lambda state: {"state_dict": state, "epoch": 300}, lambda state: state,
-    lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
-    lambda state: {"model": state, "args": argparse.Namespace(lr=1e-3)},
-], ids=["model", "state_dict", "bare", "data-parallel", "with options"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"model": state},
+        lambda state: {"state_dict": state, "epoch": 300},
+        lambda state: state,
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {"model": state, "args": argparse.Namespace(lr=1e-3)},
+    ],
+    ids=["model", "state_dict", "bare", "data-parallel", "with options"],
+)
 def test_weights_are_found_where_released_checkpoints_keep_them(tmp_path, wrap):
     _, state = small_vim()
     torch.save(wrap(state), tmp_path / "released.pth")
@@ -276,11 +294,19 @@ def test_a_converted_hierarchical_net_keeps_classes_channels_and_logits(tmp_path
     torch.save(state, tmp_path / "released.pth")
     (tmp_path / "names.txt").write_text("cat\ndog\nbird\n")
     (tmp_path / "d.json").write_text(json.dumps(directions))
-    assert run_convert(
-        f"source={tmp_path / 'released.pth'}", f"out={tmp_path / 'ours'}", f"genotype={tmp_path / 'd.json'}",
-        "model=local_vmamba", "model.dims=[16,32]", "model.depths=[1,1]", "img_size=[32,24]",
-        f"class_names={tmp_path / 'names.txt'}",
-    ) == 0
+    assert (
+        run_convert(
+            f"source={tmp_path / 'released.pth'}",
+            f"out={tmp_path / 'ours'}",
+            f"genotype={tmp_path / 'd.json'}",
+            "model=local_vmamba",
+            "model.dims=[16,32]",
+            "model.depths=[1,1]",
+            "img_size=[32,24]",
+            f"class_names={tmp_path / 'names.txt'}",
+        )
+        == 0
+    )
     spec, weights = read_model(tmp_path / "ours")
     assert spec.data["info"]["class_names"] == ["cat", "dog", "bird"] and spec.data["info"]["in_chans"] == 1
     model = spec.build(backend="reference").eval()
@@ -304,14 +330,17 @@ def test_a_converted_supernet_derives_with_its_alphas(tmp_path):
         assert layer == tuple(CANDIDATES[i] for i in sorted(best))
 
 
-@pytest.mark.parametrize("words, needle", [
-    (["model=local_vim_tiny"], "released.pth as local_vim_tiny: the checkpoint does not fit"),
-    ([], "needs model="),
-    (["model=local_vim", "img_size=0"], "img_size=0"),
-    (["model=local_vim", "to=elsewhere"], "to='elsewhere' is not accepted; accepted: lmsearch, official"),
-    (["model=local_vim", "class_names=nowhere.txt"], "no such file"),
-    (["model=local_vim", "genotype=localmamba/local_vmamba_tiny"], "15 layers"),
-])
+@pytest.mark.parametrize(
+    "words, needle",
+    [
+        (["model=local_vim_tiny"], "released.pth as local_vim_tiny: the checkpoint does not fit"),
+        ([], "needs model="),
+        (["model=local_vim", "img_size=0"], "img_size=0"),
+        (["model=local_vim", "to=elsewhere"], "to='elsewhere' is not accepted; accepted: lmsearch, official"),
+        (["model=local_vim", "class_names=nowhere.txt"], "no such file"),
+        (["model=local_vim", "genotype=localmamba/local_vmamba_tiny"], "15 layers"),
+    ],
+)
 def test_bad_input_to_convert_is_one_clear_line_and_writes_nothing(tmp_path, words, needle):
     _, state = small_vim()
     torch.save({"model": state}, tmp_path / "released.pth")

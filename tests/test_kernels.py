@@ -28,9 +28,7 @@ def test_reference_gradients_are_those_of_its_values(shared):
     tensors, others = scan_case(2, 2, 5, 3, 2, shared=shared, reset=True)
     leaves = {k: v.double().requires_grad_() for k, v in tensors.items()}
     names = list(leaves)
-    torch.autograd.gradcheck(
-        lambda *t: scan(dict(zip(names, t, strict=True)), others, "reference"), tuple(leaves.values())
-    )
+    torch.autograd.gradcheck(lambda *t: scan(dict(zip(names, t, strict=True)), others, "reference"), tuple(leaves.values()))
 
 
 def test_reference_conv_gradients_are_those_of_its_values():

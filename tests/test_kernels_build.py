@@ -17,9 +17,7 @@ needs_native = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 @needs_native
 def test_only_known_instruction_sets_are_accepted(monkeypatch):
     monkeypatch.setenv("LMSEARCH_NATIVE_ISA", "sse9")
-    with pytest.raises(
-        BackendUnavailableError, match="LMSEARCH_NATIVE_ISA='sse9'; expected one of avx512, avx2, portable"
-    ):
+    with pytest.raises(BackendUnavailableError, match="LMSEARCH_NATIVE_ISA='sse9'; expected one of avx512, avx2, portable"):
         native_library.instruction_set()
 
 
@@ -76,9 +74,7 @@ def test_the_library_is_built_once_into_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("LMSEARCH_CACHE", str(tmp_path))
     spec = {"compile_args": ["-std=c++17", "-O0", "-Wno-psabi"], "link_args": ["-pthread"], "sources": ["native.cpp"]}
     real = build._compile
-    monkeypatch.setattr(
-        build, "_compile", lambda compiler, _spec, target: real(compiler, spec, target)
-    )  # fast: unoptimised
+    monkeypatch.setattr(build, "_compile", lambda compiler, _spec, target: real(compiler, spec, target))  # fast: unoptimised
     first = build.build_library()
     stamp = first.stat().st_mtime_ns
     assert build.build_library() == first and first.stat().st_mtime_ns == stamp

@@ -49,9 +49,15 @@ def make(form_b, form_c, dtype=torch.float32, batch=3, d=12, length=7, n=4, grou
         return draw(*shape).to(torch.float32 if form == "fixed" else dtype)
 
     return {
-        "u": draw(batch, d, length).to(dtype), "delta": draw(batch, d, length).to(dtype),
-        "A": -torch.rand(d, n, generator=g), "B": coefficient(form_b, groups[0]), "C": coefficient(form_c, groups[1]),
-        "D": draw(d), "z": draw(batch, d, length).to(dtype), "delta_bias": draw(d) * 0.1, "delta_softplus": True,
+        "u": draw(batch, d, length).to(dtype),
+        "delta": draw(batch, d, length).to(dtype),
+        "A": -torch.rand(d, n, generator=g),
+        "B": coefficient(form_b, groups[0]),
+        "C": coefficient(form_c, groups[1]),
+        "D": draw(d),
+        "z": draw(batch, d, length).to(dtype),
+        "delta_bias": draw(d) * 0.1,
+        "delta_softplus": True,
     }
 
 

@@ -52,9 +52,13 @@ def make(*, shared, dtype=torch.float32, batch=3, k=4, length=9, d=6, n=3, optio
         return torch.randn(*shape, generator=g)
 
     main = (
-        draw(*((batch, length, d) if shared else (batch, k, length, d))).to(dtype), draw(batch, k, length, d).to(dtype),
-        -torch.rand(k, d, n, generator=g), draw(batch, k, length, n).to(dtype), draw(batch, k, length, n).to(dtype),
-        draw(k, d) if optional else None, torch.stack([torch.randperm(length, generator=g) for _ in range(k)]),
+        draw(*((batch, length, d) if shared else (batch, k, length, d))).to(dtype),
+        draw(batch, k, length, d).to(dtype),
+        -torch.rand(k, d, n, generator=g),
+        draw(batch, k, length, n).to(dtype),
+        draw(batch, k, length, n).to(dtype),
+        draw(k, d) if optional else None,
+        torch.stack([torch.randperm(length, generator=g) for _ in range(k)]),
     )
     named = {"z": draw(batch, length, d).to(dtype), "delta_bias": draw(k, d)} if optional else {}
     return main, {**named, "delta_softplus": True}

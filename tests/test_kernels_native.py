@@ -143,12 +143,8 @@ def test_strided_and_expanded_inputs_and_gradients_match(instruction_set):
     strided = {k: v.requires_grad_() for k, v in strided.items()}
     others["order"] = others["order"].t().contiguous().t()
     for reduce in (lambda y: y.sum(), lambda y: y.transpose(1, 3).square().sum(), lambda y: y[:, :, ::2].sum()):
-        got = torch.autograd.grad(
-            reduce(kernels.directional_scan(**strided, **others, backend="native")), strided.values()
-        )
-        want = torch.autograd.grad(
-            reduce(kernels.directional_scan(**dense, **others, backend="reference")), dense.values()
-        )
+        got = torch.autograd.grad(reduce(kernels.directional_scan(**strided, **others, backend="native")), strided.values())
+        want = torch.autograd.grad(reduce(kernels.directional_scan(**dense, **others, backend="reference")), dense.values())
         assert_close_to_oracle(dict(zip(strided, got, strict=True)), dict(zip(strided, want, strict=True)))
 
 
@@ -243,9 +239,7 @@ def test_conv_takes_orders_shorter_than_its_taps():
 
 def test_conv_refuses_more_taps_than_it_has_registers_for():
     with pytest.raises(KernelError, match="9 taps.*up to 8"):
-        kernels.directional_conv(
-            torch.randn(1, 4, 2), torch.randn(1, 2, 9), None, torch.arange(4)[None], backend="native"
-        )
+        kernels.directional_conv(torch.randn(1, 4, 2), torch.randn(1, 2, 9), None, torch.arange(4)[None], backend="native")
 
 
 def op_arguments(*, softplus=True):
@@ -260,9 +254,7 @@ def test_the_operators_pass_opcheck():
     args = op_arguments()
     _, states = native_scan.native_scan(*args)
     detached = [a.detach() if isinstance(a, torch.Tensor) else a for a in args]
-    torch.library.opcheck(
-        native_scan.native_scan_backward, (torch.randn(2, 2, 9, 5), *detached[:10], states.detach(), True)
-    )
+    torch.library.opcheck(native_scan.native_scan_backward, (torch.randn(2, 2, 9, 5), *detached[:10], states.detach(), True))
     conv = (
         torch.randn(2, 9, 5, requires_grad=True),
         torch.randn(2, 5, 4, requires_grad=True),
@@ -342,7 +334,5 @@ class Scans(torch.utils.data.Dataset):
 
 def test_a_forked_worker_scans_after_its_parent_did():
     want = torch.stack([Scans()[i] for i in range(4)])
-    loader = torch.utils.data.DataLoader(
-        Scans(), batch_size=4, num_workers=1, multiprocessing_context="fork", timeout=60
-    )
+    loader = torch.utils.data.DataLoader(Scans(), batch_size=4, num_workers=1, multiprocessing_context="fork", timeout=60)
     assert torch.equal(next(iter(loader)), want)

@@ -21,12 +21,20 @@ from lmsearch import kernels
 from lmsearch.errors import BackendUnavailableError, KernelError
 from lmsearch.kernels import reference, self_test, triton_backend
 
-needs_triton = pytest.mark.skipif(
-    triton_backend.importlib.util.find_spec("triton") is None, reason="triton is not installed"
-)
+needs_triton = pytest.mark.skipif(triton_backend.importlib.util.find_spec("triton") is None, reason="triton is not installed")
 POINTERS = {"order_ptr": "*i32", "reset_ptr": "*i1"}
 FLOAT32 = {
-    "a2_ptr", "d_ptr", "bias_ptr", "states_ptr", "da_ptr", "db_ptr", "dc_ptr", "dd_ptr", "dbias_ptr", "weight_ptr", "dw_ptr",
+    "a2_ptr",
+    "d_ptr",
+    "bias_ptr",
+    "states_ptr",
+    "da_ptr",
+    "db_ptr",
+    "dc_ptr",
+    "dd_ptr",
+    "dbias_ptr",
+    "weight_ptr",
+    "dw_ptr",
 }
 OPTIONAL = ("z", "delta_bias", "D", "reset")
 
@@ -261,8 +269,10 @@ def every_kernel():
     scan = {"SOFTPLUS": True, "N": 16, "CHUNK": 2, "BLOCK_D": 32, "BLOCK_N": 16}
     conv = {"W": 4, "BLOCK_T": 16, "BLOCK_D": 32}
     return {
-        "scan_forward": (triton_scan.scan_forward, scan), "scan_backward": (triton_scan.scan_backward, scan),
-        "conv_forward": (triton_conv.conv_forward, conv), "conv_backward": (triton_conv.conv_backward, conv),
+        "scan_forward": (triton_scan.scan_forward, scan),
+        "scan_backward": (triton_scan.scan_backward, scan),
+        "conv_forward": (triton_conv.conv_forward, conv),
+        "conv_backward": (triton_conv.conv_backward, conv),
     }
 
 

@@ -98,8 +98,13 @@ def test_the_installed_wheel_runs_from_an_empty_folder(source: Path, tmp_path: P
         command = [home / "bin/lmsearch", *words]
         return subprocess.run(command, cwd=tmp_path / "empty", check=True, capture_output=True, text=True).stdout
 
-    where = subprocess.run([home / "bin/python", "-c", "import lmsearch; print(lmsearch.__file__)"], capture_output=True,
-                           cwd=tmp_path / "empty", text=True, check=True).stdout
+    where = subprocess.run(
+        [home / "bin/python", "-c", "import lmsearch; print(lmsearch.__file__)"],
+        capture_output=True,
+        cwd=tmp_path / "empty",
+        text=True,
+        check=True,
+    ).stdout
     assert where.startswith(str(home))
     assert "name: digits" in lmsearch("search", "--cfg")
     lmsearch("search", "data=planted", "epochs=1", "data.steps_per_epoch=2", "run_dir=a, b=c", "device=cpu")

@@ -75,33 +75,69 @@ def vim(case: Case, dtype: torch.dtype = torch.float64):
     directions = [CANDIDATES] * 2 if case.search else list(DERIVED[:2])
     grid = tuple(-(-side // case.patch_size) for side in case.img_size)
     known = {k: v for k, v in case.options.items() if k in ("use_rope", "middle_cls_token", "norm", "attention")}
-    shapes = official_vim_shapes(directions=directions, embed_dim=16, grid=grid, patch_size=case.patch_size, num_classes=5,
-                                 search=case.search, **known)
+    shapes = official_vim_shapes(
+        directions=directions, embed_dim=16, grid=grid, patch_size=case.patch_size, num_classes=5, search=case.search, **known
+    )
     state = random_state_dict(shapes, grid=grid, dtype=dtype)
-    model = create_model(
-        "local_vim", directions=directions, merge="mixed" if case.search else "sum", embed_dim=16, depth=len(directions),
-        img_size=case.img_size, patch_size=case.patch_size, num_classes=5,
-        global_pool="token" if case.options.get("middle_cls_token") else "avg", **case.options,
-    ).to(dtype).eval()
+    model = (
+        create_model(
+            "local_vim",
+            directions=directions,
+            merge="mixed" if case.search else "sum",
+            embed_dim=16,
+            depth=len(directions),
+            img_size=case.img_size,
+            patch_size=case.patch_size,
+            num_classes=5,
+            global_pool="token" if case.options.get("middle_cls_token") else "avg",
+            **case.options,
+        )
+        .to(dtype)
+        .eval()
+    )
     load_official_state_dict(model, state)
-    return model, state, {"directions": directions, "depth": len(directions), "patch_size": case.patch_size,
-                          "search": case.search, **case.options}
+    return (
+        model,
+        state,
+        {
+            "directions": directions,
+            "depth": len(directions),
+            "patch_size": case.patch_size,
+            "search": case.search,
+            **case.options,
+        },
+    )
 
 
 def vmamba(case: Case, dtype: torch.dtype = torch.float64):
     """A LocalVMamba of ours and its state dict under the published names, with the same random weights."""
     directions = [CANDIDATES] * 3 if case.search else list(DERIVED)
     known = {k: v for k, v in case.options.items() if k == "attention"}
-    shapes = official_vmamba_shapes(directions=directions, dims=DIMS, depths=DEPTHS, patch_size=case.patch_size,
-                                    num_classes=5, search=case.search, **known)
+    shapes = official_vmamba_shapes(
+        directions=directions, dims=DIMS, depths=DEPTHS, patch_size=case.patch_size, num_classes=5, search=case.search, **known
+    )
     state = random_state_dict(shapes, dtype=dtype)
-    model = create_model(
-        "local_vmamba", directions=directions, merge="mixed" if case.search else "sum", dims=DIMS, depths=DEPTHS,
-        img_size=case.img_size, patch_size=case.patch_size, num_classes=5, **case.options,
-    ).to(dtype).eval()
+    model = (
+        create_model(
+            "local_vmamba",
+            directions=directions,
+            merge="mixed" if case.search else "sum",
+            dims=DIMS,
+            depths=DEPTHS,
+            img_size=case.img_size,
+            patch_size=case.patch_size,
+            num_classes=5,
+            **case.options,
+        )
+        .to(dtype)
+        .eval()
+    )
     load_official_state_dict(model, state)
-    return model, state, {"directions": directions, "depths": DEPTHS, "patch_size": case.patch_size,
-                          "search": case.search, **case.options}
+    return (
+        model,
+        state,
+        {"directions": directions, "depths": DEPTHS, "patch_size": case.patch_size, "search": case.search, **case.options},
+    )
 
 
 def images(case: Case, *, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -21,9 +21,7 @@ def searched(run_dir: Path, *words: str) -> Genotype:
     return lmsearch.load_genotype(run_dir)
 
 
-@pytest.mark.parametrize(
-    ("task", "direction"), [("decayed_sum", "w4_flip"), pytest.param("latest_key", "h", marks=SLOW)]
-)
+@pytest.mark.parametrize(("task", "direction"), [("decayed_sum", "w4_flip"), pytest.param("latest_key", "h", marks=SLOW)])
 def test_a_planted_direction_is_found_and_the_verdict_is_ok(task: str, direction: str, tmp_path: Path) -> None:
     found = searched(tmp_path, f"data.task={task}", f"data.direction={direction}")
     assert found.directions == ((direction,),)

@@ -110,9 +110,7 @@ def policy(how: Relaxation, model: nn.Module, **options) -> BranchPolicy:
 
 @every_relaxation
 @pytest.mark.parametrize("checkpointed", [False, True])
-def test_a_supernet_under_a_policy_trains_its_alphas_and_only_picked_branches(
-    how: Relaxation, checkpointed: bool
-) -> None:
+def test_a_supernet_under_a_policy_trains_its_alphas_and_only_picked_branches(how: Relaxation, checkpointed: bool) -> None:
     model = supernet().train()
     model.set_grad_checkpointing(checkpointed)
     steering = policy(how, model)

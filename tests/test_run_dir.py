@@ -53,9 +53,7 @@ def test_derive_does_not_write_over_a_search(
     assert "holds a run" in capsys.readouterr().err and content(seeds) == before
 
 
-def test_a_copied_checkpoint_without_its_marker_is_protected_too(
-    seeds: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_copied_checkpoint_without_its_marker_is_protected_too(seeds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (seeds / "s0" / "run_id.txt").unlink()
     assert main(["derive", f"checkpoint={seeds / 's0'}", f"run_dir={seeds / 's0'}"]) == 2
     assert "holds a run" in capsys.readouterr().err
@@ -85,9 +83,7 @@ def killed(*args: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_search_that_starts_over_leaves_no_genotype_of_the_old_one(
-    seeds: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_that_starts_over_leaves_no_genotype_of_the_old_one(seeds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmsearch.tasks.search.train", killed)
     words = [*SEARCH, "seed=7", f"run_dir={seeds / 's0'}"]
     assert main(words) == 2
@@ -189,9 +185,7 @@ def test_starting_over_above_other_runs_leaves_them_alone(seeds: Path, tmp_path:
         assert before.items() <= content(above).items()
 
 
-def test_fewer_seeds_than_there_are_write_over_nothing(
-    seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fewer_seeds_than_there_are_write_over_nothing(seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SEARCH, "seeds=3", f"run_dir={seeds}"]) == 0
     before = content(seeds)
     assert main([*SEARCH, "seeds=2", f"run_dir={seeds}"]) == 2

@@ -101,8 +101,11 @@ def test_w2_is_h_on_a_2x2_grid_and_all_eight_differ_on_14x14() -> None:
 def test_duplicates_are_exactly_the_equal_walks() -> None:
     for grid in GRIDS:
         tables = [tuple(row) for row in index_table(LOCALMAMBA8, grid).tolist()]
-        expected = {d: LOCALMAMBA8[tables.index(t)] for n, (d, t) in enumerate(zip(LOCALMAMBA8, tables, strict=True))
-                    if tables.index(t) < n}
+        expected = {
+            d: LOCALMAMBA8[tables.index(t)]
+            for n, (d, t) in enumerate(zip(LOCALMAMBA8, tables, strict=True))
+            if tables.index(t) < n
+        }
         assert duplicates(LOCALMAMBA8, grid) == expected
 
 

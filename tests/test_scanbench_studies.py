@@ -42,9 +42,7 @@ def records(task: BenchTask) -> list[dict]:
     rng = np.random.default_rng(0)
     rows = [row for row in e3.rows() if row.part == task.name]
     scores = [row.words[1].replace("h_flip", "").count("h") + 0.01 * rng.normal() for row in rows]
-    return [
-        {"part": row.part, "words": list(row.words), "val": s, "test": s} for row, s in zip(rows, scores, strict=True)
-    ]
+    return [{"part": row.part, "words": list(row.words), "val": s, "test": s} for row, s in zip(rows, scores, strict=True)]
 
 
 @pytest.mark.parametrize("study", [e3, e5])

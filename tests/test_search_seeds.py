@@ -58,9 +58,7 @@ def test_an_interrupted_search_over_seeds_continues_where_it_was(over_seeds: Pat
     assert (tmp_path / "genotype.json").read_bytes() == (over_seeds / "genotype.json").read_bytes()
 
 
-def test_a_folder_that_holds_the_seeds_of_another_search_is_refused(
-    over_seeds: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_holds_the_seeds_of_another_search_is_refused(over_seeds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", *PLANTED, "seeds=3", "epochs=3", f"run_dir={over_seeds}"]) == 2
     assert "overwrite=true" in capsys.readouterr().err
 
@@ -91,9 +89,7 @@ def test_every_epoch_logs_its_health_and_the_genotype_lists_every_detector(over_
     assert found["sharpness"]["value"] == pytest.approx([line["health/sharpness"] for line in lines], abs=1e-6)
 
 
-def test_the_summary_shows_the_detectors_and_ends_with_the_verdict(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_summary_shows_the_detectors_and_ends_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     control = ["data=planted", "data.task=random", "epochs=1", "data.steps_per_epoch=2", "strict=true"]
     assert main(["search", *control, f"run_dir={tmp_path}"]) == 3
     out = capsys.readouterr().out

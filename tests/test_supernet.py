@@ -100,9 +100,7 @@ def test_probabilities_sum_to_one_in_every_layer() -> None:
 
 def test_candidates_that_a_small_grid_cannot_tell_apart_are_searched_once() -> None:
     space = load_search_space("localmamba8")
-    all_of_them, fewer = (
-        layer_candidates(space, [(14, 14), (7, 7)], padding="none", deduplicate=d) for d in (False, True)
-    )
+    all_of_them, fewer = (layer_candidates(space, [(14, 14), (7, 7)], padding="none", deduplicate=d) for d in (False, True))
     assert all_of_them == (space.candidates,) * 2
     assert fewer == (space.candidates, ("h", "h_flip", "v", "v_flip", "w2", "w2_flip"))
 

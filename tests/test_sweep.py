@@ -142,7 +142,11 @@ def test_a_prepared_sweep_and_a_file_of_ranges_are_joined(ran: list[DictConfig],
     words = ["sweep=retrain_recipe", f"params_file={tmp_path}/mine.yaml", "overrides=[genotype=g.json]", "trials=1"]
     assert main(["sweep", *words, f"run_dir={tmp_path / 'run'}"]) == 0
     assert set(results(tmp_path / "run")["trials"][0]["params"]) == {
-        "seed", "optim.lr", "optim.weight_decay", "optim.label_smoothing", "model.drop_path_rate",
+        "seed",
+        "optim.lr",
+        "optim.weight_decay",
+        "optim.label_smoothing",
+        "model.drop_path_rate",
     }
     assert main(["sweep", *words, "params={seed: [5]}", f"run_dir={tmp_path / 'other'}"]) == 0
     assert results(tmp_path / "other")["best"]["command"].endswith("seed=5 optim.lr=" + str(ran[1].optim.lr))

@@ -197,9 +197,7 @@ def test_a_worker_whose_parent_was_killed_ends_its_trial_and_takes_no_other(tmp_
     assert [t.state for t in open_study(plan).trials] == [TrialState.COMPLETE]
 
 
-def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of(tmp_path, trials=1)
     study, runs = open_study(plan), []
 

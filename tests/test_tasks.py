@@ -152,9 +152,7 @@ def test_predict_names_classes_of_image_files(retrained: Path, tmp_path: Path) -
 def test_fine_tuning_starts_from_the_given_weights(retrained: Path, searched: Path, tmp_path: Path) -> None:
     frozen = [*TINY, "optim.lr=1e-12", "optim.min_lr=1e-12", "optim.warmup_lr=1e-12"]
     assert main(["retrain", *frozen, f"genotype={searched}", f"init_from={retrained}", f"run_dir={tmp_path}"]) == 0
-    assert read(tmp_path / "metrics.json")["test_accuracy"] == pytest.approx(
-        read(retrained / "metrics.json")["test_accuracy"]
-    )
+    assert read(tmp_path / "metrics.json")["test_accuracy"] == pytest.approx(read(retrained / "metrics.json")["test_accuracy"])
 
 
 def test_every_regulariser_of_the_papers_recipe_runs(searched: Path, tmp_path: Path) -> None:
@@ -170,9 +168,7 @@ def test_every_regulariser_of_the_papers_recipe_runs(searched: Path, tmp_path: P
     assert "test_accuracy" in read(tmp_path / "metrics.json")
 
 
-def test_the_hand_made_choice_keeps_as_many_directions_as_the_genotype(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_hand_made_choice_keeps_as_many_directions_as_the_genotype(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "mine.json").write_text('[["v_flip"], ["h", "w2", "w4", "v", "v_flip"]]')
     cfg = compose("compare", ["model.depth=2", f"genotype={tmp_path / 'mine.json'}"])
     arms = make_arms(cfg, build_source("digits"), load_search_space(cfg.search_space))
@@ -289,8 +285,6 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert not (tmp_path / "runs").exists(), "a command that cannot run must leave nothing behind"
 
 
-def test_deriving_from_a_derived_net_is_refused(
-    retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_deriving_from_a_derived_net_is_refused(retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["derive", f"checkpoint={retrained}", "keep=2", f"run_dir={tmp_path}"]) == 2
     assert "no alphas" in capsys.readouterr().err

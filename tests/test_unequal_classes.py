@@ -64,9 +64,7 @@ def test_unequal_classes_and_a_net_that_answers_one_of_them_are_said_once(
 
 
 @pytest.mark.parametrize("word", ["optim.class_weights=balanced", "data.sampler=balanced"])
-def test_nothing_is_said_where_unequal_classes_are_evened_out(
-    word: str, root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_is_said_where_unequal_classes_are_evened_out(word: str, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = compose("retrain", [*words(root), "genotype=x", word])
     warn_unequal(cfg, build_data(cfg))
     assert caplog.records == []

@@ -123,9 +123,7 @@ def source_of(name: str) -> Source:
 
 def train_alone(task: BenchTask, source: Source, architecture: Architecture, seed: int) -> tuple[float, float]:
     """Train from scratch and return (validation, test) score."""
-    alone = StandAlone(
-        task.spec(source.info, len(architecture)), source, task.recipe, Precision(torch.device("cpu")), seed
-    )
+    alone = StandAlone(task.spec(source.info, len(architecture)), source, task.recipe, Precision(torch.device("cpu")), seed)
     val, test = alone.val_and_test(architecture)
     return val.score, test.score
 

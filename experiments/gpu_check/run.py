@@ -33,12 +33,15 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}  # relative error against float6
 CHECKED = ((3, 8, 14, 384, 16), (3, 4, 13, 100, 16), (5, 8, 7, 64, 5), (3, 2, 56, 96, 1))  # B, K, side, D, N
 INTERPRETED = ((3, 2, 3, 5, 4), (3, 1, 2, 8, 5))
 TIMED = ((128, 8, 14, 384, 16), (64, 8, 56, 96, 16))
-CONFIGS = [
-    ScanConfig(chunk, 64, 2, block, warps)
-    for chunk in (4, 8) for block, warps in ((16, 1), (32, 1), (32, 2), (32, 4), (64, 4), (128, 4))
-] + [ScanConfig(8, block, warps, 64, 4) for block, warps in ((32, 1), (32, 2), (64, 2), (128, 4), (128, 8))] + [
-    ScanConfig(chunk, save_states=True) for chunk in (4, 8)
-]
+CONFIGS = (
+    [
+        ScanConfig(chunk, 64, 2, block, warps)
+        for chunk in (4, 8)
+        for block, warps in ((16, 1), (32, 1), (32, 2), (32, 4), (64, 4), (128, 4))
+    ]
+    + [ScanConfig(8, block, warps, 64, 4) for block, warps in ((32, 1), (32, 2), (64, 2), (128, 4), (128, 8))]
+    + [ScanConfig(chunk, save_states=True) for chunk in (4, 8)]
+)
 FORWARD_OPS, BACKWARD_OPS = 7, 18  # float32 instructions per element that the recurrence cannot do without
 EXP_PER_SM, FP32_PER_SM = 16, 128  # per clock of a multiprocessor; FP32 is half of it on 8.0
 
@@ -58,9 +61,14 @@ def inputs(shape: tuple[int, ...], dtype: torch.dtype, device: str, *, seed: int
         return torch.randn(*size, generator=g, device=device).to(kind)
 
     args = {
-        "x": draw(b, length, d), "delta": draw(b, k, length, d) - 4, "A": -torch.rand(k, d, n, generator=g, device=device) * n,
-        "B": draw(b, k, length, n), "C": draw(b, k, length, n), "D": draw(k, d, kind=torch.float32),
-        "z": draw(b, length, d), "delta_bias": draw(k, d, kind=torch.float32),
+        "x": draw(b, length, d),
+        "delta": draw(b, k, length, d) - 4,
+        "A": -torch.rand(k, d, n, generator=g, device=device) * n,
+        "B": draw(b, k, length, n),
+        "C": draw(b, k, length, n),
+        "D": draw(k, d, kind=torch.float32),
+        "z": draw(b, length, d),
+        "delta_bias": draw(k, d, kind=torch.float32),
     }
     return args, order_table(k, side, device)
 
@@ -103,8 +111,16 @@ def check_scan(shape: tuple[int, ...], name: str, device: str, *, reset: bool, s
     errors = {k: relative_error(got[k], expected[k]) for k in expected}
     worst = max(errors, key=lambda k: errors[k] if errors[k] == errors[k] else float("inf"))
     passed = errors[worst] < TOLERANCE[name]  # False for NaN
-    return {"op": "scan", "shape": shape, "dtype": name, "reset": reset, "strided": strided, "worst": worst,
-            "error": errors[worst], "passed": passed}
+    return {
+        "op": "scan",
+        "shape": shape,
+        "dtype": name,
+        "reset": reset,
+        "strided": strided,
+        "worst": worst,
+        "error": errors[worst],
+        "passed": passed,
+    }
 
 
 def check_conv(shape: tuple[int, ...], name: str, device: str) -> dict:
@@ -257,9 +273,11 @@ def main() -> int:
     print(json.dumps(result["environment"]))
     for r in result.get("timings", []):
         t = r["triton"]
-        print(f"{r['shape']} {r['dtype']}: forward {t['forward_ms']:.3f} ms ({r['roofline_forward']:.0%} of roofline), "
-              f"total {t['total_ms']:.3f} ms ({r['roofline_total']:.0%}), saved {t['saved_MB']:.0f} MB, "
-              f"peak {t['peak_MB']:.0f} MB, mamba_ssm/triton {r.get('ratio_total', 'absent')}")
+        print(
+            f"{r['shape']} {r['dtype']}: forward {t['forward_ms']:.3f} ms ({r['roofline_forward']:.0%} of roofline), "
+            f"total {t['total_ms']:.3f} ms ({r['roofline_total']:.0%}), saved {t['saved_MB']:.0f} MB, "
+            f"peak {t['peak_MB']:.0f} MB, mamba_ssm/triton {r.get('ratio_total', 'absent')}"
+        )
     print("all checks passed" if passed else "A CHECK FAILED: nothing was timed")
     return 0 if passed else 1
 

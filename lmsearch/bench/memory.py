@@ -35,7 +35,10 @@ def peak_bytes(subject: str, shape: LayerShape, *, threads: int, seed: int, devi
     words = [subject, json.dumps(vars(shape)), str(threads), str(seed), device]
     path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-m", "lmsearch.bench.memory", *words], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "lmsearch.bench.memory", *words],
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": path},
     )
     if done.returncode:

@@ -56,14 +56,26 @@ def make_plan(*, device: str, threads: int, repeats: int, seed: int, quick: bool
     common = {"device": device, "threads": threads, "seed": seed, "quick": quick}
     if quick:
         return Plan(
-            **common, repeats=min(repeats, 2), scan=ScanShape(2, 1, 49, 192),
-            longer=(ScanShape(1, 1, 196, 192),), layer=LayerShape(2, 48, 7), supernet=SupernetShape(8, 32, 2, 8),
-            paired_batch=2, growth=ScanShape(1, 2, 196, 128), factors=(1, 2, 4),
+            **common,
+            repeats=min(repeats, 2),
+            scan=ScanShape(2, 1, 49, 192),
+            longer=(ScanShape(1, 1, 196, 192),),
+            layer=LayerShape(2, 48, 7),
+            supernet=SupernetShape(8, 32, 2, 8),
+            paired_batch=2,
+            growth=ScanShape(1, 2, 196, 128),
+            factors=(1, 2, 4),
         )
     return Plan(
-        **common, repeats=repeats, scan=ScanShape(8, 1, 196, 384),
-        longer=(ScanShape(2, 1, 784, 384), ScanShape(1, 1, 3136, 384)), layer=LayerShape(8, 192, 14),
-        supernet=SupernetShape(64, 64, 6, 8), paired_batch=8, growth=ScanShape(4, 4, 784, 384), factors=(1, 2, 4, 8),
+        **common,
+        repeats=repeats,
+        scan=ScanShape(8, 1, 196, 384),
+        longer=(ScanShape(2, 1, 784, 384), ScanShape(1, 1, 3136, 384)),
+        layer=LayerShape(8, 192, 14),
+        supernet=SupernetShape(64, 64, 6, 8),
+        paired_batch=8,
+        growth=ScanShape(4, 4, 784, 384),
+        factors=(1, 2, 4, 8),
     )
 
 
@@ -109,8 +121,11 @@ def scan_section(plan: Plan) -> dict:
         forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(plan))
         both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in calls.items()}, **rounds(plan))
     return {
-        "shape": str(plan.scan), "threads": 1, "elements": plan.scan.elements,
-        "forward": described(forward, plan.scan.elements), "both": described(both, plan.scan.elements),
+        "shape": str(plan.scan),
+        "threads": 1,
+        "elements": plan.scan.elements,
+        "forward": described(forward, plan.scan.elements),
+        "both": described(both, plan.scan.elements),
         "longer": longer_sequences(plan),
     }
 
@@ -162,7 +177,10 @@ def supernet_section(plan: Plan) -> dict:
         steps |= {name: training_step(small, name, **at) for name in others}
         compared = paired(steps, **rounds(plan))
     return {
-        "shape": str(plan.supernet), "threads": plan.threads, "step": described(whole), "compared_shape": str(small),
+        "shape": str(plan.supernet),
+        "threads": plan.threads,
+        "step": described(whole),
+        "compared_shape": str(small),
         "compared": described(compared),
     }
 
@@ -230,13 +248,16 @@ def ceiling_section(plan: Plan) -> dict:
         measured = paired({name: probe.run for name, probe in probes.items()} | scans, **rounds(plan))
     rates = {name: probe.work / measured[name].seconds.median / 1e9 for name, probe in probes.items()}
     best = max(rate for name, rate in rates.items() if name.startswith("exp"))
-    fractions = {
-        kind: EXPS[kind] * plan.scan.elements / measured[kind].seconds.median / 1e9 / best for kind in scans
-    }
+    fractions = {kind: EXPS[kind] * plan.scan.elements / measured[kind].seconds.median / 1e9 / best for kind in scans}
     return {
-        "threads": 1, "exp_g_s": {name: rate for name, rate in rates.items() if name.startswith("exp")},
-        "best_exp_g_s": best, "sgemm_gflop_s": rates["sgemm"], "copy_gb_s": rates["copy"],
-        "scan_shape": str(plan.scan), "exps_per_element": EXPS, "scan_fraction_of_exp": fractions,
+        "threads": 1,
+        "exp_g_s": {name: rate for name, rate in rates.items() if name.startswith("exp")},
+        "best_exp_g_s": best,
+        "sgemm_gflop_s": rates["sgemm"],
+        "copy_gb_s": rates["copy"],
+        "scan_shape": str(plan.scan),
+        "exps_per_element": EXPS,
+        "scan_fraction_of_exp": fractions,
     }
 
 

@@ -37,9 +37,7 @@ class Measured:
     times_first: Spread
 
 
-def paired(
-    functions: Mapping[str, Callable[[], object]], *, repeats: int, min_sample_s: float = 0.05
-) -> dict[str, Measured]:
+def paired(functions: Mapping[str, Callable[[], object]], *, repeats: int, min_sample_s: float = 0.05) -> dict[str, Measured]:
     """Time the functions in `repeats` rounds; in each round every one runs once, in turns forwards and backwards.
 
     One sample is the mean of as many calls as fill `min_sample_s` seconds. A ratio is taken within a round, so that a

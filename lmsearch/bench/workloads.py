@@ -110,14 +110,19 @@ def supernet(shape: SupernetShape, directions: Sequence[str], *, seed: int, devi
     """Return a LocalVim supernet with `directions` as the candidates of every layer."""
     torch.manual_seed(seed)
     return create_model(
-        "local_vim", directions=list(directions), merge="mixed", img_size=2 * shape.side, patch_size=2, num_classes=10,
-        embed_dim=shape.embed_dim, depth=shape.depth, window_padding="none",
+        "local_vim",
+        directions=list(directions),
+        merge="mixed",
+        img_size=2 * shape.side,
+        patch_size=2,
+        num_classes=10,
+        embed_dim=shape.embed_dim,
+        depth=shape.depth,
+        window_padding="none",
     ).to(device)
 
 
-def step_of(
-    model: nn.Module, shape: SupernetShape, *, device: str, hook: StepHook | None = None
-) -> Callable[[], Tensor]:
+def step_of(model: nn.Module, shape: SupernetShape, *, device: str, hook: StepHook | None = None) -> Callable[[], Tensor]:
     """Return one training step (forward, backward, AdamW) of a supernet on one random batch; it returns the loss.
 
     `hook` acts inside the step as in a search; the steps are numbered from 0.

@@ -13,9 +13,7 @@ from lmsearch.data.keyed import permutation
 from lmsearch.errors import DataError
 
 
-def train_order(
-    size: int, *, batch_size: int, world_size: int, drop_last: bool, address: tuple[int | str, ...]
-) -> np.ndarray:
+def train_order(size: int, *, batch_size: int, world_size: int, drop_last: bool, address: tuple[int | str, ...]) -> np.ndarray:
     """Return the positions (of range(size)) that all ranks together visit, shuffled by `address`.
 
     `drop_last` keeps whole batches on every rank; otherwise the list is wrapped around to a multiple of `world_size`.

@@ -137,13 +137,9 @@ def load_checkpoint(path: Path) -> dict:
         reason = "damaged, cut short, or holding more than tensors and plain values"
         raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
     if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
-        raise CheckpointError(
-            f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`"
-        )
+        raise CheckpointError(f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`")
     if state.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path}: checkpoint version {state.get('version')!r} is not supported; accepted: {VERSION}"
-        )
+        raise CheckpointError(f"{path}: checkpoint version {state.get('version')!r} is not supported; accepted: {VERSION}")
     written = state.pop(DIGEST, None)  # those of version 0.1.0 have none
     if written is not None and written != digest_of(state):
         raise CheckpointError(f"{path}: {DAMAGED}")

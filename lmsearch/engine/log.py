@@ -63,9 +63,7 @@ def source_commit() -> str | None:
     git = ["git", "-C", str(PACKAGE.parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):  # no git, or a repository without a commit
         return None
     return commit + ("+dirty" if dirty.strip() else "")

@@ -181,9 +181,7 @@ def hard(targets: Tensor) -> Tensor:
     return targets if targets.dim() == 1 else targets.argmax(1)
 
 
-def classification(
-    label_smoothing: float = 0.0, *, metric: str = "accuracy", class_weights: Tensor | None = None
-) -> Objective:
+def classification(label_smoothing: float = 0.0, *, metric: str = "accuracy", class_weights: Tensor | None = None) -> Objective:
     """Cross-entropy over logits (B, C) with class indices (B,) or soft targets (B, C), judged by a metric for classes.
 
     `class_weights` (C,) multiply each class's part of the loss, of soft targets too: -sum_c w_c t_c log p_c.
@@ -206,9 +204,7 @@ def classification(
     return Objective(kind, losses, correct, hard, statistics, balanced_accuracy if kind.balanced else accuracy)
 
 
-def dense_regression(
-    label_smoothing: float = 0.0, *, metric: str = "mse", class_weights: Tensor | None = None
-) -> Objective:
+def dense_regression(label_smoothing: float = 0.0, *, metric: str = "mse", class_weights: Tensor | None = None) -> Objective:
     """Mean squared error over every token's output (B, L, 1) against targets of the same shape; also the score.
 
     There are no labels to smooth and no classes to weigh.

@@ -42,9 +42,7 @@ def undecayed(module: nn.Module) -> set[str]:
     return names
 
 
-def decay_groups(
-    named: Iterable[tuple[str, Tensor]], weight_decay: float, *, skip: Collection[str] = ()
-) -> list[dict]:
+def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float, *, skip: Collection[str] = ()) -> list[dict]:
     """Split parameters in two groups: those with one axis and those named in `skip` are not decayed."""
     decayed, free = [], []
     for name, parameter in named:

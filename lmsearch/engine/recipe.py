@@ -91,9 +91,7 @@ def build_trainer(
     hook: StepHook | None = None,
 ) -> Trainer:
     """Return the trainer of `named_parameters` on `loader` as the recipe describes; `hook` may act in every step."""
-    optimizer = adamw(
-        named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model)
-    )
+    optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model))
     return Trainer(
         model,
         optimizer,

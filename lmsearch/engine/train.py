@@ -147,9 +147,7 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
-def train_one_epoch(
-    trainer: Trainer, loader: Iterable[Batch], *, epoch: int, on_step: Callable[[int, Scores], None]
-) -> Scores:
+def train_one_epoch(trainer: Trainer, loader: Iterable[Batch], *, epoch: int, on_step: Callable[[int, Scores], None]) -> Scores:
     """Train over `loader` once; `on_step(index, scores)` reports every step. Returns the scores of all training samples seen.
 
     Raises TrainingDiverged where a loss of the epoch is not finite, or what it leaves behind is not.

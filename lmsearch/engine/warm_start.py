@@ -106,9 +106,7 @@ def _match_directions(
     return lines + _match_alphas(weights, own, start)
 
 
-def _move_rows(
-    weights: dict[str, Tensor], own: Mapping[str, Tensor], key: str, rows: Rows, *, listed: int, source: str
-) -> None:
+def _move_rows(weights: dict[str, Tensor], own: Mapping[str, Tensor], key: str, rows: Rows, *, listed: int, source: str) -> None:
     """Replace weights[key] by the model's own tensor with `rows` filled in; another width is left for load_weights to name."""
     if key not in weights or key not in own:
         return

@@ -28,9 +28,7 @@ def save_orders_figure(directions: Sequence[str], grid: Grid, path: Path) -> Non
     table = index_table(tuple(directions), grid)  # (K, L)
     columns = min(COLUMNS, len(directions))
     rows = math.ceil(len(directions) / columns)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=(2.2 * columns, 2.4 * rows), layout="constrained", squeeze=False
-    )
+    figure, panels = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.4 * rows), layout="constrained", squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
     for panel, name, order in zip(panels.flat, directions, table, strict=False):  # panels may be left over

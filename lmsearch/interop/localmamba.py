@@ -31,18 +31,33 @@ KIND = {True: "a supernet's", False: "a derived net's"}
 SHOWN = 6  # keys named per kind of mistake in an error
 DESCRIPTION = "lmsearch"  # the key beside "model" under which our own files say what network they hold
 RELEASED = {  # what the released code's mixers always are, as options of ours
-    "attention": "channel", "window_padding": "zeros", "expand": 2, "d_state": 16, "branch_norm": True, "partial_channels": 1,
+    "attention": "channel",
+    "window_padding": "zeros",
+    "expand": 2,
+    "d_state": 16,
+    "branch_norm": True,
+    "partial_channels": 1,
 }
 RELEASED_DIRECTION = r"(h|v|w[1-9][0-9]*)(_flip)?"
 
 # our name below a mixer -> published name, {i} the position of the direction in its layer
 VIM_DIRECTION = {
-    "conv_weight": "conv1d_{i}.weight", "conv_bias": "conv1d_{i}.bias", "x_proj_weight": "x_proj_{i}.weight",
-    "dt_proj_weight": "dt_proj_{i}.weight", "dt_proj_bias": "dt_proj_{i}.bias", "A_log": "A_log_{i}", "D": "D_{i}",
+    "conv_weight": "conv1d_{i}.weight",
+    "conv_bias": "conv1d_{i}.bias",
+    "x_proj_weight": "x_proj_{i}.weight",
+    "dt_proj_weight": "dt_proj_{i}.weight",
+    "dt_proj_bias": "dt_proj_{i}.bias",
+    "A_log": "A_log_{i}",
+    "D": "D_{i}",
 }
 VMAMBA_MIXER = {
-    "dt_proj_weight": "dt_projs_weight", "dt_proj_bias": "dt_projs_bias", "A_log": "A_logs", "D": "Ds",
-    "conv.weight": "conv2d.weight", "conv.bias": "conv2d.bias", "alphas": "multi_scan.weights",
+    "dt_proj_weight": "dt_projs_weight",
+    "dt_proj_bias": "dt_projs_bias",
+    "A_log": "A_logs",
+    "D": "Ds",
+    "conv.weight": "conv2d.weight",
+    "conv.bias": "conv2d.bias",
+    "alphas": "multi_scan.weights",
 }
 
 
@@ -109,9 +124,7 @@ def rope_buffers(dim: int, grid: Grid) -> tuple[Tensor, Tensor]:
     """Return the cos and sin tables (H * W, dim) that a published LocalVim stores, computed in float32 as it does."""
     half = dim // 2
     freqs = 1.0 / 10000 ** (torch.arange(0, half, 2).float() / half)
-    rows, columns = (
-        torch.outer(torch.arange(side) / side * ROPE_SIDE, freqs).repeat_interleave(2, dim=1) for side in grid
-    )
+    rows, columns = (torch.outer(torch.arange(side) / side * ROPE_SIDE, freqs).repeat_interleave(2, dim=1) for side in grid)
     angles = torch.cat([rows[:, None].expand(*grid, half), columns[None].expand(*grid, half)], dim=-1).flatten(0, 1)
     return angles.cos(), angles.sin()
 
@@ -217,9 +230,9 @@ def read_described_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapp
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not (isinstance(content, Mapping) and content and all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
-    )):
+    if not (
+        isinstance(content, Mapping) and content and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    ):
         raise CheckpointError(
             f"{path}: holds no state dict; expected tensors by name, at the top or under 'model' or 'state_dict'"
         )

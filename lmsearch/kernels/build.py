@@ -88,9 +88,7 @@ def _compile(compiler: list[str], spec: dict, target: Path) -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
-                raise BackendUnavailableError(
-                    f"compiling the native kernels failed ({shlex.join(compiler)}): {reason}; {ENABLE}"
-                )
+                raise BackendUnavailableError(f"compiling the native kernels failed ({shlex.join(compiler)}): {reason}; {ENABLE}")
             made.replace(target)
     except OSError as error:
         message = f"cannot write the native kernels to {target.parent} ({error}); set LMSEARCH_CACHE"

@@ -97,15 +97,11 @@ def check_scan(
 def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> None:
     """Raise KernelError unless the arguments of `directional_conv` fit together."""
     if x.dim() != 3 or weight.dim() != 3:
-        raise KernelError(
-            f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (B, L, D) and (K, D, W)"
-        )
+        raise KernelError(f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (B, L, D) and (K, D, W)")
     if order.dim() != 2:
         raise KernelError(f"order has shape {tuple(order.shape)}; expected (K, L) with L = {x.shape[1]}")
     if 0 in (*x.shape[1:], *weight.shape):
-        raise KernelError(
-            f"L = {x.shape[1]}, K = {weight.shape[0]}, D = {weight.shape[1]}, W = {weight.shape[2]}; none may be 0"
-        )
+        raise KernelError(f"L = {x.shape[1]}, K = {weight.shape[0]}, D = {weight.shape[1]}, W = {weight.shape[2]}; none may be 0")
     check_shape("weight", weight, (order.shape[0], x.shape[-1], weight.shape[-1]), "(K, D, W)")
     if bias is not None:
         check_shape("bias", bias, tuple(weight.shape[:2]), "(K, D)")

@@ -52,13 +52,13 @@ def check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D, z, delta
     check_shape("delta", delta, tuple(u.shape), "(B, D, L)")
     check_shape("A", A, (u.shape[1], A.shape[1]), "(D, N)")
     for name, t, shape, legend in (
-        ("D", D, (u.shape[1],), "(D,)"), ("delta_bias", delta_bias, (u.shape[1],), "(D,)"), ("z", z, u.shape, "(B, D, L)"),
+        ("D", D, (u.shape[1],), "(D,)"),
+        ("delta_bias", delta_bias, (u.shape[1],), "(D,)"),
+        ("z", z, u.shape, "(B, D, L)"),
     ):
         if t is not None:
             check_shape(name, t, tuple(shape), legend)
-    check_floats(
-        u.device, {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
-    )
+    check_floats(u.device, {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias})
     return math.lcm(groups_of("B", B, u, A.shape[1]), groups_of("C", C, u, A.shape[1]))
 
 
@@ -71,11 +71,16 @@ def grouped_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus: bool, grou
         return t.reshape(batch, groups, width, length).transpose(2, 3).contiguous()  # (B, G, L, D / G)
 
     y = directional_scan(
-        split(u), split(delta), A.reshape(groups, width, -1), per_group(B, groups, batch, length),
-        per_group(C, groups, batch, length), None if D is None else D.reshape(groups, width),
+        split(u),
+        split(delta),
+        A.reshape(groups, width, -1),
+        per_group(B, groups, batch, length),
+        per_group(C, groups, batch, length),
+        None if D is None else D.reshape(groups, width),
         torch.arange(length, dtype=torch.int32, device=u.device).expand(groups, -1),
         z=None if z is None else z.transpose(1, 2).contiguous(),
-        delta_bias=None if delta_bias is None else delta_bias.reshape(groups, width), delta_softplus=delta_softplus,
+        delta_bias=None if delta_bias is None else delta_bias.reshape(groups, width),
+        delta_softplus=delta_softplus,
         backend=backend,
     )
     return y.transpose(2, 3).reshape(batch, channels, length)
@@ -101,8 +106,17 @@ def last_state(u, delta, A, B, C, delta_bias, delta_softplus: bool, groups: int)
 
 
 def selective_scan_fn(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-    delta_bias: Tensor | None = None, delta_softplus: bool = False, return_last_state: bool = False, *,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    *,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The selective scan with mamba-ssm's signature: u, delta, z (B, D, L); A (D, N) real; D, delta_bias (D,).
@@ -122,8 +136,16 @@ def selective_scan_fn(
 
 
 def vmamba_selective_scan_fn(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-    delta_bias: Tensor | None = None, delta_softplus: bool = True, oflex: bool = True, backend: str | None = None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = True,
+    oflex: bool = True,
+    backend: str | None = None,
 ) -> Tensor:
     """The selective scan with VMamba's signature; arguments as in `selective_scan_fn`, without a gate.
 

@@ -33,8 +33,18 @@ def unavailable_reason(device: torch.device) -> str | None:
 
 
 def directional_scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, order: Tensor, *,
-    z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False, reset: Tensor | None = None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    order: Tensor,
+    *,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reset: Tensor | None = None,
 ) -> Tensor:
     """Return y (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_scan`, already checked.
 
@@ -62,9 +72,15 @@ def directional_scan(
         return None if t is None else t.float().reshape(directions * channels)
 
     y = selective_scan_fn(
-        visits(x).flatten(1, 2), visits(delta).flatten(1, 2), A.float().reshape(directions * channels, -1),
-        visits(B), visits(C), D=channel(D), z=None if z is None else visits(z).flatten(1, 2),
-        delta_bias=channel(delta_bias), delta_softplus=delta_softplus,
+        visits(x).flatten(1, 2),
+        visits(delta).flatten(1, 2),
+        A.float().reshape(directions * channels, -1),
+        visits(B),
+        visits(C),
+        D=channel(D),
+        z=None if z is None else visits(z).flatten(1, 2),
+        delta_bias=channel(delta_bias),
+        delta_softplus=delta_softplus,
     )
     y = y.view(batch, directions, channels, length).transpose(2, 3)  # (B, K, L, D), in the order of the visit
     return reference.along(y, order.argsort(dim=1)).to(x.dtype)

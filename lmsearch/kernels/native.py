@@ -34,9 +34,7 @@ def unavailable_reason(device: torch.device) -> str | None:
 def _single(x: Tensor, tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
     """Return the tensors in float32; raise KernelError where x is float64, which only the reference computes."""
     if x.dtype == torch.float64:
-        raise KernelError(
-            "backend='native' computes in float32 and x is torch.float64; use backend='reference' or 'auto'"
-        )
+        raise KernelError("backend='native' computes in float32 and x is torch.float64; use backend='reference' or 'auto'")
     return [None if t is None else t.float() for t in tensors]
 
 
@@ -65,7 +63,5 @@ def directional_scan(
 def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Tensor:
     """Return silu of the convolution (B, K, L, D) in x.dtype; up to 8 taps; arguments already checked."""
     if weight.shape[-1] > MAX_TAPS:
-        raise KernelError(
-            f"weight has {weight.shape[-1]} taps; backend='native' takes up to {MAX_TAPS}, 'reference' any number"
-        )
+        raise KernelError(f"weight has {weight.shape[-1]} taps; backend='native' takes up to {MAX_TAPS}, 'reference' any number")
     return native_conv(*_single(x, (x, weight, bias)), order.int()).to(x.dtype)

@@ -23,9 +23,7 @@ from lmsearch.kernels.native_library import (
 CONV = "Tensor x, Tensor weight, Tensor? bias, Tensor order"
 
 
-def _conv_args(
-    x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor
-) -> tuple[ctypes.Structure, list[Tensor | None]]:
+def _conv_args(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> tuple[ctypes.Structure, list[Tensor | None]]:
     x, weight, order = rows(x), weight.contiguous(), order.contiguous()
     bias = None if bias is None else bias.contiguous()
     k, d, taps = weight.shape

@@ -76,8 +76,7 @@ def _gradients(x, delta, A, B, C, D, z, bias) -> list[Tensor]:
 
 
 SCAN = (
-    "Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor order, "
-    "Tensor? z, Tensor? delta_bias, Tensor? reset"
+    "Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor order, Tensor? z, Tensor? delta_bias, Tensor? reset"
 )
 
 

@@ -50,8 +50,18 @@ def unavailable_reason(device: torch.device) -> str | None:
 
 @torch.library.custom_op("lmsearch::triton_scan", mutates_args=())
 def scan_op(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
-    delta_bias: Tensor | None, order: Tensor, reset: Tensor | None, delta_softplus: bool, keep_states: bool,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    order: Tensor,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    keep_states: bool,
     config: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Return y (B, K, L, D) and the chunk states that the backward starts from (none unless `keep_states`)."""
@@ -72,8 +82,19 @@ def _scan_fake(x, delta, A, B, C, D, z, delta_bias, order, reset, delta_softplus
 
 @torch.library.custom_op("lmsearch::triton_scan_backward", mutates_args=())
 def scan_backward_op(
-    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
-    delta_bias: Tensor | None, order: Tensor, reset: Tensor | None, states: Tensor, delta_softplus: bool,
+    dy: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    order: Tensor,
+    reset: Tensor | None,
+    states: Tensor,
+    delta_softplus: bool,
     config: Sequence[int],
 ) -> list[Tensor]:
     """Return dx (B, K, L, D), ddelta, dA, dB, dC, dD, dz, ddelta_bias; an empty tensor for an absent input."""
@@ -120,9 +141,7 @@ def _conv_fake(x, weight, bias, order):
 
 
 @torch.library.custom_op("lmsearch::triton_conv_backward", mutates_args=())
-def conv_backward_op(
-    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def conv_backward_op(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return dx (B, L, D), dweight (K, D, W) and dbias (K, D), computed with or without a bias."""
     from lmsearch.kernels import triton_conv
 
@@ -172,9 +191,19 @@ def _small(t: Tensor | None) -> Tensor | None:
 
 
 def directional_scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, order: Tensor, *,
-    z: Tensor | None = None, delta_bias: Tensor | None = None, delta_softplus: bool = False,
-    reset: Tensor | None = None, config: ScanConfig | None = None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    order: Tensor,
+    *,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reset: Tensor | None = None,
+    config: ScanConfig | None = None,
 ) -> Tensor:
     """Return y (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_scan`, already checked.
 
@@ -191,8 +220,18 @@ def directional_scan(
     if x.dim() == 3:
         x = x.unsqueeze(1).expand_as(delta)
     y, _ = scan_op(
-        x, delta, _small(A), B, C, _small(D), z, _small(delta_bias), order.to(torch.int32).contiguous(),
-        None if reset is None else reset.contiguous(), delta_softplus, keep_states,
+        x,
+        delta,
+        _small(A),
+        B,
+        C,
+        _small(D),
+        z,
+        _small(delta_bias),
+        order.to(torch.int32).contiguous(),
+        None if reset is None else reset.contiguous(),
+        delta_softplus,
+        keep_states,
         config.as_list(),
     )
     return y

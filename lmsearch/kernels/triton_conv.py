@@ -25,15 +25,26 @@ def visited(row, order_row, t, token_stride, length, in_d):
     """Load the tile of the tokens visited at times t, zero outside the sequence: (T, block) in float32."""
     live = (t >= 0) & (t < length)
     token = tl.load(order_row + t, mask=live, other=0).to(tl.int64)
-    return tl.load(row[None, :] + (token * token_stride)[:, None], mask=live[:, None] & in_d[None, :], other=0.0).to(
-        tl.float32
-    )
+    return tl.load(row[None, :] + (token * token_stride)[:, None], mask=live[:, None] & in_d[None, :], other=0.0).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["directions", "length", "time_blocks"])
 def conv_forward(
-    x_ptr, weight_ptr, bias_ptr, order_ptr, y_ptr, directions, length, channels, time_blocks, x_b, x_l, x_d,
-    W: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    x_ptr,
+    weight_ptr,
+    bias_ptr,
+    order_ptr,
+    y_ptr,
+    directions,
+    length,
+    channels,
+    time_blocks,
+    x_b,
+    x_l,
+    x_d,
+    W: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
     """Write y (B, K, L, D)."""
     pid = tl.program_id(0)
@@ -60,9 +71,27 @@ def conv_forward(
 
 @triton.jit(do_not_specialize=["directions", "length"])
 def conv_backward(
-    x_ptr, weight_ptr, bias_ptr, order_ptr, dy_ptr, dx_ptr, dw_ptr, dbias_ptr,
-    directions, length, channels, x_b, x_l, x_d, dy_b, dy_k, dy_l, dy_d,
-    W: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    x_ptr,
+    weight_ptr,
+    bias_ptr,
+    order_ptr,
+    dy_ptr,
+    dx_ptr,
+    dw_ptr,
+    dbias_ptr,
+    directions,
+    length,
+    channels,
+    x_b,
+    x_l,
+    x_d,
+    dy_b,
+    dy_k,
+    dy_l,
+    dy_d,
+    W: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
     """Write dx per direction (B, K, L, D), dweight (B, K, W, D) and dbias (B, K, D) per image."""
     pid = tl.program_id(0)
@@ -123,15 +152,26 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Te
     if y.numel():
         with torch.cuda.device_of(x):
             conv_forward[(batch * directions * time_blocks * triton.cdiv(channels, block),)](
-                x, weight, bias, order, y, directions, length, channels, time_blocks, *x.stride(),
-                W=taps, BLOCK_T=BLOCK_T, BLOCK_D=block, num_warps=NUM_WARPS, **launch_options(x.device),
+                x,
+                weight,
+                bias,
+                order,
+                y,
+                directions,
+                length,
+                channels,
+                time_blocks,
+                *x.stride(),
+                W=taps,
+                BLOCK_T=BLOCK_T,
+                BLOCK_D=block,
+                num_warps=NUM_WARPS,
+                **launch_options(x.device),
             )
     return y
 
 
-def backward(
-    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return dx (B, L, D) in x.dtype, dweight (K, D, W) and dbias (K, D) in float32."""
     batch, length, channels = x.shape
     directions, _, taps = weight.shape
@@ -142,7 +182,23 @@ def backward(
     if dx.numel():
         with torch.cuda.device_of(x):
             conv_backward[(batch * directions * triton.cdiv(channels, block),)](
-                x, weight, bias, order, dy, dx, dw, dbias, directions, length, channels, *x.stride(), *dy.stride(),
-                W=taps, BLOCK_T=BLOCK_T, BLOCK_D=block, num_warps=NUM_WARPS, **launch_options(x.device),
+                x,
+                weight,
+                bias,
+                order,
+                dy,
+                dx,
+                dw,
+                dbias,
+                directions,
+                length,
+                channels,
+                *x.stride(),
+                *dy.stride(),
+                W=taps,
+                BLOCK_T=BLOCK_T,
+                BLOCK_D=block,
+                num_warps=NUM_WARPS,
+                **launch_options(x.device),
             )
     return dx.sum(1), dw.sum(0).transpose(1, 2).contiguous(), dbias.sum(0)

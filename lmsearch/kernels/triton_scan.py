@@ -64,6 +64,8 @@ def time_step(raw, bias, live, SOFTPLUS: tl.constexpr):
     return tl.where(live, dt, 0.0)
 
 
+# fmt: off
+# From here on arguments are tables: one row for each tensor and its strides.
 @triton.jit(do_not_specialize=["directions", "length"])
 def scan_forward(
     x_ptr, delta_ptr, a2_ptr, b_ptr, c_ptr, d_ptr, z_ptr, bias_ptr, order_ptr, reset_ptr, y_ptr, states_ptr,

@@ -107,9 +107,7 @@ def complexity(
         img_size = tuple(side * model.patch_embed.patch_size for side in model.grid)
     size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
     if min(size) < 1 or min(model.patch_embed.grid(size)) < 1:
-        raise ModelError(
-            f"img_size={size[0]}x{size[1]} is smaller than one patch of {model.patch_embed.patch_size} pixels"
-        )
+        raise ModelError(f"img_size={size[0]}x{size[1]} is smaller than one patch of {model.patch_embed.patch_size} pixels")
     mixers = {n.removesuffix(".mixer"): m for n, m in model.named_modules() if isinstance(m, DirectionalMixer)}
     cls = isinstance(model, LocalVim) and model.cls_token is not None
     layers = tuple(
@@ -127,9 +125,7 @@ def _linear(tokens: int, inputs: int, outputs: int, kept: int = 0) -> Cost:
     return Cost(tokens * inputs * outputs, 2 * tokens * inputs * outputs, kept)
 
 
-def _layer(
-    name: str, block: nn.Module, mixer: DirectionalMixer, grid: Grid, *, cls: bool, size: int, chunk: int
-) -> LayerCost:
+def _layer(name: str, block: nn.Module, mixer: DirectionalMixer, grid: Grid, *, cls: bool, size: int, chunk: int) -> LayerCost:
     tokens = grid[0] * grid[1] + cls
     d, e = mixer.in_proj.in_features, mixer.d_inner
     vim = isinstance(mixer, LocalVimMixer)
@@ -155,9 +151,7 @@ def _padded(mixer: DirectionalMixer, direction: str, grid: Grid) -> Grid:
     return parse_direction(direction).padded_grid(grid) if mixer.options.window_padding == "zeros" else grid
 
 
-def _direction(
-    mixer: DirectionalMixer, direction: str, grid: Grid, *, cls: bool, size: int, chunk: int
-) -> DirectionCost:
+def _direction(mixer: DirectionalMixer, direction: str, grid: Grid, *, cls: bool, size: int, chunk: int) -> DirectionCost:
     height, width = _padded(mixer, direction, grid)
     scanned, tokens = height * width + cls, grid[0] * grid[1] + cls
     e, n, r = mixer.d_scan, mixer.d_state, mixer.dt_rank

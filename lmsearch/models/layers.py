@@ -59,9 +59,7 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.patch_size, self.pad = patch_size, pad
         hidden = dim // 2
-        self.stem = (
-            nn.Sequential(nn.Conv2d(in_chans, hidden, 3, padding=1), nn.GELU()) if stem == "conv" else nn.Identity()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, hidden, 3, padding=1), nn.GELU()) if stem == "conv" else nn.Identity()
         self.proj = nn.Conv2d(hidden if stem == "conv" else in_chans, dim, patch_size, patch_size)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 

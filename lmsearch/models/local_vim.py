@@ -40,9 +40,7 @@ class LocalVimBlock(nn.Module):
         self.mixer = mixer
         self.drop_path = DropPath(0.0 if first else drop_path)
 
-    def forward(
-        self, hidden: Tensor, residual: Tensor | None, grid: Grid, cls_index: int | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, residual: Tensor | None, grid: Grid, cls_index: int | None) -> tuple[Tensor, Tensor]:
         residual = add_residual(hidden, residual, self.drop_path)
         hidden = self.norm(residual).to(hidden.dtype)
         return self.mixer(hidden, grid, cls_index=cls_index), residual
@@ -96,14 +94,10 @@ class LocalVim(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + middle_cls_token, embed_dim))
         rates = [0.0, *np.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
         self.layers = nn.ModuleList(
-            LocalVimBlock(
-                embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0
-            )
+            LocalVimBlock(embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0)
             for b, names in enumerate(directions)
         )
-        self.feature_info = [
-            {"num_chs": embed_dim, "reduction": patch_size, "module": f"layers.{b}"} for b in range(depth)
-        ]
+        self.feature_info = [{"num_chs": embed_dim, "reduction": patch_size, "module": f"layers.{b}"} for b in range(depth)]
         self.drop_path = DropPath(drop_path_rate)
         self.norm_f = NORMS[norm](embed_dim)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()

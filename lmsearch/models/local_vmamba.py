@@ -103,9 +103,7 @@ class LocalVMamba(Backbone):
         if global_pool not in POOLS:
             raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', ''")
         if len(dims) != len(depths) or any(b != 2 * a for a, b in zip(dims, dims[1:], strict=False)):
-            raise ModelError(
-                f"dims={list(dims)} must double from stage to stage and be as many as depths={list(depths)}"
-            )
+            raise ModelError(f"dims={list(dims)} must double from stage to stage and be as many as depths={list(depths)}")
 
     def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
         """Return the token grid of every block for an image of (height, width) pixels."""

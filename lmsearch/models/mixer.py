@@ -139,9 +139,7 @@ class DirectionalMixer(nn.Module):
         """What a family does with one group's tokens: x, z (B, P, D) -> (B, K, P, D)."""
         raise TypeError("use LocalVimMixer or LocalVMambaMixer")
 
-    def branches(
-        self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]
-    ) -> Tensor:
+    def branches(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]) -> Tensor:
         """Run the active branches: x, z (B, L, D) -> (B, K, L, D)."""
         groups = scan_groups(tuple(self.directions[k] for k in active), grid, self.options.window_padding, cls_index)
         outputs = []
@@ -239,9 +237,7 @@ class LocalVMambaMixer(DirectionalMixer):
     def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
         return self.scan(x, group, rows, None)
 
-    def forward(
-        self, x: Tensor, grid: Grid, *, active: Sequence[int] | None = None, weights: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, *, active: Sequence[int] | None = None, weights: Tensor | None = None) -> Tensor:
         """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
         x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
         x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, D, H, W), channels last in memory

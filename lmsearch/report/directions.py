@@ -31,9 +31,7 @@ def print_choices(genotype: Genotype, *, scores: str) -> None:
     Console().print(table)
 
 
-def save_choices_figure(
-    genotype: Genotype, path: Path, *, scores: str, vmin: float | None = 0.0
-) -> None:
+def save_choices_figure(genotype: Genotype, path: Path, *, scores: str, vmin: float | None = 0.0) -> None:
     """Write a PNG: layers by candidates, `scores` as colour from `vmin` (None: their least), kept directions marked.
 
     Needs a genotype with scores.

@@ -1,8 +1,8 @@
 """ScanBench: small spaces of which every architecture was trained from scratch, as tables to search in within seconds.
 
-    from lmsearch import scanbench
-    table = scanbench.load("digits").space("1 layer, top 4")
-    table.mean((("h", "h_flip", "v", "v_flip"),)), table.noise_ceiling()
+from lmsearch import scanbench
+table = scanbench.load("digits").space("1 layer, top 4")
+table.mean((("h", "h_flip", "v", "v_flip"),)), table.noise_ceiling()
 """
 
 from lmsearch.scanbench.replay import replay

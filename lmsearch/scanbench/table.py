@@ -101,9 +101,7 @@ class Table:
         renamed = [tuple(tuple(names[d] for d in layer) for layer in a) for a in self.architectures]
         order = {frozenset_layers(a): n for n, a in enumerate(renamed)}
         rows = [order[frozenset_layers(a)] for a in self.architectures]
-        return Table(
-            self.task, self.metric, self.config, self.setting, self.architectures, self.val[rows], self.test[rows]
-        )
+        return Table(self.task, self.metric, self.config, self.setting, self.architectures, self.val[rows], self.test[rows])
 
     def _row(self, architecture: Architecture) -> int:
         if architecture not in self.row:

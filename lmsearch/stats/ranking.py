@@ -145,9 +145,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def bootstrap_mean(
-    values: Sequence[float], *, seed: int, statistic: Callable[[np.ndarray], float] = np.mean
-) -> Interval:
+def bootstrap_mean(values: Sequence[float], *, seed: int, statistic: Callable[[np.ndarray], float] = np.mean) -> Interval:
     """A statistic of values (n,) with its 95 % percentile interval."""
     array = np.asarray(values, dtype=float)
     picks = np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))

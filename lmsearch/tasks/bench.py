@@ -33,7 +33,8 @@ def run(cfg: DictConfig) -> int:
 
         torch.manual_seed(cfg.seed)
         found = {
-            "environment": environment(cfg.seed), "hardware": hardware(),
+            "environment": environment(cfg.seed),
+            "hardware": hardware(),
             "settings": {name: getattr(plan, name) for name in ("device", "threads", "repeats", "seed", "quick")},
         }
         for name, section in {"correctness": check_section, **{name: SECTIONS[name] for name in chosen}}.items():

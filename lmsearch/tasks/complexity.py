@@ -25,11 +25,16 @@ from lmsearch.tasks.parts.run_dir import make_folder
 
 # parameters and "FLOPs" as printed in arXiv 2403.09338, for images of 224 pixels
 PAPER = {
-    "local_vim_tiny": ("8M", "1.5G"), "local_vim_small": ("28M", "4.8G"),
-    "local_vmamba_tiny": ("26M", "5.7G"), "local_vmamba_small": ("50M", "11.4G"),
+    "local_vim_tiny": ("8M", "1.5G"),
+    "local_vim_small": ("28M", "4.8G"),
+    "local_vmamba_tiny": ("26M", "5.7G"),
+    "local_vmamba_small": ("50M", "11.4G"),
 }
 UNPRINTED = (
-    "local_vim_tiny_middle_cls_token", "local_vim_tiny_search", "local_vmamba_tiny_search", "local_vmamba_small_search",
+    "local_vim_tiny_middle_cls_token",
+    "local_vim_tiny_search",
+    "local_vmamba_tiny_search",
+    "local_vmamba_small_search",
 )
 PARTS = ("conv", "x_proj", "dt_proj", "scan", "attention")
 DETAILS = ("none", "layers", "directions")
@@ -105,8 +110,19 @@ def image_size(value: int | Sequence[int] | None) -> tuple[int, int] | None:
 def published(console: Console) -> dict[str, list[Complexity]]:
     """Print all published models beside the paper's figures, and what makes the difference."""
     table = Table(title="published models at 224 pixels, GMACs unless said")
-    for column in ("model", "parameters", "paper", "GFLOPs", "GMACs", "paper", "released rule",
-                   "projections", "scan", "other", "train MiB"):
+    for column in (
+        "model",
+        "parameters",
+        "paper",
+        "GFLOPs",
+        "GMACs",
+        "paper",
+        "released rule",
+        "projections",
+        "scan",
+        "other",
+        "train MiB",
+    ):
         table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
     reports = {}
     for name in (*PAPER, *UNPRINTED):
@@ -118,8 +134,15 @@ def published(console: Console) -> dict[str, list[Complexity]]:
         differences = [getattr(ours, part) - getattr(theirs, part) for part in ("projections", "scan", "other")]
         total = report.total
         table.add_row(
-            name, f"{report.parameters:,}", parameters, giga(total.flops), giga(total.macs), flops, f"{theirs.total / 1e9:.3f}",
-            *(f"{difference / 1e9:+.3f}" for difference in differences), mebi(total.activation_bytes),
+            name,
+            f"{report.parameters:,}",
+            parameters,
+            giga(total.flops),
+            giga(total.macs),
+            flops,
+            f"{theirs.total / 1e9:.3f}",
+            *(f"{difference / 1e9:+.3f}" for difference in differences),
+            mebi(total.activation_bytes),
         )
         reports[name] = [report]
     console.print(table)
@@ -131,8 +154,20 @@ def layer_table(name: str, report: Complexity, *, directions: bool) -> Table:
     """One row per layer and, where asked for, one per direction; MMACs of the parts."""
     height, width = report.img_size
     table = Table(title=f"{name} at {height}x{width}: {report.parameters:,} parameters (MMACs of each part, per image)")
-    for column in ("layer", "tokens", "parameters", "shared", "conv", "x_proj", "dt_proj", "scan", "attention",
-                   "MMACs", "MFLOPs", "train MiB"):
+    for column in (
+        "layer",
+        "tokens",
+        "parameters",
+        "shared",
+        "conv",
+        "x_proj",
+        "dt_proj",
+        "scan",
+        "attention",
+        "MMACs",
+        "MFLOPs",
+        "train MiB",
+    ):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for layer in report.layers:
         parts = [sum(getattr(d, part).macs for d in layer.directions) for part in PARTS]
@@ -159,7 +194,8 @@ def growth_table(name: str, reports: Sequence[Complexity]) -> Table:
     for report in reports:
         row = []
         for value, base, show in (
-            (report.total.macs, first.total.macs, giga), (report.total.flops, first.total.flops, giga),
+            (report.total.macs, first.total.macs, giga),
+            (report.total.flops, first.total.flops, giga),
             (own_count(report).scan, own_count(first).scan, giga),
             (report.total.activation_bytes, first.total.activation_bytes, mebi),
         ):

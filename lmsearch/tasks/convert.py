@@ -188,7 +188,9 @@ def layer_directions(cfg: DictConfig, name: str, options: dict, *, supernet: boo
     if name in AMBIGUOUS:
         log.warning(
             "%s: a checkpoint does not say its directions; taken are the searched ones. For one trained with the released code"
-            " as it stands, give genotype=%s", name, AMBIGUOUS[name],
+            " as it stands, give genotype=%s",
+            name,
+            AMBIGUOUS[name],
         )
     with torch.device("meta"):
         model = create_model(name, **options)

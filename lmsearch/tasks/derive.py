@@ -178,15 +178,11 @@ def genotype_paths(given: str | Sequence[str]) -> list[str]:
     return [str(p) for p in sorted(found, key=lambda p: int(p.name[1:]))]
 
 
-def checkpoint_probabilities(
-    spec: ModelSpec, weights: dict[str, torch.Tensor], how: Relaxation, *, source: str
-) -> Probabilities:
+def checkpoint_probabilities(spec: ModelSpec, weights: dict[str, torch.Tensor], how: Relaxation, *, source: str) -> Probabilities:
     """Return the probabilities of every layer's candidates; raise CheckpointError where the checkpoint is not one of a search."""
     alphas = {k.removesuffix(".mixer.alphas"): v for k, v in weights.items() if k.endswith(".mixer.alphas")}
     if not alphas:
-        raise CheckpointError(
-            f"{source}: the checkpoint holds no alphas; `lmsearch derive` needs one of `lmsearch search`"
-        )
+        raise CheckpointError(f"{source}: the checkpoint holds no alphas; `lmsearch derive` needs one of `lmsearch search`")
     if len(alphas) != len(spec.directions) or any(
         len(a) != len(d) for a, d in zip(alphas.values(), spec.directions, strict=False)
     ):

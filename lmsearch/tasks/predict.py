@@ -46,9 +46,7 @@ def run(cfg: DictConfig) -> int:
     precision = build_precision(cfg)
     model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
     if not info.targets.classes:
-        raise CheckpointError(
-            f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict"
-        )
+        raise CheckpointError(f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict")
     check_readable(info)
     files = find_files(cfg.images if isinstance(cfg.images, str) else list(cfg.images))
     top, tally = min(cfg.top, info.num_classes), Tally()

@@ -219,9 +219,7 @@ def train(
     scored = partial(scores_of, policy, objective=objective, precision=precision)
     state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, run=run_digest(cfg), alpha_optimizer=alphas, extra=extra)
     start = state.restore()
-    progress = TrainingProgress(
-        "search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
-    )
+    progress = TrainingProgress("search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain)
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
 
         def log_epoch(epoch: int, seen: Scores) -> None:

@@ -110,9 +110,7 @@ def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[No
         thread.join()
 
 
-def recover(
-    study: optuna.Study, *, gone: Collection[str] = (), reason: str = DIED, retries: int = RETRIES
-) -> list[int]:
+def recover(study: optuna.Study, *, gone: Collection[str] = (), reason: str = DIED, retries: int = RETRIES) -> list[int]:
     """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
 
     A running trial that nobody claimed counts as lost CLAIM_S after its start, since its process may be about to claim it
@@ -167,7 +165,9 @@ def _open_database(url: str) -> RDBStorage:
     except SQLAlchemyError as error:
         raise StorageError(f"storage={url!r} is not a database URL; such as sqlite:///trials.db") from error
     if _in_memory(parsed):
-        raise StorageError(f"storage={shown!r} is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db")
+        raise StorageError(
+            f"storage={shown!r} is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db"
+        )
     options = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
     try:
         return RDBStorage(url, engine_kwargs=options)

@@ -78,17 +78,13 @@ def lanczos(times: Callable[[np.ndarray], np.ndarray], size: int, *, steps: int,
     return float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)).max())
 
 
-def branch_cosines(
-    module: nn.Module, train: Callable[[], Tensor], held_out: Callable[[], Tensor]
-) -> dict[str, dict[str, float]]:
+def branch_cosines(module: nn.Module, train: Callable[[], Tensor], held_out: Callable[[], Tensor]) -> dict[str, dict[str, float]]:
     """Cosine of each branch's training and held-out gradients, over the rows of the parameters that its layer stacks (K, ...).
 
     Returns {layer: {direction: cosine}}; branches that a loss does not reach are left out.
     """
     mixers = named_mixers(module)
-    stacked = {
-        layer: [p for p in mixer.parameters(recurse=False) if p is not mixer.alphas] for layer, mixer in mixers.items()
-    }
+    stacked = {layer: [p for p in mixer.parameters(recurse=False) if p is not mixer.alphas] for layer, mixer in mixers.items()}
     parameters = [p for group in stacked.values() for p in group]
     sides = []
     for loss in (train, held_out):
@@ -102,9 +98,7 @@ def branch_cosines(
         norms = rows[0].norm(dim=1) * rows[1].norm(dim=1)
         values = ((rows[0] * rows[1]).sum(1) / norms).tolist()
         reached = (norms > 0).tolist()
-        cosines[layer] = {
-            name: value for name, value, ok in zip(mixers[layer].directions, values, reached, strict=True) if ok
-        }
+        cosines[layer] = {name: value for name, value, ok in zip(mixers[layer].directions, values, reached, strict=True) if ok}
     return cosines
 
 

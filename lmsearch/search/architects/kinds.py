@@ -71,17 +71,13 @@ def build_single(parts: Parts, knobs: Knobs) -> Frozen:
 def build_bilevel(parts: Parts, knobs: Knobs) -> Frozen:
     """Return the architect that moves alphas on held-out batches."""
     common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
-    return Bilevel(
-        *common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, order=knobs.order
-    )
+    return Bilevel(*common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, order=knobs.order)
 
 
 def build_mixed(parts: Parts, knobs: Knobs) -> Frozen:
     """Return the architect that moves alphas on both."""
     common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
-    return Mixed(
-        *common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, weight=knobs.mixed_weight
-    )
+    return Mixed(*common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, weight=knobs.mixed_weight)
 
 
 def build_fair(parts: Parts, knobs: Knobs) -> Frozen:

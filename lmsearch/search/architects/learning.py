@@ -197,9 +197,7 @@ def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[
 
 
 @torch.no_grad()
-def _move(
-    weights: Sequence[Tensor], start: Sequence[Tensor], direction: Sequence[Tensor], size: float | Tensor
-) -> None:
+def _move(weights: Sequence[Tensor], start: Sequence[Tensor], direction: Sequence[Tensor], size: float | Tensor) -> None:
     """Set weights = start + size * direction, in place."""
     for w, s, d in zip(weights, start, direction, strict=True):
         w.copy_(s + size * d)

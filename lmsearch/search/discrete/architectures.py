@@ -32,9 +32,7 @@ class ArchitectureSpace:
     fewest: tuple[int, ...]
 
     @classmethod
-    def of(
-        cls, candidates: Sequence[Sequence[str]], keep: Sequence[int], *, fewest: int | None = None
-    ) -> ArchitectureSpace:
+    def of(cls, candidates: Sequence[Sequence[str]], keep: Sequence[int], *, fewest: int | None = None) -> ArchitectureSpace:
         """Return the space of exactly `keep` directions per layer, or of `fewest` to `keep`.
 
         Raises SearchSpaceError where a layer cannot keep so many or so few.

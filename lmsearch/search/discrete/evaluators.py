@@ -39,9 +39,7 @@ def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluati
     return Evaluation(objective.metric.signed(scores.score), scores.loss, cost, objective.standard_error(scores))
 
 
-def for_choice(
-    module: nn.Module, *, loader: Iterable[Batch], objective: Objective, precision: Precision
-) -> Scores:
+def for_choice(module: nn.Module, *, loader: Iterable[Batch], objective: Objective, precision: Precision) -> Scores:
     """Evaluate with the losses that choices of directions, and the tests of a choice, go by: see Objective.for_choice."""
     return objective.for_choice(evaluate(module, loader, objective, precision))
 
@@ -95,9 +93,7 @@ class StandAlone:
         spec = replace(self.spec, directions=architecture, merge="sum")
         model = spec.build(backend=self.backend).to(self.precision.device)
         recipe, info = self.recipe, self.source.info
-        trainer = build_trainer(
-            recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed
-        )
+        trainer = build_trainer(recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed)
         with closing(loaders.train):
             run_epochs(trainer, loaders.train, epochs=recipe.epochs)
         return model if trainer.ema is None else trainer.ema.module

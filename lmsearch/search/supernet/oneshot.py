@@ -93,9 +93,7 @@ class OneShot:
         """Return every layer's probability of every direction."""
         return probabilities(self.module, at_temperature(self.policy.relaxation, self.policy.temperature(1.0)))
 
-    def health(
-        self, choices: Sequence[LayerChoice], derivation: str, *, seed: int, fresh: Iterable[nn.Module] = ()
-    ) -> Health:
+    def health(self, choices: Sequence[LayerChoice], derivation: str, *, seed: int, fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure these choices are, which the derivation made, on samples that had no part in them; `fresh` supernets
         are the recheck's."""
         alphas = self.probabilities() if self.policy.relaxation.learns else None

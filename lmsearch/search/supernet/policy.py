@@ -97,9 +97,7 @@ class BranchPolicy:
             left = alive(alphas)
             self.draws[layer] = self._draw(alphas[list(left)], left, samples, mixer, (epoch, step, layer))
 
-    def _draw(
-        self, alphas: Tensor, left: tuple[int, ...], samples: int, mixer: DirectionalMixer, address: tuple
-    ) -> Draw:
+    def _draw(self, alphas: Tensor, left: tuple[int, ...], samples: int, mixer: DirectionalMixer, address: tuple) -> Draw:
         """Draw one layer's noise and branches; alphas (A,) are those of the branches `left`, on the CPU."""
         how, everything = self.relaxation, tuple(range(len(left)))
         if how.noise is None:

@@ -98,9 +98,7 @@ def by_votes(scores: Mapping[str, float], votes: Mapping[str, int], seeds: int) 
     return {name: (votes[name] + TIE * score) / (seeds * candidates) for name, score in scores.items()}
 
 
-def vote(
-    layer: str, scores: Mapping[str, float], votes: Mapping[str, int], keep: int, seeds: int
-) -> LayerChoice:
+def vote(layer: str, scores: Mapping[str, float], votes: Mapping[str, int], keep: int, seeds: int) -> LayerChoice:
     """Keep the directions with the most votes; of equal ones that of the higher mean score, then the earlier candidate.
 
     The margin is the lead in votes of the last one kept over the best one not kept, as a share of the seeds.
@@ -203,9 +201,7 @@ def seeds_agree(observed: float, chance: float, p: float) -> Finding:
     return finding("agreement", observed, p >= LEVEL, meaning, "more seeds, more epochs; the directions may not matter here")
 
 
-def judge(
-    seeds: int, statuses: Mapping[str, int], observed: float, chance: float, p: float | None
-) -> tuple[Status, str]:
+def judge(seeds: int, statuses: Mapping[str, int], observed: float, chance: float, p: float | None) -> tuple[Status, str]:
     """Return (status, one sentence): "ok" where the seeds agree above chance and most of them are ok themselves."""
     agreement = f"two seeds' directions overlap by {observed:.2f}, {chance:.2f} by chance"
     if p is not None and p >= LEVEL:

@@ -306,9 +306,7 @@ def recheck(
     return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
 
 
-def verdict(
-    entropy: float | None, z: float | None, recovered: float | None, recheck_z: float | None
-) -> tuple[Status, str]:
+def verdict(entropy: float | None, z: float | None, recovered: float | None, recheck_z: float | None) -> tuple[Status, str]:
     """Return (status, one sentence). "ok" needs all four: alphas that left uniform (mean normalised entropy), derived
     directions that beat random ones by z standard errors, that recover most of what the mixture does, and that beat random
     ones as clearly in supernets that trained all directions alike. Else "indeterminate"; "unconfirmed" where only the last

@@ -97,9 +97,7 @@ def check_options(cfg: DictConfig) -> None:
             " nsga2 needs a second objective (flops or latency), and no other method takes one"
         )
     if search.method == "evolution" and search.tournament > search.population:
-        raise ConfigError(
-            f"search.tournament={search.tournament} is larger than search.population={search.population}"
-        )
+        raise ConfigError(f"search.tournament={search.tournament} is larger than search.population={search.population}")
 
 
 def study_name(cfg: DictConfig, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
@@ -111,9 +109,7 @@ def study_name(cfg: DictConfig, storage: optuna.storages.BaseStorage | None, ide
     return name
 
 
-def second_objective(
-    cfg: DictConfig, candidates: Candidates, precision: Precision
-) -> Callable[[Architecture], float] | None:
+def second_objective(cfg: DictConfig, candidates: Candidates, precision: Precision) -> Callable[[Architecture], float] | None:
     """Return what is to be small besides the score, or None."""
     if cfg.search.objective2 is None:
         return None
@@ -137,9 +133,7 @@ def stand_alone(cfg: DictConfig, candidates: Candidates, source: Source, precisi
     return StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers, cfg.metric)
 
 
-def build_evaluator(
-    cfg: DictConfig, run_dir: Path, candidates: Candidates, source: Source, precision: Precision
-) -> Evaluator:
+def build_evaluator(cfg: DictConfig, run_dir: Path, candidates: Candidates, source: Source, precision: Precision) -> Evaluator:
     """Return what scores architectures; shared weights are trained first."""
     if cfg.search.evaluate == "standalone":
         return stand_alone(cfg, candidates, source, precision)

@@ -44,9 +44,7 @@ def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> Status:
     trials = found.search.trials()
     finite = [t for t in trials if math.isfinite(t.evaluation.score)]
     if not finite:
-        raise ConfigError(
-            f"none of {len(trials)} architectures was trained to the end; lower optim.lr or set optim.clip_grad"
-        )
+        raise ConfigError(f"none of {len(trials)} architectures was trained to the end; lower optim.lr or set optim.clip_grad")
     layers = layer_names(found.candidates)
     write_trials(run_dir / "trials.csv", trials, layers)
     best, health = best_of(finite), judge(finite)
@@ -133,9 +131,7 @@ def write_trials(path: Path, trials: list[Trial], layers: list[str]) -> None:
     write_csv(path, rows)
 
 
-def write_front(
-    run_dir: Path, front: list[Trial], finite: list[Trial], second: str, metric: Metric, layers: list[str]
-) -> None:
+def write_front(run_dir: Path, front: list[Trial], finite: list[Trial], second: str, metric: Metric, layers: list[str]) -> None:
     """Write pareto.json and pareto.png: the trials that no other beats in both objectives."""
     points = [
         {

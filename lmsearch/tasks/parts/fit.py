@@ -94,9 +94,7 @@ def train(
     `best` keeps the weights of the best epoch. Averaged weights are what is evaluated, where there are some.
     """
     start, steps = state.restore(), len(loader)
-    progress = TrainingProgress(
-        title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain
-    )
+    progress = TrainingProgress(title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain)
     with RunLog(run_dir, start_epoch=start) as run_log, progress:
 
         def log_epoch(epoch: int, seen: Scores) -> None:
@@ -115,6 +113,4 @@ def train(
             if best is not None:
                 best.offer(trainer.result, val, epoch=epoch)
 
-        run_epochs(
-            trainer, loader, epochs=cfg.epochs, start=start, on_step=progress.step, on_epoch=log_epoch, state=state
-        )
+        run_epochs(trainer, loader, epochs=cfg.epochs, start=start, on_step=progress.step, on_epoch=log_epoch, state=state)

@@ -19,9 +19,7 @@ VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 GIB = 2**30
 
 
-def check_memory(
-    cfg: DictConfig, spec: ModelSpec, precision: Precision, *, running: Sequence[int] | None = None
-) -> None:
+def check_memory(cfg: DictConfig, spec: ModelSpec, precision: Precision, *, running: Sequence[int] | None = None) -> None:
     """Say what a step of the configured batch needs; raise ConfigError where that is more than is free.
 
     `running`: how many branches of each layer of a supernet run at a time; None: all.

@@ -55,9 +55,7 @@ def trained_supernets(
             f"recheck {number + 1}/{SUPERNETS}", total_steps=recipe.epochs * steps, done_steps=start * steps, metric=metric
         )
         with policy.attached(), progress:
-            run_epochs(
-                trainer, loaders.weights, epochs=recipe.epochs, start=start, on_step=progress.step, state=state
-            )
+            run_epochs(trainer, loaders.weights, epochs=recipe.epochs, start=start, on_step=progress.step, state=state)
         yield policy.module
 
 

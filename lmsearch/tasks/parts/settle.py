@@ -102,9 +102,7 @@ def settle_recipe(cfg: DictConfig, num_train: int, *, task: str, img_size: tuple
     if not missing:
         return
     size = img_size or size2d("img_size", plain(cfg.data)["img_size"])
-    choice = choose_recipe(
-        size, num_train, width=model_width(cfg, size), task=task, epochs=cfg.epochs, batch_size=cfg.batch_size
-    )
+    choice = choose_recipe(size, num_train, width=model_width(cfg, size), task=task, epochs=cfg.epochs, batch_size=cfg.batch_size)
     values = dict(choice.top) | {f"{part}.{k}": v for part in ("optim", "data") for k, v in getattr(choice, part).items()}
     for key in missing:
         OmegaConf.update(cfg, key, values[key])

@@ -19,9 +19,7 @@ def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tupl
     """Rebuild the network of a model.safetensors, checkpoint.pt or run directory, ready to evaluate on the device."""
     spec, weights = read_model(Path(checkpoint))
     if "info" not in spec.data:
-        raise CheckpointError(
-            f"{checkpoint}: the model carries no data description (classes, image size, normalisation)"
-        )
+        raise CheckpointError(f"{checkpoint}: the model carries no data description (classes, image size, normalisation)")
     model = load_model(spec, weights, source=str(checkpoint), backend=backend)
     return model.to(precision.device).eval(), spec, DataInfo.from_dict(spec.data["info"])
 
