@@ -31,7 +31,7 @@ HUGE = ["optim.lr=1e30", "optim.warmup_lr=1e30", "optim.clip_grad=null"]
 class Batches(list):
     """A list of batches as a train loader."""
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         self.epoch = epoch
 
 

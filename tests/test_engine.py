@@ -24,7 +24,7 @@ CPU = Precision(torch.device("cpu"))
 class Batches(list):
     """A list of batches as a train loader."""
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         self.epoch = epoch
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import lmsearch
 from lmsearch.engine.loop import observing_steps, run_epochs
+from lmsearch.engine.state import Position
 
 PACKAGE = Path(lmsearch.__file__).parent
 
@@ -27,10 +28,10 @@ class State:
     """Counts what is saved."""
 
     def __init__(self) -> None:
-        self.saved: list[int] = []
+        self.saved: list[Position] = []
 
-    def save(self, epochs_done: int) -> None:
-        self.saved.append(epochs_done)
+    def save(self, position: Position) -> None:
+        self.saved.append(position)
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """Stand in for the training of an epoch: two steps whose scores are their numbers."""
     happened: list[tuple] = []
 
-    def epoch_of_two_steps(trainer: object, loader: object, *, epoch: int, on_step) -> str:
-        for index in range(2):
+    def epoch_of_two_steps(trainer: object, loader: object, *, epoch: int, on_step, first_step: int) -> str:
+        for index in range(first_step, 2):
             on_step(index, f"scores {epoch}.{index}")
         return f"epoch {epoch}"
 
@@ -50,15 +51,20 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 def test_steps_and_epochs_are_told_in_order_and_saved_last(told: list[tuple]) -> None:
     state = State()
     run_epochs(
-        None, None, start=1, epochs=3, state=state,
+        None, None, start=Position(1), epochs=3, state=state,
         on_step=lambda epoch, scores: told.append(("step", epoch, scores)),
         on_epoch=lambda epoch, seen: told.append(("epoch", epoch, seen, list(state.saved))),
     )  # fmt: skip
     assert told == [
         ("step", 1, "scores 1.0"), ("step", 1, "scores 1.1"), ("epoch", 1, "epoch 1", []),
-        ("step", 2, "scores 2.0"), ("step", 2, "scores 2.1"), ("epoch", 2, "epoch 2", [2]),
+        ("step", 2, "scores 2.0"), ("step", 2, "scores 2.1"), ("epoch", 2, "epoch 2", [Position(2)]),
     ]  # fmt: skip
-    assert state.saved == [2, 3]
+    assert state.saved == [Position(2), Position(3)]
+
+
+def test_a_run_goes_on_inside_an_epoch(told: list[tuple]) -> None:
+    run_epochs(None, None, start=Position(1, step=1), epochs=3, on_step=lambda epoch, scores: told.append(scores))
+    assert told == ["scores 1.1", "scores 2.0", "scores 2.1"]
 
 
 def test_an_epoch_that_an_observer_stops_is_not_saved(told: list[tuple]) -> None:
@@ -71,6 +77,6 @@ def test_an_epoch_that_an_observer_stops_is_not_saved(told: list[tuple]) -> None
 
     with pytest.raises(KeyboardInterrupt), observing_steps(stop):
         run_epochs(None, None, epochs=3, state=state)
-    assert told == [(0, 0), (0, 1), (1, 0)] and state.saved == [1]
+    assert told == [(0, 0), (0, 1), (1, 0)] and state.saved == [Position(1)]
     run_epochs(None, None, epochs=1)
     assert len(told) == 3, "nobody watches after the block"

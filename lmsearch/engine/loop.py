@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lmsearch.data import TrainLoader
 from lmsearch.engine.objective import Scores
+from lmsearch.engine.state import BEGINNING, Position
 from lmsearch.engine.train import Trainer, train_one_epoch
 
 StepObserver = Callable[[int, int, Scores], None]  # (epoch, step, scores of the step)
@@ -18,8 +19,8 @@ _OBSERVER: ContextVar[StepObserver | None] = ContextVar("observer of steps", def
 class Saved(Protocol):
     """Where a run is kept."""
 
-    def save(self, epochs_done: int) -> None:
-        """Keep all that the next epoch starts from."""
+    def save(self, position: Position) -> None:
+        """Keep all that the next step starts from."""
 
 
 @contextmanager
@@ -37,19 +38,19 @@ def run_epochs(
     loader: TrainLoader,
     *,
     epochs: int,
-    start: int = 0,
+    start: Position = BEGINNING,
     on_step: Callable[[int, Scores], None] | None = None,
     on_epoch: Callable[[int, Scores], None] | None = None,
     state: Saved | None = None,
 ) -> None:
-    """Train over `loader` from epoch `start` up to `epochs`.
+    """Train over `loader` from `start` up to so many `epochs`.
 
     `on_step(epoch, scores)` follows every step and `on_epoch(epoch, scores)` every epoch, with the scores of all samples seen.
     What they raise ends the run. `state` is saved when an epoch is complete, `on_epoch` included.
     Raises TrainingDiverged where losses or weights do not stay finite; that epoch is not saved.
     """
     observer = _OBSERVER.get()
-    for epoch in range(start, epochs):
+    for epoch in range(start.epoch, epochs):
 
         def follow(index: int, scores: Scores, epoch: int = epoch) -> None:
             if on_step is not None:
@@ -57,8 +58,9 @@ def run_epochs(
             if observer is not None:
                 observer(epoch, index, scores)
 
-        seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=follow)
+        done = start.step if epoch == start.epoch else 0
+        seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=follow, first_step=done)
         if on_epoch is not None:
             on_epoch(epoch, seen)
         if state is not None:
-            state.save(epoch + 1)
+            state.save(Position(epoch + 1))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from lmsearch.data import TrainLoader
 from lmsearch.engine.finite import (
     ALPHAS,
     SUSPECT,
@@ -28,6 +29,7 @@ from lmsearch.engine.finite import (
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.optim import set_lr
 from lmsearch.engine.randomness import generator, key
+from lmsearch.engine.state import Stateful
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 Batch = tuple[Tensor, Tensor]
@@ -142,29 +144,37 @@ class Trainer:
                     parameter.grad.div_(passes)
         return seen
 
+    def parts(self) -> dict[str, Stateful]:
+        """Return what the training remembers from step to step, by name."""
+        parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        return parts if self.ema is None else parts | {"ema": self.ema}
+
     def parameters(self) -> list[nn.Parameter]:
         """Return what the optimizer moves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
-def train_one_epoch(trainer: Trainer, loader: Iterable[Batch], *, epoch: int, on_step: Callable[[int, Scores], None]) -> Scores:
+def train_one_epoch(
+    trainer: Trainer, loader: TrainLoader, *, epoch: int, on_step: Callable[[int, Scores], None], first_step: int = 0
+) -> Scores:
     """Train over `loader` once; `on_step(index, scores)` reports every step. Returns the scores of all training samples seen.
+
+    Steps before `first_step` are taken as done.
 
     Raises TrainingDiverged where a loss of the epoch is not finite, or what it leaves behind is not.
     """
     trainer.model.train()
-    loader.set_epoch(epoch)
+    loader.set_epoch(epoch, start_batch=first_step)
     seen = []
-    for index, batch in enumerate(loader):
+    for index, batch in enumerate(loader, start=first_step):
         lr = trainer.schedule(epoch * len(loader) + index)
         seen.append(trainer.step(batch, epoch=epoch, index=index, lr=lr))
         on_step(index, seen[-1])
     scores = trainer.objective.of_set(seen)
     if not torch.isfinite(scores.losses).all():
         bad = next(index for index, step in enumerate(seen) if not torch.isfinite(step.losses).all())
-        raise TrainingDiverged(
-            f"the training loss became {seen[bad].loss} in step {bad + 1} of {len(seen)} of epoch {epoch + 1}; {advice(trainer)}"
-        )
+        where = f"step {first_step + bad + 1} of {first_step + len(seen)} of epoch {epoch + 1}"
+        raise TrainingDiverged(f"the training loss became {seen[bad].loss} in {where}; {advice(trainer)}")
     check_weights(trainer, batch, epoch=epoch)
     return scores.cpu()
 

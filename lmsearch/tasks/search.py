@@ -22,6 +22,7 @@ from lmsearch.engine.objective import Metric, Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer, training_objective
+from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Batch, Precision, Trainer, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
@@ -35,12 +36,7 @@ from lmsearch.search.supernet.policy import BranchPolicy, read_shrink
 from lmsearch.search.trust.detectors import check_disjoint
 from lmsearch.status import Status
 from lmsearch.tasks.parts import discrete
-from lmsearch.tasks.parts.build import (
-    TrainingState,
-    build_objective,
-    build_precision,
-    build_recipe,
-)
+from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.parts.conclude import Order, conclude, conclude_seeds, show
 from lmsearch.tasks.parts.memory import check_memory
@@ -217,10 +213,13 @@ def train(
     trainer, alphas, timing = build_search(cfg, plan, policy, loaders, source, precision)
     objective, extra = build_objective(source.info, cfg.metric), kept_for_derive(cfg, plan)
     scored = partial(scores_of, policy, objective=objective, precision=precision)
-    state = TrainingState(run_dir / "checkpoint.pt", plan.spec, trainer, run=run_digest(cfg), alpha_optimizer=alphas, extra=extra)
+    parts = trainer.parts() | {"alpha_optimizer": alphas}
+    state = RunState(run_dir / "checkpoint.pt", parts, spec=plan.spec, run=run_digest(cfg), extra=extra)
     start = state.restore()
-    progress = TrainingProgress("search", total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain)
-    with RunLog(run_dir, start_epoch=start) as run_log, progress:
+    progress = TrainingProgress(
+        "search", total_steps=cfg.epochs * steps, done_steps=start.steps(steps), metric=objective.metric.plain
+    )
+    with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 
         def log_epoch(epoch: int, seen: Scores) -> None:
             """Drop what shrinking drops after this epoch, measure, and write it down."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,14 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
-from lmsearch.engine.best import Best
-from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
-from lmsearch.engine.finite import unfinite_weights
+from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.objective import Objective, metric_for, objective_for
-from lmsearch.engine.optim import load_optimizer
 from lmsearch.engine.recipe import Recipe
-from lmsearch.engine.train import Precision, Trainer
-from lmsearch.errors import CheckpointError, ConfigError
+from lmsearch.engine.train import Precision
+from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
 from lmsearch.scan.directions import Grid
 
@@ -130,70 +125,3 @@ def check_training(cfg: DictConfig, spec: ModelSpec) -> None:
         raise ConfigError(f"optim.class_weights={cfg.optim.class_weights} needs data with classes; {cfg.data.name} has none")
     with torch.device("meta"):  # no memory, no time
         spec.build(backend=cfg.backend)
-
-
-class TrainingState:
-    """What a run needs to continue bit for bit: weights, optimizers, averages and loss scale, kept in checkpoint.pt.
-
-    `run` is the digest of the run that it belongs to. `train_s` is how many seconds the saved epochs took, over all calls.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        spec: ModelSpec,
-        trainer: Trainer,
-        *,
-        run: str,
-        alpha_optimizer: torch.optim.Optimizer | None = None,
-        best: Best | None = None,
-        extra: dict | None = None,
-    ) -> None:
-        self.path, self.spec, self.run, self.extra = path, spec, run, extra or {}
-        self.train_s, self.since = 0.0, time.perf_counter()
-        self.parts = {"model": trainer.model, "optimizer": trainer.optimizer, "scaler": trainer.scaler}
-        if trainer.ema is not None:
-            self.parts["ema"] = trainer.ema
-        if alpha_optimizer is not None:
-            self.parts["alpha_optimizer"] = alpha_optimizer
-        if best is not None:
-            self.parts["best"] = best
-
-    def save(self, epochs_done: int, **more: object) -> None:
-        """Write the state after `epochs_done` epochs."""
-        now = time.perf_counter()
-        self.train_s, self.since = self.train_s + now - self.since, now
-        state = {"train_s": self.train_s} | {name: part.state_dict() for name, part in self.parts.items()}
-        head = {"spec": asdict(self.spec), "digest": self.run, "epoch": epochs_done}
-        save_checkpoint(self.path, head | state | self.extra | more)
-
-    def restore(self) -> int:
-        """Load the state if there is one and return the number of epochs done.
-
-        Raises CheckpointError where it is of another run or cannot be continued.
-        """
-        self.since = time.perf_counter()
-        if not self.path.exists():
-            return 0
-        state = load_checkpoint(self.path)
-        if not ModelSpec.from_dict(state["spec"], source=str(self.path)).agrees_with(self.spec):
-            raise CheckpointError(f"{self.path}: a checkpoint of another model or other directions than this run's")
-        if (bad := unfinite_weights(state["model"])) is not None:
-            raise CheckpointError(
-                f"{self.path}: its weights are not finite ({bad}); start over with overwrite=true and a lower optim.lr"
-            )
-        if state.get("digest", self.run) != self.run:  # those of version 0.1.0 say it for searches only
-            raise CheckpointError(
-                f"{self.path}: a checkpoint of another run (another seed or other settings); choose another run_dir=,"
-                " or overwrite=true to start over"
-            )
-        try:
-            for name, part in self.parts.items():
-                if isinstance(part, torch.optim.Optimizer):
-                    load_optimizer(part, state[name])
-                elif name in state or name != "best":  # which version 0.1.0 did not keep
-                    part.load_state_dict(state[name])
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise CheckpointError(f"{self.path}: not a state that this run can continue from ({name}: {error})") from error
-        self.train_s = state.get("train_s", 0.0)
-        return state["epoch"]

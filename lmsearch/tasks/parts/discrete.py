@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.randomness import key
+from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.run_identity import run_digest
@@ -23,7 +24,7 @@ from lmsearch.search.discrete.evaluators import Evaluation, SharedWeights, Stand
 from lmsearch.search.discrete.trials import METHODS, DiscreteSearch, best_of, build_strategy
 from lmsearch.search.supernet.single_path import single_path
 from lmsearch.status import Status
-from lmsearch.tasks.parts.build import TrainingState, build_objective, build_precision, build_recipe
+from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.parts.discrete_results import Found, write_results
 from lmsearch.tasks.parts.fit import train
@@ -171,7 +172,7 @@ def train_shared(
         backend=cfg.backend,
     )
     path, extra = run_dir / "checkpoint.pt", {"relaxation": "uniform"}
-    state = TrainingState(path, candidates.spec, trainer, run=run_digest(cfg), extra=extra)
+    state = RunState(path, trainer.parts(), spec=candidates.spec, run=run_digest(cfg), extra=extra)
     with policy.attached():
         train(cfg, run_dir, trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights", split="holdout")
 

@@ -16,11 +16,12 @@ from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
+from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.files import write_json
 from lmsearch.run_identity import run_digest
-from lmsearch.tasks.parts.build import TrainingState, build_objective, build_recipe
+from lmsearch.tasks.parts.build import build_objective, build_recipe
 from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion
 
 
@@ -56,7 +57,7 @@ def fit(
     )
     objective = build_objective(source.info, cfg.metric)
     best = Best(run_dir, spec, objective.metric)
-    state = TrainingState(run_dir / "checkpoint.pt", spec, trainer, run=run_digest(cfg), best=best)
+    state = RunState(run_dir / "checkpoint.pt", trainer.parts() | {"best": best}, spec=spec, run=run_digest(cfg))
     try:
         train(cfg, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
         val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
@@ -80,7 +81,7 @@ def train(
     cfg: DictConfig,
     run_dir: Path,
     trainer: Trainer,
-    state: TrainingState,
+    state: RunState,
     loader: TrainLoader,
     val_loader: object,
     objective: Objective,
@@ -94,8 +95,10 @@ def train(
     `best` keeps the weights of the best epoch. Averaged weights are what is evaluated, where there are some.
     """
     start, steps = state.restore(), len(loader)
-    progress = TrainingProgress(title, total_steps=cfg.epochs * steps, done_steps=start * steps, metric=objective.metric.plain)
-    with RunLog(run_dir, start_epoch=start) as run_log, progress:
+    progress = TrainingProgress(
+        title, total_steps=cfg.epochs * steps, done_steps=start.steps(steps), metric=objective.metric.plain
+    )
+    with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 
         def log_epoch(epoch: int, seen: Scores) -> None:
             """Evaluate, write it down, and keep the weights where they are the best."""

@@ -12,10 +12,11 @@ from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.progress import TrainingProgress
+from lmsearch.engine.state import RunState
 from lmsearch.run_identity import run_digest
 from lmsearch.search.supernet.single_path import single_path
 from lmsearch.search.trust.recheck import SUPERNETS, fresh_seeds, recheck_recipe
-from lmsearch.tasks.parts.build import TrainingState, build_objective, build_precision, build_recipe
+from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates
 
 
@@ -49,10 +50,13 @@ def trained_supernets(
         if path.exists() and not mine.items() <= load_checkpoint(path).items():
             path.unlink()
         extra = {"relaxation": policy.relaxation.name, "epochs": recipe.epochs}
-        state = TrainingState(path, candidates.spec, trainer, run=run_digest(cfg), extra=extra)
+        state = RunState(path, trainer.parts(), spec=candidates.spec, run=run_digest(cfg), extra=extra)
         start = state.restore()
         progress = TrainingProgress(
-            f"recheck {number + 1}/{SUPERNETS}", total_steps=recipe.epochs * steps, done_steps=start * steps, metric=metric
+            f"recheck {number + 1}/{SUPERNETS}",
+            total_steps=recipe.epochs * steps,
+            done_steps=start.steps(steps),
+            metric=metric,
         )
         with policy.attached(), progress:
             run_epochs(trainer, loaders.weights, epochs=recipe.epochs, start=start, on_step=progress.step, state=state)

@@ -1,0 +1,150 @@
+"""The state of a run: what is saved comes back, whole runs equal interrupted ones, and what is of another run is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lmsearch.data import TrainLoader
+from lmsearch.data.arrays import ArrayDataset
+from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
+from lmsearch.engine.loop import observing_steps, run_epochs
+from lmsearch.engine.objective import classification
+from lmsearch.engine.optim import adamw, moving_average
+from lmsearch.engine.state import Position, RunState
+from lmsearch.engine.train import Precision, Trainer
+from lmsearch.errors import CheckpointError
+
+SPEC = ModelSpec("local_vim_nano", (("h", "v"), ("h",)), "sum", {"depth": 2, "embed_dim": 8, "drop_path_rate": 0.2})
+EPOCHS, STEPS = 3, 4
+
+
+def loader() -> TrainLoader:
+    """Return a loader of four batches an epoch."""
+    draw = np.random.default_rng(0)
+    images = torch.from_numpy(draw.standard_normal((16, 1, 8, 8)).astype(np.float32))
+    data = ArrayDataset(images, torch.from_numpy(draw.integers(10, size=16)), (0.0,), (1.0,))
+    return TrainLoader(data, batch_size=4, seed=3)
+
+
+def trainer(precision: str = "fp32") -> Trainer:
+    """Return a trainer of a fresh network, with a moving average."""
+    torch.manual_seed(0)
+    model = SPEC.build(backend="reference")
+    optimizer = adamw(model.named_parameters(), lr=1e-2, weight_decay=0.05, betas=(0.9, 0.999))
+    return Trainer(
+        model, optimizer, classification(), lambda step: 1e-2 / (1 + step), Precision(torch.device("cpu"), precision), 7,
+        ema=moving_average(model, 0.9),
+    )  # fmt: skip
+
+
+def state_of(path: Path, training: Trainer, **changes) -> RunState:
+    """Return where a training is kept."""
+    return RunState(path, training.parts(), **{"spec": SPEC, "run": "mine"} | changes)
+
+
+def same(one: dict, other: dict) -> bool:
+    """Tell whether two states hold equal tensors and values."""
+    return all(
+        same(value, other[name]) if isinstance(value, dict)
+        else torch.equal(value, other[name]) if isinstance(value, torch.Tensor)
+        else value == other[name]
+        for name, value in one.items()
+    ) and one.keys() == other.keys()  # fmt: skip
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("cut", [Position(1), Position(1, 2), Position(2, 3)])
+def test_a_run_that_was_saved_and_restored_ends_as_the_uninterrupted_one(tmp_path: Path, cut: Position, precision: str) -> None:
+    whole, first, second = (trainer(precision) for _ in range(3))
+    run_epochs(whole, loader(), epochs=EPOCHS)
+    state = state_of(tmp_path / "checkpoint.pt", first)
+
+    def stop(epoch: int, step: int, scores: object) -> None:
+        if epoch * STEPS + step + 1 == cut.steps(STEPS):
+            state.save(cut)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), observing_steps(stop):
+        run_epochs(first, loader(), epochs=EPOCHS)
+    torch.rand(17)  # what is drawn in between leaves no trace
+    start = state_of(tmp_path / "checkpoint.pt", second).restore()
+    assert start == cut
+    run_epochs(second, loader(), epochs=EPOCHS, start=start)
+    for name, part in whole.parts().items():
+        if name != "optimizer":
+            assert same(part.state_dict(), second.parts()[name].state_dict()), name
+    assert all(torch.equal(one, other) for one, other in zip(averages(whole), averages(second), strict=True))
+
+
+def averages(training: Trainer) -> list[torch.Tensor]:
+    """Return what the optimizer remembers, in the order of its parameters."""
+    states = training.optimizer.state_dict()["state"]
+    return [states[number][name] for number in states for name in ("step", "exp_avg", "exp_avg_sq")]
+
+
+def test_a_run_without_a_file_begins_at_its_beginning(tmp_path: Path) -> None:
+    assert state_of(tmp_path / "checkpoint.pt", trainer()).restore() == Position(0, 0)
+
+
+class Counter:
+    """A part of a run that is neither a module nor an optimizer."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def state_dict(self) -> dict:
+        return {"count": self.count}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.count = state_dict["count"]
+
+
+def test_anything_with_a_state_is_a_part_and_plain_values_are_kept_for_readers(tmp_path: Path) -> None:
+    path, training = tmp_path / "checkpoint.pt", trainer()
+    RunState(path, training.parts() | {"seen": Counter(5)}, spec=SPEC, run="mine", extra={"relaxation": "uniform"}).save(
+        Position(2)
+    )
+    seen = Counter(0)
+    RunState(path, training.parts() | {"seen": seen}, spec=SPEC, run="mine").restore()
+    stored = load_checkpoint(path)
+    assert seen.count == 5 and stored["relaxation"] == "uniform" and (stored["epoch"], stored["step"]) == (2, 0)
+
+
+def test_the_seconds_of_several_calls_add_up(tmp_path: Path) -> None:
+    path, training = tmp_path / "checkpoint.pt", trainer()
+    first = state_of(path, training)
+    first.since -= 100.0
+    first.save(Position(1))
+    second = state_of(path, training)
+    second.restore()
+    second.since -= 10.0
+    second.save(Position(2))
+    assert 110.0 <= second.train_s < 120.0
+
+
+def test_a_file_of_version_0_1_0_is_read(tmp_path: Path) -> None:
+    path, training = tmp_path / "checkpoint.pt", trainer()
+    state_of(path, training).save(Position(3))
+    old = load_checkpoint(path)
+    for added in ("digest", "step", "train_s"):
+        del old[added]
+    save_checkpoint(path, old)
+    best = Counter(9)
+    assert RunState(path, training.parts() | {"best": best}, spec=SPEC, run="mine").restore() == Position(3)
+    assert best.count == 9
+
+
+def test_files_of_other_runs_and_parts_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
+    path, training = tmp_path / "checkpoint.pt", trainer()
+    state_of(path, training).save(Position(1))
+    with pytest.raises(CheckpointError, match="of another run"):
+        state_of(path, training, run="other").restore()
+    with pytest.raises(CheckpointError, match="another model or other directions"):
+        state_of(path, training, spec=ModelSpec("local_vim_nano", (("v",), ("h",)), "sum", SPEC.options)).restore()
+    with pytest.raises(CheckpointError, match=r"can continue from \(alphas: 'alphas'\)"):
+        RunState(path, training.parts() | {"alphas": Counter(0)}, spec=SPEC, run="mine").restore()
