@@ -24,6 +24,7 @@ from lmsearch.errors import FileError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a process that was killed while it wrote has left
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # of file systems that cannot flush a folder
@@ -104,6 +105,13 @@ def write_figure(path: str | Path, figure: Figure, *, dpi: int = 120) -> None:
     """Write a figure in the format that the path's ending names, whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.removeprefix("."), dpi=dpi)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write an image in the format that the path's ending names, whole or not at all."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=Path(path).suffix.removeprefix("."))
     write_bytes(path, buffer.getvalue())
 
 

@@ -71,11 +71,6 @@ class SearchSpace:
         """Map each candidate that visits `grid` exactly as an earlier one does to that earlier one."""
         return duplicates(self.candidates, grid, padding=padding)
 
-    def distinct(self, grid: Grid, *, padding: str = "none") -> tuple[str, ...]:
-        """Return the candidates without the duplicates that `grid` has, in index order."""
-        same = self.duplicates(grid, padding=padding)
-        return tuple(c for c in self.candidates if c not in same)
-
 
 def load_search_space(name_or_path: str | Path) -> SearchSpace:
     """Load a shipped search space by name, or any YAML file by path; raise SearchSpaceError with one clear line."""

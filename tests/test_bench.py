@@ -20,7 +20,6 @@ from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.engine.threads import exactly
 from lmsearch.errors import ConfigError, KernelError
-from lmsearch.figures import bench as picture
 from lmsearch.kernels import BACKENDS, reference
 from lmsearch.tasks import bench as task
 
@@ -225,10 +224,6 @@ def test_a_single_section_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_value_that_cannot_be_measured_is_refused(word: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         task.run(compose("bench", [word, f"run_dir={tmp_path}"]))
-
-
-def test_nothing_is_drawn_without_sections(tmp_path: Path) -> None:
-    assert not picture.draw({"correctness": {}}, tmp_path / "bench.png")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lmsearch.data import as_arrays, build_loaders, build_source, describe, load_images, search_loaders
+from lmsearch.data import as_arrays, build_loaders, build_source, load_images, search_loaders
 from lmsearch.data.fetching import killed_worker
 from lmsearch.errors import DataError
 
@@ -65,7 +65,7 @@ def test_classes_are_the_sorted_folder_names_and_other_files_are_ignored(folder)
     assert source.info.class_names == CLASSES and source.info.num_classes == 3
     assert source.train.epoch_size(4) == 15 and source.train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert source.test is source.val
-    assert describe(source) == "imagefolder: 3 classes, images 3x16x16, train 15, val 15, test the val set"
+    assert (source.info.in_chans, source.info.img_size, source.val.epoch_size(4)) == (3, (16, 16), 15)
 
 
 def test_batches_are_equal_for_any_number_of_workers_and_order_of_epochs(folder):

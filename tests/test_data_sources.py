@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmsearch.data import SOURCES, DataInfo, as_arrays, build_source, describe
+from lmsearch.data import SOURCES, DataInfo, as_arrays, build_source
 from lmsearch.data.sources.digits import split_indices
 from lmsearch.data.splitting import stratified_split
 from lmsearch.errors import DataError
@@ -53,14 +53,6 @@ def test_nearest_neighbour_on_digits_arrays_reaches_its_known_accuracy(digits):
 def test_as_arrays_is_none_where_there_is_nothing_to_classify_or_too_much(digits):
     assert as_arrays(digits, limit=1000) is None
     assert as_arrays(build_source("planted", num_train=16, val_size=8, test_size=8)) is None
-
-
-@pytest.mark.parametrize(("name", "text"), [
-    ("digits", "digits: 10 classes, images 1x8x8, train 1079, val 359, test 359"),
-    ("planted", "planted: 1 output(s) per token, images 1x8x8, train 30 batches of fresh data per epoch, val 512, test 1024"),
-])  # fmt: skip
-def test_describe_is_one_line(name, text):
-    assert describe(build_source(name)) == text
 
 
 def test_data_info_survives_json(digits):

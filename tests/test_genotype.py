@@ -21,7 +21,6 @@ from lmsearch.genotype import (
     save_genotype,
     shipped_genotypes,
 )
-from lmsearch.interop.direction_lists import format_direction_lists, parse_direction_lists
 
 DEPTHS = {"local_vim": 20, "local_vmamba_tiny": 15, "local_vmamba_small": 33}
 FULL = Genotype(
@@ -152,18 +151,11 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         load_genotype("localmamba/local_vim_tinny")
 
 
-@pytest.mark.parametrize("style", ["python", "json"])
-@pytest.mark.parametrize("prefix", ["", "directions = "])
-def test_direction_lists_come_back_as_they_went(style: str, prefix: str) -> None:
-    genotype = load_genotype("localmamba/local_vmamba_tiny")
-    text = format_direction_lists(genotype, style=style)
-    assert parse_direction_lists(prefix + text).directions == genotype.directions
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("a.py", "directions = (\n ['h', 'v_flip'],  # first\n ['w7'],\n)"),
+        ("b.py", "(['h', 'v_flip'], ['w7'])"),
         ("a.txt", '[["h","v_flip"],["w7"]]'),
         ("a.json", '[["h","v_flip"],["w7"]]'),
     ],
@@ -184,14 +176,10 @@ def test_a_file_of_direction_lists_is_a_genotype(tmp_path: Path, name: str, text
         ("a = [['h']]\nb = [['h']]", "not a nested list of directions"),
     ],
 )
-def test_other_text_is_not_direction_lists(text: str, message: str) -> None:
+def test_other_text_is_not_direction_lists(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "lists.txt").write_text(text)
     with pytest.raises(GenotypeError, match=message):
-        parse_direction_lists(text)
-
-
-def test_an_unknown_style_is_refused() -> None:
-    with pytest.raises(GenotypeError, match="accepted: python, json"):
-        format_direction_lists(FULL, style="yaml")
+        load_genotype(tmp_path / "lists.txt")
 
 
 NAMES = st.sampled_from(["h", "h_flip", "v", "w2", "w2x7_flip", "w13"])

@@ -15,7 +15,6 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("config_help", "run_identity"),
     ("config",),
     ("config_values",),
-    ("figures",),
     ("bench", "sweep", "audit"),
     ("scanbench", "report"),
     ("search",),
@@ -25,7 +24,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("kernels", "search_space", "genotype"),
     ("genotype_schema",),
     ("scan",),
-    ("stats", "reading"),
+    ("stats", "figures", "reading"),
     ("files",),
     ("paths", "errors", "process", "words", "status"),
     ("__init__",),  # its public names are imported on first use

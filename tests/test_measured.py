@@ -17,7 +17,7 @@ from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model, save_checkpoint
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import METRICS, Scores, class_counts, classification
-from lmsearch.report.classes import absent, class_lines, confusion_figure, one_sided
+from lmsearch.report.classes import absent, class_lines, one_sided
 from lmsearch.tasks.parts.measured import measured
 
 TINY = ["model.depth=1", "model.embed_dim=8", "batch_size=128", "epochs=3", "optim.warmup_epochs=0", "optim.lr=0.02"]
@@ -165,24 +165,6 @@ def test_a_class_without_samples_is_null_left_out_of_the_mean_and_said() -> None
 )
 def test_one_class_that_takes_nearly_all_answers_is_told(counts: list[list[int]], told: str | None) -> None:
     assert one_sided(("a", "b", "c"), np.array(counts)) == told
-
-
-@pytest.mark.parametrize("classes", [2, 100])
-def test_a_confusion_matrix_is_drawn_with_every_name_and_leaves_the_state_of_pyplot_alone(classes: int) -> None:
-    import matplotlib
-    import matplotlib.pyplot as plt
-
-    backend = matplotlib.get_backend()
-    names = [f"class ${n}_{{" for n in range(classes)]  # read as mathematics it would raise
-    figure = confusion_figure(names, np.eye(classes, dtype=int) * 3, title="6 test samples")
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    shown = [label.get_text() for label in axes.get_yticklabels()]
-    assert shown == names
-    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
-    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in zip(boxes, boxes[1:], strict=False)), "names do not overlap"
-    assert len(axes.texts) == (4 if classes == 2 else 0)
-    assert plt.get_fignums() == [] and matplotlib.get_backend() == backend
 
 
 def test_of_many_classes_the_worst_are_told_in_one_line() -> None:

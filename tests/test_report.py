@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lmsearch.engine.objective import Scores
-from lmsearch.figures.orders import save_orders_figure
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.report.directions import cell_label, print_choices, row_label, save_choices_figure
 from lmsearch.report.findings import print_findings
@@ -66,11 +65,6 @@ def test_a_genotype_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureF
     assert "layers.1" in capsys.readouterr().out
     save_choices_figure(genotype, tmp_path / "g.png", scores="probability")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_the_orders_of_a_space_are_drawn_one_panel_each(tmp_path: Path) -> None:
-    save_orders_figure(load_search_space("extended16").candidates[:6], (4, 5), tmp_path / "o.png")
-    assert (tmp_path / "o.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_genotype_over_many_candidates_is_drawn(tmp_path: Path) -> None:

@@ -41,11 +41,11 @@ def test_a_file_may_list_candidates_and_keep_per_layer(tmp_path: Path) -> None:
         space.layer_candidates(3)
 
 
-def test_distinct_leaves_out_the_later_of_equal_walks() -> None:
+def test_duplicates_are_the_later_of_equal_walks() -> None:
     space = load_search_space("localmamba8")
-    assert space.distinct((7, 7)) == LOCALMAMBA8[:6]
-    assert space.distinct((6, 6)) == LOCALMAMBA8[:6]
-    assert space.distinct((6, 6), padding="zeros") == LOCALMAMBA8
+    for side in (6, 7):
+        assert space.duplicates((side, side)) == {"w7": "h", "w7_flip": "h_flip"}
+    assert space.duplicates((6, 6), padding="zeros") == {}
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(None, (4, 4)), (2, (2, 2)), ([1, 8], (1, 8))])

@@ -12,6 +12,8 @@ import numpy as np
 from experiments.e1_planted.run import STEPS, TASKS
 from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search
 from experiments.study import EIGHT, Record, Row, Study, main
+from lmsearch.figures.canvas import new_figure
+from lmsearch.files import write_figure
 from lmsearch.stats.intervals import wilson
 
 HERE = Path(__file__).resolve().parent
@@ -90,9 +92,7 @@ def counted(records: list[Record]) -> Record | None:
 
 def draw(summary: Record, path: Path) -> None:
     """Recovery per method and task, with intervals and the chance level."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure = new_figure(9, 4.5)
     axes = figure.subplots()
     names = list(summary["methods"])
     for shift, task in zip((-0.18, 0.18), TASKS, strict=True):
@@ -104,7 +104,7 @@ def draw(summary: Record, path: Path) -> None:
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set(ylabel="planted direction found", title=f"Recovery in {summary['steps']} steps, with 95 % intervals")
     axes.legend(loc="lower left")
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":

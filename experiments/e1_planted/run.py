@@ -12,6 +12,8 @@ import numpy as np
 
 from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search
 from experiments.study import EIGHT, Record, Row, Study, main
+from lmsearch.figures.canvas import new_figure
+from lmsearch.files import write_figure
 from lmsearch.stats.intervals import wilson
 
 HERE = Path(__file__).resolve().parent
@@ -148,9 +150,7 @@ def uniform_p(counts: Sequence[int], *, draws: int = 100_000) -> float:
 
 def draw(summary: Record, path: Path) -> None:
     """Recovery per level of difficulty, with intervals and the chance level."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = new_figure(9, 4)
     axes = figure.subplots()
     for shift, (task, levels) in zip((-0.18, 0.18), summary["curve"].items(), strict=True):
         places = [n + shift for n, counts in enumerate(levels.values()) if counts]
@@ -165,7 +165,7 @@ def draw(summary: Record, path: Path) -> None:
     axes.set_ylabel("planted direction found")
     axes.set_title(f"Recovery in {summary['steps']} steps, with 95 % intervals")
     axes.legend(loc="lower left")
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import numpy as np
 
 from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search, train_alone
 from experiments.study import EIGHT, Record, Row, Study, main
+from lmsearch.figures.canvas import new_figure
+from lmsearch.files import write_figure
 from lmsearch.stats.intervals import wilson
 
 HERE = Path(__file__).resolve().parent
@@ -171,9 +173,7 @@ def judge(records: list[Record], name: str, instance: int, part: str) -> Record 
 
 def draw(summary: Record, path: Path) -> None:
     """Test errors of the random genotypes, the derived ones and the planted one, per instance."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = new_figure(11, 3.4)
     for axes, (name, found) in zip(figure.subplots(1, len(KINDS)), summary["searches"]["fair"].items(), strict=False):
         others = summary["searches"].get("softmax", {}).get(name, {"instances": []})
         softmax = {i["instance"]: i["test_mse"] for i in others["instances"]}
@@ -189,7 +189,7 @@ def draw(summary: Record, path: Path) -> None:
         axes.set_xlabel("instance")
         axes.set_ylabel("test mse, retrained")
     figure.axes[0].legend()
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":

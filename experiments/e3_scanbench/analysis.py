@@ -9,6 +9,8 @@ import numpy as np
 
 from experiments.e3_scanbench.tasks import SCORED, TASKS, BenchTask
 from experiments.study import Record
+from lmsearch.figures.canvas import new_figure
+from lmsearch.files import write_figure
 from lmsearch.scanbench.spaces import SPACES, from_text
 from lmsearch.scanbench.table import FOLDER, Table, write_table
 from lmsearch.stats import ranking
@@ -138,17 +140,13 @@ def mirrored(text: str) -> str:
 
 def draw(summary: Record, path: Path) -> None:
     """Draw tau of every score as a bar, a dot per supernet, beside the noise ceiling and half of it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     rows = summary["agreement"]
     if not rows:
         return
     groups = list(dict.fromkeys((r["task"], r["space"]) for r in rows))
     names = [score for scores in SCORES.values() for score in scores]
-    figure, axes = plt.subplots(figsize=(3 + 1.6 * len(groups), 4), layout="constrained")
+    figure = new_figure(3 + 1.6 * len(groups), 4)
+    axes = figure.subplots()
     for n, score in enumerate(names):
         mine = [r for r in rows if r["score"] == score]
         places = [groups.index((r["task"], r["space"])) + 0.16 * (n - 2) for r in mine]
@@ -164,5 +162,4 @@ def draw(summary: Record, path: Path) -> None:
     axes.set_xticks(range(len(groups)), [f"{t}\n{s}" for t, s in groups], fontsize=8)
     axes.set_ylabel("Kendall's tau with training from scratch")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    write_figure(path, figure)

@@ -11,6 +11,8 @@ import numpy as np
 
 from experiments.runs import LIGHT, UNCHECKED, epochs_for, quiet, search, train_alone
 from experiments.study import EIGHT, Record, Row, Study, main
+from lmsearch.figures.canvas import new_figure
+from lmsearch.files import write_figure
 from lmsearch.stats.intervals import Interval, over_seeds, wilson
 
 HERE = Path(__file__).resolve().parent
@@ -160,9 +162,7 @@ def decide(regret: dict[str, Interval]) -> tuple[str, str]:
 
 def draw(summary: Record, path: Path) -> None:
     """P(private direction picked) and regret against the size of the training set, one line per level."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     for shift, level in zip((0.91, 0.97, 1.03, 1.09), LEVELS, strict=True):
         cells = {n: summary["cells"].get(f"search, n={n}, {level}") for n in SIZES}
@@ -185,7 +185,7 @@ def draw(summary: Record, path: Path) -> None:
         axes.minorticks_off()
         axes.set_xlabel("training samples")
         axes.legend()
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":

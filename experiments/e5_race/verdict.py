@@ -14,6 +14,8 @@ import numpy as np
 
 from experiments.e5_race.arms import ARMS
 from experiments.study import Record
+from lmsearch.figures.canvas import new_figure
+from lmsearch.files import write_figure
 from lmsearch.scanbench.spaces import SPACES
 from lmsearch.stats.ranking import bootstrap_mean, holm, signed_rank_sum, wilcoxon
 
@@ -118,15 +120,11 @@ def verdict(differences: np.ndarray, p: float) -> str:
 
 def draw(summary: Record, path: Path) -> None:
     """Draw our paired difference to every other arm with its interval, one panel per part."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     parts = [part for part in OURS if part in summary]
     if not parts:
         return
-    figure, panels = plt.subplots(1, len(parts), figsize=(5 * len(parts), 3.6), layout="constrained", squeeze=False)
+    figure = new_figure(5 * len(parts), 3.6)
+    panels = figure.subplots(1, len(parts), squeeze=False)
     for axes, part in zip(panels[0], parts, strict=True):
         rows = summary[part]["ours_minus"]
         for y, (mean, low, high) in enumerate(rows.values()):
@@ -135,5 +133,4 @@ def draw(summary: Record, path: Path) -> None:
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_xlabel(f"test score of {summary[part]['ours']} minus this")
         axes.set_title(f"{part}: {summary[part]['pairs']} independent pairs", fontsize=10)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    write_figure(path, figure)

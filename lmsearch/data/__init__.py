@@ -12,7 +12,7 @@ from lmsearch.data.predict import load_images
 from lmsearch.data.sources.digits import build_digits
 from lmsearch.data.sources.imagefolder import build_imagefolder
 from lmsearch.data.sources.planted import build_planted
-from lmsearch.data.summary import as_arrays, describe
+from lmsearch.data.summary import as_arrays
 from lmsearch.errors import DataError, did_you_mean
 
 SOURCES: dict[str, Callable[..., Source]] = {
@@ -32,7 +32,6 @@ __all__ = [
     "as_arrays",
     "build_loaders",
     "build_source",
-    "describe",
     "load_images",
     "mixup_cutmix",
     "options_of",

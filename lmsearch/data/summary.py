@@ -1,4 +1,4 @@
-"""A source in one line, and as flat arrays for simple baselines."""
+"""A source as flat arrays, for simple baselines."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ from lmsearch.data.info import Dataset, Source
 from lmsearch.data.order import cut
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def describe(source: Source) -> str:
-    """Return one line: name, targets, image shape and the number of samples of each set."""
-    info = source.info
-    height, width = info.img_size
-    what = f"{info.num_classes} {info.targets.outputs}"
-    fresh = hasattr(source.train, "stream")
-    train = f"{source.train.steps_per_epoch} batches of fresh data per epoch" if fresh else f"{source.train.epoch_size(1)}"
-    test = "the val set" if source.test is source.val else f"{source.test.epoch_size(1)}"
-    sizes = f"train {train}, val {source.val.epoch_size(1)}, test {test}"
-    return f"{info.name}: {what}, images {info.in_chans}x{height}x{width}, {sizes}"
 
 
 def as_arrays(source: Source, *, limit: int = 20_000, side: int | None = None) -> Arrays | None:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from lmsearch.figures.canvas import BEST_COLOUR, OTHER_COLOUR, new_figure
 
-from lmsearch.files import write_figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-OUR_COLOUR, OTHER_COLOUR = "#d1495b", "#8d99ae"
+Values = Mapping[str, Any]  # what a section wrote into bench.json
+Bars = dict[str, tuple[float, str]]  # length and label by name, ours first
 
 
-def draw(values: dict, path: Path) -> bool:
-    """Draw the sections that `values` holds and write a PNG; return False where none of them can be drawn."""
+def bench_figure(values: Values) -> Figure | None:
+    """Draw the sections that `values` holds, or return None where none of them can be drawn."""
+    panels, curves = bars_of(values), values.get("growth", {}).get("axes")
+    count = len(panels) + bool(curves)
+    if not count:
+        return None
+    figure = new_figure(9, 2.6 * count)
+    axes = figure.subplots(count, 1, squeeze=False)[:, 0]
+    for ax, (title, bars) in zip(axes, panels, strict=False):  # the last one may be for the curves
+        bar_panel(ax, title, bars)
+    if curves:
+        growth_panel(axes[-1], curves)
+    return figure
+
+
+def bars_of(values: Values) -> list[tuple[str, Bars]]:
+    """Return the title and the bars of every panel of bars."""
     panels = []
     if scan := values.get("scan"):
         bars = {name: (1e3 * row["seconds"]["median"], f"{row['gel_s']:.3g} Gel/s") for name, row in scan["both"].items()}
@@ -31,37 +48,25 @@ def draw(values: dict, path: Path) -> bool:
     if peaks := values.get("memory", {}).get("peaks"):
         bars = {name: (row["peak_bytes"] / 2**20, f"x {row['times_first']:.1f}") for name, row in peaks.items()}
         panels.append((f"peak memory of the mixer, MiB\n{values['memory']['shape']}", bars))
-    curves = values.get("growth", {}).get("axes")
-    count = len(panels) + bool(curves)
-    if not count:
-        return False
-    figure = Figure(figsize=(9, 2.6 * count), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(count, 1, squeeze=False)[:, 0]
-    for ax, (title, bars) in zip(axes, panels, strict=False):
-        bar_panel(ax, title, bars)
-    if curves:
-        growth_panel(axes[-1], curves)
-    write_figure(path, figure)
-    return True
+    return panels
 
 
-def factor(row: dict) -> str:
+def factor(row: Values) -> str:
     """Return how many times ours a row takes, in words for a bar."""
     return f"x {row['times_first']['median']:.1f}"
 
 
-def bar_panel(ax: Axes, title: str, bars: dict[str, tuple[float, str]]) -> None:
+def bar_panel(ax: Axes, title: str, bars: Bars) -> None:
     """Draw one horizontal bar per name on a logarithmic axis, the first (ours) in its own colour."""
     values = [value for value, _ in bars.values()]
-    drawn = ax.barh(list(bars), values, color=[OUR_COLOUR] + [OTHER_COLOUR] * (len(bars) - 1))
+    drawn = ax.barh(list(bars), values, color=[BEST_COLOUR] + [OTHER_COLOUR] * (len(bars) - 1))
     ax.bar_label(drawn, labels=[label for _, label in bars.values()], padding=3)
     ax.set(xscale="log", xlim=(min(values) / 2, max(values) * 4))
     ax.set_title(title, loc="left", fontsize=10)
     ax.invert_yaxis()
 
 
-def growth_panel(ax: Axes, curves: dict[str, dict]) -> None:
+def growth_panel(ax: Axes, curves: Mapping[str, Values]) -> None:
     """Draw time against size, both relative to the smallest size, one line per axis, beside a linear one."""
     largest = 1.0
     for axis, row in curves.items():

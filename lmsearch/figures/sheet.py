@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
-
-from lmsearch.files import write_bytes
 
 SIDE, MARGIN, LINE = 128, 8, 16  # pixels: of a thumbnail, around it, of a line of text
 MOST = 100  # thumbnails of a sheet
@@ -28,8 +25,8 @@ def spaced(number: int, *, most: int = MOST) -> list[int]:
     return list(range(number)) if number <= most else [place * number // most for place in range(most)]
 
 
-def write_sheet(path: Path, cells: Sequence[Cell]) -> None:
-    """Write a sheet of at least one cell as PNG, whole or not at all."""
+def contact_sheet(cells: Sequence[Cell]) -> Image.Image:
+    """Return a sheet of at least one cell."""
     import matplotlib  # slow to import; its font knows more letters than Pillow's
 
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
@@ -47,9 +44,7 @@ def write_sheet(path: Path, cells: Sequence[Cell]) -> None:
         for row, line in enumerate(cell.lines):
             colour = "red" if cell.image is None else "black"
             draw.text((left, top + SIDE + LINE * row), _shortened(line, font), font=font, fill=colour)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    return sheet
 
 
 def _fitted(image: Image.Image) -> Image.Image:

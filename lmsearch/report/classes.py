@@ -1,4 +1,4 @@
-"""What a classifier does class by class: lines for the screen, and the confusion matrix as a figure.
+"""What a classifier does class by class, in lines for the screen.
 
 Shapes: C classes; counts (C, C), rows true classes, columns answers.
 """
@@ -6,19 +6,13 @@ Shapes: C classes; counts (C, C), rows true classes, columns answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmsearch.words import first_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FEW = 20  # classes up to which each gets a line, and each cell of the figure its number
+FEW = 20  # classes up to which each gets a line
 WORST = 10  # classes that are named where there are more
-MOST_LABELS = 100  # along an axis of the figure
-LONGEST = 24  # characters of a name in the figure
 NEARLY_ALL = 0.95  # share of the answers at which one class is said to take nearly all
 HARDLY = 0.2  # share of the other classes' samples below which they are hardly found
 
@@ -51,31 +45,3 @@ def one_sided(names: Sequence[str], counts: np.ndarray) -> str | None:
     if rest == 0 or answered[top] < NEARLY_ALL * total or found > HARDLY * rest:
         return None
     return f"{answered[top]} of {total} answers are {names[top]!r}; of the {rest} samples of other classes {found} are right"
-
-
-def confusion_figure(names: Sequence[str], counts: np.ndarray, *, title: str) -> Figure:
-    """Return the confusion matrix: colours are shares of the true class, numbers (of few classes) are samples."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    size, samples = len(names), counts.sum(1, keepdims=True)
-    shares = np.divide(counts, samples, out=np.zeros(counts.shape), where=samples > 0)
-    side = float(np.clip(2.5 + (0.45 if size <= FEW else 0.15) * size, 4.0, 18.0))
-    figure = Figure(figsize=(side + 1.0, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-    places = range(0, size, -(-size // MOST_LABELS))
-    labels = [names[i] if len(names[i]) <= LONGEST else names[i][: LONGEST - 1] + "…" for i in places]
-    font = 9 if size <= FEW else 6
-    axes.set_xticks(places, labels, rotation=90, fontsize=font, parse_math=False)  # names may hold $
-    axes.set_yticks(places, labels, fontsize=font, parse_math=False)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    axes.set_title(title, fontsize=10)
-    if size <= FEW:
-        for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
-    figure.colorbar(drawn, ax=axes, fraction=0.04, label="share of the true class")
-    return figure

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lmsearch.figures.choices import choices_figure
 from lmsearch.files import write_figure
 from lmsearch.genotype import Genotype
 from lmsearch.scan.directions import label
@@ -32,45 +33,24 @@ def print_choices(genotype: Genotype, *, scores: str) -> None:
 
 
 def save_choices_figure(genotype: Genotype, path: Path, *, scores: str, vmin: float | None = 0.0) -> None:
-    """Write a PNG: layers by candidates, `scores` as colour from `vmin` (None: their least), kept directions marked.
+    """Write the figure of a genotype with scores: layers by candidates, `scores` as colour, kept directions marked.
 
-    Needs a genotype with scores.
+    Colours begin at `vmin`; None: at the least score.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    candidates = list(dict.fromkeys(d for layer in genotype.layers for d in layer.scores))
-    depth = len(genotype.layers)
-    figure, axes = plt.subplots(figsize=(1.6 + 0.75 * len(candidates), 1.4 + 0.42 * depth), layout="constrained")
-    values = [[layer.scores.get(d, float("nan")) for d in candidates] for layer in genotype.layers]
-    image = axes.imshow(values, cmap="viridis", vmin=vmin, aspect="auto")
+    layers, candidates = genotype.layers, list(dict.fromkeys(d for layer in genotype.layers for d in layer.scores))
     stability, seeds = genotype.health.get("stability", {}), genotype.health.get("seeds", 0)
-    for row, layer in enumerate(genotype.layers):
-        votes = stability.get(layer.name, {}).get("votes", {})
-        for column, name in enumerate(candidates):
-            kept = name in layer.directions
-            if kept or votes.get(name):
-                axes.text(
-                    column,
-                    row,
-                    cell_label(kept, votes.get(name), seeds),
-                    ha="center",
-                    va="center",
-                    color="white",
-                    fontsize=8,
-                    fontweight="bold",
-                    bbox={"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.5, "linewidth": 0},
-                )
-    axes.set_xticks(range(len(candidates)), list(map(label, candidates)), rotation=30, ha="right")
-    axes.set_yticks(range(depth), [row_label(layer.name or str(n), stability) for n, layer in enumerate(genotype.layers)])
-    axes.set_xlabel("scan direction")
+    votes = [stability.get(layer.name, {}).get("votes", {}) for layer in layers]
     status = genotype.health.get("status")
-    axes.set_title("directions per layer" + (f" (search status: {status})" if status else ""), fontsize=10)
-    figure.colorbar(image, label=scores)
+    figure = choices_figure(
+        [[layer.scores.get(d, float("nan")) for d in candidates] for layer in layers],
+        [[cell_label(d in a.directions, v.get(d), seeds) for d in candidates] for a, v in zip(layers, votes, strict=True)],
+        layers=[row_label(layer.name or str(n), stability) for n, layer in enumerate(layers)],
+        candidates=[label(d) for d in candidates],
+        label=scores,
+        vmin=vmin,
+        title="directions per layer" + (f" (search status: {status})" if status else ""),
+    )
     write_figure(path, figure)
-    plt.close(figure)
 
 
 def cell_label(kept: bool, votes: int | None, seeds: int) -> str:

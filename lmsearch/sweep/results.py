@@ -5,16 +5,20 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from lmsearch.figures.trials import front_figure, history_figure
 from lmsearch.files import write_csv
 from lmsearch.sweep.study import Plan, retried
 from lmsearch.trials.storage import LOST
 from lmsearch.words import as_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 20  # rows of the table on screen
 
@@ -93,6 +97,20 @@ def table_of(plan: Plan, rows: list[Row], front: list[Row]) -> Table:
         params = [_short(row.params[key]) if key in row.params else "-" for key in plan.parameters]
         table.add_row(f"{row.number}{' *' if row.number in numbers else ''}", row.state, *values, *params, row.note)
     return table
+
+
+def figure_of(plan: Plan, rows: list[Row], front: list[Row]) -> Figure:
+    """Return the figure that fits the number of metrics."""
+    complete = sorted((row for row in rows if row.values), key=lambda row: row.number)
+    title = f"lmsearch {plan.task}: {len(complete)} complete trials of {len(rows)}"
+    labels = [f"{metric} ({way})" for metric, way in zip(plan.goal.metrics, plan.goal.directions, strict=True)]
+    if len(labels) == 1:
+        numbers, values = [row.number for row in complete], [row.values[0] for row in complete]
+        maximise = plan.goal.directions[0] == "maximize"
+        return history_figure(numbers, values, maximise=maximise, label=labels[0], title=title)
+    points, best = ([(row.values[0], row.values[1]) for row in some] for some in (complete, front))
+    names = [str(row.number) for row in front]
+    return front_figure(points, best, labels=(labels[0], labels[1]), names=names, title=title)
 
 
 def _row(trial: FrozenTrial, plan: Plan, again: set[int]) -> Row:

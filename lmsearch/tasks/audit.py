@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.audit.auditor import Auditor, Planted
 from lmsearch.audit.ledger import Ledger, Row
 from lmsearch.audit.setting import Plan, Setting
-from lmsearch.audit.verdict import NO_TEST_SET, read
+from lmsearch.audit.verdict import NO_TEST_SET, read, trainings
 from lmsearch.config import compose
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
-from lmsearch.figures.audit import save_audit_figure
-from lmsearch.files import write_json, write_text
+from lmsearch.figures.audit import audit_figure
+from lmsearch.files import write_figure, write_json, write_text
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import label
 from lmsearch.search.supernet.options import SearchOptions
@@ -33,6 +33,9 @@ from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.run_dir import Claim, how_it_differs, open_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.search import make_plan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 PARTS_VERSION = 2  # of what the rows of an audit hold and mean
@@ -91,8 +94,16 @@ def conclude(
         "tested_on": tested_on,
     }  # fmt: skip
     write_json(run_dir / "audit.json", measured | facts | {"environment": environment(cfg.seed)})
-    save_audit_figure(rows, measured, run_dir / "audit.png", metric=metric, tested_on=tested_on)
+    write_figure(run_dir / "audit.png", figure_of(rows, measured, metric=metric, tested_on=tested_on))
     return measured
+
+
+def figure_of(rows: Sequence[Row], measured: Mapping[str, Any], *, metric: str, tested_on: str) -> Figure:
+    """Return the figure: validation scores of random architectures, and scores of the arms on what `tested_on` names."""
+    seeds = [[row["val"] for row in same] for same in trainings(rows, prefixes=("random", "second seed")).values()]
+    raced = measured["race"] or {"test": {}, "rounds": 0}
+    labels = f"validation {metric}", f"{tested_on} {metric}, 95 % interval over {raced['rounds']} rounds"
+    return audit_figure(seeds, raced["test"], labels=labels, title=f"search warranted: {measured['verdict']['answer']}")
 
 
 def as_search(cfg: DictConfig) -> DictConfig:

@@ -13,8 +13,8 @@ from lmsearch.bench.sections import SECTIONS, check_section, make_plan
 from lmsearch.bench.tables import tables
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
-from lmsearch.figures.bench import draw
-from lmsearch.files import write_json
+from lmsearch.figures.bench import bench_figure
+from lmsearch.files import write_figure, write_json
 from lmsearch.tasks.parts.run_dir import open_run_dir
 
 PIPE_WIDTH = 130  # columns where the output is no terminal
@@ -43,7 +43,8 @@ def run(cfg: DictConfig) -> int:
                 console.print(table)
         write_json(run_dir / "bench.json", found)
         console.print(f"wrote {run_dir / 'bench.json'}", highlight=False, soft_wrap=True)
-        if draw(found, run_dir / "bench.png"):
+        if (figure := bench_figure(found)) is not None:
+            write_figure(run_dir / "bench.png", figure)
             console.print(f"wrote {run_dir / 'bench.png'}", highlight=False, soft_wrap=True)
         if plan.quick:
             console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)

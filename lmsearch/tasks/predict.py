@@ -19,7 +19,8 @@ from lmsearch.data.reading import read_image
 from lmsearch.engine.progress import CountProgress
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError, DataError
-from lmsearch.figures.sheet import Cell, spaced, write_sheet
+from lmsearch.figures.sheet import Cell, contact_sheet, spaced
+from lmsearch.files import write_image
 from lmsearch.paths import shown
 from lmsearch.process import INTERRUPTED
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
@@ -65,7 +66,7 @@ def run(cfg: DictConfig) -> int:
         print(f"\nlmsearch: interrupted after {tally.read + tally.unreadable} of {len(files)} images{kept}", file=sys.stderr)
         return INTERRUPTED
     if sheet:
-        write_sheet(sheet, [cell_of(prediction, info) for prediction in tally.sheet])
+        write_image(sheet, contact_sheet([cell_of(prediction, info) for prediction in tally.sheet]))
     return conclude(tally, [path for path in (out, sheet) if path])
 
 

@@ -22,11 +22,11 @@ from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
-from lmsearch.files import write_json, write_text
+from lmsearch.files import write_figure, write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
-from lmsearch.sweep.results import Row, command_of, front_of, rows_of, summary, table_of, words_of, write_table
+from lmsearch.sweep.results import Row, command_of, figure_of, front_of, rows_of, summary, table_of, words_of, write_table
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
     ID,
@@ -253,8 +253,6 @@ class Announcer:
 
 def report(study: optuna.Study, plan: Plan) -> int:
     """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
-    from lmsearch.figures.sweep import draw  # slow to import, and workers need it not
-
     rows = rows_of(study, plan)
     front = front_of(study, rows)
     write_table(plan.run_dir / "results.csv", plan, rows)
@@ -266,7 +264,7 @@ def report(study: optuna.Study, plan: Plan) -> int:
         why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
         raise SweepError(f"no trial was completed{why}; see {plan.run_dir / 'results.csv'}")
     best, figure = front[0], "history.png" if len(plan.goal.metrics) == 1 else "pareto.png"
-    draw(plan.run_dir / figure, plan, rows, front)
+    write_figure(plan.run_dir / figure, figure_of(plan, rows, front))
     config, _ = configure(plan.task, words_of(plan, best))
     write_text(plan.run_dir / "best.yaml", f"# {command_of(plan, best)}\n{OmegaConf.to_yaml(config, resolve=True)}")
     if len(plan.goal.metrics) == 2:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from lmsearch import __version__
 from lmsearch.engine.objective import Metric
 from lmsearch.errors import ConfigError
+from lmsearch.figures.trials import front_figure
 from lmsearch.files import write_csv, write_figure, write_json
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.directions import print_choices, save_choices_figure
@@ -143,18 +144,9 @@ def write_front(run_dir: Path, front: list[Trial], finite: list[Trial], second: 
         for t in front
     ]
     write_json(run_dir / "pareto.json", {"metric": metric.name, "second": second, "front": points})
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.plot([t.second for t in finite], [t.evaluation.score for t in finite], "o", color="#8d99ae", label="trial")
-    axes.plot([t.second for t in front], [t.evaluation.score for t in front], "o-", color="#d1495b", label="Pareto front")
-    axes.set_xlabel("FLOPs per image" if second == "flops" else "latency of a batch, s")
-    axes.set_ylabel(f"held-out {metric.score_name}")
-    axes.legend(frameon=False)
-    write_figure(run_dir / "pareto.png", figure)
+    labels = "FLOPs per image" if second == "flops" else "latency of a batch, s", f"held-out {metric.score_name}"
+    drawn, best = ([(t.second, t.evaluation.score) for t in some] for some in (finite, front))
+    write_figure(run_dir / "pareto.png", front_figure(drawn, best, labels=labels))
 
 
 def show(run_dir: Path, found: Found, best: Trial, health: dict, trials: int) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from lmsearch.data import DataInfo
 from lmsearch.engine.objective import TOP, Objective, Scores, accuracy, balanced_accuracy, class_accuracy, top5_accuracy
+from lmsearch.figures.confusion import confusion_figure
 from lmsearch.files import write_figure, write_json
-from lmsearch.report.classes import absent, class_lines, confusion_figure, one_sided
+from lmsearch.report.classes import absent, class_lines, one_sided
 
 log = logging.getLogger(__name__)
 
