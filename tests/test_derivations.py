@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 import torch
+from plain_masking import PlainMasking
 from torch import nn
 
 from lmsearch.config import CHOICES
@@ -62,7 +63,7 @@ class Supernet:
         return Scores(losses, losses)
 
     def derive(self, kind: DerivationKind, scores: Mapping = SCORES, **quota: object) -> tuple[tuple[LayerChoice, ...], dict]:
-        return kind.derive(self.module, scores, self.evaluate, Quota(**quota or {"keep": KEEP}), 3)
+        return kind.derive(self.module, scores, PlainMasking(self.evaluate), Quota(**quota or {"keep": KEEP}), 3)
 
 
 RISING, FALLING = ({name: sign * i for i, name in enumerate(FOUR)} for sign in (1.0, -1.0))

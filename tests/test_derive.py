@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from plain_masking import PlainMasking
 
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.train import TrainingDiverged
@@ -109,6 +110,7 @@ def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
     mixer.forward = spy
     noise = torch.randn(64, generator=torch.Generator().manual_seed(1)) * 0.01
 
+    @PlainMasking
     def evaluate(module: torch.nn.Module) -> Scores:
         module(torch.zeros(1, 1, 8, 8))
         losses = noise + (0.1 if 1 in seen[-1] else 1.0)
@@ -133,6 +135,7 @@ def test_losses_that_are_not_finite_end_in_a_genotype_that_says_so() -> None:
     torch.manual_seed(0)
     model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="mixed", depth=1)
 
+    @PlainMasking
     def evaluate(module: torch.nn.Module) -> Scores:
         return Scores(torch.full((8,), math.inf), torch.zeros(8))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from plain_masking import PlainMasking
 from torch import nn
 
 from lmsearch.cli import main
@@ -136,7 +137,7 @@ def test_scores_of_outputs_that_are_not_finite_are_refused() -> None:
 
     assert SharedWeights(net, scores, classification(), 4, 8)((("h",),)).score == -math.inf
     choices = [LayerChoice(("v",), "layers.0", {"h": 0.1, "v": 0.9}, 0.8)]
-    health = check_health(net, choices, scores, seed=0, alphas={"layers.0": choices[0].scores})
+    health = check_health(net, choices, PlainMasking(scores), seed=0, alphas={"layers.0": choices[0].scores})
     assert health.status == "indeterminate" and "not finite" in health.reason
 
 

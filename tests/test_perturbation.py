@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+from plain_masking import PlainMasking
 from torch import nn
 
 from lmsearch.engine.objective import Scores
@@ -35,7 +36,7 @@ def supernet(loss: Callable[[Ran], float]) -> tuple[nn.Module, Callable[[nn.Modu
         losses = torch.full((4,), loss(ran))
         return Scores(losses, losses)
 
-    return model, evaluate, seen
+    return model, PlainMasking(evaluate), seen
 
 
 def missing(useful: Mapping[str, float]) -> Callable[[Ran], float]:

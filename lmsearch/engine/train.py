@@ -6,7 +6,7 @@ Shapes: images (B, C, h, w); targets (B,) class indices, (B, classes) soft, or d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -211,7 +211,6 @@ def or_precise(precision: Precision) -> str:
     return "" if precision.name == "fp32" else f", or take precision=fp32 (now {precision.name})"
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module, loader: Iterable[Batch], objective: Objective, precision: Precision, *, what: str = "held-out"
 ) -> Scores:
@@ -219,17 +218,33 @@ def evaluate(
 
     Raises TrainingDiverged, naming the samples as `what`, where a loss is not finite: scores of such outputs mean nothing.
     """
+    return evaluate_each(model, loader, objective, precision, lambda: (nullcontext(),), what=what)[0]
+
+
+@torch.no_grad()
+def evaluate_each(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    objective: Objective,
+    precision: Precision,
+    ways: Callable[[], Iterable[AbstractContextManager]],
+    *,
+    what: str = "held-out",
+) -> list[Scores]:
+    """Evaluate `model` as `evaluate` does inside each of the contexts that `ways()` yields: anew, and alike, for every batch."""
     model.eval()
-
-    def batches() -> Iterator[Scores]:
-        for batch in loader:
-            images, targets = precision.to_device(batch)
-            with precision.autocast():
+    parts: list[list[Scores]] = []
+    for batch in loader:
+        images, targets = precision.to_device(batch)
+        for number, way in enumerate(ways()):
+            with way, precision.autocast():
                 outputs = model(images)
-            yield objective.evaluation(outputs, targets).cpu()
-
-    scores = objective.of_set(batches())
-    if bad := int((~torch.isfinite(scores.losses)).sum()):
-        lower = f"in training, lower optim.lr or optim.clip_grad{or_precise(precision)}"
-        raise TrainingDiverged(f"{bad} of {len(scores.losses)} {what} losses are not finite; {lower}")
-    return scores
+            if number == len(parts):
+                parts.append([])
+            parts[number].append(objective.evaluation(outputs, targets).cpu())
+    found = [objective.of_set(mine) for mine in parts]
+    for scores in found:
+        if bad := int((~torch.isfinite(scores.losses)).sum()):
+            lower = f"in training, lower optim.lr or optim.clip_grad{or_precise(precision)}"
+            raise TrainingDiverged(f"{bad} of {len(scores.losses)} {what} losses are not finite; {lower}")
+    return found

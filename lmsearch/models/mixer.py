@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from lmsearch.errors import ModelError
 from lmsearch.kernels import directional_conv, directional_scan
 from lmsearch.models.attention import KINDS, build_attention
-from lmsearch.models.merge import MERGES, merge_mixed, merge_sum
+from lmsearch.models.branch_memory import BranchMemory
+from lmsearch.models.merge import MERGES, Gates, merge_mixed, merge_sum
 from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, row_index, scan_groups, take
 from lmsearch.scan.directions import Grid, label, parse_direction
 
@@ -159,8 +160,17 @@ class DirectionalMixer(nn.Module):
         weights: Tensor | None,
     ) -> Tensor:
         """Scan, gate and merge: x, z (B, L, D) -> (B, L, D)."""
+        return self.merge(*self.gated_branches(x, z, grid, cls_index, active), weights)
+
+    def gated_branches(
+        self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]
+    ) -> tuple[Tensor, Gates]:
+        """Run the active branches: x, z (B, L, D) -> (B, K, L, D), and the gates that attention gives them."""
         o = self.branches(x, z, grid, cls_index, active)
-        gates = (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
+        return o, (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
+
+    def merge(self, o: Tensor, gates: Gates, weights: Tensor | None) -> Tensor:
+        """Merge branches (B, K, L, D) with their gates into (B, L, D)."""
         if weights is None:
             return merge_sum(o, gates)
         norm, backend = self.options.branch_norm, self.options.backend
@@ -174,6 +184,7 @@ class DirectionalMixer(nn.Module):
         cls_index: int | None,
         active: Sequence[int] | None,
         weights: Tensor | None,
+        memory: BranchMemory | None,
     ) -> Tensor:
         """`merged` with the defaults filled in and, where asked for, recomputed in the backward pass to save memory."""
         active = tuple(range(len(self.directions)) if active is None else active)
@@ -183,7 +194,9 @@ class DirectionalMixer(nn.Module):
         if z is not None:
             z, gate = z.split((self.d_scan, self.d_inner - self.d_scan), dim=-1)
             by = by * F.silu(gate)
-        if self.grad_checkpointing and self.training:
+        if memory is not None:
+            y = self.merge(*memory.branches(active, lambda new: self.gated_branches(x, z, grid, cls_index, new)), weights)
+        elif self.grad_checkpointing and self.training:
             y = checkpoint(self.merged, x, z, grid, cls_index, active, weights, use_reentrant=False)
         else:
             y = self.merged(x, z, grid, cls_index, active, weights)
@@ -220,10 +233,14 @@ class LocalVimMixer(DirectionalMixer):
         cls_index: int | None = None,
         active: Sequence[int] | None = None,
         weights: Tensor | None = None,
+        memory: BranchMemory | None = None,
     ) -> Tensor:
         """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
+        if memory is not None and (known := memory.recall(x, active, weights)) is not None:
+            return known
         x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
-        return self.out_proj(self.mix(x, z, grid, cls_index, active, weights))
+        y = self.out_proj(self.mix(x, z, grid, cls_index, active, weights, memory))
+        return y if memory is None else memory.keep(y)
 
 
 class LocalVMambaMixer(DirectionalMixer):
@@ -237,10 +254,21 @@ class LocalVMambaMixer(DirectionalMixer):
     def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
         return self.scan(x, group, rows, None)
 
-    def forward(self, x: Tensor, grid: Grid, *, active: Sequence[int] | None = None, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        grid: Grid,
+        *,
+        active: Sequence[int] | None = None,
+        weights: Tensor | None = None,
+        memory: BranchMemory | None = None,
+    ) -> Tensor:
         """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
+        if memory is not None and (known := memory.recall(x, active, weights)) is not None:
+            return known
         x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
         x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, D, H, W), channels last in memory
         x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, L, D)
-        y = self.mix(x, None, grid, None, active, weights)
-        return self.out_proj(self.out_norm(y) * F.silu(z))
+        y = self.mix(x, None, grid, None, active, weights, memory)
+        y = self.out_proj(self.out_norm(y) * F.silu(z))
+        return y if memory is None else memory.keep(y)

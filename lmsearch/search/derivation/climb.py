@@ -18,7 +18,8 @@ from lmsearch.errors import ConfigError
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, check_keep, surviving
 from lmsearch.search.discrete.architectures import ArchitectureSpace
-from lmsearch.search.supernet.network import Evaluate, masked, running
+from lmsearch.search.supernet.masking import Evaluate, losses_of
+from lmsearch.search.supernet.network import masked
 
 STARTS = 8  # random choices, of which the best is the start
 SWEEPS = 4  # over all layers, that a climb is expected to take
@@ -35,13 +36,16 @@ class Masked:
     evaluate: Evaluate
     known: dict[tuple[tuple[str, ...], ...], float] = field(default_factory=dict)
 
-    def loss(self, choice: Mapping[str, tuple[str, ...]]) -> float:
+    def loss(self, choice: Choice) -> float:
         """Return the mean loss of the supernet that runs only these directions."""
-        key = tuple(choice.values())
-        if key not in self.known:
-            with running(self.module, masked(self.module, choice)):
-                self.known[key] = self.evaluate(self.module).losses.double().mean().item()
-        return self.known[key]
+        return self.losses([choice])[0]
+
+    def losses(self, choices: Sequence[Choice]) -> list[float]:
+        """Return the mean losses of several choices; those not yet known are measured together."""
+        new = {key: choice for choice in choices if (key := tuple(choice.values())) not in self.known}
+        found = losses_of(self.module, self.evaluate, [masked(self.module, choice) for choice in new.values()]) if new else []
+        self.known |= {key: mine.mean().item() for key, mine in zip(new, found, strict=True)}
+        return [self.known[tuple(choice.values())] for choice in choices]
 
 
 def swaps(choice: Choice, layer: str, candidates: Sequence[str]) -> list[tuple[str, str, Choice]]:
@@ -66,7 +70,8 @@ def climb(losses: Masked, candidates: Mapping[str, Sequence[str]], start: Choice
     while unchanged < len(candidates):
         for layer, names in candidates.items():
             ways = [choice, *(swapped for *_, swapped in swaps(choice, layer, names))]
-            best = min(ways, key=losses.loss)  # of equal ones the first: nothing changes without a gain
+            measured = losses.losses(ways)
+            best = ways[measured.index(min(measured))]  # of equal ones the first: nothing changes without a gain
             unchanged = unchanged + 1 if best is choice else 0
             choice = best
             if unchanged == len(candidates):
@@ -79,9 +84,11 @@ def values_of(losses: Masked, candidates: Mapping[str, Sequence[str]], choice: C
 
     A kept direction is worth what its best replacement loses (at least 0), another one minus what taking it in loses.
     """
+    around = {layer: swaps(choice, layer, names) for layer, names in candidates.items()}
+    losses.losses([swapped for mine in around.values() for *_, swapped in mine])
     here, values = losses.loss(choice), {}
     for layer, names in candidates.items():
-        rises = [(out, come, losses.loss(swapped) - here) for out, come, swapped in swaps(choice, layer, names)]
+        rises = [(out, come, losses.loss(swapped) - here) for out, come, swapped in around[layer]]
         values[layer] = {
             name: min((r for out, _, r in rises if out == name), default=0.0)
             if name in choice[layer]
@@ -119,7 +126,8 @@ def derive_climb(
     losses, rng = Masked(module, evaluate), np.random.default_rng([seed, 20262])
     space = ArchitectureSpace.of(tuple(candidates.values()), quota.keep)
     starts = [dict(zip(candidates, space.draw(rng), strict=True)) for _ in range(STARTS)]
-    choice = climb(losses, candidates, min(starts, key=losses.loss))
+    measured = losses.losses(starts)
+    choice = climb(losses, candidates, starts[measured.index(min(measured))])
     values = values_of(losses, candidates, choice)
     scores = as_probabilities(values)
     choices = tuple(

@@ -19,7 +19,7 @@ from lmsearch.search.architects.kinds import architect_kind
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expected_choices
 from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
-from lmsearch.search.supernet.network import Evaluate
+from lmsearch.search.supernet.masking import Evaluate
 
 Derived = tuple[tuple[LayerChoice, ...], dict[str, Any]]
 

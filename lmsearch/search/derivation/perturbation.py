@@ -17,7 +17,8 @@ from torch import nn
 
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, allocate, check_budget, check_keep, surviving
-from lmsearch.search.supernet.network import Branches, Evaluate, remaining, running
+from lmsearch.search.supernet.masking import Evaluate, losses_of
+from lmsearch.search.supernet.network import Branches, remaining
 from lmsearch.search.trust.detectors import normalised_entropy
 
 
@@ -58,14 +59,15 @@ def eliminate(
     `decided` holds what the layers run meanwhile.
     """
 
-    def loss_of(names: Sequence[str]) -> float:
-        with running(module, {**decided, layer: remaining(module, layer, names, scores)}):
-            return evaluate(module).losses.double().mean().item()
+    def losses_with(sets: Sequence[Sequence[str]]) -> list[float]:
+        ways = [{**decided, layer: remaining(module, layer, names, scores)} for names in sets]
+        return [losses.mean().item() for losses in losses_of(module, evaluate, ways)]
 
     left = list(surviving(scores))
-    dropped, losses, margins = [], [loss_of(left)], []
+    dropped, losses, margins = [], losses_with([left]), []
     while len(left) > down_to:
-        trials = [(loss_of([n for n in left if n != name]), scores[name], -left.index(name), name) for name in left]
+        without = losses_with([[n for n in left if n != name] for name in left])
+        trials = [(loss, scores[name], -left.index(name), name) for loss, name in zip(without, left, strict=True)]
         (loss, *_, worst), second = sorted(trials)[:2]
         left.remove(worst)
         dropped.append(worst)

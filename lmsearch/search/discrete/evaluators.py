@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Batch, Precision, TrainingDiverged, evaluate
+from lmsearch.engine.train import Precision, TrainingDiverged, evaluate
 from lmsearch.search.discrete.architectures import Architecture, num_branches
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.supernet.network import masked, named_mixers, running
@@ -37,11 +37,6 @@ class Evaluation:
 def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluation:
     """Return the Evaluation of per-sample scores, the score turned so that higher is better."""
     return Evaluation(objective.metric.signed(scores.score), scores.loss, cost, objective.standard_error(scores))
-
-
-def for_choice(module: nn.Module, *, loader: Iterable[Batch], objective: Objective, precision: Precision) -> Scores:
-    """Evaluate with the losses that choices of directions, and the tests of a choice, go by: see Objective.for_choice."""
-    return objective.for_choice(evaluate(module, loader, objective, precision))
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,19 @@ Shapes: K candidates of a layer; alphas (K,) raw logits.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from lmsearch.engine.objective import Scores
 from lmsearch.errors import ModelError
 from lmsearch.models import DirectionalMixer
+from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.scan.directions import Grid, duplicates
 from lmsearch.search.supernet.relax import Relaxation
 from lmsearch.search_space import SearchSpace
-
-Evaluate = Callable[[nn.Module], Scores]  # the scores of a masked supernet, or of a network, on the same samples every time
 
 
 @dataclass(frozen=True)
@@ -85,15 +83,20 @@ def layer_candidates(
 
 
 @contextmanager
-def running(module: nn.Module, choice: Mapping[str, Branches]) -> Iterator[nn.Module]:
+def running(
+    module: nn.Module, choice: Mapping[str, Branches], memory: Mapping[str, BranchMemory] | None = None
+) -> Iterator[nn.Module]:
     """Within this context the named layers run only the given branches; nothing in the module is changed.
 
     The choice travels as arguments of each mixer's call, injected by a hook, so it also reaches mixers inside a user's network.
+    `memory` (of every layer) keeps what the mixers run from one context to the next.
     """
     mixers = named_mixers(module)
     with ExitStack() as stack:
-        for layer, branches in choice.items():
-            extra = {"active": branches.active, "weights": branches.weights}
+        for layer in choice if memory is None else memory:
+            extra: dict[str, object] = {} if memory is None else {"memory": memory[layer]}
+            if layer in choice:
+                extra |= {"active": choice[layer].active, "weights": choice[layer].weights}
             handle = mixers[layer].register_forward_pre_hook(
                 lambda _, args, kwargs, extra=extra: (args, kwargs | extra), with_kwargs=True
             )

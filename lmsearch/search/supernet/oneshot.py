@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -24,12 +23,13 @@ from lmsearch.search.architects.learning import Frozen, Timing
 from lmsearch.search.derivation.choice import Quota, choose, surviving
 from lmsearch.search.derivation.kinds import derivation_kind, samples_for, saw_holdout
 from lmsearch.search.discrete.architectures import Architecture
-from lmsearch.search.discrete.evaluators import SharedWeights, for_choice
-from lmsearch.search.supernet.network import Evaluate, named_mixers, probabilities, remaining, weight_parameters
+from lmsearch.search.discrete.evaluators import SharedWeights
+from lmsearch.search.supernet.masking import Evaluate, HeldOut, losses_of
+from lmsearch.search.supernet.network import named_mixers, probabilities, remaining, weight_parameters
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.supernet.relax import RELAXATIONS, at_temperature
-from lmsearch.search.trust.health import Health, check_health, leave_one_out, losses_with
+from lmsearch.search.trust.health import Health, check_health, leave_one_out
 
 
 @dataclass
@@ -87,7 +87,7 @@ class OneShot:
 
     def on(self, batches: Iterable[Batch]) -> Evaluate:
         """Return what scores a network on these samples."""
-        return partial(for_choice, loader=batches, objective=self.objective, precision=self.precision)
+        return HeldOut(batches, self.objective, self.precision)
 
     def probabilities(self) -> dict[str, dict[str, float]]:
         """Return every layer's probability of every direction."""
@@ -127,7 +127,7 @@ class OneShot:
         choices = choose(chances, self.keep)
         mixture = {layer: remaining(self.module, layer, surviving(p), p) for layer, p in chances.items()}
         on_holdout = self.on(self.loaders.holdout)
-        whole = losses_with(self.module, on_holdout, mixture)
+        whole = losses_of(self.module, on_holdout, [mixture])[0]
         rises = leave_one_out(self.module, on_holdout, choices, mixture, whole)
         return [dict.fromkeys(p, 0.0) | rises.get(layer, {}) for layer, p in chances.items()]
 

@@ -19,7 +19,8 @@ from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import surviving, top_k
-from lmsearch.search.supernet.network import Branches, Evaluate, masked, remaining, running
+from lmsearch.search.supernet.masking import Evaluate, losses_of
+from lmsearch.search.supernet.network import Branches, masked, remaining
 from lmsearch.search.trust.detectors import (
     ENTROPY_UNIFORM,
     RECOVERED_REQUIRED,
@@ -99,12 +100,6 @@ def random_choice(
     return drawn
 
 
-def losses_with(module: nn.Module, evaluate: Evaluate, choice: Mapping[str, Branches]) -> Tensor:
-    """Per-sample held-out losses of the supernet restricted to `choice`."""
-    with running(module, choice):
-        return evaluate(module).losses.double()
-
-
 def leave_one_out(
     module: nn.Module,
     evaluate: Evaluate,
@@ -116,16 +111,15 @@ def leave_one_out(
 
     `whole` holds the per-sample losses of the whole `mixture`.
     """
-    rises: dict[str, dict[str, float]] = {}
+    ways: dict[tuple[str, str], Mapping[str, Branches]] = {}
     for choice in choices:
         names = surviving(choice.scores)
-        if len(names) < 2:
-            continue
-        rises[choice.name] = {}
-        for left_out in names:
+        for left_out in names if len(names) > 1 else ():
             rest = remaining(module, choice.name, [n for n in names if n != left_out], choice.scores)
-            rise = (losses_with(module, evaluate, {**mixture, choice.name: rest}) - whole).mean().item()
-            rises[choice.name][left_out] = rise
+            ways[choice.name, left_out] = {**mixture, choice.name: rest}
+    rises: dict[str, dict[str, float]] = {}
+    for (layer, left_out), losses in zip(ways, losses_of(module, evaluate, [*ways.values()]), strict=True):
+        rises.setdefault(layer, {})[left_out] = (losses - whole).mean().item()
     return rises
 
 
@@ -151,11 +145,9 @@ def usefulness(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, 
 def gap_curve(module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoice], whole: Tensor) -> list[float]:
     """Return, for every k up to the most candidates of a layer, the loss of each layer's k most probable minus the whole's."""
     most = max(len(surviving(c.scores)) for c in choices)
-    gaps = []
-    for k in range(1, most + 1):
-        best = {c.name: top_k(c.scores, min(k, len(surviving(c.scores)))).directions for c in choices}
-        gaps.append((losses_with(module, evaluate, masked(module, best)) - whole).mean().item())
-    return gaps
+    best = [{c.name: top_k(c.scores, min(k, len(surviving(c.scores)))).directions for c in choices} for k in range(1, most + 1)]
+    found = losses_of(module, evaluate, [masked(module, directions) for directions in best])
+    return [(losses - whole).mean().item() for losses in found]
 
 
 def check_health(
@@ -200,10 +192,10 @@ def tested(
     """Return `base` with what the functional tests measure; `learned` are the choices with what alphas say, if there are any."""
     keep = [len(c.directions) for c in choices]
     candidates = {c.name: surviving(c.scores) for c in choices}
-    derived = losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices}))
     rng = np.random.default_rng([seed, 20260])
     random = [random_choice(candidates, keep, rng) for _ in range(NUM_RANDOM)]
-    drawn = [losses_with(module, evaluate, masked(module, choice)) for choice in random]
+    ways = [{c.name: c.directions for c in choices}, *random]
+    derived, *drawn = losses_of(module, evaluate, [masked(module, way) for way in ways])
     paired = torch.stack(drawn).mean(0) - derived  # (samples,)
     advantage = paired.mean().item()
     z = in_standard_errors(paired)
@@ -281,9 +273,9 @@ def mixture_health(
 ) -> Mixture:
     """Compare the derived directions, of the given per-sample losses and advantage, with the mixture that alphas weigh."""
     mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
-    gap = (derived - losses_with(module, evaluate, mixture)).mean().item()
+    gap = (derived - losses_of(module, evaluate, [mixture])[0]).mean().item()
     recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
-    part = losses_with(module, quick, mixture)
+    part = losses_of(module, quick, [mixture])[0]
     agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))
     gaps = gap_curve(module, quick, choices, part)
     findings = (discretisation_gap(gaps, recovered, at_stake=advantage + gap), *([] if agreement is None else [agreement]))
@@ -301,8 +293,10 @@ def recheck(
     random = [random_choice(everything, [len(c.directions) for c in choices], rng) for _ in range(NUM_RANDOM)]
     derived, drawn = [], []
     for module in fresh:
-        derived.append(losses_with(module, evaluate, masked(module, {c.name: c.directions for c in choices})))
-        drawn.append(torch.stack([losses_with(module, evaluate, masked(module, choice)) for choice in random]))
+        ways = [{c.name: c.directions for c in choices}, *random]
+        mine, *others = losses_of(module, evaluate, [masked(module, way) for way in ways])
+        derived.append(mine)
+        drawn.append(torch.stack(others))
     return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
 
 

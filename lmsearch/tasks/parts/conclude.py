@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from lmsearch.scan.directions import duplicates
 from lmsearch.search.architects.kinds import architect_kind
 from lmsearch.search.derivation.choice import Probabilities, Quota, make_genotype, surviving
 from lmsearch.search.derivation.kinds import derivation_kind, own_scores, samples_for, saw_holdout
-from lmsearch.search.discrete.evaluators import for_choice
-from lmsearch.search.supernet.network import Evaluate, masked, named_mixers, remaining, running
+from lmsearch.search.supernet.masking import Evaluate, HeldOut
+from lmsearch.search.supernet.network import masked, named_mixers, remaining, running
 from lmsearch.search.trust.consensus import consensus
 from lmsearch.search.trust.detectors import Finding, duplicate_candidates, one_candidate_everywhere
 from lmsearch.search.trust.health import check_health
@@ -73,8 +72,8 @@ def conclude(
     objective = build_objective(source.info, order.metric)
     unseen = loaders.val if order.saw_holdout else loaders.holdout
 
-    def on(batches: Iterable[Batch]) -> Evaluate:
-        return partial(for_choice, loader=batches, objective=objective, precision=precision)
+    def on(batches: Iterable[Batch]) -> HeldOut:
+        return HeldOut(batches, objective, precision)
 
     choices, how = derive(supernet, on(samples_for(order.derivation, loaders.holdout)), order)
     alphas = order.scores if architect_kind(order.architect).learns else None

@@ -1,0 +1,60 @@
+"""What a mixer ran on its last input, for evaluations that run one input through many choices of branches.
+
+Shapes: B batch, L tokens, D inner channels, K directions of the mixer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lmsearch.models.merge import Gates
+
+Branch = tuple[Tensor, Tensor | None, Tensor | None]  # (B, L, D), its channel gate (B, D) and its spatial gate (B, L)
+
+
+class BranchMemory:
+    """The last input of one mixer, the branches that were run on it, and the last result.
+
+    A result is given again where input and choice are the same, and a branch where the input is. The input itself is compared,
+    so this holds for any network around the mixer. Keeps at most 2 + K token maps. For evaluation only: it keeps no gradients.
+    """
+
+    def __init__(self) -> None:
+        self.x: Tensor | None = None
+        self.known: dict[int, Branch] = {}
+        self.choice: tuple[tuple[int, ...], tuple[float, ...]] | None = None
+        self.result: Tensor | None = None
+
+    def recall(self, x: Tensor, active: Sequence[int] | None, weights: Tensor | None) -> Tensor | None:
+        """Return the result for this input and choice if it was the last one; else None, ready for `branches` and `keep`."""
+        choice = (() if active is None else tuple(active), () if weights is None else tuple(weights.tolist()))
+        if self.x is None or self.x.shape != x.shape or not torch.equal(self.x, x):
+            self.x, self.known, self.result = x.clone(), {}, None  # a copy: the network may write into its own
+        elif self.result is not None and choice == self.choice:
+            return self.result.clone()
+        self.choice = choice
+        return None
+
+    def branches(self, active: tuple[int, ...], run: Callable[[tuple[int, ...]], tuple[Tensor, Gates]]) -> tuple[Tensor, Gates]:
+        """Return the active branches (B, K, L, D) of the last input, and their gates; `run` computes those not yet known."""
+        new = tuple(k for k in active if k not in self.known)
+        if new:
+            o, gates = run(new)
+            parts = [tensor.unbind(1) if tensor is not None else (None,) * len(new) for tensor in (o, *gates)]
+            self.known |= dict(zip(new, zip(*parts, strict=True), strict=True))
+            if new == active:
+                return o, gates
+        return _stacked([self.known[k] for k in active])
+
+    def keep(self, result: Tensor) -> Tensor:
+        """Remember and return the result of the last choice."""
+        self.result = result.clone()
+        return result
+
+
+def _stacked(branches: Sequence[Branch]) -> tuple[Tensor, Gates]:
+    o, channel, spatial = (None if parts[0] is None else torch.stack(parts, 1) for parts in zip(*branches, strict=True))
+    return o, (channel, spatial)

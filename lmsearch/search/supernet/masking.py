@@ -1,0 +1,75 @@
+"""Masked evaluation: many choices of branches on the same held-out samples, with nothing computed twice.
+
+Every batch is run through all choices before the next one comes. Choices that begin alike share the activations of their common
+layers, and the branches of a layer are run once for all choices that reach it alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.train import Batch, Precision, evaluate, evaluate_each
+from lmsearch.models.branch_memory import BranchMemory
+from lmsearch.search.supernet.network import Branches, named_mixers, running
+
+Choice = Mapping[str, Branches]  # what the layers of a supernet run, by name
+
+
+class Evaluate(Protocol):
+    """What scores networks, and choices inside a supernet, on the same samples every time."""
+
+    def __call__(self, module: nn.Module) -> Scores:
+        """Return the scores of a network as it is."""
+
+    def each(self, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
+        """Return the scores of a supernet that runs each of these choices."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out samples, scored with the losses that choices of directions, and tests of a choice, go by (Objective.for_choice).
+
+    `each` needs, beside what the network itself takes, 2 + K token maps of one batch for every mixer with K candidates.
+    """
+
+    batches: Iterable[Batch]
+    objective: Objective
+    precision: Precision
+
+    def __call__(self, module: nn.Module) -> Scores:
+        """Return the scores of a network as it is; raise TrainingDiverged where a loss is not finite."""
+        return self.objective.for_choice(evaluate(module, self.batches, self.objective, self.precision))
+
+    def each(self, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
+        """Return the scores of a supernet that runs each of these choices; raise TrainingDiverged as above."""
+        if not choices:
+            return []
+        layers = list(named_mixers(module))
+        order = sorted(range(len(choices)), key=lambda i: [signature(choices[i].get(layer)) for layer in layers])
+
+        def ways() -> Iterator[AbstractContextManager]:
+            memory = {layer: BranchMemory() for layer in layers}
+            for i in order:
+                yield running(module, choices[i], memory)
+
+        found = evaluate_each(module, self.batches, self.objective, self.precision, ways)
+        scores = dict(zip(order, found, strict=True))
+        return [self.objective.for_choice(scores[i]) for i in range(len(choices))]
+
+
+def signature(branches: Branches | None) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return plain numbers that tell what a mixer runs; None: all of its branches, as its alphas weigh them."""
+    if branches is None:
+        return (), ()
+    return branches.active, () if branches.weights is None else tuple(branches.weights.tolist())
+
+
+def losses_of(module: nn.Module, evaluate: Evaluate, choices: Sequence[Choice]) -> list[Tensor]:
+    """Return the per-sample held-out losses (n,) float64 of the supernet restricted to each of the choices."""
+    return [scores.losses.double() for scores in evaluate.each(module, choices)]

@@ -1,0 +1,31 @@
+"""Masked evaluation as it is defined: one pass over all samples for every choice. The twin of search/supernet/masking.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from lmsearch.engine.objective import Scores
+from lmsearch.search.supernet.masking import Choice
+from lmsearch.search.supernet.network import running
+
+
+@dataclass(frozen=True)
+class PlainMasking:
+    """Scores networks, and choices inside a supernet, with a function."""
+
+    score: Callable[[nn.Module], Scores]
+
+    def __call__(self, module: nn.Module) -> Scores:
+        """Score the network as it is."""
+        return self.score(module)
+
+    def each(self, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
+        """Score the supernet once for each choice."""
+        found = []
+        for choice in choices:
+            with running(module, choice):
+                found.append(self.score(module))
+        return found
