@@ -54,7 +54,7 @@ def supernet() -> nn.Module:
         rope_residual=False,
         global_pool="",
         directions=["h", "v", "w2"],
-        merge="mixed",
+        merge="weighted",
         attention="none",
         drop_path_rate=0.0,
     ).double()

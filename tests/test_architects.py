@@ -69,7 +69,7 @@ class Run:
     def __post_init__(self) -> None:
         torch.manual_seed(3)
         model = create_model(
-            "local_vim_nano", img_size=4, num_classes=2, embed_dim=8, depth=2, d_state=2, directions=CANDIDATES, merge="mixed",
+            "local_vim_nano", img_size=4, num_classes=2, embed_dim=8, depth=2, d_state=2, directions=CANDIDATES, merge="weighted",
         )  # fmt: skip
         model.register_forward_hook(lambda *_: setattr(self, "forwards", self.forwards + 1))
         objective, cpu, mine = objective_for("class"), Precision(torch.device("cpu")), options(self.kind, **self.knobs)

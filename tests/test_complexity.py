@@ -20,7 +20,7 @@ FOUR = ["h", "w2_flip", "v", "w7"]
 # name: family, options; windows are padded on these grids; dt_rank is 2, as PyTorch does not count products with one column
 MODELS = {
     "vim": ("local_vim", {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 2}),
-    "vim, supernet": ("local_vim", {"img_size": 56, "patch_size": 8, "embed_dim": 32, "depth": 2, "merge": "mixed"}),
+    "vim, supernet": ("local_vim", {"img_size": 56, "patch_size": 8, "embed_dim": 32, "depth": 2, "merge": "weighted"}),
     "vim, class token": (
         "local_vim",
         {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 1, "middle_cls_token": True, "use_rope": False},
@@ -31,7 +31,7 @@ MODELS = {
     ),
     "vim, no attention": ("local_vim", {"img_size": 60, "patch_size": 8, "embed_dim": 32, "depth": 1, "attention": "none"}),
     "vmamba": ("local_vmamba", {"img_size": 60, "dims": [32, 64], "depths": [1, 1]}),
-    "vmamba, supernet": ("local_vmamba", {"img_size": 56, "dims": [32, 64], "depths": [1, 2], "merge": "mixed"}),
+    "vmamba, supernet": ("local_vmamba", {"img_size": 56, "dims": [32, 64], "depths": [1, 2], "merge": "weighted"}),
 }
 
 
@@ -222,8 +222,8 @@ def test_the_task_prints_a_model_and_writes_its_figures(tmp_path, capsys, detail
 def test_the_task_takes_a_genotype_and_counts_a_supernet(tmp_path, capsys):
     assert run("model=local_vim_small", "genotype=localmamba/local_vim_small_wo_search") == 0
     assert "layers.19: h, h_flip, w2, w2_flip" in " ".join(capsys.readouterr().out.split())
-    assert run("model=local_vim_nano", "merge=mixed", "detail=none", f"out={tmp_path / 'c.json'}") == 0
-    supernet = create_model("local_vim_nano", merge="mixed")
+    assert run("model=local_vim_nano", "merge=weighted", "detail=none", f"out={tmp_path / 'c.json'}") == 0
+    supernet = create_model("local_vim_nano", merge="weighted")
     counted = json.loads((tmp_path / "c.json").read_text())["local_vim_nano"][0]["parameters"]
     assert counted == sum(p.numel() for p in supernet.parameters())
 

@@ -147,5 +147,5 @@ def test_class_names_can_be_given_anew(tmp_path: Path) -> None:
 
 
 def test_partial_channels_and_unnormalised_branches_are_named() -> None:
-    model = create_model("local_vim", directions=["h"], merge="mixed", **VIM, partial_channels=2, branch_norm=False)
+    model = create_model("local_vim", directions=["h"], merge="weighted", **VIM, partial_channels=2, branch_norm=False)
     assert beyond_released(model) == ["branch_norm=False", "partial_channels=2"]

@@ -133,7 +133,7 @@ def test_an_order_given_as_a_table_computes_what_the_built_in_one_does() -> None
 
 
 def test_tables_and_logs_show_the_short_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = create_model("local_vim_nano", directions=[MINE, "h"], img_size=(2, 3), merge="mixed")
+    model = create_model("local_vim_nano", directions=[MINE, "h"], img_size=(2, 3), merge="weighted")
     with RunLog(tmp_path) as log:
         log.write(0, {}, layers=probabilities(model, RELAXATIONS["softmax"]))
     print_choices(Genotype((LayerChoice((MINE,)),)), scores="probability")

@@ -42,7 +42,7 @@ class Supernet:
     """A two-layer supernet whose held-out loss is less where more useful branches run; `ran` lists those of every pass."""
 
     def __init__(self, useful: Mapping[str, float]) -> None:
-        self.module, self.ran = create_model("local_vim_nano", directions=FOUR, merge="mixed", depth=2).eval(), []
+        self.module, self.ran = create_model("local_vim_nano", directions=FOUR, merge="weighted", depth=2).eval(), []
         self.now: dict[str, tuple[str, ...]] = {}
         self.useful = useful
         for layer, mixer in named_mixers(self.module).items():

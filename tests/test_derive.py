@@ -96,7 +96,7 @@ def test_the_verdict_needs_alphas_that_moved_an_advantage_most_of_the_mixture_an
 def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
     """A held-out loss that is low exactly where direction v runs must give v's genotype a large advantage."""
     torch.manual_seed(0)
-    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="mixed", depth=1)
+    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="weighted", depth=1)
     (mixer,) = [m for m in model.modules() if getattr(m, "alphas", None) is not None]
     with torch.no_grad():
         mixer.alphas.copy_(torch.tensor([0.0, 3.0, 0.0, 0.0]))
@@ -133,7 +133,7 @@ def test_the_functional_test_sees_which_direction_the_loss_depends_on() -> None:
 
 def test_losses_that_are_not_finite_end_in_a_genotype_that_says_so() -> None:
     torch.manual_seed(0)
-    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="mixed", depth=1)
+    model = create_model("local_vim_nano", directions=["h", "v", "w2", "w4"], merge="weighted", depth=1)
 
     @PlainMasking
     def evaluate(module: torch.nn.Module) -> Scores:

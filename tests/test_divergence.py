@@ -112,7 +112,7 @@ def test_alphas_that_diverge_are_told_from_weights_and_dropped_ones_are_no_fault
     alphas = torch.tensor([0.0, -math.inf, 1.0])
     assert unfinite([("layers.0.mixer.alphas", alphas)]) == [] and largest([("alphas", alphas)]) == 1.0
     assert unfinite([("weight", alphas)]) == ["weight"]
-    model = create_model("local_vim_nano", directions=["h", "v"], merge="mixed", depth=1, embed_dim=8)
+    model = create_model("local_vim_nano", directions=["h", "v"], merge="weighted", depth=1, embed_dim=8)
     mixer = next(m for m in model.modules() if getattr(m, "alphas", None) is not None)
 
     def ruin() -> None:
@@ -129,7 +129,7 @@ def test_scores_of_outputs_that_are_not_finite_are_refused() -> None:
     model.head.bias.data[3] = math.nan
     with pytest.raises(TrainingDiverged, match="8 of 8 test losses are not finite"):
         evaluate(model, batches(), classification(), CPU, what="test")
-    net = create_model("local_vim_nano", directions=["h", "v"], merge="mixed", depth=1, embed_dim=8)
+    net = create_model("local_vim_nano", directions=["h", "v"], merge="weighted", depth=1, embed_dim=8)
     net.head.bias.data[3] = math.nan
 
     def scores(module: nn.Module) -> Scores:

@@ -64,7 +64,7 @@ def test_an_error_counts_as_a_negative_score() -> None:
 def supernet() -> nn.Module:
     torch.manual_seed(0)
     names = ["h", "h_flip", "v", "w2"]
-    return create_model("local_vim_nano", depth=2, embed_dim=16, directions=names, merge="mixed").eval()
+    return create_model("local_vim_nano", depth=2, embed_dim=16, directions=names, merge="weighted").eval()
 
 
 @torch.no_grad()

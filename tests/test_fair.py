@@ -50,7 +50,7 @@ def test_layers_that_need_fewer_passes_start_over() -> None:
 def fair_step() -> tuple[torch.nn.Module, Fair, tuple[torch.Tensor, torch.Tensor]]:
     """Return a small supernet whose gradients one fair step has filled, what did it, and the batch."""
     torch.manual_seed(0)
-    model = create_model("local_vim_nano", directions=FOUR, merge="mixed", depth=2, embed_dim=8, num_classes=3).train()
+    model = create_model("local_vim_nano", directions=FOUR, merge="weighted", depth=2, embed_dim=8, num_classes=3).train()
     policy = BranchPolicy(model, RELAXATIONS["uniform"], (2, 2), (2, 2), 0)
     fair = Fair(policy, Timing(8, 1))
     batch = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])

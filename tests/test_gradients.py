@@ -16,7 +16,7 @@ def supernet() -> nn.Module:
     torch.manual_seed(3)
     model = create_model(
         "local_vim", img_size=4, patch_size=1, in_chans=1, num_classes=1, embed_dim=8, depth=2, d_state=4,
-        use_rope=False, rope_residual=False, global_pool="", directions=["h", "v", "w2"], merge="mixed",
+        use_rope=False, rope_residual=False, global_pool="", directions=["h", "v", "w2"], merge="weighted",
         attention="none", drop_path_rate=0.0, backend="reference",
     )  # fmt: skip
     return model.double().eval()

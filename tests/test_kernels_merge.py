@@ -50,11 +50,11 @@ def values_and_gradients(function, tensors, backend, dtype):
 def test_merge_matches_the_float64_oracle(shape, gate, instruction_set):
     case = merge_case(shape, gate=gate)
     if shape[-1] == 1:  # a row of one channel is normalised to zero: its gradients are zero but for rounding
-        y = kernels.mixed_merge(**case, eps=1e-5, backend="native")
+        y = kernels.weighted_merge(**case, eps=1e-5, backend="native")
         assert y.abs().max() < 1e-3
         return
-    want = values_and_gradients(kernels.mixed_merge, case, "reference", torch.float64)
-    assert_close_to_oracle(values_and_gradients(kernels.mixed_merge, case, "native", torch.float32), want)
+    want = values_and_gradients(kernels.weighted_merge, case, "reference", torch.float64)
+    assert_close_to_oracle(values_and_gradients(kernels.weighted_merge, case, "native", torch.float32), want)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
@@ -67,9 +67,9 @@ def test_normed_mean_matches_the_float64_oracle(shape, instruction_set):
 def test_strided_branches_and_gradients_match():
     case = merge_case((3, 4, 20, 24))
     o, w = case["o"].transpose(1, 2).contiguous().transpose(1, 2).requires_grad_(), torch.randn(3, 24, 20)
-    y = kernels.mixed_merge(o, case["gate"], case["weights"], eps=1e-5, backend="native")
+    y = kernels.weighted_merge(o, case["gate"], case["weights"], eps=1e-5, backend="native")
     (got,) = torch.autograd.grad((y.transpose(1, 2) * w).sum(), o)
-    y = kernels.mixed_merge(o, case["gate"], case["weights"], eps=1e-5, backend="reference")
+    y = kernels.weighted_merge(o, case["gate"], case["weights"], eps=1e-5, backend="reference")
     (want,) = torch.autograd.grad((y.transpose(1, 2) * w).sum(), o)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
@@ -78,21 +78,21 @@ def test_results_do_not_depend_on_the_number_of_threads():
     runs, before = [], torch.get_num_threads()
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        runs.append(values_and_gradients(kernels.mixed_merge, merge_case((5, 8, 70, 200)), "native", torch.float32))
+        runs.append(values_and_gradients(kernels.weighted_merge, merge_case((5, 8, 70, 200)), "native", torch.float32))
     torch.set_num_threads(before)
     assert all(torch.equal(t, r[name]) for name, t in runs[0].items() for r in runs[1:])
 
 
 def test_half_precision_is_computed_in_float32():
     case = {name: t.bfloat16() for name, t in merge_case((2, 3, 9, 20)).items()}
-    got = kernels.mixed_merge(**case, eps=1e-5, backend="native")
-    single = kernels.mixed_merge(**{name: t.float() for name, t in case.items()}, eps=1e-5, backend="native")
+    got = kernels.weighted_merge(**case, eps=1e-5, backend="native")
+    single = kernels.weighted_merge(**{name: t.float() for name, t in case.items()}, eps=1e-5, backend="native")
     assert got.dtype == torch.bfloat16 and torch.equal(got, single.bfloat16())
 
 
 def test_an_empty_batch_gives_an_empty_merge_and_zero_gradients():
     case = merge_case((0, 3, 9, 20))
-    got = values_and_gradients(kernels.mixed_merge, case, "native", torch.float32)
+    got = values_and_gradients(kernels.weighted_merge, case, "native", torch.float32)
     assert got["y"].shape == (0, 9, 20) and got["weights"].eq(0).all()
 
 
@@ -126,4 +126,4 @@ def test_second_derivatives_are_refused_by_name():
 )
 def test_arguments_that_do_not_fit_are_named(changed, says):
     with pytest.raises(KernelError, match=says):
-        kernels.mixed_merge(**merge_case((3, 4, 50, 37)) | changed, eps=1e-5)
+        kernels.weighted_merge(**merge_case((3, 4, 50, 37)) | changed, eps=1e-5)

@@ -19,9 +19,9 @@ from lmsearch.status import PASSED, Level, Status
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lmsearch"
 HOMES = {
-    "search/architects.py": ARCHITECTS,
-    "search/derivations.py": DERIVATIONS,
-    "search/relax.py": RELAXATIONS,
+    "search/architects/kinds.py": ARCHITECTS,
+    "search/derivation/kinds.py": DERIVATIONS,
+    "search/supernet/relax.py": RELAXATIONS,
     "data/info.py": TARGETS,
     "engine/objective.py": {**METRICS, **OBJECTIVES},
     "status.py": [*Status, *Level],
@@ -29,11 +29,10 @@ HOMES = {
 NAMES = {str(name) for names in HOMES.values() for name in names}
 OTHER_MEANING = {  # file, name: what the name means there
     ("audit/verdict.py", "diverged"): "key of audit.json: how many did",
-    ("models/mixer.py", "mixed"): "how a mixer merges its branches",
-    ("tasks/convert.py", "mixed"): "how a mixer merges its branches",
-    ("tasks/discrete_results.py", "diverged"): "key of metrics.json: how many did",
-    ("tasks/measured.py", "accuracy"): "key of metrics.json, whatever the metric",
-    ("tasks/measured.py", "balanced_accuracy"): "key of metrics.json, whatever the metric",
+    ("models/merge.py", "mixed"): "how a mixer of an earlier version merges its branches",
+    ("tasks/parts/discrete_results.py", "diverged"): "key of metrics.json: how many did",
+    ("tasks/parts/measured.py", "accuracy"): "key of metrics.json, whatever the metric",
+    ("tasks/parts/measured.py", "balanced_accuracy"): "key of metrics.json, whatever the metric",
 }
 
 

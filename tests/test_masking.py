@@ -40,7 +40,7 @@ FAMILIES = {
 def supernet(name: str, backend: str = "reference") -> nn.Module:
     torch.manual_seed(0)
     options = FAMILIES[name]
-    module = create_model(name.split(",")[0].split()[0], directions=EIGHT, merge="mixed", backend=backend, **options)
+    module = create_model(name.split(",")[0].split()[0], directions=EIGHT, merge="weighted", backend=backend, **options)
     with torch.no_grad():
         for mixer in named_mixers(module).values():
             mixer.out_proj.weight *= 20  # what the branches do shows in the losses
@@ -123,7 +123,7 @@ def test_a_network_that_writes_into_what_a_mixer_gave_or_took_gets_the_same_scor
 
         def __init__(self) -> None:
             super().__init__()
-            self.inner = create_model("local_vim_nano", directions=EIGHT, merge="mixed", depth=1, embed_dim=16)
+            self.inner = create_model("local_vim_nano", directions=EIGHT, merge="weighted", depth=1, embed_dim=16)
             self.head = nn.Linear(16, 10)
 
         def forward(self, images: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def test_weights_drawn_by_fan_in_keep_the_size_of_signals_in_narrow_networks(nam
 
 
 @pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("merge", ["sum", "mixed"])
+@pytest.mark.parametrize("merge", ["sum", "weighted"])
 @pytest.mark.parametrize("padding", ["none", "zeros"])
 @pytest.mark.parametrize("size", [(32, 32), (30, 45)])
 def test_every_structure_takes_square_and_other_images(kind: str, merge: str, padding: str, size: tuple[int, int]) -> None:
@@ -107,7 +107,7 @@ def test_backends_agree_on_a_whole_model(kind: str, backend: str) -> None:
     results = []
     for chosen in ("reference", backend):
         torch.manual_seed(0)
-        model = create_model(name, directions=["h", "v", "w2", "w7_flip"], merge="mixed", backend=chosen, **options)
+        model = create_model(name, directions=["h", "v", "w2", "w7_flip"], merge="weighted", backend=chosen, **options)
         x = torch.randn(3, 3, 32, 40, generator=torch.Generator().manual_seed(1))
         y = model.eval()(x)
         results.append((y, torch.autograd.grad(y.square().sum(), list(model.parameters()))))
@@ -141,7 +141,7 @@ def test_rope_of_a_larger_grid_spans_the_same_angles() -> None:
     [
         ("local_vim_tinny", {}, "local_vim_tiny"),
         ("local_vim", {"embed": 3}, "embed_dim"),
-        ("local_vim", {"merge": "mean"}, "sum, mixed"),
+        ("local_vim", {"merge": "mean"}, "sum, weighted"),
         ("local_vim", {"attention": "se"}, "spatial_channel"),
         ("local_vim", {"window_padding": "same"}, "zeros"),
         ("local_vim", {"init": "xavier"}, "released"),

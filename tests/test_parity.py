@@ -83,7 +83,7 @@ def vim(case: Case, dtype: torch.dtype = torch.float64):
         create_model(
             "local_vim",
             directions=directions,
-            merge="mixed" if case.search else "sum",
+            merge="weighted" if case.search else "sum",
             embed_dim=16,
             depth=len(directions),
             img_size=case.img_size,
@@ -121,7 +121,7 @@ def vmamba(case: Case, dtype: torch.dtype = torch.float64):
         create_model(
             "local_vmamba",
             directions=directions,
-            merge="mixed" if case.search else "sum",
+            merge="weighted" if case.search else "sum",
             dims=DIMS,
             depths=DEPTHS,
             img_size=case.img_size,

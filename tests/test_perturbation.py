@@ -22,7 +22,7 @@ Ran = Mapping[str, tuple[str, ...]]
 
 def supernet(loss: Callable[[Ran], float]) -> tuple[nn.Module, Callable[[nn.Module], Scores], list[Ran]]:
     """Return a two-layer supernet, an evaluation whose loss depends on the branches that ran, and what ran each time."""
-    model = create_model("local_vim_nano", directions=FOUR, merge="mixed", depth=2).eval()
+    model = create_model("local_vim_nano", directions=FOUR, merge="weighted", depth=2).eval()
     ran: dict[str, tuple[str, ...]] = {}
     seen: list[Ran] = []
     for layer, mixer in named_mixers(model).items():

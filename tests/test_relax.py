@@ -97,7 +97,7 @@ def test_gumbel_top_k_picks_branches_as_often_as_softmax_says() -> None:
 
 def supernet(**options) -> nn.Module:
     torch.manual_seed(0)
-    return create_model("local_vim_nano", directions=CANDIDATES, merge="mixed", depth=2, embed_dim=8, **options)
+    return create_model("local_vim_nano", directions=CANDIDATES, merge="weighted", depth=2, embed_dim=8, **options)
 
 
 def images() -> torch.Tensor:

@@ -21,7 +21,7 @@ FACTOR = 1.4  # between the estimate and the measured peak, either way
 EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]
 MODELS = {
     "vim": ("local_vim_nano", {"img_size": 28, "patch_size": 2, "directions": EIGHT[:4]}, 64),
-    "vim, supernet": ("local_vim_nano", {"img_size": 28, "patch_size": 2, "directions": EIGHT, "merge": "mixed"}, 32),
+    "vim, supernet": ("local_vim_nano", {"img_size": 28, "patch_size": 2, "directions": EIGHT, "merge": "weighted"}, 32),
     "vmamba": ("local_vmamba_nano", {"img_size": 56, "patch_size": 4}, 64),
 }
 STEP = """

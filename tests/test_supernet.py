@@ -9,7 +9,7 @@ from torch import nn
 from lmsearch.errors import ModelError
 from lmsearch.models import create_model
 from lmsearch.models.complexity import complexity
-from lmsearch.models.merge import merge_mixed
+from lmsearch.models.merge import merge_weighted
 from lmsearch.search.supernet.network import (
     Branches,
     arch_parameters,
@@ -28,7 +28,7 @@ CANDIDATES = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"]
 
 def supernet(name: str = "local_vim_nano", **options) -> nn.Module:
     torch.manual_seed(0)
-    return create_model(name, directions=CANDIDATES, merge="mixed", **options).eval()
+    return create_model(name, directions=CANDIDATES, merge="weighted", **options).eval()
 
 
 def images() -> torch.Tensor:
@@ -59,8 +59,8 @@ def test_a_branch_cannot_scale_itself_unless_the_norm_of_branches_is_off() -> No
     o = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
     scaled, weights = o * torch.tensor([1.0, 7.0, 1.0]).view(1, 3, 1, 1), torch.full((3,), 1 / 3)
     gates = (None, None)
-    torch.testing.assert_close(merge_mixed(o, gates, weights), merge_mixed(scaled, gates, weights), rtol=1e-3, atol=1e-3)
-    plain = merge_mixed(scaled, gates, weights, branch_norm=False)
+    torch.testing.assert_close(merge_weighted(o, gates, weights), merge_weighted(scaled, gates, weights), rtol=1e-3, atol=1e-3)
+    plain = merge_weighted(scaled, gates, weights, branch_norm=False)
     torch.testing.assert_close(plain, scaled.mean(1))
 
 
@@ -106,7 +106,7 @@ def test_candidates_that_a_small_grid_cannot_tell_apart_are_searched_once() -> N
 
 
 def test_a_derived_net_is_not_a_supernet() -> None:
-    with pytest.raises(ModelError, match="merge='mixed'"):
+    with pytest.raises(ModelError, match="merge='weighted'"):
         named_mixers(create_model("local_vim_nano"))
 
 
@@ -116,7 +116,7 @@ def test_chosen_branches_give_the_output_and_gradients_of_a_supernet_that_holds_
     name: str, active: tuple[int, ...]
 ) -> None:
     model = supernet(name)
-    small = create_model(name, directions=[CANDIDATES[k] for k in active], merge="mixed").eval()
+    small = create_model(name, directions=[CANDIDATES[k] for k in active], merge="weighted").eval()
     weights = {key: value[list(active)] if value.shape != small.state_dict()[key].shape else value
                for key, value in model.state_dict().items()}  # fmt: skip
     small.load_state_dict(weights)
@@ -132,7 +132,7 @@ def test_chosen_branches_give_the_output_and_gradients_of_a_supernet_that_holds_
 
 def test_a_model_that_ran_in_inference_mode_can_still_be_trained() -> None:
     directions = ["h", "v", "snake", "spiral"]  # a set that no other test runs first
-    model = create_model("local_vim_nano", directions=directions, merge="mixed")
+    model = create_model("local_vim_nano", directions=directions, merge="weighted")
     choice = {layer: Branches((0, 1, 3)) for layer in named_mixers(model)}
     with torch.inference_mode(), running(model, choice):
         model(images())
@@ -144,7 +144,7 @@ def test_a_model_that_ran_in_inference_mode_can_still_be_trained() -> None:
 def test_extended16_searches_both_families() -> None:
     candidates = load_search_space("extended16").candidates
     for name in ("local_vim_nano", "local_vmamba_nano"):
-        model = create_model(name, directions=candidates, merge="mixed")
+        model = create_model(name, directions=candidates, merge="weighted")
         assert model(images()).shape == (2, 10)
         assert all(set(scores) == set(candidates) for scores in probabilities(model, RELAXATIONS["softmax"]).values())
 

@@ -58,11 +58,11 @@ def net_of(start: Start) -> torch.nn.Module:
     return model
 
 
-@pytest.mark.parametrize("merge", ["sum", "mixed"])
+@pytest.mark.parametrize("merge", ["sum", "weighted"])
 @pytest.mark.parametrize("net", NETS)
 def test_the_same_directions_in_any_order_give_the_same_logits(net: str, merge: str) -> None:
     start = trained(spec_of(net, ORDERS, merge=merge))
-    if merge == "mixed":
+    if merge == "weighted":
         start.weights["layers.0.mixer.alphas" if "vim" in net else "stages.0.blocks.0.mixer.alphas"][1] = -torch.inf
     expected = logits(net_of(start))
     for first, second in zip(permutations(ORDERS[0]), permutations(ORDERS[1]), strict=True):
@@ -73,7 +73,7 @@ def test_the_same_directions_in_any_order_give_the_same_logits(net: str, merge: 
 
 @pytest.mark.parametrize("net", NETS)
 def test_every_tensor_with_a_row_per_direction_is_listed(net: str) -> None:
-    counts = [spec_of(net, [["h", "v", "w2", "snake", "diag"][:k]] * 2, merge="mixed").build() for k in (3, 5)]
+    counts = [spec_of(net, [["h", "v", "w2", "snake", "diag"][:k]] * 2, merge="weighted").build() for k in (3, 5)]
     few, many = ({key: value.shape for key, value in model.state_dict().items()} for model in counts)
     grows = {key for key in few if few[key] != many[key]}
     assert grows == {f"{name}.{part}" for name, m in mixers_by_name(counts[0]).items() for part in m.PER_DIRECTION}
@@ -108,7 +108,7 @@ def test_strict_refuses_and_loads_nothing() -> None:
 
 
 def test_a_shrunk_supernet_fills_a_derived_net_without_its_alphas_and_says_so() -> None:
-    start = trained(spec_of("vim", ORDERS, merge="mixed"))
+    start = trained(spec_of("vim", ORDERS, merge="weighted"))
     start.weights["layers.0.mixer.alphas"][2] = -torch.inf
     model = spec_of("vim", [["w2", "h"], ["v"]]).build()
     dropped, summed = start_from(model, start)
@@ -121,7 +121,7 @@ def test_a_shrunk_supernet_fills_a_derived_net_without_its_alphas_and_says_so() 
 
 def test_a_derived_net_fills_a_supernet_and_its_alphas_start_fresh() -> None:
     start = trained(spec_of("vmamba", [["v", "h"], ["w2"]]))
-    model = spec_of("vmamba", [["h", "v", "w2"], ["h", "w2"]], merge="mixed").build()
+    model = spec_of("vmamba", [["h", "v", "w2"], ["h", "w2"]], merge="weighted").build()
     fresh, alphas = start_from(model, start)
     assert fresh.endswith("stages.0.blocks.0: w2; stages.1.blocks.0: h") and "alphas start fresh" in alphas
     there = start.weights["stages.0.blocks.0.mixer.x_proj_weight"]
@@ -205,7 +205,7 @@ def test_a_recheck_of_other_candidates_is_not_taken_for_this_search(tmp_path: Pa
     from lmsearch.search.trust.recheck import SUPERNETS
     from lmsearch.tasks.parts.recheck import checkpoint_of, stored_supernets
 
-    spec = spec_of("vim", ORDERS, merge="mixed")
+    spec = spec_of("vim", ORDERS, merge="weighted")
     state = {"spec": asdict(spec), "model": spec.build().state_dict(), "epoch": 1, "epochs": 1, "digest": "d"}
     for number in range(SUPERNETS):
         save_checkpoint(checkpoint_of(tmp_path, number), state)

@@ -31,7 +31,7 @@ def supernet(
 ) -> OneShot:
     """Train a supernet over a space with the task's own recipe, for as many epochs as the recipe says or as are given."""
     candidates = (space.candidates,) * space.depth
-    spec = replace(task.spec(source.info, space.depth), directions=candidates, merge="mixed")
+    spec = replace(task.spec(source.info, space.depth), directions=candidates, merge="weighted")
     recipe = task.recipe if epochs is None else replace(task.recipe, epochs=epochs)
     return train_oneshot(
         spec,

@@ -52,7 +52,7 @@ def available_scans(device: str) -> list[str]:
 
 
 class ReleasedMixer(nn.Module):
-    """The released arrangement around one scan of SCANS, with the weights of `mixer` (merge "mixed", no padding)."""
+    """The released arrangement around one scan of SCANS, with the weights of `mixer` (merge "weighted", no padding)."""
 
     def __init__(self, mixer: LocalVimMixer, scan: str) -> None:
         super().__init__()

@@ -79,9 +79,9 @@ def arranged(mixer: LocalVimMixer, subject: str) -> nn.Module:
 
 
 def layer(shape: LayerShape, *, seed: int, device: str) -> tuple[LocalVimMixer, Tensor]:
-    """Return our supernet mixer (merge "mixed", channel attention) and its random input (B, L, d_model), a leaf."""
+    """Return our supernet mixer (merge "weighted", channel attention) and its random input (B, L, d_model), a leaf."""
     torch.manual_seed(seed)
-    mixer = LocalVimMixer(shape.d_model, shape.directions, MixerOptions(merge="mixed")).to(device)
+    mixer = LocalVimMixer(shape.d_model, shape.directions, MixerOptions(merge="weighted")).to(device)
     x = torch.randn(shape.batch, shape.side**2, shape.d_model).to(device).requires_grad_()
     return mixer, x
 
@@ -112,7 +112,7 @@ def supernet(shape: SupernetShape, directions: Sequence[str], *, seed: int, devi
     return create_model(
         "local_vim",
         directions=list(directions),
-        merge="mixed",
+        merge="weighted",
         img_size=2 * shape.side,
         patch_size=2,
         num_classes=10,

@@ -18,7 +18,9 @@ from lmsearch.engine.finite import unfinite_weights
 from lmsearch.errors import CheckpointError, LmsearchError, short
 from lmsearch.files import finite, replacing, write_bytes, write_json
 from lmsearch.models import create_model
+from lmsearch.models.merge import present_merge
 from lmsearch.reading import is_file, is_folder, parse_json, read_text
+from lmsearch.scan.directions import present_name
 from lmsearch.words import first_of
 
 VERSION = 1
@@ -71,8 +73,9 @@ class ModelSpec:
                 raise CheckpointError(f"{source}: directions of layer {number}, {short(layer)}, are not a list of names")
         if own := [key for key in RESERVED if key in values["options"]]:
             raise CheckpointError(f"{source}: {own[0]} is no option of a model description")
-        directions = tuple(tuple(layer) for layer in values["directions"])
-        return cls(values["name"], directions, values["merge"], dict(values["options"]), dict(values["data"]))
+        directions = tuple(tuple(map(present_name, layer)) for layer in values["directions"])
+        merge = present_merge(values["merge"])
+        return cls(values["name"], directions, merge, dict(values["options"]), dict(values["data"]))
 
 
 def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, backend: str = "auto") -> nn.Module:

@@ -110,7 +110,7 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) ->
 
 
 def check_merge(o: Tensor, gate: Tensor | None = None, weights: Tensor | None = None) -> None:
-    """Raise KernelError unless the arguments of `mixed_merge` or `normed_mean` fit together."""
+    """Raise KernelError unless the arguments of `weighted_merge` or `normed_mean` fit together."""
     if o.dim() != 4:
         raise KernelError(f"o has shape {tuple(o.shape)}; expected (B, K, L, D)")
     b, k, length, d = o.shape

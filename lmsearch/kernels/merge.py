@@ -1,4 +1,4 @@
-"""What comes after the scans: the mixed merge of the branches and the mean of their normalised tokens.
+"""What comes after the scans: the weighted merge of the branches and the mean of their normalised tokens.
 
 The definitions in plain PyTorch, which run on every backend but the native one; that passes over the branches once where
 these make several copies of them. Shapes: branches o (B, K, L, D), channel gate (B, K, D) or None, weights (K,).
@@ -15,8 +15,8 @@ from lmsearch.kernels.native_merge import native_merge, native_normed_mean
 from lmsearch.kernels.ops import choose_backend
 
 
-def reference_mixed_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float) -> Tensor:
-    """`mixed_merge` in plain PyTorch."""
+def reference_weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float) -> Tensor:
+    """`weighted_merge` in plain PyTorch."""
     gated = o if gate is None else o * gate.unsqueeze(2)
     normed = F.layer_norm(gated, o.shape[-1:], eps=eps)
     return torch.einsum("k,bkld->bld", weights.to(normed.dtype), normed)
@@ -27,14 +27,14 @@ def reference_normed_mean(o: Tensor, *, eps: float) -> Tensor:
     return F.layer_norm(o, o.shape[-1:], eps=eps).mean(2)
 
 
-def mixed_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float, backend: str = "auto") -> Tensor:
+def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float, backend: str = "auto") -> Tensor:
     """Weighted sum of the gated branches, each row normalised over D without affine: (B, L, D) in o.dtype.
 
     Raises KernelError for arguments that do not fit.
     """
     check_merge(o, gate, weights)
     if choose_backend(backend, o.device, o.dtype) != "native":
-        return reference_mixed_merge(o, gate, weights, eps=eps).to(o.dtype)
+        return reference_weighted_merge(o, gate, weights, eps=eps).to(o.dtype)
     y, _moments = native_merge(o.float(), None if gate is None else gate.float(), weights.float(), eps)
     return y.to(o.dtype)
 

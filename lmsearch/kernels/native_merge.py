@@ -1,4 +1,4 @@
-"""The mixed merge and the mean of normalised tokens as native PyTorch operators: forward, backward, shapes, autograd.
+"""The weighted merge and the mean of normalised tokens as native PyTorch operators: forward, backward, shapes, autograd.
 
 Shapes: B batch, K directions, L tokens, D channels; everything contiguous and in float32.
 """

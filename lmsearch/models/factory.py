@@ -25,7 +25,7 @@ VMAMBA = {"family": "local_vmamba", "img_size": 224, "window_padding": "zeros", 
 CLS_TOKEN = {"use_rope": False, "rope_residual": False, "middle_cls_token": True}
 NANO = {"attention": "spatial_channel", "window_padding": "none", "drop_path_rate": 0.0, "img_size": 8, "patch_size": 1}
 NANO |= {"d_state": 8, "in_chans": 1, "num_classes": 10}  # the digits
-SUPERNET = {"directions": CANDIDATES, "merge": "mixed", "drop_path_rate": 0.1}
+SUPERNET = {"directions": CANDIDATES, "merge": "weighted", "drop_path_rate": 0.1}
 
 PRESETS = {
     "local_vim": VIM,
@@ -139,7 +139,7 @@ def create_model(
     """Build a LocalVim or LocalVMamba: `name` is one of `model_names()`.
 
     directions: one list per layer, or one list for every layer; None takes the name's own (published, or h, h_flip, w2,
-    w2_flip). merge: "sum" (a derived net) or "mixed" (a supernet with learnable alphas). options: num_classes, img_size
+    w2_flip). merge: "sum" (a derived net) or "weighted" (a supernet with learnable alphas). options: num_classes, img_size
     (int or (height, width), pixels), patch_size, in_chans, drop_path_rate, global_pool, embed_dim and depth (LocalVim),
     dims and depths (LocalVMamba), attention, window_padding, init, backend, use_rope, rope_residual, middle_cls_token, norm.
     Raises ModelError for an unknown name or option, DirectionError for an unknown direction and for one without an order

@@ -5,13 +5,26 @@ Shapes: branches o (B, K, L, D); channel gate (B, K, D) and spatial gate (B, K, 
 
 from __future__ import annotations
 
+import logging
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
-from lmsearch.kernels import mixed_merge
+from lmsearch.kernels import weighted_merge
 
-MERGES = ("sum", "mixed")
+MERGES = ("sum", "weighted")
+RENAMED = {"mixed": "weighted"}  # names of earlier versions
+log = logging.getLogger(__name__)
 Gates = tuple[Tensor | None, Tensor | None]
+
+
+@lru_cache(maxsize=None)  # one warning is enough
+def present_merge(name: str) -> str:
+    """Return the name that a merge of an earlier version has today, with one warning; other text is returned as it is."""
+    if name in RENAMED:
+        log.warning("merge=%r is now called %r; the old name is still read", name, RENAMED[name])
+    return RENAMED.get(name, name)
 
 
 def gated(o: Tensor, gates: Gates) -> Tensor:
@@ -27,7 +40,7 @@ def merge_sum(o: Tensor, gates: Gates) -> Tensor:
     return gated(o, gates).sum(1)
 
 
-def merge_mixed(
+def merge_weighted(
     o: Tensor, gates: Gates, weights: Tensor, *, branch_norm: bool = True, eps: float = 1e-5, backend: str = "auto"
 ) -> Tensor:
     """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it.
@@ -39,4 +52,4 @@ def merge_mixed(
         return torch.einsum("k,bkld->bld", weights.to(o.dtype), gated(o, gates))
     if spatial is not None:
         o, channel = gated(o, gates), None
-    return mixed_merge(o, channel, weights, eps=eps, backend=backend)
+    return weighted_merge(o, channel, weights, eps=eps, backend=backend)

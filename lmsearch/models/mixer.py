@@ -20,15 +20,15 @@ from lmsearch.errors import ModelError
 from lmsearch.kernels import directional_conv, directional_scan
 from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.branch_memory import BranchMemory
-from lmsearch.models.merge import MERGES, Gates, merge_mixed, merge_sum
+from lmsearch.models.merge import MERGES, Gates, merge_sum, merge_weighted, present_merge
 from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, row_index, scan_groups, take
 from lmsearch.scan.directions import Grid, label, parse_direction
 
 
 @dataclass(frozen=True)
 class MixerOptions:
-    """How every mixer of a model is built: merge "sum" | "mixed", attention "channel" | "spatial_channel" | "none",
-    window_padding "none" | "zeros", the scan backend of lmsearch.kernels, and whether "mixed" normalises its branches.
+    """How every mixer of a model is built: merge "sum" | "weighted", attention "channel" | "spatial_channel" | "none",
+    window_padding "none" | "zeros", the scan backend of lmsearch.kernels, and whether "weighted" normalises its branches.
 
     With partial_channels = M only the first 1 / M of the channels are scanned and the others pass by (PC-DARTS, arXiv
     1907.05737): for supernets; with M = 4 they need about a third of the memory.
@@ -44,6 +44,7 @@ class MixerOptions:
     partial_channels: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "merge", present_merge(self.merge))
         for name, accepted in (("merge", MERGES), ("attention", KINDS), ("window_padding", PADDINGS)):
             if (value := getattr(self, name)) not in accepted:
                 raise ModelError(f"{name}={value!r} is not accepted; accepted: {', '.join(accepted)}")
@@ -54,7 +55,7 @@ class MixerOptions:
 class DirectionalMixer(nn.Module):
     """What both families share: K stacked selective state-space models, attention and merge.
 
-    With merge="mixed" the mixer holds `alphas` (K,) and returns the softmax(alphas)-weighted sum of its normalised
+    With merge="weighted" the mixer holds `alphas` (K,) and returns the softmax(alphas)-weighted sum of its normalised
     branches; with merge="sum" their plain sum. PER_DIRECTION names the tensors (K, ...) whose row k belongs to directions[k].
     """
 
@@ -79,7 +80,7 @@ class DirectionalMixer(nn.Module):
         self.A_log = nn.Parameter(torch.empty(k, d, d_state))
         self.D = nn.Parameter(torch.empty(k, d))
         self.attn = build_attention(options.attention, d)
-        self.alphas = nn.Parameter(torch.empty(k)) if options.merge == "mixed" else None
+        self.alphas = nn.Parameter(torch.empty(k)) if options.merge == "weighted" else None
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.reset_ssm_parameters()
 
@@ -174,7 +175,7 @@ class DirectionalMixer(nn.Module):
         if weights is None:
             return merge_sum(o, gates)
         norm, backend = self.options.branch_norm, self.options.backend
-        return merge_mixed(o, gates, weights, branch_norm=norm, backend=backend)
+        return merge_weighted(o, gates, weights, branch_norm=norm, backend=backend)
 
     def mix(
         self,

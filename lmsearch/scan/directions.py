@@ -6,10 +6,12 @@ A new scan order is one function of lmsearch/scan/patterns.py and one row in PAT
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from lmsearch.scan import patterns
 from lmsearch.scan.patterns import Keys
 from lmsearch.scan.tables import MARK, Grid, read_table_name, table_on, tabled
 
+log = logging.getLogger(__name__)
 FLIP = "_flip"
 MOST_PADDED = 2**18  # tokens of a grid that zero padding may always make
 NUMBER = r"[1-9][0-9]{0,29}"
@@ -42,7 +45,7 @@ PATTERNS = (
     Pattern(f"w{SIDES}", "w<side>, w<rows>x<columns>", patterns.windows),
     Pattern(f"cw{SIDES}", "cw<side>, cw<rows>x<columns>", patterns.column_windows),
     Pattern("snake", "snake", patterns.snake),
-    Pattern("snake_t", "snake_t", patterns.column_snake),
+    Pattern("snake_v", "snake_v", patterns.column_snake),
     Pattern("diag", "diag", patterns.diagonals),
     Pattern("antidiag", "antidiag", patterns.antidiagonals),
     Pattern("zigzag", "zigzag", patterns.zigzag),
@@ -52,6 +55,7 @@ PATTERNS = (
     Pattern(rf"atrous(?P<p>{NUMBER})", "atrous<step>", patterns.atrous),
     Pattern(r"random(?P<seed>0|[1-9][0-9]{0,8})", "random<seed>", patterns.shuffled),
 )
+RENAMED = {"snake_t": "snake_v"}  # names of earlier versions
 ACCEPTED = ", ".join(p.usage for p in PATTERNS) + f", each optionally followed by {FLIP}; numbers of up to 30 digits"
 
 
@@ -100,9 +104,35 @@ class ScanOrder:
         return order[::-1].copy() if self.flip else order
 
 
+def present_name(name: str) -> str:
+    """Return the name that a direction of an earlier version has today, with one warning; other text is returned as it is."""
+    base = name.removesuffix(FLIP)
+    return _present_base(base) + name[len(base) :] if base in RENAMED else name
+
+
+@lru_cache(maxsize=None)  # one warning is enough
+def _present_base(base: str) -> str:
+    """Return the present name of one that has changed."""
+    log.warning("scan direction %s is now called %s; the old name is still read", base, RENAMED[base])
+    return RENAMED[base]
+
+
+def former_names(content: Any) -> Any:
+    """Return nested lists of directions under the names that version 0.1.0 gave them: what a run is known by stays the same."""
+    if isinstance(content, list | tuple):
+        return type(content)(former_names(inside) for inside in content)
+    before = {present: former for former, present in RENAMED.items()}
+    base = content.removesuffix(FLIP) if isinstance(content, str) else ""
+    return before[base] + content[len(base) :] if base in before else content
+
+
 @lru_cache(maxsize=None)
 def parse_direction(name: str) -> ScanOrder:
-    """Parse a direction such as "h", "v_flip", "w2", "w2x7_flip" into a ScanOrder; raise DirectionError for any other text."""
+    """Parse a direction such as "h", "v_flip", "w2", "w2x7_flip" into a ScanOrder; raise DirectionError for any other text.
+
+    Names of earlier versions are read with one warning.
+    """
+    name = present_name(name) if isinstance(name, str) else name
     base = name.removesuffix(FLIP) if isinstance(name, str) else ""
     flip = FLIP * (base != name)
     if MARK in base:

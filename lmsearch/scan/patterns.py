@@ -2,7 +2,7 @@
 
 Shapes: i, j are the row and column of every token, each (H, W); keys are (H, W) arrays, most significant first.
 A pattern that is a path rather than a sort gives one key: the time at which the path visits each token.
-Adjacent steps: `snake`, `snake_t`, `hilbert` and `spiral` move to a neighbouring token (one step in one axis) at every
+Adjacent steps: `snake`, `snake_v`, `hilbert` and `spiral` move to a neighbouring token (one step in one axis) at every
 step, on every grid. The others jump.
 """
 

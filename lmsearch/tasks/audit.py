@@ -24,7 +24,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.figures.audit import audit_figure
 from lmsearch.files import write_figure, write_json, write_text
 from lmsearch.run_identity import run_digest
-from lmsearch.scan.directions import label
+from lmsearch.scan.directions import former_names, label
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.parts.build import build_data, build_objective, build_precision, build_recipe, layer_grids
@@ -116,7 +116,9 @@ def identity(cfg: DictConfig, setting: Setting) -> str:
 
     More minutes continue it; the recheck is a part of its controls.
     """
-    inside = hashlib.sha256(json.dumps([setting.spec.directions, setting.keep, setting.recheck]).encode()).hexdigest()
+    inside = hashlib.sha256(
+        json.dumps(former_names([setting.spec.directions, setting.keep, setting.recheck])).encode()
+    ).hexdigest()
     return f"v{PARTS_VERSION} {run_digest(cfg)} {inside}"
 
 

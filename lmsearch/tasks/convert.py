@@ -99,7 +99,7 @@ def from_official(cfg: DictConfig) -> int:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
     model, spec = in_order(cfg, model, spec)
     with own_folder(out, key="out"):
-        if spec.merge == "mixed":
+        if spec.merge == "weighted":
             write_supernet(out, spec, model.state_dict())
         else:
             save_model(out, spec, model.state_dict())
@@ -121,7 +121,7 @@ def describe(cfg: DictConfig, weights: dict[str, Tensor]) -> ModelSpec:
     if not any(key in weights for key in HEADS):
         options["num_classes"] = 0
     options["img_size"] = side_or_sides(cfg.img_size)
-    merge = "mixed" if supernet else "sum"
+    merge = "weighted" if supernet else "sum"
     directions = layer_directions(cfg, name, options, supernet=supernet)
     return ModelSpec(name, directions, merge, options, data_of_run(cfg, options) or {"info": asdict(data_info(cfg, options))})
 

@@ -37,7 +37,7 @@ def named_mixers(module: nn.Module) -> dict[str, DirectionalMixer]:
         if isinstance(m, DirectionalMixer) and m.alphas is not None
     }
     if not mixers:
-        raise ModelError("the model is not a supernet: none of its mixers has merge='mixed'")
+        raise ModelError("the model is not a supernet: none of its mixers has merge='weighted'")
     return mixers
 
 

@@ -58,7 +58,7 @@ def find_candidates(cfg: DictConfig, source: Source, space: SearchSpace | None =
         quota = Quota(keep=resolve_keep(space, cfg.keep, len(grids), grids=distinct_on, padding=padding))
     else:
         quota = budget_of(cfg, candidates)
-    spec = model_spec(cfg, source.info, candidates, merge="mixed")
+    spec = model_spec(cfg, source.info, candidates, merge="weighted")
     if (partial := cfg.search.get("partial_channels", 1)) != 1:
         spec = replace(spec, options=spec.options | {"partial_channels": partial})
     check_training(cfg, spec)

@@ -17,6 +17,7 @@ from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.run_identity import run_digest
+from lmsearch.scan.directions import former_names
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.budget import Budget, evaluation_cost, training_cost
 from lmsearch.search.discrete.costs import Flops, Latency
@@ -57,7 +58,7 @@ def run(cfg: DictConfig) -> int:
     check_memory(cfg, candidates.spec, precision, running=candidates.keep)
     space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=cfg.search.fewest)
     storage = None if cfg.search.storage is None else open_storage(cfg.search.storage)  # a bad one is found before training
-    identity = [candidates.spec.directions, candidates.keep]
+    identity = former_names([candidates.spec.directions, candidates.keep])
     budget = Budget(cfg.search.budget_steps)
     training, price = costs(cfg, candidates, source, precision)
     check_budget(budget, training, price)

@@ -21,6 +21,7 @@ from lmsearch.files import remove_leftovers, write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.run_identity import differences, run_digest
+from lmsearch.scan.directions import former_names
 from lmsearch.words import first_of
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
@@ -121,7 +122,7 @@ def claim_run_dir(
     Raises ConfigError where something would be lost, unless overwrite=true, which starts the run over, and InUseError where
     another process writes there.
     """
-    inside = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    inside = hashlib.sha256(json.dumps(former_names(content), sort_keys=True).encode()).hexdigest()
     mine = Claim(f"{task} {run_digest(cfg)} {inside}", tuple(parts))
     with open_run_dir(cfg, task) as run_dir:
         before = claim_on(run_dir, overwrite=cfg.overwrite)
