@@ -27,9 +27,9 @@ SMALL = ScanShape(2, 1, 9, 5, 4)
 SMALL_LAYER = LayerShape(batch=2, d_model=16, side=4)
 
 
-def tiny_plan(**changes: object) -> sections.Plan:
-    """Return a plan of the smallest sizes that still run every section."""
-    plan = sections.make_plan(device="cpu", threads=1, repeats=1, seed=0, quick=True)
+def tiny_setup(**changes: object) -> sections.Setup:
+    """Return a setup of the smallest sizes that still run every section."""
+    setup = sections.make_setup(device="cpu", threads=1, repeats=1, seed=0, quick=True)
     sizes = {
         "scan": SMALL,
         "longer": (ScanShape(1, 1, 16, 5, 4),),
@@ -39,7 +39,7 @@ def tiny_plan(**changes: object) -> sections.Plan:
         "growth": ScanShape(1, 1, 8, 4, 4),
         "factors": (1, 2),
     }
-    return replace(plan, **sizes | changes)
+    return replace(setup, **sizes | changes)
 
 
 def broken(change: Callable[[dict], dict] = lambda arguments: arguments, scale: float = 1.0) -> SimpleNamespace:
@@ -82,7 +82,7 @@ def test_a_broken_backend_stops_the_command_before_anything_is_timed(
     timed: list[str] = []
     monkeypatch.setitem(BACKENDS, "broken", broken(scale=1.001))
     monkeypatch.setattr(sections, "paired", lambda *args, **options: timed.append("timed"))
-    monkeypatch.setattr(task, "make_plan", lambda **options: tiny_plan())
+    monkeypatch.setattr(task, "make_setup", lambda **options: tiny_setup())
     assert main(["bench", f"run_dir={tmp_path}"]) == 2
     assert "backend broken" in capsys.readouterr().err
     assert not timed and not (tmp_path / "bench.json").exists()
@@ -167,9 +167,9 @@ def test_only_sizes_beyond_the_cache_are_fitted() -> None:
 
 
 def test_the_full_growth_sizes_are_beyond_usual_caches() -> None:
-    plan = sections.make_plan(device="cpu", threads=2, repeats=5, seed=0, quick=False)
-    assert growth.working_set(plan.growth) > 64 << 20
-    assert plan.scan == ScanShape(8, 1, 196, 384, 16) and plan.layer.directions == workloads.WIDE_WINDOWS
+    setup = sections.make_setup(device="cpu", threads=2, repeats=5, seed=0, quick=False)
+    assert growth.working_set(setup.growth) > 64 << 20
+    assert setup.scan == ScanShape(8, 1, 196, 384, 16) and setup.layer.directions == workloads.WIDE_WINDOWS
 
 
 def test_probes_do_the_work_that_they_count() -> None:
@@ -182,7 +182,7 @@ def test_probes_do_the_work_that_they_count() -> None:
 def test_a_run_writes_every_section_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(task, "make_plan", lambda **options: tiny_plan())
+    monkeypatch.setattr(task, "make_setup", lambda **options: tiny_setup())
     monkeypatch.setattr(memory, "peak_bytes", lambda subject, shape, **options: 100 * len(subject))
     assert main(["bench", f"run_dir={tmp_path}"]) == 0
     found = json.loads((tmp_path / "bench.json").read_text())
@@ -205,7 +205,7 @@ def test_a_run_writes_every_section_and_a_picture(
 
 
 def test_a_single_section_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "make_plan", lambda **options: tiny_plan())
+    monkeypatch.setattr(task, "make_setup", lambda **options: tiny_setup())
     assert main(["bench", "what=[ceiling]", f"run_dir={tmp_path}"]) == 0
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found.keys() & sections.SECTIONS.keys() == {"ceiling"}

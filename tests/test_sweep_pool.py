@@ -22,14 +22,14 @@ from lmsearch.errors import DataError, SweepError
 from lmsearch.sweep.pool import exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
-from lmsearch.sweep.study import Goal, Plan, open_study
+from lmsearch.sweep.study import Goal, Sweep, open_study
 from lmsearch.sweep.worker import work
 from lmsearch.trials.storage import DIED, LOST, WORKER, _born, abandon
 
 
-def plan_of(run_dir: Path, *, trials: int, metric: str = "x") -> Plan:
-    """Return a plan over one number; its task is one of the functions below."""
-    return Plan(
+def sweep_of(run_dir: Path, *, trials: int, metric: str = "x") -> Sweep:
+    """Return a sweep over one number; its task is one of the functions below."""
+    return Sweep(
         task="none",
         parameters={"x": Parameter("x", FloatDistribution(0.0, 1.0))},
         overrides=(),
@@ -55,14 +55,14 @@ def hang_once(task: str, words: Sequence[str], folder: Path) -> None:
     write_x(task, words, folder)
 
 
-def quick(plan: Plan, name: str) -> None:
+def quick(sweep: Sweep, name: str) -> None:
     """A worker whose trials end at once."""
-    work(plan, write_x, name=name)
+    work(sweep, write_x, name=name)
 
 
-def hanging(plan: Plan, name: str) -> None:
+def hanging(sweep: Sweep, name: str) -> None:
     """A worker that hangs in the first trial."""
-    work(plan, hang_once, name=name)
+    work(sweep, hang_once, name=name)
 
 
 def wait_once(task: str, words: Sequence[str], folder: Path) -> None:
@@ -73,24 +73,24 @@ def wait_once(task: str, words: Sequence[str], folder: Path) -> None:
     write_x(task, words, folder)
 
 
-def waiting(plan: Plan, name: str) -> None:
+def waiting(sweep: Sweep, name: str) -> None:
     """A worker that waits in the first trial."""
-    work(plan, wait_once, name=name)
+    work(sweep, wait_once, name=name)
 
 
-def call(plan: Plan, worker: Callable[[Plan, str], None]) -> None:
-    """What the command does: one worker at the trials of a plan."""
+def call(sweep: Sweep, worker: Callable[[Sweep, str], None]) -> None:
+    """What the command does: one worker at the trials of a sweep."""
     with exit_on_sigterm():
-        supervise(open_study(plan), plan, local_workers(plan, worker), workers=1, progress=lambda: None)
+        supervise(open_study(sweep), sweep, local_workers(sweep, worker), workers=1, progress=lambda: None)
 
 
-def begun(plan: Plan, worker: Callable[[Plan, str], None]) -> tuple[BaseProcess, int]:
+def begun(sweep: Sweep, worker: Callable[[Sweep, str], None]) -> tuple[BaseProcess, int]:
     """Start a call in a process and wait until its worker is in the first trial; return it and the id of the worker."""
-    process = multiprocessing.get_context("spawn").Process(target=call, args=(plan, worker))
+    process = multiprocessing.get_context("spawn").Process(target=call, args=(sweep, worker))
     process.start()
-    until(lambda: (plan.folder(0) / "hanging").exists() or not process.is_alive())
+    until(lambda: (sweep.folder(0) / "hanging").exists() or not process.is_alive())
     assert process.is_alive()
-    return process, open_study(plan).trials[0].user_attrs[WORKER]["pid"]
+    return process, open_study(sweep).trials[0].user_attrs[WORKER]["pid"]
 
 
 def until(there: Callable[[], bool]) -> None:
@@ -99,107 +99,107 @@ def until(there: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def stillborn(plan: Plan, name: str) -> None:
+def stillborn(sweep: Sweep, name: str) -> None:
     """A worker that dies before it takes a trial."""
     raise DataError("cannot start")
 
 
 def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=7)
-    study = open_study(plan)
-    supervise(study, plan, local_workers(plan, quick), workers=2, progress=lambda: None)
+    sweep = sweep_of(tmp_path, trials=7)
+    study = open_study(sweep)
+    supervise(study, sweep, local_workers(sweep, quick), workers=2, progress=lambda: None)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 7
     assert len({t.params["x"] for t in study.trials}) == 7, "no two workers draw alike"
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_runs_again(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=3)
-    study = open_study(plan)
+    sweep = sweep_of(tmp_path, trials=3)
+    study = open_study(sweep)
     killed: list[int] = []
 
     def kill() -> None:
-        if not killed and (plan.folder(0) / "hanging").exists():
+        if not killed and (sweep.folder(0) / "hanging").exists():
             killed.append(study.trials[0].user_attrs[WORKER]["pid"])
             os.kill(killed[0], signal.SIGKILL)
 
-    supervise(study, plan, local_workers(plan, hanging), workers=2, progress=kill)
+    supervise(study, sweep, local_workers(sweep, hanging), workers=2, progress=kill)
     lost, *others = study.trials
     assert killed and lost.state == TrialState.FAIL and lost.user_attrs[LOST] == "its process died"
     again = next(t for t in others if t.params == lost.params)
     assert [t.state for t in others] == [TrialState.COMPLETE] * 3
-    assert {row.number: row.state for row in rows_of(study, plan)}[0] == "queued again"
-    assert json.loads((plan.folder(0) / "trial.json").read_text())["trial"] == again.number
+    assert {row.number: row.state for row in rows_of(study, sweep)}[0] == "queued again"
+    assert json.loads((sweep.folder(0) / "trial.json").read_text())["trial"] == again.number
 
 
 def test_a_worker_that_cannot_start_ends_the_sweep_with_one_line(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=2)
+    sweep = sweep_of(tmp_path, trials=2)
     with pytest.raises(SweepError, match="a worker died before it took a trial \\(exit code 1\\); see") as raised:
-        supervise(open_study(plan), plan, local_workers(plan, stillborn), workers=1, progress=lambda: None)
+        supervise(open_study(sweep), sweep, local_workers(sweep, stillborn), workers=1, progress=lambda: None)
     log_file = Path(str(raised.value).rpartition("see ")[2])
     assert "cannot start" in log_file.read_text()
 
 
 def test_a_worker_that_finds_no_metric_stops_all_of_them(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=50, metric="y")
-    study = open_study(plan)
+    sweep = sweep_of(tmp_path, trials=50, metric="y")
+    study = open_study(sweep)
     with pytest.raises(SweepError, match="metric='y' is not in metrics.json; there are: x"):
-        supervise(study, plan, local_workers(plan, quick), workers=2, progress=lambda: None)
+        supervise(study, sweep, local_workers(sweep, quick), workers=2, progress=lambda: None)
     assert len(study.trials) < 10
 
 
 def test_an_interrupt_gives_the_running_trial_back(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=1)
-    study = open_study(plan)
+    sweep = sweep_of(tmp_path, trials=1)
+    study = open_study(sweep)
 
     def interrupt() -> None:
-        if (plan.folder(0) / "hanging").exists():
+        if (sweep.folder(0) / "hanging").exists():
             os.kill(study.trials[0].user_attrs[WORKER]["pid"], signal.SIGINT)  # as the keyboard does
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        supervise(study, plan, local_workers(plan, hanging), workers=1, progress=interrupt)
+        supervise(study, sweep, local_workers(sweep, hanging), workers=1, progress=interrupt)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.trials[0].user_attrs[LOST] == "interrupted"
 
 
 def test_sigterm_ends_the_workers_and_gives_their_trials_back(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=2)
-    parent, worker = begun(plan, hanging)
+    sweep = sweep_of(tmp_path, trials=2)
+    parent, worker = begun(sweep, hanging)
     parent.terminate()
     parent.join()
     assert parent.exitcode == 128 + signal.SIGTERM and _born(worker) is None
-    study = open_study(plan)
+    study = open_study(sweep)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.trials[0].user_attrs[LOST] == "interrupted"
 
 
 def test_sigterm_gives_back_the_trial_of_a_call_without_workers(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=2)
-    study = open_study(plan)
+    sweep = sweep_of(tmp_path, trials=2)
+    study = open_study(sweep)
 
     def terminated(task: str, words: Sequence[str], folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1000)
 
     with pytest.raises(SystemExit), exit_on_sigterm():
-        work(plan, terminated)
+        work(sweep, terminated)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_worker_whose_parent_was_killed_ends_its_trial_and_takes_no_other(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, trials=5)
-    parent, worker = begun(plan, waiting)
+    sweep = sweep_of(tmp_path, trials=5)
+    parent, worker = begun(sweep, waiting)
     parent.kill()
     parent.join()
-    (plan.folder(0) / "go").touch()
+    (sweep.folder(0) / "go").touch()
     until(lambda: _born(worker) is None)
-    assert [t.state for t in open_study(plan).trials] == [TrialState.COMPLETE]
+    assert [t.state for t in open_study(sweep).trials] == [TrialState.COMPLETE]
 
 
 def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    plan = plan_of(tmp_path, trials=1)
-    study, runs = open_study(plan), []
+    sweep = sweep_of(tmp_path, trials=1)
+    study, runs = open_study(sweep), []
 
     def slow(task: str, words: Sequence[str], folder: Path) -> None:
         runs.append(folder)
@@ -210,7 +210,7 @@ def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(tmp_path: Path
             raise DataError("its files are gone")
         write_x(task, words, folder)
 
-    work(plan, slow)
+    work(sweep, slow)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.FAIL, TrialState.COMPLETE]
     assert caplog.text.count("given to another worker") == 2
 
@@ -218,20 +218,20 @@ def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(tmp_path: Path
 def test_jobs_of_submitit_run_the_trials(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the job knows lmsearch, not the tests
-    plan = plan_of(tmp_path, trials=2)
-    study = open_study(plan)
-    start = submitit_workers(plan, quick, cluster="local", options={"timeout_min": 5, "slurm_partition": None})
-    supervise(study, plan, start, workers=1, progress=lambda: None)
+    sweep = sweep_of(tmp_path, trials=2)
+    study = open_study(sweep)
+    start = submitit_workers(sweep, quick, cluster="local", options={"timeout_min": 5, "slurm_partition": None})
+    supervise(study, sweep, start, workers=1, progress=lambda: None)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
 
 
 def test_a_job_of_submitit_that_fails_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    plan = plan_of(tmp_path, trials=1)
-    start = submitit_workers(plan, stillborn, cluster="local", options={"timeout_min": 5})
+    sweep = sweep_of(tmp_path, trials=1)
+    start = submitit_workers(sweep, stillborn, cluster="local", options={"timeout_min": 5})
     with pytest.raises(SweepError, match="a worker died before it took a trial \\(job .* failed\\); see") as raised:
-        supervise(open_study(plan), plan, start, workers=1, progress=lambda: None)
+        supervise(open_study(sweep), sweep, start, workers=1, progress=lambda: None)
     assert "cannot start" in Path(str(raised.value).rpartition("see ")[2]).read_text()
 
 

@@ -34,7 +34,7 @@ SMALL_CHECKS = (ScanShape(3, 4, 49, 33, 16), ScanShape(2, 1, 197, 24, 8))
 
 
 @dataclass(frozen=True)
-class Plan:
+class Setup:
     """What to measure and how: sizes, device, threads of the layer and the supernet, rounds of each comparison, seed."""
 
     device: str
@@ -51,11 +51,11 @@ class Plan:
     factors: tuple[int, ...]
 
 
-def make_plan(*, device: str, threads: int, repeats: int, seed: int, quick: bool) -> Plan:
-    """Return the full plan, or with `quick` small sizes that show that everything works but not how fast it is."""
+def make_setup(*, device: str, threads: int, repeats: int, seed: int, quick: bool) -> Setup:
+    """Return the full setup, or with `quick` small sizes that show that everything works but not how fast it is."""
     common = {"device": device, "threads": threads, "seed": seed, "quick": quick}
     if quick:
-        return Plan(
+        return Setup(
             **common,
             repeats=min(repeats, 2),
             scan=ScanShape(2, 1, 49, 192),
@@ -66,7 +66,7 @@ def make_plan(*, device: str, threads: int, repeats: int, seed: int, quick: bool
             growth=ScanShape(1, 2, 196, 128),
             factors=(1, 2, 4),
         )
-    return Plan(
+    return Setup(
         **common,
         repeats=repeats,
         scan=ScanShape(8, 1, 196, 384),
@@ -79,22 +79,22 @@ def make_plan(*, device: str, threads: int, repeats: int, seed: int, quick: bool
     )
 
 
-def rounds(plan: Plan) -> dict:
+def rounds(setup: Setup) -> dict:
     """Return the options of `paired`: how many rounds, and how long a sample is."""
-    return {"repeats": plan.repeats, "min_sample_s": 0.005 if plan.quick else 0.05}
+    return {"repeats": setup.repeats, "min_sample_s": 0.005 if setup.quick else 0.05}
 
 
-def our_name(plan: Plan) -> str:
+def our_name(setup: Setup) -> str:
     """Return "lmsearch" with the backend that it runs on."""
-    return f"{OURS} ({choose_backend('auto', torch.device(plan.device), torch.float32)})"
+    return f"{OURS} ({choose_backend('auto', torch.device(setup.device), torch.float32)})"
 
 
-def check_section(plan: Plan) -> dict:
+def check_section(setup: Setup) -> dict:
     """The gate: every backend, peer and arrangement against float64; raises KernelError for a wrong one."""
-    at = {"seed": plan.seed, "device": plan.device}
-    backends, absent = check_backends([*SMALL_CHECKS, plan.scan, *plan.longer], **at)
-    peers, absent_peers = check_peers(plan.scan, **at)
-    layers = check_layers(plan.layer, **at)
+    at = {"seed": setup.seed, "device": setup.device}
+    backends, absent = check_backends([*SMALL_CHECKS, setup.scan, *setup.longer], **at)
+    peers, absent_peers = check_peers(setup.scan, **at)
+    layers = check_layers(setup.layer, **at)
     groups = {"backends": backends, "peers": peers, "layers": layers}
     errors = {group: {name: asdict(w) for name, w in found.items()} for group, found in groups.items()}
     return errors | {"tolerance": TOLERANCE, "absent_backends": absent, "absent_peers": absent_peers}
@@ -106,34 +106,34 @@ def described(measured: dict[str, Measured], elements: int | None = None) -> dic
     return {name: asdict(m) | rates[name] for name, m in measured.items()}
 
 
-def scan_section(plan: Plan) -> dict:
+def scan_section(setup: Setup) -> dict:
     """The scan alone on one thread: ours beside the reference and every peer that is here, then longer sequences."""
-    tensors, order = scan_tensors(plan.scan, seed=plan.seed, device=plan.device)
+    tensors, order = scan_tensors(setup.scan, seed=setup.seed, device=setup.device)
     mine = peer_tensors(tensors, order)
     calls = {
-        our_name(plan): (ours(tensors, order, "auto"), tensors),
+        our_name(setup): (ours(tensors, order, "auto"), tensors),
         REFERENCE: (ours(tensors, order, "reference"), tensors),
     }
     for name, peer in PEERS.items():
-        if peer.unavailable(plan.device) is None:
+        if peer.unavailable(setup.device) is None:
             calls[name] = (lambda peer=peer: peer.scan(**mine), mine)
     with exactly(1):
-        forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(plan))
-        both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in calls.items()}, **rounds(plan))
+        forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(setup))
+        both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in calls.items()}, **rounds(setup))
     return {
-        "shape": str(plan.scan),
+        "shape": str(setup.scan),
         "threads": 1,
-        "elements": plan.scan.elements,
-        "forward": described(forward, plan.scan.elements),
-        "both": described(both, plan.scan.elements),
-        "longer": longer_sequences(plan),
+        "elements": setup.scan.elements,
+        "forward": described(forward, setup.scan.elements),
+        "both": described(both, setup.scan.elements),
+        "longer": longer_sequences(setup),
     }
 
 
-def longer_sequences(plan: Plan) -> dict[str, dict]:
+def longer_sequences(setup: Setup) -> dict[str, dict]:
     """Our rate at longer sequences on one thread, also as a fraction of the rate at the first length."""
-    shapes = (plan.scan, *plan.longer)
-    cases = {str(shape): (shape, *scan_tensors(shape, seed=plan.seed, device=plan.device)) for shape in shapes}
+    shapes = (setup.scan, *setup.longer)
+    cases = {str(shape): (shape, *scan_tensors(shape, seed=setup.seed, device=setup.device)) for shape in shapes}
     found: dict[str, dict] = {name: {} for name in cases}
     with exactly(1):
         for kind in EXPS:
@@ -142,9 +142,9 @@ def longer_sequences(plan: Plan) -> dict[str, dict]:
                 call = ours(tensors, order, "auto")
                 forward = kind == "forward"
                 functions[name] = without_gradients(call) if forward else with_gradients(call, list(tensors.values()))
-            for name, m in paired(functions, **rounds(plan)).items():
+            for name, m in paired(functions, **rounds(setup)).items():
                 shape = cases[name][0]
-                work = shape.elements / plan.scan.elements
+                work = shape.elements / setup.scan.elements
                 times = m.times_first
                 fraction = Spread(work / times.median, work / times.max, work / times.min)
                 rate = shape.elements / m.seconds.median / 1e9
@@ -152,47 +152,47 @@ def longer_sequences(plan: Plan) -> dict[str, dict]:
     return found
 
 
-def layer_section(plan: Plan) -> dict:
+def layer_section(setup: Setup) -> dict:
     """The K=8 supernet mixer, forward and backward: ours beside the reference backend and the released arrangement."""
-    mixer, x = layer(plan.layer, seed=plan.seed, device=plan.device)
+    mixer, x = layer(setup.layer, seed=setup.seed, device=setup.device)
     functions = {}
-    for subject in subjects(plan.device):
+    for subject in subjects(setup.device):
         module = arranged(mixer, subject)
-        call = layer_call(module, x, plan.layer.side)
-        name = our_name(plan) if subject == OURS else subject
+        call = layer_call(module, x, setup.layer.side)
+        name = our_name(setup) if subject == OURS else subject
         functions[name] = with_gradients(call, [x, *module.parameters()])
-    with exactly(plan.threads):
-        measured = paired(functions, **rounds(plan))
-    return {"shape": str(plan.layer), "threads": plan.threads, "both": described(measured)}
+    with exactly(setup.threads):
+        measured = paired(functions, **rounds(setup))
+    return {"shape": str(setup.layer), "threads": setup.threads, "both": described(measured)}
 
 
-def supernet_section(plan: Plan) -> dict:
+def supernet_section(setup: Setup) -> dict:
     """One training step of a whole supernet; other arrangements at a smaller batch, since they need much memory."""
-    at = {"seed": plan.seed, "device": plan.device}
-    small = SupernetShape(plan.paired_batch, plan.supernet.embed_dim, plan.supernet.depth, plan.supernet.side)
-    others = [name for name in subjects(plan.device) if name in (REFERENCE, RELEASED + "eager loop", RELEASED + "mamba-ssm")]
-    with exactly(plan.threads):
-        whole = paired({our_name(plan): training_step(plan.supernet, OURS, **at)}, **rounds(plan))
-        steps = {our_name(plan): training_step(small, OURS, **at)}
+    at = {"seed": setup.seed, "device": setup.device}
+    small = SupernetShape(setup.paired_batch, setup.supernet.embed_dim, setup.supernet.depth, setup.supernet.side)
+    others = [name for name in subjects(setup.device) if name in (REFERENCE, RELEASED + "eager loop", RELEASED + "mamba-ssm")]
+    with exactly(setup.threads):
+        whole = paired({our_name(setup): training_step(setup.supernet, OURS, **at)}, **rounds(setup))
+        steps = {our_name(setup): training_step(small, OURS, **at)}
         steps |= {name: training_step(small, name, **at) for name in others}
-        compared = paired(steps, **rounds(plan))
+        compared = paired(steps, **rounds(setup))
     return {
-        "shape": str(plan.supernet),
-        "threads": plan.threads,
+        "shape": str(setup.supernet),
+        "threads": setup.threads,
         "step": described(whole),
         "compared_shape": str(small),
         "compared": described(compared),
     }
 
 
-def policies_section(plan: Plan) -> dict:
+def policies_section(setup: Setup) -> dict:
     """One training step of our supernet under each way of a search, relative to running every branch of eight."""
-    steps = {name: policy_step(way, plan.supernet, seed=plan.seed, device=plan.device) for name, way in ways().items()}
-    with exactly(plan.threads):
-        measured = paired(steps, **rounds(plan))
+    steps = {name: policy_step(way, setup.supernet, seed=setup.seed, device=setup.device) for name, way in ways().items()}
+    with exactly(setup.threads):
+        measured = paired(steps, **rounds(setup))
     relative = {name: m.times_first.median for name, m in measured.items()}
     return {
-        "shape": str(plan.supernet), "threads": plan.threads, "step": described(measured),
+        "shape": str(setup.supernet), "threads": setup.threads, "step": described(measured),
         "shrinking": {
             "stages": [[s.progress, s.branches] for s in STAGES],
             "cost_of_keep": {str(keep): shrinking_cost(relative, keep) for keep in KEEPS},
@@ -200,62 +200,62 @@ def policies_section(plan: Plan) -> dict:
     }  # fmt: skip
 
 
-def growth_section(plan: Plan) -> dict:
+def growth_section(setup: Setup) -> dict:
     """Exponents of our scan's time, forward and backward on one thread, over each axis."""
     cache = last_level_cache()
     axes = {}
     with exactly(1):
         for axis in growth.AXES:
-            shapes = growth.sweep(plan.growth, axis, plan.factors)
-            seconds = _scan_seconds(shapes, plan)
+            shapes = growth.sweep(setup.growth, axis, setup.factors)
+            seconds = _scan_seconds(shapes, setup)
             fitted = growth.fit(shapes, axis, seconds, cache=cache)
             points = [{"size": getattr(s, axis), "seconds": t} for s, t in zip(shapes, seconds, strict=True)]
             axes[axis] = asdict(fitted) | {"sizes": points}
-    return {"base": str(plan.growth), "threads": 1, "cache_bytes": cache, "axes": axes}
+    return {"base": str(setup.growth), "threads": 1, "cache_bytes": cache, "axes": axes}
 
 
-def _scan_seconds(shapes: Sequence[ScanShape], plan: Plan) -> list[float]:
+def _scan_seconds(shapes: Sequence[ScanShape], setup: Setup) -> list[float]:
     """Return the median seconds of our scan, forward and backward, at each shape; the shapes take turns."""
     functions = {}
     for shape in shapes:
-        tensors, order = scan_tensors(shape, seed=plan.seed, device=plan.device)
+        tensors, order = scan_tensors(shape, seed=setup.seed, device=setup.device)
         functions[str(shape)] = with_gradients(ours(tensors, order, "auto"), list(tensors.values()))
-    return [measured.seconds.median for measured in paired(functions, **rounds(plan)).values()]
+    return [measured.seconds.median for measured in paired(functions, **rounds(setup)).values()]
 
 
-def memory_section(plan: Plan) -> dict:
+def memory_section(setup: Setup) -> dict:
     """Peak memory of one forward and backward pass of the mixer, each arrangement in its own process."""
-    if not memory.supported(plan.device):
-        return {"shape": str(plan.layer), "absent": "peak memory is measured on CUDA and where Linux's /proc is"}
-    at = {"threads": plan.threads, "seed": plan.seed, "device": plan.device}
-    chosen = [OURS, RELEASED + "eager loop"] if plan.quick else subjects(plan.device)  # a process takes seconds to start
-    peaks = {subject: memory.peak_bytes(subject, plan.layer, **at) for subject in chosen}
+    if not memory.supported(setup.device):
+        return {"shape": str(setup.layer), "absent": "peak memory is measured on CUDA and where Linux's /proc is"}
+    at = {"threads": setup.threads, "seed": setup.seed, "device": setup.device}
+    chosen = [OURS, RELEASED + "eager loop"] if setup.quick else subjects(setup.device)  # a process takes seconds to start
+    peaks = {subject: memory.peak_bytes(subject, setup.layer, **at) for subject in chosen}
     first = peaks[OURS]
     found = {
-        our_name(plan) if name == OURS else name: {"peak_bytes": peak, "times_first": peak / first}
+        our_name(setup) if name == OURS else name: {"peak_bytes": peak, "times_first": peak / first}
         for name, peak in peaks.items()
     }
-    return {"shape": str(plan.layer), "threads": plan.threads, "peaks": found}
+    return {"shape": str(setup.layer), "threads": setup.threads, "peaks": found}
 
 
-def ceiling_section(plan: Plan) -> dict:
+def ceiling_section(setup: Setup) -> dict:
     """The machine's ceilings on one thread, and the part of the exponential's that our scan reaches in the same rounds."""
-    probes = ceiling.probes(plan.device, quick=plan.quick)
-    tensors, order = scan_tensors(plan.scan, seed=plan.seed, device=plan.device)
+    probes = ceiling.probes(setup.device, quick=setup.quick)
+    tensors, order = scan_tensors(setup.scan, seed=setup.seed, device=setup.device)
     call = ours(tensors, order, "auto")
     scans = {"forward": without_gradients(call), "both": with_gradients(call, list(tensors.values()))}
     with exactly(1):
-        measured = paired({name: probe.run for name, probe in probes.items()} | scans, **rounds(plan))
+        measured = paired({name: probe.run for name, probe in probes.items()} | scans, **rounds(setup))
     rates = {name: probe.work / measured[name].seconds.median / 1e9 for name, probe in probes.items()}
     best = max(rate for name, rate in rates.items() if name.startswith("exp"))
-    fractions = {kind: EXPS[kind] * plan.scan.elements / measured[kind].seconds.median / 1e9 / best for kind in scans}
+    fractions = {kind: EXPS[kind] * setup.scan.elements / measured[kind].seconds.median / 1e9 / best for kind in scans}
     return {
         "threads": 1,
         "exp_g_s": {name: rate for name, rate in rates.items() if name.startswith("exp")},
         "best_exp_g_s": best,
         "sgemm_gflop_s": rates["sgemm"],
         "copy_gb_s": rates["copy"],
-        "scan_shape": str(plan.scan),
+        "scan_shape": str(setup.scan),
         "exps_per_element": EXPS,
         "scan_fraction_of_exp": fractions,
     }

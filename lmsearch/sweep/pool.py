@@ -20,14 +20,14 @@ import optuna
 from optuna.trial import TrialState
 
 from lmsearch.errors import SweepError
-from lmsearch.sweep.study import STOPPED, Plan, work_left
+from lmsearch.sweep.study import STOPPED, Sweep, work_left
 from lmsearch.trials.storage import INTERRUPTED, exclusive, recover
 
 log = logging.getLogger(__name__)
 POLL_S = 0.3  # seconds between two looks at the workers
 RECOVER_EVERY_S = 20.0  # seconds between two looks for trials of workers that earlier calls started elsewhere
 STOP_WAIT_S = 30.0  # seconds that an interrupted worker has to give its trial back, also on a busy machine
-Work = Callable[[Plan, str], None]  # what a worker does, given the plan and its own name
+Work = Callable[[Sweep, str], None]  # what a worker does, given the sweep and its own name
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Worker:
 Start = Callable[[], Worker]
 
 
-def local_workers(plan: Plan, work: Work) -> Start:
+def local_workers(sweep: Sweep, work: Work) -> Start:
     """Return what starts a process of this machine."""
     context = multiprocessing.get_context("spawn")
 
     def start() -> Worker:
         name = secrets.token_hex(4)
-        log_file = plan.run_dir / "workers" / f"{name}.log"
-        process = context.Process(target=_run_into, args=(log_file, work, plan, name))
+        log_file = sweep.run_dir / "workers" / f"{name}.log"
+        process = context.Process(target=_run_into, args=(log_file, work, sweep, name))
         process.start()
 
         def stop(wait_s: float) -> None:
@@ -70,7 +70,7 @@ def local_workers(plan: Plan, work: Work) -> Start:
     return start
 
 
-def submitit_workers(plan: Plan, work: Work, *, cluster: str | None, options: Mapping[str, Any]) -> Start:
+def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: Mapping[str, Any]) -> Start:
     """Return what submits a job; `options` go to submitit's executor. Raises SweepError where submitit cannot be used."""
     try:
         import submitit
@@ -79,14 +79,14 @@ def submitit_workers(plan: Plan, work: Work, *, cluster: str | None, options: Ma
     if cluster not in (None, "slurm", "local"):
         raise SweepError(f"submitit.cluster={cluster!r} is not accepted; accepted: slurm, local")
     try:
-        executor = submitit.AutoExecutor(folder=plan.run_dir / "workers", cluster=cluster)
+        executor = submitit.AutoExecutor(folder=sweep.run_dir / "workers", cluster=cluster)
     except RuntimeError as error:
         raise SweepError(f"submitit.cluster={cluster}: {error}") from error
     executor.update_parameters(name="lmsearch-sweep", **{key: value for key, value in options.items() if value is not None})
 
     def start() -> Worker:
         name = secrets.token_hex(4)
-        job = executor.submit(work, plan, name)
+        job = executor.submit(work, sweep, name)
 
         return Worker(
             name=name,
@@ -99,16 +99,16 @@ def submitit_workers(plan: Plan, work: Work, *, cluster: str | None, options: Ma
     return start
 
 
-def _run_into(log_file: Path, work: Work, plan: Plan, name: str) -> None:
+def _run_into(log_file: Path, work: Work, sweep: Sweep, name: str) -> None:
     """Do the work of a process with all its output, that of native code too, in a file."""
     log_file.parent.mkdir(exist_ok=True)
     with log_file.open("a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    work(plan, name)
+    work(sweep, name)
 
 
-def supervise(study: optuna.Study, plan: Plan, start: Start, *, workers: int, progress: Callable[[], None]) -> None:
+def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, progress: Callable[[], None]) -> None:
     """Keep `workers` workers at the sweep until it is done; put trials of dead ones back in the queue and replace them.
 
     Whatever ends it ends the workers too: an interrupt from the keyboard has reached them as well, SIGTERM (as SystemExit) not.
@@ -116,7 +116,7 @@ def supervise(study: optuna.Study, plan: Plan, start: Start, *, workers: int, pr
     crew: list[Worker] = []
     looked = time.monotonic()
     try:
-        for _ in range(min(workers, plan.trials)):
+        for _ in range(min(workers, sweep.trials)):
             crew.append(start())
         while crew or running_elsewhere(study):
             time.sleep(POLL_S)
@@ -124,12 +124,12 @@ def supervise(study: optuna.Study, plan: Plan, start: Start, *, workers: int, pr
             if ended or time.monotonic() - looked > RECOVER_EVERY_S:
                 looked = time.monotonic()
                 crew = [worker for worker in crew if worker not in ended]
-                crew += replacements(study, plan, ended, start, vacant=workers - len(crew))
+                crew += replacements(study, sweep, ended, start, vacant=workers - len(crew))
             progress()
     except BaseException as error:
         for worker in crew:
             worker.stop(0.0 if isinstance(error, SystemExit) else STOP_WAIT_S)
-        with exclusive(plan.ask_lock):
+        with exclusive(sweep.ask_lock):
             recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # those that did not say so themselves
         raise
 
@@ -152,12 +152,12 @@ def exit_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def replacements(study: optuna.Study, plan: Plan, ended: list[Worker], start: Start, *, vacant: int) -> list[Worker]:
+def replacements(study: optuna.Study, sweep: Sweep, ended: list[Worker], start: Start, *, vacant: int) -> list[Worker]:
     """Recover the trials of workers that ended and start as many workers as there is work and room for.
 
     Raises SweepError where a worker died before it took a trial: its successor would too.
     """
-    with exclusive(plan.ask_lock):
+    with exclusive(sweep.ask_lock):
         lost = recover(study, gone=[worker.name for worker in ended])
     for number in lost:
         log.warning("trial %d: its worker died; its parameters are queued again", number)
@@ -168,7 +168,7 @@ def replacements(study: optuna.Study, plan: Plan, ended: list[Worker], start: St
     for worker in dead:
         if worker.name not in took:
             raise SweepError(f"a worker died before it took a trial ({worker.problem()}); see {worker.log}")
-    if not work_left(study, plan) or not (dead or lost):
+    if not work_left(study, sweep) or not (dead or lost):
         return []
     return [start() for _ in range(min(vacant, max(len(dead), len(lost))))]
 

@@ -1,4 +1,4 @@
-"""The study of a sweep: its plan, the Optuna study in its storage, samplers and pruners."""
+"""A sweep, and its Optuna study: storage, samplers and pruners."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Sweep:
     """A sweep: all that a worker, here or on another machine, needs to know."""
 
     task: str
@@ -85,9 +85,9 @@ class Plan:
         return recorded
 
 
-def check_plan(plan: Plan) -> None:
+def check_sweep(sweep: Sweep) -> None:
     """Raise SweepError for options that contradict each other."""
-    goal, pruning = plan.goal, plan.pruning
+    goal, pruning = sweep.goal, sweep.pruning
     if len(goal.metrics) not in (1, 2) or len(set(goal.metrics)) < len(goal.metrics):
         raise SweepError(f"metric={','.join(goal.metrics)} is not accepted; expected one metric, or two different ones as [a,b]")
     if len(goal.directions) != len(goal.metrics):
@@ -98,28 +98,28 @@ def check_plan(plan: Plan) -> None:
             raise SweepError(f"direction={word!r} is not accepted; accepted: maximize, minimize")
     if pruning.method != "none" and len(goal.metrics) == 2:
         raise SweepError(f"pruner={pruning.method} cannot judge two metrics; take pruner=none, or one metric")
-    if pruning.method != "none" and plan.sampler == "nsga2":
+    if pruning.method != "none" and sweep.sampler == "nsga2":
         raise SweepError(f"pruner={pruning.method} contradicts sampler=nsga2, which needs whole trials; take one or the other")
-    if plan.population is not None and plan.sampler != "nsga2":
-        raise SweepError(f"population={plan.population} is of sampler=nsga2; sampler={plan.sampler} has no generations")
+    if sweep.population is not None and sweep.sampler != "nsga2":
+        raise SweepError(f"population={sweep.population} is of sampler=nsga2; sampler={sweep.sampler} has no generations")
     if pruning.method == "hyperband" and pruning.max_epochs is None:
-        raise SweepError(f"pruner=hyperband needs a task with epochs; lmsearch {plan.task} has none")
+        raise SweepError(f"pruner=hyperband needs a task with epochs; lmsearch {sweep.task} has none")
 
 
-def open_study(plan: Plan) -> optuna.Study:
-    """Open the study of a plan, new or from an earlier call; raise SweepError where the study there is of another sweep."""
-    study = load_study(plan)
-    check_identity(study, plan)
+def open_study(sweep: Sweep) -> optuna.Study:
+    """Open the study of a sweep, new or from an earlier call; raise SweepError where the study there is of another sweep."""
+    study = load_study(sweep)
+    check_identity(study, sweep)
     return study
 
 
-def load_study(plan: Plan) -> optuna.Study:
-    """Return the study of a plan's name, new or of whatever sweep."""
+def load_study(sweep: Sweep) -> optuna.Study:
+    """Return the study of a sweep's name, new or of whatever sweep."""
     study = optuna.create_study(
-        storage=open_storage(plan.storage),
-        study_name=plan.study,
-        directions=list(plan.goal.directions),
-        pruner=build_pruner(plan.pruning),
+        storage=open_storage(sweep.storage),
+        study_name=sweep.study,
+        directions=list(sweep.goal.directions),
+        pruner=build_pruner(sweep.pruning),
         load_if_exists=True,
     )
     if ID not in study.user_attrs:
@@ -127,56 +127,56 @@ def load_study(plan: Plan) -> optuna.Study:
     return study
 
 
-def check_identity(study: optuna.Study, plan: Plan) -> None:
+def check_identity(study: optuna.Study, sweep: Sweep) -> None:
     """Note on a new study which sweep it is of; raise SweepError where it is of another one.
 
     The metric may change until a trial was judged by it: one that was mistyped is put right by giving another.
     """
-    found, mine = study.user_attrs.get(IDENTITY), plan.identity()
+    found, mine = study.user_attrs.get(IDENTITY), sweep.identity()
     if found == mine:
         return
     which = [name for name, value in mine.items() if (found or {}).get(name) != value]
     states = {trial.state for trial in study.get_trials(deepcopy=False)}
     new = found is None and not states
     unjudged = which == ["goal"] and not states & {TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING}
-    if (new or unjudged) and [d.name.lower() for d in study.directions] == list(plan.goal.directions):
+    if (new or unjudged) and [d.name.lower() for d in study.directions] == list(sweep.goal.directions):
         study.set_user_attr(IDENTITY, mine)
         return
     words = " and ".join("metric, direction or metrics_file" if name == "goal" else name for name in which)
     raise SweepError(
-        f"study {plan.study!r} is another sweep, with other {words}; choose another run_dir=, or overwrite=true to start over"
+        f"study {sweep.study!r} is another sweep, with other {words}; choose another run_dir=, or overwrite=true to start over"
     )
 
 
-def find_study(plan: Plan) -> optuna.Study | None:
-    """Return the study of a plan's name, or None where its storage has none."""
-    storage = open_storage(plan.storage)
-    known = plan.study in optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=plan.study, storage=storage) if known else None
+def find_study(sweep: Sweep) -> optuna.Study | None:
+    """Return the study of a sweep's name, or None where its storage has none."""
+    storage = open_storage(sweep.storage)
+    known = sweep.study in optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=sweep.study, storage=storage) if known else None
 
 
-def delete_study(plan: Plan, *, held: bool) -> None:
-    """Delete the study of a plan, if there is one, and the folders of its trials in run_dir; no other folder.
+def delete_study(sweep: Sweep, *, held: bool) -> None:
+    """Delete the study of a sweep, if there is one, and the folders of its trials in run_dir; no other folder.
 
     `held`: run_dir is known to hold this study, so that its trials are there also where they recorded another place before.
     """
-    study = find_study(plan)
+    study = find_study(sweep)
     if study is None:
         return
     for trial in study.get_trials(deepcopy=False):
-        here, recorded = plan.folder(origin(trial)), trial.user_attrs.get(FOLDER)
+        here, recorded = sweep.folder(origin(trial)), trial.user_attrs.get(FOLDER)
         if recorded is not None and (Path(recorded).resolve() == here.resolve() or (held and not Path(recorded).exists())):
             shutil.rmtree(here, ignore_errors=True)
-    optuna.delete_study(study_name=plan.study, storage=study._storage)
+    optuna.delete_study(study_name=sweep.study, storage=study._storage)
 
 
-def build_sampler(plan: Plan, number: int) -> BaseSampler:
+def build_sampler(sweep: Sweep, number: int) -> BaseSampler:
     """Return the sampler that draws trial `number`, seeded by it: no two workers draw alike, nor does a sweep that goes on."""
-    seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
-    if plan.sampler == "random":
+    seed = int(np.random.SeedSequence([sweep.seed, number]).generate_state(1)[0])
+    if sweep.sampler == "random":
         return RandomSampler(seed=seed)
-    if plan.sampler == "nsga2":
-        size = plan.population or min(max(plan.trials // 4, SMALLEST_GENERATION), LARGEST_GENERATION)
+    if sweep.sampler == "nsga2":
+        size = sweep.population or min(max(sweep.trials // 4, SMALLEST_GENERATION), LARGEST_GENERATION)
         return NSGAIISampler(population_size=size, seed=seed)
     return TPESampler(seed=seed)
 
@@ -190,10 +190,10 @@ def build_pruner(pruning: Pruning) -> BasePruner:
     return NopPruner()
 
 
-def work_left(study: optuna.Study, plan: Plan) -> bool:
+def work_left(study: optuna.Study, sweep: Sweep) -> bool:
     """Tell whether another trial may start."""
-    in_time = plan.deadline is None or time.time() < plan.deadline
-    return in_time and not study.user_attrs.get(STOPPED) and len(counted(study)) < plan.trials
+    in_time = sweep.deadline is None or time.time() < sweep.deadline
+    return in_time and not study.user_attrs.get(STOPPED) and len(counted(study)) < sweep.trials
 
 
 def retried(trials: list[FrozenTrial]) -> set[int]:

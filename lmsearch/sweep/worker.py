@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from lmsearch.engine.log import observing
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
 from lmsearch.files import write_json, write_text
-from lmsearch.sweep.study import FOLDER, STOPPED, Plan, build_sampler, open_study, work_left
+from lmsearch.sweep.study import FOLDER, STOPPED, Sweep, build_sampler, open_study, work_left
 from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 
 log = logging.getLogger(__name__)
@@ -37,27 +37,27 @@ class Outcome:
     note: str = ""
 
 
-def work(plan: Plan, run_task: RunTask, *, name: str = "", after: Callable[[], None] | None = None) -> None:
+def work(sweep: Sweep, run_task: RunTask, *, name: str = "", after: Callable[[], None] | None = None) -> None:
     """Run trials until none is left to start, calling `after` after each.
 
     Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a command with another metric.
     """
-    study = open_study(plan)
-    while (trial := take(study, plan, name=name)) is not None:
-        attempt(study, trial, plan, run_task)
+    study = open_study(sweep)
+    while (trial := take(study, sweep, name=name)) is not None:
+        attempt(study, trial, sweep, run_task)
         if after is not None:
             after()
 
 
-def take(study: optuna.Study, plan: Plan, *, name: str = "") -> optuna.Trial | None:
+def take(study: optuna.Study, sweep: Sweep, *, name: str = "") -> optuna.Trial | None:
     """Ask for the next trial and claim it; return None where no further trial may start."""
     if orphaned():
         return None
-    with exclusive(plan.ask_lock):
-        if not work_left(study, plan):
+    with exclusive(sweep.ask_lock):
+        if not work_left(study, sweep):
             return None
-        study.sampler = build_sampler(plan, len(study.get_trials(deepcopy=False)))
-        return ask(study, {key: p.distribution for key, p in plan.parameters.items()}, name=name)
+        study.sampler = build_sampler(sweep, len(study.get_trials(deepcopy=False)))
+        return ask(study, {key: p.distribution for key, p in sweep.parameters.items()}, name=name)
 
 
 def orphaned() -> bool:
@@ -66,30 +66,30 @@ def orphaned() -> bool:
     return parent is not None and not parent.is_alive()
 
 
-def attempt(study: optuna.Study, trial: optuna.Trial, plan: Plan, run_task: RunTask) -> None:
+def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: RunTask) -> None:
     """Run one trial and tell the study how it ended; its run directory says so too, in trial.json."""
-    folder = plan.folder(origin(trial))
+    folder = sweep.folder(origin(trial))
     try:
         trial.set_user_attr(FOLDER, os.path.abspath(folder))
         folder.mkdir(parents=True, exist_ok=True)
-        end(study, trial, folder, outcome(trial, plan, folder, run_task))
+        end(study, trial, folder, outcome(trial, sweep, folder, run_task))
     except UpdateFinishedTrialError:
         log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
     except (KeyboardInterrupt, SystemExit):
-        with exclusive(plan.ask_lock):  # the others may be looking for lost trials
+        with exclusive(sweep.ask_lock):  # the others may be looking for lost trials
             abandon(study, trial, reason=INTERRUPTED)
         raise
     except SweepError as error:
-        with exclusive(plan.ask_lock):
+        with exclusive(sweep.ask_lock):
             abandon(study, trial, reason=str(error))
         study.set_user_attr(STOPPED, str(error))
         raise
 
 
-def outcome(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) -> Outcome:
+def outcome(trial: optuna.Trial, sweep: Sweep, folder: Path, run_task: RunTask) -> Outcome:
     """Run the task of a trial and say how it ended; what is no fault of the trial is raised."""
     try:
-        return Outcome(TrialState.COMPLETE, values=measure(trial, plan, folder, run_task))
+        return Outcome(TrialState.COMPLETE, values=measure(trial, sweep, folder, run_task))
     except (SweepError, UpdateFinishedTrialError):
         raise
     except optuna.TrialPruned as pruned:
@@ -101,13 +101,13 @@ def outcome(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) ->
         return Outcome(TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
-def measure(trial: optuna.Trial, plan: Plan, folder: Path, run_task: RunTask) -> list[float]:
+def measure(trial: optuna.Trial, sweep: Sweep, folder: Path, run_task: RunTask) -> list[float]:
     """Run the task of a trial under the eye of the pruner, and return its metrics."""
-    words = [*plan.overrides, *(p.word(trial.params[key]) for key, p in plan.parameters.items())]
-    watch = nullcontext() if plan.pruning.method == "none" else observing(Judge(trial, plan))
+    words = [*sweep.overrides, *(p.word(trial.params[key]) for key, p in sweep.parameters.items())]
+    watch = nullcontext() if sweep.pruning.method == "none" else observing(Reporter(trial, sweep))
     with beating(trial), watch:
-        run_task(plan.task, words, folder)
-    return read_metrics(folder / plan.goal.file, plan.goal.metrics)
+        run_task(sweep.task, words, folder)
+    return read_metrics(folder / sweep.goal.file, sweep.goal.metrics)
 
 
 def end(study: optuna.Study, trial: optuna.Trial, folder: Path, how: Outcome) -> None:
@@ -119,18 +119,18 @@ def end(study: optuna.Study, trial: optuna.Trial, folder: Path, how: Outcome) ->
     study.tell(trial, how.values, state=how.state, skip_if_finished=True)
 
 
-class Judge:
+class Reporter:
     """Reports the metric of every epoch of a trial, and ends the trial where the pruner says so."""
 
-    def __init__(self, trial: optuna.Trial, plan: Plan) -> None:
-        self.trial, self.plan, self.epochs = trial, plan, 0
+    def __init__(self, trial: optuna.Trial, sweep: Sweep) -> None:
+        self.trial, self.sweep, self.epochs = trial, sweep, 0
 
     def __call__(self, epoch: int, values: Mapping[str, float]) -> None:
         """Take the scalars of one epoch; a task that trains several networks goes on counting epochs."""
-        metric = self.plan.pruning.metric
+        metric = self.sweep.pruning.metric
         if metric not in values:
             near = did_you_mean(metric, values)
-            raise SweepError(f"prune_metric={metric!r} is not logged by epochs of lmsearch {self.plan.task}{near}")
+            raise SweepError(f"prune_metric={metric!r} is not logged by epochs of lmsearch {self.sweep.task}{near}")
         self.epochs = max(self.epochs, epoch) + 1
         self.trial.report(values[metric], self.epochs)
         if self.trial.should_prune():

@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> int:
         ledger = open_ledger(cfg, run_dir, setting)
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         plan, rows = Auditor(setting, planted, ledger, cfg.minutes).run()
-        measured = conclude(cfg, run_dir, setting, ledger, plan, rows, tested_on=tested_on)
+        measured = write_audit(cfg, run_dir, setting, ledger, plan, rows, tested_on=tested_on)
     print("\n".join(measured["verdict"]["sentences"]))
     print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
     return NOT_WARRANTED if cfg.strict and measured["verdict"]["answer"] != "yes" else 0
@@ -80,7 +80,7 @@ def open_ledger(cfg: DictConfig, run_dir: Path, setting: Setting) -> Ledger:
     return Ledger(parts, identity=identity(cfg, setting), limit_s=60 * cfg.minutes, differs=how)
 
 
-def conclude(
+def write_audit(
     cfg: DictConfig, run_dir: Path, setting: Setting, ledger: Ledger, plan: Plan, rows: Sequence[Row], *, tested_on: str
 ) -> dict[str, Any]:
     """Write audit.json and audit.png, and return what was measured."""

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from lmsearch.bench.hardware import hardware
-from lmsearch.bench.sections import SECTIONS, check_section, make_plan
+from lmsearch.bench.sections import SECTIONS, check_section, make_setup
 from lmsearch.bench.tables import tables
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
@@ -25,7 +25,7 @@ def run(cfg: DictConfig) -> int:
     chosen = sections_of(cfg.what)
     check_positive(cfg)
     device = pick_device(cfg.device)
-    plan = make_plan(device=device, threads=cfg.threads, repeats=cfg.repeats, seed=cfg.seed, quick=cfg.quick)
+    plan = make_setup(device=device, threads=cfg.threads, repeats=cfg.repeats, seed=cfg.seed, quick=cfg.quick)
     with open_run_dir(cfg, "bench") as run_dir:
         console = Console()
         if not console.is_terminal:

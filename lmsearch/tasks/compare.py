@@ -94,7 +94,7 @@ def run(cfg: DictConfig) -> int:
                 with own_folder(folder):
                     arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
         baselines = simple_baselines(source, cfg.baseline_limit, objective)
-        verdict = conclude(arms)
+        verdict = verdict_of(arms)
         if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):
             verdict += f"; {short}"
         write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
@@ -139,7 +139,7 @@ def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], se
     return Genotype.from_directions(drawn, where="random genotype")
 
 
-def conclude(arms: list[Arm]) -> str:
+def verdict_of(arms: list[Arm]) -> str:
     """One plain sentence on whether the searched genotype differs from the others by more than noise."""
     searched, *others = arms
     differences = [(other.name, searched.minus(other)) for other in others]

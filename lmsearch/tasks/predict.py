@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> int:
         return INTERRUPTED
     if sheet:
         write_image(sheet, contact_sheet([cell_of(prediction, info) for prediction in tally.sheet]))
-    return conclude(tally, [path for path in (out, sheet) if path])
+    return finish(tally, [path for path in (out, sheet) if path])
 
 
 def output_file(cfg: DictConfig, key: str, endings: Sequence[str]) -> Path | None:
@@ -151,7 +151,7 @@ def cell_of(prediction: Prediction, info: DataInfo) -> Cell:
     return Cell(read_image(prediction.path, info.in_chans).convert("RGB"), (name, f"{best} {probability:.2f}"))
 
 
-def conclude(tally: Tally, written: list[Path]) -> int:
+def finish(tally: Tally, written: list[Path]) -> int:
     """Print how many images were read and what was written; raise DataError where none could be read."""
     if not tally.read:
         raise DataError(f"none of the {tally.unreadable} images could be read, first: {tally.first_error}")

@@ -32,10 +32,10 @@ from lmsearch.sweep.study import (
     ID,
     STOPPED,
     Goal,
-    Plan,
     Pruning,
+    Sweep,
     check_identity,
-    check_plan,
+    check_sweep,
     delete_study,
     find_study,
     load_study,
@@ -54,7 +54,7 @@ PIPE_WIDTH = 150  # columns where the output is no terminal
 def run(cfg: DictConfig) -> int:
     """Run the trials that are still to run, then print and write what they show."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan = make_plan(cfg)
+    plan = make_sweep(cfg)
     make_folder(plan.run_dir)
     if cfg.overwrite:
         with holding(plan.run_dir):  # nobody else is at it
@@ -70,7 +70,7 @@ def run(cfg: DictConfig) -> int:
         return report(study, plan)
 
 
-def make_plan(cfg: DictConfig) -> Plan:
+def make_sweep(cfg: DictConfig) -> Sweep:
     """Put the sweep together; every mistake that shows without running a trial is found here, before anything is written."""
     overrides = read_words(plain(cfg.overrides), source="overrides")
     parameters = read_ranges(cfg)
@@ -83,7 +83,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     if not goal.directions and len(goal.metrics) == 1:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
     run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("sweep", cfg, data=cfg.task)
-    plan = Plan(
+    plan = Sweep(
         task=cfg.task,
         parameters=parameters,
         overrides=overrides,
@@ -99,7 +99,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         deadline=None if cfg.timeout is None else time.time() + cfg.timeout,
         threads=cfg.submitit.cpus_per_task if cfg.launcher == "submitit" else max(1, cores() // cfg.workers),
     )
-    check_plan(plan)
+    check_sweep(plan)
     return plan
 
 
@@ -144,7 +144,7 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
     return max(epochs, default=None)
 
 
-def start_over(plan: Plan) -> None:
+def start_over(plan: Sweep) -> None:
     """Delete the study of a plan and the folders of its trials in the run directory; raise InUseError where one is running."""
     for folder in (plan.run_dir / "trials").glob("[0-9]*"):
         with holding(folder):  # a worker may have outlived its sweep
@@ -162,7 +162,7 @@ def start_over(plan: Plan) -> None:
     marker.unlink(missing_ok=True)
 
 
-def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
+def begin(cfg: DictConfig, plan: Sweep) -> optuna.Study:
     """Claim the run directory, open the study and put trials of processes that died back in the queue."""
     check_place(plan)
     with exclusive(plan.ask_lock):
@@ -179,7 +179,7 @@ def begin(cfg: DictConfig, plan: Plan) -> optuna.Study:
     return study
 
 
-def check_place(plan: Plan, *, before: Claim | None = None) -> None:
+def check_place(plan: Sweep, *, before: Claim | None = None) -> None:
     """Raise SweepError where the run directory holds another run, or the trials of another study."""
     before = Claim.read(plan.run_dir) if before is None else before
     if not before.run:
@@ -199,7 +199,7 @@ def held_study(run_dir: Path, *, overwrite: bool = False) -> str | None:
     return before.run.split(" ", 2)[2] if before.task == "sweep" else None
 
 
-def starter(cfg: DictConfig, plan: Plan) -> Start:
+def starter(cfg: DictConfig, plan: Sweep) -> Start:
     """Return what starts a worker."""
     if cfg.launcher == "local":
         return local_workers(plan, run_worker)
@@ -207,7 +207,7 @@ def starter(cfg: DictConfig, plan: Plan) -> Start:
     return submitit_workers(plan, run_worker, cluster=options.pop("cluster"), options=options)
 
 
-def run_worker(plan: Plan, name: str) -> None:
+def run_worker(plan: Sweep, name: str) -> None:
     """What a process or job does: set itself up and run trials."""
     tune_process()
     set_up_logging()
@@ -235,7 +235,7 @@ def run_task(task: str, words: Sequence[str], folder: Path) -> None:
 class Announcer:
     """Logs every trial that has ended, once."""
 
-    def __init__(self, study: optuna.Study, plan: Plan) -> None:
+    def __init__(self, study: optuna.Study, plan: Sweep) -> None:
         self.study, self.plan = study, plan
         self.told = {row.number for row in self.ended()}
 
@@ -251,7 +251,7 @@ class Announcer:
                 log.info("trial %d of %d  %s  %s", row.number, self.plan.trials, row.state, values or row.note)
 
 
-def report(study: optuna.Study, plan: Plan) -> int:
+def report(study: optuna.Study, plan: Sweep) -> int:
     """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
     rows = rows_of(study, plan)
     front = front_of(study, rows)

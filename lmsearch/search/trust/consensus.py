@@ -167,7 +167,7 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     chance = float(np.mean([stable[n].chance for n in open_layers])) if open_layers else 1.0
     p = agreement_p([[len(d) for d in kept[n]] for n in means], [len(s) for s in means.values()], observed)
     statuses = Counter(str(g.health.get("status", Status.NOT_TESTED)) for g in genotypes)
-    status, reason = judge(seeds, statuses, observed, chance, p)
+    status, reason = seeds_verdict(seeds, statuses, observed, chance, p)
     if status in PASSED and not as_many_as_a_seed(choices, genotypes, quota):
         status, reason = Status.NOT_TESTED, f"{reason}; but the seeds kept other numbers of directions than are kept here"
     entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else None
@@ -201,7 +201,7 @@ def seeds_agree(observed: float, chance: float, p: float) -> Finding:
     return finding("agreement", observed, p >= LEVEL, meaning, "more seeds, more epochs; the directions may not matter here")
 
 
-def judge(seeds: int, statuses: Mapping[str, int], observed: float, chance: float, p: float | None) -> tuple[Status, str]:
+def seeds_verdict(seeds: int, statuses: Mapping[str, int], observed: float, chance: float, p: float | None) -> tuple[Status, str]:
     """Return (status, one sentence): "ok" where the seeds agree above chance and most of them are ok themselves."""
     agreement = f"two seeds' directions overlap by {observed:.2f}, {chance:.2f} by chance"
     if p is not None and p >= LEVEL:

@@ -48,7 +48,7 @@ def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> Status:
         raise ConfigError(f"none of {len(trials)} architectures was trained to the end; lower optim.lr or set optim.clip_grad")
     layers = layer_names(found.candidates)
     write_trials(run_dir / "trials.csv", trials, layers)
-    best, health = best_of(finite), judge(finite)
+    best, health = best_of(finite), health_of(finite)
     genotype = build_genotype(cfg, found, best, health, len(trials))
     save_genotype(genotype, run_dir / "genotype.json")
     save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean {found.metric.score_name}", vmin=None)
@@ -66,7 +66,7 @@ def layer_names(candidates: Candidates) -> list[str]:
         return list(named_mixers(candidates.spec.build()))
 
 
-def judge(finite: list[Trial]) -> dict:
+def health_of(finite: list[Trial]) -> dict:
     """Return status and reason: indeterminate where scores differ no more than one evaluation's own sampling error.
 
     Nothing is called "ok" here: one evaluation per architecture cannot tell how much the seed of a training matters.
