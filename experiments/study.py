@@ -1,7 +1,7 @@
 """What the studies share: rows that resume, one progress line per row, the machine on record, a summary and a figure.
 
 A study lists its rows; a row is a list of words for `lmsearch search` or `lmsearch retrain` and some facts to group by. Each
-finished row is appended to results.jsonl at once and never run again. Run a study from the top of the checkout:
+finished row is appended to results.jsonl.gz at once and never run again. Run a study from the top of the checkout:
     python -m experiments.e1_planted.run [--only TEXT] [--shard 0/2] [--limit-minutes 30] [--summary]
 """
 
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
+from experiments.records import Record, append_record, pack_records, read_records
 from lmsearch.bench.hardware import hardware
 from lmsearch.data.keyed import address_key
 from lmsearch.engine.log import environment
-from lmsearch.files import read_json_lines, write_json
+from lmsearch.files import write_json
 from lmsearch.process import tune_process
 
-Record = dict[str, object]
 EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
 
 
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What the row is known by in results.jsonl."""
+        """What the row is known by in results.jsonl.gz."""
         return " ".join((self.part, *self.words))
 
 
@@ -52,8 +52,8 @@ class Study:
 
     @property
     def path(self) -> Path:
-        """One JSON line per finished row, and one per machine and commit."""
-        return self.folder / "results.jsonl"
+        """One JSON line per finished row, and one per machine and commit; --summary packs the file."""
+        return self.folder / "results.jsonl.gz"
 
 
 def main(study: Study) -> None:
@@ -68,7 +68,9 @@ def main(study: Study) -> None:
     if not options.summary:
         chosen = [row for row in study.rows[shard::shards] if options.only in row.key]
         run_rows(study, chosen, limit_s=None if options.limit_minutes is None else 60 * options.limit_minutes)
-    records = read_records(study)
+    elif study.path.exists():
+        pack_records(study.path)
+    records = records_of(study)
     if records:
         summary = study.summarise(records)
         write_json(study.folder / "results.json", summary | {"environments": environments(study)})
@@ -87,7 +89,7 @@ def one_thread() -> None:
 
 def run_rows(study: Study, rows: Sequence[Row], *, limit_s: float | None) -> None:
     """Run the rows that have no record yet, in order, and append each record as it comes."""
-    done = {record["key"] for record in read_records(study)}
+    done = {record["key"] for record in records_of(study)}
     left = [row for row in rows if row.key not in done]
     print(f"{study.folder.name}: {len(rows) - len(left)} of {len(rows)} rows done before", flush=True)
     machine, began = record_environment(study), time.perf_counter()
@@ -99,7 +101,7 @@ def run_rows(study: Study, rows: Sequence[Row], *, limit_s: float | None) -> Non
         found = study.work(row)
         took, cpu = (round(clock, 2) for clock in (time.perf_counter() - started, time.process_time() - used))
         record = {"key": row.key, "part": row.part, "words": list(row.words), "environment": machine}
-        append(study.path, record | {"took_s": took, "cpu_s": cpu} | row.facts | found)
+        append_record(study.path, record | {"took_s": took, "cpu_s": cpu} | row.facts | found)
         remaining = (time.perf_counter() - began) / number * (len(left) - number) / 60
         print(f"[{number}/{len(left)}, {remaining:.0f} min left] {row.key}: {brief(found)} ({took:.1f} s)", flush=True)
 
@@ -109,23 +111,15 @@ def brief(found: Record) -> str:
     return ", ".join(f"{name}={value}" for name, value in found.items() if len(str(value)) < 60)
 
 
-def append(path: Path, record: Record) -> None:
-    """Add one line; what a killed process left of its last line goes first."""
-    if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
-        path.write_bytes(text[: text.rfind(b"\n") + 1])
-    with path.open("a") as file:
-        file.write(json.dumps(record, sort_keys=True) + "\n")
-
-
-def read_records(study: Study) -> list[Record]:
+def records_of(study: Study) -> list[Record]:
     """Return the records of the study's present rows, in the order of the rows, one for each; facts are as the rows tell now."""
-    found = {line["key"]: line for line in read_json_lines(study.path) if "key" in line}
+    found = {line["key"]: line for line in read_records(study.path) if "key" in line}
     return [found[row.key] | row.facts for row in study.rows if row.key in found]
 
 
 def environments(study: Study) -> Record:
     """Return the machines and commits that made the records, by the name that records give."""
-    return {line["machine"]: line["environment"] for line in read_json_lines(study.path) if "machine" in line}
+    return {line["machine"]: line["environment"] for line in read_records(study.path) if "machine" in line}
 
 
 def record_environment(study: Study) -> str:
@@ -133,5 +127,5 @@ def record_environment(study: Study) -> str:
     here = {k: v for k, v in environment(0).items() if k != "seed"} | {"hardware": hardware()}
     name = f"{address_key(json.dumps(here, sort_keys=True)) % 16**8:08x}"
     if name not in environments(study):
-        append(study.path, {"machine": name, "environment": here})
+        append_record(study.path, {"machine": name, "environment": here})
     return name

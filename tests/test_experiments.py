@@ -12,7 +12,8 @@ import pytest
 from experiments.e1_planted import run as e1
 from experiments.e2_sets import run as e2
 from experiments.e4_memorisation import run as e4
-from experiments.study import Row, Study, main, read_records
+from experiments.records import read_records
+from experiments.study import Row, Study, main, records_of
 from lmsearch.config import compose
 
 STUDIES = {"e1": e1, "e2": e2, "e4": e4}
@@ -41,10 +42,28 @@ def test_a_study_runs_every_row_once(tmp_path, monkeypatch):
 def test_a_row_cut_off_while_it_was_written_runs_again(tmp_path, monkeypatch):
     made = study(tmp_path)
     run(monkeypatch, made)
-    made.path.write_text(made.path.read_text()[:-5])
-    assert len(read_records(made)) == 3
-    made.path.write_text("".join(line for line in made.path.read_text().splitlines(keepends=True) if line.endswith("\n")))
-    assert run(monkeypatch, made)["sum"] == 6
+    whole = made.path.read_bytes()
+    for cut in (5, 30):
+        made.path.write_bytes(whole[:-cut])
+        assert len(records_of(made)) == 3
+        assert run(monkeypatch, made)["sum"] == 6 and len(records_of(made)) == 4
+
+
+def test_a_summary_packs_the_records_and_the_study_goes_on_from_them(tmp_path, monkeypatch):
+    made = study(tmp_path)
+    run(monkeypatch, made, "--shard", "0/2")
+    before, size = records_of(made), made.path.stat().st_size
+    assert run(monkeypatch, made, "--summary")["sum"] == 0 + 2
+    assert records_of(made) == before and made.path.stat().st_size < size
+    packed = made.path.read_bytes()
+    run(monkeypatch, made, "--summary")
+    assert made.path.read_bytes() == packed
+    assert run(monkeypatch, made)["sum"] == 6 and records_of(made)[::2] == before
+
+
+def test_the_records_of_every_study_are_read():
+    files = sorted(Path(e1.__file__).parent.parent.glob("*/results.jsonl.gz"))
+    assert [len(read_records(file)) for file in files] == [524, 372, 603, 4195, 217, 112]
 
 
 def test_rows_no_longer_in_the_study_do_not_count(tmp_path, monkeypatch):
@@ -57,13 +76,13 @@ def test_facts_that_a_row_tells_otherwise_now_replace_those_of_its_record(tmp_pa
     made = study(tmp_path)
     run(monkeypatch, made)
     renamed = [replace(row, facts={"n": -1}) for row in made.rows]
-    assert {record["n"] for record in read_records(replace(made, rows=renamed))} == {-1}
+    assert {record["n"] for record in records_of(replace(made, rows=renamed))} == {-1}
 
 
 def test_every_record_names_the_machine_that_made_it(tmp_path, monkeypatch):
     made = study(tmp_path)
     known = run(monkeypatch, made, "--only", "n=2")["environments"]
-    (record,) = read_records(made)
+    (record,) = records_of(made)
     assert known[record["environment"]]["versions"]["torch"] and "cpu" in known[record["environment"]]["hardware"]
 
 

@@ -94,7 +94,7 @@ def collapsed(classes: np.ndarray) -> np.ndarray:
 
 def over_seeds(values: Sequence[float]) -> Interval:
     """Student's t interval of the mean of one value per seed (S >= 2)."""
-    from scipy.stats import t  # comes with scikit-learn; slow to import
+    from scipy.stats import t  # slow to import
 
     mean = float(np.mean(values))
     half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))

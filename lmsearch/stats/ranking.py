@@ -20,7 +20,7 @@ LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that arc
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:
     """Kendall's tau-b of two scores (A,): 1 same order, 0 unrelated, -1 reversed; nan where one of them is constant."""
-    from scipy.stats import kendalltau  # comes with scikit-learn; slow to import
+    from scipy.stats import kendalltau  # slow to import
 
     return float(kendalltau(settled(a), settled(b)).statistic)
 

@@ -125,7 +125,7 @@ def leave_one_out(
 
 def usefulness(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, float]]) -> Finding | None:
     """Return how alphas agree with leave-one-out losses; None where no layer has two candidates that differ."""
-    from scipy.stats import kendalltau  # comes with scikit-learn; slow to import
+    from scipy.stats import kendalltau  # slow to import
 
     taus, counts, shares = {}, [], []
     for choice in choices:
