@@ -35,6 +35,7 @@ HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # whatever writes: TensorBoard and Optuna do so by themselves
+NO_USE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EIO, errno.ENAMETOOLONG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lmsearch: error: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in NO_ROOM and (error.errno not in NO_USE or error.filename is None):
             raise
-        print(f"lmsearch: error: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
+        what = "written" if error.errno in NO_ROOM else "used"
+        print(f"lmsearch: error: {error.filename or 'a file'} cannot be {what} ({error.strerror})", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("\nlmsearch: interrupted", file=sys.stderr)

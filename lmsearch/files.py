@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -137,24 +138,21 @@ def write_all(file: BinaryIO, data: object) -> int:
     return total
 
 
-def read_json_lines(path: Path) -> list[dict]:
-    """Return what the lines of a file hold, nothing where there is none; a last line that was cut off counts as not there.
-
-    Raises FileError, naming the line, where one is no JSON object.
-    """
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [_json_object(line, where=f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def _json_object(line: bytes, *, where: str) -> dict:
-    """Read one line."""
+def open_to_append(path: Path) -> FileIO:
+    """Open a file for `append_line`, creating it where it is new; raise FileError where it cannot be written."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError too
-        value = None
-    if not isinstance(value, dict):
-        raise FileError(f"{where} is damaged (no JSON object); delete this line, or start the run over with overwrite=true")
-    return value
+        return path.open("ab", buffering=0)
+    except OSError as error:
+        raise FileError(cannot_write(path, error)) from error
+
+
+def remove(path: Path) -> None:
+    """Delete a file if there is one; raise FileError where it cannot be deleted, as a folder of its name."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        why = "it is a folder" if path.is_dir() else error.strerror
+        raise FileError(f"{path} cannot be deleted ({why}); move it away") from error
 
 
 def finite(value: object) -> object:
@@ -177,7 +175,7 @@ def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files of processes that were killed while they wrote into a folder; nobody may be writing there."""
     for path in folder.iterdir():
         if LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _room(folder: Path, size: int | None) -> str:

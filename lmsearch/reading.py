@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from lmsearch.errors import LmsearchError, short
+from lmsearch.errors import FileError, LmsearchError, short
 
 MAX_BYTES = 16 * 2**20  # of a file of text
 MAX_DEPTH = 50  # lists and mappings inside each other
@@ -42,11 +42,7 @@ def user_path(text: str | Path) -> Path:
 
 def read_text(path: Path, *, where: str, error: Error, most: int = MAX_BYTES) -> str:
     """Return the text of a file; raise `error` where it cannot be read, is no UTF-8, or has more than `most` bytes."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(most + 1)
-    except (OSError, ValueError) as reason:  # ValueError: text that can be no path
-        raise error(f"{where}: cannot be read ({getattr(reason, 'strerror', None) or reason})") from reason
+    content = _read(path, where=where, error=error, most=most + 1)
     if len(content) > most:
         raise error(f"{where}: more than {most:,} bytes, which is no file of this kind")
     try:
@@ -55,10 +51,49 @@ def read_text(path: Path, *, where: str, error: Error, most: int = MAX_BYTES) ->
         raise error(f"{where}: not a text file, since byte {reason.start} is not UTF-8") from reason
 
 
-def parse_json(text: str, *, where: str, error: Error) -> Any:
-    """Return the content of JSON `text`; raise `error` for what is not JSON, for a key given twice and beyond the bounds."""
+def read_json_lines(path: Path) -> list[dict]:
+    """Return what the lines of a file hold, nothing where there is none; a last line that was cut off counts as not there.
+
+    Numbers that are not finite are read where they stand as NaN or Infinity, as json writes them.
+    Raises FileError where the file cannot be read, and, naming the line, where one is no JSON object.
+    """
+    lines = _read(path, where=str(path), error=FileError).split(b"\n")[:-1] if os.path.lexists(path) else []
+    return [_json_object(line, where=f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _json_object(line: bytes, *, where: str) -> dict:
+    """Read one line."""
     try:
-        content = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number, object_pairs_hook=_once)
+        value = parse_json(line.decode(), where=where, error=FileError, constants=float)
+    except (UnicodeDecodeError, FileError):
+        value = None
+    if not isinstance(value, dict):
+        raise damaged_line(where, "no JSON object")
+    return value
+
+
+def damaged_line(where: str, why: str) -> FileError:
+    """Return the error for a line of a log that a run keeps."""
+    return FileError(f"{where} is damaged ({why}); delete this line, or start the run over with overwrite=true")
+
+
+def _read(path: Path, *, where: str, error: Error, most: int = -1) -> bytes:
+    """Return the bytes of a file, `most` of them at most; raise `error` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except (OSError, ValueError) as reason:  # ValueError: text that can be no path
+        raise error(f"{where}: cannot be read ({getattr(reason, 'strerror', None) or reason})") from reason
+
+
+def parse_json(text: str, *, where: str, error: Error, constants: Callable[[str], float] | None = None) -> Any:
+    """Return the content of JSON `text`; raise `error` for what is not JSON, for a key given twice and beyond the bounds.
+
+    `constants` reads NaN and Infinity, which are no JSON; None: they are refused.
+    """
+    constants = constants or _number
+    try:
+        content = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=constants, object_pairs_hook=_once)
     except json.JSONDecodeError as reason:
         place = f"line {reason.lineno}, column {reason.colno}"
         raise error(f"{where}: not valid JSON at {place} ({reason.msg}); is the file complete?") from reason

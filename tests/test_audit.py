@@ -22,7 +22,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.train import TrainingDiverged
-from lmsearch.errors import ConfigError
+from lmsearch.errors import ConfigError, FileError
 from lmsearch.scan.directions import label, parse_direction
 from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.status import Status
@@ -186,6 +186,19 @@ def test_a_part_is_done_once_also_after_a_restart_and_a_cut_off_line(tmp_path: P
     assert again.once("one", lambda: {"value": 2})["value"] == 1
     assert again.once("two", lambda: {"value": 3})["value"] == 3
     assert [json.loads(line).get("key") for line in path.read_text().splitlines()] == [None, "one", "two"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{}, {"key": 3}, {"key": "one"}, {"key": "one", "took_s": "a"}, {"key": "plan", "took_s": 1, "plan": 3, "speed": {}},
+     {"key": "random round 0: h", "took_s": 1, "val": 0.5, "test": 0.5}, {"key": "control shuffled", "took_s": 1, "status": []},
+     {"key": "second seed: h", "took_s": 1, "val": 0.5, "test": 0.5, "architecture": [1]},
+     {"key": "searched round 0", "took_s": 1, "val": 0.5, "test": 0.5, "scores": [{"architecture": [["h"]], "masked": "a"}]}],
+)  # fmt: skip
+def test_a_row_of_another_shape_is_named(row: dict, tmp_path: Path) -> None:
+    (tmp_path / "parts.jsonl").write_text('{"identity": "a"}\n' + json.dumps(row) + "\n")
+    with pytest.raises(FileError, match="parts.jsonl: line 2 is damaged"):
+        Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=60)
 
 
 def test_no_part_starts_when_the_time_is_up(tmp_path: Path) -> None:

@@ -167,6 +167,33 @@ def test_a_damaged_log_is_one_line_and_stays_as_it_is(trained: Path, tmp_path: P
     assert (run / "metrics.jsonl").read_text() == '{"epoch": 0\nnonsense\n'
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["{}", '{"epoch": "a"}', '{"epoch": null}', '{"epoch": true}', '{"epoch": -1}', '{"epoch": 0, "probabilities": 3}',
+     '{"epoch": 0, "probabilities": {"layers.0": 3}}', '{"epoch": 0, "probabilities": {"layers.0": {"h": "a"}}}',
+     '{"epoch": 0, "val_loss": [1]}', '{"epoch": 0, "val_loss": 1e999}'],
+)  # fmt: skip
+def test_a_line_of_another_shape_in_the_log_is_named(
+    line: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    (run / "metrics.jsonl").write_text(f'{{"epoch": 0, "val_loss": NaN}}\n{line}\n')
+    assert main(words(trained, f"run_dir={run}")) == 2
+    assert "metrics.jsonl: line 2 is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoint.pt", "tb", "model.safetensors"])
+def test_a_folder_in_the_place_of_a_file_of_a_run_is_one_line(
+    name: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    shutil.rmtree(run / name) if name == "tb" else (run / name).unlink()
+    (run / name).touch() if name == "tb" else (run / name).mkdir()
+    for more in ([], ["overwrite=true"]):
+        assert main(words(trained, f"run_dir={run}", *more)) == 2
+        assert str(run / name) in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_another_run_is_named_by_what_differs_and_what_to_type(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

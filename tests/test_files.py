@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -17,13 +18,15 @@ from lmsearch.engine.checkpoint import ModelSpec, save_checkpoint, save_model
 from lmsearch.errors import FileError
 from lmsearch.files import (
     append_line,
-    read_json_lines,
+    open_to_append,
+    remove,
     remove_leftovers,
     replacing,
     write_bytes,
     write_json,
     write_text,
 )
+from lmsearch.reading import read_json_lines
 
 MOST = 30_000  # bytes of a file
 
@@ -119,7 +122,20 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text().split() == ["{", '"a":', "null,", '"b":', "[", "1.0,", "null", "]", "}"]
 
 
-@pytest.mark.parametrize("damaged", [b'{"epoch": 1', b"\xff\xfe", b"[1]", b"\0" * 20, b"[" * 100_000], ids=range(5))
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b'{"epoch": 1',
+        b"\xff\xfe",
+        b"[1]",
+        b"\0" * 20,
+        b"[" * 100_000,
+        b'{"a": 1e999}',
+        b'{"a": 1, "a": 2}',
+        b'{"a": ' + b"9" * 200,
+    ],
+    ids=range(8),
+)
 def test_a_damaged_line_is_named(damaged: bytes, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with path.open("ab", buffering=0) as file:
@@ -133,6 +149,18 @@ def test_a_line_that_was_cut_off_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_text('{"epoch": 0}\n{"epo')
     assert read_json_lines(tmp_path / "a") == [{"epoch": 0}]
     assert read_json_lines(tmp_path / "b") == []
+
+
+def test_lines_hold_what_json_writes_for_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text('{"val": -Infinity, "b": NaN}\n')
+    (line,) = read_json_lines(tmp_path / "a")
+    assert line["val"] == -math.inf and math.isnan(line["b"])
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path: Path) -> None:
+    for use, what in ((read_json_lines, "cannot be read"), (open_to_append, "cannot be written"), (remove, "it is a folder")):
+        with pytest.raises(FileError, match=what):
+            use(tmp_path)
 
 
 def test_a_checkpoint_is_read_back_as_it_was(tmp_path: Path) -> None:

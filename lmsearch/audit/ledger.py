@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lmsearch.audit.rows import fault_of
 from lmsearch.errors import ConfigError
-from lmsearch.files import append_line, read_json_lines, write_text
+from lmsearch.files import append_line, open_to_append, write_text
+from lmsearch.reading import damaged_line, read_json_lines
 
 log = logging.getLogger(__name__)
 Row = dict[str, object]
@@ -23,7 +25,10 @@ class Ledger:
     """Rows of parts.jsonl by key. `limit_s` is what all parts together may take, those of earlier calls included."""
 
     def __init__(self, path: Path, *, identity: str, limit_s: float, differs: str = "") -> None:
-        """Open the rows of this audit; raise ConfigError where the file belongs to another one, which `differs` so."""
+        """Open the rows of this audit; raise ConfigError where the file belongs to another one, which `differs` so.
+
+        Raises FileError where the file cannot be read or a line is damaged.
+        """
         self.path, self.limit_s, self.total = path, limit_s, 0
         self.rows: dict[str, Row] = {}
         read = read_json_lines(path)
@@ -34,7 +39,10 @@ class Ledger:
                 )
             read = []  # one that never began
         write_text(path, "".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
-        self.rows = {row["key"]: row for row in read if "key" in row}
+        for number, row in enumerate(read[1:], start=2):
+            if (fault := fault_of(row)) is not None:
+                raise damaged_line(f"{path}: line {number}", fault)
+        self.rows = {row["key"]: row for row in read[1:]}
 
     @property
     def spent_s(self) -> float:
@@ -53,7 +61,7 @@ class Ledger:
         began = time.perf_counter()
         row = {"key": key} | work()
         row["took_s"] = round(time.perf_counter() - began, 2)
-        with self.path.open("ab", buffering=0) as file:
+        with open_to_append(self.path) as file:
             append_line(file, json.dumps(row))
         self.rows[key] = json.loads(json.dumps(row))
         left = max(0.0, self.limit_s - self.spent_s)

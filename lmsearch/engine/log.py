@@ -12,8 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import lmsearch
-from lmsearch.files import append_line, read_json_lines, write_csv, write_text
+from lmsearch.errors import short
+from lmsearch.files import append_line, open_to_append, write_csv, write_text
 from lmsearch.paths import PACKAGE
+from lmsearch.reading import damaged_line, read_json_lines
 from lmsearch.scan.directions import label
 
 METRICS = "metrics.jsonl"
@@ -70,8 +72,26 @@ def source_commit() -> str | None:
 
 
 def read_metrics(run_dir: Path) -> list[dict]:
-    """Return the epochs that metrics.jsonl tells of."""
-    return read_json_lines(run_dir / METRICS)
+    """Return the epochs that metrics.jsonl tells of; raise FileError, naming the line, where one tells of none."""
+    lines = read_json_lines(run_dir / METRICS)
+    for number, line in enumerate(lines, start=1):
+        if (fault := _fault_of(line)) is not None:
+            raise damaged_line(f"{run_dir / METRICS}: line {number}", fault)
+    return lines
+
+
+def _fault_of(line: dict) -> str | None:
+    """Return what is wrong with a line: it holds the number of an epoch, other numbers, and probabilities by layer and name."""
+    epoch, layers = line.get("epoch"), line.get("probabilities", {})
+    if type(epoch) is not int or epoch < 0:
+        return "epoch is no number of an epoch"
+    if not isinstance(layers, dict) or not all(isinstance(mine, dict) for mine in layers.values()):
+        return "probabilities are not numbers by layer and direction"
+    values = {name: value for name, value in line.items() if name != "probabilities"}
+    for name, value in (*values.items(), *(pair for mine in layers.values() for pair in mine.items())):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{short(name)} is no number"
+    return None
 
 
 def write_table(run_dir: Path) -> None:
@@ -94,8 +114,8 @@ class RunLog:
         self.run_dir = run_dir
         kept = [line for line in read_metrics(run_dir) if line["epoch"] < start_epoch]
         write_text(run_dir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-        self.file = (run_dir / METRICS).open("ab", buffering=0)
         self.tensorboard = SummaryWriter(run_dir / "tb", purge_step=start_epoch)
+        self.file = open_to_append(run_dir / METRICS)
 
     def __enter__(self) -> RunLog:
         return self

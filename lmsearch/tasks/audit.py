@@ -22,7 +22,7 @@ from lmsearch.engine.log import environment
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.figures.audit import audit_figure
-from lmsearch.files import write_figure, write_json, write_text
+from lmsearch.files import remove, write_figure, write_json, write_text
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import former_names, label
 from lmsearch.search.supernet.options import SearchOptions
@@ -75,7 +75,7 @@ def open_ledger(cfg: DictConfig, run_dir: Path, setting: Setting) -> Ledger:
         raise ConfigError(f"{run_dir} holds another run (of lmsearch {before.task}); choose another run_dir=")
     if cfg.overwrite:
         for name in ("parts.jsonl", "audit.json", "audit.png"):
-            (run_dir / name).unlink(missing_ok=True)
+            remove(run_dir / name)
     how = how_it_differs(cfg, run_dir) if parts.exists() else ""
     return Ledger(parts, identity=identity(cfg, setting), limit_s=60 * cfg.minutes, differs=how)
 

@@ -22,7 +22,7 @@ from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
-from lmsearch.files import write_figure, write_json, write_text
+from lmsearch.files import remove, write_figure, write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
@@ -158,8 +158,8 @@ def start_over(plan: Sweep) -> None:
             raise
         log.warning("%s cannot be read; it is deleted with the trials in %s", journal, plan.run_dir)
         shutil.rmtree(plan.run_dir / "trials", ignore_errors=True)
-        journal.unlink()
-    marker.unlink(missing_ok=True)
+        remove(journal)
+    remove(marker)
 
 
 def begin(cfg: DictConfig, plan: Sweep) -> optuna.Study:

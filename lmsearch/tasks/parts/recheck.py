@@ -13,6 +13,7 @@ from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.state import RunState
+from lmsearch.files import remove
 from lmsearch.run_identity import run_digest
 from lmsearch.search.supernet.single_path import single_path
 from lmsearch.search.trust.recheck import SUPERNETS, fresh_seeds, recheck_recipe
@@ -48,7 +49,7 @@ def trained_supernets(
         )
         path, mine = checkpoint_of(run_dir, number), {"digest": run_digest(cfg), "epochs": recipe.epochs}
         if path.exists() and not mine.items() <= load_checkpoint(path).items():
-            path.unlink()
+            remove(path)
         extra = {"relaxation": policy.relaxation.name, "epochs": recipe.epochs}
         state = RunState(path, trainer.parts(), spec=candidates.spec, run=run_digest(cfg), extra=extra)
         start = state.restore()

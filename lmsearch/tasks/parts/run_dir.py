@@ -17,7 +17,7 @@ from lmsearch.config import default_run_dir
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, GenotypeError, short
-from lmsearch.files import remove_leftovers, write_json, write_text
+from lmsearch.files import remove, remove_leftovers, write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.run_identity import differences, run_digest
@@ -181,16 +181,19 @@ def ways_on(run_dir: Path, before: Claim, mine: Claim) -> str:
 
 
 def start_over(run_dir: Path, before: Claim) -> None:
-    """Delete the work and the results of the run that a folder holds; raise InUseError where another process goes on with it."""
+    """Delete the work and the results of the run that a folder holds.
+
+    Raises InUseError where another process goes on with it, FileError where one cannot be deleted.
+    """
     with ExitStack() as locks:
         for folder in before.folders(run_dir)[1:]:
             if folder.is_dir():
                 locks.enter_context(holding(folder))
         for folder in before.folders(run_dir):
             for path in (*(folder / name for name in (*WORK, *RESULTS)), *folder.glob("recheck*.pt")):
-                path.unlink(missing_ok=True)
+                remove(path)
             if before.task == "search":
-                (folder / FILE).unlink(missing_ok=True)
+                remove(folder / FILE)
 
 
 def holds(path: Path, genotype: Genotype) -> bool:

@@ -117,7 +117,8 @@ def history_findings(run_dir: Path) -> Sequence[Finding]:
     lines = read_metrics(run_dir)
     curvatures = [line["health/sharpness"] for line in lines if "health/sharpness" in line]
     found = [sharpness(curvatures)] if curvatures else []
-    last = next((line for line in reversed(lines) if {"health/cosine", "health/train_loss"} <= line.keys()), None)
+    needed = {"health/cosine", "health/cosine_low", "health/train_loss", "holdout_loss"}
+    last = next((line for line in reversed(lines) if needed <= line.keys()), None)
     if last is not None:
         losses = last["health/train_loss"], last["holdout_loss"]
         found.append(memorising(last["health/cosine"], last["health/cosine_low"], *losses))
