@@ -6,16 +6,17 @@ import errno
 import importlib
 import sys
 from collections.abc import Sequence
-
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING
 
 from lmsearch import __version__
-from lmsearch.config import split_overrides
 from lmsearch.config_help import task_help
+from lmsearch.config_presets import split_overrides
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.paths import data_dir
 from lmsearch.process import INTERRUPTED, answer_interrupts, set_up_logging, tune_process
-from lmsearch.tasks.parts.known import configure
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 TASKS = {  # name: (module with run(cfg), one line for --help)
     "search": ("lmsearch.tasks.search", "train a supernet over scan directions and write the genotype that it prefers"),
@@ -78,6 +79,10 @@ def _main(words: list[str]) -> int:
         print(task_help(task, TASKS[task][1], conf_dir=data_dir("conf"), chosen=chosen))
         return 0
     tune_process()  # before PyTorch is imported
+    from omegaconf import OmegaConf  # slow to import, with Hydra; --help needs neither
+
+    from lmsearch.tasks.parts.known import configure
+
     cfg, lines = configure(task, overrides)
     if "--cfg" in flags:
         print(OmegaConf.to_yaml(cfg, resolve=True), end="")
@@ -90,6 +95,8 @@ def _main(words: list[str]) -> int:
 def _run(task: str, cfg: DictConfig) -> int:
     """Import the task, which imports PyTorch, and run it."""
     set_up_logging()
+    from omegaconf import OmegaConf
+
     from lmsearch.data.fetching import killed_worker  # PyTorch is needed from here on
     from lmsearch.engine.threads import using_threads
 

@@ -1,134 +1,36 @@
 """Configuration of a task: conf/<task>.yaml, its presets, and the key=value words of the command line, checked.
 
-Presets (model=..., data=...) are Hydra groups: one choice per file in conf/<group>/. Every other key=value is read here
-by the type of the default that it replaces, so that paths may hold any character and a wrong type is one clear line.
+Presets (model=..., data=...) are Hydra groups: one choice per file in conf/<group>/, models one row each. Every other key=value
+is read as its key is declared in lmsearch.settings, so that paths may hold any character and a wrong type is one clear line.
 """
 
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from lmsearch.config_values import OPTIONAL_TYPES, PATH_KEYS, literal, read_value
+from lmsearch.config_presets import is_of_rows, presets_with, split_overrides
+from lmsearch.config_values import literal, read_value
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.paths import data_dir
-from lmsearch.reading import is_folder
+from lmsearch.settings.catalogue import declared
+from lmsearch.settings.fields import Key
+from lmsearch.settings.groups import Settings
+from lmsearch.settings.model import MODELS, model_preset
+from lmsearch.settings.tasks import TASKS
 
-CHOICES = {
-    "device": ("auto", "cpu", "cuda"),
-    "precision": ("fp32", "bf16", "fp16"),
-    "on_error": ("raise", "skip"),
-    "search.method": ("supernet", "random", "local", "evolution", "tpe", "nsga2"),
-    "search.evaluate": ("shared", "standalone"),
-    "optim.class_weights": ("none", "balanced"),
-    "data.sampler": ("shuffled", "balanced"),
-    "search.objective2": ("flops", "latency"),
-    "search.architect": ("single", "bilevel", "mixed", "fair"),
-    "search.update": ("adam", "exponentiated_gradient"),
-    "sampler": ("tpe", "random", "nsga2"),
-    "pruner": ("none", "median", "hyperband"),
-    "launcher": ("local", "submitit"),
-    "search.derivation": ("topk", "perturbation", "climb"),
-    "derivation": ("topk", "perturbation", "climb"),
-}
-RANGES = {  # least and most, where a number of the right type can still make no sense
-    "epochs": (1, None),
-    "batch_size": (1, None),
-    "num_workers": (0, None),
-    "seeds": (1, None),
-    "seed": (0, None),
-    "budget": (1, None),
-    "top": (1, None),
-    "minutes": (0.0, None),
-    "trials": (1, None),
-    "workers": (1, None),
-    "threads": (1, None),
-    "timeout": (0.0, None),
-    "population": (2, None),
-    "prune_after": (1, None),
-    "submitit.timeout_min": (1, None),
-    "submitit.cpus_per_task": (1, None),
-    "submitit.gpus_per_node": (0, None),
-    "model.patch_size": (1, None),
-    "model.embed_dim": (1, None),
-    "model.depth": (1, None),
-    "model.d_state": (1, None),
-    "model.drop_path_rate": (0.0, 0.99),
-    "search.trials": (1, None),
-    "search.budget_steps": (0.0, None),
-    "search.population": (2, None),
-    "search.tournament": (1, None),
-    "search.fewest": (1, None),
-    "search.latency_batch": (1, None),
-    "search.order": (1, 2),
-    "search.alpha_lr": (0.0, None),
-    "search.alpha_weight_decay": (0.0, None),
-    "search.alpha_weight_decay_end": (0.0, None),
-    "search.mixed_weight": (0.0, None),
-    "search.samples": (1, None),
-    "search.partial_channels": (1, None),
-    "search.alpha_warmup_epochs": (0, None),
-    "search.health_every": (0, None),
-    "search.recheck": (0.0, None),
-    "search.passes": (1, None),
-    "optim.lr": (0.0, None),
-    "optim.min_lr": (0.0, None),
-    "optim.warmup_lr": (0.0, None),
-    "optim.warmup_epochs": (0, None),
-    "optim.weight_decay": (0.0, None),
-    "optim.clip_grad": (0.0, None),
-    "optim.label_smoothing": (0.0, 1.0),
-    "optim.mixup": (0.0, None),
-    "optim.cutmix": (0.0, None),
-    "optim.mix_prob": (0.0, 1.0),
-    "optim.mix_switch_prob": (0.0, 1.0),
-    "optim.ema_decay": (0.0, 1.0),
-    "data.flip_prob": (0.0, 1.0),
-    "data.randaugment_ops": (0, None),
-    "data.randaugment_magnitude": (0.0, 10.0),
-    "data.randaugment_std": (0.0, None),
-    "data.erasing_prob": (0.0, 1.0),
-    "data.crop_pct": (0.01, 1.0),
-    "data.val_fraction": (0.001, 0.9),
-    "baseline_limit": (0, None),
-}
-BETAS = ("optim.betas", "search.alpha_betas")
-NOT_IN_DIGEST = (  # how and where a run is carried out, not what it is
-    "run_dir", "resume", "overwrite", "strict", "init_strict", "device", "num_workers", "hydra",
-    "save_every_s", "keep_checkpoints", "workers", "threads", "quiet", "verbose",
-)  # fmt: skip
-# Keys that came after 0.1.0, each with the value that does what 0.1.0 did: only another value makes a run another one, so that
-# the folders of earlier versions go on. Sections that came later are listed key by key.
-ADDED_KEYS: dict[str, Any] = {
-    "metric": None,
-    "optim.class_weights": "none",
-    "data.sampler": "shuffled",
-    "data.val_fraction": None,
-    "data.val_digest": None,
-    "data.mean": None,
-    "data.std": None,
-    "data.scale": [0.08, 1.0],
-    "data.ratio": [3 / 4, 4 / 3],
-    "data.flip_prob": 0.5,
-    "data.randaugment_ops": 2,
-    "data.randaugment_magnitude": 9.0,
-    "data.randaugment_std": 0.5,
-    "data.erasing_prob": 0.25,
-    "data.crop_pct": 0.875,
-    "baseline_limit": None,
-}
-OPEN_ENDED = ("seeds", "search.trials", "search.budget_steps", "search.recheck", "minutes")  # a run may be given more of it
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -151,13 +53,14 @@ def compose(task: str, overrides: Sequence[str], *, defaults: Defaults | None = 
     for key, value in defaults.values.items():
         if key in accepted:
             OmegaConf.update(cfg, key, literal(value), merge=False)
+    keys = declared(task, cast(dict[str, Any], OmegaConf.to_container(cfg)))
     for key, text in values.items():
-        _set(cfg, key, text, conf_dir=conf_dir)
+        _set(cfg, key, text, keys, conf_dir=conf_dir)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         needed = ", ".join(f"{key}=..." for key in missing)
         words = " ".join([task, *(f"{key}={choice}" for key, choice in presets.items())])  # keys depend on the presets
         raise ConfigError(f"lmsearch {task} needs {needed}; see lmsearch {words} --help")
-    _check_choices(cfg)
+    _check(cfg, keys)
     return cfg
 
 
@@ -176,40 +79,15 @@ def default_run_dir(
     return Path("runs") / "-".join(str(part).replace("/", "-") for part in parts if part is not None)
 
 
-def choices_of(group: str, *, conf_dir: Path | None = None) -> tuple[str, ...]:
-    """Return the presets of a group, such as the model names of conf/model/, sorted; empty where there is no such group."""
-    folder = (conf_dir or data_dir("conf")) / group
-    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
-
-
-def split_overrides(overrides: Sequence[str], *, conf_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Split the command line's words into presets and values; a key given twice takes the last."""
-    presets: dict[str, str] = {}
-    values: dict[str, str] = {}
-    for word in overrides:
-        key, equals, text = word.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_][\w./-]*", key):
-            raise ConfigError(f"{word!r} is not of the form key=value, such as seed=1")
-        choices = choices_of(key, conf_dir=conf_dir)
-        if not choices:
-            if key in PATH_KEYS:
-                read_value(key, text, None)  # what can be no path is found before anybody looks there
-            values[key] = text
-        elif text in choices or text == "null":
-            presets[key] = text
-        else:
-            own = f"; images of your own: data=imagefolder data.root={text}" if key == "data" and is_folder(Path(text)) else ""
-            raise ConfigError(f"{key}={text!r} is not a choice{did_you_mean(text, choices)}{own}")
-    return presets, values
-
-
 @lru_cache(maxsize=16)  # a sweep composes the same files for every trial
 def compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: Path) -> DictConfig:
     """Let Hydra put conf/<task>.yaml and its presets together; change only copies of what it returns."""
-    if not (conf_dir / f"{task}.yaml").is_file():
+    if task not in TASKS or not (conf_dir / f"{task}.yaml").is_file():
         raise ConfigError(f"there is no conf/{task}.yaml, so no task {task!r}")
     words = [f"{key}={choice}" for key, choice in presets]
     nothing = ", ".join(word for word in words if word.endswith("=null"))
+    if is_of_rows("model", conf_dir / "model"):
+        _store_models()
     try:
         with initialize_config_dir(version_base=None, config_dir=str(conf_dir.resolve())):
             return hydra_compose(config_name=task, overrides=words)
@@ -223,29 +101,29 @@ def compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: P
         raise ConfigError(f"lmsearch {task} with {nothing}: it cannot do without; see lmsearch {task} --help") from error
 
 
-def _set(cfg: DictConfig, key: str, text: str, *, conf_dir: Path) -> None:
-    """Read `text` by the type of the default at `key` and put it there."""
+@lru_cache(maxsize=1)
+def _store_models() -> None:
+    """Give Hydra the presets that are rows and no files."""
+    for name in MODELS:
+        ConfigStore.instance().store(group="model", name=name, node=model_preset(name))
+
+
+def _set(cfg: DictConfig, key: str, text: str, keys: Mapping[str, Key], *, conf_dir: Path) -> None:
+    """Read `text` as `key` is declared and put it there."""
     head, _, leaf = key.rpartition(".")
     section = OmegaConf.select(cfg, head) if head else cfg
     if not isinstance(section, DictConfig) or leaf not in list(section):
-        if owners := _presets_with(key, conf_dir):
+        if owners := presets_with(key, conf_dir):
             raise ConfigError(f"unknown key {key!r} with these presets; it is a key of {', '.join(owners)}")
         raise ConfigError(f"unknown key {key!r}{did_you_mean(key, keys_of(cfg))}")
     try:
         default = None if OmegaConf.is_missing(section, leaf) else section[leaf]
     except InterpolationResolutionError:  # it refers to a key that has no value yet
         default = None
-    if isinstance(default, DictConfig) and default and key not in OPTIONAL_TYPES:
+    if isinstance(default, DictConfig) and default and key not in keys:
         inside = ", ".join(f"{key}.{name}" for name in default)
         raise ConfigError(f"{key} is a section, not a value; set its keys: {inside}")
-    OmegaConf.update(cfg, key, literal(read_value(key, text, default)), merge=False)
-
-
-def _presets_with(key: str, conf_dir: Path) -> list[str]:
-    """Return the presets that bring a key, such as data=imagefolder for data.root."""
-    group, _, leaf = key.partition(".")
-    files = {choice: OmegaConf.load(conf_dir / group / f"{choice}.yaml") for choice in choices_of(group, conf_dir=conf_dir)}
-    return [f"{group}={choice}" for choice, content in files.items() if leaf in list(content.get(group, content))]
+    OmegaConf.update(cfg, key, literal(read_value(key, text, keys[key], default)), merge=False)
 
 
 def keys_of(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -258,17 +136,23 @@ def keys_of(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _check_choices(cfg: DictConfig) -> None:
-    """Raise ConfigError where a key that takes one of a few words holds another."""
-    for key, accepted in CHOICES.items():
-        value = OmegaConf.select(cfg, key)
-        if value is not None and value not in accepted:
-            raise ConfigError(f"{key}={value!r} is not accepted; accepted: {', '.join(accepted)}")
-    for key, (least, most) in RANGES.items():
-        value = OmegaConf.select(cfg, key)
-        if isinstance(value, (int, float)) and (value < least or (most is not None and value > most)):
-            raise ConfigError(f"{key}={value} is out of range; accepted: {least} to {'any' if most is None else most}")
-    for key in BETAS:
-        value = OmegaConf.select(cfg, key)
-        if value is not None and (len(value) != 2 or not all(0 <= beta < 1 for beta in value)):
-            raise ConfigError(f"{key}={list(value)} is not accepted; expected two numbers in [0, 1)")
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, references resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def settings_of(kind: type[S], cfg: DictConfig) -> S:
+    """Return the configuration of a task as its dataclass, below which nobody sees Hydra."""
+    return kind.of(plain_config(cfg))
+
+
+def _check(cfg: DictConfig, keys: Mapping[str, Key]) -> None:
+    """Raise ConfigError where a key holds a value of the right type that it does not accept."""
+    for name in keys_of(cfg):
+        if name in keys and (fault := keys[name].fault(name, _plain_value(OmegaConf.select(cfg, name)))):
+            raise ConfigError(fault)
+
+
+def _plain_value(value: Any) -> Any:
+    """Return a list of plain values for what OmegaConf makes of one."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -1,28 +1,21 @@
-"""The text of `lmsearch <task> --help`, read from the comments in conf/: every key, its default and its meaning."""
+"""The text of `lmsearch <task> --help`: every key with its default, from conf/, and its meaning, as it is declared."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from lmsearch.config import choices_of
+from lmsearch.config_presets import choices_of, preset_keys, task_keys, task_presets
+from lmsearch.settings.catalogue import declared
+from lmsearch.settings.fields import Key
+from lmsearch.settings.tasks import TASKS
+from lmsearch.words import as_text
 
-LINE = re.compile(r"(?P<indent> *)(?P<dash>- )?(?:override )?/?(?P<key>[\w./]+):(?: +(?P<value>.*?))?(?: +# *(?P<note>.*))?")
-BASE = re.compile(r"^  - (?!_self_)(\w+)$", re.MULTILINE)  # a preset of the same group that a preset starts from
 WIDTH = 110
-
-
-@dataclass(frozen=True)
-class Option:
-    """One line of a YAML file: a dotted key, its default as written, its comment; `preset`: it is of the defaults list."""
-
-    key: str
-    value: str
-    note: str
-    preset: bool
+LEFT = 34  # columns of key and default
 
 
 def task_help(task: str, summary: str, *, conf_dir: Path, chosen: Mapping[str, str]) -> str:
@@ -30,69 +23,56 @@ def task_help(task: str, summary: str, *, conf_dir: Path, chosen: Mapping[str, s
 
     `chosen` maps presets to the choices whose keys are shown in place of the default ones.
     """
-    options = list(read_options(conf_dir / f"{task}.yaml"))
-    presets = _choose([o for o in options if o.preset], chosen)
+    presets, own = _chosen(task_presets(task, conf_dir), chosen), task_keys(task, conf_dir)
+    brought = {group: preset_keys(group, choice, conf_dir) for group, choice in presets.items()}
+    keys = declared(task, _nested(own | {key: value for inside in brought.values() for key, value in inside.items()}))
     lines = [f"lmsearch {task}: {summary}", "", f"usage: lmsearch {task} [key=value ...]", ""]
     if presets:
-        lines += ["presets:", *(text for o in presets for text in _preset_lines(o, conf_dir)), ""]
-    lines += ["keys, with their defaults:", *_table(o for o in options if not o.preset), ""]
-    for preset in presets:
-        inside = _preset_options(preset, conf_dir)
+        lines += ["presets:"]
+        for group, choice in presets.items():
+            lines += [*_line(group, choice, TASKS[task].presets.get(group, "")), *_choices(group, conf_dir)]
+        lines += [""]
+    lines += ["keys, with their defaults:", *_table(own, keys), ""]
+    for group, inside in brought.items():
         if inside:
-            lines += [f"keys of {preset.key}={preset.value}, with their defaults:", *_table(inside), ""]
+            lines += [f"keys of {group}={presets[group]}, with their defaults:", *_table(inside, keys), ""]
     lines.append(f"lmsearch {task} --cfg prints every key with its value.")
     return "\n".join(lines)
 
 
-def read_options(path: Path) -> Iterator[Option]:
-    """Yield the keys of a YAML file of mappings, nested ones under dotted names, each with its trailing comment."""
-    sections: list[tuple[int, str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        match = LINE.fullmatch(line.rstrip())
-        if match is None:
-            continue
-        indent, value, note = len(match["indent"]), match["value"] or "", match["note"] or ""
-        sections = [entry for entry in sections if entry[0] < indent]
-        if match["dash"]:
-            yield Option(match["key"], value, note, preset=True)
-        elif value and not value.startswith("#"):
-            yield Option(".".join([name for _, name in sections] + [match["key"]]), value, note, preset=False)
-        else:
-            sections.append((indent, match["key"]))
-
-
-def _choose(presets: list[Option], chosen: Mapping[str, str]) -> list[Option]:
+def _chosen(presets: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str]:
     """Return the presets with the chosen values, and with ${preset} in a value replaced by that preset's choice."""
-    values = {o.key: o.value for o in presets} | chosen
-    filled = {key: re.sub(r"\$\{(\w+)\}", lambda m: values.get(m[1], m[0]), value) for key, value in values.items()}
-    return [replace(o, value=filled[o.key]) for o in presets]
+    values = {group: chosen.get(group, choice) for group, choice in presets.items()}
+    return {group: re.sub(r"\$\{(\w+)\}", lambda m: values.get(m[1], m[0]), choice) for group, choice in values.items()}
 
 
-def _preset_options(preset: Option, conf_dir: Path) -> list[Option]:
-    """Return the keys that the default choice of a preset brings, under the names that the command line takes."""
-    path = conf_dir / preset.key / f"{preset.value}.yaml"
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    prefix = "" if "# @package _global_" in text else preset.key.replace("/", ".") + "."
-    own = [Option(prefix + o.key, o.value, o.note, False) for o in read_options(path) if not o.preset and o.note]
-    merged = {o.key: o for base in BASE.findall(text) for o in _preset_options(replace(preset, value=base), conf_dir)}
-    return list((merged | {o.key: o for o in own}).values())
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as sections."""
+    content: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, leaf = name.split(".")
+        section = content
+        for part in path:
+            section = section.setdefault(part, {})
+        section[leaf] = value
+    return content
 
 
-def _preset_lines(preset: Option, conf_dir: Path) -> list[str]:
-    """Return the lines of one preset: its default and meaning, then its choices."""
-    choices = textwrap.wrap(", ".join(choices_of(preset.key, conf_dir=conf_dir)), WIDTH - 4, break_on_hyphens=False)
-    return [*_table([preset]), *(f"    {text}" for text in choices)]
+def _choices(group: str, conf_dir: Path) -> list[str]:
+    """Return the choices of a preset as lines."""
+    lines = textwrap.wrap(", ".join(choices_of(group, conf_dir=conf_dir)), WIDTH - 4, break_on_hyphens=False)
+    return [f"    {text}" for text in lines]
 
 
-def _table(options: Iterator[Option] | list[Option]) -> list[str]:
-    """Return one aligned line per key; a long key stands on a line of its own."""
-    lines = []
-    for option in options:
-        left = f"{option.key}={option.value}"
-        if len(left) > 34 and option.note:
-            lines += [f"  {left}", f"  {'':34}  {option.note}"]
-        else:
-            lines.append(f"  {left:34}  {option.note}".rstrip())
-    return lines
+def _table(values: Mapping[str, Any], keys: Mapping[str, Key]) -> list[str]:
+    """Return the lines of keys with their defaults and meanings."""
+    shown = {name: as_text(value) for name, value in values.items()}
+    return [line for name, text in shown.items() for line in _line(name, text, keys[name].told(text))]
+
+
+def _line(name: str, value: str, meaning: str) -> list[str]:
+    """Return one aligned line; a long key stands on a line of its own."""
+    left = f"{name}={value}"
+    if len(left) > LEFT and meaning:
+        return [f"  {left}", f"  {'':{LEFT}}  {meaning}"]
+    return [f"  {left:{LEFT}}  {meaning}".rstrip()]

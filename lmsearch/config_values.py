@@ -1,4 +1,4 @@
-"""Values typed on the command line, read by the type of the default that they replace."""
+"""Values typed on the command line, read as their keys are declared."""
 
 from __future__ import annotations
 
@@ -7,26 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
 from lmsearch.errors import ConfigError
+from lmsearch.settings.fields import Key
 
-PATH_KEYS = (
-    "run_dir",
-    "genotype",
-    "checkpoint",
-    "init_from",
-    "out",
-    "sheet",
-    "source",
-    "class_names",
-    "data.root",
-    "search_space",
-    "params_file",
-    "storage",
-    "search.storage",
-)
 LONGEST_PATH, LONGEST_NAME = 4095, 255  # bytes
 Reader = Callable[[str], Any]
 
@@ -74,6 +57,9 @@ def read_path(text: str) -> str:
 
 def read_any(text: str) -> Any:
     """Read a number, true, false, null, text, [list] or {mapping} in Hydra's grammar."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # slow to import
+    from hydra.errors import HydraException
+
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
     except (HydraException, RecursionError):
@@ -123,115 +109,34 @@ def read_paths(text: str) -> str | list[str]:
     return paths
 
 
-# Keys whose default says too little: it is null in some files, or one of several types. All of them take null too.
-OPTIONAL_TYPES: dict[str, Reader] = dict.fromkeys(PATH_KEYS, read_path) | {
-    "threads": read_int,
-    "keep": read_ints,
-    "budget": read_int,
-    "genotypes": read_paths,
-    "images": read_paths,
-    "derivation": read_text,
-    "search.health_every": read_int,
-    "search.passes": read_int,
-    "img_size": read_ints,
-    "sizes": read_ints,
-    "baseline_limit": read_int,
-    "num_classes": read_int,
-    "in_chans": read_int,
-    "merge": read_text,
-    "data.img_size": read_ints,
-    "data.val_fraction": read_float,
-    "data.val_digest": read_text,
-    "data.in_chans": read_int,
-    "data.mean": read_numbers,
-    "data.std": read_numbers,
-    "data.num_train": read_int,
-    "data.grid": read_ints,
-    "data.directions": read_any,
-    "data.memorise": read_text,
-    "model.patch_size": read_int,
-    "model.embed_dim": read_int,
-    "model.depth": read_int,
-    "model.d_state": read_int,
-    "model.dims": read_ints,
-    "model.depths": read_ints,
-    "model.drop_path_rate": read_float,
-    "model.use_rope": read_bool,
-    "model.rope_residual": read_bool,
-    "model.middle_cls_token": read_bool,
-    "model.attention": read_text,
-    "model.window_padding": read_text,
-    "model.init": read_text,
-    "model.stem": read_text,
-    "model.global_pool": read_text,
-    "search.trials": read_int,
-    "search.budget_steps": read_float,
-    "search.fewest": read_int,
-    "search.objective2": read_text,
-    "search.alpha_weight_decay_end": read_float,
-    "search.temperature_end": read_float,
-    "search.samples": read_int,
-    "search.shrink": read_stages,
-    "params": read_text,
-    "overrides": read_text,
-    "metric": read_text,
-    "direction": read_text,
-    "prune_metric": read_text,
-    "study": read_path,
-    "timeout": read_float,
-    "population": read_int,
-    "submitit.cluster": read_text,
-    "submitit.mem_gb": read_float,
-    "submitit.slurm_partition": read_text,
-    "submitit.slurm_account": read_text,
-    "optim.clip_grad": read_clip,
-    "optim.ema_decay": read_float,
+READERS: dict[str, Reader] = {  # by kind of a Key
+    "bool": read_bool,
+    "int": read_int,
+    "float": read_float,
+    "text": read_text,
+    "path": read_path,
+    "paths": read_paths,
+    "ints": read_ints,
+    "numbers": read_numbers,
+    "clip": read_clip,
+    "stages": read_stages,
+    "any": read_any,
 }
-# Keys that are null in the presets of image folders, where a recipe chooses them, and of the default's type in others.
-RECIPE_TYPES: dict[str, Reader] = {
-    "epochs": read_int,
-    "batch_size": read_int,
-    "optim.lr": read_float,
-    "optim.min_lr": read_float,
-    "optim.warmup_lr": read_float,
-    "optim.warmup_epochs": read_int,
-    "optim.weight_decay": read_float,
-    "optim.label_smoothing": read_float,
-    "optim.mixup": read_float,
-    "optim.cutmix": read_float,
-    "optim.mix_prob": read_float,
-    "data.scale": read_numbers,
-    "data.ratio": read_numbers,
-    "data.flip_prob": read_float,
-    "data.randaugment_ops": read_int,
-    "data.randaugment_magnitude": read_float,
-    "data.randaugment_std": read_float,
-    "data.erasing_prob": read_float,
-    "data.crop_pct": read_float,
-}
-READERS: dict[type, Reader] = {bool: read_bool, int: read_int, float: read_float, str: read_text}
 
 
-def read_value(key: str, text: str, default: Any) -> Any:
-    """Return `text` as the type that `key` takes; raise ConfigError with one line for any other text.
+def read_value(name: str, text: str, key: Key, default: Any) -> Any:
+    """Return `text` as the type that a key takes; raise ConfigError with one line for any other text.
 
-    `default` is the value that it replaces. Where that is null, OPTIONAL_TYPES or RECIPE_TYPES decides; other keys
-    then take anything.
+    `default` is the value that it replaces. What a recipe may choose takes null only where the default leaves it open.
     """
-    optional = key in OPTIONAL_TYPES or default is None
-    if optional and text == "null":
+    nullable = key.nullable and (key.by_recipe != "null" or default is None)
+    if nullable and text == "null":
         return None
     try:
-        if key in OPTIONAL_TYPES:
-            return OPTIONAL_TYPES[key](text)
-        if default is None and key in RECIPE_TYPES:
-            return RECIPE_TYPES[key](text)
-        if isinstance(default, Sequence) and not isinstance(default, str):
-            return _read_list(text, default)
-        return READERS.get(type(default), read_any)(text)
+        return _read_list(text, default) if key.kind == "list" else READERS[key.kind](text)
     except ValueError as error:
-        null = "; null is accepted too" if optional else ""
-        raise ConfigError(f"{key}={text!r} {error}{null}") from None
+        null = "; null is accepted too" if nullable else ""
+        raise ConfigError(f"{name}={text!r} {error}{null}") from None
 
 
 def literal(value: Any) -> Any:

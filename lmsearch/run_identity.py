@@ -1,57 +1,74 @@
-"""What makes a run the one it is: what of a configuration decides the result, its digest, and how two runs differ."""
+"""What makes a run the one it is: what of a configuration decides the result, its digest, and how two runs differ.
+
+Keys that say how a run is carried out never count. Those that came after version 0.1.0 count only with another value than the one
+that does what 0.1.0 did, so that its folders go on.
+"""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import ADDED_KEYS, NOT_IN_DIGEST, OPEN_ENDED
+from lmsearch.settings.catalogue import declared_anywhere
+from lmsearch.settings.fields import Key
 from lmsearch.words import as_text
 
 LONGEST_VALUE = 60  # characters of a value in a message
 
 
 def identity_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the result: a resolved configuration without NOT_IN_DIGEST and the defaults of ADDED_KEYS."""
-    return _as_before({key: value for key, value in content.items() if key not in NOT_IN_DIGEST})
+    """Return what of a configuration decides the result, without the sections that this empties."""
+    return _decisive(content, declared_anywhere())
 
 
-def _as_before(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values without the defaults of ADDED_KEYS, and without the sections that this empties."""
+def _decisive(content: Mapping[str, Any], keys: Mapping[str, Key], prefix: str = "") -> dict[str, Any]:
+    """Return the nested values that count."""
     kept = {}
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        inside = _as_before(value, f"{name}.") if isinstance(value, dict) else value
-        if not (name in ADDED_KEYS and value == ADDED_KEYS[name]) and (inside != {} or value == {}):
-            kept[key] = inside
+    for name, value in content.items():
+        key = keys.get(f"{prefix}{name}")
+        inside = _decisive(value, keys, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        ignored = key is not None and (not key.counts or value in key.added)
+        if not ignored and (inside != {} or value == {}):
+            kept[name] = inside
     return kept
 
 
-def config_digest(cfg: DictConfig) -> str:
-    """Return the SHA-256 of what decides the result: the resolved configuration without run_dir, device, workers and such."""
-    content = OmegaConf.to_container(cfg, resolve=True)
-    return hashlib.sha256(json.dumps(identity_of(content), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def config_digest(cfg: DictConfig | Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what decides the result: the configuration without run_dir, device, workers and such."""
+    text = json.dumps(identity_of(_plain(cfg)), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_digest(cfg: DictConfig) -> str:
-    """Return the digest of what a run is, genotypes' `run_sha256`: with more of OPEN_ENDED it is the same run, continued."""
-    endless = copy.deepcopy(cfg)
-    for key in OPEN_ENDED:
-        if OmegaConf.select(endless, key) is not None:
-            OmegaConf.update(endless, key, None)
-    return config_digest(endless)
+def run_digest(cfg: DictConfig | Mapping[str, Any]) -> str:
+    """Return the digest of what a run is, genotypes' `run_sha256`: with more of an endless key it is the same run, continued."""
+    return config_digest(_without_end(_plain(cfg), declared_anywhere()))
+
+
+def _without_end(content: Mapping[str, Any], keys: Mapping[str, Key], prefix: str = "") -> dict[str, Any]:
+    """Return nested values with null for those that a run may be given more of."""
+    changed: dict[str, Any] = {}
+    for name, value in content.items():
+        key = keys.get(f"{prefix}{name}")
+        inside = _without_end(value, keys, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        changed[name] = None if key is not None and key.endless else inside
+    return changed
+
+
+def _plain(cfg: DictConfig | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration as plain values."""
+    return dict(cast(dict, OmegaConf.to_container(cfg, resolve=True))) if isinstance(cfg, DictConfig) else cfg
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a text for every key that makes two resolved configurations two runs: "epochs=40 there, 60 here"."""
     there, here = (dict(_flat(identity_of(content))) for content in (before, now))
-    keys = [key for key in (there | here) if key not in OPEN_ENDED and there.get(key) != here.get(key)]
-    return [f"{key}={_shown(there, key)} there, {_shown(here, key)} here" for key in keys]
+    keys, known = [key for key in (there | here) if there.get(key) != here.get(key)], declared_anywhere()
+    decisive = [key for key in keys if key not in known or not known[key].endless]
+    return [f"{key}={_shown(there, key)} there, {_shown(here, key)} here" for key in decisive]
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

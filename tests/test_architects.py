@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmsearch.config import CHOICES
 from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision, Trainer, train_one_epoch
 from lmsearch.errors import ConfigError
@@ -18,6 +17,7 @@ from lmsearch.search.architects.kinds import ARCHITECTS, ArchitectKind
 from lmsearch.search.architects.learning import Timing
 from lmsearch.search.supernet.network import arch_parameters, weight_parameters
 from lmsearch.search.supernet.options import SearchOptions
+from lmsearch.settings.catalogue import declared_anywhere
 
 EPOCHS, STEPS, KEEP, CANDIDATES = 2, 3, (2, 2), ("h", "v", "w2", "h_flip")
 COUNTS = (len(CANDIDATES),) * len(KEEP)
@@ -151,4 +151,4 @@ def test_no_architect_can_forget_what_the_verdict_must_know_of_it() -> None:
 
 
 def test_the_configuration_accepts_every_architect() -> None:
-    assert CHOICES["search.architect"] == tuple(ARCHITECTS)
+    assert [*declared_anywhere()["search.architect"].words] == [*ARCHITECTS]

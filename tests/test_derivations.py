@@ -12,7 +12,6 @@ import torch
 from plain_masking import PlainMasking
 from torch import nn
 
-from lmsearch.config import CHOICES
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.objective import Scores
 from lmsearch.errors import ConfigError, SearchSpaceError
@@ -29,6 +28,7 @@ from lmsearch.search.derivation.kinds import (
     saw_holdout,
 )
 from lmsearch.search.supernet.network import named_mixers
+from lmsearch.settings.catalogue import declared_anywhere
 
 FOUR = ("h", "v", "w2", "w4")
 KEEP = (2, 1)
@@ -160,4 +160,5 @@ def test_methods_that_are_no_derivation_of_a_supernet_have_no_scores_of_their_ow
 
 
 def test_the_configuration_accepts_every_derivation() -> None:
-    assert CHOICES["search.derivation"] == CHOICES["derivation"] == tuple(DERIVATIONS)
+    known = declared_anywhere()
+    assert [*known["search.derivation"].words] == [*known["derivation"].words] == [*DERIVATIONS]

@@ -14,6 +14,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("tasks",),
     ("config_help", "run_identity"),
     ("config",),
+    ("config_presets",),
     ("config_values",),
     ("bench", "sweep", "audit"),
     ("scanbench", "report"),
@@ -24,6 +25,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("kernels", "search_space", "genotype"),
     ("genotype_schema",),
     ("scan",),
+    ("settings",),
     ("stats", "figures", "reading"),
     ("files",),
     ("paths", "errors", "process", "words", "status"),
@@ -31,7 +33,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 WITHIN_REACH: set[tuple[str, str]] = set()  # neighbours of one layer
-CONFIG_ONLY = ("cli", "tasks", "config", "config_help", "config_values", "run_identity")
+CONFIG_ONLY = ("cli", "tasks", "config", "config_values", "run_identity")
 
 
 def room_of(module: str) -> str:

@@ -17,7 +17,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from lmsearch.config import choices_of, default_run_dir
+from lmsearch.config import default_run_dir
+from lmsearch.config_presets import choices_of
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.engine.threads import cores, using_threads

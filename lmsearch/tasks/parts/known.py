@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import Defaults, compose, compose_presets, keys_of, split_overrides
+from lmsearch.config import Defaults, compose, compose_presets, keys_of
+from lmsearch.config_presets import split_overrides
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import FILE
 from lmsearch.paths import data_dir

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config_values import RECIPE_TYPES
 from lmsearch.data import Source
 from lmsearch.data.checks import size2d
 from lmsearch.data.layout import Folder, read_folder
@@ -23,11 +22,13 @@ from lmsearch.engine.recipes import choose_recipe
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
 from lmsearch.models.patches import choose_patch, own_patch
+from lmsearch.settings.groups import keys_anywhere
+from lmsearch.settings.shared import Training
 from lmsearch.tasks.parts.build import build_data, plain
+from lmsearch.words import as_text
 
 log = logging.getLogger(__name__)
-BY_RECIPE = "auto"  # of keys whose null means something else
-RECIPE_KEYS = (*RECIPE_TYPES, "optim.clip_grad")
+RECIPE_KEYS = {name: key.by_recipe for name, key in keys_anywhere(Training) if key.by_recipe}  # and what leaves them to it
 
 
 def settle(cfg: DictConfig, *, task: str = "retrain") -> tuple[DictConfig, Source]:
@@ -61,7 +62,7 @@ def is_open(cfg: DictConfig, key: str) -> bool:
     leaf = key.rpartition(".")[2]
     if leaf not in section:
         return False
-    return section[leaf] == BY_RECIPE if key == "optim.clip_grad" else section[leaf] is None
+    return as_text(section[leaf]) == RECIPE_KEYS[key]
 
 
 def settle_folder(cfg: DictConfig) -> Folder:

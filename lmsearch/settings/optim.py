@@ -1,0 +1,41 @@
+"""How weights are trained: the keys of the presets in conf/optim/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmsearch.settings.fields import Clip, key
+from lmsearch.settings.groups import Group
+
+
+def betas_fault(betas: Sequence[float]) -> str:
+    """Return what is wrong with the betas of Adam, "" for nothing."""
+    return "" if len(betas) == 2 and all(0 <= beta < 1 for beta in betas) else "is not accepted; expected two numbers in [0, 1)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim(Group):
+    """Optimizer, schedule and regularisation of a training.
+
+    The presets of image folders leave keys to a recipe, which is chosen by the number of training images, their size and the
+    model's width: LocalMamba's from 50,000 images of 128 pixels on, else one for small images and small sets.
+    """
+
+    lr: float | None = key("peak learning rate (AdamW)", least=0.0, by_recipe="null")
+    min_lr: float | None = key("learning rate at the end of the cosine", least=0.0, by_recipe="null")
+    warmup_lr: float | None = key("learning rate before the warm-up", least=0.0, by_recipe="null")
+    warmup_epochs: int | None = key("epochs of linear warm-up, part of `epochs`", least=0, by_recipe="null")
+    weight_decay: float | None = key("of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")
+    betas: list[float] = key("AdamW", check=betas_fault)
+    clip_grad: Clip | None = key("largest gradient norm", least=0.0, null="no clipping", by_recipe="auto")
+    label_smoothing: float | None = key("share of the target spread over all classes", least=0.0, most=1.0, by_recipe="null")
+    class_weights: str = key(
+        words={"none": "", "balanced": "classes count alike in the loss of training, however many images they have"},
+        added=("none",),
+    )
+    mixup: float | None = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
+    cutmix: float | None = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
+    mix_prob: float | None = key("probability of mixing a batch at all", least=0.0, most=1.0, by_recipe="null")
+    mix_switch_prob: float = key("probability of cutmix where both are on", least=0.0, most=1.0)
+    ema_decay: float | None = key("moving average of the weights", least=0.0, most=1.0, null="off")

@@ -1,0 +1,90 @@
+"""Keys that several tasks have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmsearch.settings.data import Digits, ImageFolder, Planted
+from lmsearch.settings.fields import Ints, PathName, key
+from lmsearch.settings.groups import Settings
+from lmsearch.settings.model import Model
+from lmsearch.settings.optim import Optim
+
+Data = Digits | ImageFolder | Planted
+METRICS = "accuracy | balanced_accuracy"
+RUN_DIR = "runs/<task>-<data>-<model>-s<seed>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Settings):
+    """Where a task computes, and how."""
+
+    device: str = key(words=("auto", "cpu", "cuda"), counts=False)
+    precision: str = key(words=("fp32", "bf16", "fp16"))
+    threads: int | None = key(
+        "CPU threads of this process",
+        least=1, counts=False, null="PyTorch's own (OMP_NUM_THREADS, else the cores); equal threads give equal bytes",
+    )  # fmt: skip
+    backend: str = key("scan kernels: auto | reference | native | triton | mamba_ssm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Settings):
+    """Where a task writes."""
+
+    run_dir: PathName | None = key("output folder", null=RUN_DIR, counts=False)
+    overwrite: bool = key("start over in a run_dir that holds another run", counts=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Machine, Output):
+    """What trains networks."""
+
+    optim: Optim
+    data: Data
+    model: Model
+    epochs: int | None = key("passes over the training set", least=1, by_recipe="null")
+    batch_size: int | None = key("images per step and process", least=1, by_recipe="null")
+    metric: str | None = key(METRICS, null="accuracy", added=(None,))
+    seed: int = key("of weights, order, augmentation", least=0)
+    num_workers: int = key("processes that read images (image folders)", least=0, counts=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spaces(Settings):
+    """What may be chosen from."""
+
+    search_space: PathName | None = key("what may be chosen: a shipped name or a YAML file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Settings):
+    """How many directions are kept."""
+
+    keep: Ints | None = key(
+        "directions kept per layer: a number, one per layer, or null for the search space's own",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandMade(Settings):
+    """A choice by hand, to compare with."""
+
+    hand_made: list[str] = key("directions of the hand-made choice, every layer; the first `keep` of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strict(Settings):
+    """Exit codes that tell the result."""
+
+    strict: bool = key(counts=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines(Settings):
+    """Simple baselines on the pixels."""
+
+    baseline_limit: int | None = key(
+        "logistic regression and nearest neighbour run up to this many training or test images",
+        least=0, null="20000; 0: never", added=(None,),
+    )  # fmt: skip

@@ -1,0 +1,216 @@
+"""The configuration of every task: what conf/<task>.yaml and its presets hold, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lmsearch.settings.fields import Ints, PathName, PathNames, again, key
+from lmsearch.settings.groups import Settings
+from lmsearch.settings.model import Model
+from lmsearch.settings.search import DERIVATIONS, Discrete, Supernet
+from lmsearch.settings.shared import METRICS, RUN_DIR, Baselines, Data, HandMade, Kept, Machine, Output, Spaces, Strict, Training
+from lmsearch.settings.sweep import Sweep
+
+OF_ALL_TARGETS = "accuracy, of dense targets mse"
+WEIGHTS = "model.safetensors, checkpoint.pt or the run directory of a retraining"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Training, Spaces, Kept, Strict):
+    """lmsearch search."""
+
+    search: Supernet | Discrete
+    run_dir: PathName | None = again(Output, "run_dir", null=f"{RUN_DIR}, over several seeds with -seeds")
+    metric: str | None = again(
+        Training, "metric",
+        help=f"choice and verdict go by it: {METRICS} (losses of all classes alike)", null=OF_ALL_TARGETS,
+    )  # fmt: skip
+    budget: int | None = key(
+        "directions kept over all layers together, in place of keep (not with derivation=climb, so with search=fair set"
+        " search.derivation=perturbation)",
+        least=1, null="keep decides",
+    )  # fmt: skip
+    seeds: int = key(
+        "searches with seed, seed + 1, ... in s<seed>/, and a genotype.json of what they agree on", least=1, endless=True
+    )
+    strict: bool = again(
+        Strict, "strict",
+        help="exit with code 3 unless the status is ok (random, local and the like: where it is indeterminate)",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Training, Spaces, Kept, HandMade, Strict):
+    """lmsearch audit."""
+
+    search: Supernet | Discrete
+    metric: str | None = again(Training, "metric", help=f"scores and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)
+    seed: int = again(Training, "seed", help="first seed of the trainings")
+    minutes: float = key(
+        "what the audit may take: it decides on rounds and, where they do not fit, on fewer epochs",
+        least=0.0, endless=True,
+    )  # fmt: skip
+    planted: str = key("direction that the control plants on the grid of the first layer")
+    strict: bool = again(Strict, "strict", help="exit with code 3 unless search is warranted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain(Training, Baselines):
+    """lmsearch retrain."""
+
+    metric: str | None = again(Training, "metric", help=f"best.safetensors goes by it: {METRICS}", null=OF_ALL_TARGETS)
+    genotype: PathName | None = key(
+        "the run directory of a search, whose data and model are taken; or genotype.json, or a shipped name such as"
+        " localmamba/local_vim_tiny"
+    )
+    init_from: PathName | None = key(
+        "fine-tune: start from this model.safetensors or run directory; directions and classes go by name"
+    )
+    init_strict: bool = key(
+        "refuse an init_from that lacks a direction, or is a supernet; false: lacking ones start fresh, named in a line",
+        counts=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Training, Spaces, HandMade, Baselines):
+    """lmsearch compare."""
+
+    metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}")
+    genotype: PathName | None = key(
+        "the run directory of a search, whose data, model and search space are taken; or genotype.json, or a shipped name"
+    )
+    seeds: int = key("number of seeds per genotype: seed, seed + 1, ...", least=1, endless=True)
+    hand_made: list[str] = again(
+        HandMade, "hand_made",
+        help="directions of the hand-made choice, every layer; the first of them, as many as the genotype keeps there",
+    )  # fmt: skip
+    search_space: PathName | None = again(
+        Spaces, "search_space", help="random genotypes are drawn from it, and it knows your own orders"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derive(Machine, Output, Kept):
+    """lmsearch derive."""
+
+    checkpoint: PathName | None = key("checkpoint.pt or the run directory of a search")
+    genotypes: PathNames | None = key(
+        "in place of checkpoint: [a,b,...] genotype.json files or run directories, or a folder with s<seed>/ in it"
+    )
+    keep: Ints | None = again(
+        Kept, "keep", help="directions kept per layer: a number, one per layer, or null for what the search was asked for"
+    )
+    budget: int | None = key("directions kept over all layers together, in place of keep", least=1)
+    derivation: str | None = key(words=DERIVATIONS, null="the search's")
+    health: bool = key("test the result on the search's held-out data; all but topk always do")
+    run_dir: PathName | None = again(Output, "run_dir", null="runs/derive-<data>-<model>-s<seed>")
+    overwrite: bool = again(Output, "overwrite", help="replace a genotype.json in run_dir that was derived otherwise")
+    batch_size: int = key("samples per step", least=1)
+    num_workers: int = again(Training, "num_workers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Machine):
+    """lmsearch evaluate."""
+
+    presets: ClassVar[Mapping[str, str]] = {
+        "data": "null: the data of the training; its keys, where not given, are those of the training"
+    }
+    data: Data | None = None
+    checkpoint: PathName | None = key(WEIGHTS)
+    run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>-s<seed>")
+    batch_size: int = key("images per step", least=1)
+    num_workers: int = again(Training, "num_workers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Machine):
+    """lmsearch predict."""
+
+    checkpoint: PathName | None = key(WEIGHTS)
+    images: PathNames | None = key(
+        "an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]"
+    )
+    top: int = key("classes given per image", least=1)
+    batch_size: int = key("images per step", least=1)
+    out: PathName | None = key("file for the results: .csv or .jsonl, written as they come, or .json, written at the end")
+    sheet: PathName | None = key(".png: thumbnails of at most 100 images, evenly spaced over all, with the answers")
+    on_error: str = key("an unreadable image", words={"raise": "stop there", "skip": "named in the results, counted"})
+    overwrite: bool = again(Output, "overwrite", help="true: replace files that out= and sheet= name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complexity(Settings):
+    """lmsearch complexity."""
+
+    model: Model | None = None
+    published: bool = key("all published models beside the paper's own figures instead of one model")
+    genotype: PathName | None = key(
+        "directions of the layers: genotype.json, run directory or shipped name", null="the model's own"
+    )
+    merge: str | None = key("sum (a derived net) | weighted (a supernet)", null="the model's own")
+    img_size: Ints | None = key("image side, or [height,width]", unit="pixels", null="the model's own")
+    sizes: Ints | None = key(
+        "image sides of the growth table, such as [224,384,512]", unit="pixels", null="1, 1.5 and 2 times img_size"
+    )
+    num_classes: int | None = key("number of classes", null="the model's own")
+    in_chans: int | None = key("image channels", null="the model's own")
+    precision: str = again(Machine, "precision", help="of the tensors kept for training")
+    detail: str = key("rows of the table", words=("none", "layers", "directions"))
+    out: PathName | None = key("also write every figure to this JSON file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert(Settings):
+    """lmsearch convert."""
+
+    model: Model | None = None
+    source: PathName | None = key(
+        "released .pth file; with to=official: model.safetensors, checkpoint.pt or a run directory of ours"
+    )
+    out: PathName | None = key("folder to write; with to=official: the .pth file to write")
+    to: str = key(words={"lmsearch": "", "official": "needs no model=, nor does a file that to=official wrote"})
+    genotype: PathName | None = key(
+        "directions of the checkpoint's layers, which it does not hold", null="the published ones (a supernet: all eight)"
+    )
+    img_size: Ints | None = key("image side that the checkpoint was trained at, or [height,width]", unit="pixels", null="224")
+    class_names: PathName | None = key("text file with one class name per line", null="0, 1, 2, ...")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Settings):
+    """lmsearch bench."""
+
+    what: list[str] = key("sections to measure, in this order")
+    quick: bool = key("true: small sizes and at most 2 repeats, done within a minute; its figures mean little")
+    threads: int | None = again(
+        Machine, "threads", help="CPU threads of the mixer and the training step; the scan alone runs on 1", null=""
+    )
+    repeats: int = key("rounds of each comparison; medians and ranges are over these", least=1)
+    device: str = again(Machine, "device")
+    seed: int = again(Training, "seed", help="of the random tensors and scan orders")
+    run_dir: PathName | None = again(Output, "run_dir", help="folder of bench.json and bench.png", null="runs/bench-s<seed>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Settings):
+    """lmsearch doctor takes no keys."""
+
+
+TASKS: dict[str, type[Settings]] = {
+    "search": Search,
+    "derive": Derive,
+    "retrain": Retrain,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "compare": Compare,
+    "audit": Audit,
+    "complexity": Complexity,
+    "doctor": Doctor,
+    "bench": Bench,
+    "sweep": Sweep,
+    "convert": Convert,
+}
