@@ -258,7 +258,8 @@ def test_the_control_of_a_space_with_layers_of_their_own_searches_the_first(tmp_
 def test_what_is_cut_keeps_the_share_of_its_warm_ups() -> None:
     setting = digits_setting("search=darts", "epochs=12", "optim.warmup_epochs=4", "search.alpha_warmup_epochs=6")
     assert setting.alone(epochs=3, seed=0).recipe.warmup_epochs == 1
-    assert setting.fresh_recipe(3).warmup_epochs == setting.fresh_recipe(3).epochs / 3
+    (recipe, *_) = (fresh.recipe for fresh in setting.session(epochs=3, seed=0).fresh())
+    assert recipe.warmup_epochs == recipe.epochs / 3
     assert setting.options.over(3, of=12).alpha_warmup_epochs == 1
 
 

@@ -25,7 +25,7 @@ from lmsearch.search.supernet.network import named_mixers, weight_parameters
 from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.tasks.parts.build import build_data, build_precision
-from lmsearch.tasks.search import build_search, make_plan, search_data
+from lmsearch.tasks.search import make_plan, open_session, search_data
 
 FOUR = ("h", "v", "w2", "w4")
 OBJECTIVE = objective_for("class")
@@ -80,8 +80,7 @@ def test_held_out_steps_minimise_the_loss_of_the_recipe() -> None:
     cfg = compose("search", ["search=bilevel", "optim.label_smoothing=0.5", "model.depth=1", "model.embed_dim=8"])
     source, precision = build_data(cfg), build_precision(cfg)
     plan, loaders = make_plan(cfg, source), search_data(cfg, source, precision)
-    policy = plan.options.policy(plan.spec.build(), plan.keep, [len(plan.spec.directions[0])], seed=0)
-    trainer, *_ = build_search(cfg, plan, policy, loaders, source, precision)
+    trainer = open_session(cfg, plan, loaders, source, precision).trainer
     logits, targets = torch.eye(10), torch.arange(10)
     losses = trainer.hook.objective.losses(logits, targets)
     assert torch.equal(losses, trainer.objective.losses(logits, targets))

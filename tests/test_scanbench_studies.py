@@ -151,10 +151,11 @@ def test_derivation_by_perturbation_is_paid_by_the_epoch_that_the_supernet_gives
 
 @pytest.mark.parametrize("space", [Space(2, 1), Space(1, 4), Space(3, 2)])
 def test_the_branches_of_a_derivation_are_those_that_run(space: Space) -> None:
-    found, ran = supernet(TINY, TINY.build(), space, 0, options=options_of("search=darts")), []
-    for mixer in named_mixers(found.module).values():
+    options, ran = options_of("search=darts"), []
+    found = supernet(TINY, TINY.build(), space, 0, options=options, derivation="perturbation")
+    for mixer in named_mixers(found.supernet).values():
         mixer.register_forward_hook(lambda _, args, kwargs, out: ran.append(len(kwargs["active"])), with_kwargs=True)
-    found.derive("perturbation")
+    found.derive()
     assert sum(ran) == branches_run(*quotas(space))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ from interruptions import cut_in_epoch
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.data import build_source, search_loaders, spread
-from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.search.derivation.choice import Quota
-from lmsearch.tasks.parts.conclude import Order
+from lmsearch.search.derivation.kinds import unseen_part
 from lmsearch.tasks.parts.watch import is_due
 
 DARTS = ["search=darts", "data=planted", "data.direction=w2_flip", "epochs=2"]
@@ -278,7 +275,7 @@ def test_what_cannot_work_is_one_line(wrong: str, says: str, tmp_path: Path, cap
 
 
 def test_what_decided_on_directions_does_not_test_them() -> None:
-    order = Order({}, Quota(keep=(1,)), "topk", ModelSpec("m", ()), "space", 0, {}, Path(), architect="single")
-    assert not order.saw_holdout
-    assert replace(order, derivation="perturbation").saw_holdout
-    assert replace(order, architect="bilevel").saw_holdout and replace(order, architect="mixed").saw_holdout
+    loaders = search_loaders(build_source("planted"), holdout=0.5, batch_size=8, seed=0)
+    assert unseen_part(loaders, "topk", "single") is loaders.holdout
+    for derivation, architect in (("perturbation", "single"), ("topk", "bilevel"), ("topk", "mixed")):
+        assert unseen_part(loaders, derivation, architect) is loaders.val

@@ -9,11 +9,12 @@ import torch
 from experiments.e3_scanbench.tasks import BenchTask
 from experiments.study import Record
 from lmsearch.config import compose
-from lmsearch.data import Source
+from lmsearch.data import Source, search_loaders
 from lmsearch.engine.train import Precision
 from lmsearch.scanbench.spaces import Space
-from lmsearch.search.supernet.oneshot import OneShot, train_oneshot
-from lmsearch.search.supernet.options import SearchOptions
+from lmsearch.search.derivation.choice import Quota, kept
+from lmsearch.search.session import SearchSession
+from lmsearch.search.supernet.options import SINGLE_PATH, SearchOptions
 from lmsearch.tasks.search import search_options
 
 NUM_SEEDS = 5
@@ -27,32 +28,36 @@ def options_of(*words: str) -> SearchOptions:
 
 
 def supernet(
-    task: BenchTask, source: Source, space: Space, seed: int, *, options: SearchOptions | None, epochs: int | None = None
-) -> OneShot:
+    task: BenchTask,
+    source: Source,
+    space: Space,
+    seed: int,
+    *,
+    options: SearchOptions,
+    derivation: str = "topk",
+    epochs: int | None = None,
+) -> SearchSession:
     """Train a supernet over a space with the task's own recipe, for as many epochs as the recipe says or as are given."""
     candidates = (space.candidates,) * space.depth
     spec = replace(task.spec(source.info, space.depth), directions=candidates, merge="weighted")
     recipe = task.recipe if epochs is None else replace(task.recipe, epochs=epochs)
-    return train_oneshot(
-        spec,
-        source,
-        recipe,
-        Precision(torch.device("cpu")),
-        options=options,
-        keep=(space.keep,) * space.depth,
-        holdout=HOLDOUT,
-        seed=seed,
+    loaders = search_loaders(source, holdout=HOLDOUT, batch_size=recipe.batch_size, seed=seed)
+    quota, precision = Quota(keep=(space.keep,) * space.depth), Precision(torch.device("cpu"))
+    found = SearchSession.over(
+        source, spec, loaders, recipe, options, quota, derivation=derivation, precision=precision, seed=seed
     )
+    found.train()
+    return found
 
 
 def score_all(task: BenchTask, source: Source, space: Space, seed: int) -> Record:
     """Return the three scores of every architecture of the space, in its order: higher should be better."""
     found = supernet(task, source, space, seed, options=options_of("search=darts"))
     return {
-        "alpha": [round(found.alpha_score(a), 5) for a in space.architectures()],
+        "alpha": [round(found.trained.alpha_score(a), 5) for a in space.architectures()],
         "masked": masked_scores(found, space),
         "perturbation": left_out_scores(found, space),
-        "derived": found.derive(),
+        "derived": kept(found.derive()[0]),
         "cost": found.cost,
     }
 
@@ -60,7 +65,7 @@ def score_all(task: BenchTask, source: Source, space: Space, seed: int) -> Recor
 def score_fair(task: BenchTask, source: Source, space: Space, seed: int) -> Record:
     """Return the two scores that need no alphas, from shared weights of which every branch had the same share of training."""
     epochs = fair_epochs(task, space)
-    found = supernet(task, source, space, seed, options=None, epochs=epochs)
+    found = supernet(task, source, space, seed, options=SINGLE_PATH, epochs=epochs)
     return {
         "masked_fair": masked_scores(found, space),
         "perturbation_fair": left_out_scores(found, space),
@@ -72,9 +77,9 @@ def score_fair(task: BenchTask, source: Source, space: Space, seed: int) -> Reco
 
 def score_strict(task: BenchTask, source: Source, space: Space, seed: int) -> Record:
     """Return what search=fair goes by, from a supernet trained for as many steps as one network, and what it derives."""
-    found = supernet(task, source, space, seed, options=options_of("search=fair"))
+    found = supernet(task, source, space, seed, options=options_of("search=fair"), derivation="climb")
     scores = masked_scores(found, space)
-    return {"masked_strict": scores, "derived": found.derive("climb"), "cost": found.cost, "config": task.digest()}
+    return {"masked_strict": scores, "derived": kept(found.derive()[0]), "cost": found.cost, "config": task.digest()}
 
 
 def fair_epochs(task: BenchTask, space: Space) -> int:
@@ -82,16 +87,16 @@ def fair_epochs(task: BenchTask, space: Space) -> int:
     return task.recipe.epochs * min(MOST_EPOCHS, len(space.candidates) // space.keep)
 
 
-def masked_scores(found: OneShot, space: Space) -> list[float]:
+def masked_scores(found: SearchSession, space: Space) -> list[float]:
     """Return minus the held-out loss of the supernet that runs an architecture's directions alone, for every architecture."""
     shared = found.shared()
     return [round(-shared(a).loss, 6) for a in space.architectures()]
 
 
-def left_out_scores(found: OneShot, space: Space) -> list[float]:
+def left_out_scores(found: SearchSession, space: Space) -> list[float]:
     """Return the sum of what the mixture's held-out loss rises by without each direction of an architecture, for every one.
 
     Shared weights without alphas weigh every branch of the mixture alike.
     """
-    useful = found.usefulness()
+    useful = found.trained.usefulness()
     return [round(sum(u[d] for u, names in zip(useful, a, strict=True) for d in names), 6) for a in space.architectures()]

@@ -6,7 +6,7 @@ What counts is the test score of the shipped network; every choice before that i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from experiments.e3_scanbench.tasks import BenchTask
 from lmsearch.data import Source, spread
 from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import Space, in_candidate_order
+from lmsearch.search.derivation.choice import kept
 from lmsearch.search.derivation.climb import expected_choices
 from lmsearch.search.derivation.perturbation import branches_run
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.budget import EVALUATION_SHARE, evaluation_cost, training_cost
 from lmsearch.search.discrete.optuna_strategies import tpe
 from lmsearch.search.discrete.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
+from lmsearch.search.supernet.options import SINGLE_PATH
 
 HAND_MADE = {  # directions of every layer, by how many a layer keeps
     1: (("h",), ("v",)),
@@ -121,15 +123,16 @@ def searched(arena: Arena, words: Sequence[str]) -> tuple[Architecture, float]:
     per_step = options.branches_per_step((arena.space.keep,) * arena.space.depth, candidates)
     epochs = epochs_for(arena, arena.budget - arena.alone_cost, per_step)
     found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options, epochs=epochs)
-    derived = found.derive()
+    derived = kept(found.derive()[0])
     return derived, arena.judge(derived, 0)[1]
 
 
 def by_masking(arena: Arena, preset: str, derivation: str, samples: int) -> tuple[Architecture, float]:
     """Search for one epoch less than `softmax`, which pays for held-out passes of so many samples; derive, train and ship."""
     epochs = arena.task.recipe.epochs - DERIVING_EPOCHS
-    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options_of(preset), epochs=epochs)
-    derived = found.derive(derivation, samples=samples)
+    options = options_of(preset)
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options, derivation=derivation, epochs=epochs)
+    derived = kept(found.derive(samples=samples)[0])
     return derived, arena.judge(derived, 0)[1]
 
 
@@ -164,9 +167,8 @@ def weight_sharing(arena: Arena, strategy: Strategy, *, share: int) -> tuple[Arc
     held, batch = arena.source.val.epoch_size(1), arena.task.recipe.batch_size
     masking = SHARED_TRIES * evaluation_cost(held, batch_size=batch, branches=arena.branches)
     epochs = epochs_for(arena, arena.budget - arena.alone_cost - masking, arena.branches)
-    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=None, epochs=epochs)
-    few = [spread(found.loaders.holdout, held // share)]
-    shared = replace(found, loaders=found.loaders._replace(holdout=few)).shared()
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=SINGLE_PATH, epochs=epochs)
+    shared = found.shared([spread(found.loaders.holdout, held // share)])
     best = best_of(arena, strategy, lambda a, _: shared(a).score, tries=SHARED_TRIES * share, stream="masked")
     return best, arena.judge(best, 0)[1]
 

@@ -15,9 +15,10 @@ from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.randomness import key
 from lmsearch.errors import ConfigError
 from lmsearch.scan.directions import label
+from lmsearch.search.derivation.choice import kept
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.strategies import History, Tried, draw_new
-from lmsearch.search.supernet.oneshot import OneShot
+from lmsearch.search.session import SearchSession
 from lmsearch.status import Status
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class Auditor:
         def search_and_train() -> Row:
             try:
                 found = self.setting.search(epochs=plan.epochs, seed=seed)
-                derived = found.derive(self.setting.derivation)
+                derived = kept(found.derive()[0])
             except TrainingDiverged as error:
                 return {"val": -math.inf, "test": -math.inf, "reason": str(error)}
             trained = self.trained(plan, derived, seed)
@@ -144,16 +145,16 @@ class Auditor:
         val, test = self.setting.alone(epochs=plan.epochs, seed=seed).val_and_test(architecture)
         return {"architecture": architecture, "seed": seed, "val": val.score, "test": test.score, "cost": val.cost}
 
-    def scores(self, plan: Plan, found: OneShot) -> list[Row]:
+    def scores(self, plan: Plan, found: SearchSession) -> list[Row]:
         """Return what a supernet says about every random architecture: loss when masked and, of alphas, log probability.
 
         Architectures whose masked losses are not finite are left out.
         """
         shared = found.shared()
-        learned = found.policy.relaxation.learns
+        trained = found.trained
         losses = {a: shared(a).loss for a in dict.fromkeys(self.pool(plan))}
         return [
-            {"architecture": a, MASKED: -loss} | ({"alpha": found.alpha_score(a)} if learned else {})
+            {"architecture": a, MASKED: -loss} | ({"alpha": trained.alpha_score(a)} if found.learns else {})
             for a, loss in losses.items()
             if math.isfinite(loss)
         ]
@@ -163,8 +164,9 @@ def searched(setting: Setting, *, epochs: int) -> Row:
     """Return what a search derives, and its verdict on that; its status is "diverged" where the training did."""
     try:
         found = setting.search(epochs=epochs, seed=setting.seed)
-        derived, health = setting.conclude(found, epochs=epochs, seed=setting.seed)
+        choices, _ = found.derive()
+        health = found.health(choices)
     except TrainingDiverged as error:
         return {"derived": [], "status": Status.DIVERGED, "reason": str(error)}
-    named = [[label(name) for name in layer] for layer in derived]
+    named = [[label(name) for name in layer] for layer in kept(choices)]
     return {"derived": named, "status": health.status, "reason": health.reason}

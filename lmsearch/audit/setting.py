@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from lmsearch.data import Source, build_loaders, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
+from lmsearch.search.derivation.choice import Quota
 from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import StandAlone
-from lmsearch.search.supernet.oneshot import OneShot, train_oneshot
+from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SearchOptions
-from lmsearch.search.supernet.single_path import single_path
-from lmsearch.search.trust.health import NUM_RANDOM, Health
-from lmsearch.search.trust.recheck import SUPERNETS, fresh_seeds, recheck_recipe
+from lmsearch.search.trust.health import NUM_RANDOM
+from lmsearch.search.trust.recheck import SUPERNETS
 
 FEWEST_ROUNDS, WANTED_ROUNDS, MOST_ROUNDS = 3, 5, 8  # pairs of the race; up to the wanted ones are worth half the epochs
 MOST_REPEATED = 8  # random architectures that are trained with a second seed
@@ -68,44 +65,33 @@ class Setting:
         options = {name: value for name, value in self.spec.options.items() if name != "partial_channels"}
         return replace(self.spec, merge="sum", directions=self.hand_made, options=options)
 
-    def search(self, *, epochs: int, seed: int) -> OneShot:
-        """Train the supernet."""
-        return train_oneshot(
-            self.spec,
+    def session(self, *, epochs: int, seed: int) -> SearchSession:
+        """Return a search, before its first step."""
+        cuda = self.precision.device.type == "cuda"
+        loaders = search_loaders(
+            self.source, holdout=self.holdout, batch_size=self.recipe.batch_size, seed=seed, num_workers=self.num_workers,
+            pin_memory=cuda,
+        )  # fmt: skip
+        return SearchSession.over(
             self.source,
-            self.recipe.over(epochs),
-            self.precision,
-            options=self.options.over(epochs, of=self.recipe.epochs),
-            keep=self.keep,
-            holdout=self.holdout,
+            self.spec,
+            loaders,
+            replace(self.recipe.over(epochs), ema_decay=None),
+            self.options.over(epochs, of=self.recipe.epochs),
+            Quota(keep=self.keep),
+            derivation=self.derivation,
+            precision=self.precision,
             seed=seed,
-            backend=self.backend,
-            num_workers=self.num_workers,
+            recheck_share=self.recheck,
             metric=self.metric,
+            backend=self.backend,
         )
 
-    def conclude(self, found: OneShot, *, epochs: int, seed: int) -> tuple[Architecture, Health]:
-        """Return what a search of so many epochs derives and how sure that is, recheck included."""
-        choices = found.choices(self.derivation)
-        health = found.health(choices, self.derivation, seed=seed, fresh=self.fresh(found, epochs=epochs, seed=seed))
-        return tuple(choice.directions for choice in choices), health
-
-    def fresh_recipe(self, epochs: int) -> Recipe:
-        """Return the recipe of one supernet of the recheck."""
-        return recheck_recipe(self.recipe.over(epochs), self.recheck, candidates=sum(self.candidates), keep=sum(self.keep))
-
-    def fresh(self, found: OneShot, *, epochs: int, seed: int) -> Iterator[nn.Module]:
-        """Train and yield the supernets of the recheck, if there is one."""
-        if self.recheck == 0:
-            return
-        loader, recipe = found.loaders.weights, self.fresh_recipe(epochs)
-        for own in fresh_seeds(seed):
-            policy, trainer = single_path(
-                self.spec, self.keep, recipe, loader, self.source.info, self.precision, seed=own, backend=self.backend
-            )
-            with policy.attached():
-                run_epochs(trainer, loader, epochs=recipe.epochs)
-            yield policy.module
+    def search(self, *, epochs: int, seed: int) -> SearchSession:
+        """Return a search whose supernet is trained."""
+        session = self.session(epochs=epochs, seed=seed)
+        session.train()
+        return session
 
     def alone(self, *, epochs: int, seed: int) -> StandAlone:
         """Return what trains an architecture from scratch."""

@@ -79,6 +79,46 @@ def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
     return mix
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What a network is trained for: its objective, and how images are mixed on the way."""
+
+    objective: Objective
+    mix: Mix | None = None
+
+
+def goal_of(recipe: Recipe, info: DataInfo, loader: TrainLoader) -> Goal:
+    """Return what a recipe trains for on a data source."""
+    return Goal(training_objective(recipe, info, loader), build_mix(recipe, info))
+
+
+def trainer_for(
+    recipe: Recipe,
+    model: nn.Module,
+    named_parameters: Iterable[tuple[str, Tensor]],
+    goal: Goal,
+    precision: Precision,
+    *,
+    steps_per_epoch: int,
+    seed: int,
+    hook: StepHook | None = None,
+) -> Trainer:
+    """Return the trainer of `named_parameters` towards `goal` as the recipe describes; `hook` may act in every step."""
+    optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model))
+    return Trainer(
+        model,
+        optimizer,
+        goal.objective,
+        recipe.schedule(steps_per_epoch),
+        precision,
+        seed,
+        recipe.clip_grad,
+        goal.mix,
+        None if recipe.ema_decay is None else moving_average(model, recipe.ema_decay),
+        hook,
+    )
+
+
 def build_trainer(
     recipe: Recipe,
     model: nn.Module,
@@ -88,19 +128,7 @@ def build_trainer(
     precision: Precision,
     *,
     seed: int,
-    hook: StepHook | None = None,
 ) -> Trainer:
-    """Return the trainer of `named_parameters` on `loader` as the recipe describes; `hook` may act in every step."""
-    optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model))
-    return Trainer(
-        model,
-        optimizer,
-        training_objective(recipe, info, loader),
-        recipe.schedule(len(loader)),
-        precision,
-        seed,
-        recipe.clip_grad,
-        build_mix(recipe, info),
-        None if recipe.ema_decay is None else moving_average(model, recipe.ema_decay),
-        hook,
-    )
+    """Return the trainer of `named_parameters` on the batches of a data source."""
+    goal = goal_of(recipe, info, loader)
+    return trainer_for(recipe, model, named_parameters, goal, precision, steps_per_epoch=len(loader), seed=seed)

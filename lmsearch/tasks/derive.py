@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ from lmsearch.genotype import FILE, load_genotype, save_genotype
 from lmsearch.reading import user_path
 from lmsearch.report.directions import save_choices_figure
 from lmsearch.run_identity import config_digest
-from lmsearch.search.derivation.choice import Probabilities, Quota, choose, make_genotype, quota_of
-from lmsearch.search.derivation.kinds import DERIVATIONS, derivation_kind
+from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
+from lmsearch.search.derivation.kinds import DERIVATIONS, derivation_kind, derive, unseen_part
 from lmsearch.search.supernet.network import layer_probabilities
 from lmsearch.search.supernet.relax import Relaxation, at_temperature, relaxation
+from lmsearch.search.trained import Trained
 from lmsearch.search.trust.consensus import check_alike, common_quota
 from lmsearch.search.trust.health import alpha_health
-from lmsearch.tasks.parts.build import build_precision
-from lmsearch.tasks.parts.conclude import Order, conclude, conclude_seeds, derive, scores_of, show
+from lmsearch.tasks.parts.build import build_objective, build_precision
+from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, scores_of, show
 from lmsearch.tasks.parts.known import CONFIG, Facts, as_plain, read_facts
 from lmsearch.tasks.parts.recheck import stored_supernets
 from lmsearch.tasks.parts.run_dir import Claim, open_run_dir
@@ -38,12 +40,47 @@ from lmsearch.tasks.parts.trained import own_source
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What the checkpoint of a search tells, and how directions are chosen from it."""
+
+    path: Path
+    state: dict[str, Any]
+    spec: ModelSpec
+    relaxation: Relaxation  # of the end of the search
+    scores: Probabilities
+    quota: Quota
+    derivation: str
+
+    @property
+    def about(self) -> About:
+        """What genotype.json says of the search."""
+        provenance = {"lmsearch": __version__, "epoch": self.state["epoch"]}
+        known = (("run_sha256", "digest"), ("seed", "seed"))
+        provenance |= {name: self.state[key] for name, key in known if key in self.state}
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return About(self.spec.name, self.state.get("search_space", "unknown"), provenance, folder, self.state.get("metric"))
+
+    @property
+    def seed(self) -> int:
+        """Seed of the search."""
+        return self.state.get("seed", 0)
+
+
 def run(cfg: DictConfig) -> int:
     """Write genotype.json and its figure, from a checkpoint or as a consensus."""
     if (cfg.checkpoint is None) == (cfg.genotypes is None):
         raise ConfigError("lmsearch derive needs one of checkpoint=... and genotypes=[...]; see lmsearch derive --help")
     if cfg.genotypes is not None:
         return from_genotypes(cfg)
+    stored = read_search(cfg)
+    if derivation_kind(stored.derivation).uses_holdout or cfg.health:
+        return with_data(cfg, stored)
+    return from_alphas(cfg, stored)
+
+
+def read_search(cfg: DictConfig) -> Stored:
+    """Return what the checkpoint of a search tells; raise where what is asked for cannot be derived from it."""
     path = Path(cfg.checkpoint)
     state = load_checkpoint(path)
     spec = ModelSpec.from_dict(state["spec"], source=str(path))
@@ -55,8 +92,7 @@ def run(cfg: DictConfig) -> int:
         )
     scores = checkpoint_probabilities(spec, state["model"], relaxed, source=str(path))
     keep = state.get("keep")
-    stored = Quota(None if keep is None else tuple(keep), state.get("budget"))
-    quota = quota_asked(cfg, stored, depth=len(scores))
+    quota = quota_asked(cfg, Quota(None if keep is None else tuple(keep), state.get("budget")), depth=len(scores))
     derivation = cfg.derivation or state.get("derivation", "topk")
     kind = derivation_kind(derivation)
     if not kind.takes_budget and quota.budget is not None:
@@ -64,64 +100,52 @@ def run(cfg: DictConfig) -> int:
             f"budget={quota.budget} with derivation={derivation}, which takes keep; derivation=perturbation takes budgets"
         )
     choose(scores, quota_of(quota, scores))  # a quota that does not fit is found before anything is written
-    provenance = {"lmsearch": __version__, "epoch": state["epoch"]}
-    provenance |= {name: state[key] for name, key in (("run_sha256", "digest"), ("seed", "seed")) if key in state}
-    folder = path if path.is_dir() else path.parent
     if not relaxed.learns and kind.needs_alphas:
         accepted = ", ".join(sorted(other.name for other in DERIVATIONS.values() if not other.needs_alphas))
         raise ConfigError(f"derivation={derivation}: {path} learned no alphas, so none is more probable; accepted: {accepted}")
-    order = Order(
-        scores, quota, derivation, spec, state.get("search_space", "unknown"), state.get("seed", 0), provenance, folder,
-        architect=state.get("architect", "single"), metric=state.get("metric"),
-    )  # fmt: skip
-    if kind.uses_holdout or cfg.health:
-        return with_data(cfg, order, state)
-    return from_alphas(cfg, order)
+    return Stored(path, state, spec, relaxed, scores, quota, derivation)
 
 
-def from_alphas(cfg: DictConfig, order: Order) -> int:
+def from_alphas(cfg: DictConfig, stored: Stored) -> int:
     """Derive from the alphas alone."""
-    choices, how = derive(None, None, order)
+    choices, how = derive(stored.derivation, stored.scores, stored.quota, seed=stored.seed)
     reason = "derived from alphas alone, without held-out data; health=true tests them"
-    genotype = make_genotype(
-        choices,
-        derivation=how,
-        model=order.spec.name,
-        search_space=order.search_space,
-        health=alpha_health(choices, reason=reason).to_dict(),
-        provenance=order.provenance,
-    )
-    with output(cfg, order) as run_dir:
+    genotype = stored.about.genotype(choices, how, alpha_health(choices, reason=reason))
+    with output(cfg, stored) as run_dir:
         save_genotype(genotype, run_dir / FILE)
         save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
         show(run_dir, genotype)
     return 0
 
 
-def with_data(cfg: DictConfig, order: Order, state: dict[str, Any]) -> int:
+def with_data(cfg: DictConfig, stored: Stored) -> int:
     """Derive and test with the trained supernet on the samples that its search held out."""
+    spec, state = stored.spec, stored.state
     for key in ("holdout", "seed"):
         if key not in state:
             raise CheckpointError(f"{cfg.checkpoint}: does not say which data the search held out ({key} is missing)")
-    precision = build_precision(cfg)
-    source = own_source(order.spec, cfg.checkpoint)
+    precision, source = build_precision(cfg), own_source(spec, cfg.checkpoint)
     loaders = search_loaders(
         source, holdout=state["holdout"], batch_size=cfg.batch_size, seed=state["seed"], drop_last=False,
         num_workers=cfg.num_workers,
     )  # fmt: skip
-    supernet = load_model(order.spec, state["model"], source=str(cfg.checkpoint), backend=cfg.backend)
-    fresh = stored_supernets(order.history, order.spec, state.get("digest"), backend=cfg.backend, device=precision.device)
-    with output(cfg, order) as run_dir:
-        genotype = conclude(run_dir, order, supernet.to(precision.device).eval(), loaders, source, precision, fresh=fresh)
-        show(run_dir, genotype)
+    supernet = load_model(spec, state["model"], source=str(cfg.checkpoint), backend=cfg.backend)
+    trained = Trained(
+        supernet.to(precision.device).eval(), stored.relaxation, stored.derivation, stored.quota, loaders.holdout,
+        unseen_part(loaders, stored.derivation, state.get("architect", "single")),
+        build_objective(source.info, stored.about.metric), precision, stored.seed,
+    )  # fmt: skip
+    fresh = stored_supernets(stored.about.history, spec, state.get("digest"), backend=cfg.backend, device=precision.device)
+    with output(cfg, stored) as run_dir:
+        show(run_dir, conclude(run_dir, trained, stored.about, loaders.val, source.info.img_size, fresh=fresh))
     return 0
 
 
 @contextmanager
-def output(cfg: DictConfig, order: Order) -> Iterator[Path]:
+def output(cfg: DictConfig, stored: Stored) -> Iterator[Path]:
     """Give the block the output folder of what is derived from a checkpoint."""
-    data = order.spec.data.get("info", {}).get("name", "unknown")
-    with folder(cfg, data=data, model=order.spec.name, seed=order.seed) as run_dir:
+    data = stored.spec.data.get("info", {}).get("name", "unknown")
+    with folder(cfg, data=data, model=stored.spec.name, seed=stored.seed) as run_dir:
         remember(cfg, run_dir, [read_facts(Path(cfg.checkpoint))])
         yield run_dir
 

@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from lmsearch import __version__
 from lmsearch.config_values import literal
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
-from lmsearch.engine.loop import run_epochs
-from lmsearch.engine.objective import Metric, Objective, Scores
+from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.progress import TrainingProgress
-from lmsearch.engine.randomness import key
-from lmsearch.engine.recipe import build_trainer, training_objective
 from lmsearch.engine.state import RunState
-from lmsearch.engine.train import Batch, Precision, Trainer, evaluate
+from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import label
-from lmsearch.search.architects.learning import Timing
-from lmsearch.search.derivation.kinds import derivation_kind
-from lmsearch.search.supernet.network import probabilities, running, weight_parameters
+from lmsearch.search.checks import check_search
+from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SearchOptions
-from lmsearch.search.supernet.policy import BranchPolicy, read_shrink
-from lmsearch.search.trust.detectors import check_disjoint
 from lmsearch.status import Status
 from lmsearch.tasks.parts import discrete
-from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
+from lmsearch.tasks.parts.build import build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
-from lmsearch.tasks.parts.conclude import Order, conclude, conclude_seeds, show
+from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
 from lmsearch.tasks.parts.memory import check_memory
-from lmsearch.tasks.parts.recheck import trained_supernets
+from lmsearch.tasks.parts.recheck import stored_supernets, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.parts.watch import epoch_findings
@@ -110,83 +100,55 @@ def search_seeds(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, pre
 
 def search_once(cfg: DictConfig, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
     """Search with one seed and return the genotype, which is also in run_dir."""
-    loaders = search_data(cfg, source, precision)
-    torch.manual_seed(key(cfg.seed, "init"))
-    supernet = plan.spec.build(backend=cfg.backend).to(precision.device)
-    policy = plan.options.policy(supernet, plan.keep, [len(layer) for layer in plan.spec.directions], seed=cfg.seed)
-    provenance = {"lmsearch": __version__, "run_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
-    with policy.attached():
-        train(cfg, run_dir, plan, policy, loaders, source, precision)
-        scores = probabilities(supernet, plan.options.judged(1.0))
-        order = Order(
-            scores, plan.quota, cfg.search.derivation, plan.spec, plan.space.name, cfg.seed, provenance, history=run_dir,
-            architect=cfg.search.architect, metric=cfg.metric,
-        )  # fmt: skip
-        fresh = trained_supernets(cfg, run_dir, plan, loaders, source)
-        return conclude(run_dir, order, supernet, loaders, source, precision, fresh=fresh)
+    loaders, digest = search_data(cfg, source, precision), run_digest(cfg)
+    session = open_session(cfg, plan, loaders, source, precision)
+    train(cfg, run_dir, plan, session)
+    provenance = {"lmsearch": __version__, "run_sha256": digest, "seed": cfg.seed, "epoch": cfg.epochs}
+    about = About(plan.spec.name, plan.space.name, provenance, run_dir, cfg.metric)
+    if cfg.search.recheck == 0:  # what an earlier recheck of the same search told stays known
+        fresh = stored_supernets(run_dir, plan.spec, digest, backend=cfg.backend, device=precision.device)
+    else:
+        fresh = trained_supernets(session, run_dir, plan.spec, digest)
+    return conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
+
+
+def open_session(cfg: DictConfig, plan: Plan, loaders: SearchLoaders, source: Source, precision: Precision) -> SearchSession:
+    """Return the search of one seed, before its first step."""
+    recipe = build_recipe(cfg)
+    if recipe.ema_decay is not None:
+        log.warning("optim.ema_decay=%g has no effect: a search derives from the weights themselves", recipe.ema_decay)
+    return SearchSession.over(
+        source,
+        plan.spec,
+        loaders,
+        replace(recipe, ema_decay=None),
+        plan.options,
+        plan.quota,
+        derivation=cfg.search.derivation,
+        precision=precision,
+        seed=cfg.seed,
+        recheck_share=cfg.search.recheck,
+        metric=cfg.metric,
+        backend=cfg.backend,
+    )
 
 
 def make_plan(cfg: DictConfig, source: Source) -> Plan:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(cfg, source)
     plan = Plan(found.spec, found.space, found.quota, search_options(cfg))
-    check_plan(plan, epochs=cfg.epochs, derivation=cfg.search.derivation)
+    counts = [len(layer) for layer in plan.spec.directions]
+    check_search(plan.options, plan.quota, counts, epochs=cfg.epochs, derivation=cfg.search.derivation)
     if cfg.precision == "fp16" and not plan.options.kind.fp16:
         how = plan.options.architect
         raise ConfigError(f"precision=fp16 with search.architect={how}: held-out gradients would underflow; use bf16")
     return plan
 
 
-def check_plan(plan: Plan, *, epochs: int, derivation: str) -> None:
-    """Raise ConfigError where samples, stages of shrinking, derivation or the alphas' warm-up do not fit."""
-    plan.options.branches_per_step(plan.keep, [len(layer) for layer in plan.spec.directions])
-    stages, warm = read_shrink(plan.options.shrink), plan.options.alpha_warmup_epochs
-    if stages and stages[0].progress * epochs <= warm:
-        raise ConfigError(
-            f"search.shrink drops branches at {stages[0].progress:g} of the search, when with search.alpha_warmup_epochs={warm}"
-            f" of {epochs} their alphas have not learned yet; drop them later"
-        )
-    kind, architect = derivation_kind(derivation), plan.options.kind
-    if not architect.learns and kind.needs_alphas:
-        given = f"search.derivation={derivation} with search.architect={architect.name}"
-        raise ConfigError(f"{given}: without alphas none is more probable; use climb")
-    if not kind.takes_budget and plan.quota.budget is not None:
-        raise ConfigError(
-            f"budget={plan.quota.budget} with search.derivation={derivation}, which takes keep; "
-            "search.derivation=perturbation takes a budget"
-        )
-    if plan.options.alpha_warmup_epochs >= epochs:
-        given = plan.options.alpha_warmup_epochs
-        raise ConfigError(f"search.alpha_warmup_epochs={given} leaves none of the {epochs} epochs to the alphas")
-
-
 def search_options(cfg: DictConfig) -> SearchOptions:
     """Return the keys of cfg.search that say how the supernet is searched."""
     values = OmegaConf.to_container(cfg.search, resolve=True)
     return SearchOptions(**{f.name: values[f.name] for f in fields(SearchOptions)})
-
-
-def build_search(
-    cfg: DictConfig, plan: Plan, policy: BranchPolicy, loaders: SearchLoaders, source: Source, precision: Precision
-) -> tuple[Trainer, torch.optim.Optimizer, Timing]:
-    """Return the trainer of the weights, whose hook moves the alphas, the alphas' optimizer, and when things happen."""
-    timing, recipe = Timing(len(loaders.weights), cfg.epochs, plan.options.alpha_warmup_epochs), build_recipe(cfg)
-    objective = training_objective(recipe, source.info, loaders.weights)  # that of the trainer
-    architect, alphas = plan.options.build(policy, timing, loaders.alphas, objective, precision)
-    if recipe.ema_decay is not None:
-        log.warning("optim.ema_decay=%g has no effect: a search derives from the weights themselves", recipe.ema_decay)
-    trainer = build_trainer(
-        replace(recipe, ema_decay=None),
-        policy.module,
-        weight_parameters(policy.module),
-        loaders.weights,
-        source.info,
-        precision,
-        seed=cfg.seed,
-        hook=architect,
-    )
-    check_disjoint(optimised(trainer.optimizer), optimised(alphas))
-    return trainer, alphas, timing
 
 
 def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
@@ -199,52 +161,26 @@ def kept_for_derive(cfg: DictConfig, plan: Plan) -> dict[str, object]:
     }  # fmt: skip
 
 
-def train(
-    cfg: DictConfig,
-    run_dir: Path,
-    plan: Plan,
-    policy: BranchPolicy,
-    loaders: SearchLoaders,
-    source: Source,
-    precision: Precision,
-) -> None:
-    """Train weights and alphas for cfg.epochs epochs, continuing where run_dir left off."""
-    supernet, steps = policy.module, len(loaders.weights)
-    trainer, alphas, timing = build_search(cfg, plan, policy, loaders, source, precision)
-    objective, extra = build_objective(source.info, cfg.metric), kept_for_derive(cfg, plan)
-    scored = partial(scores_of, policy, objective=objective, precision=precision)
-    parts = trainer.parts() | {"alpha_optimizer": alphas}
+def train(cfg: DictConfig, run_dir: Path, plan: Plan, session: SearchSession) -> None:
+    """Train weights and alphas, continuing where run_dir left off; write down every epoch."""
+    steps, metric = session.timing.steps_per_epoch, session.objective.metric
+    parts = session.trainer.parts() | {"alpha_optimizer": session.alpha_optimizer}
+    extra = kept_for_derive(cfg, plan)
     state = RunState(run_dir / "checkpoint.pt", parts, spec=plan.spec, run=run_digest(cfg), extra=extra)
     start = state.restore()
-    progress = TrainingProgress(
-        "search", total_steps=cfg.epochs * steps, done_steps=start.steps(steps), metric=objective.metric.plain
-    )
+    progress = TrainingProgress("search", total_steps=cfg.epochs * steps, done_steps=start.steps(steps), metric=metric.plain)
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 
         def log_epoch(epoch: int, seen: Scores) -> None:
-            """Drop what shrinking drops after this epoch, measure, and write it down."""
-            for layer, dropped in policy.end_epoch(timing.progress(epoch + 1, 0)).items():
+            """Say what shrinking dropped after this epoch, measure, and write it down."""
+            for layer, dropped in session.dropped.items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
-            held = scored(loaders.holdout)  # raises where it is not finite, before anything of the epoch is kept
-            scores = probabilities(supernet, plan.options.judged(timing.progress(epoch + 1, 0)))
-            values = scalars(trainer, seen, held, epoch * steps, metric=objective.metric)
-            values |= epoch_findings(
-                cfg, supernet, loaders, objective, precision, epoch=epoch, scores=scores, quota=plan.quota,
-                scored=scored, held=held,
-            )  # fmt: skip
-            run_log.write(epoch, values, layers=scores if plan.options.how.learns else None)
+            held = session.scores_on(session.loaders.holdout)  # raises where not finite, before anything of the epoch is kept
+            values = scalars(session.trainer, seen, held, epoch * steps, metric=metric)
+            values |= epoch_findings(session, epoch=epoch, every=cfg.search.health_every, held=held)
+            run_log.write(epoch, values, layers=session.probabilities_after(epoch) if session.learns else None)
 
-        run_epochs(
-            trainer, loaders.weights, epochs=cfg.epochs, start=start, on_step=progress.step, on_epoch=log_epoch, state=state
-        )
-
-
-def scores_of(policy: BranchPolicy, batches: Iterable[Batch], *, objective: Objective, precision: Precision) -> Scores:
-    """Return the scores of the mixture that alphas weigh or, without alphas, of the branches that ran last."""
-    if policy.relaxation.learns:
-        return evaluate(policy.module, batches, objective, precision)
-    with running(policy.module, policy.last()):
-        return evaluate(policy.module, batches, objective, precision)
+        session.train(start=start, state=state, on_step=progress.step, on_epoch=log_epoch)
 
 
 def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: Metric) -> dict[str, float]:
@@ -256,8 +192,3 @@ def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: 
         f"holdout_{metric}": held.score,
         "lr": trainer.schedule(step),
     }
-
-
-def optimised(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Return the parameters that an optimizer moves."""
-    return [p for group in optimizer.param_groups for p in group["params"]]

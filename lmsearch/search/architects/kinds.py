@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from lmsearch.engine.objective import Objective
-from lmsearch.engine.train import Precision
+from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.search.architects.fair import Fair, passes_per_round
 from lmsearch.search.architects.learning import Bilevel, Frozen, Mixed, SingleLevel, Timing
+from lmsearch.search.contract import check_contract
 from lmsearch.search.supernet.policy import BranchPolicy, Schedule
 
 PASSES_OF_ORDER = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gradient at it, and two finite differences
@@ -55,7 +56,7 @@ class ArchitectKind:
     """
 
     name: str
-    build: Callable[[Parts, Knobs], Frozen]
+    build: Callable[[Parts, Knobs], StepHook]
     passes: Callable[[Knobs, Sequence[int], Sequence[int]], int]
     takes: tuple[str, ...]  # the knobs that concern it
     learns: bool  # False: alphas never move, so they say nothing
@@ -63,24 +64,24 @@ class ArchitectKind:
     fp16: bool  # False: its gradients are not scaled, so they would underflow
 
 
-def build_single(parts: Parts, knobs: Knobs) -> Frozen:
+def build_single(parts: Parts, knobs: Knobs) -> StepHook:
     """Return the architect that moves alphas on the weights' own batches."""
     return SingleLevel(parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
 
 
-def build_bilevel(parts: Parts, knobs: Knobs) -> Frozen:
+def build_bilevel(parts: Parts, knobs: Knobs) -> StepHook:
     """Return the architect that moves alphas on held-out batches."""
     common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
     return Bilevel(*common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, order=knobs.order)
 
 
-def build_mixed(parts: Parts, knobs: Knobs) -> Frozen:
+def build_mixed(parts: Parts, knobs: Knobs) -> StepHook:
     """Return the architect that moves alphas on both."""
     common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
     return Mixed(*common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, weight=knobs.mixed_weight)
 
 
-def build_fair(parts: Parts, knobs: Knobs) -> Frozen:
+def build_fair(parts: Parts, knobs: Knobs) -> StepHook:
     """Return the architect that leaves alphas alone and trains all branches alike."""
     return Fair(parts.policy, parts.timing, knobs.passes)
 
@@ -113,8 +114,34 @@ ARCHITECTS = {
 }  # fmt: skip
 
 
-def architect_kind(name: str) -> ArchitectKind:
-    """Return the architect `name`; raise ConfigError for any other text."""
-    if name not in ARCHITECTS:
-        raise ConfigError(f"search.architect={name!r} is not accepted{did_you_mean(name, ARCHITECTS)}")
-    return ARCHITECTS[name]
+PATHS = ArchitectKind(  # no choice of its own: shared weights, for rechecks and discrete searches
+    "single path", lambda parts, _: Frozen(parts.policy, parts.timing), lambda *_: 1, takes=(), learns=False,
+    uses_holdout=False, fp16=True,
+)  # fmt: skip
+
+
+def architect_kind(given: str | ArchitectKind) -> ArchitectKind:
+    """Return the architect of a name, or the given one itself; raise ConfigError for any other text."""
+    if not isinstance(given, str):
+        return given
+    if given not in ARCHITECTS:
+        raise ConfigError(f"search.architect={given!r} is not accepted{did_you_mean(given, ARCHITECTS)}")
+    return ARCHITECTS[given]
+
+
+def check_architect(kind: ArchitectKind) -> None:
+    """Raise ConfigError unless an architect says all that checks, costs and the verdict must know of it."""
+    check_contract(
+        kind,
+        what="architect",
+        texts=("name",),
+        functions=("build", "passes"),
+        lists=("takes",),
+        switches=("learns", "uses_holdout", "fp16"),
+    )
+
+
+def check_hook(hook: StepHook, kind: ArchitectKind) -> None:
+    """Raise ConfigError unless what an architect builds can act inside a training step (engine.train.StepHook)."""
+    methods = ("before_step", "passes_of_step", "begin_pass", "after_backward")
+    check_contract(hook, what=f"step hook, which architect {kind.name} should build", functions=methods)

@@ -52,6 +52,11 @@ def choose(probabilities: Probabilities, keep: Sequence[int]) -> tuple[LayerChoi
     return tuple(choices)
 
 
+def kept(choices: Sequence[LayerChoice]) -> tuple[tuple[str, ...], ...]:
+    """Return the directions of every layer's choice."""
+    return tuple(choice.directions for choice in choices)
+
+
 def check_keep(keep: int, candidates: Sequence[str], layer: str) -> None:
     """Raise SearchSpaceError unless a layer can keep `keep` of `candidates`."""
     if not 1 <= keep <= len(candidates):

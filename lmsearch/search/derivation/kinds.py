@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import nn
 
-from lmsearch.data import EvalLoader, spread
+from lmsearch.data import EvalLoader, SearchLoaders, spread
 from lmsearch.engine.train import Batch
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.genotype import LayerChoice
-from lmsearch.search.architects.kinds import architect_kind
+from lmsearch.search.architects.kinds import ArchitectKind, architect_kind
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expected_choices
 from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
@@ -91,9 +91,28 @@ def derivation_kind(name: str) -> DerivationKind:
     return DERIVATIONS[name]
 
 
-def saw_holdout(derivation: str, architect: str) -> bool:
+def derive(
+    name: str,
+    probabilities: Probabilities,
+    quota: Quota,
+    *,
+    seed: int,
+    module: nn.Module | None = None,
+    evaluate: Evaluate | None = None,
+) -> Derived:
+    """Return each layer's choice by the derivation `name`, and how it was made, as genotype.json records it."""
+    choices, how = derivation_kind(name).derive(module, probabilities, evaluate, quota, seed)
+    return choices, how if quota.budget is None else how | {"budget": quota.budget}
+
+
+def saw_holdout(derivation: str, architect: str | ArchitectKind) -> bool:
     """True where the held-out samples decided on directions, so that a test needs others."""
     return derivation_kind(derivation).uses_holdout or architect_kind(architect).uses_holdout
+
+
+def unseen_part(loaders: SearchLoaders, derivation: str, architect: str | ArchitectKind) -> EvalLoader:
+    """Return the samples that test a choice: the held-out ones, or the validation set where those had a part in it."""
+    return loaders.val if saw_holdout(derivation, architect) else loaders.holdout
 
 
 def samples_for(derivation: str, holdout: EvalLoader, *, samples: int | None = None) -> Iterable[Batch]:

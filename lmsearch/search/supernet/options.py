@@ -9,13 +9,22 @@ import torch
 from torch import nn
 
 from lmsearch.engine.objective import Objective
-from lmsearch.engine.train import Precision
+from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError
 from lmsearch.search.architects.alpha_update import alpha_optimizer
-from lmsearch.search.architects.kinds import ARCHITECTS, ArchitectKind, Knobs, Parts, architect_kind
-from lmsearch.search.architects.learning import Frozen, Timing
+from lmsearch.search.architects.kinds import (
+    ARCHITECTS,
+    PATHS,
+    ArchitectKind,
+    Knobs,
+    Parts,
+    architect_kind,
+    check_architect,
+    check_hook,
+)
+from lmsearch.search.architects.learning import Timing
 from lmsearch.search.supernet.policy import BranchPolicy, Schedule, Shrink, read_shrink
-from lmsearch.search.supernet.relax import Relaxation, at_temperature, softmax_probabilities
+from lmsearch.search.supernet.relax import Relaxation, at_temperature, check_relaxation, softmax_probabilities
 from lmsearch.search.supernet.relax import relaxation as relaxation_named
 
 LEAST_SAMPLES = 2
@@ -25,9 +34,9 @@ LEAST_SAMPLES = 2
 class SearchOptions:
     """How a supernet is searched: the keys of conf/search/, under the same names."""
 
-    relaxation: str
+    relaxation: str | Relaxation  # by name, or one's own
     update: str
-    architect: str
+    architect: str | ArchitectKind  # by name, or one's own
     order: int
     mixed_weight: float
     alpha_lr: float
@@ -42,11 +51,13 @@ class SearchOptions:
     passes: int | None
 
     def __post_init__(self) -> None:
-        how = relaxation_named(self.relaxation)
-        named = f"search.relaxation={self.relaxation}"
+        how = self.how
+        check_relaxation(how)
+        check_architect(self.kind)
+        named = f"search.relaxation={how.name}"
         if how.learns != self.kind.learns:
             raise ConfigError(
-                f"{named} with search.architect={self.architect}: relaxation=uniform and architect=fair, under which no alphas"
+                f"{named} with search.architect={self.kind.name}: relaxation=uniform and architect=fair, under which no alphas"
                 " learn, only go together (search=fair)"
             )
         if not how.learns:
@@ -63,7 +74,7 @@ class SearchOptions:
         for name in ("order", "mixed_weight"):
             if (value := getattr(self, name)) != getattr(Knobs, name) and name not in self.kind.takes:
                 takers = " or ".join(kind.name for kind in ARCHITECTS.values() if name in kind.takes)
-                raise ConfigError(f"search.{name}={value} needs search.architect={takers}, not {self.architect}")
+                raise ConfigError(f"search.{name}={value} needs search.architect={takers}, not {self.kind.name}")
         tempered = self.temperature != 1.0 or self.temperature_end not in (None, 1.0)
         if tempered and not how.has_temperature:
             raise ConfigError(f"search.temperature={self.temperature}: {named} has no temperature")
@@ -80,7 +91,7 @@ class SearchOptions:
             value = getattr(self, name)
             if (list(value) if name == "shrink" else value) != nothing:
                 raise ConfigError(
-                    f"search.{name}={value} has no meaning with search.architect={self.architect}, which learns no alphas"
+                    f"search.{name}={value} has no meaning with search.architect={self.kind.name}, which learns no alphas"
                 )
 
     def over(self, epochs: int, *, of: int) -> SearchOptions:
@@ -109,7 +120,7 @@ class SearchOptions:
 
     def build(
         self, policy: BranchPolicy, timing: Timing, loader: object, objective: Objective, precision: Precision
-    ) -> tuple[Frozen, torch.optim.Optimizer]:
+    ) -> tuple[StepHook, torch.optim.Optimizer]:
         """Return what moves the alphas of the policy's supernet, and their optimizer; `loader` gives held-out batches."""
         alphas = alpha_optimizer(
             policy.module,
@@ -119,7 +130,9 @@ class SearchOptions:
             update=self.update,
         )
         parts = Parts(policy, timing, loader, objective, alphas, precision, self.decays)
-        return self.kind.build(parts, self.knobs), alphas
+        hook = self.kind.build(parts, self.knobs)
+        check_hook(hook, self.kind)
+        return hook, alphas
 
     def judged(self, progress: float) -> Relaxation:
         """The relaxation whose probabilities are those of the mixture that is trained at this share of the search."""
@@ -166,3 +179,10 @@ class SearchOptions:
                 f"and the {fewest} candidates of a layer"
             )
         return (self.samples,) * len(keep)
+
+
+SINGLE_PATH = SearchOptions(  # shared weights: a step trains a few uniformly drawn branches per layer (SPOS, arXiv 1904.00420)
+    relaxation="uniform", update="adam", architect=PATHS, order=1, mixed_weight=1.0, alpha_lr=0.0,
+    alpha_betas=(0.9, 0.999), alpha_weight_decay=0.0, alpha_weight_decay_end=None, alpha_warmup_epochs=0, temperature=1.0,
+    temperature_end=None, samples=None, shrink=(), passes=None,
+)  # fmt: skip

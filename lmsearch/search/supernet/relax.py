@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.errors import ConfigError, did_you_mean, short
+from lmsearch.search.contract import check_contract
 
 Picked = tuple[int, ...]
+TRIED = 3  # alphas on which a relaxation of one's own is tried
 ZERO_ONE_WEIGHT = 0.1  # of the sigmoid's 0-1 loss
 KL_WEIGHT = 1e-3  # of the Dirichlet's divergence from the uniform one (DrNAS)
 
@@ -178,8 +180,28 @@ RELAXATIONS = {
 }  # fmt: skip
 
 
-def relaxation(name: str) -> Relaxation:
-    """Return the relaxation `name`; raise ConfigError for any other text."""
-    if name not in RELAXATIONS:
-        raise ConfigError(f"search.relaxation={name!r} is not accepted{did_you_mean(name, RELAXATIONS)}")
-    return RELAXATIONS[name]
+def relaxation(given: str | Relaxation) -> Relaxation:
+    """Return the relaxation of a name, or the given one itself; raise ConfigError for any other text."""
+    if not isinstance(given, str):
+        return given
+    if given not in RELAXATIONS:
+        raise ConfigError(f"search.relaxation={given!r} is not accepted{did_you_mean(given, RELAXATIONS)}")
+    return RELAXATIONS[given]
+
+
+def check_relaxation(how: Relaxation) -> None:
+    """Raise ConfigError unless a relaxation has all its parts, and probabilities of equal alphas that sum to 1."""
+    check_contract(
+        how,
+        what="relaxation",
+        texts=("name",),
+        functions=("weights", "probabilities"),
+        optional=("noise", "pick", "penalty"),
+        switches=("learns", "has_temperature", "tempered"),
+    )
+    found = how.probabilities(torch.zeros(TRIED))
+    if found.shape != (TRIED,) or not torch.isclose(found.sum(), torch.ones(())):
+        raise ConfigError(
+            f"relaxation {how.name}: its probabilities of {TRIED} equal alphas are {short(found.tolist())};"
+            f" expected {TRIED} numbers that sum to 1"
+        )

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
+from lmsearch.scan.directions import Grid, duplicates
 from lmsearch.search.derivation.choice import surviving, top_k
 from lmsearch.search.supernet.masking import Evaluate, losses_of
-from lmsearch.search.supernet.network import Branches, masked, remaining
+from lmsearch.search.supernet.network import Branches, masked, named_mixers, remaining
 from lmsearch.search.trust.detectors import (
     ENTROPY_UNIFORM,
     RECOVERED_REQUIRED,
@@ -29,8 +30,10 @@ from lmsearch.search.trust.detectors import (
     beats_random,
     beats_random_afresh,
     discretisation_gap,
+    duplicate_candidates,
     near_uniform,
     normalised_entropy,
+    one_candidate_everywhere,
     rank_agreement,
 )
 from lmsearch.search.trust.recheck import fresh_advantage
@@ -87,6 +90,15 @@ def alpha_health(
     margins = [c.margin for c in choices if c.margin is not None]
     mean = float(np.mean(list(entropies.values())))
     return Health(status, reason, mean, entropies, min(margins, default=None), findings=(near_uniform(entropies),))
+
+
+def untested(choices: Sequence[LayerChoice], alphas: Mapping[str, Mapping[str, float]] | None) -> Health:
+    """Return what alphas alone tell of choices that there are no other samples to test on; `alphas` as in `check_health`."""
+    reason = "no samples were given that had no part in the choice"
+    if alphas is None:
+        margin = min((c.margin for c in choices if c.margin is not None), default=None)
+        return Health(Status.NOT_TESTED, reason, None, None, margin)
+    return alpha_health([replace(c, scores=dict(alphas[c.name])) for c in choices], reason=reason)
 
 
 def random_choice(
@@ -334,3 +346,14 @@ def verdict(entropy: float | None, z: float | None, recovered: float | None, rec
         )
     whose = "the derived ones " if z is None else ""
     return Status.OK, f"{inside}, and {whose}beat them where all directions are trained alike (z = {recheck_z:.1f})"
+
+
+def structure_findings(module: nn.Module, choices: Sequence[LayerChoice], grids: Sequence[Grid]) -> Sequence[Finding]:
+    """Return what the candidates and the choices themselves tell, without running anything; `grids` are those of the layers."""
+    mixers = named_mixers(module)
+    twins = {
+        layer: duplicates(mixer.directions, grid, padding=mixer.options.window_padding)
+        for (layer, mixer), grid in zip(mixers.items(), grids, strict=True)
+    }
+    kept, candidates = [c.directions for c in choices], [tuple(c.scores) for c in choices]  # those dropped on the way as well
+    return duplicate_candidates(twins), one_candidate_everywhere(kept, candidates)

@@ -29,7 +29,7 @@ def recheck_recipe(recipe: Recipe, share: float, *, candidates: int, keep: int) 
 
 
 def fresh_seeds(seed: int) -> tuple[int, ...]:
-    """Return the seeds of the fresh supernets' weights and draws (single_path.py) for a search with this seed."""
+    """Return the seeds of the fresh supernets' weights and draws for a search with this seed."""
     return tuple(key(seed, "recheck", number) for number in range(SUPERNETS))
 
 

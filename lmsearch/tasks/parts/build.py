@@ -13,6 +13,7 @@ from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.devices import device_named
 from lmsearch.engine.objective import Objective, metric_for, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
@@ -31,12 +32,7 @@ def plain(node: DictConfig) -> dict:
 
 def build_precision(cfg: DictConfig) -> Precision:
     """Return the device and number format; raise ConfigError for device=cuda without a CUDA device."""
-    name = cfg.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device='cuda' but PyTorch sees no CUDA device; use device=cpu or device=auto")
-    return Precision(torch.device(name), cfg.precision)
+    return Precision(device_named(cfg.device), cfg.precision)
 
 
 def build_data(cfg: DictConfig, *, folder: Folder | None = None) -> Source:

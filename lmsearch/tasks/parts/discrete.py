@@ -23,7 +23,8 @@ from lmsearch.search.discrete.budget import Budget, evaluation_cost, training_co
 from lmsearch.search.discrete.costs import Flops, Latency
 from lmsearch.search.discrete.evaluators import Evaluation, SharedWeights, StandAlone
 from lmsearch.search.discrete.trials import METHODS, DiscreteSearch, best_of, build_strategy
-from lmsearch.search.supernet.single_path import single_path
+from lmsearch.search.session import SearchSession
+from lmsearch.search.supernet.options import SINGLE_PATH
 from lmsearch.status import Status
 from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
@@ -162,26 +163,21 @@ def train_shared(
 ) -> SharedWeights:
     """Train the supernet, every step on as many random branches per layer as it keeps, or continue where run_dir left off."""
     objective = build_objective(source.info, cfg.metric)
-    policy, trainer = single_path(
-        candidates.spec,
-        candidates.keep,
-        build_recipe(cfg),
-        loaders.weights,
-        source.info,
-        precision,
-        seed=cfg.seed,
-        backend=cfg.backend,
-    )
-    path, extra = run_dir / "checkpoint.pt", {"relaxation": "uniform"}
-    state = RunState(path, trainer.parts(), spec=candidates.spec, run=run_digest(cfg), extra=extra)
-    with policy.attached():
-        train(cfg, run_dir, trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights", split="holdout")
+    session = SearchSession.over(
+        source, candidates.spec, loaders, build_recipe(cfg), SINGLE_PATH, candidates.quota, derivation="climb",
+        precision=precision, seed=cfg.seed, backend=cfg.backend,
+    )  # fmt: skip
+    path, extra = run_dir / "checkpoint.pt", {"relaxation": session.policy.relaxation.name}
+    state = RunState(path, session.trainer.parts(), spec=candidates.spec, run=run_digest(cfg), extra=extra)
+    train(
+        cfg, run_dir, session.trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights",
+        split="holdout", run=session.train,
+    )  # fmt: skip
 
     def on_holdout(module: torch.nn.Module) -> Scores:
         return evaluate(module, loaders.holdout, objective, precision)
 
-    final = policy.module if trainer.ema is None else trainer.ema.module
-    return SharedWeights(final, on_holdout, objective, cfg.batch_size, loaders.holdout.num_samples)
+    return SharedWeights(session.trainer.result, on_holdout, objective, cfg.batch_size, loaders.holdout.num_samples)
 
 
 def explore(

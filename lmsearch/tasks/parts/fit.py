@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -89,10 +91,12 @@ def train(
     title: str,
     split: str = "val",
     best: Best | None = None,
+    run: Callable[..., None] | None = None,
 ) -> None:
     """Train for cfg.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics.
 
-    `best` keeps the weights of the best epoch. Averaged weights are what is evaluated, where there are some.
+    `best` keeps the weights of the best epoch. Averaged weights are what is evaluated, where there are some. `run` trains in
+    place of run_epochs(trainer, loader, epochs=cfg.epochs).
     """
     start, steps = state.restore(), len(loader)
     progress = TrainingProgress(
@@ -116,4 +120,5 @@ def train(
             if best is not None:
                 best.offer(trainer.result, val, epoch=epoch)
 
-        run_epochs(trainer, loader, epochs=cfg.epochs, start=start, on_step=progress.step, on_epoch=log_epoch, state=state)
+        run = run or partial(run_epochs, trainer, loader, epochs=cfg.epochs)
+        run(start=start, on_step=progress.step, on_epoch=log_epoch, state=state)

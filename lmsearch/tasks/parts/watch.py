@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmsearch.data import SearchLoaders, TrainLoader
+from lmsearch.data import TrainLoader
 from lmsearch.engine.log import read_metrics
-from lmsearch.engine.objective import Objective, Scores
-from lmsearch.engine.train import Batch, Precision, evaluate
+from lmsearch.engine.objective import Scores
+from lmsearch.engine.train import Batch, evaluate
 from lmsearch.search.architects.gradients import batch_loss, branch_cosines, largest_eigenvalue
-from lmsearch.search.architects.kinds import architect_kind
-from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
+from lmsearch.search.derivation.choice import choose, quota_of
+from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.network import masked, running
 from lmsearch.search.trust.detectors import COSINE_LEAST, Finding, memorising, normalised_entropy, sharpness
 
@@ -23,42 +22,31 @@ MEASUREMENTS = 4  # of gap, curvature and gradients in a run, unless search.heal
 COSINE_SAMPLES, CURVATURE_SAMPLES = 32, 16  # few, since curvature takes 6 and cosines 2 backward passes
 
 
-def epoch_findings(
-    cfg: DictConfig,
-    supernet: nn.Module,
-    loaders: SearchLoaders,
-    objective: Objective,
-    precision: Precision,
-    *,
-    epoch: int,
-    scores: Probabilities,
-    quota: Quota,
-    scored: Callable[[Iterable[Batch]], Scores],
-    held: Scores,
-) -> dict[str, float]:
+def epoch_findings(session: SearchSession, *, epoch: int, every: int | None, held: Scores) -> dict[str, float]:
     """Return entropies and margin of this epoch and, every few epochs, the gap, curvature, agreement of gradients and the loss
     on a training batch.
 
-    `scored(batches)` scores what the search trains, `held` holds its scores on the held-out samples. Nothing in the supernet is
-    changed.
+    `every` is search.health_every, `held` holds the scores of what the search trains on the held-out samples. Nothing in the
+    supernet is changed.
     """
-    due = is_due(cfg.search.health_every, epoch, cfg.epochs)
-    if not architect_kind(cfg.search.architect).learns:  # no alphas to measure
-        return memorisation_findings(supernet, loaders, objective, precision, scored, epoch=epoch) if due else {}
-    choices = choose(scores, quota_of(quota, scores))
+    due = is_due(every, epoch, session.recipe.epochs)
+    if not session.learns:  # no alphas to measure
+        return memorisation_findings(session, epoch=epoch) if due else {}
+    supernet, scores = session.supernet, session.probabilities_after(epoch)
+    choices = choose(scores, quota_of(session.quota, scores))
     found = {f"health/entropy/{layer}": normalised_entropy(p) for layer, p in scores.items()}
     margins = [c.margin for c in choices if c.margin is not None]
     if margins:
         found["health/margin"] = min(margins)
     if due:
         with running(supernet, masked(supernet, {c.name: c.directions for c in choices})):
-            derived = evaluate(supernet, loaders.holdout, objective, precision)
+            derived = evaluate(supernet, session.loaders.holdout, session.objective, session.precision)
         found["health/gap"] = derived.loss - held.loss
-        few = first_samples(first_batch(loaders.alphas, epoch=0), CURVATURE_SAMPLES)
+        few = first_samples(first_batch(session.loaders.alphas, epoch=0), CURVATURE_SAMPLES)
         found["health/sharpness"] = largest_eigenvalue(
-            supernet, lambda: batch_loss(supernet, few, objective, precision), seed=cfg.seed
+            supernet, lambda: batch_loss(supernet, few, session.objective, session.precision), seed=session.seed
         )
-        found |= memorisation_findings(supernet, loaders, objective, precision, scored, epoch=epoch)
+        found |= memorisation_findings(session, epoch=epoch)
     return found
 
 
@@ -71,27 +59,20 @@ def is_due(every: int | None, epoch: int, epochs: int) -> bool:
     return (epoch + 1) * MEASUREMENTS // epochs > epoch * MEASUREMENTS // epochs
 
 
-def memorisation_findings(
-    supernet: nn.Module,
-    loaders: SearchLoaders,
-    objective: Objective,
-    precision: Precision,
-    scored: Callable[[Iterable[Batch]], Scores],
-    *,
-    epoch: int,
-) -> dict[str, float]:
+def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, float]:
     """Return the cosines of the branches' gradients, and the loss on the training batch that they are taken on.
 
     That batch is one that the weights have just learned from: augmented, but neither mixed nor with smoothed labels, as the
     loss is that training reports. The held-out batch is the same every time.
     """
-    train, held_out = first_batch(loaders.weights, epoch=epoch), first_batch(loaders.alphas, epoch=0)
+    train, held_out = first_batch(session.loaders.weights, epoch=epoch), first_batch(session.loaders.alphas, epoch=0)
+    supernet = session.supernet
 
     def loss_on(batch: Batch) -> Callable[[], Tensor]:
-        return lambda: batch_loss(supernet, first_samples(batch, COSINE_SAMPLES), objective, precision)
+        return lambda: batch_loss(supernet, first_samples(batch, COSINE_SAMPLES), session.objective, session.precision)
 
     cosines = branch_cosines(supernet, loss_on(train), loss_on(held_out))
-    found = {"health/train_loss": scored([train]).loss}
+    found = {"health/train_loss": session.scores_on([train]).loss}
     found |= {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
     every = [value for layer in cosines.values() for value in layer.values()]
     if every:

@@ -1,0 +1,89 @@
+"""A trained supernet: what it says about directions, what is derived from it, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from lmsearch.data import EvalLoader, spread
+from lmsearch.engine.objective import Objective
+from lmsearch.engine.train import Batch, Precision
+from lmsearch.genotype import LayerChoice
+from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of, surviving
+from lmsearch.search.derivation.kinds import Derived, derive, samples_for
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.supernet.masking import Evaluate, HeldOut, losses_of
+from lmsearch.search.supernet.network import Branches, masked, probabilities, remaining
+from lmsearch.search.supernet.relax import Relaxation
+from lmsearch.search.trust.health import Health, check_health, leave_one_out, untested
+
+QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained supernet, and by what its directions are chosen and tested.
+
+    `relaxation` is that of the end of the search. `holdout` is what a choice is made on; `unseen` had no part in it and tests
+    it (None: nothing does).
+    """
+
+    module: nn.Module
+    relaxation: Relaxation
+    derivation: str  # name of a DerivationKind
+    quota: Quota
+    holdout: EvalLoader
+    unseen: EvalLoader | None
+    objective: Objective
+    precision: Precision
+    seed: int
+
+    def on(self, batches: Iterable[Batch]) -> Evaluate:
+        """Return what scores a network on these samples."""
+        return HeldOut(batches, self.objective, self.precision)
+
+    @property
+    def scores(self) -> Probabilities:
+        """Every layer's probability of every direction."""
+        return probabilities(self.module, self.relaxation)
+
+    def derive(self, *, samples: int | None = None) -> Derived:
+        """Return each layer's choice and how it was made; `samples` held-out ones are masked on (None: as many as usual)."""
+        held = self.on(samples_for(self.derivation, self.holdout, samples=samples))
+        return derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=held)
+
+    def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:
+        """Return how sure these choices are, on samples that had no part in them; `fresh` gives the supernets of a recheck."""
+        alphas = self.scores if self.relaxation.learns else None
+        if self.unseen is None:
+            return untested(choices, alphas)
+        quick = self.on([spread(self.unseen, QUICK_SAMPLES)])
+        return check_health(self.module, choices, self.on(self.unseen), seed=self.seed, quick=quick, fresh=fresh, alphas=alphas)
+
+    def whole(self, choices: Sequence[LayerChoice]) -> Mapping[str, Branches]:
+        """Return what was trained, as branches: the mixture as alphas weigh it or, without alphas, the chosen directions.
+
+        Without alphas sets of branches were trained, so the chosen ones stand for the supernet.
+        """
+        if not self.relaxation.learns:
+            return masked(self.module, {choice.name: choice.directions for choice in choices})
+        return self.mixture()
+
+    def mixture(self) -> dict[str, Branches]:
+        """Return the branches that are left in every layer, weighted by their probabilities."""
+        return {layer: remaining(self.module, layer, surviving(p), p) for layer, p in self.scores.items()}
+
+    def alpha_score(self, architecture: Architecture) -> float:
+        """Return the sum of the log probabilities of the directions of an architecture."""
+        layers = zip(self.scores.values(), architecture, strict=True)
+        return float(sum(np.log(max(p[name], 1e-300)) for p, names in layers for name in names))
+
+    def usefulness(self) -> list[dict[str, float]]:
+        """Return how much the held-out loss of the mixture rises when one direction of one layer is left out."""
+        scores, mixture, held = self.scores, self.mixture(), self.on(self.holdout)
+        choices = choose(scores, quota_of(self.quota, scores))
+        rises = leave_one_out(self.module, held, choices, mixture, losses_of(self.module, held, [mixture])[0])
+        return [dict.fromkeys(p, 0.0) | rises.get(layer, {}) for layer, p in scores.items()]
