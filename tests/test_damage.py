@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from lmsearch.cli import main
-from lmsearch.engine.checkpoint import load_checkpoint, read_model, save_checkpoint
+from lmsearch.engine.checkpoint import load_checkpoint, load_model, read_model, save_checkpoint, save_model
 from lmsearch.engine.digest import digest_of
 from lmsearch.engine.optim import adamw, load_optimizer
 from lmsearch.errors import CheckpointError
@@ -122,6 +123,88 @@ def test_a_state_that_does_not_fit_is_one_line(trained: Path, tmp_path: Path, ca
     save_checkpoint(run / "checkpoint.pt", state)
     assert main(words(trained, f"run_dir={run}")) == 2
     assert "not a state that this run can continue from (optimizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"version": True}, "version True is not supported"),
+        ({"spec": None}, "model description None"),
+        *(({name: None}, f"{name} is missing") for name in ("epoch", "model")),
+        *(({name: value}, f"{name} is {value!r}") for name in ("epoch", "train_s", "model") for value in ("abc", -5, [])),
+        ({"ema": 3}, "ema is 3; expected tensors by name"),
+        ({"step": True}, "step is True; expected a whole number"),
+        ({"keep": "4"}, "keep is '4'; expected a list"),
+        ({"model": {"w": 1}}, "model is {'w': 1}; expected tensors by name"),
+    ],
+    ids=str,
+)
+def test_an_entry_of_another_kind_in_a_checkpoint_without_digest_is_one_line(
+    changed: dict, message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    state = torch.load(run / "checkpoint.pt", weights_only=True) | changed
+    torch.save({name: value for name, value in state.items() if name != "sha256" and value is not None}, run / "checkpoint.pt")
+    assert main(words(trained, f"run_dir={run}")) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in said and "checkpoint.pt" in said
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_another_kind_of_number_are_refused(
+    kind: torch.dtype, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    spec, weights = read_model(run)
+    save_model(run, spec, {name: tensor.to(kind) for name, tensor in weights.items()})
+    assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path / 'out'}"]) == 2
+    assert f"holds {kind}; accepted: float32, float64, float16, bfloat16" in capsys.readouterr().err
+    state = load_checkpoint(run)
+    state["model"] = {name: tensor.to(kind) for name, tensor in state["model"].items()}
+    save_checkpoint(run / "checkpoint.pt", state)
+    assert main(words(trained, f"run_dir={run}")) == 2
+    assert f"holds {kind}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_more_or_fewer_bits_are_read(kind: torch.dtype, trained: Path, tmp_path: Path) -> None:
+    spec, weights = read_model(trained / "run")
+    save_model(tmp_path, spec, {name: tensor.to(kind) for name, tensor in weights.items()})
+    model = load_model(*read_model(tmp_path), source="it")
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("digest", [True, False])
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.zeros(2, 2).to_sparse(), torch.zeros(2, device="meta"), torch.zeros(1).expand(10**12)],
+    ids=range(3),
+)  # fmt: skip
+def test_tensors_that_are_not_just_their_values_are_one_line(tensor: torch.Tensor, digest: bool, tmp_path: Path) -> None:
+    content = {"schema": "lmsearch.checkpoint", "version": 1, "model": {"w": tensor}} | ({"sha256": "0"} if digest else {})
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="is not stored with all of its values"):
+        load_checkpoint(tmp_path)
+
+
+def test_what_no_checkpoint_holds_is_one_line(tmp_path: Path) -> None:
+    content = {"schema": "lmsearch.checkpoint", "version": 1, "sha256": "0", "model": {"w": {1, 2}}}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="set is neither a tensor nor a plain value"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda average: average[:1], lambda average: average.long(), lambda _: "abc"])
+def test_what_an_optimizer_remembers_must_fit(
+    change: Callable, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    state = load_checkpoint(run)
+    remembered = next(iter(state["optimizer"]["state"].values()))
+    remembered["exp_avg"] = change(torch.zeros(3, *remembered["exp_avg"].shape))
+    save_checkpoint(run / "checkpoint.pt", state)
+    assert main(words(trained, f"run_dir={run}")) == 2
+    assert "can continue from (optimizer: exp_avg of parameter" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fused", [True, False])

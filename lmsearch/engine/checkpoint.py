@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lmsearch.engine.digest import digest_of, raw_bytes
 from lmsearch.engine.finite import unfinite_weights
+from lmsearch.engine.stored import check_entries, check_kinds, check_tensor, needed
 from lmsearch.errors import CheckpointError, LmsearchError, short
 from lmsearch.files import finite, replacing, write_bytes, write_json
 from lmsearch.models import create_model
@@ -141,12 +142,23 @@ def load_checkpoint(path: Path) -> dict:
         raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
     if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
         raise CheckpointError(f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`")
-    if state.get("version") != VERSION:
-        raise CheckpointError(f"{path}: checkpoint version {state.get('version')!r} is not supported; accepted: {VERSION}")
+    if type(state.get("version")) is not int or state["version"] != VERSION:
+        raise CheckpointError(f"{path}: checkpoint version {short(state.get('version'))} is not supported; accepted: {VERSION}")
+    for tensor in tensors_of(state):
+        check_tensor(tensor, source=str(path))
     written = state.pop(DIGEST, None)  # those of version 0.1.0 have none
-    if written is not None and written != digest_of(state):
+    if written is not None and written != _digest_of_entries(state, source=str(path)):
         raise CheckpointError(f"{path}: {DAMAGED}")
+    check_entries(state, source=str(path))
     return state
+
+
+def _digest_of_entries(state: dict, *, source: str) -> str:
+    """Return the digest of what was read; raise CheckpointError where it holds what no checkpoint does."""
+    try:
+        return digest_of(state)
+    except TypeError as error:
+        raise CheckpointError(f"{source}: {error}") from error
 
 
 def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor], *, file: str = MODEL) -> None:
@@ -167,7 +179,7 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
         path = path / ("model.safetensors" if (path / "model.safetensors").exists() else "checkpoint.pt")
     if path.suffix != ".safetensors":
         state = load_checkpoint(path)
-        return ModelSpec.from_dict(state.get("spec"), source=str(path)), tensors(result_of(state), source=str(path))
+        return ModelSpec.from_dict(state.get("spec"), source=str(path)), result_of(state, source=str(path))
     description = path.with_name("model.json")
     for file in (path, description):
         if not is_file(file):
@@ -183,10 +195,10 @@ def net_digest(described: dict) -> str:
     return digest_of({name: described.get(name) for name in ("name", "options", "directions", "merge")})
 
 
-def result_of(state: dict) -> object:
+def result_of(state: dict, *, source: str) -> dict[str, Tensor]:
     """Return the weights, as stored, that a run is judged by: their moving average, where the checkpoint keeps one."""
-    if not isinstance(state.get("ema"), dict):
-        return state.get("model")
+    if state.get("ema") is None:
+        return needed(state, "model", source=source)
     return {name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")}
 
 
@@ -228,13 +240,6 @@ def fingerprint(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def tensors(weights: object, *, source: str) -> dict[str, Tensor]:
-    """Return `weights`, which must be tensors by name; raise CheckpointError for anything else."""
-    if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
-        raise CheckpointError(f"{source}: the weights {short(weights)} are not tensors by name")
-    return weights
-
-
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
     """Fill `model` with `weights`, all or nothing; raise CheckpointError where they are another model's, or not finite."""
     check_weights(model.state_dict(), weights, source=source)
@@ -244,7 +249,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str
 def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, source: str) -> None:
     """Raise CheckpointError that names the first missing, unexpected or mis-shaped tensors, or those that are not finite.
 
-    Of the model's own only the shapes count.
+    Of the model's own only shapes and kinds of numbers count: fractions may be stored in fewer or more bits.
     """
     problems = [f"{k} is missing" for k in own if k not in weights]
     problems += [f"{short(k)[1:-1]} is not in the model" for k in weights if k not in own]
@@ -255,5 +260,6 @@ def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, s
     ]
     if problems:
         raise CheckpointError(f"{source}: a checkpoint of another model: {first_of(problems, SHOWN, between='; ')}")
+    check_kinds(own, weights, source=source)
     if (bad := unfinite_weights(weights)) is not None:
         raise CheckpointError(f"{source}: its weights are not finite ({bad}): the training that made them diverged")

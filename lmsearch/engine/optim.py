@@ -51,11 +51,23 @@ def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float, *, sk
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state, but for how it computes its steps: that is of this process, not of the one that saved."""
+    """Load an optimizer's state, but for how it computes its steps: that is of this process, not of the one that saved.
+
+    Raises ValueError where what it remembers of a parameter has another shape, or is no fraction.
+    """
     groups = [
         stored | {name: own[name] for name in COMPUTED if name in own}
         for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, remembered in state["state"].items():
+        for name, value in remembered.items():
+            if (
+                not isinstance(value, Tensor)
+                or not value.is_floating_point()
+                or (name != "step" and value.shape != own[number].shape)
+            ):
+                raise ValueError(f"{name} of parameter {number} does not fit it")
     optimizer.load_state_dict({**state, "param_groups": groups})
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import nn
 
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
 from lmsearch.engine.finite import unfinite_weights
 from lmsearch.engine.optim import load_optimizer
+from lmsearch.engine.stored import check_kinds, needed
 from lmsearch.errors import CheckpointError
 
 LATER = ("best",)  # parts that version 0.1.0 did not keep
@@ -81,14 +83,16 @@ class RunState:
                 load_part(part, state[name])
             except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise CheckpointError(f"{self.path}: not a state that this run can continue from ({name}: {error})") from error
-        self.train_s = state.get("train_s", 0.0)
-        return Position(state["epoch"], state.get("step", 0))  # files of 0.1.0 are of whole epochs
+        self.train_s = state.get("train_s") or 0.0
+        return Position(needed(state, "epoch", source=str(self.path)), state.get("step") or 0)  # of 0.1.0: whole epochs
 
     def _check(self, state: dict[str, Any]) -> None:
         """Raise CheckpointError unless a state is of this run, and finite."""
-        if not ModelSpec.from_dict(state["spec"], source=str(self.path)).agrees_with(self.spec):
+        if not ModelSpec.from_dict(state.get("spec"), source=str(self.path)).agrees_with(self.spec):
             raise CheckpointError(f"{self.path}: a checkpoint of another model or other directions than this run's")
-        if (bad := unfinite_weights(state["model"])) is not None:
+        weights = needed(state, "model", source=str(self.path))
+        check_kinds(self.parts["model"].state_dict(), weights, source=str(self.path))
+        if (bad := unfinite_weights(weights)) is not None:
             raise CheckpointError(
                 f"{self.path}: its weights are not finite ({bad}); start over with overwrite=true and a lower optim.lr"
             )
@@ -100,8 +104,10 @@ class RunState:
 
 
 def load_part(part: Stateful, state: dict[str, Any]) -> None:
-    """Load one part; an optimizer keeps how it computes its steps."""
+    """Load one part; an optimizer keeps how it computes its steps. Values of another kind of number are refused."""
     if isinstance(part, torch.optim.Optimizer):
         load_optimizer(part, state)
-    else:
-        part.load_state_dict(state)
+        return
+    if isinstance(part, nn.Module):
+        check_kinds(part.state_dict(), state, source="its weights")
+    part.load_state_dict(state)

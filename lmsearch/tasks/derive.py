@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from lmsearch import __version__
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
+from lmsearch.engine.stored import needed
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
 from lmsearch.files import write_text
 from lmsearch.genotype import FILE, load_genotype, save_genotype
@@ -83,14 +84,15 @@ def read_search(cfg: DictConfig) -> Stored:
     """Return what the checkpoint of a search tells; raise where what is asked for cannot be derived from it."""
     path = Path(cfg.checkpoint)
     state = load_checkpoint(path)
-    spec = ModelSpec.from_dict(state["spec"], source=str(path))
+    spec = ModelSpec.from_dict(state.get("spec"), source=str(path))
     # checkpoints of version 0.1.0 without a relaxation hold softmax alphas
     relaxed = at_temperature(relaxation(state.get("relaxation", "softmax")), state.get("temperature", 1.0))
     if not relaxed.learns and "architect" not in state:
         raise CheckpointError(
             f"{path}: shared weights, which learned no alphas, of a discrete search or a recheck; genotype.json is beside them"
         )
-    scores = checkpoint_probabilities(spec, state["model"], relaxed, source=str(path))
+    weights = needed(state, "model", source=str(path))
+    scores = checkpoint_probabilities(spec, weights, relaxed, source=str(path))
     keep = state.get("keep")
     quota = quota_asked(cfg, Quota(None if keep is None else tuple(keep), state.get("budget")), depth=len(scores))
     derivation = cfg.derivation or state.get("derivation", "topk")
@@ -100,6 +102,7 @@ def read_search(cfg: DictConfig) -> Stored:
             f"budget={quota.budget} with derivation={derivation}, which takes keep; derivation=perturbation takes budgets"
         )
     choose(scores, quota_of(quota, scores))  # a quota that does not fit is found before anything is written
+    needed(state, "epoch", source=str(path))
     if not relaxed.learns and kind.needs_alphas:
         accepted = ", ".join(sorted(other.name for other in DERIVATIONS.values() if not other.needs_alphas))
         raise ConfigError(f"derivation={derivation}: {path} learned no alphas, so none is more probable; accepted: {accepted}")

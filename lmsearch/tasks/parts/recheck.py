@@ -11,6 +11,7 @@ from torch import nn
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.state import RunState
+from lmsearch.engine.stored import needed
 from lmsearch.files import remove
 from lmsearch.search.session import SearchSession
 from lmsearch.search.trust.recheck import SUPERNETS
@@ -48,6 +49,14 @@ def trained_supernets(session: SearchSession, run_dir: Path, spec: ModelSpec, di
     return session.recheck(train)
 
 
+def fresh_state(path: Path) -> dict:
+    """Return what a fresh supernet's file holds; raise CheckpointError where an entry that it needs is missing."""
+    state = load_checkpoint(path)
+    for name in ("epoch", "epochs", "digest", "model", "spec"):
+        needed(state, name, source=str(path))
+    return state
+
+
 def stored_supernets(
     folder: Path, spec: ModelSpec, digest: str | None, *, backend: str, device: torch.device
 ) -> Iterator[nn.Module]:
@@ -56,7 +65,7 @@ def stored_supernets(
     None are yielded unless all are there, done, as long, and of the same candidates in the same order.
     """
     paths = [checkpoint_of(folder, number) for number in range(SUPERNETS)]
-    states = [load_checkpoint(path) for path in paths if path.exists()]
+    states = [fresh_state(path) for path in paths if path.exists()]
     lengths = {s["epochs"] for s in states}
     if len(states) < len(paths) or len(lengths) > 1 or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
         return
