@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lmsearch.errors import FileError
 
@@ -41,7 +41,7 @@ class _Watched(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: object) -> int:
+    def write(self, data: Any) -> int:
         """Write all bytes."""
         try:
             return write_all(self.file, data)
@@ -129,7 +129,7 @@ def append_line(file: BinaryIO, line: str) -> None:
         raise FileError(cannot_write(Path(file.name), error, size=len(data))) from error
 
 
-def write_all(file: BinaryIO, data: object) -> int:
+def write_all(file: BinaryIO, data: bytes | memoryview) -> int:
     """Write all bytes to a file without a buffer, which may take fewer at a time, and return how many there are."""
     left = memoryview(data).cast("B")
     total = len(left)

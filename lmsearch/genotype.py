@@ -31,7 +31,7 @@ class LayerChoice:
     """The directions of one layer in candidate order, with the score of every candidate and the margin of the choice."""
 
     directions: tuple[str, ...]
-    name: str | None = None
+    name: str = ""  # in the model; empty where the file names none
     scores: Mapping[str, float] = field(default_factory=dict)
     margin: float | None = None
 
@@ -142,7 +142,7 @@ def _renamed(content: Any, labels: Mapping[str, str]) -> Any:
 def _layer_dict(layer: LayerChoice) -> dict[str, Any]:
     """Return one layer as JSON content, without what is not known."""
     content: dict[str, Any] = {"directions": layer.directions}
-    if layer.name is not None:
+    if layer.name:
         content["name"] = layer.name
     if layer.scores:
         content["scores"] = layer.scores
@@ -181,7 +181,7 @@ def _layer(layer: dict[str, Any], orders: Mapping[str, str], *, where: str) -> L
     if missing := [label(name) for name in directions if scores and name not in scores]:
         raise GenotypeError(f"{where}: scores must list every candidate; {', '.join(missing)} has none")
     margin = layer.get("margin")
-    return LayerChoice(directions, layer.get("name"), scores, None if margin is None else float(margin))
+    return LayerChoice(directions, layer.get("name", ""), scores, None if margin is None else float(margin))
 
 
 def _direction(name: str, orders: Mapping[str, str], *, where: str) -> str:

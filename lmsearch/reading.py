@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 
@@ -168,8 +168,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; raise ValueError for a key given twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        names = [key for key, _ in pairs]
+        twice = next(key for number, key in enumerate(names) if key in names[:number])
         raise ValueError(f"the key {short(twice)} is given twice")
     return content
 
@@ -181,10 +181,10 @@ class _StrictLoader(yaml.SafeLoader):
         first: [(tag, regex) for tag, regex in found if tag != "tag:yaml.org,2002:timestamp"]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    yaml_constructors: dict = {}
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {}
     depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose one node, unless it is too deep."""
         self.depth += 1
         if self.depth > MAX_DEPTH + 1:
@@ -205,7 +205,7 @@ class _StrictLoader(yaml.SafeLoader):
             content[key] = self.construct_object(value_node, deep=True)
         return content
 
-    def sequence(self, node: yaml.Node) -> list:
+    def sequence(self, node: yaml.SequenceNode) -> list:
         """Construct a list."""
         return self.construct_sequence(node, deep=True)
 
@@ -222,6 +222,10 @@ class _StrictLoader(yaml.SafeLoader):
             self._refuse(node, f"{short(node.value)} is not a number that a file may hold")
         return value
 
+    def unknown(self, node: yaml.Node) -> Any:
+        """Refuse a node with a tag of its own."""
+        return self.construct_undefined(node)
+
     @staticmethod
     def _refuse(node: yaml.Node, why: str) -> NoReturn:
         raise yaml.constructor.ConstructorError(None, None, why, node.start_mark)
@@ -231,4 +235,4 @@ for _kind in ("null", "bool", "int", "float", "str"):
     _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.scalar)
 _StrictLoader.add_constructor("tag:yaml.org,2002:map", _StrictLoader.mapping)
 _StrictLoader.add_constructor("tag:yaml.org,2002:seq", _StrictLoader.sequence)
-_StrictLoader.add_constructor(None, yaml.SafeLoader.construct_undefined)
+_StrictLoader.add_constructor(None, _StrictLoader.unknown)

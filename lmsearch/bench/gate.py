@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def results(function: Callable[[], Tensor], leaves: Mapping[str, Tensor]) -> dic
 def worst(name: str, got: Mapping[str, Tensor], want: Mapping[str, Tensor], *, tolerance: float = TOLERANCE) -> Worst:
     """Return the largest relative error; raise KernelError where it is above `tolerance`."""
     errors = {part: relative_error(got[part], want[part]) for part in want}
-    part = max(errors, key=errors.get)
+    part = max(errors, key=lambda part: errors[part])
     if not errors[part] <= tolerance:
         raise KernelError(
             f"{name} is wrong: {part} is off by {errors[part]:.1e} relative to the float64 reference, more than "
@@ -78,7 +79,7 @@ def check_peers(shape: ScanShape, *, seed: int, device: str) -> tuple[dict[str, 
     identity = torch.arange(shape.tokens, dtype=torch.int32, device=device).unsqueeze(0)
     want = results(lambda: ours(batched, identity, "reference")()[:, 0], exact)
     errors = {
-        name: worst(f"{name} at {shape}", results(lambda peer=peer: peer.scan(**mine), mine), want)
+        name: worst(f"{name} at {shape}", results(partial(peer.scan, **mine), mine), want)
         for name, peer in PEERS.items()
         if reasons[name] is None
     }

@@ -72,7 +72,8 @@ def _peak(device: str) -> int:
 
 def _status(field: str) -> int:
     """Return one size of /proc/self/status in bytes."""
-    return 1024 * int(re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)[1])
+    (size,) = re.findall(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    return 1024 * int(size)
 
 
 def main(words: list[str]) -> None:

@@ -60,7 +60,7 @@ def policy_step(way: Way, shape: SupernetShape, *, seed: int, device: str) -> Ca
     model = supernet(shape, way.directions, seed=seed, device=device)
     for mixer in named_mixers(model).values() if way.left is not None else ():
         with torch.no_grad():
-            mixer.alphas[way.left :] = -torch.inf
+            mixer.supernet_alphas[way.left :] = -torch.inf
     layers = (KEEP,) * shape.depth
     policy = BranchPolicy(model, RELAXATIONS[way.relaxation], (way.samples,) * shape.depth, layers, seed)
     timing = Timing(steps_per_epoch=2**31, epochs=1)  # as many steps as may be asked for, all at the start of a search

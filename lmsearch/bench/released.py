@@ -22,7 +22,7 @@ Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def channel_first_loop(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Loop over time, each tensor unbound once: u, delta (B, D, L), B, C (B, N, L) -> (B, D, L); its backward is linear."""
-    h, out = 0, []
+    h, out = torch.zeros((), dtype=u.dtype, device=u.device), []
     for dt, x, b, c in zip(*(t.unbind(-1) for t in (delta, u, B, C)), strict=True):
         h = torch.exp(dt.unsqueeze(-1) * A) * h + (dt * x).unsqueeze(-1) * b.unsqueeze(1)  # (B, D, N)
         out.append(torch.matmul(h, c.unsqueeze(-1)).squeeze(-1))
@@ -33,7 +33,8 @@ def channel_last(scan: Scan) -> Scan:
     """Return a channel-last scan as one that takes and returns channel-first tensors."""
 
     def run(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-        return scan(*(t.transpose(1, 2) for t in (u, delta)), A, *(t.transpose(1, 2) for t in (B, C)), D).transpose(1, 2)
+        u, delta, B, C = (t.transpose(1, 2) for t in (u, delta, B, C))
+        return scan(u, delta, A, B, C, D).transpose(1, 2)
 
     return run
 
@@ -63,11 +64,11 @@ class ReleasedMixer(nn.Module):
         mixer = self.mixer
         xz = mixer.in_proj(hidden).transpose(1, 2).contiguous()  # (B, 2D, L)
         orders = torch.tensor(index_table(mixer.directions, grid), dtype=torch.int64, device=hidden.device)  # (K, L)
-        merged, weights = 0, mixer.branch_weights(tuple(range(len(orders))))
+        merged, weights = hidden.new_zeros(()), mixer.branch_weights(tuple(range(len(orders))))
         for k, order in enumerate(orders):
             x, z = xz[:, :, order].chunk(2, dim=1)  # each (B, D, L), in the order of the visit
             y = self.direction(x, z, k)[:, :, order.argsort()].transpose(1, 2)  # (B, L, D), in raster order
-            gate, _ = mixer.attn(y.unsqueeze(1), backend="reference")  # (B, 1, D)
+            gate = 1.0 if mixer.attn is None else mixer.attn(y.unsqueeze(1), backend="reference")[0]  # (B, 1, D)
             merged = merged + weights[k] * F.layer_norm(y * gate, y.shape[-1:])
         return mixer.out_proj(merged)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,8 @@ def scan_tensors(shape: ScanShape, *, seed: int, device: str = "cpu") -> tuple[d
 
 def ours(tensors: dict[str, Tensor], order: Tensor, backend: str) -> Callable[[], Tensor]:
     """Return our operator on these tensors."""
-    return lambda: directional_scan(**tensors, order=order, backend=backend)
+    options: dict[str, Any] = {**tensors}
+    return lambda: directional_scan(**options, order=order, backend=backend)
 
 
 def discretised(delta: Tensor, A: Tensor, B: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -53,7 +55,7 @@ class Setup:
 
 def make_setup(*, device: str, threads: int, repeats: int, seed: int, quick: bool) -> Setup:
     """Return the full setup, or with `quick` small sizes that show that everything works but not how fast it is."""
-    common = {"device": device, "threads": threads, "seed": seed, "quick": quick}
+    common: dict[str, Any] = {"device": device, "threads": threads, "seed": seed, "quick": quick}
     if quick:
         return Setup(
             **common,
@@ -91,7 +93,7 @@ def our_name(setup: Setup) -> str:
 
 def check_section(setup: Setup) -> dict:
     """The gate: every backend, peer and arrangement against float64; raises KernelError for a wrong one."""
-    at = {"seed": setup.seed, "device": setup.device}
+    at: dict[str, Any] = {"seed": setup.seed, "device": setup.device}
     backends, absent = check_backends([*SMALL_CHECKS, setup.scan, *setup.longer], **at)
     peers, absent_peers = check_peers(setup.scan, **at)
     layers = check_layers(setup.layer, **at)
@@ -116,7 +118,7 @@ def scan_section(setup: Setup) -> dict:
     }
     for name, peer in PEERS.items():
         if peer.unavailable(setup.device) is None:
-            calls[name] = (lambda peer=peer: peer.scan(**mine), mine)
+            calls[name] = (partial(peer.scan, **mine), mine)
     with exactly(1):
         forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(setup))
         both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in calls.items()}, **rounds(setup))
@@ -168,7 +170,7 @@ def layer_section(setup: Setup) -> dict:
 
 def supernet_section(setup: Setup) -> dict:
     """One training step of a whole supernet; other arrangements at a smaller batch, since they need much memory."""
-    at = {"seed": setup.seed, "device": setup.device}
+    at: dict[str, Any] = {"seed": setup.seed, "device": setup.device}
     small = SupernetShape(setup.paired_batch, setup.supernet.embed_dim, setup.supernet.depth, setup.supernet.side)
     others = [name for name in subjects(setup.device) if name in (REFERENCE, RELEASED + "eager loop", RELEASED + "mamba-ssm")]
     with exactly(setup.threads):
@@ -227,7 +229,7 @@ def memory_section(setup: Setup) -> dict:
     """Peak memory of one forward and backward pass of the mixer, each arrangement in its own process."""
     if not memory.supported(setup.device):
         return {"shape": str(setup.layer), "absent": "peak memory is measured on CUDA and where Linux's /proc is"}
-    at = {"threads": setup.threads, "seed": setup.seed, "device": setup.device}
+    at: dict[str, Any] = {"threads": setup.threads, "seed": setup.seed, "device": setup.device}
     chosen = [OURS, RELEASED + "eager loop"] if setup.quick else subjects(setup.device)  # a process takes seconds to start
     peaks = {subject: memory.peak_bytes(subject, setup.layer, **at) for subject in chosen}
     first = peaks[OURS]
@@ -245,7 +247,7 @@ def ceiling_section(setup: Setup) -> dict:
     call = ours(tensors, order, "auto")
     scans = {"forward": without_gradients(call), "both": with_gradients(call, list(tensors.values()))}
     with exactly(1):
-        measured = paired({name: probe.run for name, probe in probes.items()} | scans, **rounds(setup))
+        measured = paired({**{name: probe.run for name, probe in probes.items()}, **scans}, **rounds(setup))
     rates = {name: probe.work / measured[name].seconds.median / 1e9 for name, probe in probes.items()}
     best = max(rate for name, rate in rates.items() if name.startswith("exp"))
     fractions = {kind: EXPS[kind] * setup.scan.elements / measured[kind].seconds.median / 1e9 / best for kind in scans}

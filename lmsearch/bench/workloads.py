@@ -19,6 +19,7 @@ from lmsearch.bench.released import ReleasedMixer, available_scans
 from lmsearch.engine.optim import adamw
 from lmsearch.engine.train import StepHook
 from lmsearch.models import create_model
+from lmsearch.models.local_vim import LocalVimBlock
 from lmsearch.models.mixer import LocalVimMixer, MixerOptions
 
 OURS, REFERENCE, RELEASED = "lmsearch", "reference backend", "released, "
@@ -154,6 +155,6 @@ def step_of(model: nn.Module, shape: SupernetShape, *, device: str, hook: StepHo
 def training_step(shape: SupernetShape, subject: str, *, seed: int, device: str) -> Callable[[], Tensor]:
     """Return the training step of a supernet with eight candidates whose mixers are arranged as `subject`."""
     model = supernet(shape, NARROW_WINDOWS, seed=seed, device=device)
-    for block in model.layers:
-        block.mixer = arranged(block.mixer, subject)
+    for block in [module for module in model.modules() if isinstance(module, LocalVimBlock)]:
+        block.add_module("mixer", arranged(block.mixer, subject))
     return step_of(model, shape, device=device)

@@ -18,7 +18,7 @@ def whole(name: str, value: object, *, least: int = 0) -> int:
 
 def number(name: str, value: object, *, least: float = -math.inf, most: float = math.inf) -> float:
     """Return `value` as a finite float in [least, most]."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not least <= value <= most or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not least <= float(value) <= most:
         raise DataError(f"{name} is {value!r}; expected a number in [{least:g}, {most:g}]")
     return float(value)
 

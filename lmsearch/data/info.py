@@ -127,8 +127,13 @@ class Batch(NamedTuple):
 class Dataset(Protocol):
     """Samples by index. `train_batch` augments by the address (seed, epoch, index); `eval_batch` does not augment."""
 
-    labels: np.ndarray | None  # (N,) int64 for stratified splits; None for dense targets
-    in_memory: bool  # no worker processes are worth starting
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The classes (N,) int64, for stratified splits; None for dense targets."""
+
+    @property
+    def in_memory(self) -> bool:
+        """True where no worker processes are worth starting."""
 
     def epoch_size(self, global_batch: int) -> int:
         """Return the number of samples of one epoch; a stream of fresh data depends on the batch over all ranks."""

@@ -37,12 +37,13 @@ def uniforms(rows: int, columns: int, *address: int | str) -> np.ndarray:
 def hashed_uniforms(indices: np.ndarray, columns: int, *address: int | str) -> np.ndarray:
     """Return (B, columns) float64 in (0, 1): row b depends on `address` and indices[b] only (SplitMix64 of the position)."""
     key = np.uint64(address_key(*address) % 2**64)
-    bits = indices.astype(np.uint64)[:, None] * np.uint64(columns) + np.arange(columns, dtype=np.uint64)
+    bits: np.ndarray = indices.astype(np.uint64)[:, None] * np.uint64(columns) + np.arange(columns, dtype=np.uint64)
     bits = key + (bits + np.uint64(1)) * GOLDEN  # wraps around, as intended
     bits = (bits ^ (bits >> np.uint64(30))) * MIX_1
     bits = (bits ^ (bits >> np.uint64(27))) * MIX_2
     bits ^= bits >> np.uint64(31)
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    uniform: np.ndarray = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return uniform
 
 
 def hashed_normals(indices: np.ndarray, columns: int, *address: int | str) -> np.ndarray:

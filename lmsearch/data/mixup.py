@@ -24,8 +24,8 @@ def cut_box(height: int, width: int, lam: float, rng: np.random.Generator) -> tu
     box_height, box_width = int(height * side), int(width * side)
     centre_y, centre_x = int(rng.integers(height)), int(rng.integers(width))
     top, left = centre_y - box_height // 2, centre_x - box_width // 2
-    clip_y, clip_x = (top, top + box_height), (left, left + box_width)
-    return (*(int(v) for v in np.clip(clip_y, 0, height)), *(int(v) for v in np.clip(clip_x, 0, width)))
+    bottom, right = min(max(top + box_height, 0), height), min(max(left + box_width, 0), width)
+    return min(max(top, 0), height), bottom, min(max(left, 0), width), right
 
 
 def mixup_cutmix(

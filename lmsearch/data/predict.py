@@ -19,7 +19,7 @@ from lmsearch.errors import DataError
 from lmsearch.paths import shown
 
 log = logging.getLogger(__name__)
-Paths = str | PathLike | Iterable[str | PathLike]
+Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
 
 
 def find_files(paths: Paths) -> list[Path]:

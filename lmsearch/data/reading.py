@@ -49,7 +49,7 @@ def readable_endings() -> frozenset[str]:
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in formats)
 
 
-def read_image(path: str | PathLike, in_chans: int) -> Image.Image:
+def read_image(path: str | PathLike[str], in_chans: int) -> Image.Image:
     """Return the image as grey (in_chans 1) or RGB (3); raise DataError naming the path if it cannot be read."""
     try:
         with Image.open(path, formats=readable_formats()) as image:
@@ -74,7 +74,7 @@ class Header:
     grey: bool
 
 
-def read_header(path: str | PathLike) -> Header:
+def read_header(path: str | PathLike[str]) -> Header:
     """Return what is known of an image, mostly without decoding it; raise DataError if that cannot be told."""
     try:
         with Image.open(path, formats=readable_formats()) as image:
@@ -86,7 +86,7 @@ def read_header(path: str | PathLike) -> Header:
         raise _unreadable(path, error) from error
 
 
-def image_size(path: str | PathLike) -> tuple[int, int]:
+def image_size(path: str | PathLike[str]) -> tuple[int, int]:
     """Return (height, width) of the upright image; raise DataError if that cannot be told."""
     return read_header(path).size
 
@@ -140,7 +140,7 @@ def _scaled(values: np.ndarray, largest: float, image: Image.Image, transparent:
 def _largest(image: Image.Image) -> int:
     """Return the largest value of a pixel of mode I;16."""
     bits = image.tag_v2.get(BITS, (16,))[0] if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
-    return 2**bits - 1
+    return int(2**bits - 1)
 
 
 def _unit_range(values: np.ndarray) -> np.ndarray:
@@ -175,18 +175,19 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) where there is none or the block is damaged: then viewers show what is stored."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
     except UNREADABLE:
         return 1
+    return orientation
 
 
-def _unreadable(path: str | PathLike, error: Exception) -> DataError:
+def _unreadable(path: str | PathLike[str], error: Exception) -> DataError:
     """Return one line that says what is wrong with a file."""
     reason = _unidentified(path) if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
     return DataError(f"{shown(path)}: not a readable image ({reason or type(error).__name__})")
 
 
-def _unidentified(path: str | PathLike) -> str:
+def _unidentified(path: str | PathLike[str]) -> str:
     """Return why Pillow does not open a file: for a TIFF what it holds, which Pillow keeps to itself."""
     with open(path, "rb") as file:
         header = file.read(16)

@@ -67,9 +67,8 @@ def choose(headers: Sequence[Header]) -> Survey:
 
 def fitted(size: tuple[int, int]) -> tuple[int, int]:
     """Return the size to train at for images that all have `size`."""
-    short = min(size)
-    factor = min(1.0, MOST_PIXELS / short)
-    short, long = short * factor, min(max(size), LONGEST * short) * factor
+    factor = min(1.0, MOST_PIXELS / min(size))
+    short, long = min(size) * factor, min(max(size), LONGEST * min(size)) * factor
     if divides_well(exact := (round(short), round(long))):
         return exact if size[0] <= size[1] else exact[::-1]
     unit = unit_of(short)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -30,14 +31,14 @@ class Best:
             save_model(self.run_dir, self.spec, model.state_dict(), file=FILE)
             self.epoch, self.value, self.loss = epoch, scores.score, scores.loss
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return what metrics.json says; nothing where a run was begun before bests were kept."""
         return {} if self.epoch is None else {"best_epoch": self.epoch, f"best_val_{self.metric}": self.value}
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Return what goes on with the run."""
         return {"epoch": self.epoch, "value": self.value, "loss": self.loss}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self.epoch, self.value, self.loss = state["epoch"], state["value"], state["loss"]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import IO, Any, cast
 
 import safetensors
 import safetensors.torch
@@ -19,6 +20,7 @@ from lmsearch.engine.stored import check_entries, check_kinds, check_tensor, nee
 from lmsearch.errors import CheckpointError, LmsearchError, short
 from lmsearch.files import finite, replacing, write_bytes, write_json
 from lmsearch.models import create_model
+from lmsearch.models.backbone import Backbone
 from lmsearch.models.merge import present_merge
 from lmsearch.reading import is_file, is_folder, parse_json, read_text
 from lmsearch.scan.directions import present_name
@@ -40,10 +42,10 @@ class ModelSpec:
     name: str
     directions: tuple[tuple[str, ...], ...]
     merge: str = "sum"
-    options: dict = field(default_factory=dict)
-    data: dict = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, *, backend: str = "auto") -> nn.Module:
+    def build(self, *, backend: str = "auto") -> Backbone:
         """Create the model with fresh weights; `backend` runs its scans."""
         return create_model(self.name, directions=self.directions, merge=self.merge, backend=backend, **self.options)
 
@@ -79,7 +81,7 @@ class ModelSpec:
         return cls(values["name"], directions, merge, dict(values["options"]), dict(values["data"]))
 
 
-def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, backend: str = "auto") -> nn.Module:
+def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, backend: str = "auto") -> Backbone:
     """Return the network of `spec` filled with `weights`; no memory is taken before both are known to fit.
 
     Raises CheckpointError, naming `source`, where the description makes no model or the weights are another one's.
@@ -102,16 +104,16 @@ def _agree(one: object, other: object) -> bool:
     return one == other
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) and its SHA-256 to `path`; an interrupted write leaves the old file whole."""
     state = state | {"schema": "lmsearch.checkpoint", "version": VERSION}
     save_torch(path, state | {DIGEST: digest_of(state)})
 
 
-def save_torch(path: Path, content: dict) -> None:
+def save_torch(path: Path, content: dict[str, Any]) -> None:
     """Write `content` in PyTorch's format, whole or not at all; raise FileError where it cannot be written."""
     with replacing(path, size=sum(t.nbytes for t in tensors_of(content))) as file:
-        torch.save(content, file)
+        torch.save(content, cast("IO[bytes]", file))
 
 
 def tensors_of(content: object) -> Iterator[Tensor]:
@@ -123,7 +125,7 @@ def tensors_of(content: object) -> Iterator[Tensor]:
             yield from tensors_of(inside)
 
 
-def load_checkpoint(path: Path) -> dict:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read checkpoint.pt (or the run directory that holds it), tensors and plain values only.
 
     Raises CheckpointError for a missing, damaged or foreign file.
@@ -190,19 +192,19 @@ def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     return spec, weights
 
 
-def net_digest(described: dict) -> str:
+def net_digest(described: dict[str, Any]) -> str:
     """Return the digest of the net that a model.json tells of: its name, options, directions and merge, not its data."""
     return digest_of({name: described.get(name) for name in ("name", "options", "directions", "merge")})
 
 
-def result_of(state: dict, *, source: str) -> dict[str, Tensor]:
+def result_of(state: dict[str, Any], *, source: str) -> dict[str, Tensor]:
     """Return the weights, as stored, that a run is judged by: their moving average, where the checkpoint keeps one."""
     if state.get("ema") is None:
         return needed(state, "model", source=source)
     return {name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")}
 
 
-def read_description(path: Path) -> tuple[ModelSpec, dict]:
+def read_description(path: Path) -> tuple[ModelSpec, dict[str, Any]]:
     """Return the spec of a model.json and what the file holds but for its digest; raise CheckpointError where it is damaged."""
     text = read_text(path, where=str(path), error=CheckpointError)
     described = parse_json(text, where=str(path), error=CheckpointError)

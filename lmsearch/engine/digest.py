@@ -21,7 +21,7 @@ def digest_of(content: object) -> str:
 def raw_bytes(tensor: Tensor) -> memoryview:
     """Return the bytes of a tensor's values, without a copy where it lies in main memory in one piece."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type] # a buffer, which NumPy's stubs say from Python 3.12 on
 
 
 def _add(digest: Any, content: object) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import lmsearch
 from lmsearch.errors import short
@@ -36,11 +37,11 @@ def observing(observer: Observer) -> Iterator[None]:
         _OBSERVER.reset(token)
 
 
-def environment(seed: int) -> dict:
+def environment(seed: int) -> dict[str, Any]:
     """Return seed, versions, commit and machine as plain values."""
     import torch  # slow to import, and the rest of this file needs it not
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
@@ -71,7 +72,7 @@ def source_commit() -> str | None:
     return commit + ("+dirty" if dirty.strip() else "")
 
 
-def read_metrics(run_dir: Path) -> list[dict]:
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Return the epochs that metrics.jsonl tells of; raise FileError, naming the line, where one tells of none."""
     lines = read_json_lines(run_dir / METRICS)
     for number, line in enumerate(lines, start=1):
@@ -80,7 +81,7 @@ def read_metrics(run_dir: Path) -> list[dict]:
     return lines
 
 
-def _fault_of(line: dict) -> str | None:
+def _fault_of(line: dict[str, Any]) -> str | None:
     """Return what is wrong with a line: it holds the number of an epoch, other numbers, and probabilities by layer and name."""
     epoch, layers = line.get("epoch"), line.get("probabilities", {})
     if type(epoch) is not int or epoch < 0:

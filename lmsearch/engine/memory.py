@@ -23,12 +23,13 @@ def free_bytes(device: torch.device, *, meminfo: Path = MEMINFO, group: Path = G
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo.read_text(), re.MULTILINE)
     if found is None:
         return None
-    return min(1024 * int(found[1]), _left_in(group))
+    available, left = 1024 * int(found[1]), _left_in(group)
+    return available if left is None else min(available, left)
 
 
-def _left_in(group: Path) -> float:
-    """Return the bytes that a container's limit leaves, infinite without one."""
+def _left_in(group: Path) -> int | None:
+    """Return the bytes that a container's limit leaves, None without one."""
     limit, used = group / "memory.max", group / "memory.current"
     if not (limit.is_file() and used.is_file()) or (most := limit.read_text().strip()) == "max":
-        return float("inf")
+        return None
     return int(most) - int(used.read_text())

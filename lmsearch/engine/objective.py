@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -82,18 +83,28 @@ class Scores:
 
     def cpu(self) -> Scores:
         """Return the same on the CPU."""
-        return Scores(*(None if t is None else t.cpu() for t in (self.losses, self.scores, self.classes, self.sums)))
+        classes, sums = (None if t is None else t.cpu() for t in (self.classes, self.sums))
+        return Scores(self.losses.cpu(), self.scores.cpu(), classes, sums)
 
     @classmethod
     def concatenate(cls, parts: Iterable[Scores]) -> Scores:
         """Join the batches of one pass: samples follow each other, sums add up as they come."""
-        samples: list[tuple[Tensor | None, ...]] = []
-        sums = None
-        for part in parts:
-            samples.append((part.losses, part.scores, part.classes))
-            sums = part.sums if sums is None else sums + part.sums
-        joined = (None if tensors[0] is None else torch.cat(tensors) for tensors in zip(*samples, strict=True))
-        return cls(*joined, sums)
+        listed = list(parts)
+        classes = [part.classes for part in listed if part.classes is not None]
+        sums = [part.sums for part in listed if part.sums is not None]
+        return cls(
+            torch.cat([part.losses for part in listed]),
+            torch.cat([part.scores for part in listed]),
+            torch.cat(classes) if classes else None,
+            reduce(torch.add, sums) if sums else None,
+        )
+
+    @property
+    def true_classes(self) -> Tensor:
+        """The true classes (n,); raises ValueError where the targets are none."""
+        if self.classes is None:
+            raise ValueError("these scores are of targets that are no classes")
+        return self.classes
 
 
 @dataclass(frozen=True)
@@ -114,11 +125,11 @@ class Objective:
     def of_set(self, parts: Iterable[Scores]) -> Scores:
         """Join the batches of one pass into scores whose mean is the metric."""
         scores = Scores.concatenate(parts)
-        return replace(scores, scores=scores.scores * balance(scores.classes)) if self.metric.balanced else scores
+        return replace(scores, scores=scores.scores * balance(scores.true_classes)) if self.metric.balanced else scores
 
     def for_choice(self, scores: Scores) -> Scores:
         """Return the scores with the losses that a choice of directions goes by: of a balanced metric, balanced ones."""
-        return replace(scores, losses=scores.losses * balance(scores.classes)) if self.metric.balanced else scores
+        return replace(scores, losses=scores.losses * balance(scores.true_classes)) if self.metric.balanced else scores
 
     def evaluation(self, outputs: Tensor, targets: Tensor) -> Scores:
         """Return losses, scores, classes and sums of one batch that is evaluated."""
@@ -129,8 +140,9 @@ class Objective:
         """Standard error of the metric from the number of samples alone; of a balanced metric, of its classes taken as given."""
         values = scores.scores.double()
         if self.metric.balanced:
-            counts = scores.classes.bincount()
-            values = values - (values.new_zeros(len(counts)).index_add_(0, scores.classes, values) / counts)[scores.classes]
+            classes = scores.true_classes
+            counts = classes.bincount()
+            values = values - (values.new_zeros(len(counts)).index_add_(0, classes, values) / counts)[classes]
         return values.std(correction=0).item() / math.sqrt(len(values))
 
 

@@ -13,6 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 COMPUTED = ("fused", "foreach", "capturable", "differentiable")  # of an optimizer: how its steps are computed
 
+Group = dict[str, Any]  # of an optimizer
+
 
 @dataclass(frozen=True)
 class Cosine:
@@ -42,9 +44,10 @@ def undecayed(module: nn.Module) -> set[str]:
     return names
 
 
-def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float, *, skip: Collection[str] = ()) -> list[dict]:
+def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float, *, skip: Collection[str] = ()) -> list[Group]:
     """Split parameters in two groups: those with one axis and those named in `skip` are not decayed."""
-    decayed, free = [], []
+    decayed: list[Tensor] = []
+    free: list[Tensor] = []
     for name, parameter in named:
         (free if parameter.dim() <= 1 or name in skip else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -80,8 +83,9 @@ def adamw(
     skip: Collection[str] = (),
 ) -> torch.optim.AdamW:
     """AdamW (eps 1e-8) in its fused implementation over the groups of `decay_groups`."""
+    beta1, beta2 = betas
     groups = decay_groups(named, weight_decay, skip=skip)
-    return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -80,9 +80,9 @@ def check_scan(
     check_shape("A", A, (k, d, n), "(K, D, N)")
     for name, t in (("B", B), ("C", C)):
         check_shape(name, t, (b, k, length, n), "(B, K, L, N)")
-    for name, t in (("D", D), ("delta_bias", delta_bias)):
-        if t is not None:
-            check_shape(name, t, (k, d), "(K, D)")
+    for name, own in (("D", D), ("delta_bias", delta_bias)):
+        if own is not None:
+            check_shape(name, own, (k, d), "(K, D)")
     if z is not None:
         check_shape("z", z, (b, length, d), "(B, L, D)")
     check_floats(x.device, {"x": x, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias})

@@ -77,7 +77,8 @@ def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tens
     batch, length, channels = x.shape
     visits = along(x.to(compute).unsqueeze(1).expand(-1, order.shape[0], -1, -1), order)  # (B, K, L, D)
     padded = F.pad(visits, (0, 0, taps - 1, 0))
-    y = sum(padded[:, :, j : j + length] * weight.to(compute)[:, None, :, j] for j in range(taps))
+    terms = (padded[:, :, j : j + length] * weight.to(compute)[:, None, :, j] for j in range(taps))
+    y = sum(terms, start=torch.zeros((), dtype=compute, device=x.device))
     if bias is not None:
         y = y + bias.to(compute)[:, None, :]
     return F.silu(along(y, order.argsort(dim=1))).to(x.dtype)

@@ -35,7 +35,7 @@ def identity(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
     return {
         "device": properties.name,
         "capability": f"{properties.major}.{properties.minor}",
-        "driver": str(torch._C._cuda_getDriverVersion()),
+        "driver": str(torch._C._cuda_getDriverVersion()),  # type: ignore[attr-defined] # missing in its stubs
         "torch": torch.__version__,
         "triton": version("triton"),
         "dtype": str(dtype).removeprefix("torch."),
@@ -126,8 +126,13 @@ def compared(
     got.backward(pull.to(got))
     want.backward(pull.to(got.dtype).double())
     pairs = {"output": (got.detach(), want.detach())}
-    pairs |= {f"gradient of {k}": (mine[k].grad, exact[k].grad) for k in mine}
+    pairs |= {f"gradient of {k}": (gradient_of(mine[k]), gradient_of(exact[k])) for k in mine}
     return {f"{title}: {part}": relative_error(a.cpu(), b) for part, (a, b) in pairs.items()}
+
+
+def gradient_of(leaf: Tensor) -> Tensor:
+    """Return the gradient of a leaf; zero where nothing came back."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def relative_error(got: Tensor, want: Tensor) -> float:

@@ -68,7 +68,7 @@ def scan_op(
     from lmsearch.kernels import triton_scan
 
     return triton_scan.forward(
-        x, delta, A, B, C, D, z, delta_bias, order, reset, delta_softplus, keep_states, triton_scan.ScanConfig(*config)
+        x, delta, A, B, C, D, z, delta_bias, order, reset, delta_softplus, keep_states, triton_scan.ScanConfig.from_list(config)
     )
 
 
@@ -101,7 +101,7 @@ def scan_backward_op(
     from lmsearch.kernels import triton_scan
 
     return triton_scan.backward(
-        dy, x, delta, A, B, C, D, z, delta_bias, order, reset, states, delta_softplus, triton_scan.ScanConfig(*config)
+        dy, x, delta, A, B, C, D, z, delta_bias, order, reset, states, delta_softplus, triton_scan.ScanConfig.from_list(config)
     )
 
 

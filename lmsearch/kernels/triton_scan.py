@@ -14,6 +14,7 @@ size is a constexpr.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -40,6 +41,12 @@ class ScanConfig:
     backward_block: int = 64
     backward_warps: int = 4
     save_states: bool = False  # True: one forward faster in the backward, 4 N / chunk bytes per (b, k, l, d) saved
+
+    @classmethod
+    def from_list(cls, fields: Sequence[int]) -> ScanConfig:
+        """Return the configuration that `as_list` wrote."""
+        chunk, forward_block, forward_warps, backward_block, backward_warps, save_states = fields
+        return cls(chunk, forward_block, forward_warps, backward_block, backward_warps, bool(save_states))
 
     def as_list(self) -> list[int]:
         """The fields as integers, the form in which the operators carry them."""
@@ -302,14 +309,14 @@ def backward(
     block = block_of(channels, config.backward_block)
     blocks = triton.cdiv(channels, block)
 
-    def out(like: Tensor | None, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor | None:
-        return None if like is None else torch.empty(shape, dtype=dtype, device=x.device)
+    def out(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=x.device)
 
-    dx, ddelta = out(x, *delta.shape, dtype=x.dtype), out(x, *delta.shape, dtype=delta.dtype)
-    dz = None if z is None else out(z, *delta.shape, dtype=z.dtype)
-    da = out(A, batch, directions, channels, n)
-    db, dc = (out(x, batch, directions, blocks, length, n) for _ in "BC")
-    dd, dbias = out(D, batch, directions, channels), out(delta_bias, batch, directions, channels)
+    dx, ddelta = out(*delta.shape, dtype=x.dtype), out(*delta.shape, dtype=delta.dtype)
+    dz = None if z is None else out(*delta.shape, dtype=z.dtype)
+    da = out(batch, directions, channels, n)
+    db, dc = (out(batch, directions, blocks, length, n) for _ in "BC")
+    dd, dbias = (None if t is None else out(batch, directions, channels) for t in (D, delta_bias))
     if delta.numel():
         with torch.cuda.device_of(x):
             scan_backward[(batch * directions * blocks,)](

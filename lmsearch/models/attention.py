@@ -37,7 +37,7 @@ class SCAttn(nn.Module):
         mean = normed_mean(o, eps=self.norm.eps, backend=backend)
         g = F.gelu(self.global_reduce(mean * weight + bias))  # (B, K, Q)
         channel = torch.sigmoid(self.channel_select(g))
-        if self.spatial_select is None:
+        if self.spatial_select is None or self.local_reduce is None:
             return channel, None
         t = F.layer_norm(o, self.norm.normalized_shape, weight, bias, self.norm.eps)
         local = F.gelu(self.local_reduce(t))  # (B, K, L, Q)

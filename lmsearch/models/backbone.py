@@ -120,7 +120,7 @@ class Backbone(nn.Module):
         """Replace the head; num_classes = 0 removes it."""
         self.num_classes = num_classes
         self.global_pool = self.global_pool if global_pool is None else global_pool
-        like = self.get_submodule(self.last_norm).weight
+        like = self.get_parameter(f"{self.last_norm}.weight")
         self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import fields
-
-from torch import nn
+from typing import Any
 
 from lmsearch.errors import ModelError, did_you_mean, short
 from lmsearch.genotype import load_genotype
+from lmsearch.models.backbone import Backbone
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import MixerOptions
 from lmsearch.scan.directions import label, parse_direction
 
-FAMILIES = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
+FAMILIES: dict[str, type[LocalVim] | type[LocalVMamba]] = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
 CANDIDATES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # LocalMamba's eight
 HAND_MADE = ("h", "h_flip", "w2", "w2_flip")  # LocalMamba's un-searched choice
 SEARCHED = "searched"  # the layer directions that LocalMamba published under the model's name
@@ -27,7 +27,7 @@ NANO = {"attention": "spatial_channel", "window_padding": "none", "drop_path_rat
 NANO |= {"d_state": 8, "in_chans": 1, "num_classes": 10}  # the digits
 SUPERNET = {"directions": CANDIDATES, "merge": "weighted", "drop_path_rate": 0.1}
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "local_vim": VIM,
     "local_vim_nano": VIM | NANO | {"stem": "conv", "embed_dim": 32, "depth": 3},
     "local_vim_tiny": VIM | {"directions": SEARCHED},
@@ -64,7 +64,7 @@ def _preset(name: str) -> dict:
 
 def accepted_options(family: str) -> set[str]:
     """Names of the options that the models of one family take."""
-    own = set(inspect.signature(FAMILIES[family].__init__).parameters) - {"self", "mixer"}
+    own = set(inspect.signature(FAMILIES[family]).parameters) - {"mixer"}
     return own | MIXER_OPTIONS | ({"depth"} if family == "local_vim" else set())
 
 
@@ -135,7 +135,7 @@ def _check_kinds(config: dict) -> None:
 
 def create_model(
     name: str, *, directions: Sequence[Sequence[str]] | Sequence[str] | None = None, merge: str | None = None, **options
-) -> nn.Module:
+) -> Backbone:
     """Build a LocalVim or LocalVMamba: `name` is one of `model_names()`.
 
     directions: one list per layer, or one list for every layer; None takes the name's own (published, or h, h_flip, w2,

@@ -7,6 +7,7 @@ which sits at index H * W // 2.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -93,10 +94,11 @@ class LocalVim(Backbone):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if middle_cls_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + middle_cls_token, embed_dim))
         rates = [0.0, *np.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
-        self.layers = nn.ModuleList(
+        blocks = [
             LocalVimBlock(embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0)
             for b, names in enumerate(directions)
-        )
+        ]
+        self.layers = cast("Sequence[LocalVimBlock]", nn.ModuleList(blocks))
         self.feature_info = [{"num_chs": embed_dim, "reduction": patch_size, "module": f"layers.{b}"} for b in range(depth)]
         self.drop_path = DropPath(drop_path_rate)
         self.norm_f = NORMS[norm](embed_dim)
@@ -151,7 +153,7 @@ class LocalVim(Backbone):
         if rope is None:
             return hidden, residual
         turns = self.rope_residual and residual is not None
-        return apply_rope(hidden, *rope), apply_rope(residual, *rope) if turns else residual
+        return apply_rope(hidden, *rope), apply_rope(residual, *rope) if turns and residual is not None else residual
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, C, h, w) of any size to normalised tokens (B, L, D)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Stage(nn.Module):
 
     def __init__(self, blocks: Sequence[LocalVMambaBlock], downsample: PatchMerging | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = cast("Sequence[LocalVMambaBlock]", nn.ModuleList(blocks))
         self.downsample = downsample
 
     def run_blocks(self, x: Tensor, grid: Grid) -> Tensor:
@@ -84,13 +85,14 @@ class LocalVMamba(Backbone):
         self.grid = self.patch_embed.grid(img_size)
         rates = np.linspace(0, drop_path_rate, sum(depths)).tolist()
         starts = list(accumulate(depths, initial=0))
-        self.stages = nn.ModuleList()
+        stages = []
         for s, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             blocks = [
                 LocalVMambaBlock(dim, LocalVMambaMixer(dim, directions[b], mixer), drop_path=rates[b])
                 for b in range(starts[s], starts[s] + depth)
             ]
-            self.stages.append(Stage(blocks, PatchMerging(dim) if s + 1 < len(dims) else None))
+            stages.append(Stage(blocks, PatchMerging(dim) if s + 1 < len(dims) else None))
+        self.stages = cast("Sequence[Stage]", nn.ModuleList(stages))
         self.feature_info = [
             {"num_chs": dim, "reduction": patch_size * 2**s, "module": f"stages.{s}"} for s, dim in enumerate(dims)
         ]

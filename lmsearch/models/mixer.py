@@ -105,10 +105,18 @@ class DirectionalMixer(nn.Module):
     def extra_repr(self) -> str:
         return f"directions={[label(d) for d in self.directions]}, {self.options}"
 
+    @property
+    def supernet_alphas(self) -> nn.Parameter:
+        """The alphas (K,); raises ModelError for a mixer of a derived net, which has none."""
+        if self.alphas is None:
+            raise ModelError("a mixer with merge='sum' has no alphas; a supernet's has merge='weighted'")
+        return self.alphas
+
     def branch_weights(self, active: tuple[int, ...]) -> Tensor:
         """softmax of the active branches' alphas, (len(active),)."""
-        wide = torch.promote_types(self.alphas.dtype, torch.float32)
-        return torch.softmax(self.alphas[list(active)].to(wide), dim=0)
+        alphas = self.supernet_alphas
+        wide = torch.promote_types(alphas.dtype, torch.float32)
+        return torch.softmax(alphas[list(active)].to(wide), dim=0)
 
     def scan(self, u: Tensor, group: ScanGroup, rows: slice | Tensor, z: Tensor | None) -> Tensor:
         """Selective scans of `group`: u (B, P, D) or (B, K, P, D), z (B, P, D) or None -> (B, K, P, D)."""

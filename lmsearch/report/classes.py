@@ -20,11 +20,12 @@ HARDLY = 0.2  # share of the other classes' samples below which they are hardly 
 def class_lines(names: Sequence[str], accuracy: Mapping[str, float | None], counts: np.ndarray) -> list[str]:
     """Return a line per class, worst first, or one line on the worst where there are many; accuracy None: no samples."""
     samples = dict(zip(names, counts.sum(1).tolist(), strict=True))
-    known = sorted((name for name in names if accuracy[name] is not None), key=lambda name: accuracy[name])
+    shares = {name: share for name in names if (share := accuracy[name]) is not None}
+    known = sorted(shares, key=lambda name: shares[name])
     if len(names) <= FEW:
         width = max(map(len, names))
-        return [f"  {name:<{width}}  {accuracy[name]:.4f} of {samples[name]}" for name in known]
-    worst = ", ".join(f"{name} {accuracy[name]:.4f} of {samples[name]}" for name in known[:WORST])
+        return [f"  {name:<{width}}  {shares[name]:.4f} of {samples[name]}" for name in known]
+    worst = ", ".join(f"{name} {shares[name]:.4f} of {samples[name]}" for name in known[:WORST])
     return [f"  worst of {len(names)} classes: {worst}"]
 
 

@@ -130,4 +130,4 @@ def _read_file(path: Path, *, at: str) -> Sequence[int]:
         raise DirectionError(f"{at} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if table.ndim != 1 or not np.issubdtype(table.dtype, np.integer):
         raise DirectionError(f"{at} has shape {table.shape} of {table.dtype}; expected one axis of integers")
-    return table.tolist()
+    return [int(index) for index in table]

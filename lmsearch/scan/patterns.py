@@ -143,8 +143,8 @@ def _line(start: Vector, along: Vector) -> Iterator[Vector]:
 
 def _part(vector: Vector, first: int, last: int) -> Vector:
     """Return the piece of an axis-parallel vector from step `first` to step `last`."""
-    steps = last - first
-    return tuple(steps * ((side > 0) - (side < 0)) for side in vector)
+    down, across = (((side > 0) - (side < 0)) * (last - first) for side in vector)
+    return down, across
 
 
 def _moved(cell: Vector, by: Vector) -> Vector:

@@ -23,7 +23,8 @@ def replay(table: Table, strategy: Strategy, *, evaluations: int, seed: int) -> 
 
     Every architecture is trained once, as a real search would: its score is the table's of one seed, drawn by `seed`.
     """
-    space, tried = space_to_search(table), []
+    space = space_to_search(table)
+    tried: list[Tried] = []
     for number in range(min(evaluations, space.size)):
         history = History(space, tried, {one.architecture for one in tried})
         architecture = strategy.propose(history, np.random.default_rng(key(seed, "proposal", number)))

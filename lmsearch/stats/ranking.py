@@ -18,7 +18,7 @@ RESAMPLES = 1000
 LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that architectures range over, and the highest p
 
 
-def kendall(a: Sequence[float], b: Sequence[float]) -> float:
+def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
     """Kendall's tau-b of two scores (A,): 1 same order, 0 unrelated, -1 reversed; nan where one of them is constant."""
     from scipy.stats import kendalltau  # slow to import
 

@@ -35,7 +35,9 @@ class Parameter:
         """Return the values to try before a sweep begins: every choice, or both ends."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
-        return [self.distribution.low, self.distribution.high]
+        if isinstance(self.distribution, FloatDistribution | IntDistribution):
+            return [self.distribution.low, self.distribution.high]
+        raise TypeError(f"{self.distribution!r} has no ends")
 
 
 def read_parameters(params: str | Mapping[str, Any], *, source: str) -> dict[str, Parameter]:
@@ -115,7 +117,7 @@ def _read_range(key: str, given: Any, source: str) -> BaseDistribution:
     step = numbers[2] if len(numbers) == 3 else 1
     if step < 1 or (high - low) % step:
         raise SweepError(f"{source}: {key}: {given!r}: steps of {step} do not lead from {low} to {high}")
-    return IntDistribution(low, high, log=form == "logint", step=step)
+    return IntDistribution(int(low), int(high), log=form == "logint", step=int(step))
 
 
 def _choices(key: str, given: Sequence[Any], source: str) -> CategoricalDistribution:

@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.errors import SweepError
@@ -118,7 +119,7 @@ def load_study(sweep: Sweep) -> optuna.Study:
     study = optuna.create_study(
         storage=open_storage(sweep.storage),
         study_name=sweep.study,
-        directions=list(sweep.goal.directions),
+        directions=[StudyDirection[way.upper()] for way in sweep.goal.directions],
         pruner=build_pruner(sweep.pruning),
         load_if_exists=True,
     )
@@ -186,7 +187,9 @@ def build_pruner(pruning: Pruning) -> BasePruner:
     if pruning.method == "median":
         return MedianPruner(n_startup_trials=PRUNER_STARTUP, n_warmup_steps=pruning.after)
     if pruning.method == "hyperband":
-        return HyperbandPruner(min_resource=pruning.after, max_resource=pruning.max_epochs)
+        return HyperbandPruner(
+            min_resource=pruning.after, max_resource="auto" if pruning.max_epochs is None else pruning.max_epochs
+        )
     return NopPruner()
 
 

@@ -226,8 +226,8 @@ def _queue_again(study: optuna.Study, retries: int) -> None:
 def _why_lost(trial: FrozenTrial, gone: Collection[str], reason: str) -> str | None:
     """Return why a running trial is lost, or None where its process is alive or may still claim it."""
     if WORKER not in trial.user_attrs:
-        fresh = datetime.now() - trial.datetime_start < timedelta(seconds=CLAIM_S)
-        return None if fresh else NOT_BEGUN
+        began = trial.datetime_start
+        return None if began is not None and datetime.now() - began < timedelta(seconds=CLAIM_S) else NOT_BEGUN
     worker = trial.user_attrs[WORKER]
     if worker["name"] in gone:
         return reason

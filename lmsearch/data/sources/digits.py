@@ -44,8 +44,8 @@ def build_digits(*, shift: int = 1, rotate_degrees: float = 10.0, scale: float =
     mean, std = (round(float(f(images[train])), 4) for f in (torch.mean, torch.std))
     info = DataInfo("digits", 10, tuple(str(n) for n in digits.target_names), (8, 8), 1, (mean,), (std,), crop_pct=1.0)
     targets = torch.from_numpy(labels)
-    parts = [
-        ArrayDataset(images[part], targets[part], info.mean, info.std, augment=aug)
-        for part, aug in ((train, augment), (val, None), (test, None))
-    ]
-    return Source(info, *parts)
+
+    def taken(part: np.ndarray, augment: BatchAugment | None = None) -> ArrayDataset:
+        return ArrayDataset(images[part], targets[part], info.mean, info.std, augment=augment)
+
+    return Source(info, taken(train, augment), taken(val), taken(test))

@@ -5,7 +5,7 @@ Alphas have an optimizer of their own, with a weight decay of their own (0 unles
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -28,8 +28,9 @@ class ExponentiatedGradient(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Take one step of every alpha that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override] # its overloads
+        """Take one step of every alpha that has a gradient, after `closure`, whose value is returned."""
+        loss = None if closure is None else closure()
         for group in self.param_groups:
             for alpha in group["params"]:
                 if alpha.grad is None:
@@ -37,6 +38,7 @@ class ExponentiatedGradient(torch.optim.Optimizer):
                 alpha.mul_(1 - group["lr"] * group["weight_decay"])
                 p = torch.softmax(alpha, dim=0).clamp_min(LEAST_PROBABILITY)
                 alpha.sub_(group["lr"] * alpha.grad / p)
+        return loss
 
 
 def alpha_optimizer(
@@ -45,7 +47,8 @@ def alpha_optimizer(
     """Return the optimizer of the alphas alone; `betas` concern "adam" only."""
     alphas = arch_parameters(module)
     if update == "adam":
-        return torch.optim.AdamW(alphas, lr=lr, betas=tuple(betas), weight_decay=weight_decay)
+        beta1, beta2 = betas
+        return torch.optim.AdamW(alphas, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay)
     if update == "exponentiated_gradient":
         return ExponentiatedGradient(alphas, lr=lr, weight_decay=weight_decay)
     raise ConfigError(f"search.update={update!r} is not accepted{did_you_mean(update, UPDATES)}")

@@ -78,7 +78,7 @@ class ArchitectureSpace:
 
     def draw(self, rng: np.random.Generator) -> Architecture:
         """Draw an architecture, all equally likely."""
-        return self.architecture([rng.integers(self.choices(layer)) for layer in range(len(self.keep))])
+        return self.architecture([int(rng.integers(self.choices(layer))) for layer in range(len(self.keep))])
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
         """Yield every architecture that is one swap away; where sizes may vary, also those with one more or one less."""

@@ -12,11 +12,12 @@ from torch import nn
 
 from lmsearch.data import Loaders, Source, build_loaders
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision, TrainingDiverged, evaluate
+from lmsearch.engine.train import Precision, evaluate
 from lmsearch.search.discrete.architectures import Architecture, num_branches
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.supernet.network import masked, named_mixers, running

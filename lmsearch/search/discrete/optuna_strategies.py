@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
@@ -50,7 +51,7 @@ class Numbers:
 
     def decode(self, space: ArchitectureSpace, params: Params) -> Architecture:
         """Look the subsets up."""
-        return space.architecture([params[f"layer{n}"] for n in range(len(space.keep))])
+        return space.architecture([int(params[f"layer{n}"]) for n in range(len(space.keep))])
 
 
 class Keys:
@@ -79,7 +80,8 @@ class Keys:
         """Keep the largest keys, of equal ones the earlier candidate."""
         layers = []
         for n, names in enumerate(space.candidates):
-            ranked = sorted(names, key=lambda name, n=n: -params[f"layer{n}.{name}"])
+            keys = {name: params[f"layer{n}.{name}"] for name in names}
+            ranked = sorted(names, key=keys.__getitem__, reverse=True)
             kept = set(ranked[: int(params.get(f"layer{n}", space.keep[n]))])
             layers.append(tuple(name for name in names if name in kept))
         return tuple(layers)
@@ -103,29 +105,32 @@ class OptunaStrategy:
         """Draw at random `startup` times; then ask the sampler, and change what it proposes where that is taken."""
         if len(history.tried) < self.startup:
             return draw_new(history, rng)
-        self._follow(history)
-        self.study.sampler = self.sampler(int(rng.integers(2**32)))
-        trial = self.study.ask(self.code.distributions(history.space))
-        self.study.tell(trial, state=TrialState.FAIL)  # what counts comes in with the history
+        study = self._follow(history)
+        study.sampler = self.sampler(int(rng.integers(2**32)))
+        trial = study.ask(self.code.distributions(history.space))
+        study.tell(trial, state=TrialState.FAIL)  # what counts comes in with the history
         proposed = self.code.decode(history.space, trial.params)
         return proposed if proposed not in history.taken else changed(proposed, history, rng)
 
-    def _follow(self, history: History) -> None:
-        """Tell the study in memory what is new."""
-        tried = list(history.tried)
-        if self.study is None or tried[: len(self.told)] != self.told:
-            directions = ("maximize", "minimize")[: self.objectives]
-            self.study, self.told = optuna.create_study(directions=directions), []
-        self.study.sampler = self.sampler(0)  # it notes the generation of each trial and decides nothing
+    def _follow(self, history: History) -> optuna.Study:
+        """Return the study in memory, which is told what is new."""
+        tried, study = list(history.tried), self.study
+        if study is None or tried[: len(self.told)] != self.told:
+            directions = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)[: self.objectives]
+            study, self.told = optuna.create_study(directions=directions), []
+        self.study = study
+        study.sampler = self.sampler(0)  # it notes the generation of each trial and decides nothing
         for one in tried[len(self.told) :]:
             values = self._values(one)
             if all(map(math.isfinite, values)):
-                self.study.enqueue_trial(self.code.encode(history.space, one.architecture))
-                self.study.tell(self.study.ask(self.code.distributions(history.space)), list(values))
+                study.enqueue_trial(self.code.encode(history.space, one.architecture))
+                study.tell(study.ask(self.code.distributions(history.space)), list(values))
         self.told = tried
+        return study
 
     def _values(self, one: Tried) -> Sequence[float]:
-        return (one.score,) if self.objectives == 1 else (one.score, one.second)
+        second = math.nan if one.second is None else one.second
+        return (one.score,) if self.objectives == 1 else (one.score, second)
 
 
 def tpe(startup: int = STARTUP) -> OptunaStrategy:

@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.engine.randomness import key
@@ -76,7 +77,7 @@ class DiscreteSearch:
         Trials that a dead process left behind are queued again.
         """
         self.space, self.strategy, self.seed, self.second, self.code = space, strategy, seed, second, Numbers()
-        directions = ["maximize"] if second is None else ["maximize", "minimize"]
+        directions = [StudyDirection.MAXIMIZE] if second is None else [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
         self.study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         self.open: list[tuple[Architecture, optuna.Trial, float]] = []
         recover(self.study, retries=RETRIES)
@@ -126,7 +127,7 @@ class DiscreteSearch:
         for trial in counted(self.study):
             architecture = self._architecture(trial)
             if trial.state == TrialState.COMPLETE:
-                tried.append(Tried(architecture, *trial.values))
+                tried.append(Tried(self._decoded(trial), *trial.values))
             elif trial.state == TrialState.FAIL and architecture is not None:
                 tried.append(Tried(architecture, -math.inf, None if self.second is None else math.inf))
             elif architecture is not None:
@@ -144,13 +145,16 @@ class DiscreteSearch:
 
     def _architecture(self, trial: FrozenTrial) -> Architecture | None:
         """Return the architecture of a trial, or None where it was killed before it had one."""
-        complete = len(trial.params) == len(self.space.keep)
-        return self.code.decode(self.space, trial.params) if complete else None
+        return self._decoded(trial) if len(trial.params) == len(self.space.keep) else None
+
+    def _decoded(self, trial: FrozenTrial) -> Architecture:
+        """Return the architecture of a trial that has one."""
+        return self.code.decode(self.space, trial.params)
 
     def _read(self, trial: FrozenTrial) -> Trial:
         note, second = trial.user_attrs[RESULT], None if self.second is None else trial.values[1]
         evaluation = Evaluation(*(note[f.name] for f in fields(Evaluation)))
-        return Trial(trial.number, self._architecture(trial), evaluation, second, note["seconds"])
+        return Trial(trial.number, self._decoded(trial), evaluation, second, note["seconds"])
 
 
 class _Proposal(BaseSampler):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ from lmsearch.errors import ConfigError
 from lmsearch.models import DirectionalMixer
 from lmsearch.search.supernet.network import Branches, alive, named_mixers
 from lmsearch.search.supernet.relax import Picked, Relaxation, at_temperature
+
+Args = tuple[Any, ...]  # of a forward pass
+Options = dict[str, Any]
+Call = tuple[Args, Options]
+Address = tuple[int | str, ...]  # of a random draw
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,13 @@ class BranchPolicy:
         """Draw what this step runs; the draw is keyed by (seed, epoch, step, layer). Call it before every training step."""
         self.now = self.temperature(progress)
         mixers = named_mixers(self.module)
-        stacked = torch.cat([m.alphas.detach().float() for m in mixers.values()]).cpu()  # one wait for the device
+        stacked = torch.cat([m.supernet_alphas.detach().float() for m in mixers.values()]).cpu()  # one wait for the device
         listed = stacked.split([len(m.directions) for m in mixers.values()])
         for alphas, samples, (layer, mixer) in zip(listed, self.samples, mixers.items(), strict=True):
             left = alive(alphas)
             self.draws[layer] = self._draw(alphas[list(left)], left, samples, mixer, (epoch, step, layer))
 
-    def _draw(self, alphas: Tensor, left: tuple[int, ...], samples: int, mixer: DirectionalMixer, address: tuple) -> Draw:
+    def _draw(self, alphas: Tensor, left: tuple[int, ...], samples: int, mixer: DirectionalMixer, address: Address) -> Draw:
         """Draw one layer's noise and branches; alphas (A,) are those of the branches `left`, on the CPU."""
         how, everything = self.relaxation, tuple(range(len(left)))
         if how.noise is None:
@@ -105,16 +111,17 @@ class BranchPolicy:
         noise = how.noise(len(left), generator(self.seed, "branches", *address))
         if how.pick is None:
             return Draw(left, everything, noise)
-        return Draw(left, how.pick(alphas, noise, min(samples, len(left))), noise.to(mixer.alphas))
+        return Draw(left, how.pick(alphas, noise, min(samples, len(left))), noise.to(mixer.supernet_alphas))
 
     def branches(self, layer: str, mixer: DirectionalMixer) -> dict[str, object]:
         """Return the mixer's arguments: its part of this step in training, the expected mixture in evaluation."""
-        wide = torch.promote_types(mixer.alphas.dtype, torch.float32)
+        own = mixer.supernet_alphas
+        wide = torch.promote_types(own.dtype, torch.float32)
         if not mixer.training:
-            left, how = alive(mixer.alphas), at_temperature(self.relaxation, self.now)
-            return {"active": left, "weights": how.probabilities(mixer.alphas[list(left)].to(wide))}
+            left, how = alive(own), at_temperature(self.relaxation, self.now)
+            return {"active": left, "weights": how.probabilities(own[list(left)].to(wide))}
         draw = self.draws[layer]
-        alphas = mixer.alphas[list(draw.left)].to(wide)
+        alphas = own[list(draw.left)].to(wide)
         weights = self.relaxation.weights(alphas, draw.noise, draw.picked, self.now)
         return {"active": tuple(draw.left[i] for i in draw.picked), "weights": weights}
 
@@ -124,7 +131,7 @@ class BranchPolicy:
         for layer, mixer in named_mixers(self.module).items():
             draw = self.draws[layer]
             active = tuple(draw.left[i] for i in draw.picked)
-            found[layer] = Branches(active, mixer.alphas.new_full((len(active),), 1 / len(active)))
+            found[layer] = Branches(active, mixer.supernet_alphas.new_full((len(active),), 1 / len(active)))
         return found
 
     @contextmanager
@@ -133,25 +140,26 @@ class BranchPolicy:
         with ExitStack() as stack:
             for layer, mixer in named_mixers(self.module).items():
 
-                def steer(mixer: nn.Module, args: tuple, kwargs: dict, layer: str = layer) -> tuple[tuple, dict]:
-                    return args, kwargs | self.branches(layer, mixer)
+                def steer(_: nn.Module, args: Args, kwargs: Options, layer: str = layer, own: DirectionalMixer = mixer) -> Call:
+                    return args, kwargs | self.branches(layer, own)
 
                 stack.callback(mixer.register_forward_pre_hook(steer, with_kwargs=True).remove)
             yield self
 
     def penalty(self) -> Tensor | None:
         """Return what the relaxation adds to the alphas' loss, the mean over layers; None: nothing."""
-        if self.relaxation.penalty is None:
+        penalty = self.relaxation.penalty
+        if penalty is None:
             return None
         mixers = named_mixers(self.module).values()
-        return torch.stack([self.relaxation.penalty(m.alphas[list(alive(m.alphas))]) for m in mixers]).mean()
+        return torch.stack([penalty(a[list(alive(a))]) for a in (m.supernet_alphas for m in mixers)]).mean()
 
     def end_epoch(self, progress: float) -> dict[str, tuple[str, ...]]:
         """Drop the least probable branches where a stage of shrinking has come; return the dropped ones per layer."""
         due = [stage.branches for stage in self.shrink if progress >= stage.progress]
         dropped = {}
         for (layer, mixer), keep in zip(named_mixers(self.module).items(), self.keep, strict=True):
-            left = alive(mixer.alphas)
+            left = alive(mixer.supernet_alphas)
             if due and len(left) > (goal := max(due[-1], keep)):
                 dropped[layer] = tuple(mixer.directions[k] for k in drop(mixer, self.relaxation, goal))
         return dropped
@@ -160,8 +168,9 @@ class BranchPolicy:
 @torch.no_grad()
 def drop(mixer: DirectionalMixer, relaxation: Relaxation, goal: int) -> tuple[int, ...]:
     """Leave the `goal` most probable branches alive (of equal ones the earlier) and return the dropped ones' indices."""
-    left = alive(mixer.alphas)
-    ranked = torch.argsort(relaxation.probabilities(mixer.alphas[list(left)].double()), descending=True, stable=True)
+    alphas = mixer.supernet_alphas
+    left = alive(alphas)
+    ranked = torch.argsort(relaxation.probabilities(alphas[list(left)].double()), descending=True, stable=True)
     gone = tuple(sorted(left[i] for i in ranked[goal:].tolist()))
-    mixer.alphas[list(gone)] = -torch.inf
+    alphas[list(gone)] = -torch.inf
     return gone

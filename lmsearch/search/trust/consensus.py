@@ -145,7 +145,8 @@ def mean_scores(genotypes: Sequence[Genotype]) -> dict[str, dict[str, float]]:
     means = {}
     for number, layer in enumerate(genotypes[0].layers):
         rows = [genotype.layers[number].scores for genotype in genotypes]
-        means[layer.name or str(number)] = {c: float(settled([np.mean([row[c] for row in rows])])[0]) for c in layer.scores}
+        mean = {c: float(np.mean([row[c] for row in rows])) for c in layer.scores}
+        means[layer.name or str(number)] = {c: float(settled([value])[0]) for c, value in mean.items()}
     return means
 
 
@@ -170,7 +171,7 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     status, reason = seeds_verdict(seeds, statuses, observed, chance, p)
     if status in PASSED and not as_many_as_a_seed(choices, genotypes, quota):
         status, reason = Status.NOT_TESTED, f"{reason}; but the seeds kept other numbers of directions than are kept here"
-    entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else None
+    entropies = {name: normalised_entropy(scores) for name, scores in means.items()} if learned else {}
     per_seed = [{name: g.layers[n].scores for n, name in enumerate(means)} for g in genotypes]
     per_seed = [{name: {c: row[name][c] for c in means[name]} for name in means} for row in per_seed]
     findings = [
@@ -182,7 +183,7 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
         "status": str(status), "reason": reason, "seeds": seeds, "statuses": dict(statuses),
         "agreement": observed, "agreement_chance": chance, "agreement_p": p,
         "stability": {n: {"jaccard": s.jaccard, "chance": s.chance, "votes": s.votes} for n, s in stable.items()},
-        "entropy": float(np.mean(list(entropies.values()))) if learned else None, "entropies": entropies,
+        "entropy": float(np.mean(list(entropies.values()))) if learned else None, "entropies": entropies or None,
         "findings": [f.to_dict() for f in findings],
     }  # fmt: skip
     return choices, {key: value for key, value in health.items() if value is not None}
