@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lmsearch.data import Batch
 from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
@@ -29,7 +30,7 @@ LR = 0.05
 class Loader:
     """Hands out one batch for ever."""
 
-    def __init__(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def __init__(self, batch: Batch) -> None:
         self.batch, self.epochs = batch, []
 
     def set_epoch(self, epoch: int) -> None:
@@ -61,12 +62,13 @@ def supernet() -> nn.Module:
     return model.train()
 
 
-def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(seed: int) -> Batch:
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(3, 1, 4, 4, generator=g).double(), torch.randn(3, 16, 1, generator=g).double()
+    inputs, targets = (torch.randn(3, *shape, generator=g).double() for shape in ((1, 4, 4), (16, 1)))
+    return Batch(inputs, targets, torch.arange(3))
 
 
-def loss(model: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def loss(model: nn.Module, data: Batch) -> torch.Tensor:
     return MSE.losses(model(data[0]), data[1]).mean()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lmsearch.data import Batch
 from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision, Trainer, train_one_epoch
 from lmsearch.errors import ConfigError
@@ -43,7 +44,7 @@ class Loader:
     epoch: int = 0
     asked: list[int] = field(default_factory=list)
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class Loader:
         for number in range(self.size):
             self.asked.append(self.epoch)
             g = torch.Generator().manual_seed(100 * self.epoch + number)
-            yield torch.randn(2, 1, 4, 4, generator=g), torch.randint(2, (2,), generator=g)
+            yield Batch(torch.randn(2, 1, 4, 4, generator=g), torch.randint(2, (2,), generator=g), torch.arange(2))
 
 
 @dataclass

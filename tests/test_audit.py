@@ -305,7 +305,7 @@ def test_shuffled_labels_keep_the_classes_and_lose_the_images() -> None:
     mixed = shuffled(source, seed=0)
     first = np.arange(64)
     before, after = source.train.eval_batch(first), mixed.train.eval_batch(first)
-    assert torch.equal(before.images, after.images)
+    assert torch.equal(before.inputs, after.inputs)
     assert np.array_equal(np.bincount(source.train.labels), np.bincount(mixed.train.labels))
     assert (before.targets == after.targets).float().mean() < 0.3
 
@@ -314,8 +314,8 @@ def test_shuffled_dense_targets_belong_to_other_images_also_in_a_search() -> Non
     source = build_source("planted")
     loaders = search_loaders(shuffled(source, seed=0), holdout=0.5, batch_size=8, seed=0)
     plain = search_loaders(source, holdout=0.5, batch_size=8, seed=0)
-    (images, targets), (same, right) = next(iter(loaders.weights)), next(iter(plain.weights))
-    assert torch.equal(images, same) and torch.equal(targets, right.roll(1, 0))
+    mixed, right = next(iter(loaders.weights)), next(iter(plain.weights))
+    assert torch.equal(mixed.inputs, right.inputs) and torch.equal(mixed.targets, right.targets.roll(1, 0))
 
 
 @pytest.mark.parametrize(

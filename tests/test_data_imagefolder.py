@@ -121,16 +121,16 @@ def test_global_random_state_is_left_alone_by_workers(folder):
 def test_epochs_are_augmented_differently_and_evaluation_is_not(folder):
     source = build_source("imagefolder", root=folder, img_size=16)
     indices = np.arange(15)
-    first, second = (source.train.train_batch(indices, seed=0, epoch=e).images for e in (0, 1))
+    first, second = (source.train.train_batch(indices, seed=0, epoch=e).inputs for e in (0, 1))
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert torch.equal(source.train.eval_batch(indices).images, source.train.eval_batch(indices).images)
+    assert torch.equal(source.train.eval_batch(indices).inputs, source.train.eval_batch(indices).inputs)
 
 
 def test_augmentation_belongs_to_the_sample_not_to_its_batch(folder):
     train = build_source("imagefolder", root=folder, img_size=16).train
     whole = train.train_batch(np.arange(15), seed=1, epoch=2)
     some = train.train_batch(np.array([9, 2]), seed=1, epoch=2)
-    assert torch.equal(some.images, whole.images[[9, 2]]) and some.targets.tolist() == [1, 0]
+    assert torch.equal(some.inputs, whole.inputs[[9, 2]]) and some.targets.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_augmentation_belongs_to_the_sample_not_to_its_batch(folder):
 def test_channels_and_size_are_as_asked(folder, in_chans, img_size, shape):
     source = build_source("imagefolder", root=folder, img_size=img_size, in_chans=in_chans)
     loaders = build_loaders(source, batch_size=3, seed=0)
-    for images, targets in (next(iter(loaders.train)), next(iter(loaders.val))):
+    for images, targets, *_ in (next(iter(loaders.train)), next(iter(loaders.val))):
         assert images.shape == (3, *shape) and images.dtype == torch.float32 and targets.dtype == torch.int64
     assert len(source.info.mean) == len(source.info.std) == in_chans
 
@@ -147,7 +147,7 @@ def test_channels_and_size_are_as_asked(folder, in_chans, img_size, shape):
 def test_a_test_folder_is_used_where_there_is_one(tmp_path):
     source = build_source("imagefolder", root=make_folder(tmp_path, per_class=1, splits=("train", "val", "test")), img_size=8)
     assert source.test is not source.val
-    assert not torch.equal(source.test.eval_batch(np.arange(3)).images, source.val.eval_batch(np.arange(3)).images)
+    assert not torch.equal(source.test.eval_batch(np.arange(3)).inputs, source.val.eval_batch(np.arange(3)).inputs)
 
 
 def test_search_parts_are_disjoint_and_stratified(folder):
@@ -170,7 +170,7 @@ def test_the_dataset_can_be_sent_to_another_process(folder):
     train = build_source("imagefolder", root=folder, img_size=8).train
     copy = pickle.loads(pickle.dumps(train))
     there, here = (part.train_batch(np.arange(3), seed=0, epoch=0) for part in (copy, train))
-    assert torch.equal(there.images, here.images)
+    assert torch.equal(there.inputs, here.inputs)
 
 
 BROKEN = {
@@ -203,10 +203,10 @@ def test_a_broken_image_can_be_skipped_and_is_counted_every_epoch_and_logged_onc
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         for epoch in range(2):
-            assert [len(x) for x, _ in epoch_of(loaders.train, epoch)] == [5, 5, 5]
+            assert [len(batch.inputs) for batch in epoch_of(loaders.train, epoch)] == [5, 5, 5]
             assert len(loaders.train.skipped) == 2
     assert len(caplog.records) == 1 and "epoch 0: 2 unreadable image(s) skipped" in caplog.text
-    assert sum(len(x) for x, _ in loaders.val) == 13 and len(loaders.val.skipped) == 2
+    assert sum(len(batch.inputs) for batch in loaders.val) == 13 and len(loaders.val.skipped) == 2
     loaders.train.close()
 
 
@@ -214,7 +214,7 @@ def test_a_refilled_batch_holds_only_its_own_samples(own_folder):
     BROKEN["text"](own_folder / "train" / CLASSES[0] / "img 1, n=1.jpg")
     train = build_source("imagefolder", root=own_folder, img_size=8, on_error="skip").train
     batch = train.train_batch(np.array([1, 12]), seed=0, epoch=0)
-    assert batch.targets.tolist() == [2, 2] and not torch.equal(batch.images[0], batch.images[1])
+    assert batch.targets.tolist() == [2, 2] and not torch.equal(batch.inputs[0], batch.inputs[1])
 
 
 def test_a_batch_of_broken_images_is_left_out(own_folder):
@@ -274,7 +274,7 @@ def test_predicted_images_are_prepared_as_in_evaluation(folder):
     source = build_source("imagefolder", root=folder, img_size=16)
     found = list(load_images(folder / "val", source.info))
     assert [path for path, _ in found] == [type(folder)(source.val.path(i)) for i in range(15)]
-    assert torch.equal(torch.stack([image for _, image in found]), source.val.eval_batch(np.arange(15)).images)
+    assert torch.equal(torch.stack([image for _, image in found]), source.val.eval_batch(np.arange(15)).inputs)
     path, image = next(load_images([found[3][0]], replace(source.info, in_chans=1, mean=(0.5,), std=(0.5,))))
     assert path == found[3][0] and image.shape == (1, 16, 16)
 

@@ -60,7 +60,7 @@ def test_length_and_shapes_are_as_announced(source):
     batches = list(train)
     info = source.info
     assert len(batches) == len(train) == train.num_samples // 16
-    for images, targets in batches:
+    for images, targets, *_ in batches:
         assert images.shape == (16, info.in_chans, *info.img_size) and images.dtype == torch.float32
         expected = (
             ((16,), torch.int64) if info.target == "class" else ((16, info.img_size[0] * info.img_size[1], 1), torch.float32)
@@ -73,15 +73,18 @@ def test_ranks_together_give_the_batches_of_one_process(source, world_size):
     options = {"seed": 0, "world_size": world_size, "batch_size": 16 // world_size}
     single = epoch_of(build_loaders(source, batch_size=16, seed=0).train, 1)
     ranks = [epoch_of(build_loaders(source, rank=rank, **options).train, 1) for rank in range(world_size)]
-    for step, (images, targets) in enumerate(single):
+    for step, (images, targets, *_) in enumerate(single):
         for rank in range(world_size):
             assert torch.equal(images[rank::world_size], ranks[rank][step][0])
             assert torch.equal(targets[rank::world_size], ranks[rank][step][1])
 
 
 def test_ranks_share_the_evaluation_without_padding(source):
-    full = torch.cat([y for _, y in build_loaders(source, batch_size=16, seed=0).val])
-    parts = [torch.cat([y for _, y in build_loaders(source, batch_size=16, seed=0, rank=r, world_size=3).val]) for r in range(3)]
+    full = torch.cat([batch.targets for batch in build_loaders(source, batch_size=16, seed=0).val])
+    parts = [
+        torch.cat([batch.targets for batch in build_loaders(source, batch_size=16, seed=0, rank=r, world_size=3).val])
+        for r in range(3)
+    ]
     assert sum(len(p) for p in parts) == len(full)
     assert all(torch.equal(full[r::3], part) for r, part in enumerate(parts))
 
@@ -92,7 +95,7 @@ def test_without_drop_last_every_sample_is_seen_and_ranks_have_equal_lengths():
     seen = [loader.epoch_indices(0) for loader in loaders]
     assert {len(s) for s in seen} == {270} and {len(loader) for loader in loaders} == {6}
     assert set(np.concatenate(seen)) == set(range(1079))
-    assert [len(x) for x, _ in loaders[0]] == [50] * 5 + [20]
+    assert [len(batch.inputs) for batch in loaders[0]] == [50] * 5 + [20]
 
 
 def test_global_random_state_is_left_alone(source):
@@ -107,7 +110,7 @@ def test_search_parts_are_disjoint_and_the_holdout_is_the_alphas_part():
     loaders = search_loaders(digits, holdout=0.3, batch_size=1, seed=4)
     weights, alphas = (set(part.epoch_indices(0).tolist()) for part in loaders[:2])
     assert not weights & alphas and weights | alphas == set(range(1079)) and len(alphas) == 323
-    held = torch.cat([y for _, y in loaders.holdout])
+    held = torch.cat([batch.targets for batch in loaders.holdout])
     assert torch.equal(held.bincount(), digits.train.targets[sorted(alphas)].bincount())
 
 
@@ -119,8 +122,8 @@ def test_search_split_is_keyed_by_the_seed():
 
 def test_fresh_streams_of_weights_alphas_and_holdout_have_no_sample_in_common():
     loaders = search_loaders(build_source("planted", **PLANTED), holdout=0.5, batch_size=32, seed=0)
-    images = [torch.cat([x for x, _ in loader]).flatten(1) for loader in loaders]
-    images.append(torch.cat([x for x, _ in epoch_of(loaders.weights, 1)]).flatten(1))
+    images = [torch.cat([batch.inputs for batch in loader]).flatten(1) for loader in loaders]
+    images.append(torch.cat([batch.inputs for batch in epoch_of(loaders.weights, 1)]).flatten(1))
     rows = torch.cat(images)
     assert len(rows.unique(dim=0)) == len(rows)
 

@@ -27,7 +27,7 @@ def planted(direction: str, **options):
 def drawn(source):
     """Return (images, targets) of training and evaluation together."""
     batches = [source.train.train_batch(np.arange(20), seed=3, epoch=2), source.val.eval_batch(np.arange(32))]
-    return torch.cat([b.images for b in batches]), torch.cat([b.targets for b in batches])
+    return torch.cat([b.inputs for b in batches]), torch.cat([b.targets for b in batches])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -116,12 +116,12 @@ def test_training_noise_falls_on_targets_and_input_noise_on_the_values_only():
     clean, noisy = (planted("h", task="latest_key", noise=n, input_noise=i) for n, i in ((0, 0), (0.5, 0.25)))
     a, b = (s.train.train_batch(np.arange(500), seed=0, epoch=0) for s in (clean, noisy))
     assert (b.targets - a.targets).std().item() == pytest.approx(0.5, rel=0.05)
-    assert (b.images - a.images)[:, 0].std().item() == pytest.approx(0.25, rel=0.05)
-    assert torch.equal(a.images[:, 1], b.images[:, 1]) and torch.equal(clean.val.targets, noisy.val.targets)
+    assert (b.inputs - a.inputs)[:, 0].std().item() == pytest.approx(0.25, rel=0.05)
+    assert torch.equal(a.inputs[:, 1], b.inputs[:, 1]) and torch.equal(clean.val.targets, noisy.val.targets)
 
 
 def test_a_finite_training_set_is_the_same_in_every_epoch_and_apart_from_val():
     source = planted("h", num_train=40)
     batches = [source.train.train_batch(np.arange(40), seed=s, epoch=s) for s in (0, 1)]
-    assert torch.equal(batches[0].images, batches[1].images) and source.train.epoch_size(7) == 40
-    assert not torch.equal(batches[0].images[:32], source.val.images)
+    assert torch.equal(batches[0].inputs, batches[1].inputs) and source.train.epoch_size(7) == 40
+    assert not torch.equal(batches[0].inputs[:32], source.val.images)

@@ -136,8 +136,8 @@ def test_the_price_of_masking_is_about_what_the_record_says(kind: DerivationKind
 def test_a_derivation_masks_on_as_many_samples_as_the_record_says(kind: DerivationKind) -> None:
     holdout = search_loaders(build_source("digits"), holdout=0.3, batch_size=64, seed=0).holdout
     taken = samples_for(kind.name, holdout)
-    assert sum(len(targets) for _, targets in taken) == (kind.samples or holdout.num_samples)
-    assert sum(len(targets) for _, targets in samples_for(kind.name, holdout, samples=8)) == 8
+    assert sum(len(batch.targets) for batch in taken) == (kind.samples or holdout.num_samples)
+    assert sum(len(batch.targets) for batch in samples_for(kind.name, holdout, samples=8)) == 8
 
 
 def test_no_derivation_can_forget_what_the_verdict_must_know_of_it() -> None:

@@ -14,6 +14,7 @@ from plain_masking import PlainMasking
 from torch import nn
 
 from lmsearch.cli import main
+from lmsearch.data import Batch
 from lmsearch.engine.checkpoint import load_checkpoint, read_model, save_checkpoint, save_model
 from lmsearch.engine.finite import TrainingDiverged, largest, unfinite
 from lmsearch.engine.objective import Scores, classification
@@ -65,7 +66,9 @@ def nano() -> nn.Module:
 
 def batches(count: int = 2) -> Batches:
     g = torch.Generator().manual_seed(5)
-    return Batches((torch.randn(4, 1, 8, 8, generator=g), torch.randint(10, (4,), generator=g)) for _ in range(count))
+    return Batches(
+        Batch(torch.randn(4, 1, 8, 8, generator=g), torch.randint(10, (4,), generator=g), torch.arange(4)) for _ in range(count)
+    )
 
 
 def trainer(model: nn.Module, *, lr: float = 1e-3, **options: object) -> Trainer:

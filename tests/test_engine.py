@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lmsearch.data import Batch
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights, read_model, save_checkpoint, save_model
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import classification, dense_regression
@@ -35,7 +36,9 @@ def nano(**options) -> nn.Module:
 
 def batches(count: int = 3) -> Batches:
     g = torch.Generator().manual_seed(5)
-    return Batches((torch.randn(4, 1, 8, 8, generator=g), torch.randint(10, (4,), generator=g)) for _ in range(count))
+    return Batches(
+        Batch(torch.randn(4, 1, 8, 8, generator=g), torch.randint(10, (4,), generator=g), torch.arange(4)) for _ in range(count)
+    )
 
 
 def trainer(model: nn.Module, **options) -> Trainer:
@@ -85,7 +88,7 @@ def test_training_twice_gives_the_same_weights_whatever_was_drawn_before() -> No
 
 
 def test_a_loss_that_is_not_finite_stops_training_with_advice() -> None:
-    bad = Batches([(torch.full((4, 1, 8, 8), torch.nan), torch.zeros(4, dtype=torch.long))])
+    bad = Batches([Batch(torch.full((4, 1, 8, 8), torch.nan), torch.zeros(4, dtype=torch.long), torch.arange(4))])
     with pytest.raises(TrainingDiverged, match="optim.lr"):
         train_one_epoch(trainer(nano()), bad, epoch=0, on_step=ignore)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose
+from lmsearch.data import Batch
 from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import ConfigError
@@ -47,13 +48,13 @@ def test_layers_that_need_fewer_passes_start_over() -> None:
     assert passes_per_round([4, 1, 8], [8, 8, 8]) == 8
 
 
-def fair_step() -> tuple[torch.nn.Module, Fair, tuple[torch.Tensor, torch.Tensor]]:
+def fair_step() -> tuple[torch.nn.Module, Fair, Batch]:
     """Return a small supernet whose gradients one fair step has filled, what did it, and the batch."""
     torch.manual_seed(0)
     model = create_model("local_vim_nano", directions=FOUR, merge="weighted", depth=2, embed_dim=8, num_classes=3).train()
     policy = BranchPolicy(model, RELAXATIONS["uniform"], (2, 2), (2, 2), 0)
     fair = Fair(policy, Timing(8, 1))
-    batch = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+    batch = Batch(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0]), torch.arange(4))
     optimizer = torch.optim.SGD([p for _, p in weight_parameters(model)], lr=0.0)
     trainer = Trainer(model, optimizer, OBJECTIVE, lambda step: 0.0, Precision(torch.device("cpu")), seed=0, hook=fair)
     with policy.attached():
@@ -62,14 +63,14 @@ def fair_step() -> tuple[torch.nn.Module, Fair, tuple[torch.Tensor, torch.Tensor
 
 
 def test_the_gradient_of_a_step_is_the_mean_over_its_sets() -> None:
-    model, fair, (images, targets) = fair_step()
+    model, fair, batch = fair_step()
     found = {name: p.grad.clone() for name, p in weight_parameters(model) if p.grad is not None}
     model.zero_grad()
     total = 0.0
     for chosen in fair.sets:
         layers = {layer: tuple(FOUR[i] for i in picked) for layer, picked in chosen.items()}
         with climbing.running(model, climbing.masked(model, layers)):
-            total = total + OBJECTIVE.losses(model(images), targets).mean() / len(fair.sets)
+            total = total + OBJECTIVE.losses(model(batch.inputs), batch.targets).mean() / len(fair.sets)
     total.backward()
     for name, p in weight_parameters(model):
         if p.grad is not None:

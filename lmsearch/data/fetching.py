@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from lmsearch.data.info import Batch, Dataset
+from lmsearch.data.batch import Batch
+from lmsearch.data.info import Dataset
 from lmsearch.data.keyed import address_key
 from lmsearch.errors import DataError
 
 log = logging.getLogger(__name__)
 DIED = "a process that reads images was killed, most often for want of memory; lower num_workers, 0 reads in this process"
-Pair = tuple[torch.Tensor, torch.Tensor]  # images (B, C, H, W), targets (B,) or (B, L, outputs)
 
 
 class Request(NamedTuple):
@@ -51,18 +51,16 @@ class _Reader:
                 return self.dataset.train_batch(request.indices, seed=request.seed, epoch=request.epoch)
             return self.of_copies(request)
         except DataError as error:
-            return Batch(torch.empty(0), torch.empty(0), error=str(error))
+            return Batch(*[torch.empty(0)] * 3, error=str(error))
 
     def of_copies(self, request: Request) -> Batch:
         """Return a batch whose samples may be drawn several times, those of the first time first."""
-        parts = [
+        return Batch.joined(
             self.dataset.train_batch(
                 request.indices[request.copies == copy], seed=copy_seed(request.seed, int(copy)), epoch=request.epoch
             )
             for copy in np.unique(request.copies)
-        ]
-        skipped = tuple(line for part in parts for line in part.skipped)
-        return Batch(torch.cat([p.images for p in parts]), torch.cat([p.targets for p in parts]), skipped)
+        )
 
 
 class _Requests:
@@ -116,15 +114,15 @@ class Fetcher:
         self.skipped: list[str] = []
         self.told: set[str] = set()
 
-    def fetch(self, requests: list[Request], *, when: str) -> Iterator[Pair]:
-        """Yield (images, targets) per request, then warn of skipped files not told of before; empty batches are left out."""
+    def fetch(self, requests: list[Request], *, when: str) -> Iterator[Batch]:
+        """Yield a batch per request, then warn of skipped files not told of before; empty batches are left out."""
         self.skipped = []
         for batch in self._batches(requests):
             if batch.error is not None:
                 raise DataError(batch.error)
             self.skipped += batch.skipped
-            if len(batch.images):
-                yield batch.images, batch.targets
+            if len(batch.inputs):
+                yield batch
         if new := sorted(set(self.skipped) - self.told):
             self.told.update(new)
             log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, len(new), new[0])
@@ -133,7 +131,7 @@ class Fetcher:
         if self.num_workers == 0:
             for request in requests:
                 batch = self.reader[request]
-                yield Batch(batch.images.pin_memory(), batch.targets.pin_memory(), *batch[2:]) if self.pin_memory else batch
+                yield batch.pin_memory() if self.pin_memory else batch
             return
         if self.workers is None:
             self.workers = DataLoader(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 
+from lmsearch.data.batch import Batch
 from lmsearch.errors import DataError, did_you_mean, short
 
 
@@ -113,15 +113,6 @@ def _number(value: Any) -> bool:
 def _channels(values: Any, channels: Any) -> bool:
     """Tell whether there is one number for every channel."""
     return isinstance(values, tuple) and len(values) == channels and all(map(_number, values))
-
-
-class Batch(NamedTuple):
-    """What a dataset returns for a list of indices: `skipped` names unreadable files, `error` is a message to raise."""
-
-    images: torch.Tensor  # (B, C, H, W) float32, normalised
-    targets: torch.Tensor  # (B,) int64 or (B, L, outputs) float32
-    skipped: tuple[str, ...] = ()
-    error: str | None = None
 
 
 class Dataset(Protocol):

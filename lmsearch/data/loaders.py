@@ -1,4 +1,4 @@
-"""Loaders: from a source to batches (images (B, C, H, W), targets), the same for any number of workers and any place to resume.
+"""Loaders: from a source to batches, the same for any number of workers and any place to resume.
 
 A train loader gives epoch 0 until `set_epoch` is called. Loaders of files start worker processes where num_workers > 0.
 """
@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lmsearch.data.batch import Batch
 from lmsearch.data.checks import number, whole
-from lmsearch.data.fetching import Fetcher, Pair, Request
+from lmsearch.data.fetching import Fetcher, Request
 from lmsearch.data.info import Dataset, Source
 from lmsearch.data.order import balanced_order, check_batches, check_rank, cut, train_length, train_order, whole_batches
 from lmsearch.data.splitting import stratified_split
@@ -75,7 +76,7 @@ class TrainLoader:
         drawn = whole_batches(balanced_order(self.labels, *address), **self._cut())[self.rank :: self.world_size]
         return self.indices[drawn[:, 0]], drawn[:, 1]
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Batch]:
         indices, copies = self._draws(self._epoch)
         batches = cut(np.arange(len(indices)), self.batch_size)[self._start_batch :]
         requests = [
@@ -122,7 +123,7 @@ class EvalLoader:
         workers = whole("num_workers", num_workers)
         self._fetcher = Fetcher(dataset, what=what, num_workers=workers, pin_memory=pin_memory, persistent=False)
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Batch]:
         return self._fetcher.fetch([Request(batch) for batch in self._batches], when="evaluation")
 
     def __len__(self) -> int:
@@ -240,13 +241,12 @@ def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple
     return [(train, rest), (train, part), (train, part)]
 
 
-def spread(loader: EvalLoader, number: int) -> Pair:
+def spread(loader: EvalLoader, number: int) -> Batch:
     """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch."""
     wanted = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
     parts, seen = [], 0
     for batch in loader:
-        here = wanted[(wanted >= seen) & (wanted < seen + len(batch[0]))] - seen
-        parts.append([t[torch.from_numpy(here)] for t in batch])
-        seen += len(batch[0])
-    images, targets = zip(*parts, strict=True)
-    return torch.cat(images), torch.cat(targets)
+        here = wanted[(wanted >= seen) & (wanted < seen + len(batch.inputs))] - seen
+        parts.append(batch.take(torch.from_numpy(here)))
+        seen += len(batch.inputs)
+    return Batch.joined(parts)

@@ -27,7 +27,7 @@ def _flat(dataset: Dataset, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
     images, labels = [], []
     for indices in cut(np.arange(dataset.epoch_size(1)), 256):
         batch = dataset.eval_batch(indices)
-        small = batch.images if batch.images.shape[2:] == size else F.adaptive_avg_pool2d(batch.images, size)
+        small = batch.inputs if batch.inputs.shape[2:] == size else F.adaptive_avg_pool2d(batch.inputs, size)
         images.append(small.flatten(1).numpy())
         labels.append(batch.targets.numpy())
     return np.concatenate(images), np.concatenate(labels)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lmsearch.data import DataInfo, TrainLoader
+from lmsearch.data import Batch, DataInfo, TrainLoader
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.engine.objective import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
-from lmsearch.engine.train import Batch, Mix, Precision, StepHook, Trainer
+from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
     if not info.targets.classes or recipe.mix_prob == 0 or (recipe.mixup == 0 and recipe.cutmix == 0):
         return None
 
-    def mix(images: Tensor, targets: Tensor, generator: torch.Generator) -> Batch:
-        return mixup_cutmix(
-            images,
-            targets,
+    def mix(batch: Batch, generator: torch.Generator) -> Batch:
+        inputs, targets = mixup_cutmix(
+            batch.inputs,
+            batch.targets,
             num_classes=info.num_classes,
             mixup_alpha=recipe.mixup,
             cutmix_alpha=recipe.cutmix,
@@ -75,6 +75,7 @@ def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
             smoothing=recipe.label_smoothing,
             generator=generator,
         )
+        return batch._replace(inputs=inputs, targets=targets)
 
     return mix
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from lmsearch.data import TrainLoader
+from lmsearch.data import Batch, TrainLoader
 from lmsearch.engine.finite import (
     ALPHAS,
     SUSPECT,
@@ -32,8 +32,7 @@ from lmsearch.engine.randomness import generator, key
 from lmsearch.engine.state import Stateful
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-Batch = tuple[Tensor, Tensor]
-Mix = Callable[[Tensor, Tensor, torch.Generator], Batch]
+Mix = Callable[[Batch, torch.Generator], Batch]
 
 
 class StepHook(Protocol):
@@ -73,7 +72,7 @@ class Precision:
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the device."""
-        return tuple(t.to(self.device, non_blocking=True) for t in batch)
+        return batch.to(self.device)
 
 
 @dataclass
@@ -105,15 +104,15 @@ class Trainer:
 
     def step(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Scores:
         """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index)."""
-        images, targets = self.precision.to_device(batch)
+        batch = self.precision.to_device(batch)
         if self.mix is not None:
-            images, targets = self.mix(images, targets, generator(self.seed, "mix", epoch, index))
+            batch = self.mix(batch, generator(self.seed, "mix", epoch, index))
         torch.manual_seed(key(self.seed, "step", epoch, index))
         if self.hook is not None:
-            self.hook.before_step((images, targets), epoch=epoch, step=index, lr=lr)
+            self.hook.before_step(batch, epoch=epoch, step=index, lr=lr)
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
-        seen = self.backward(images, targets)
+        seen = self.backward(batch)
         if self.hook is not None:
             self.hook.after_backward(self.scaler)
         if self.clip_grad is not None:
@@ -125,19 +124,19 @@ class Trainer:
             self.ema.update_parameters(self.model)
         return seen
 
-    def backward(self, images: Tensor, targets: Tensor) -> Scores:
+    def backward(self, batch: Batch) -> Scores:
         """Fill the gradients with their mean over the passes of this step, and return the scores of the first pass."""
         passes, seen = 1 if self.hook is None else self.hook.passes_of_step(), None
         for number in range(passes):
             if self.hook is not None:
                 self.hook.begin_pass(number)
             with self.precision.autocast():
-                outputs = self.model(images)
-            losses = self.objective.losses(outputs, targets)
+                outputs = self.model(batch.inputs)
+            losses = self.objective.losses(outputs, batch.targets)
             self.scaler.scale(losses.mean()).backward()
             if number == 0:
-                scores, classes = self.objective.scores(outputs.detach(), targets), self.objective.classes(targets)
-                seen = Scores(losses.detach(), scores, classes)
+                scores = self.objective.scores(outputs.detach(), batch.targets)
+                seen = Scores(losses.detach(), scores, self.objective.classes(batch.targets))
         if passes > 1:
             for parameter in self.parameters():
                 if parameter.grad is not None:
@@ -192,9 +191,9 @@ def check_weights(trainer: Trainer, batch: Batch, *, epoch: int) -> None:
         lower = "lower search.alpha_lr" if bad and all(name.endswith(ALPHAS) for name in bad) else advice(trainer)
         raise TrainingDiverged(f"not all weights are finite after epoch {epoch + 1} ({several(bad)}); {lower}")
     if size > SUSPECT:
-        images, targets = trainer.precision.to_device(batch)
+        batch = trainer.precision.to_device(batch)
         with torch.no_grad(), trainer.precision.autocast():
-            losses = trainer.objective.losses(trainer.model(images), targets)
+            losses = trainer.objective.losses(trainer.model(batch.inputs), batch.targets)
         if not torch.isfinite(losses).all():
             raise TrainingDiverged(f"weights grew to {size:.3g} in epoch {epoch + 1}, and the loss with them; {advice(trainer)}")
 
@@ -235,13 +234,13 @@ def evaluate_each(
     model.eval()
     parts: list[list[Scores]] = []
     for batch in loader:
-        images, targets = precision.to_device(batch)
+        batch = precision.to_device(batch)
         for number, way in enumerate(ways()):
             with way, precision.autocast():
-                outputs = model(images)
+                outputs = model(batch.inputs)
             if number == len(parts):
                 parts.append([])
-            parts[number].append(objective.evaluation(outputs, targets).cpu())
+            parts[number].append(objective.evaluation(outputs, batch.targets).cpu())
     found = [objective.of_set(mine) for mine in parts]
     for scores in found:
         if bad := int((~torch.isfinite(scores.losses)).sum()):

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lmsearch.data.batch import Batch
 from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
-from lmsearch.data.info import Batch, DataInfo, Source
+from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.keyed import keyed_rng
 from lmsearch.data.layout import Folder, Part, read_folder
 from lmsearch.data.randaugment import LARGEST_MAGNITUDE
@@ -59,22 +60,23 @@ class FolderDataset:
         sources = indices.copy()
         readable = [index for index, tensor in zip(indices.tolist(), tensors, strict=True) if tensor is not None]
         if not readable:
-            return self._batch([], indices[:0], skipped)
+            return self._batch([], indices[:0], indices[:0], skipped)
         broken = [place for place, tensor in enumerate(tensors) if tensor is None]
         for place, index in zip(broken, cycle(readable), strict=False):
             sources[place], tensors[place] = index, augmented(index, int(indices[place]))
-        return self._batch(tensors, self.labels[sources], skipped)
+        return self._batch(tensors, self.labels[sources], indices, skipped)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return the samples `indices` (B,) as evaluation sees them."""
         skipped: list[str] = []
-        tensors, labels = [], []
+        tensors, read = [], []
         for index in indices.tolist():
             image = self._read(index, skipped)
             if image is not None:
                 tensors.append(eval_tensor(image, self.info))
-                labels.append(self.labels[index])
-        return self._batch(tensors, np.array(labels, dtype=np.int64), skipped)
+                read.append(index)
+        numbers = np.array(read, dtype=np.int64)
+        return self._batch(tensors, self.labels[numbers], numbers, skipped)
 
     def _read(self, index: int, skipped: list[str]) -> Image.Image | None:
         """Return the image, or None after noting in `skipped` what is wrong with it."""
@@ -86,11 +88,9 @@ class FolderDataset:
             skipped.append(str(error))
             return None
 
-    def _batch(self, tensors: list[torch.Tensor], labels: np.ndarray, skipped: list[str]) -> Batch:
-        if not tensors:
-            empty = torch.empty(0, self.info.in_chans, *self.info.img_size)
-            return Batch(empty, torch.empty(0, dtype=torch.int64), tuple(skipped))
-        return Batch(torch.stack(tensors), torch.from_numpy(labels), tuple(skipped))
+    def _batch(self, tensors: list[torch.Tensor], labels: np.ndarray, indices: np.ndarray, skipped: list[str]) -> Batch:
+        images = torch.stack(tensors) if tensors else torch.empty(0, self.info.in_chans, *self.info.img_size)
+        return Batch(images, torch.from_numpy(labels), torch.from_numpy(indices), tuple(skipped))
 
 
 def build_imagefolder(

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from lmsearch.data.arrays import ArrayDataset
+from lmsearch.data.batch import Batch
 from lmsearch.data.checks import choice, number, size2d, whole
-from lmsearch.data.info import Batch, DataInfo, Source
+from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.sources.planted_designs import Chained, Design, Groups, Memorised, Noise
 from lmsearch.data.sources.planted_tasks import DEFAULT_LAG, TASKS, Address, Task
 from lmsearch.data.sources.planted_teacher import Teacher
@@ -72,11 +73,11 @@ class FreshSamples:
 
     def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return the samples `indices` (B,) of the epoch, with the targets of training."""
-        return Batch(*self.planted.sample(indices, self.name, seed, epoch, training=True))
+        return Batch(*self.planted.sample(indices, self.name, seed, epoch, training=True), torch.from_numpy(indices))
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return samples that belong to no epoch, with clean targets."""
-        return Batch(*self.planted.sample(indices, self.name, "eval", training=False))
+        return Batch(*self.planted.sample(indices, self.name, "eval", training=False), torch.from_numpy(indices))
 
 
 def build_planted(

@@ -21,11 +21,11 @@ LANCZOS_STEPS = 3  # the largest eigenvalue converges first; its trend matters h
 
 def batch_loss(module: nn.Module, batch: Batch, objective: Objective, precision: Precision) -> Tensor:
     """Mean loss of one batch as the module is evaluated (no drop path), with its graph."""
-    images, targets = precision.to_device(batch)
+    batch = precision.to_device(batch)
     module.eval()
     with precision.autocast():
-        outputs = module(images)
-    return objective.losses(outputs, targets).mean()
+        outputs = module(batch.inputs)
+    return objective.losses(outputs, batch.targets).mean()
 
 
 def alpha_gradient(module: nn.Module, loss: Callable[[], Tensor]) -> np.ndarray:

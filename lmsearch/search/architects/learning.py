@@ -106,10 +106,9 @@ class HeldOut(SingleLevel):
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean loss of `batch`. Every call draws the same random numbers (drop path), so that differences are not noise."""
-        images, targets = batch
         with torch.random.fork_rng(), self.precision.autocast():
-            outputs = self.module(images)
-        return self.objective.losses(outputs, targets).mean()
+            outputs = self.module(batch.inputs)
+        return self.objective.losses(outputs, batch.targets).mean()
 
     def first_order(self, held_out: Batch) -> Sequence[Tensor]:
         """Gradient of the held-out loss in the alphas, the weights as they are."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lmsearch.data import TrainLoader
@@ -83,8 +84,7 @@ def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, fl
 
 def first_samples(batch: Batch, number: int) -> Batch:
     """Return the first samples of a batch."""
-    images, targets = batch
-    return images[:number], targets[:number]
+    return batch.take(torch.arange(min(number, len(batch.inputs))))
 
 
 def first_batch(loader: TrainLoader, *, epoch: int) -> Batch:

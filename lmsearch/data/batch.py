@@ -1,0 +1,118 @@
+"""Samples on their way to a network, and the one place where a user's own batches become ours.
+
+Shapes: B batch, C image channels, H W image, L = H * W tokens; the inputs of a user's network are what it takes, (B, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from lmsearch.data.keyed import address_key
+from lmsearch.errors import DataError, short
+
+
+class Batch(NamedTuple):
+    """Samples with their numbers: all that is drawn at random for a sample is drawn by its number, not by its place.
+
+    `skipped` names unreadable files, `error` is a message to raise: of batches on their way from worker processes.
+    """
+
+    inputs: torch.Tensor  # (B, C, H, W) float32, normalised
+    targets: torch.Tensor  # (B,) int64, mixed (B, classes) float32, or (B, L, outputs) float32
+    indices: torch.Tensor  # (B,) int64 numbers of the samples in their dataset, always on the CPU
+    skipped: tuple[str, ...] = ()
+    error: str | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch with inputs and targets on a device."""
+        inputs, targets = (t.to(device, non_blocking=True) for t in (self.inputs, self.targets))
+        return self._replace(inputs=inputs, targets=targets)
+
+    def pin_memory(self) -> Batch:
+        """Return the same batch in memory that a GPU reads fast."""
+        return self._replace(inputs=self.inputs.pin_memory(), targets=self.targets.pin_memory())
+
+    def take(self, places: torch.Tensor) -> Batch:
+        """Return the samples at some places (n,) of the batch; `places` lies on the CPU."""
+        there = places.to(self.inputs.device)
+        return self._replace(inputs=self.inputs[there], targets=self.targets[there], indices=self.indices[places])
+
+    @classmethod
+    def joined(cls, parts: Iterable[Batch]) -> Batch:
+        """Return several batches as one."""
+        parts = list(parts)
+        inputs, targets, indices = (torch.cat(tensors) for tensors in list(zip(*parts, strict=True))[:3])
+        return cls(inputs, targets, indices, tuple(line for part in parts for line in part.skipped))
+
+
+def as_batch(pair: object, *, first: int, what: str) -> Batch:
+    """Return a user's (inputs, targets) as a batch whose samples are numbered from `first`; a Batch stays as it is.
+
+    Raises DataError for anything but two tensors with a value for each sample.
+    """
+    if isinstance(pair, Batch):
+        return pair
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(part, torch.Tensor) for part in pair):
+        raise DataError(f"{what}: {short(pair)} is no pair of tensors (inputs, targets)")
+    inputs, targets = pair
+    if inputs.dim() == 0 or targets.dim() == 0 or len(inputs) != len(targets):
+        shapes = f"{tuple(inputs.shape)} and {tuple(targets.shape)}"
+        raise DataError(f"{what}: inputs and targets of shapes {shapes} are not of equally many samples")
+    return Batch(inputs, targets, torch.arange(first, first + len(inputs)))
+
+
+class PlainLoader:
+    """A user's iterable of (inputs, targets), such as PyTorch's DataLoader, as a loader for training and evaluation.
+
+    Samples are numbered in the order of a pass. A DataLoader that shuffles does so by (seed, epoch).
+    Raises DataError where the iterable can be iterated only once, tells no length, or gives something else than pairs.
+    """
+
+    sampler = "shuffled"
+    skipped: tuple[str, ...] = ()
+
+    def __init__(self, batches: Iterable[object], *, what: str, seed: int = 0) -> None:
+        if iter(batches) is batches:
+            raise DataError(f"{what} can be iterated only once; give a DataLoader or a list of (inputs, targets)")
+        if not hasattr(batches, "__len__"):
+            raise DataError(f"{what}: {type(batches).__name__} tells no number of batches (len)")
+        self.batches, self.what, self.seed = batches, what, seed
+        self._epoch, self._start_batch, self._num_samples = 0, 0, None
+
+    @property
+    def num_samples(self) -> int:
+        """The number of samples of one pass, counted once."""
+        if self._num_samples is None:
+            self._num_samples = sum(len(batch.inputs) for batch in self._pass(0))
+        return self._num_samples
+
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
+        """Make the next iteration give `epoch`, from batch number `start_batch` on."""
+        self._epoch, self._start_batch = epoch, start_batch
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, batch in enumerate(self._pass(self._epoch)):
+            if number >= self._start_batch:
+                yield batch
+
+    def close(self) -> None:
+        """Nothing: worker processes are the user's."""
+
+    def _pass(self, epoch: int) -> Iterator[Batch]:
+        """Yield all batches of a pass."""
+        with torch.random.fork_rng(devices=[]):  # a DataLoader draws its order when the first batch is asked for
+            torch.manual_seed(address_key("shuffle", self.seed, epoch) % 2**63)
+            pairs = iter(self.batches)
+            pair = next(pairs, None)
+        seen = 0
+        while pair is not None:
+            batch = as_batch(pair, first=seen, what=self.what)
+            seen += len(batch.inputs)
+            yield batch
+            pair = next(pairs, None)
