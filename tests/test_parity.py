@@ -23,7 +23,8 @@ from torch import Tensor
 
 from lmsearch.interop.localmamba import load_official_state_dict, to_official_state_dict
 from lmsearch.models import DirectionalMixer, create_model
-from lmsearch.models.layers import DropPath, resize_positions
+from lmsearch.models.drop_path import DropPath
+from lmsearch.models.layers import resize_positions
 from lmsearch.models.layers import rope_tables as our_rope_tables
 
 TOLERANCE = 1e-9  # relative, float64

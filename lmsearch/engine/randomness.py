@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
+
+from lmsearch.data import Batch
+from lmsearch.data.keyed import hashed_uniforms
+from lmsearch.models.drop_path import drawing
+
+COLUMNS = 64  # numbers that are drawn for a sample at a time: one per layer
 
 
 def key(*parts: int | str) -> int:
@@ -16,3 +25,29 @@ def key(*parts: int | str) -> int:
 def generator(*parts: int | str) -> torch.Generator:
     """Return a CPU generator for the address `parts`."""
     return torch.Generator().manual_seed(key(*parts))
+
+
+@dataclass
+class SampleDraws:
+    """Numbers in [0, 1] for the samples of a batch: that of a sample depends on `address`, its index and the layer only.
+
+    `indices` (B,) lies on the CPU; the numbers are given on `device`, brought there once for many layers.
+    """
+
+    indices: Tensor
+    device: torch.device
+    address: tuple[int | str, ...]
+    tables: dict[int, Tensor] = field(default_factory=dict, init=False)
+
+    def __call__(self, layer: int) -> Tensor:
+        """Return the numbers (B,) of a layer."""
+        table, column = divmod(layer, COLUMNS)
+        if table not in self.tables:
+            drawn = hashed_uniforms(self.indices.numpy(), COLUMNS, *self.address, table)  # (B, COLUMNS)
+            self.tables[table] = torch.from_numpy(drawn).float().to(self.device)
+        return self.tables[table][:, column]
+
+
+def by_sample(batch: Batch, *, seed: int, epoch: int) -> AbstractContextManager[None]:
+    """Within this context networks drop paths of the batch's samples by (seed, epoch, sample index, layer)."""
+    return drawing(SampleDraws(batch.indices, batch.inputs.device, ("drop path", seed, epoch)))

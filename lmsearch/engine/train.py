@@ -28,7 +28,7 @@ from lmsearch.engine.finite import (
 )
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.optim import set_lr
-from lmsearch.engine.randomness import generator, key
+from lmsearch.engine.randomness import by_sample, generator, key
 from lmsearch.engine.state import Stateful
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -103,7 +103,7 @@ class Trainer:
         return self.model if self.ema is None else self.ema.module
 
     def step(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Scores:
-        """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index)."""
+        """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index), and by sample for drop path."""
         batch = self.precision.to_device(batch)
         if self.mix is not None:
             batch = self.mix(batch, generator(self.seed, "mix", epoch, index))
@@ -112,7 +112,8 @@ class Trainer:
             self.hook.before_step(batch, epoch=epoch, step=index, lr=lr)
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
-        seen = self.backward(batch)
+        with by_sample(batch, seed=self.seed, epoch=epoch):
+            seen = self.backward(batch)
         if self.hook is not None:
             self.hook.after_backward(self.scaler)
         if self.clip_grad is not None:

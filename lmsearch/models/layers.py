@@ -1,4 +1,4 @@
-"""Layers shared by the two families: norms, drop path, patch embedding and merging, rotary and absolute positions.
+"""Layers shared by the two families: norms, patch embedding and merging, rotary and absolute positions.
 
 Shapes: B batch, C image channels, (H, W) token grid, L = H * W tokens, D channels.
 """
@@ -28,24 +28,6 @@ class RMSNorm(nn.Module):
 
 STEMS = ("patch", "conv")
 NORMS = {"rms": RMSNorm, "layer": nn.LayerNorm}  # both eps 1e-5
-
-
-class DropPath(nn.Module):
-    """Drop whole samples of a residual branch with probability `drop_prob` in training, scaling the rest by 1 / keep."""
-
-    def __init__(self, drop_prob: float) -> None:
-        super().__init__()
-        self.drop_prob = drop_prob
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.drop_prob == 0.0:
-            return x
-        keep = 1.0 - self.drop_prob
-        mask = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(keep)
-        return x * mask / keep
-
-    def extra_repr(self) -> str:
-        return f"drop_prob={self.drop_prob:g}"
 
 
 class PatchEmbed(nn.Module):

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
 from lmsearch.models.backbone import Backbone
+from lmsearch.models.drop_path import DropPath
 from lmsearch.models.init import check_init, init_local_vim
 from lmsearch.models.layers import (
     NORMS,
     STEMS,
-    DropPath,
     PatchEmbed,
     apply_rope,
     insert_token,
@@ -35,11 +35,11 @@ POOLS = ("", "avg", "token")
 class LocalVimBlock(nn.Module):
     """Add, norm, mixer: the mixer's output is added to the residual by the next block. The residual is float32 or wider."""
 
-    def __init__(self, dim: int, mixer: LocalVimMixer, *, norm: str, drop_path: float, first: bool) -> None:
+    def __init__(self, dim: int, mixer: LocalVimMixer, *, norm: str, drop_path: DropPath) -> None:
         super().__init__()
         self.norm = NORMS[norm](dim)
         self.mixer = mixer
-        self.drop_path = DropPath(0.0 if first else drop_path)
+        self.drop_path = drop_path
 
     def forward(self, hidden: Tensor, residual: Tensor | None, grid: Grid, cls_index: int | None) -> tuple[Tensor, Tensor]:
         residual = add_residual(hidden, residual, self.drop_path)
@@ -95,12 +95,12 @@ class LocalVim(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + middle_cls_token, embed_dim))
         rates = [0.0, *np.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
         blocks = [
-            LocalVimBlock(embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=rates[b], first=b == 0)
+            LocalVimBlock(embed_dim, LocalVimMixer(embed_dim, names, mixer), norm=norm, drop_path=DropPath(rates[b], b))
             for b, names in enumerate(directions)
         ]
         self.layers = cast("Sequence[LocalVimBlock]", nn.ModuleList(blocks))
         self.feature_info = [{"num_chs": embed_dim, "reduction": patch_size, "module": f"layers.{b}"} for b in range(depth)]
-        self.drop_path = DropPath(drop_path_rate)
+        self.drop_path = DropPath(drop_path_rate, depth)
         self.norm_f = NORMS[norm](embed_dim)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
         init_local_vim(self, init, depth)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
 from lmsearch.models.backbone import Backbone
+from lmsearch.models.drop_path import DropPath
 from lmsearch.models.init import check_init, init_linears
-from lmsearch.models.layers import DropPath, PatchEmbed, PatchMerging
+from lmsearch.models.layers import PatchEmbed, PatchMerging
 from lmsearch.models.mixer import LocalVMambaMixer, MixerOptions
 from lmsearch.scan.directions import Grid
 
@@ -25,11 +26,11 @@ POOLS = ("", "avg")
 class LocalVMambaBlock(nn.Module):
     """x + drop_path(mixer(norm(x)))."""
 
-    def __init__(self, dim: int, mixer: LocalVMambaMixer, *, drop_path: float) -> None:
+    def __init__(self, dim: int, mixer: LocalVMambaMixer, *, drop_path: DropPath) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.mixer = mixer
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = drop_path
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         return x + self.drop_path(self.mixer(self.norm(x), grid))
@@ -88,7 +89,7 @@ class LocalVMamba(Backbone):
         stages = []
         for s, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             blocks = [
-                LocalVMambaBlock(dim, LocalVMambaMixer(dim, directions[b], mixer), drop_path=rates[b])
+                LocalVMambaBlock(dim, LocalVMambaMixer(dim, directions[b], mixer), drop_path=DropPath(rates[b], b))
                 for b in range(starts[s], starts[s] + depth)
             ]
             stages.append(Stage(blocks, PatchMerging(dim) if s + 1 < len(dims) else None))

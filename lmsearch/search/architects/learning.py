@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from lmsearch.engine.objective import Objective
+from lmsearch.engine.randomness import by_sample
 from lmsearch.engine.train import Batch, Precision
 from lmsearch.search.supernet.network import arch_parameters, weight_parameters
 from lmsearch.search.supernet.policy import BranchPolicy, Schedule
@@ -105,8 +106,9 @@ class HeldOut(SingleLevel):
         return self.precision.to_device(batch)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean loss of `batch`. Every call draws the same random numbers (drop path), so that differences are not noise."""
-        with torch.random.fork_rng(), self.precision.autocast():
+        """Mean loss of `batch`. Every call draws the same random numbers, so that differences are not noise."""
+        own = by_sample(batch, seed=self.policy.seed, epoch=self.epoch)
+        with torch.random.fork_rng(), own, self.precision.autocast():
             outputs = self.module(batch.inputs)
         return self.objective.losses(outputs, batch.targets).mean()
 

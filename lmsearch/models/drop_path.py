@@ -1,0 +1,47 @@
+"""Drop path: whole samples of a residual branch are left out in training, drawn for each sample by its number.
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch import Tensor, nn
+
+Draws = Callable[[int], Tensor]  # from the number of a layer to one number in [0, 1] per sample, (B,)
+_DRAWS: ContextVar[Draws | None] = ContextVar("numbers drawn for the samples of this forward pass", default=None)
+
+
+@contextmanager
+def drawing(draws: Draws) -> Iterator[None]:
+    """Let every DropPath inside the block take its random numbers from `draws`, not from PyTorch's global state."""
+    token = _DRAWS.set(draws)
+    try:
+        yield
+    finally:
+        _DRAWS.reset(token)
+
+
+class DropPath(nn.Module):
+    """Drop whole samples of a residual branch with probability `drop_prob` in training, scaling the rest by 1 / keep.
+
+    `number` tells the layers of a network apart: each draws for itself.
+    """
+
+    def __init__(self, drop_prob: float, number: int = 0) -> None:
+        super().__init__()
+        self.drop_prob, self.number = drop_prob, number
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.drop_prob == 0.0:
+            return x
+        keep, draws = 1.0 - self.drop_prob, _DRAWS.get()
+        shape = (x.shape[0], *[1] * (x.dim() - 1))
+        mask = x.new_empty(shape).bernoulli_(keep) if draws is None else (draws(self.number) < keep).to(x.dtype).view(shape)
+        return x * mask / keep
+
+    def extra_repr(self) -> str:
+        return f"drop_prob={self.drop_prob:g}"
