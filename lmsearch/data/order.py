@@ -62,6 +62,12 @@ def cut(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
 
 
+def paired(size: int) -> np.ndarray:
+    """Return the places (size,) of a batch in pairs: p and size - 1 - p, which mixup mixes, follow each other."""
+    front = np.arange(-(-size // 2))
+    return np.stack([front, size - 1 - front], axis=1).ravel()[:size]  # the middle of an odd batch is its own partner
+
+
 def check_batches(size: int, *, batch_size: int, world_size: int, drop_last: bool, what: str) -> None:
     """Raise DataError where an epoch would hold no batch."""
     if train_length(size, batch_size=batch_size, world_size=world_size, drop_last=drop_last) == 0:

@@ -17,7 +17,7 @@ from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
 
 @dataclass(frozen=True)
 class Recipe:
-    """The keys of a preset in conf/optim/ (see there for units); `batch_size` counts images per step and process."""
+    """The keys of a preset in conf/optim/ (see there for units); `batch_size` counts images per step."""
 
     epochs: int
     batch_size: int

@@ -6,16 +6,18 @@ Shapes: images (B, C, h, w); targets (B,) class indices, (B, classes) soft, or d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from lmsearch.data import Batch, TrainLoader
+from lmsearch.data.order import cut, paired
 from lmsearch.engine.finite import (
     ALPHAS,
     SUSPECT,
@@ -56,10 +58,11 @@ class StepHook(Protocol):
 
 @dataclass(frozen=True)
 class Precision:
-    """Numeric format of the forward pass on one device: fp32, bf16 or fp16 (with loss scaling)."""
+    """How one device computes: in fp32, bf16 or fp16 (with loss scaling), and on how many samples at a time (None: all)."""
 
     device: torch.device
     name: str = "fp32"
+    micro_batch: int | None = None
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return a new loss scaler: on for fp16, one that does nothing otherwise."""
@@ -73,6 +76,19 @@ class Precision:
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the device."""
         return batch.to(self.device)
+
+    def parts(self, batch: Batch, *, in_order: bool = False) -> Iterator[tuple[Batch, float]]:
+        """Yield a batch in parts of at most `micro_batch` samples, each with its share of them.
+
+        What mixup mixes stays in one part, where parts are of even size; `in_order` samples follow each other as in the batch.
+        The mean over a batch is the sum of the parts' means times their shares, so gradients of the parts add up.
+        """
+        size = len(batch.inputs)
+        if self.micro_batch is None or size <= self.micro_batch:
+            yield batch, 1.0
+            return
+        for places in cut(np.arange(size) if in_order else paired(size), self.micro_batch):
+            yield batch.take(torch.from_numpy(places)), len(places) / size
 
 
 @dataclass
@@ -112,8 +128,7 @@ class Trainer:
             self.hook.before_step(batch, epoch=epoch, step=index, lr=lr)
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
-        with by_sample(batch, seed=self.seed, epoch=epoch):
-            seen = self.backward(batch)
+        seen = self.backward(batch, epoch=epoch)
         if self.hook is not None:
             self.hook.after_backward(self.scaler)
         if self.clip_grad is not None:
@@ -125,24 +140,28 @@ class Trainer:
             self.ema.update_parameters(self.model)
         return seen
 
-    def backward(self, batch: Batch) -> Scores:
-        """Fill the gradients with their mean over the passes of this step, and return the scores of the first pass."""
-        passes, seen = 1 if self.hook is None else self.hook.passes_of_step(), None
+    def backward(self, batch: Batch, *, epoch: int) -> Scores:
+        """Fill the gradients with their mean over the passes of this step, and return the scores of the first pass.
+
+        A pass takes the batch in the parts of `precision`; their gradients add up as those of the passes do.
+        """
+        passes, seen = 1 if self.hook is None else self.hook.passes_of_step(), []
         for number in range(passes):
             if self.hook is not None:
                 self.hook.begin_pass(number)
-            with self.precision.autocast():
-                outputs = self.model(batch.inputs)
-            losses = self.objective.losses(outputs, batch.targets)
-            self.scaler.scale(losses.mean()).backward()
-            if number == 0:
-                scores = self.objective.scores(outputs.detach(), batch.targets)
-                seen = Scores(losses.detach(), scores, self.objective.classes(batch.targets))
+            for part, share in self.precision.parts(batch):
+                with by_sample(part, seed=self.seed, epoch=epoch), self.precision.autocast():
+                    outputs = self.model(part.inputs)
+                losses = self.objective.losses(outputs, part.targets)
+                self.scaler.scale(losses.mean() * share).backward()
+                if number == 0:
+                    scores = self.objective.scores(outputs.detach(), part.targets)
+                    seen.append(Scores(losses.detach(), scores, self.objective.classes(part.targets)))
         if passes > 1:
             for parameter in self.parameters():
                 if parameter.grad is not None:
                     parameter.grad.div_(passes)
-        return seen
+        return Scores.concatenate(seen)
 
     def parts(self) -> dict[str, Stateful]:
         """Return what the training remembers from step to step, by name."""
@@ -192,10 +211,11 @@ def check_weights(trainer: Trainer, batch: Batch, *, epoch: int) -> None:
         lower = "lower search.alpha_lr" if bad and all(name.endswith(ALPHAS) for name in bad) else advice(trainer)
         raise TrainingDiverged(f"not all weights are finite after epoch {epoch + 1} ({several(bad)}); {lower}")
     if size > SUSPECT:
-        batch = trainer.precision.to_device(batch)
-        with torch.no_grad(), trainer.precision.autocast():
-            losses = trainer.objective.losses(trainer.model(batch.inputs), batch.targets)
-        if not torch.isfinite(losses).all():
+        batch, losses = trainer.precision.to_device(batch), []
+        for part, _ in trainer.precision.parts(batch):
+            with torch.no_grad(), trainer.precision.autocast():
+                losses.append(trainer.objective.losses(trainer.model(part.inputs), part.targets))
+        if not torch.isfinite(torch.cat(losses)).all():
             raise TrainingDiverged(f"weights grew to {size:.3g} in epoch {epoch + 1}, and the loss with them; {advice(trainer)}")
 
 
@@ -233,16 +253,15 @@ def evaluate_each(
 ) -> list[Scores]:
     """Evaluate `model` as `evaluate` does inside each of the contexts that `ways()` yields: anew, and alike, for every batch."""
     model.eval()
-    parts: list[list[Scores]] = []
-    for batch in loader:
-        batch = precision.to_device(batch)
+    scored: list[list[Scores]] = []
+    for part in (part for batch in loader for part, _ in precision.parts(precision.to_device(batch), in_order=True)):
         for number, way in enumerate(ways()):
             with way, precision.autocast():
-                outputs = model(batch.inputs)
-            if number == len(parts):
-                parts.append([])
-            parts[number].append(objective.evaluation(outputs, batch.targets).cpu())
-    found = [objective.of_set(mine) for mine in parts]
+                outputs = model(part.inputs)
+            if number == len(scored):
+                scored.append([])
+            scored[number].append(objective.evaluation(outputs, part.targets).cpu())
+    found = [objective.of_set(mine) for mine in scored]
     for scores in found:
         if bad := int((~torch.isfinite(scores.losses)).sum()):
             lower = f"in training, lower optim.lr or optim.clip_grad{or_precise(precision)}"

@@ -44,7 +44,11 @@ class Training(Machine, Output):
     data: Data
     model: Model
     epochs: int | None = key("passes over the training set", least=1, by_recipe="null")
-    batch_size: int | None = key("images per step and process", least=1, by_recipe="null")
+    batch_size: int | None = key("images per step", least=1, by_recipe="null")
+    micro_batch: int | None = key(
+        "images that pass through the network at a time, a divisor of batch_size: less memory, the same up to rounding",
+        least=1, null="all of a step", added=(None,),
+    )  # fmt: skip
     metric: str | None = key(METRICS, null="accuracy", added=(None,))
     seed: int = key("of weights, order, augmentation", least=0)
     num_workers: int = key("processes that read images (image folders)", least=0, counts=False)

@@ -105,16 +105,24 @@ class HeldOut(SingleLevel):
             batch = next(self.batches)
         return self.precision.to_device(batch)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean loss of `batch`. Every call draws the same random numbers, so that differences are not noise."""
-        own = by_sample(batch, seed=self.policy.seed, epoch=self.epoch)
-        with torch.random.fork_rng(), own, self.precision.autocast():
-            outputs = self.module(batch.inputs)
-        return self.objective.losses(outputs, batch.targets).mean()
+    def gradients(self, batch: Batch, wanted: Sequence[Tensor]) -> list[Tensor | None]:
+        """Gradient of the mean loss of `batch`, part after part; None where a tensor takes no part.
+
+        Every call draws the same random numbers, so that differences are not noise.
+        """
+        total: list[Tensor | None] = [None] * len(wanted)
+        for part, share in self.precision.parts(batch):
+            own = by_sample(part, seed=self.policy.seed, epoch=self.epoch)
+            with torch.random.fork_rng(), own, self.precision.autocast():
+                outputs = self.module(part.inputs)
+            loss = self.objective.losses(outputs, part.targets).mean() * share
+            found = torch.autograd.grad(loss, wanted, allow_unused=True)
+            total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
+        return total
 
     def first_order(self, held_out: Batch) -> Sequence[Tensor]:
         """Gradient of the held-out loss in the alphas, the weights as they are."""
-        return torch.autograd.grad(self.loss(held_out), arch_parameters(self.module))
+        return self.gradients(held_out, arch_parameters(self.module))
 
 
 @dataclass
@@ -148,15 +156,15 @@ class Bilevel(HeldOut):
         alphas = arch_parameters(self.module)
         weights = [p for _, p in weight_parameters(self.module)]
         saved = [w.detach().clone() for w in weights]
-        step = _filled(torch.autograd.grad(self.loss(batch), weights, allow_unused=True), weights)
+        step = _filled(self.gradients(batch, weights), weights)
         _move(weights, saved, step, -lr)
-        gradients = torch.autograd.grad(self.loss(held_out), alphas + weights, allow_unused=True)
+        gradients = self.gradients(held_out, alphas + weights)
         first, ahead = gradients[: len(alphas)], _filled(gradients[len(alphas) :], weights)
         radius = 0.01 / torch.sqrt(sum(g.square().sum() for g in ahead)).clamp_min(1e-12)
         _move(weights, saved, ahead, radius)
-        plus = torch.autograd.grad(self.loss(batch), alphas)
+        plus = self.gradients(batch, alphas)
         _move(weights, saved, ahead, -radius)
-        minus = torch.autograd.grad(self.loss(batch), alphas)
+        minus = self.gradients(batch, alphas)
         _move(weights, saved, ahead, 0.0)
         return [g - lr * (p - m) / (2 * radius) for g, p, m in zip(first, plus, minus, strict=True)]
 
@@ -190,6 +198,11 @@ def add_penalty(policy: BranchPolicy, *, scale: float) -> None:
     alphas = arch_parameters(policy.module)
     for alpha, gradient in zip(alphas, torch.autograd.grad(penalty, alphas), strict=True):
         alpha.grad.add_(gradient, alpha=scale)
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Return the sum of two gradients, of which None is zero."""
+    return one if other is None else other if one is None else one + other
 
 
 def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:

@@ -31,8 +31,8 @@ def plain(node: DictConfig) -> dict:
 
 
 def build_precision(cfg: DictConfig) -> Precision:
-    """Return the device and number format; raise ConfigError for device=cuda without a CUDA device."""
-    return Precision(device_named(cfg.device), cfg.precision)
+    """Return the device and how it computes; raise ConfigError for device=cuda without a CUDA device."""
+    return Precision(device_named(cfg.device), cfg.precision, cfg.get("micro_batch"))
 
 
 def build_data(cfg: DictConfig, *, folder: Folder | None = None) -> Source:
@@ -113,10 +113,19 @@ def build_recipe(cfg: DictConfig) -> Recipe:
     return Recipe(cfg.epochs, cfg.batch_size, **values | {"betas": tuple(values["betas"])})
 
 
+def check_micro_batch(cfg: DictConfig) -> None:
+    """Raise ConfigError where a batch cannot be cut into equal parts of the configured size."""
+    micro, batch = cfg.get("micro_batch"), cfg.batch_size
+    if micro is not None and batch % micro:
+        fitting = max(part for part in range(1, min(micro, batch) + 1) if batch % part == 0)
+        raise ConfigError(f"micro_batch={micro} does not divide batch_size={batch}; the next smaller one that does is {fitting}")
+
+
 def check_training(cfg: DictConfig, spec: ModelSpec) -> None:
     """Raise ConfigError or ModelError where recipe, metric or model do not fit: before anything is written or started over."""
     target = spec.data["info"]["target"]
     metric_for(target, cfg.get("metric"))
+    check_micro_batch(cfg)
     if build_recipe(cfg).class_weights != "none" and not target_kind(target).classes:
         raise ConfigError(f"optim.class_weights={cfg.optim.class_weights} needs data with classes; {cfg.data.name} has none")
     with torch.device("meta"):  # no memory, no time

@@ -28,12 +28,14 @@ def check_memory(cfg: DictConfig, spec: ModelSpec, precision: Precision, *, runn
         model = spec.build()
     size = tuple(spec.options["img_size"])
     values = {"running": running, "bytes_per_value": VALUE_BYTES[precision.name]}
-    need, free = step_bytes(model, size, cfg.batch_size, **values), free_bytes(precision.device)
+    at_once = cfg.batch_size if precision.micro_batch is None else min(cfg.batch_size, precision.micro_batch)
+    need, free = step_bytes(model, size, at_once, **values), free_bytes(precision.device)
     height, width = model.layer_grids(size)[0]
-    what = f"a step of {cfg.batch_size} images of {height}x{width} tokens needs about {need / GIB:.2g} GiB"
+    images = f"{cfg.batch_size} images" + (f", {at_once} at a time," if at_once < cfg.batch_size else "")
+    what = f"a step of {images} of {height}x{width} tokens needs about {need / GIB:.2g} GiB"
     if free is not None and need > free:
         raise ConfigError(
-            f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower batch_size or data.img_size, or raise"
-            f" model.patch_size (now {model.patch_embed.patch_size})"
+            f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower micro_batch, batch_size or"
+            f" data.img_size, or raise model.patch_size (now {model.patch_embed.patch_size})"
         )
     log.info("memory: %s%s", what, "" if free is None else f" of {free / GIB:.2g} free")
