@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 
-from lmsearch.data import build_loaders, build_source, search_loaders
+from lmsearch.data import Batch, build_loaders, build_source, search_loaders
 from lmsearch.data.affine import BatchAugment, shift_images, turn_images
 from lmsearch.data.keyed import hashed_normals, hashed_uniforms
 from lmsearch.errors import DataError
@@ -22,6 +24,13 @@ SMALL_SOURCES = {
 @pytest.fixture(scope="module", params=list(SMALL_SOURCES))
 def source(request):
     return SMALL_SOURCES[request.param]()
+
+
+class Rank(NamedTuple):
+    """One of several processes, as loaders see it."""
+
+    rank: int
+    size: int
 
 
 def equal(first, second) -> bool:
@@ -68,21 +77,37 @@ def test_length_and_shapes_are_as_announced(source):
         assert (tuple(targets.shape), targets.dtype) == expected
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_together_give_the_batches_of_one_process(source, world_size):
-    options = {"seed": 0, "world_size": world_size, "batch_size": 16 // world_size}
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_together_give_the_batches_of_one_process(source, size):
     single = epoch_of(build_loaders(source, batch_size=16, seed=0).train, 1)
-    ranks = [epoch_of(build_loaders(source, rank=rank, **options).train, 1) for rank in range(world_size)]
-    for step, (images, targets, *_) in enumerate(single):
-        for rank in range(world_size):
-            assert torch.equal(images[rank::world_size], ranks[rank][step][0])
-            assert torch.equal(targets[rank::world_size], ranks[rank][step][1])
+    ranks = [epoch_of(build_loaders(source, batch_size=16, seed=0, world=Rank(r, size)).train, 1) for r in range(size)]
+    for step, whole in enumerate(single):
+        parts = [rank[step] for rank in ranks]
+        assert {len(part.inputs) for part in parts} == {16 // size}
+        joined = Batch.joined(parts)
+        back = joined.take(torch.tensor([joined.indices.tolist().index(i) for i in whole.indices.tolist()]))
+        assert torch.equal(back.inputs, whole.inputs) and torch.equal(back.targets, whole.targets)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_what_mixup_mixes_is_in_one_process_at_mirrored_places(size):
+    whole = epoch_of(build_loaders(build_source("digits"), batch_size=16, seed=0).train, 1)[3].indices
+    for rank in range(size):
+        loader = build_loaders(build_source("digits"), batch_size=16, seed=0, world=Rank(rank, size)).train
+        own = epoch_of(loader, 1)[3].indices
+        partners = {int(i): int(whole[15 - place]) for place, i in enumerate(whole)}
+        assert [partners[int(i)] for i in own] == own.flip(0).tolist()
+
+
+def test_a_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(DataError, match="batch_size=10 cannot be shared by 4 processes; expected a multiple of that"):
+        build_loaders(build_source("digits"), batch_size=10, seed=0, world=Rank(0, 4))
 
 
 def test_ranks_share_the_evaluation_without_padding(source):
     full = torch.cat([batch.targets for batch in build_loaders(source, batch_size=16, seed=0).val])
     parts = [
-        torch.cat([batch.targets for batch in build_loaders(source, batch_size=16, seed=0, rank=r, world_size=3).val])
+        torch.cat([batch.targets for batch in build_loaders(source, batch_size=15, seed=0, world=Rank(r, 3)).val])
         for r in range(3)
     ]
     assert sum(len(p) for p in parts) == len(full)
@@ -91,7 +116,7 @@ def test_ranks_share_the_evaluation_without_padding(source):
 
 def test_without_drop_last_every_sample_is_seen_and_ranks_have_equal_lengths():
     digits = build_source("digits")
-    loaders = [build_loaders(digits, batch_size=50, seed=0, rank=r, world_size=4, drop_last=False).train for r in range(4)]
+    loaders = [build_loaders(digits, batch_size=200, seed=0, world=Rank(r, 4), drop_last=False).train for r in range(4)]
     seen = [loader.epoch_indices(0) for loader in loaders]
     assert {len(s) for s in seen} == {270} and {len(loader) for loader in loaders} == {6}
     assert set(np.concatenate(seen)) == set(range(1079))
@@ -144,9 +169,7 @@ def test_a_batch_larger_than_the_training_set_is_refused():
         build_loaders(build_source("digits"), batch_size=1080, seed=0)
 
 
-@pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"seed": -1}, {"rank": 2, "world_size": 2}, {"num_workers": -1}, {"seed": "abc"}]
-)
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"seed": -1}, {"num_workers": -1}, {"seed": "abc"}])
 def test_loader_options_are_checked(options):
     with pytest.raises(DataError, match=f"{next(iter(options))} is"):
         build_loaders(build_source("digits"), **{"batch_size": 8, "seed": 0} | options)

@@ -6,7 +6,7 @@ A train loader gives epoch 0 until `set_epoch` is called. Loaders of files start
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +15,24 @@ from lmsearch.data.batch import Batch
 from lmsearch.data.checks import number, whole
 from lmsearch.data.fetching import Fetcher, Request
 from lmsearch.data.info import Dataset, Source
-from lmsearch.data.order import balanced_order, check_batches, check_rank, cut, train_length, train_order, whole_batches
+from lmsearch.data.order import (
+    ALONE,
+    Ranks,
+    balanced_order,
+    check_batches,
+    cut,
+    own_places,
+    share_of,
+    train_length,
+    train_order,
+    whole_batches,
+)
 from lmsearch.data.splitting import stratified_split
 from lmsearch.errors import DataError
 
 
 class TrainLoader:
-    """Shuffled, augmented batches of one rank. `num_samples` counts the samples over all ranks.
+    """Shuffled, augmented batches, of which this process has its part. Sizes count the samples over all processes.
 
     The sampler "balanced" draws as many samples of every class, small ones several times, in epochs as long as before.
     """
@@ -36,16 +47,16 @@ class TrainLoader:
         stream: str = "train",
         sampler: str = "shuffled",
         what: str = "training set",
-        rank: int = 0,
-        world_size: int = 1,
+        world: Ranks = ALONE,
         drop_last: bool = True,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self.batch_size = whole("batch_size", batch_size, least=1)
         self.seed = whole("seed", seed)
-        self.rank, self.world_size = check_rank(rank, world_size)
-        self.indices = np.arange(dataset.epoch_size(self.batch_size * self.world_size)) if indices is None else indices
+        self.world = world
+        share_of(self.batch_size, world)
+        self.indices = np.arange(dataset.epoch_size(self.batch_size)) if indices is None else indices
         self.num_samples = len(self.indices)
         self.labels = None if dataset.labels is None else dataset.labels[self.indices]
         self.stream, self.sampler, self.drop_last = stream, sampler, drop_last
@@ -60,32 +71,30 @@ class TrainLoader:
         self._start_batch = whole("start_batch", start_batch)
 
     def epoch_indices(self, epoch: int) -> np.ndarray:
-        """Return the sample indices that this rank visits in `epoch`, in order."""
-        return self._draws(epoch)[0]
+        """Return the sample indices that this process visits in `epoch`, in order."""
+        return np.concatenate([indices for indices, _ in self._draws(epoch)])
 
     def class_counts(self, num_classes: int) -> np.ndarray:
         """Return how many samples of every class (C,) there are."""
         return np.bincount(self.labels, minlength=num_classes)
 
-    def _draws(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the sample indices of an epoch, in order, and how often it has drawn each before, if it may at all."""
+    def _draws(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Return the sample indices of every batch, and how often the epoch has drawn each before, if it may at all."""
         address = ("shuffle", self.stream, self.seed, epoch)
         if self.sampler == "shuffled":
-            order = train_order(self.num_samples, address=address, **self._cut())
-            return self.indices[order[self.rank :: self.world_size]], None
-        drawn = whole_batches(balanced_order(self.labels, *address), **self._cut())[self.rank :: self.world_size]
-        return self.indices[drawn[:, 0]], drawn[:, 1]
+            order, copies = train_order(self.num_samples, address=address, **self._cut()), None
+        else:
+            order, copies = whole_batches(balanced_order(self.labels, *address), **self._cut()).T
+        places = own_places(len(order), self.batch_size, self.world)
+        return [(self.indices[order[own]], None if copies is None else copies[own]) for own in places]
 
     def __iter__(self) -> Iterator[Batch]:
-        indices, copies = self._draws(self._epoch)
-        batches = cut(np.arange(len(indices)), self.batch_size)[self._start_batch :]
-        requests = [
-            Request(indices[batch], self.seed, self._epoch, None if copies is None else copies[batch]) for batch in batches
-        ]
+        draws = self._draws(self._epoch)[self._start_batch :]
+        requests = [Request(indices, self.seed, self._epoch, copies) for indices, copies in draws]
         return self._fetcher.fetch(requests, when=f"epoch {self._epoch}")
 
     def __len__(self) -> int:
-        return train_length(self.num_samples, **self._cut())
+        return train_length(self.num_samples, batch_size=self.batch_size, drop_last=self.drop_last)
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -96,12 +105,12 @@ class TrainLoader:
         """End the worker processes; iterating again starts new ones."""
         self._fetcher.close()
 
-    def _cut(self) -> dict[str, int | bool]:
-        return {"batch_size": self.batch_size, "world_size": self.world_size, "drop_last": self.drop_last}
+    def _cut(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "world": self.world, "drop_last": self.drop_last}
 
 
 class EvalLoader:
-    """Every sample once, unaugmented, in order. Ranks share the samples without padding, so they may differ by one sample."""
+    """Every sample once, unaugmented, in order. Processes take turns without padding, so they may differ by one."""
 
     def __init__(
         self,
@@ -110,16 +119,14 @@ class EvalLoader:
         batch_size: int,
         indices: np.ndarray | None = None,
         what: str = "evaluation set",
-        rank: int = 0,
-        world_size: int = 1,
+        world: Ranks = ALONE,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self.batch_size = whole("batch_size", batch_size, least=1)
-        rank, world_size = check_rank(rank, world_size)
-        indices = np.arange(dataset.epoch_size(self.batch_size * world_size)) if indices is None else indices
+        indices = np.arange(dataset.epoch_size(self.batch_size)) if indices is None else indices
         self.num_samples = len(indices)
-        self._batches = cut(indices[rank::world_size], self.batch_size)
+        self._batches = cut(indices[world.rank :: world.size], share_of(self.batch_size, world))
         workers = whole("num_workers", num_workers)
         self._fetcher = Fetcher(dataset, what=what, num_workers=workers, pin_memory=pin_memory, persistent=False)
 
@@ -159,16 +166,15 @@ def build_loaders(
     seed: int,
     eval_batch_size: int | None = None,
     drop_last: bool = True,
-    rank: int = 0,
-    world_size: int = 1,
+    world: Ranks = ALONE,
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> Loaders:
-    """Return (train, val, test). `batch_size` is per rank; `eval_batch_size` defaults to it.
+    """Return (train, val, test). `batch_size` counts the samples of all processes; `eval_batch_size` defaults to it.
 
     Raises DataError where the training set makes no full batch and `drop_last` is set.
     """
-    common = {"rank": rank, "world_size": world_size, "num_workers": num_workers, "pin_memory": pin_memory}
+    common = {"world": world, "num_workers": num_workers, "pin_memory": pin_memory}
     train = TrainLoader(
         source.train,
         batch_size=batch_size,
@@ -194,8 +200,7 @@ def search_loaders(
     seed: int,
     eval_batch_size: int | None = None,
     drop_last: bool = True,
-    rank: int = 0,
-    world_size: int = 1,
+    world: Ranks = ALONE,
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> SearchLoaders:
@@ -205,7 +210,7 @@ def search_loaders(
     """
     if not 0 < number("holdout", holdout) < 1:
         raise DataError(f"holdout is {holdout!r}; expected a fraction between 0 and 1, both excluded")
-    common = {"rank": rank, "world_size": world_size, "num_workers": num_workers, "pin_memory": pin_memory}
+    common = {"world": world, "num_workers": num_workers, "pin_memory": pin_memory}
     name, size = source.info.name, eval_batch_size or batch_size
     parts = split_for_search(source, holdout=holdout, seed=seed)
     weights, alphas = (

@@ -1,33 +1,68 @@
-"""Which samples an epoch visits, in which batches, on which rank.
+"""Which samples an epoch visits, in which batches, in which process.
 
-Rank r of W takes every W-th sample of one shuffled list, so the ranks' batches number s together are exactly the batch number s
-of a single process with W times the batch size.
+Batch sizes count the samples of all W processes. Each takes a part of every batch of a single process, so that together they
+hold just that; what mixup mixes, places p and B - 1 - p of a batch of B, is in one process where its part is of even size.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from lmsearch.data.checks import whole
 from lmsearch.data.keyed import permutation
 from lmsearch.errors import DataError
 
 
-def train_order(size: int, *, batch_size: int, world_size: int, drop_last: bool, address: tuple[int | str, ...]) -> np.ndarray:
-    """Return the positions (of range(size)) that all ranks together visit, shuffled by `address`.
+class Ranks(Protocol):
+    """Which of how many processes this one is; lmsearch.engine.distributed.World is one."""
 
-    `drop_last` keeps whole batches on every rank; otherwise the list is wrapped around to a multiple of `world_size`.
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+
+
+class Alone:
+    """The only process."""
+
+    rank, size = 0, 1
+
+
+ALONE = Alone()
+
+
+def train_order(size: int, *, batch_size: int, world: Ranks, drop_last: bool, address: tuple[int | str, ...]) -> np.ndarray:
+    """Return the positions (of range(size)) that all processes together visit, shuffled by `address`.
+
+    `drop_last` keeps whole batches; otherwise the list is wrapped around to a multiple of the number of processes.
     """
-    return whole_batches(permutation(size, *address), batch_size=batch_size, world_size=world_size, drop_last=drop_last)
+    return whole_batches(permutation(size, *address), batch_size=batch_size, world=world, drop_last=drop_last)
 
 
-def whole_batches(order: np.ndarray, *, batch_size: int, world_size: int, drop_last: bool) -> np.ndarray:
-    """Cut a list (n, ...) to whole batches on every rank or, without `drop_last`, wrap it around to the same length on each."""
+def whole_batches(order: np.ndarray, *, batch_size: int, world: Ranks, drop_last: bool) -> np.ndarray:
+    """Cut a list (n, ...) to whole batches or, without `drop_last`, wrap it around to the same length in every process."""
     size = len(order)
     if drop_last:
-        batches = train_length(size, batch_size=batch_size, world_size=world_size, drop_last=True)
-        return order[: batches * batch_size * world_size]
-    return order[np.arange(-(-size // world_size) * world_size) % size]
+        return order[: size // batch_size * batch_size]
+    return order[np.arange(-(-size // world.size) * world.size) % size]
+
+
+def own_places(size: int, batch_size: int, world: Ranks) -> list[np.ndarray]:
+    """Return the places of a list of `size` samples that each batch has in this process.
+
+    They are in ascending order, so that mixup with the reverse mixes the same pairs as in the whole batch.
+    """
+    return [own_part(places, world) for places in cut(np.arange(size), batch_size)]
+
+
+def own_part(batch: np.ndarray, world: Ranks) -> np.ndarray:
+    """Return the part of a batch (B,) that this process holds; all parts are equally large."""
+    share = len(batch) // world.size
+    return batch[np.sort(paired(len(batch))[world.rank * share : (world.rank + 1) * share])]
 
 
 def balanced_order(classes: np.ndarray, *address: int | str) -> np.ndarray:
@@ -49,12 +84,9 @@ def balanced_order(classes: np.ndarray, *address: int | str) -> np.ndarray:
     return np.concatenate(drawn)[permutation(len(classes), *address)]
 
 
-def train_length(size: int, *, batch_size: int, world_size: int, drop_last: bool) -> int:
-    """Return the number of batches of one epoch on each rank."""
-    if drop_last:
-        return size // (batch_size * world_size)
-    per_rank = -(-size // world_size)
-    return -(-per_rank // batch_size)
+def train_length(size: int, *, batch_size: int, drop_last: bool) -> int:
+    """Return the number of batches of one epoch, the same in every process."""
+    return size // batch_size if drop_last else -(-size // batch_size)
 
 
 def cut(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -68,17 +100,16 @@ def paired(size: int) -> np.ndarray:
     return np.stack([front, size - 1 - front], axis=1).ravel()[:size]  # the middle of an odd batch is its own partner
 
 
-def check_batches(size: int, *, batch_size: int, world_size: int, drop_last: bool, what: str) -> None:
+def check_batches(size: int, *, batch_size: int, world: Ranks, drop_last: bool, what: str) -> None:
     """Raise DataError where an epoch would hold no batch."""
-    if train_length(size, batch_size=batch_size, world_size=world_size, drop_last=drop_last) == 0:
-        fits = size // world_size
+    if train_length(size, batch_size=batch_size, drop_last=drop_last) == 0:
+        fits = size // world.size * world.size
         remedy = f"lower batch_size to at most {fits}" if fits else "give it more samples"
-        raise DataError(f"{what}: {size} sample(s) make no full batch of {batch_size} on {world_size} process(es); {remedy}")
+        raise DataError(f"{what}: {size} sample(s) make no full batch of {batch_size} on {world.size} process(es); {remedy}")
 
 
-def check_rank(rank: int, world_size: int) -> tuple[int, int]:
-    """Return (rank, world_size) or raise DataError."""
-    rank, world_size = whole("rank", rank), whole("world_size", world_size, least=1)
-    if rank >= world_size:
-        raise DataError(f"rank is {rank}; expected less than world_size, which is {world_size}")
-    return rank, world_size
+def share_of(batch_size: int, world: Ranks) -> int:
+    """Return the samples of a batch in each process; raise DataError where processes would have different numbers of them."""
+    if batch_size % world.size:
+        raise DataError(f"batch_size={batch_size} cannot be shared by {world.size} processes; expected a multiple of that")
+    return batch_size // world.size

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lmsearch.data import Batch, DataInfo, TrainLoader
 from lmsearch.data.mixup import mixup_cutmix
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objective import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
@@ -103,6 +104,7 @@ def trainer_for(
     steps_per_epoch: int,
     seed: int,
     hook: StepHook | None = None,
+    world: World = SINGLE,
 ) -> Trainer:
     """Return the trainer of `named_parameters` towards `goal` as the recipe describes; `hook` may act in every step."""
     optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model))
@@ -117,6 +119,7 @@ def trainer_for(
         goal.mix,
         None if recipe.ema_decay is None else moving_average(model, recipe.ema_decay),
         hook,
+        world,
     )
 
 
@@ -129,7 +132,9 @@ def build_trainer(
     precision: Precision,
     *,
     seed: int,
+    world: World = SINGLE,
 ) -> Trainer:
-    """Return the trainer of `named_parameters` on the batches of a data source."""
+    """Return the trainer of `named_parameters` on the batches of a data source, in one of the processes of `world`."""
     goal = goal_of(recipe, info, loader)
-    return trainer_for(recipe, model, named_parameters, goal, precision, steps_per_epoch=len(loader), seed=seed)
+    steps = len(loader)
+    return trainer_for(recipe, model, named_parameters, goal, precision, steps_per_epoch=steps, seed=seed, world=world)

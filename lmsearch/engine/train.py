@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from lmsearch.data import Batch, TrainLoader
 from lmsearch.data.order import cut, paired
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.finite import (
     ALPHAS,
     SUSPECT,
@@ -108,6 +109,7 @@ class Trainer:
     mix: Mix | None = None
     ema: AveragedModel | None = None
     hook: StepHook | None = None
+    world: World = SINGLE
     scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,6 +131,7 @@ class Trainer:
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
         seen = self.backward(batch, epoch=epoch)
+        self.world.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
         if self.hook is not None:
             self.hook.after_backward(self.scaler)
         if self.clip_grad is not None:

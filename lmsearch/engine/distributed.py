@@ -1,0 +1,65 @@
+"""The processes that train one network together. `World()` is the single process, so nothing else asks whether there are more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmsearch.errors import LmsearchError
+
+Exchange = Callable[[Tensor], list[Tensor]]  # from a tensor of every process to all of them, by rank
+
+
+def alone(tensor: Tensor) -> list[Tensor]:
+    """Return what a single process gets from all processes."""
+    return [tensor]
+
+
+@dataclass(frozen=True)
+class World:
+    """Process `rank` of `size`; `exchange` shows every process the tensors of all, which lie on `device` and are of one shape."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+    exchange: Exchange = alone
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"rank is {self.rank}; expected 0 to {self.size - 1}, the size being {self.size}")
+        if self.size > 1 and self.exchange is alone:
+            raise ValueError(f"{self.size} processes need a way to exchange tensors")
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
+
+    def mean_(self, tensors: Iterable[Tensor]) -> None:
+        """Replace every tensor by its mean over the processes, in place."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            tensor.copy_(torch.stack(self.exchange(tensor)).mean(0))
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the samples (n, ...) of all processes in their order, where process r holds every size-th one from r on.
+
+        The numbers of samples may differ by one between processes, as those of EvalLoader do.
+        """
+        counts = [int(count) for count in self.exchange(torch.tensor(len(tensor), device=self.device))]
+        padded = torch.cat([tensor, tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])])
+        interleaved = torch.stack(self.exchange(padded), dim=1).flatten(0, 1)  # (most * size, ...)
+        return interleaved[: sum(counts)]
+
+    def assert_same(self, digest: str, *, what: str) -> None:
+        """Raise LmsearchError unless all processes have the same hexadecimal digest of `what`."""
+        mine = torch.tensor(list(bytes.fromhex(digest)), device=self.device)
+        if different := [rank for rank, other in enumerate(self.exchange(mine)) if not torch.equal(other, mine)]:
+            raise LmsearchError(f"{what} of process {different[0]} is not that of process {self.rank}")
+
+
+SINGLE = World()
