@@ -43,7 +43,7 @@ def build(name: str, **changes):
 @pytest.fixture
 def only_linear_and_convolution(monkeypatch):
     """Replace the scan operators by ones that do not compute, so that a FLOP counter sees the rest."""
-    monkeypatch.setattr(mixer, "directional_scan", lambda u, delta, *args, **kwargs: torch.zeros_like(delta))
+    monkeypatch.setattr(mixer, "directional_scan", lambda *, delta, **others: torch.zeros_like(delta))
     monkeypatch.setattr(
         mixer, "directional_conv", lambda x, weight, *args, **kwargs: x.unsqueeze(1).expand(-1, len(weight), -1, -1)
     )

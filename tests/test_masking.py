@@ -98,13 +98,13 @@ def test_the_native_kernels_agree_with_a_pass_of_its_own(name: str) -> None:
 def test_common_layers_run_once_and_so_does_each_branch_of_the_layer_where_choices_part(monkeypatch) -> None:
     module, ran = supernet("local_vim_nano"), Counter()
     name_of = {mixer: layer for layer, mixer in named_mixers(module).items()}
-    run = DirectionalMixer.gated_branches
+    attended = DirectionalMixer.attended
 
-    def counted(self, x, z, grid, cls_index, active):
-        ran[name_of[self]] += len(active)
-        return run(self, x, z, grid, cls_index, active)
+    def counted(self, o):
+        ran[name_of[self]] += o.shape[1]
+        return attended(self, o)
 
-    monkeypatch.setattr(DirectionalMixer, "gated_branches", counted)
+    monkeypatch.setattr(DirectionalMixer, "attended", counted)
     same = {"layers.0": ("h", "v"), "layers.2": ("h", "w2")}
     ways = [masked(module, {**same, "layers.1": ("h", other)}) for other in EIGHT[1:]]
     HeldOut(batches()[:1], OBJECTIVE, CPU).each(module, ways)

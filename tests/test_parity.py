@@ -22,10 +22,13 @@ from naive_localmamba import (
 from torch import Tensor
 
 from lmsearch.interop.localmamba import load_official_state_dict, to_official_state_dict
+from lmsearch.kernels import directional_scan
 from lmsearch.models import DirectionalMixer, create_model
 from lmsearch.models.drop_path import DropPath
 from lmsearch.models.layers import resize_positions
 from lmsearch.models.layers import rope_tables as our_rope_tables
+from lmsearch.models.mixer import Tokens
+from lmsearch.models.scan_groups import scan_groups
 
 TOLERANCE = 1e-9  # relative, float64
 DERIVED = (["h", "v_flip", "w7", "w2_flip"], ["h_flip", "w7_flip", "w2", "v"], ["h", "h_flip", "w2", "w7_flip"])
@@ -239,7 +242,9 @@ def test_v_is_unscanned_correctly_on_a_grid_that_is_not_square():
         mixer.conv_weight[..., -1] = 1.0
         mixer.conv_bias.zero_()
     x = torch.randn(1, 6, mixer.d_inner)
-    o = mixer.branches(x, torch.ones_like(x), (2, 3), None, (0,))[:, 0]
+    (group,) = scan_groups(mixer.directions, (2, 3), "zeros", None)
+    arguments = mixer.scan_arguments(Tokens(x, torch.ones_like(x)), group, (0,))
+    o = group.crop(directional_scan(**arguments))[:, 0]
     expected = F.silu(x) * F.silu(torch.tensor(1.0))
     assert torch.allclose(o, expected, atol=1e-6)
     assert not torch.allclose(o, expected[:, released], atol=1e-6)

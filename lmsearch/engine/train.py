@@ -121,7 +121,24 @@ class Trainer:
         return self.model if self.ema is None else self.ema.module
 
     def step(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Scores:
-        """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index), and by sample for drop path."""
+        """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index), and by sample for drop path.
+
+        Returns the scores of its first pass.
+        """
+        batch, seen = self.begin(batch, epoch=epoch, index=index, lr=lr), []
+        for part, share, first in self.passes(batch):
+            with by_sample(part, seed=self.seed, epoch=epoch), self.precision.autocast():
+                outputs = self.model(part.inputs)
+            losses = self.objective.losses(outputs, part.targets)
+            self.scaler.scale(losses.mean() * share).backward()
+            if first:
+                scores = self.objective.scores(outputs.detach(), part.targets)
+                seen.append(Scores(losses.detach(), scores, self.objective.classes(part.targets)))
+        self.move()
+        return Scores.concatenate(seen)
+
+    def begin(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Batch:
+        """Make ready for a step, and return its batch on the device, mixed."""
         batch = self.precision.to_device(batch)
         if self.mix is not None:
             batch = self.mix(batch, generator(self.seed, "mix", epoch, index))
@@ -130,7 +147,26 @@ class Trainer:
             self.hook.before_step(batch, epoch=epoch, step=index, lr=lr)
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
-        seen = self.backward(batch, epoch=epoch)
+        return batch
+
+    def passes(self, batch: Batch) -> Iterator[tuple[Batch, float, bool]]:
+        """Yield what a step passes through the model: a part of the batch, its share of it, and whether the pass is the first.
+
+        A pass takes the batch in the parts of `precision`. Gradients add up, and in the end they are the mean over the passes.
+        """
+        count = 1 if self.hook is None else self.hook.passes_of_step()
+        for number in range(count):
+            if self.hook is not None:
+                self.hook.begin_pass(number)
+            for part, share in self.precision.parts(batch):
+                yield part, share, number == 0
+        if count > 1:
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(count)
+
+    def move(self) -> None:
+        """Let the gradients of a step move alphas, weights and averages."""
         self.world.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
         if self.hook is not None:
             self.hook.after_backward(self.scaler)
@@ -141,30 +177,6 @@ class Trainer:
         self.scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
-        return seen
-
-    def backward(self, batch: Batch, *, epoch: int) -> Scores:
-        """Fill the gradients with their mean over the passes of this step, and return the scores of the first pass.
-
-        A pass takes the batch in the parts of `precision`; their gradients add up as those of the passes do.
-        """
-        passes, seen = 1 if self.hook is None else self.hook.passes_of_step(), []
-        for number in range(passes):
-            if self.hook is not None:
-                self.hook.begin_pass(number)
-            for part, share in self.precision.parts(batch):
-                with by_sample(part, seed=self.seed, epoch=epoch), self.precision.autocast():
-                    outputs = self.model(part.inputs)
-                losses = self.objective.losses(outputs, part.targets)
-                self.scaler.scale(losses.mean() * share).backward()
-                if number == 0:
-                    scores = self.objective.scores(outputs.detach(), part.targets)
-                    seen.append(Scores(losses.detach(), scores, self.objective.classes(part.targets)))
-        if passes > 1:
-            for parameter in self.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.div_(passes)
-        return Scores.concatenate(seen)
 
     def parts(self) -> dict[str, Stateful]:
         """Return what the training remembers from step to step, by name."""

@@ -5,7 +5,7 @@ Shapes: B batch, L tokens, D inner channels, K directions of the mixer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -38,11 +38,13 @@ class BranchMemory:
         self.choice = choice
         return None
 
-    def branches(self, active: tuple[int, ...], run: Callable[[tuple[int, ...]], tuple[Tensor, Gates]]) -> tuple[Tensor, Gates]:
-        """Return the active branches (B, K, L, D) of the last input, and their gates; `run` computes those not yet known."""
-        new = tuple(k for k in active if k not in self.known)
-        if new:
-            o, gates = run(new)
+    def unknown(self, active: tuple[int, ...]) -> tuple[int, ...]:
+        """Return those of the active branches that were not run on the last input yet."""
+        return tuple(k for k in active if k not in self.known)
+
+    def branches(self, active: tuple[int, ...], new: tuple[int, ...], o: Tensor | None, gates: Gates) -> tuple[Tensor, Gates]:
+        """Return the active branches (B, K, L, D) of the last input, and their gates; o and `gates` are those of `new` ones."""
+        if o is not None:
             parts = [tensor.unbind(1) if tensor is not None else (None,) * len(new) for tensor in (o, *gates)]
             self.known |= dict(zip(new, zip(*parts, strict=True), strict=True))
             if new == active:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,14 @@ class MixerOptions:
                 raise ModelError(f"{name}={value!r} is not accepted; accepted: {', '.join(accepted)}")
         if not isinstance(self.partial_channels, int) or self.partial_channels < 1:
             raise ModelError(f"partial_channels={self.partial_channels!r} is not accepted; expected a whole number from 1 on")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What every branch of a mixer takes: the tokens x and the gate z of each scan, if it has one, both (B, L, D)."""
+
+    x: Tensor
+    z: Tensor | None = None
 
 
 class DirectionalMixer(nn.Module):
@@ -118,9 +127,30 @@ class DirectionalMixer(nn.Module):
         wide = torch.promote_types(alphas.dtype, torch.float32)
         return torch.softmax(alphas[list(active)].to(wide), dim=0)
 
-    def scan(self, u: Tensor, group: ScanGroup, rows: slice | Tensor, z: Tensor | None) -> Tensor:
-        """Selective scans of `group`: u (B, P, D) or (B, K, P, D), z (B, P, D) or None -> (B, K, P, D)."""
-        sizes = (self.dt_rank, self.d_state, self.d_state)
+    def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""
+        raise TypeError("use LocalVimMixer or LocalVMambaMixer")
+
+    def convolved(self, x: Tensor, group: ScanGroup, rows: slice | Tensor) -> Tensor:
+        """What the scans of a group take of its tokens x (B, P, D): these, or (B, K, P, D) of a convolution along each order."""
+        return x
+
+    def merged(self, o: Tensor, gates: Gates, weights: Tensor | None) -> Tensor:
+        """Merge branches (B, K, L, D) with their gates into (B, L, D)."""
+        if weights is None:
+            return merge_sum(o, gates)
+        norm, backend = self.options.branch_norm, self.options.backend
+        return merge_weighted(o, gates, weights, branch_norm=norm, backend=backend)
+
+    def left(self, y: Tensor, gate: Tensor) -> Tensor:
+        """The merged branches y (B, L, d_inner) and the gate to the result (B, L, d_model)."""
+        return self.out_proj(y)
+
+    def scan_arguments(self, tokens: Tokens, group: ScanGroup, active: tuple[int, ...]) -> dict[str, Any]:
+        """What `directional_scan` takes for a group of the active branches."""
+        rows = row_index(tuple(active[k] for k in group.branches), tokens.x.device)
+        z = None if tokens.z is None else group.pad(tokens.z)
+        u, sizes = self.convolved(group.pad(tokens.x), group, rows), (self.dt_rank, self.d_state, self.d_state)
         if u.dim() == 4:  # one product per direction over the tokens of all images, as u lies in memory
             low_rank = torch.bmm(u.transpose(0, 1).flatten(1, 2), take(self.x_proj_weight, rows).mT)  # (K, B * P, R + 2N)
             dt, B, C = low_rank.split(sizes, dim=-1)
@@ -131,85 +161,57 @@ class DirectionalMixer(nn.Module):
             dt, B, C = low_rank.split(sizes, dim=-1)
             delta = torch.matmul(dt, take(self.dt_proj_weight, rows).mT)
         A = -torch.exp(take(self.A_log, rows).to(torch.promote_types(self.A_log.dtype, torch.float32)))
-        return directional_scan(
-            u,
-            delta,
-            A,
-            B,
-            C,
-            take(self.D, rows),
-            group.order(u.device),
-            z=z,
-            delta_bias=take(self.dt_proj_bias, rows),
-            delta_softplus=True,
-            backend=self.options.backend,
-        )
+        return {
+            "x": u, "delta": delta, "A": A, "B": B, "C": C, "D": take(self.D, rows), "order": group.order(u.device), "z": z,
+            "delta_bias": take(self.dt_proj_bias, rows), "delta_softplus": True, "backend": self.options.backend,
+        }  # fmt: skip
 
-    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
-        """What a family does with one group's tokens: x, z (B, P, D) -> (B, K, P, D)."""
-        raise TypeError("use LocalVimMixer or LocalVMambaMixer")
+    def split(self, x: Tensor, gate: Tensor) -> tuple[Tokens, Tensor]:
+        """What is scanned of x (B, L, d_inner), and what passes by; the gate has no part inside a direction."""
+        x, by = x.split((self.d_scan, self.d_inner - self.d_scan), dim=-1)
+        return Tokens(x), by
 
-    def branches(self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]) -> Tensor:
-        """Run the active branches: x, z (B, L, D) -> (B, K, L, D)."""
-        groups = scan_groups(tuple(self.directions[k] for k in active), grid, self.options.window_padding, cls_index)
-        outputs = []
-        for group in groups:
-            rows = row_index(tuple(active[k] for k in group.branches), x.device)
-            padded_z = None if z is None else group.pad(z)
-            outputs.append(group.crop(self.scan_group(group.pad(x), padded_z, group, rows)))
-        return collect(outputs, groups)
-
-    def merged(
+    def forward(
         self,
         x: Tensor,
-        z: Tensor | None,
         grid: Grid,
-        cls_index: int | None,
-        active: tuple[int, ...],
-        weights: Tensor | None,
+        *,
+        cls_index: int | None = None,
+        active: Sequence[int] | None = None,
+        weights: Tensor | None = None,
+        memory: BranchMemory | None = None,
+        recompute: bool | None = None,
     ) -> Tensor:
-        """Scan, gate and merge: x, z (B, L, D) -> (B, L, D)."""
-        return self.merge(*self.gated_branches(x, z, grid, cls_index, active), weights)
+        """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional.
 
-    def gated_branches(
-        self, x: Tensor, z: Tensor | None, grid: Grid, cls_index: int | None, active: tuple[int, ...]
-    ) -> tuple[Tensor, Gates]:
-        """Run the active branches: x, z (B, L, D) -> (B, K, L, D), and the gates that attention gives them."""
-        o = self.branches(x, z, grid, cls_index, active)
-        return o, (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
-
-    def merge(self, o: Tensor, gates: Gates, weights: Tensor | None) -> Tensor:
-        """Merge branches (B, K, L, D) with their gates into (B, L, D)."""
-        if weights is None:
-            return merge_sum(o, gates)
-        norm, backend = self.options.branch_norm, self.options.backend
-        return merge_weighted(o, gates, weights, branch_norm=norm, backend=backend)
-
-    def mix(
-        self,
-        x: Tensor,
-        z: Tensor | None,
-        grid: Grid,
-        cls_index: int | None,
-        active: Sequence[int] | None,
-        weights: Tensor | None,
-        memory: BranchMemory | None,
-    ) -> Tensor:
-        """`merged` with the defaults filled in and, where asked for, recomputed in the backward pass to save memory."""
+        `recompute` keeps only x for the backward pass, which computes the rest again; None: as `grad_checkpointing` says.
+        """
+        if recompute or (recompute is None and self.grad_checkpointing and self.training):
+            told = {"cls_index": cls_index, "active": active, "weights": weights, "recompute": False}
+            return checkpoint(self.forward, x, grid, use_reentrant=False, **told)
+        if memory is not None and (known := memory.recall(x, active, weights)) is not None:
+            return known
+        inner, gate = self.entered(x, grid)  # each (B, L, d_inner)
+        tokens, by = self.split(inner, gate)
         active = tuple(range(len(self.directions)) if active is None else active)
         if weights is None and self.alphas is not None:
             weights = self.branch_weights(active)
-        x, by = x.split((self.d_scan, self.d_inner - self.d_scan), dim=-1)
-        if z is not None:
-            z, gate = z.split((self.d_scan, self.d_inner - self.d_scan), dim=-1)
-            by = by * F.silu(gate)
+        new = active if memory is None else memory.unknown(active)
+        groups = scan_groups(tuple(self.directions[k] for k in new), grid, self.options.window_padding, cls_index)
+        outputs = []
+        for group in groups:
+            outputs.append(group.crop(directional_scan(**self.scan_arguments(tokens, group, new))))  # (B, Kg, L, D)
+        o, gates = (None, (None, None)) if not new else self.attended(collect(outputs, groups))
         if memory is not None:
-            y = self.merge(*memory.branches(active, lambda new: self.gated_branches(x, z, grid, cls_index, new)), weights)
-        elif self.grad_checkpointing and self.training:
-            y = checkpoint(self.merged, x, z, grid, cls_index, active, weights, use_reentrant=False)
-        else:
-            y = self.merged(x, z, grid, cls_index, active, weights)
-        return y if self.d_scan == self.d_inner else torch.cat([y, by.to(y.dtype)], dim=-1)
+            o, gates = memory.branches(active, new, o, gates)
+        y = self.merged(o, gates, weights)
+        y = y if self.d_scan == self.d_inner else torch.cat([y, by.to(y.dtype)], dim=-1)
+        y = self.left(y, gate)
+        return y if memory is None else memory.keep(y)
+
+    def attended(self, o: Tensor) -> tuple[Tensor, Gates]:
+        """Branches (B, K, L, D) with the gates that attention gives them."""
+        return o, (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
 
 
 class LocalVimMixer(DirectionalMixer):
@@ -228,28 +230,21 @@ class LocalVimMixer(DirectionalMixer):
         """Return the names of the vectors that are stacked over directions, which stay undecayed as other vectors do."""
         return super().no_weight_decay() | {"conv_bias"}
 
-    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
-        u = directional_conv(
+    def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""
+        return self.in_proj(x).chunk(2, dim=-1)
+
+    def split(self, x: Tensor, gate: Tensor) -> tuple[Tokens, Tensor]:
+        """What is scanned of x and of its gate (B, L, d_inner), and what passes by, gated already."""
+        sizes = (self.d_scan, self.d_inner - self.d_scan)
+        (x, by), (z, gate) = x.split(sizes, dim=-1), gate.split(sizes, dim=-1)
+        return Tokens(x, z), by * F.silu(gate)
+
+    def convolved(self, x: Tensor, group: ScanGroup, rows: slice | Tensor) -> Tensor:
+        """Tokens x (B, P, D) after a causal convolution along each order: (B, K, P, D)."""
+        return directional_conv(
             x, take(self.conv_weight, rows), take(self.conv_bias, rows), group.order(x.device), backend=self.options.backend
         )
-        return self.scan(u, group, rows, z)
-
-    def forward(
-        self,
-        x: Tensor,
-        grid: Grid,
-        *,
-        cls_index: int | None = None,
-        active: Sequence[int] | None = None,
-        weights: Tensor | None = None,
-        memory: BranchMemory | None = None,
-    ) -> Tensor:
-        """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
-        if memory is not None and (known := memory.recall(x, active, weights)) is not None:
-            return known
-        x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
-        y = self.out_proj(self.mix(x, z, grid, cls_index, active, weights, memory))
-        return y if memory is None else memory.keep(y)
 
 
 class LocalVMambaMixer(DirectionalMixer):
@@ -260,24 +255,12 @@ class LocalVMambaMixer(DirectionalMixer):
         self.conv = nn.Conv2d(self.d_inner, self.d_inner, 3, padding=1, groups=self.d_inner)
         self.out_norm = nn.LayerNorm(self.d_inner)
 
-    def scan_group(self, x: Tensor, z: Tensor | None, group: ScanGroup, rows: slice | Tensor) -> Tensor:
-        return self.scan(x, group, rows, None)
+    def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""
+        x, gate = self.in_proj(x).chunk(2, dim=-1)
+        x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, d_inner, H, W), channels last in memory
+        return x.permute(0, 2, 3, 1).flatten(1, 2), gate
 
-    def forward(
-        self,
-        x: Tensor,
-        grid: Grid,
-        *,
-        active: Sequence[int] | None = None,
-        weights: Tensor | None = None,
-        memory: BranchMemory | None = None,
-    ) -> Tensor:
-        """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional."""
-        if memory is not None and (known := memory.recall(x, active, weights)) is not None:
-            return known
-        x, z = self.in_proj(x).chunk(2, dim=-1)  # each (B, L, D)
-        x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, D, H, W), channels last in memory
-        x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, L, D)
-        y = self.mix(x, None, grid, None, active, weights, memory)
-        y = self.out_proj(self.out_norm(y) * F.silu(z))
-        return y if memory is None else memory.keep(y)
+    def left(self, y: Tensor, gate: Tensor) -> Tensor:
+        """The merged branches y (B, L, d_inner) and the gate to the result (B, L, d_model)."""
+        return self.out_proj(self.out_norm(y) * F.silu(gate))
