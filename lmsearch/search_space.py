@@ -15,8 +15,9 @@ from typing import Any
 from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean, short
 from lmsearch.paths import data_dir
 from lmsearch.reading import is_file, parse_yaml, read_text, user_path
-from lmsearch.scan.directions import Grid, duplicates, label, parse_direction
+from lmsearch.scan.directions import duplicates, label, parse_direction
 from lmsearch.scan.files import named_direction, read_orders
+from lmsearch.scan.grids import Grid, grid_text
 
 KEYS = ("name", "candidates", "keep")
 ACCEPTED = (*KEYS, "orders")
@@ -126,9 +127,8 @@ def _too_many(
     """Return the line that says why layer `layer` cannot keep `number` directions."""
     text = f"keep={number} is larger than the {len(candidates) - len(same)} distinct candidates of layer {layer}"
     if same and grids is not None:
-        height, width = grids[layer]
         pairs = ", ".join(f"{label(a)} = {label(b)}" for a, b in same.items())
-        text += f" ({height}x{width} tokens make {pairs})"
+        text += f" ({grid_text(grids[layer])} tokens make {pairs})"
     return f"{text}; search space {space.name} lists {', '.join(map(label, candidates))}"
 
 

@@ -19,7 +19,7 @@ from lmsearch.data.sources.planted_designs import order_of, place
 from lmsearch.data.sources.planted_tasks import delayed_sums
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.recipe import Recipe
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid
 from lmsearch.scanbench.spaces import CANDIDATES
 
 STRENGTHS = (0.40, 0.05, 0.20, 0.02, 0.10, 0.15, 0.01, 0.07)  # share of the target's variance per candidate, in their order

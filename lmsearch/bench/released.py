@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lmsearch.bench.scans import PEERS, eager_loop, mamba_ssm_scan, mambapy_scan
 from lmsearch.models.mixer import LocalVimMixer
-from lmsearch.scan.directions import Grid, index_table
+from lmsearch.scan.directions import index_table
+from lmsearch.scan.grids import Grid
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 

@@ -17,6 +17,7 @@ from lmsearch.errors import CheckpointError
 from lmsearch.models import DirectionalMixer
 from lmsearch.models.layers import resize_positions
 from lmsearch.scan.directions import label
+from lmsearch.scan.grids import middle
 from lmsearch.words import first_of
 
 HEAD = ("head.weight", "head.bias")
@@ -72,7 +73,7 @@ def _resize_positions(weights: dict[str, Tensor], own: Mapping[str, Tensor], the
     positions = weights.get("pos_embed")
     if positions is None or "pos_embed" not in own or positions.shape == own["pos_embed"].shape:
         return
-    index = None if there.cls_token is None else there.grid[0] * there.grid[1] // 2
+    index = None if there.cls_token is None else middle(there.grid)
     weights["pos_embed"] = resize_positions(positions, there.grid, model.grid, cls_index=index)
 
 

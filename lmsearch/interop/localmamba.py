@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from lmsearch.errors import CheckpointError, ModelError
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
-from lmsearch.scan.directions import Grid, label
+from lmsearch.scan.directions import label
+from lmsearch.scan.grids import Grid, grid_text
 
 ROPE = ("rope.freqs_cos", "rope.freqs_sin")
 ROPE_SIDE = 14  # the grid that LocalVim's positions are rescaled to
@@ -159,7 +160,7 @@ def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor])
         error = (state_dict[key].cpu().double() - tables[key]).abs().max().item()
         if not error <= ROPE_TOLERANCE:
             raise CheckpointError(
-                f"{key} differs by {error:.3g} from this model's rotary table (grid {model.grid[0]}x{model.grid[1]});"
+                f"{key} differs by {error:.3g} from this model's rotary table (grid {grid_text(model.grid)});"
                 " the checkpoint's embedding was built for another grid or formula"
             )
     ours = model.state_dict()

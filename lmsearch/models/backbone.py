@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lmsearch.errors import ModelError
 from lmsearch.models.layers import PatchEmbed
 from lmsearch.models.mixer import DirectionalMixer
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid
 
 FORMATS = ("NCHW", "NHWC")
 

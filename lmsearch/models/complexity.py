@@ -22,7 +22,8 @@ from lmsearch.errors import ModelError
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba, Stage
 from lmsearch.models.mixer import DirectionalMixer, LocalVimMixer
-from lmsearch.scan.directions import Grid, parse_direction
+from lmsearch.scan.directions import parse_direction
+from lmsearch.scan.grids import Grid, halved, num_tokens
 
 CHUNK = 32  # tokens per kept state of the native kernels
 STATE_MACS, STATE_FLOPS = 4, 7  # of the scan, per token, channel and state
@@ -126,14 +127,14 @@ def _linear(tokens: int, inputs: int, outputs: int, kept: int = 0) -> Cost:
 
 
 def _layer(name: str, block: nn.Module, mixer: DirectionalMixer, grid: Grid, *, cls: bool, size: int, chunk: int) -> LayerCost:
-    tokens = grid[0] * grid[1] + cls
+    tokens = num_tokens(grid) + cls
     d, e = mixer.in_proj.in_features, mixer.d_inner
     vim = isinstance(mixer, LocalVimMixer)
     scanned = Counter(_padded(mixer, direction, grid) for direction in mixer.directions)  # grid -> its directions
     copies = 0
-    for (height, width), count in scanned.items():
-        if (height, width) != grid:  # padded x, and z where it is gated inside
-            copies += (height * width + cls) * mixer.d_scan * (2 if vim else 1)
+    for padded, count in scanned.items():
+        if padded != grid:  # padded x, and z where it is gated inside
+            copies += (num_tokens(padded) + cls) * mixer.d_scan * (2 if vim else 1)
         if not vim:
             copies += count * mixer.dt_rank * mixer.d_scan  # the weights of the batched projection, repeated for every sample
     shared = _linear(tokens, d, 2 * e) + _linear(tokens, e, d)
@@ -152,8 +153,7 @@ def _padded(mixer: DirectionalMixer, direction: str, grid: Grid) -> Grid:
 
 
 def _direction(mixer: DirectionalMixer, direction: str, grid: Grid, *, cls: bool, size: int, chunk: int) -> DirectionCost:
-    height, width = _padded(mixer, direction, grid)
-    scanned, tokens = height * width + cls, grid[0] * grid[1] + cls
+    scanned, tokens = num_tokens(_padded(mixer, direction, grid)) + cls, num_tokens(grid) + cls
     e, n, r = mixer.d_scan, mixer.d_state, mixer.dt_rank
     vim = isinstance(mixer, LocalVimMixer)
     taps = mixer.conv_weight.shape[-1] if vim else 0
@@ -189,18 +189,16 @@ def _attention(mixer: DirectionalMixer, tokens: int, size: int) -> Cost:
 
 
 def _rest(model: LocalVim | LocalVMamba, img_size: tuple[int, int], size: int) -> Cost:
-    height, width = model.patch_embed.grid(img_size)
-    conv = model.patch_embed.proj
-    tokens, dim = height * width, conv.out_channels
-    cost = _linear(tokens, conv.weight[0].numel(), dim, (img_size[0] * img_size[1] * conv.in_channels) * size)
+    grid, conv = model.patch_embed.grid(img_size), model.patch_embed.proj
+    tokens, dim = num_tokens(grid), conv.out_channels
+    cost = _linear(tokens, conv.weight[0].numel(), dim, num_tokens(img_size) * conv.in_channels * size)
     if isinstance(model, LocalVMamba):
         cost += Cost(activation_bytes=tokens * dim * size)  # the patch norm's input
     for stage in (m for m in model.modules() if isinstance(m, Stage) and m.downsample is not None):
-        height, width = (height + 1) // 2, (width + 1) // 2
-        merged = stage.downsample.reduction.in_features
-        cost += _linear(height * width, merged, merged // 2, 2 * height * width * merged * size)
-    cost += Cost(activation_bytes=height * width * model.num_features * size)  # the last norm's input
-    positions = 1 if model.global_pool else height * width
+        grid, merged = halved(grid), stage.downsample.reduction.in_features
+        cost += _linear(num_tokens(grid), merged, merged // 2, 2 * num_tokens(grid) * merged * size)
+    cost += Cost(activation_bytes=num_tokens(grid) * model.num_features * size)  # the last norm's input
+    positions = 1 if model.global_pool else num_tokens(grid)
     return cost + _linear(positions, model.num_features, model.num_classes, positions * model.num_features * size)
 
 
@@ -243,7 +241,7 @@ def released_count(model: LocalVim | LocalVMamba, report: Complexity) -> MacCoun
             scan += sum(c.tokens * e * (5 * n + 2) for c in layer.directions)
             other += first.attention.macs + first.tokens * d
         else:
-            longest, tokens = max(c.tokens for c in layer.directions), layer.grid[0] * layer.grid[1]
+            longest, tokens = max(c.tokens for c in layer.directions), num_tokens(layer.grid)
             projections += k * longest * e * (2 * mixer.dt_rank + 2 * n)
             scan += k * longest * e * (9 * n + 1)
             other += sum(c.attention.macs for c in layer.directions) + 5 * tokens * (d + (k + 1) * e)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid, halved, middle, num_tokens
 
 
 class RMSNorm(nn.Module):
@@ -68,12 +68,11 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        height, width = grid
-        x = x.unflatten(1, grid)  # (B, H, W, D)
+        (height, width), x = grid, x.unflatten(1, grid)  # (B, H, W, D)
         if height % 2 or width % 2:
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
-        return self.reduction(self.norm(x.flatten(1, 2))), ((height + 1) // 2, (width + 1) // 2)
+        return self.reduction(self.norm(x.flatten(1, 2))), halved(grid)
 
 
 @lru_cache(maxsize=64)
@@ -88,7 +87,7 @@ def _rope_angles(dim: int, grid: Grid, pretrained_side: int) -> Tensor:
 
     rows, columns = axis(grid[0]), axis(grid[1])
     angles = torch.cat([rows[:, None].expand(*grid, half), columns[None].expand(*grid, half)], dim=-1)
-    return angles.reshape(grid[0] * grid[1], dim)
+    return angles.reshape(num_tokens(grid), dim)
 
 
 def rope_tables(dim: int, grid: Grid, *, like: Tensor, pretrained_side: int = 14) -> tuple[Tensor, Tensor]:
@@ -120,7 +119,7 @@ def resize_positions(pos_embed: Tensor, old: Grid, new: Grid, *, cls_index: int 
     image = image.to(torch.promote_types(image.dtype, torch.float32))
     image = F.interpolate(image, size=new, mode="bicubic", align_corners=False, antialias=True)
     resized = image.to(pos_embed.dtype).flatten(2).transpose(1, 2)  # (1, L, D)
-    return resized if cls is None else insert_token(resized, cls, new[0] * new[1] // 2)
+    return resized if cls is None else insert_token(resized, cls, middle(new))
 
 
 def insert_token(x: Tensor, token: Tensor, index: int) -> Tensor:

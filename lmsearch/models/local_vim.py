@@ -27,7 +27,7 @@ from lmsearch.models.layers import (
     rope_tables,
 )
 from lmsearch.models.mixer import LocalVimMixer, MixerOptions
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid, middle, num_tokens
 
 POOLS = ("", "avg", "token")
 
@@ -90,7 +90,7 @@ class LocalVim(Backbone):
         self.use_rope, self.rope_residual = use_rope, rope_residual
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, pad=True, norm=False, stem=stem)
         self.grid = self.patch_embed.grid(img_size)
-        tokens = self.grid[0] * self.grid[1]
+        tokens = num_tokens(self.grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if middle_cls_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + middle_cls_token, embed_dim))
         rates = [0.0, *np.linspace(0, drop_path_rate, depth).tolist()]  # block b takes rate b - 1
@@ -134,14 +134,14 @@ class LocalVim(Backbone):
         """Return the tokens of the grid, without a class token: (B, L, D) to (B, H * W, D)."""
         if self.cls_token is None:
             return tokens
-        index = grid[0] * grid[1] // 2
+        index = middle(grid)
         return torch.cat([tokens[:, :index], tokens[:, index + 1 :]], dim=1)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, Grid, int | None]:
         x, grid = self.patch_embed(x)  # (B, L, D)
         if self.cls_token is None:
             return x + resize_positions(self.pos_embed, self.grid, grid), grid, None
-        index, old = grid[0] * grid[1] // 2, self.grid[0] * self.grid[1] // 2
+        index, old = middle(grid), middle(self.grid)
         x = insert_token(x, self.cls_token.to(x.dtype), index)
         return x + resize_positions(self.pos_embed, self.grid, grid, cls_index=old), grid, index
 

@@ -18,7 +18,7 @@ from lmsearch.models.drop_path import DropPath
 from lmsearch.models.init import check_init, init_linears
 from lmsearch.models.layers import PatchEmbed, PatchMerging
 from lmsearch.models.mixer import LocalVMambaMixer, MixerOptions
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid, halved
 
 POOLS = ("", "avg")
 
@@ -113,7 +113,7 @@ class LocalVMamba(Backbone):
         grid, grids = self.patch_embed.grid(img_size), []
         for stage in self.stages:
             grids += [grid] * len(stage.blocks)
-            grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
+            grid = halved(grid)
         return grids
 
     def tokens_by_level(self, x: Tensor) -> Iterator[tuple[Tensor, Grid]]:

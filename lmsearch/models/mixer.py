@@ -23,7 +23,8 @@ from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.models.merge import MERGES, Gates, merge_sum, merge_weighted, present_merge
 from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, row_index, scan_groups, take
-from lmsearch.scan.directions import Grid, label, parse_direction
+from lmsearch.scan.directions import label, parse_direction
+from lmsearch.scan.grids import Grid
 
 
 @dataclass(frozen=True)

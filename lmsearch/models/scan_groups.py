@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmsearch.models.layers import insert_token
-from lmsearch.scan.directions import Grid, index_table, parse_direction
+from lmsearch.scan.directions import index_table, parse_direction
+from lmsearch.scan.grids import Grid
 
 PADDINGS = ("none", "zeros")
 
@@ -42,7 +43,8 @@ class ScanGroup:
             return x
         x, cls = self._split(x, dim=1)
         x = x.unflatten(1, self.grid)
-        x = F.pad(x, (0, 0, 0, self.padded[1] - self.grid[1], 0, self.padded[0] - self.grid[0])).flatten(1, 2)
+        more = [above - side for above, side in zip(self.padded, self.grid, strict=True)]  # after the last token of each axis
+        x = F.pad(x, (0, 0, *(amount for side in reversed(more) for amount in (0, side)))).flatten(1, -2)
         return x if cls is None else insert_token(x, cls, self.cls_index)
 
     def crop(self, y: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ class ScanGroup:
         if self.padded == self.grid:
             return y
         y, cls = self._split(y, dim=2)
-        y = y.unflatten(2, self.padded)[:, :, : self.grid[0], : self.grid[1]].flatten(2, 3)
+        y = y.unflatten(2, self.padded)[:, :, *(slice(side) for side in self.grid)].flatten(2, -2)
         if cls is None:
             return y
         return torch.cat([y[:, :, : self.cls_index], cls, y[:, :, self.cls_index :]], dim=2)

@@ -17,8 +17,9 @@ import numpy as np
 
 from lmsearch.errors import DirectionError, short
 from lmsearch.scan import patterns
+from lmsearch.scan.grids import Grid, grid_text, num_tokens
 from lmsearch.scan.patterns import Keys
-from lmsearch.scan.tables import MARK, Grid, read_table_name, table_on, tabled
+from lmsearch.scan.tables import MARK, read_table_name, table_on, tabled
 
 log = logging.getLogger(__name__)
 FLIP = "_flip"
@@ -80,13 +81,13 @@ class ScanOrder:
         """
         if self.window is None:
             return grid
-        height, width = (-(-side // w) * w for side, w in zip(grid, self.window, strict=True))
-        if height * width > max(MOST_PADDED, 4 * grid[0] * grid[1]):
+        padded = tuple(-(-side // w) * w for side, w in zip(grid, self.window, strict=True))
+        if num_tokens(padded) > max(MOST_PADDED, 4 * num_tokens(grid)):
             raise DirectionError(
-                f"{self.label} with zero padding makes {height}x{width} tokens of {grid[0]}x{grid[1]}; accepted: up to"
+                f"{self.label} with zero padding makes {grid_text(padded)} tokens of {grid_text(grid)}; accepted: up to"
                 f" {MOST_PADDED:,}, or 4 times the grid; take a smaller window, or window_padding=none"
             )
-        return height, width
+        return padded
 
     def check_grid(self, grid: Grid) -> None:
         """Raise DirectionError where the order has tables of its own, but none for `grid`."""
@@ -98,8 +99,7 @@ class ScanOrder:
 
         Raises DirectionError where the order has tables of its own, but none for `grid`.
         """
-        height, width = grid
-        keys = self.keys(*np.mgrid[:height, :width])
+        keys = self.keys(*np.indices(grid))
         order = np.lexsort([k.ravel() for k in reversed(keys)]).astype(np.int32)
         return order[::-1].copy() if self.flip else order
 

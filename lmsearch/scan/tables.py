@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 
 from lmsearch.errors import DirectionError, short
+from lmsearch.scan.grids import Grid, grid_text, num_tokens
 
-Grid = tuple[int, int]
 MARK = "@"  # in no name of a pattern
 LABEL = r"[A-Za-z][A-Za-z0-9_-]*"
 GRID = r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})"
@@ -27,10 +27,10 @@ PART = re.compile(rf"{GRID}:([A-Za-z0-9+/]+)")
 def table_name(label: str, tables: Mapping[Grid, Sequence[int]]) -> str:
     """Return the name of the order that visits each grid by its table; raise DirectionError for what is no permutation."""
     parts = []
-    for (height, width), table in sorted(tables.items()):
-        check_permutation(table, (height, width), label=label)
-        packed = base64.b64encode(np.asarray(table, dtype=_dtype(height * width)).tobytes()).decode().rstrip("=")
-        parts.append(f"{height}x{width}:{packed}")
+    for grid, table in sorted(tables.items()):
+        check_permutation(table, grid, label=label)
+        packed = base64.b64encode(np.asarray(table, dtype=_dtype(num_tokens(grid))).tobytes()).decode().rstrip("=")
+        parts.append(f"{grid_text(grid)}:{packed}")
     return f"{label}{MARK}{','.join(parts)}"
 
 
@@ -46,9 +46,9 @@ def read_table_name(name: str) -> tuple[str, dict[Grid, np.ndarray]]:
         grid = (int(match[1]), int(match[2]))
         try:
             content = base64.b64decode(match[3] + "=" * (-len(match[3]) % 4), validate=True)
-            tables[grid] = np.frombuffer(content, dtype=_dtype(grid[0] * grid[1])).astype(np.int64)
+            tables[grid] = np.frombuffer(content, dtype=_dtype(num_tokens(grid))).astype(np.int64)
         except (binascii.Error, ValueError) as error:
-            raise DirectionError(f"order {short(label)}: its {grid[0]}x{grid[1]} table is damaged") from error
+            raise DirectionError(f"order {short(label)}: its {grid_text(grid)} table is damaged") from error
     if table_name(label, tables) != name:
         raise DirectionError(f"order {short(label)}: its name is not in canonical form")
     return label, tables
@@ -56,9 +56,9 @@ def read_table_name(name: str) -> tuple[str, dict[Grid, np.ndarray]]:
 
 def check_permutation(table: Sequence[int], grid: Grid, *, label: str) -> None:
     """Raise DirectionError unless `table` lists every raster index of `grid` once."""
-    at, tokens = f"order {short(label)}: the {grid[0]}x{grid[1]} table", grid[0] * grid[1]
+    at, tokens = f"order {short(label)}: the {grid_text(grid)} table", num_tokens(grid)
     if len(table) != tokens:
-        raise DirectionError(f"{at} has {len(table)} entries; a {grid[0]}x{grid[1]} grid has {tokens} tokens")
+        raise DirectionError(f"{at} has {len(table)} entries; a {grid_text(grid)} grid has {tokens} tokens")
     outside = [value for value in table if not 0 <= value < tokens]
     if outside:
         raise DirectionError(f"{at} holds {short(outside[0])}; accepted: the raster indices 0 to {tokens - 1}")
@@ -72,8 +72,8 @@ def table_on(name: str, grid: Grid) -> np.ndarray:
     """Return the table (L,) of the order called `name` for `grid`; raise DirectionError where it has none."""
     label, tables = read_table_name(name)
     if grid not in tables:
-        listed = ", ".join(f"{height}x{width}" for height, width in tables)
-        raise DirectionError(f"order {short(label)} has no table for {grid[0]}x{grid[1]} tokens; it has {listed}")
+        listed = ", ".join(map(grid_text, tables))
+        raise DirectionError(f"order {short(label)} has no table for {grid_text(grid)} tokens; it has {listed}")
     return tables[grid]
 
 

@@ -19,6 +19,7 @@ from lmsearch.genotype import check_depth, load_genotype
 from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
 from lmsearch.scan.directions import label
+from lmsearch.scan.grids import grid_text
 from lmsearch.tasks.parts.build import plain
 from lmsearch.tasks.parts.memory import VALUE_BYTES
 from lmsearch.tasks.parts.run_dir import make_folder
@@ -152,8 +153,9 @@ def published(console: Console) -> dict[str, list[Complexity]]:
 
 def layer_table(name: str, report: Complexity, *, directions: bool) -> Table:
     """One row per layer and, where asked for, one per direction; MMACs of the parts."""
-    height, width = report.img_size
-    table = Table(title=f"{name} at {height}x{width}: {report.parameters:,} parameters (MMACs of each part, per image)")
+    table = Table(
+        title=f"{name} at {grid_text(report.img_size)}: {report.parameters:,} parameters (MMACs of each part, per image)"
+    )
     for column in (
         "layer",
         "tokens",
@@ -171,7 +173,7 @@ def layer_table(name: str, report: Complexity, *, directions: bool) -> Table:
         table.add_column(column, justify="left" if column == "layer" else "right")
     for layer in report.layers:
         parts = [sum(getattr(d, part).macs for d in layer.directions) for part in PARTS]
-        grid = f"{layer.grid[0]}x{layer.grid[1]}"
+        grid = grid_text(layer.grid)
         kept = ", ".join(label(d.direction) for d in layer.directions)
         title = layer.name if directions else f"{layer.name}: {kept}"
         table.add_row(title, grid, f"{layer.parameters:,}", mega(layer.shared.macs), *map(mega, parts), *totals(layer.total))

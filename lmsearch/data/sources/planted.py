@@ -21,7 +21,8 @@ from lmsearch.data.sources.planted_designs import Chained, Design, Groups, Memor
 from lmsearch.data.sources.planted_tasks import DEFAULT_LAG, TASKS, Address, Task
 from lmsearch.data.sources.planted_teacher import Teacher
 from lmsearch.errors import DataError
-from lmsearch.scan.directions import Grid, parse_direction
+from lmsearch.scan.directions import parse_direction
+from lmsearch.scan.grids import Grid, num_tokens
 
 CHAINED, TEACHER = "chained", "teacher"
 TASK_NAMES = ", ".join(TASKS)
@@ -151,7 +152,7 @@ def describe_planted(design: Design, grid: Grid) -> DataInfo:
 
 def sequence_task(name: str, grid: Grid, *, decay: float, lag: int | None, key_rate: float) -> Task:
     """Return the task `name` on sequences as long as the grid has tokens."""
-    length = grid[0] * grid[1]
+    length = num_tokens(grid)
     lag = DEFAULT_LAG.get(name, 1) if lag is None else whole("lag", lag, least=1)
     if lag >= length:
         raise DataError(f"grid is {list(grid)}: its {length} tokens are no more than the lag of {lag}; take a larger grid")

@@ -12,7 +12,8 @@ import numpy as np
 
 from lmsearch.data.keyed import hashed_normals, hashed_uniforms
 from lmsearch.data.sources.planted_tasks import Address, Task, decayed_sum, delayed_sums, draw_keys, latest_key
-from lmsearch.scan.directions import Grid, index_table, parse_direction
+from lmsearch.scan.directions import index_table, parse_direction
+from lmsearch.scan.grids import Grid
 
 Drawn = tuple[np.ndarray, np.ndarray]
 

@@ -13,7 +13,7 @@ from lmsearch.data.keyed import address_key, hashed_normals
 from lmsearch.data.sources.planted_designs import Drawn, Noise
 from lmsearch.data.sources.planted_tasks import Address
 from lmsearch.models import DirectionalMixer, create_model
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid, num_tokens
 
 CALIBRATION = 64  # images that set the scales of the teacher's layers and outputs
 LAYER_GAIN = 2.0  # root mean square of a layer's output over that of what it is added to: the scans must matter
@@ -37,7 +37,7 @@ class Teacher:
 
     def draw(self, indices: np.ndarray, address: Address, *, training: bool) -> Drawn:
         """See Design."""
-        images, length = self._images(indices, address), self.grid[0] * self.grid[1]
+        images, length = self._images(indices, address), num_tokens(self.grid)
         network, mean, std = self._standardised
         outputs = run(network, images, self.grid)  # (B, L, O)
         targets = ((outputs - mean) / std).float().numpy()
@@ -49,7 +49,7 @@ class Teacher:
 
     def _images(self, indices: np.ndarray, address: Address) -> np.ndarray:
         """Return white noise (B, C, L)."""
-        length = self.grid[0] * self.grid[1]
+        length = num_tokens(self.grid)
         return hashed_normals(indices, self.in_chans * length, "values", *address).reshape(-1, self.in_chans, length)
 
     @cached_property

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from lmsearch.errors import ModelError
 from lmsearch.models import DirectionalMixer
 from lmsearch.models.branch_memory import BranchMemory
-from lmsearch.scan.directions import Grid, duplicates
+from lmsearch.scan.directions import duplicates
+from lmsearch.scan.grids import Grid
 from lmsearch.search.supernet.relax import Relaxation
 from lmsearch.search_space import SearchSpace
 

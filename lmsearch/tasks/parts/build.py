@@ -19,7 +19,7 @@ from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid, grid_text
 
 log = logging.getLogger(__name__)
 UNEQUAL = 3  # times as many training images in the largest class as in the smallest, at which that is said
@@ -88,10 +88,9 @@ def model_spec(cfg: DictConfig, info: DataInfo, directions: tuple[tuple[str, ...
 def check_tokens(cfg: DictConfig, info: DataInfo, grid: Grid) -> None:
     """Raise ConfigError where the model has other tokens than the data has targets."""
     if info.targets.per_token and tuple(grid) != tuple(info.img_size):
-        height, width = info.img_size
         raise ConfigError(
-            f"data={info.name} has one target for each of {height}x{width} pixels, but model={cfg.model.name} makes"
-            f" {grid[0]}x{grid[1]} tokens of them; set model.patch_size=1"
+            f"data={info.name} has one target for each of {grid_text(info.img_size)} pixels, but model={cfg.model.name} makes"
+            f" {grid_text(grid)} tokens of them; set model.patch_size=1"
         )
 
 

@@ -13,6 +13,7 @@ from lmsearch.engine.memory import free_bytes
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models.step_memory import step_bytes
+from lmsearch.scan.grids import grid_text
 
 log = logging.getLogger(__name__)
 VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -30,9 +31,8 @@ def check_memory(cfg: DictConfig, spec: ModelSpec, precision: Precision, *, runn
     values = {"running": running, "bytes_per_value": VALUE_BYTES[precision.name]}
     at_once = cfg.batch_size if precision.micro_batch is None else min(cfg.batch_size, precision.micro_batch)
     need, free = step_bytes(model, size, at_once, **values), free_bytes(precision.device)
-    height, width = model.layer_grids(size)[0]
     images = f"{cfg.batch_size} images" + (f", {at_once} at a time," if at_once < cfg.batch_size else "")
-    what = f"a step of {images} of {height}x{width} tokens needs about {need / GIB:.2g} GiB"
+    what = f"a step of {images} of {grid_text(model.layer_grids(size)[0])} tokens needs about {need / GIB:.2g} GiB"
     if free is not None and need > free:
         raise ConfigError(
             f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower micro_batch, batch_size or"
