@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,15 @@ import torch
 
 from lmsearch.bench.memory import supported
 from lmsearch.cli import main
+from lmsearch.config import compose
 from lmsearch.engine.memory import free_bytes
 from lmsearch.kernels import native
 from lmsearch.models import create_model
 from lmsearch.models.step_memory import step_bytes
 from lmsearch.tasks.parts import memory
+from lmsearch.tasks.parts.build import build_precision
+from lmsearch.tasks.parts.settle import settle
+from lmsearch.tasks.search import make_plan
 
 FACTOR = 1.4  # between the estimate and the measured peak, either way
 EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]
@@ -65,6 +70,26 @@ def test_branches_that_do_not_run_need_nothing_but_their_weights() -> None:
     whole, half = (step_bytes(model, size, batch, running=[number] * 3) for number in (8, 4))
     assert 0.5 * whole < half < 0.7 * whole
     assert step_bytes(model, size, batch) == whole > step_bytes(model, size, batch, bytes_per_value=2) > whole / 2
+
+
+def test_parts_of_a_batch_and_recomputed_layers_need_less() -> None:
+    model, size, batch = meta("vim, supernet")
+    whole, weights = step_bytes(model, size, batch), step_bytes(model, size, 0)
+    assert step_bytes(model, size, batch // 4) - weights == pytest.approx((whole - weights) / 4, rel=1e-6)
+    assert 0.5 * whole < step_bytes(model, size, batch, recomputed=True) < 0.8 * whole, "two of three layers are not kept"
+
+
+@pytest.mark.parametrize("words", [["micro_batch=8"], ["model.grad_checkpointing=true"]])
+def test_what_saves_memory_is_part_of_what_is_told(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    told = []
+    for more in ([], words):
+        cfg = compose("search", more)
+        cfg, source = settle(cfg, task="search")
+        with caplog.at_level("INFO"):
+            caplog.clear()
+            memory.check_memory(cfg, make_plan(cfg, source).spec, build_precision(cfg))
+        told.append(float(re.search(r"needs about ([0-9.e-]+) GiB", caplog.text)[1]))
+    assert told[1] < 0.9 * told[0]
 
 
 def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) -> None:

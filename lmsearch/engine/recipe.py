@@ -14,6 +14,7 @@ from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objective import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
+from lmsearch.models.mixer import recompute_mixers
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def trainer_for(
     world: World = SINGLE,
 ) -> Trainer:
     """Return the trainer of `named_parameters` towards `goal` as the recipe describes; `hook` may act in every step."""
+    if precision.grad_checkpointing:
+        recompute_mixers(model)
     optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model))
     return Trainer(
         model,

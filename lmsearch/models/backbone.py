@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
 from lmsearch.models.layers import PatchEmbed
-from lmsearch.models.mixer import DirectionalMixer
+from lmsearch.models.mixer import DirectionalMixer, recompute_mixers
 from lmsearch.scan.grids import Grid
 
 FORMATS = ("NCHW", "NHWC")
@@ -108,9 +108,8 @@ class Backbone(nn.Module):
         }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute every mixer's scans in the backward pass instead of keeping their activations."""
-        for mixer in self.mixers():
-            mixer.grad_checkpointing = enable
+        """Compute every mixer again in the backward pass of training instead of keeping its activations."""
+        recompute_mixers(self, enable)
 
     def get_classifier(self) -> nn.Module:
         """Return the classification head."""

@@ -265,3 +265,10 @@ class LocalVMambaMixer(DirectionalMixer):
     def left(self, y: Tensor, gate: Tensor) -> Tensor:
         """The merged branches y (B, L, d_inner) and the gate to the result (B, L, d_model)."""
         return self.out_proj(self.out_norm(y) * F.silu(gate))
+
+
+def recompute_mixers(module: nn.Module, enable: bool = True) -> None:
+    """Let the backward pass of training compute every mixer of a network again, or keep its activations."""
+    for mixer in module.modules():
+        if isinstance(mixer, DirectionalMixer):
+            mixer.grad_checkpointing = enable

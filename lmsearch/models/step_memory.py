@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from lmsearch.models.complexity import LayerCost, complexity
+from lmsearch.models.mixer import DirectionalMixer
+from lmsearch.scan.grids import num_tokens
 
 STATES = 4  # numbers held for every parameter: weight, gradient, two moments
 PARAMETER_BYTES = 4  # weights stay in float32 under autocast
@@ -24,12 +26,21 @@ def step_bytes(
     *,
     running: Sequence[int] | None = None,
     bytes_per_value: int = 4,
+    recomputed: bool = False,
 ) -> int:
-    """Return the bytes of a step of `batch_size` images; `running` branches of each layer run at a time (None: all)."""
+    """Return the bytes of a step of `batch_size` images; `running` branches of each layer run at a time (None: all).
+
+    `recomputed`: what is inside the mixers is not kept but computed again, one layer at a time.
+    """
     report = complexity(model, img_size, bytes_per_value=bytes_per_value)
     running = running or [len(layer.directions) for layer in report.layers]
     layers = [kept_bytes(layer, number) for layer, number in zip(report.layers, running, strict=True)]
-    kept = sum(layers) + report.rest.activation_bytes + max(layers)
+    between = sum(layers)
+    if recomputed:  # of each layer the inputs of norm and mixer, and all of the one whose gradients are computed
+        mixers = (m for m in model.modules() if isinstance(m, DirectionalMixer))
+        inputs = [2 * num_tokens(layer.grid) * m.in_proj.in_features for layer, m in zip(report.layers, mixers, strict=True)]
+        between = sum(inputs) * bytes_per_value + max(layers)
+    kept = between + report.rest.activation_bytes + max(layers)
     return batch_size * kept + STATES * PARAMETER_BYTES * report.parameters
 
 

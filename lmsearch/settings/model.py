@@ -14,6 +14,10 @@ class Backbone(Group):
     """Keys of both families; null is always the model's own."""
 
     name: str = key("name of the model")
+    grad_checkpointing: bool = key(
+        "training keeps only what enters every layer and computes the rest again: less memory, more time, the same gradients",
+        counts=False,
+    )
     patch_size: int | None = key("side of a patch", unit="pixels", least=1, null="the model's own", absent=True)
     d_state: int | None = key("states of each channel's scan", least=1, absent=True)
     drop_path_rate: float | None = key(
@@ -23,6 +27,10 @@ class Backbone(Group):
     window_padding: str | None = key("none (partial edge windows) | zeros (LocalMamba's pads)", absent=True)
     init: str | None = key("default | released (LocalMamba's code) | fan_in (narrow networks)", absent=True)
     global_pool: str | None = key('avg | token (local_vim) | "" (one output per token)', absent=True)
+
+    def options(self) -> dict[str, Any]:
+        """Return the keys that are set, by name; how training computes a model is no option of it."""
+        return {name: value for name, value in super().options().items() if name != "grad_checkpointing"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,5 +77,5 @@ MODELS: dict[str, type[Backbone]] = {
 
 
 def model_preset(name: str) -> dict[str, Any]:
-    """Return the keys of model=<name>: its name, and all others null."""
-    return dict.fromkeys(keys_of(MODELS[name])) | {"name": name}
+    """Return the keys of model=<name>: its name, and nothing set otherwise."""
+    return dict.fromkeys(keys_of(MODELS[name])) | {"name": name, "grad_checkpointing": False}

@@ -20,7 +20,7 @@ from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
 from lmsearch.scan.directions import label
 from lmsearch.scan.grids import grid_text
-from lmsearch.tasks.parts.build import plain
+from lmsearch.tasks.parts.build import own_options
 from lmsearch.tasks.parts.memory import VALUE_BYTES
 from lmsearch.tasks.parts.run_dir import make_folder
 
@@ -84,7 +84,7 @@ def one_model(cfg: DictConfig, console: Console) -> dict[str, list[Complexity]]:
 
 def build(cfg: DictConfig) -> tuple[str, nn.Module]:
     """Return the name and the model, without memory for its weights."""
-    options = plain(cfg.model)
+    options = own_options(cfg)
     name = options.pop("name")
     for key in ("merge", "num_classes", "in_chans"):
         if cfg[key] is not None:

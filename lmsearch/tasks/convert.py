@@ -36,7 +36,7 @@ from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.reading import read_text, user_path
 from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.parts.build import plain
+from lmsearch.tasks.parts.build import own_options
 from lmsearch.tasks.parts.known import read_facts
 from lmsearch.tasks.parts.run_dir import make_folder, own_folder
 
@@ -112,7 +112,7 @@ def from_official(cfg: DictConfig) -> int:
 
 def describe(cfg: DictConfig, weights: dict[str, Tensor]) -> ModelSpec:
     """Return the description of the model that holds `weights`: cfg.model, with channels and classes as in the checkpoint."""
-    options = plain(cfg.model)
+    options = own_options(cfg)
     name = options.pop("name")
     supernet = any(key.endswith("multi_scan.weights") for key in weights)
     for option, keys, axis in SIZES:
@@ -130,7 +130,7 @@ def described(cfg: DictConfig, description: Mapping) -> ModelSpec:
     """Return the network that the file itself describes; raise ConfigError where cfg asks for another one."""
     source = str(cfg.source)
     spec = ModelSpec.from_dict(dict(description), source=source)
-    asked = plain(cfg.model) if cfg.get("model") else {"name": spec.name}
+    asked = own_options(cfg) if cfg.get("model") else {"name": spec.name}
     if asked.pop("name") != spec.name:
         raise ConfigError(f"{source} holds a {spec.name}, not a {cfg.model.name}; leave model= out")
     if cfg.img_size is not None:

@@ -32,7 +32,8 @@ def plain(node: DictConfig) -> dict:
 
 def build_precision(cfg: DictConfig) -> Precision:
     """Return the device and how it computes; raise ConfigError for device=cuda without a CUDA device."""
-    return Precision(device_named(cfg.device), cfg.precision, cfg.get("micro_batch"))
+    recompute = "model" in cfg and cfg.model.grad_checkpointing
+    return Precision(device_named(cfg.device), cfg.precision, cfg.get("micro_batch"), recompute)
 
 
 def build_data(cfg: DictConfig, *, folder: Folder | None = None) -> Source:
@@ -71,9 +72,14 @@ def build_objective(info: DataInfo, metric: str | None = None) -> Objective:
     return objective_for(info.target, metric=metric)
 
 
+def own_options(cfg: DictConfig) -> dict:
+    """Return the name and the options that cfg.model sets; how training computes it is none of them."""
+    return {key: value for key, value in plain(cfg.model).items() if key != "grad_checkpointing"}
+
+
 def model_options(cfg: DictConfig, info: DataInfo) -> dict:
     """Return the options of create_model: those set in cfg.model, and image size, channels and classes from the data."""
-    options = plain(cfg.model)
+    options = own_options(cfg)
     options.pop("name")
     return options | {"img_size": list(info.img_size), "in_chans": info.in_chans, "num_classes": info.num_classes}
 

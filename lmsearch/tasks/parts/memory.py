@@ -28,7 +28,7 @@ def check_memory(cfg: DictConfig, spec: ModelSpec, precision: Precision, *, runn
     with torch.device("meta"):  # no memory, no time
         model = spec.build()
     size = tuple(spec.options["img_size"])
-    values = {"running": running, "bytes_per_value": VALUE_BYTES[precision.name]}
+    values = {"running": running, "bytes_per_value": VALUE_BYTES[precision.name], "recomputed": precision.grad_checkpointing}
     at_once = cfg.batch_size if precision.micro_batch is None else min(cfg.batch_size, precision.micro_batch)
     need, free = step_bytes(model, size, at_once, **values), free_bytes(precision.device)
     images = f"{cfg.batch_size} images" + (f", {at_once} at a time," if at_once < cfg.batch_size else "")
@@ -36,6 +36,6 @@ def check_memory(cfg: DictConfig, spec: ModelSpec, precision: Precision, *, runn
     if free is not None and need > free:
         raise ConfigError(
             f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower micro_batch, batch_size or"
-            f" data.img_size, or raise model.patch_size (now {model.patch_embed.patch_size})"
+            f" data.img_size, set model.grad_checkpointing=true, or raise model.patch_size (now {model.patch_embed.patch_size})"
         )
     log.info("memory: %s%s", what, "" if free is None else f" of {free / GIB:.2g} free")

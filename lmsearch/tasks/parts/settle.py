@@ -24,7 +24,7 @@ from lmsearch.models import create_model
 from lmsearch.models.patches import choose_patch, own_patch
 from lmsearch.settings.groups import keys_anywhere
 from lmsearch.settings.shared import Training
-from lmsearch.tasks.parts.build import build_data, plain
+from lmsearch.tasks.parts.build import build_data, own_options, plain
 from lmsearch.words import as_text
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def settle_recipe(cfg: DictConfig, num_train: int, *, task: str, img_size: tuple
 
 def model_width(cfg: DictConfig, img_size: tuple[int, int]) -> int:
     """Return the channels of the model's first layer."""
-    options = plain(cfg.model)
+    options = own_options(cfg)
     with torch.device("meta"):  # no memory, no time
         model = create_model(options.pop("name"), **options | {"img_size": list(img_size), "num_classes": 1})
     return model.mixers()[0].in_proj.in_features
