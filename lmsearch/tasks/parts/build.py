@@ -32,7 +32,7 @@ def plain(node: DictConfig) -> dict:
 
 def build_precision(cfg: DictConfig) -> Precision:
     """Return the device and how it computes; raise ConfigError for device=cuda without a CUDA device."""
-    recompute = "model" in cfg and cfg.model.grad_checkpointing
+    recompute = bool(OmegaConf.select(cfg, "model.grad_checkpointing"))  # tasks that train nothing may have no such key
     return Precision(device_named(cfg.device), cfg.precision, cfg.get("micro_batch"), recompute)
 
 
