@@ -229,6 +229,63 @@ def test_an_unreadable_configuration_of_a_run_is_one_clear_line(
     assert "config.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("section", "changed", "message"),
+    [
+        ("source", "abc", "the data source 'abc' is not an object"),
+        ("source", 3, "the data source 3 is not an object"),
+        ("source", [[]], "is not an object"),
+        ("source", {"name": []}, "name is []; expected text"),
+        ("source", {"name": "x,y"}, "'x,y' is not a data source"),
+        ("source", {"root": []}, "root of data source 'imagefolder' is []; expected text"),
+        ("source", {"root": "z" * 500_000}, "no such folder"),
+        ("source", {"rot": "x"}, "no option 'rot'"),
+        ("source", {"val_digest": 3}, "val_digest of data source 'imagefolder' is 3"),
+        ("info", 3, "data description: 3 is not an object"),
+        ("info", {"img_size": 5}, "img_size cannot be 5"),
+        ("info", {"num_classes": 0}, "num_classes is 0, but class_names lists 2"),
+        ("info", {"num_classes": 10**9}, "num_classes is 1000000000, but class_names lists 2"),
+        ("info", {"num_classes": 1, "class_names": ["a"]}, "its network has num_classes=2, its data description 1"),
+        ("info", {"class_names": ["a", "b" * 500_000]}, "class_names cannot be"),
+    ],
+    ids=range(15),
+)
+@pytest.mark.parametrize("task", ["evaluate", "predict"])
+def test_a_wrong_description_of_data_beside_weights_is_one_short_line(
+    section: str, changed: object, message: str, task: str, retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(retrained / "model.safetensors", tmp_path)
+    described = json.loads((retrained / "model.json").read_text())
+    del described["sha256"]
+    described["data"][section] = described["data"][section] | changed if isinstance(changed, dict) else changed
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    more = [f"run_dir={tmp_path / 'out'}"] if task == "evaluate" else [f"images={retrained}"]
+    unused = task == "predict" and message == "no such folder"  # it reads no images but those that it is given
+    assert main([task, f"checkpoint={tmp_path}", *more]) == (0 if unused else 2)
+    captured = capsys.readouterr()
+    said = captured.err.strip().splitlines()
+    assert unused or (said[-1].startswith("lmsearch: error: ") and message in said[-1])
+    assert len(captured.out) < 3_000 and len(captured.err) < 3_000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {name: []}\nmodel: {name: x}", "name is []; expected text"),
+        ("data: {name: imagefolder, root: []}\nmodel: {name: x}", "root of data source 'imagefolder' is []"),
+        ("model: {name: [x]}", "model.name is ['x']; expected text"),
+        ("model: {name: x}", "model='x', which is not a choice"),
+        ("model: {name: local_vim_nano}\ninfo: {img_size: 5}", "data description"),
+    ],
+)
+def test_a_configuration_of_a_run_with_wrong_data_or_model_is_one_line(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    assert main(["retrain", f"genotype={tmp_path}"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_run_without_unset_keys_is_read_as_one_with_them(searched: Path, tmp_path: Path) -> None:
     content = yaml.safe_load((searched / "config.yaml").read_text())
     shutil.copy(searched / "genotype.json", tmp_path)

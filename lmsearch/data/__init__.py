@@ -14,13 +14,15 @@ from lmsearch.data.sources.digits import build_digits
 from lmsearch.data.sources.imagefolder import build_imagefolder
 from lmsearch.data.sources.planted import build_planted
 from lmsearch.data.summary import as_arrays
-from lmsearch.errors import DataError, did_you_mean
+from lmsearch.errors import DataError, did_you_mean, short
 
 SOURCES: dict[str, Callable[..., Source]] = {
     "digits": build_digits,
     "imagefolder": build_imagefolder,
     "planted": build_planted,
 }
+NOT_BUILT = ("sampler",)  # of a run's data: how training draws them
+TEXTS = ("root", "val_digest", "direction", "task", "memorise", "on_error")
 
 __all__ = [
     "SOURCES",
@@ -35,12 +37,28 @@ __all__ = [
     "as_arrays",
     "build_loaders",
     "build_source",
+    "check_described",
     "load_images",
     "mixup_cutmix",
     "options_of",
     "search_loaders",
     "spread",
 ]
+
+
+def check_described(options: object) -> None:
+    """Raise DataError unless `options` are those of a data source as a run writes them down, its "name" among them."""
+    if not isinstance(options, Mapping):
+        raise DataError(f"the data source {short(options)} is not an object")
+    name = options.get("name")
+    if not isinstance(name, str):
+        raise DataError(f"the data source's name is {short(name)}; expected text")
+    accepted = [*options_of(name), "name", *NOT_BUILT]
+    for option, value in options.items():
+        if option not in accepted:
+            raise DataError(f"data source {name!r} has no option {short(option)}{did_you_mean(str(option), accepted)}")
+        if option in TEXTS and value is not None and not isinstance(value, str):
+            raise DataError(f"{option} of data source {name!r} is {short(value)}; expected text")
 
 
 def build_source(name: str, **options: object) -> Source:
@@ -58,5 +76,5 @@ def build_source(name: str, **options: object) -> Source:
 def options_of(name: str) -> Mapping[str, inspect.Parameter]:
     """Return the options that the data source `name` takes; raise DataError for an unknown one."""
     if name not in SOURCES:
-        raise DataError(f"{name!r} is not a data source{did_you_mean(str(name), SOURCES)}")
+        raise DataError(f"{short(name)} is not a data source{did_you_mean(str(name), SOURCES)}")
     return inspect.signature(SOURCES[name]).parameters

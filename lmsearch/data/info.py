@@ -14,6 +14,8 @@ import numpy as np
 from lmsearch.data.batch import Batch
 from lmsearch.errors import DataError, did_you_mean, short
 
+LONGEST_NAME = 1_000  # characters of a class name
+
 
 @dataclass(frozen=True)
 class TargetKind:
@@ -86,7 +88,7 @@ class DataInfo:
         kinds = {
             "name": _text(self.name),
             "num_classes": _whole(self.num_classes, least=0),
-            "class_names": isinstance(self.class_names, tuple) and all(map(_text, self.class_names)),
+            "class_names": isinstance(self.class_names, tuple) and all(map(_name, self.class_names)),
             "img_size": isinstance(self.img_size, tuple) and len(self.img_size) == 2 and all(map(_whole, self.img_size)),
             "in_chans": _whole(self.in_chans),
             "mean": _channels(self.mean, self.in_chans),
@@ -96,10 +98,17 @@ class DataInfo:
         }
         if wrong := [key for key, right in kinds.items() if not right]:
             raise DataError(f"data description: {wrong[0]} cannot be {short(getattr(self, wrong[0]))}")
+        if self.num_classes != len(self.class_names):
+            told = f"num_classes is {self.num_classes}, but class_names lists {len(self.class_names)}"
+            raise DataError(f"data description: {told}; expected a name for each")
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _name(value: Any) -> bool:
+    return _text(value) and len(value) <= LONGEST_NAME
 
 
 def _whole(value: Any, *, least: int = 1) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from lmsearch.data.checks import number
 from lmsearch.data.listing import list_classes
 from lmsearch.errors import DataError
+from lmsearch.reading import is_folder
 
 log = logging.getLogger(__name__)
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # names of the folders of each split
@@ -57,7 +58,7 @@ def read_folder(
     `val_digest` is what an earlier reading recorded: other images in the validation set are then refused.
     `class_names` are the classes and their order; None: the folders of train/, sorted.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root}: no such folder; root must hold train/<class>/ and val/<class>/, or class folders")
     present = find_splits(root)
     if "val" in present and val_fraction is not None:
@@ -90,7 +91,7 @@ def read_folder(
 
 def read_for_evaluation(root: Path, *, class_names: Sequence[str]) -> Folder:
     """List the images under `root` that a trained network is measured on: test/ and val/, or either, else all that there are."""
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root}: no such folder; root must hold test/, val/ or train/ with class folders, or class folders")
     present = find_splits(root)
     paths = [present[split] for split in ("val", "test") if split in present] or [present.get("train", root)]

@@ -14,10 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from lmsearch.data import DataInfo, check_described
 from lmsearch.engine.digest import digest_of, raw_bytes
 from lmsearch.engine.finite import unfinite_weights
 from lmsearch.engine.stored import check_entries, check_kinds, check_tensor, needed
-from lmsearch.errors import CheckpointError, LmsearchError, short
+from lmsearch.errors import CheckpointError, DataError, LmsearchError, short
 from lmsearch.files import finite, replacing, write_bytes, write_json
 from lmsearch.models import create_model
 from lmsearch.models.backbone import Backbone
@@ -74,11 +75,33 @@ class ModelSpec:
         for number, layer in enumerate(values["directions"]):
             if not isinstance(layer, list | tuple) or not all(isinstance(name, str) for name in layer):
                 raise CheckpointError(f"{source}: directions of layer {number}, {short(layer)}, are not a list of names")
+        _check_source(values["data"], source=source)
         if own := [key for key in RESERVED if key in values["options"]]:
             raise CheckpointError(f"{source}: {own[0]} is no option of a model description")
         directions = tuple(tuple(map(present_name, layer)) for layer in values["directions"])
         merge = present_merge(values["merge"])
         return cls(values["name"], directions, merge, dict(values["options"]), dict(values["data"]))
+
+
+def _check_source(data: Mapping[str, Any], *, source: str) -> None:
+    """Raise CheckpointError where a description names a data source that there is not, or options that it does not take."""
+    if data.get("source") not in (None, {}):
+        try:
+            check_described(data["source"])
+        except DataError as error:
+            raise CheckpointError(f"{source}: {error}") from error
+
+
+def data_of(spec: ModelSpec, *, source: str) -> DataInfo:
+    """Return what a model was made for; raise CheckpointError, naming `source`, where that is wrong or of another network."""
+    try:
+        info = DataInfo.from_dict(spec.data.get("info"))
+    except DataError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    for name in ("num_classes", "in_chans"):
+        if (own := spec.options.get(name, getattr(info, name))) != getattr(info, name):
+            raise CheckpointError(f"{source}: its network has {name}={own}, its data description {getattr(info, name)}")
+    return info
 
 
 def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, backend: str = "auto") -> Backbone:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lmsearch.data import DataInfo
-from lmsearch.engine.checkpoint import ModelSpec, load_weights
+from lmsearch.engine.checkpoint import ModelSpec, data_of, load_weights
 from lmsearch.errors import CheckpointError
 from lmsearch.models import DirectionalMixer
 from lmsearch.models.layers import resize_positions
@@ -135,8 +134,8 @@ def _match_alphas(weights: dict[str, Tensor], own: Mapping[str, Tensor], start: 
 
 def _match_classes(weights: dict[str, Tensor], own: Mapping[str, Tensor], start: Start, classes: Sequence[str]) -> list[str]:
     """Put the head's rows where the model has the class; without a name in common they count by position."""
-    info = start.spec.data.get("info")
-    names = [] if info is None else list(DataInfo.from_dict(info).class_names)
+    described = start.spec.data.get("info") is not None
+    names = list(data_of(start.spec, source=start.source).class_names) if described else []
     heads = [key for key in HEAD if key in own]
     if not heads or any(key not in weights or weights[key].shape[1:] != own[key].shape[1:] for key in heads):
         weights |= {key: own[key] for key in heads}

@@ -30,7 +30,7 @@ def run(cfg: DictConfig) -> int:
     if not cfg.get("data"):
         raise ConfigError(f"{cfg.checkpoint} does not say what data it was trained on; set data=...")
     source = data_for(measured_on(source_options(cfg), spec, info), info)
-    check_fits(source, spec, cfg.checkpoint)
+    check_fits(source, info, cfg.checkpoint)
     loaders = build_loaders(source, batch_size=cfg.batch_size, seed=0, drop_last=False, num_workers=cfg.num_workers)
     objective = build_objective(info)
     try:
@@ -65,9 +65,8 @@ def measured_on(options: dict[str, Any], spec: ModelSpec, info: DataInfo) -> dic
     return options | {"root": read_for_evaluation(Path(options["root"]), class_names=info.class_names)}
 
 
-def check_fits(source: Source, spec: ModelSpec, checkpoint: str) -> None:
-    """Raise DataError where the data's classes or channels are not the network's."""
-    own = DataInfo.from_dict(spec.data["info"])
+def check_fits(source: Source, own: DataInfo, checkpoint: str) -> None:
+    """Raise DataError where the data's classes or channels are not those that the network was trained for."""
     for name in ("class_names", "in_chans", "target"):
         if getattr(own, name) != getattr(source.info, name):
             raise DataError(

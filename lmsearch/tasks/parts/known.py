@@ -13,13 +13,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.config import Defaults, compose, compose_presets, keys_of
-from lmsearch.config_presets import split_overrides
-from lmsearch.errors import ConfigError
+from lmsearch.config_presets import choices_of, split_overrides
+from lmsearch.errors import ConfigError, DataError, did_you_mean, short
 from lmsearch.genotype import FILE
 from lmsearch.paths import data_dir
 from lmsearch.reading import is_file, is_folder, parse_yaml, read_text, user_path
 from lmsearch.words import as_text
 
+LONGEST = 300  # characters of a value in a line
 CONFIG = "config.yaml"  # of a run directory
 ROOT = "data.root"
 IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
@@ -51,15 +52,34 @@ class Facts:
 
 def read_facts(path: Path) -> Facts | None:
     """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing."""
-    from lmsearch.engine.checkpoint import ModelSpec, read_model  # imports PyTorch
+    from lmsearch.engine.checkpoint import ModelSpec, data_of, read_model  # imports PyTorch
 
-    config = _read_config(path / CONFIG if is_folder(path) else path.with_name(CONFIG))
+    file = path / CONFIG if is_folder(path) else path.with_name(CONFIG)
+    config = _read_config(file)
     described = path if is_file(path) else _described(path)
     if described is None:
-        return Facts(config["data"], config["model"], config["info"], config["search_space"]) if config["model"] else None
+        return _configured(config, file) if config["model"] else None
     spec: ModelSpec = read_model(described)[0]
+    if spec.data.get("info"):
+        data_of(spec, source=str(described))
     model = {"name": spec.name} | {k: v for k, v in spec.options.items() if k not in FROM_DATA}
     return Facts(spec.data.get("source") or {}, model, spec.data.get("info") or {}, config["search_space"])
+
+
+def _configured(config: Mapping[str, Any], file: Path) -> Facts:
+    """Return the facts in the sections of a run's config.yaml; raise ConfigError where they name no data, or wrong ones."""
+    from lmsearch.data import DataInfo, check_described  # imports PyTorch
+
+    if not isinstance(config["model"].get("name", ""), str):
+        raise ConfigError(f"{file}: model.name is {short(config['model']['name'])}; expected text")
+    try:
+        if config["data"]:
+            check_described(config["data"])
+        if config["info"]:
+            DataInfo.from_dict(config["info"])
+    except DataError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return Facts(config["data"], config["model"], config["info"], config["search_space"])
 
 
 def _described(folder: Path) -> Path | None:
@@ -120,6 +140,14 @@ class Knowledge:
         values = {key: value for key, value in self.values.items() if key.partition(".")[0] != group}
         return replace(self, presets={g: c for g, c in self.presets.items() if g != group}, values=values)
 
+    def check_presets(self) -> None:
+        """Raise ConfigError where its data or model is one that no preset is for."""
+        for group, choice in self.presets.items():
+            if choice not in (accepted := choices_of(group)):
+                raise ConfigError(
+                    f"{self.run} has {group}={short(choice)}, which is not a choice{did_you_mean(choice, accepted)}"
+                )
+
     def beside(self, given: Mapping[str, str]) -> Knowledge:
         """Return it without the values that mean nothing beside what the command line gives, such as means of other channels."""
         other = [key for key in VOIDS if key in given and given[key] != str(self.values.get(key))]
@@ -133,9 +161,9 @@ class Knowledge:
         for key in [key for key in keys_of(cfg) if key in self.values]:
             mine, value = plain_value(cfg, key), as_plain(self.values[key])
             if key in given and mine != value:
-                differences.append(f"{key}={as_text(mine)} given, {self.run} has {as_text(value)}")
+                differences.append(f"{key}={shown(mine)} given, {self.run} has {shown(value)}")
             elif key not in given and mine == value != plain_value(shipped, key):
-                found.append(f"{key}={as_text(value)}")
+                found.append(f"{key}={shown(value)}")
         return ([f"from {self.run}: {' '.join(found)}"] if found else []) + differences
 
 
@@ -147,6 +175,7 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     left: list[Knowledge] = []
     for knowledge in READERS[task](values) if task in READERS else ():
         rest, said = knowledge.beside(values).under(presets, values)
+        rest.check_presets()
         left.append(rest)
         lines += said
     if not left:
@@ -246,6 +275,12 @@ READERS: dict[str, Callable[[Mapping[str, str]], Iterable[Knowledge]]] = {
     "complexity": read_by_description,
     "convert": read_by_description,
 }
+
+
+def shown(value: Any) -> str:
+    """Return a value as the command line takes it, the middle of a long one left out."""
+    text = as_text(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
 def plain_value(cfg: DictConfig, key: str) -> Any:

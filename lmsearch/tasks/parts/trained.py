@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from lmsearch.data import DataInfo, Source, build_source, options_of
-from lmsearch.engine.checkpoint import ModelSpec, load_model, read_model
+from lmsearch.engine.checkpoint import ModelSpec, data_of, load_model, read_model
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.tasks.parts.known import IMAGE
@@ -20,8 +20,11 @@ def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tupl
     spec, weights = read_model(Path(checkpoint))
     if "info" not in spec.data:
         raise CheckpointError(f"{checkpoint}: the model carries no data description (classes, image size, normalisation)")
+    info = data_of(spec, source=checkpoint)
     model = load_model(spec, weights, source=str(checkpoint), backend=backend)
-    return model.to(precision.device).eval(), spec, DataInfo.from_dict(spec.data["info"])
+    if model.num_classes != info.num_classes:
+        raise CheckpointError(f"{checkpoint}: its network has {model.num_classes} outputs, its data {info.num_classes}")
+    return model.to(precision.device).eval(), spec, info
 
 
 def own_source(spec: ModelSpec, checkpoint: str) -> Source:
@@ -29,7 +32,7 @@ def own_source(spec: ModelSpec, checkpoint: str) -> Source:
     options = dict(spec.data.get("source") or {})
     if not options:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on")
-    info = DataInfo.from_dict(spec.data["info"])
+    info = data_of(spec, source=checkpoint)
     seen = {name: getattr(info, name) for name in IMAGE if name in options_of(options["name"])}
     return data_for(options | seen, info)
 
