@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from lmsearch.search.architects.fair import Fair, fair_sets, passes_per_round
 from lmsearch.search.architects.learning import Timing
 from lmsearch.search.derivation import climb as climbing
 from lmsearch.search.derivation.choice import Quota
-from lmsearch.search.supernet.network import named_mixers, weight_parameters
+from lmsearch.search.supernet.network import masked, named_mixers, running, weight_parameters
 from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.tasks.parts.build import build_data, build_precision
@@ -69,7 +70,7 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_sets() -> None:
     total = 0.0
     for chosen in fair.sets:
         layers = {layer: tuple(FOUR[i] for i in picked) for layer, picked in chosen.items()}
-        with climbing.running(model, climbing.masked(model, layers)):
+        with running(model, masked(model, layers)):
             total = total + OBJECTIVE.losses(model(batch.inputs), batch.targets).mean() / len(fair.sets)
     total.backward()
     for name, p in weight_parameters(model):
@@ -115,9 +116,9 @@ class Landscape(climbing.Masked):
         super().__init__(None, None)
         self.function = function
 
-    def loss(self, choice: dict) -> float:
-        self.known[tuple(choice.values())] = self.function(choice)
-        return self.known[tuple(choice.values())]
+    def losses(self, choices: Sequence[dict]) -> list[float]:
+        self.known |= {tuple(choice.values()): self.function(choice) for choice in choices}
+        return [self.known[tuple(choice.values())] for choice in choices]
 
 
 def redundant(choice: dict) -> float:
