@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 
-from lmsearch.process import INTERRUPTED, quit_at_once
+try:
+    import signal
+
+    from lmsearch.interrupts import INTERRUPTED, quit_at_once
+except KeyboardInterrupt:  # before quit_at_once is there to answer
+    os.write(2, b"\nlmsearch: interrupted\n")
+    os._exit(130)
 
 
 def main() -> int:

@@ -12,8 +12,9 @@ from lmsearch import __version__
 from lmsearch.config_help import task_help
 from lmsearch.config_presets import split_overrides
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
+from lmsearch.interrupts import INTERRUPTED, answer_interrupts
 from lmsearch.paths import data_dir
-from lmsearch.process import INTERRUPTED, answer_interrupts, set_up_logging, tune_process
+from lmsearch.process import set_up_logging, tune_process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lmsearch.errors import ConfigError
+from lmsearch.reading import MAX_DEPTH, TOO_DEEP, is_whole
 from lmsearch.settings.fields import Key
 
 LONGEST_PATH, LONGEST_NAME = 4095, 255  # bytes
@@ -46,13 +47,20 @@ def read_text(text: str) -> str:
 
 def read_path(text: str) -> str:
     """Read a path or a name, exactly as it was typed."""
+    _check_path(text)
+    if not is_whole(text):
+        raise ValueError("is not UTF-8, as what a run writes down must be; rename the folder, or link to it")
+    return text
+
+
+def _check_path(text: str) -> None:
+    """Raise ValueError for what can be no path."""
     if not text:
         raise ValueError("is empty")
     if "\0" in text or len(text.encode(errors="replace")) > LONGEST_PATH:
         raise ValueError("can be no path")
     if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in text.split("/")) and "://" not in text:
         raise ValueError(f"can be no path: a name in it has more than {LONGEST_NAME} bytes")
-    return text
 
 
 def read_any(text: str) -> Any:
@@ -60,6 +68,8 @@ def read_any(text: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser  # slow to import
     from hydra.errors import HydraException
 
+    if _depth(text) > MAX_DEPTH:
+        raise ValueError(f"holds {TOO_DEEP}")
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
     except (HydraException, RecursionError):
@@ -67,6 +77,15 @@ def read_any(text: str) -> Any:
     if override.is_sweep_override():
         raise ValueError("holds several values; write a list as [a,b]")
     return override.value()
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets stand open at most; quoted ones count too."""
+    depth = deepest = 0
+    for letter in text:
+        depth += (letter in "[{(") - (letter in ")}]")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def read_ints(text: str) -> int | list[int]:
@@ -100,9 +119,10 @@ def read_stages(text: str) -> list[list[float]]:
 
 
 def read_paths(text: str) -> str | list[str]:
-    """Read a path exactly as it was typed, or a list of paths: [a,b], without commas inside one."""
+    """Read a path exactly as it was typed, or a list of paths: [a,b], without commas inside one. They may be of any bytes."""
     if not (text.startswith("[") and text.endswith("]")):
-        return read_path(text)
+        _check_path(text)
+        return text
     paths = [part.strip() for part in text[1:-1].split(",")]
     if not all(paths):
         raise ValueError("holds an empty path")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import signal
 import sys
 
-INTERRUPTED = 130  # exit code
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -25,18 +23,6 @@ def tune_process() -> None:
         if mallopt is not None:
             mallopt(M_MMAP_THRESHOLD, 1 << 30)
             mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def quit_at_once(*_: object) -> None:
-    """Answer an interrupt while modules are imported, where nothing can be lost: their native code may not raise it on."""
-    os.write(2, b"\nlmsearch: interrupted\n")
-    os._exit(INTERRUPTED)
-
-
-def answer_interrupts() -> None:
-    """From now on an interrupt raises KeyboardInterrupt, where it would quit at once."""
-    if signal.getsignal(signal.SIGINT) is quit_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def set_up_logging() -> None:

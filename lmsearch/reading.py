@@ -129,7 +129,7 @@ def check_bounds(content: Any, *, where: str, error: Error) -> Any:
         if entries > MAX_ENTRIES:
             raise error(f"{where}: more than {MAX_ENTRIES:,} entries")
         for value in level:
-            if isinstance(value, str) and not _whole(value):
+            if isinstance(value, str) and not is_whole(value):
                 raise error(f"{where}: {short(value)} holds half a character (a lone surrogate)")
         level = [part for value in level for part in _parts(value)]
         if not level:
@@ -144,7 +144,7 @@ def _parts(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _whole(text: str) -> bool:
+def is_whole(text: str) -> bool:
     """Tell whether a text can be written as UTF-8."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 

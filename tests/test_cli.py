@@ -167,7 +167,7 @@ runpy.run_module("lmsearch", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("module", ["hydra", "torch"])
+@pytest.mark.parametrize("module", ["lmsearch.interrupts", "lmsearch.cli", "hydra", "torch"])
 def test_an_interrupt_while_modules_are_imported_is_one_line(module: str) -> None:
     words = [sys.executable, "-c", INTERRUPT, module, "doctor"]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)

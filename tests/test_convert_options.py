@@ -149,3 +149,18 @@ def test_class_names_can_be_given_anew(tmp_path: Path) -> None:
 def test_partial_channels_and_unnormalised_branches_are_named() -> None:
     model = create_model("local_vim", directions=["h"], merge="weighted", **VIM, partial_channels=2, branch_norm=False)
     assert beyond_released(model) == ["branch_norm=False", "partial_channels=2"]
+
+
+def test_convert_writes_over_no_file_and_into_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "ours", "local_vim", VIM, [["h", "w2_flip"]])
+    before = (tmp_path / "ours" / "model.safetensors").read_bytes()
+    command = ["convert", "to=official", f"source={tmp_path / 'ours'}"]
+    assert main([*command, f"out={tmp_path / 'ours' / 'model.safetensors'}"]) == 2
+    assert "exists already" in capsys.readouterr().err and (tmp_path / "ours" / "model.safetensors").read_bytes() == before
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run_id.txt").write_text("retrain 0 0\n")
+    assert main([*command, f"out={tmp_path / 'run' / 'model.safetensors'}"]) == 2, "a run writes it later"
+    assert "a file of a run of lmsearch retrain" in capsys.readouterr().err
+    assert main([*command, f"out={tmp_path / 'x.pth'}"]) == 0
+    assert main(["convert", f"source={tmp_path / 'x.pth'}", f"out={tmp_path / 'run'}"]) == 2
+    assert "holds a run of lmsearch retrain" in capsys.readouterr().err

@@ -277,6 +277,18 @@ def test_a_folder_in_the_place_of_a_file_of_a_run_is_one_line(
         assert str(run / name) in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_best_weights_that_are_lost_or_damaged_are_told_of_when_the_run_goes_on(
+    lost: bool, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    best = run / "best.safetensors"
+    best.unlink() if lost else best.write_bytes(best.read_bytes()[:-1] + b"x")
+    assert main(words(trained, f"run_dir={run}")) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "best.safetensors" in said and "overwrite=true starts the run over" in said
+
+
 def test_another_run_is_named_by_what_differs_and_what_to_type(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

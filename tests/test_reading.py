@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import asdict
@@ -235,6 +236,16 @@ def test_the_command_answers_very_long_words_with_a_short_line(key: str, capsys:
     assert error.count("\n") == 1 and len(error) < LONGEST + 200
 
 
+def test_a_word_of_many_brackets_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["retrain", "data=imagefolder", "data.root=x", "genotype=x", f"data.mean={'[' * 5_000}"]) == 2
+    assert "inside each other more than 50 deep" in capsys.readouterr().err
+
+
+def test_a_run_dir_that_is_not_utf8_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["retrain", "genotype=x", f"run_dir={os.fsdecode(b'a' + bytes([255]))}"]) == 2
+    assert "run_dir='a\\udcff' is not UTF-8" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- genotypes, spaces, directions
 def genotype_with(layer: str, head: str = "") -> str:
     return f'{{"schema": "lmsearch.genotype", "version": 1, {head} "layers": [{layer}]}}'
@@ -327,6 +338,7 @@ def without_digest(path: Path) -> dict:
         ({"name": 3}, "name 3 is not what"),
         ({"name": "resnet"}, "'resnet' is not a model"),
         ({"directions": [[["h"]], ["v"]]}, "directions of layer 0"),
+        ({"directions": [["h"]] * 200_000}, "directions of 200,000 layers; accepted: up to 4,096"),
         ({"directions": {"a": 1}}, "directions {'a': 1} is not what"),
         ({"directions": [["h", "v"]]}, "directions has 1 layers but local_vim has 2"),
         ({"options": []}, "options \\[\\] is not what"),
@@ -342,7 +354,7 @@ def without_digest(path: Path) -> dict:
         ({"options": SIZES | {"use_rope": "yes"}}, "use_rope='yes' is not accepted; expected true or false"),
         ({"options": SIZES | {"drop_path_rate": "a"}}, "drop_path_rate='a' is not accepted"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_a_description_that_makes_no_model_names_file_and_value(tmp_path: Path, change: dict, message: str) -> None:
     save_model(tmp_path, SPEC, SPEC.build().state_dict())

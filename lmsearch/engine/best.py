@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from lmsearch.engine.checkpoint import ModelSpec, save_model
+from lmsearch.engine.checkpoint import ModelSpec, read_weights, save_model
 from lmsearch.engine.objective import Metric, Scores
+from lmsearch.errors import CheckpointError
 
 FILE = "best.safetensors"
 
@@ -40,5 +41,10 @@ class Best:
         return {"epoch": self.epoch, "value": self.value, "loss": self.loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Take over what `state_dict` returned; raise CheckpointError where the weights that it tells of are lost or damaged."""
         self.epoch, self.value, self.loss = state["epoch"], state["value"], state["loss"]
+        if self.epoch is not None:
+            try:
+                read_weights(self.run_dir / FILE)
+            except CheckpointError as error:
+                raise CheckpointError(f"{error}; overwrite=true starts the run over") from error

@@ -32,6 +32,7 @@ MODEL = "model.safetensors"  # the final weights of a run
 RESERVED = ("name", "directions", "merge", "backend", "family")  # no options of a description, though arguments of create_model
 SPEC_KEYS = {"version": int, "name": str, "directions": list | tuple, "merge": str, "options": dict, "data": dict}
 DIGEST = "sha256"  # key of the digests in checkpoint.pt, model.json and, of weights and of their net, in .safetensors files
+MOST_LAYERS = 2**12  # of a model, however many stages it has
 SHOWN = 3  # tensors that do not fit, in a message
 DAMAGED = "damaged: its content is not what was written (SHA-256 differs)"
 
@@ -72,6 +73,8 @@ class ModelSpec:
                 raise CheckpointError(f"{source}: the model description is incomplete ({key} is missing)")
             if not isinstance(values.get(key, VERSION), kind):
                 raise CheckpointError(f"{source}: {key} {short(values[key])} is not what a model description holds")
+        if (layers := len(values["directions"])) > MOST_LAYERS:
+            raise CheckpointError(f"{source}: directions of {layers:,} layers; accepted: up to {MOST_LAYERS:,}")
         for number, layer in enumerate(values["directions"]):
             if not isinstance(layer, list | tuple) or not all(isinstance(name, str) for name in layer):
                 raise CheckpointError(f"{source}: directions of layer {number}, {short(layer)}, are not a list of names")

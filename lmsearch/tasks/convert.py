@@ -38,7 +38,7 @@ from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
 from lmsearch.tasks.parts.build import own_options
 from lmsearch.tasks.parts.known import read_facts
-from lmsearch.tasks.parts.run_dir import make_folder, own_folder
+from lmsearch.tasks.parts.run_dir import RESULTS, WORK, Claim, make_folder, own_folder
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def to_official(cfg: DictConfig) -> int:
     out = Path(cfg.out)
     if out.is_dir():
         raise ConfigError(f"out={str(out)!r} is a folder; with to=official give the file to write, such as {out / 'model.pth'}")
+    keep_files(out)
     spec, weights = read_model(Path(cfg.source))
     model = load_model(spec, weights, source=str(cfg.source))
     official = to_official_state_dict(model)
@@ -81,6 +82,14 @@ def to_official(cfg: DictConfig) -> int:
         log.warning("%s: the released code cannot run it, for its %s; `lmsearch convert` reads it back", out, ", ".join(beyond))
     print(f"{spec.name}: {len(official)} tensors under the released names, below 'model': {out}")
     return 0
+
+
+def keep_files(out: Path) -> None:
+    """Raise ConfigError where the file is there already, or is one that a run in its folder writes."""
+    if out.is_file():
+        raise ConfigError(f"out={str(out)!r} exists already; name another file, or delete it first")
+    if (task := Claim.read(out.parent).task) and out.name in (*WORK, *RESULTS):
+        raise ConfigError(f"out={str(out)!r} is a file of a run of lmsearch {task}; name another one")
 
 
 def from_official(cfg: DictConfig) -> int:
@@ -99,6 +108,8 @@ def from_official(cfg: DictConfig) -> int:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
     model, spec = in_order(cfg, model, spec)
     with own_folder(out, key="out"):
+        if task := Claim.read(out).task:
+            raise ConfigError(f"{out} holds a run of lmsearch {task}, whose files would be lost; choose another out=")
         if spec.merge == "weighted":
             write_supernet(out, spec, model.state_dict())
         else:

@@ -21,8 +21,8 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.figures.sheet import Cell, contact_sheet, spaced
 from lmsearch.files import write_image
+from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
-from lmsearch.process import INTERRUPTED
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.run_dir import make_folder
