@@ -16,6 +16,13 @@ _PUBLIC = {
     "load_genotype": "lmsearch.genotype",
     "save_genotype": "lmsearch.genotype",
     "load_search_space": "lmsearch.search_space",
+    "run_search": "lmsearch.api.search",
+    "run_retrain": "lmsearch.api.retrain",
+    "run_compare": "lmsearch.api.compare",
+    "DirectionalMixer": "lmsearch.models.mixer",
+    "LocalVimMixer": "lmsearch.models.mixer",
+    "LocalVMambaMixer": "lmsearch.models.mixer",
+    "MixerOptions": "lmsearch.models.mixer",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -16,7 +16,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("config",),
     ("config_presets",),
     ("config_values",),
-    ("bench", "sweep", "audit"),
+    ("bench", "sweep", "audit", "api"),
     ("scanbench", "report"),
     ("search",),
     ("trials", "engine"),

@@ -11,11 +11,11 @@ import torch
 
 from lmsearch.engine.objective import Scores
 from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.report.arms import Arm
 from lmsearch.report.directions import cell_label, print_choices, row_label, save_choices_figure
 from lmsearch.report.findings import print_findings
 from lmsearch.search_space import load_search_space
 from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson
-from lmsearch.tasks.compare import Arm
 
 
 def test_wilson_matches_the_textbook_value() -> None:

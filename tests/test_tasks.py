@@ -19,8 +19,9 @@ from lmsearch.engine.objective import Scores
 from lmsearch.engine.train import evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
+from lmsearch.report.arms import Arm
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.compare import Arm, make_arms
+from lmsearch.tasks.compare import make_arms
 from lmsearch.tasks.parts.build import build_data, build_objective, build_precision
 from lmsearch.tasks.parts.candidates import search_data
 from lmsearch.tasks.parts.watch import first_batch

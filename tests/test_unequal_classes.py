@@ -17,8 +17,8 @@ from lmsearch.data.order import balanced_order
 from lmsearch.engine.distributed import World
 from lmsearch.engine.objective import METRICS, Scores, balance, class_counts, class_weights
 from lmsearch.engine.recipe import training_objective
+from lmsearch.report.arms import Arm
 from lmsearch.stats.intervals import over_samples, wilson, wilson_by_class
-from lmsearch.tasks.compare import Arm
 from lmsearch.tasks.parts.build import build_data, build_recipe, warn_unequal
 
 COUNTS = {"a": 120, "b": 6, "c": 6}

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from lmsearch.data import Source
-from lmsearch.engine.objective import Metric, Scores, metric_for
-from lmsearch.engine.randomness import key
+from lmsearch.engine.objective import Metric, metric_for
 from lmsearch.errors import ConfigError
 from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype
+from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, verdict_of
 from lmsearch.report.baselines import shortfall
 from lmsearch.scan.directions import label
 from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space
-from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson, wilson_by_class
 from lmsearch.tasks.parts.baselines import simple_baselines
 from lmsearch.tasks.parts.build import build_objective, build_precision, layer_grids, warn_unequal
 from lmsearch.tasks.parts.candidates import hand_made_choice
@@ -33,41 +30,6 @@ from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.retrain import derived_spec
 
 log = logging.getLogger(__name__)
-SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
-
-
-@dataclass
-class Arm:
-    """One way to choose directions: a genotype per seed, and the test scores of the nets retrained with it."""
-
-    name: str
-    genotypes: list[Genotype]
-    results: list[Scores] = field(default_factory=list)
-    metric: Metric = metric_for("class")
-
-    def interval(self) -> Interval:
-        """Mean score with its interval: over seeds, or binomial over the test samples (of every class) for one seed."""
-        means = [r.score for r in self.results]
-        if len(means) > 1:
-            return over_seeds(means).within(0.0, 1.0)
-        if self.metric.balanced:
-            counts = self.results[0].sums[:, :-1].numpy()
-            return wilson_by_class(counts.diagonal(), counts.sum(1))
-        return wilson(means[0], len(self.results[0].scores))
-
-    def minus(self, other: Arm) -> Interval:
-        """Interval of this arm's score minus the other's: the wider of that over seeds, paired, and that over test samples.
-
-        Few seeds may differ by nothing at all, and one seed has only its test samples to tell.
-        """
-        pairs = list(zip(self.results, other.results, strict=True))
-        classes = self.results[0].classes.numpy() if self.metric.balanced else None
-        by_sample = over_samples(np.mean([(a.scores - b.scores).double().numpy() for a, b in pairs], axis=0), classes)
-        by_sample = by_sample.within(-1.0, 1.0)
-        if len(pairs) == 1:
-            return by_sample
-        by_seed = over_seeds([a.score - b.score for a, b in pairs]).within(-1.0, 1.0)
-        return max(by_sample, by_seed, key=lambda interval: interval.high - interval.low)
 
 
 def run(cfg: DictConfig) -> int:
@@ -127,34 +89,6 @@ def make_arms(cfg: DictConfig, source: Source, space: SearchSpace) -> list[Arm]:
     metric = metric_for(source.info.target, cfg.metric)
     choices = {SEARCHED: [genotype] * cfg.seeds, RANDOM: drawn, HAND_MADE: [hand_made] * cfg.seeds}
     return [Arm(name, genotypes, metric=metric) for name, genotypes in choices.items()]
-
-
-def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], seed: int) -> Genotype:
-    """Draw keep[l] of candidates[l] for every layer l (all of them where there are fewer), uniformly, in candidate order."""
-    rng = np.random.default_rng(key(seed, "random genotype"))
-    drawn = []
-    for names, k in zip(candidates, keep, strict=True):
-        picked = np.sort(rng.choice(len(names), size=min(k, len(names)), replace=False))
-        drawn.append([names[i] for i in picked])
-    return Genotype.from_directions(drawn, where="random genotype")
-
-
-def verdict_of(arms: list[Arm]) -> str:
-    """One plain sentence on whether the searched genotype differs from the others by more than noise."""
-    searched, *others = arms
-    differences = [(other.name, searched.minus(other)) for other in others]
-    told = [
-        f"{'better' if d.above_zero else 'worse'} than {name} ({d.mean:+.4f}, 95 % [{d.low:+.4f}, {d.high:+.4f}])"
-        for name, d in differences
-        if not d.holds_zero
-    ]
-    if not told:
-        spans = ", ".join(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] against {name}" for name, d in differences)
-        return f"the differences are within noise: this comparison does not show that the search helped ({spans})"
-    rest = [name for name, d in differences if d.holds_zero]
-    return f"the searched genotype is {' and '.join(told)}" + (
-        f"; against {', '.join(rest)} the difference is within noise" if rest else ""
-    )
 
 
 def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:

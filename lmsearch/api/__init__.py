@@ -1,0 +1,1 @@
+"""The package for notebooks: run_search, run_retrain and run_compare take plain loaders and a network, and leave no files."""

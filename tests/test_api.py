@@ -1,0 +1,292 @@
+"""run_search, run_retrain and run_compare: from a network of one's own and plain loaders, in memory, to plain results."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset
+
+import lmsearch
+from lmsearch.api.given import check_apart
+from lmsearch.data import build_source
+from lmsearch.errors import LmsearchError
+from lmsearch.search.architects.kinds import ARCHITECTS, PATHS
+from lmsearch.search.supernet.relax import RELAXATIONS
+from lmsearch.search_space import SearchSpace
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+FOUR = SearchSpace("four", ("h", "h_flip", "v", "v_flip"), 1)
+PLANTED = "v_flip"
+
+
+class UNet(nn.Module):
+    """A user's network: a mixer on 8x8 tokens, one on 4x4, a skip connection, and an output for every token of both maps."""
+
+    def __init__(self, directions: list[list[str]], merge: str) -> None:
+        super().__init__()
+        options = lmsearch.MixerOptions(merge=merge, attention="none", d_state=8)
+        self.embed = nn.Linear(2, 16)
+        self.fine = lmsearch.LocalVimMixer(16, directions[0], options)
+        self.coarse = lmsearch.LocalVimMixer(16, directions[1], options)
+        self.heads = nn.ModuleList([nn.Linear(16, 1), nn.Linear(16, 1)])
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 2, 8, 8) -> (B, 80, 1)
+        x = self.embed(x.flatten(2).mT)
+        fine = x + self.fine(x, (8, 8))
+        low = nn.functional.avg_pool2d(fine.mT.unflatten(2, (8, 8)), 2).flatten(2).mT
+        low = low + self.coarse(low, (4, 4))
+        up = nn.functional.interpolate(low.mT.unflatten(2, (4, 4)), scale_factor=2).flatten(2).mT
+        return torch.cat([self.heads[0](fine + up), self.heads[1](low)], 1)
+
+
+def planted(part: str, size: int) -> TensorDataset:
+    """Return sums along PLANTED on 8x8 tokens in the first channel, and on 4x4 tokens, each shown four times, in the second."""
+    fine, coarse = (
+        getattr(build_source("planted", direction=PLANTED, num_train=size, val_size=size, **more), part).eval_batch(
+            np.arange(size)
+        )
+        for more in ({"grid": 8}, {"grid": 4, "set_seed": 1, "lag": 1})
+    )
+    shown = nn.functional.interpolate(coarse.inputs, scale_factor=2)
+    return TensorDataset(torch.cat([fine.inputs, shown], 1), torch.cat([fine.targets, coarse.targets], 1))
+
+
+def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().flatten(1).mean(1)
+
+
+def loaders(size: int, held: int) -> dict[str, DataLoader]:
+    """Return plain loaders of planted samples."""
+    known = planted("train", size + held)
+    return {
+        "train": DataLoader(Subset(known, range(size)), 32, shuffle=True),
+        "holdout": DataLoader(Subset(known, range(size, size + held)), 32),
+        "val": DataLoader(planted("val", 2 * held), 32),
+    }
+
+
+@pytest.mark.slow
+def test_a_planted_direction_is_found_in_both_mixers_and_called_ok() -> None:
+    found = lmsearch.run_search(UNet, **loaders(512, 128), objective=squared, space=FOUR, epochs=6, lr=0.01, recheck=1.0)
+    assert found.directions == ((PLANTED,), (PLANTED,))
+    assert found.health["status"] == "ok", found.health["reason"]
+
+
+def test_a_planted_direction_is_found_at_two_resolutions_and_the_caller_keeps_its_random_numbers() -> None:
+    torch.manual_seed(11)
+    before = torch.random.get_rng_state()
+    found = lmsearch.run_search(UNet, **loaders(512, 96), objective="dense", space=FOUR, epochs=3, lr=0.02, recheck=0)
+    assert found.directions == ((PLANTED,), (PLANTED,))
+    assert found.health["status"] == "unconfirmed" and "recheck=0.25 checks it" in found.health["reason"]
+    assert [layer.name for layer in found.layers] == ["fine", "coarse"] and found.model == "UNet"
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Classifier(nn.Module):
+    """Two mixers, which take their lists in the other order than the module holds them."""
+
+    def __init__(self, directions: list[list[str]], merge: str) -> None:
+        super().__init__()
+        options = lmsearch.MixerOptions(merge=merge, attention="none", d_state=2)
+        self.embed, self.head = nn.Linear(1, 8), nn.Linear(8, 3)
+        self.late = lmsearch.LocalVMambaMixer(8, directions[1], options)
+        self.early = lmsearch.LocalVimMixer(8, directions[0], options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(2).mT)
+        x = x + self.early(x, (4, 4))
+        return self.head((x + self.late(x, (4, 4))).mean(1))
+
+
+def images(size: int = 48, side: int = 4) -> TensorDataset:
+    draw = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.rand(size, 1, side, side, generator=draw), torch.randint(3, (size,), generator=draw))
+
+
+def parts(dataset: Dataset, *shares: range) -> list[DataLoader]:
+    return [DataLoader(Subset(dataset, share), 8) for share in shares]
+
+
+TRAIN, HELD, VAL = range(24), range(24, 36), range(36, 48)
+QUICK = {"epochs": 1, "recheck": 0}
+
+
+def quick(model: object = Classifier, **changed: object) -> lmsearch.genotype.Genotype:
+    """Search once over tiny data, as the arguments say."""
+    train, holdout, val = parts(images(), TRAIN, HELD, VAL)
+    given = {"train": train, "holdout": holdout, "val": val, "space": FOUR, "keep": [1, 2]} | QUICK | changed
+    return lmsearch.run_search(model, **given)
+
+
+def test_choices_come_in_the_order_in_which_the_factory_takes_them() -> None:
+    found = quick()
+    assert [layer.name for layer in found.layers] == ["early", "late"]
+    assert [len(layer.directions) for layer in found.layers] == [1, 2]
+    assert Classifier(found.directions, "sum")(torch.rand(2, 1, 4, 4)).shape == (2, 3)
+
+
+def test_equal_arguments_give_equal_genotypes_and_lists_do_as_well_as_loaders() -> None:
+    first, again = quick(), quick()
+    assert lmsearch.genotype.dumps(first) == lmsearch.genotype.dumps(again)
+    train, holdout, val = (list(loader) for loader in parts(images(), TRAIN, HELD, VAL))
+    assert quick(train=train, holdout=holdout, val=val).directions == first.directions
+
+
+def test_without_val_nothing_is_tested() -> None:
+    for search in ("fair", "darts"):
+        health = quick(val=None, search=search).health
+        assert health["status"] == "not tested" and ("entropy" in health) is (search == "darts")
+
+
+def test_a_module_whose_mixers_hold_candidates_is_searched_and_stays_as_it_is() -> None:
+    module = Classifier([["h", "v", "v_flip"], ["h", "v"]], "weighted")
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = quick(module, space=None, keep=1)
+    assert [layer.name for layer in found.layers] == ["late", "early"]
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_shipped_model_takes_its_sizes_from_the_data() -> None:
+    train, holdout = parts(images(side=8), TRAIN, HELD)
+    found = quick("local_vim_nano", train=train, holdout=holdout, val=None, keep=1, space=FOUR)
+    assert len(found.layers) == 3 and found.model == "local_vim_nano"
+
+
+@pytest.mark.parametrize("kind", [replace(PATHS, name="mine"), replace(ARCHITECTS["mixed"], name="mine")])
+def test_an_architect_of_ones_own_searches(kind: object) -> None:
+    assert quick(search=kind).derivation["method"] == ("topk" if kind.learns else "climb")
+
+
+def test_a_relaxation_of_ones_own_searches() -> None:
+    assert quick(search=replace(RELAXATIONS["sigmoid"], name="mine", penalty=None)).derivation["method"] == "topk"
+
+
+def without(record: object, name: str) -> SimpleNamespace:
+    """Return a record with one of its entries forgotten."""
+    return SimpleNamespace(**{key: value for key, value in vars(record).items() if key != name})
+
+
+class Shared(Classifier):
+    """Both mixers take the same list."""
+
+    def __init__(self, directions: list[list[str]], merge: str) -> None:
+        super().__init__([directions[0], directions[0]], merge)
+
+
+class Growing(nn.Module):
+    """As many mixers as there are lists."""
+
+    def __init__(self, directions: list[list[str]], merge: str) -> None:
+        super().__init__()
+        options = lmsearch.MixerOptions(merge=merge)
+        self.layers = nn.ModuleList(lmsearch.LocalVimMixer(8, names, options) for names in directions)
+
+
+def pairs() -> list:
+    return list(parts(images(), TRAIN)[0])
+
+
+WRONG = {
+    "no mixers": ({"model": lambda directions, merge: nn.Linear(1, 1)}, "holds no lmsearch mixer"),
+    "a module without mixers": ({"model": nn.Linear(1, 1), "space": None}, "holds no lmsearch mixer"),
+    "no alphas": ({"model": lambda directions, merge: Classifier(directions, "sum")}, "hold no alphas"),
+    "a shared list": ({"model": Shared}, "list of its own"),
+    "any number of mixers": ({"model": Growing}, "fix their number"),
+    "no module": ({"model": lambda directions, merge: 3}, "no torch.nn.Module"),
+    "an unknown model": ({"model": "local_vim_nanoo"}, "did you mean local_vim_nano"),
+    "no model": ({"model": 3}, "make(directions, merge)"),
+    "a generator": ({"train": (pair for pair in pairs())}, "train can be iterated only once"),
+    "no iterable": ({"val": 7}, "val=7 is no iterable"),
+    "an empty list": ({"holdout": []}, "holdout holds no batch"),
+    "no pairs": ({"holdout": [torch.rand(3)]}, "no pair of tensors"),
+    "an unknown target": ({"objective": "clas"}, "did you mean class"),
+    "no objective": ({"objective": 3}, "expected a function"),
+    "a mean loss": ({"objective": nn.functional.cross_entropy}, "expected one loss for each of 8 samples"),
+    "other targets": ({"objective": "dense"}, "cannot compare outputs (8, 3)"),
+    "an unknown search": ({"search": "fairr"}, "did you mean fair"),
+    "a discrete search": ({"search": "random"}, "search='random' is not accepted"),
+    "a part of the channels": ({"search": "pcdarts"}, "partial_channels"),
+    "neither": ({"search": 3}, "an architect, a relaxation"),
+    "an architect that forgets": ({"search": without(ARCHITECTS["fair"], "uses_holdout")}, "it has no uses_holdout"),
+    "an architect that says it wrongly": ({"search": replace(PATHS, learns="no")}, "its learns is 'no'"),
+    "an architect without a hook": ({"search": replace(PATHS, build=lambda parts, knobs: object())}, "it has no before_step"),
+    "a relaxation that forgets": ({"search": without(RELAXATIONS["sigmoid"], "probabilities")}, "it has no probabilities"),
+    "probabilities": ({"search": replace(RELAXATIONS["sigmoid"], probabilities=torch.sigmoid)}, "sum to 1"),
+    "too many kept": ({"keep": 9}, "keep=9 is larger"),
+    "a negative recheck": ({"recheck": -1}, "recheck=-1"),
+    "no epochs": ({"epochs": 0}, "epochs=0"),
+    "no learning rate": ({"lr": 0}, "lr=0"),
+    "an unknown device": ({"device": "tpu"}, "accepted: auto, cpu, cuda"),
+    "too many threads": ({"threads": 10**6}, "threads=1000000"),
+    "a recheck of a module": (
+        {"model": Classifier([["h", "v"]] * 2, "weighted"), "space": None, "recheck": 0.25},
+        "give a factory",
+    ),
+    "a space for a module": ({"model": Classifier([["h", "v"]] * 2, "weighted")}, "give a factory"),
+    "no keep": ({"model": Classifier([["h", "v"]] * 2, "weighted"), "space": None, "keep": None}, "keep is needed"),
+}
+
+
+@pytest.mark.parametrize(("changed", "says"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_searched_is_one_clear_line(changed: dict, says: str) -> None:
+    with pytest.raises(LmsearchError) as error:
+        quick(**changed)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_overlapping_samples_of_one_dataset_are_refused_and_others_are_not() -> None:
+    data = images()
+    train, holdout, val = parts(data, TRAIN, HELD, VAL)
+    check_apart(train=train, holdout=holdout, val=val)
+    check_apart(train=train, holdout=DataLoader(Subset(images(), TRAIN), 8), val=None)  # another object
+    sampled = [DataLoader(data, 8, sampler=SubsetRandomSampler(share)) for share in (TRAIN, HELD)]
+    check_apart(train=sampled[0], holdout=sampled[1])
+    nested = DataLoader(Subset(Subset(data, range(20, 40)), range(10)), 8)  # 20 to 29
+    whole = DataLoader(data, 8, shuffle=True)
+    for given in ({"train": train, "val": nested}, {"train": whole, "val": val}, {"train": sampled[0], "val": nested}):
+        with pytest.raises(LmsearchError, match="train and val overlap"):
+            check_apart(**given)
+    with pytest.raises(LmsearchError, match="same object"):
+        check_apart(holdout=holdout, val=holdout)
+
+
+def test_a_genotype_is_retrained_to_a_module_with_its_scores() -> None:
+    train, test = parts(images(), TRAIN, HELD)
+    one, again = (lmsearch.run_retrain(Classifier, [["h"], ["v", "w2"]], train, test, epochs=2, seed=3) for _ in range(2))
+    assert set(one.scores) == {"loss", "accuracy"} and one.scores == again.scores
+    assert one.module.early.directions == ("h",) and one.module.late.directions == ("v", "w2")
+    balanced = lmsearch.run_retrain(Classifier, [["h"], ["v"]], train, test, epochs=1, metric="balanced_accuracy")
+    assert "balanced_accuracy" in balanced.scores
+    for wrong, says in (([["h"]], "2 layers"), ([["h"], ["x"]], "'x'")):
+        with pytest.raises(LmsearchError, match=says):
+            lmsearch.run_retrain(Classifier, wrong, train, test)
+    with pytest.raises(LmsearchError, match="metric='acuracy' is not accepted"):
+        lmsearch.run_retrain(Classifier, [["h"], ["v"]], train, test, metric="acuracy")
+
+
+@pytest.mark.parametrize(
+    ("objective", "seeds", "metric"), [(None, 1, "accuracy"), (nn.CrossEntropyLoss(reduction="none"), 2, "loss")]
+)
+def test_a_comparison_says_how_the_arms_differ(objective: object, seeds: int, metric: str) -> None:
+    train, test = parts(images(), TRAIN, HELD)
+    given = {"space": FOUR, "hand_made": ["h", "v"], "epochs": 1, "seeds": seeds, "objective": objective}
+    found = lmsearch.run_compare(Classifier, [["v"], ["h", "v"]], train, test, **given)
+    assert found.metric == metric and list(found.arms) == ["searched", "random", "hand-made"]
+    assert all(len(scores) == seeds for scores in found.per_seed.values())
+    difference = found.differences["hand-made"]
+    assert difference.low <= difference.mean <= difference.high
+    assert difference.mean == pytest.approx(found.arms["searched"].mean - found.arms["hand-made"].mean, abs=1e-6)
+    assert "within noise" in found.verdict or "the searched genotype is" in found.verdict
+
+
+def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (text for text in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "run_search" in text)
+    exec(block, {"dataset": images(64, side=8)})  # noqa: S102
+    assert "status" not in block or capsys.readouterr().out
