@@ -155,7 +155,7 @@ def remove(path: Path) -> None:
         raise FileError(f"{path} cannot be deleted ({why}); move it away") from error
 
 
-def finite(value: object) -> object:
+def finite(value: Any) -> Any:
     """Return plain values with None for what JSON has no number for."""
     if isinstance(value, dict):
         return {name: finite(inside) for name, inside in value.items()}

@@ -107,7 +107,9 @@ class Auditor:
 
     def pool(self, plan: Plan) -> list[Architecture]:
         """Draw the random architectures of all rounds, no one twice while the space has enough others for a round."""
-        space, drawn, known = self.setting.space, [], []
+        space = self.setting.space
+        drawn: list[Architecture] = []
+        known: list[Architecture] = []
         rng = np.random.default_rng(key(self.setting.seed, "audit"))
         for _ in range(plan.rounds):
             if space.size - len(known) < plan.per_round:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lmsearch.audit.rows import fault_of
 from lmsearch.errors import ConfigError
@@ -14,7 +15,7 @@ from lmsearch.files import append_line, open_to_append, write_text
 from lmsearch.reading import damaged_line, read_json_lines
 
 log = logging.getLogger(__name__)
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 class OutOfTime(Exception):
@@ -59,7 +60,7 @@ class Ledger:
         if self.spent_s >= self.limit_s and not must:
             raise OutOfTime(key)
         began = time.perf_counter()
-        row = {"key": key} | work()
+        row: Row = {"key": key} | work()
         row["took_s"] = round(time.perf_counter() - began, 2)
         with open_to_append(self.path) as file:
             append_line(file, json.dumps(row))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from lmsearch.data import Source, build_loaders, search_loaders
+from lmsearch.data.loaders import TrainLoader
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
@@ -158,7 +160,7 @@ class Speed:
 def measure(setting: Setting) -> Speed:
     """Time a few training steps of the supernet and of a derived network."""
     batch = setting.recipe.batch_size
-    common = {"batch_size": batch, "seed": setting.seed, "num_workers": setting.num_workers}
+    common: dict[str, Any] = {"batch_size": batch, "seed": setting.seed, "num_workers": setting.num_workers}
     searching = search_loaders(setting.source, holdout=setting.holdout, **common)
     alone = build_loaders(setting.source, **common)
     whole = step_s(setting, setting.spec, alone.train)
@@ -189,7 +191,7 @@ def derivation_cost(setting: Setting, num_samples: int) -> float:
     return evaluation_cost(taken, batch_size=setting.recipe.batch_size, branches=branches)
 
 
-def step_s(setting: Setting, spec: ModelSpec, loader: object) -> float:
+def step_s(setting: Setting, spec: ModelSpec, loader: TrainLoader) -> float:
     """Return the seconds of one training step, the fastest of a few."""
     torch.manual_seed(key(setting.seed, "init"))
     model = spec.build(backend=setting.backend).to(setting.precision.device).train()

@@ -18,6 +18,7 @@ from lmsearch.stats.intervals import Interval, over_seeds
 from lmsearch.status import PASSED, Status
 
 SEARCHED, RANDOM, HAND_MADE = "search", "random search", "hand-made directions"
+Key = tuple[tuple[str, ...], ...]  # an architecture
 UNBOUNDED = (-math.inf, math.inf)
 FEWEST = 3  # architectures with two seeds, and rounds, below which nothing is concluded
 NO_TEST_SET = (
@@ -79,9 +80,9 @@ def controls(rows: Mapping[str, Row]) -> dict[str, Any] | None:
     }
 
 
-def trainings(rows: Sequence[Row], *, prefixes: Sequence[str]) -> dict[tuple, list[Row]]:
+def trainings(rows: Sequence[Row], *, prefixes: Sequence[str]) -> dict[Key, list[Row]]:
     """Return the trainings of random architectures that did not diverge, by architecture."""
-    found: dict[tuple, list[Row]] = {}
+    found: dict[Key, list[Row]] = {}
     for row in rows:
         if str(row["key"]).startswith(tuple(prefixes)) and finite_scores(row):
             found.setdefault(tuple(map(tuple, row["architecture"])), []).append(row)
@@ -107,7 +108,7 @@ def spread(rows: Sequence[Row]) -> dict[str, Any] | None:
 def agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
     """Does what the supernets say about architectures agree with training them from scratch?"""
     means = {a: float(np.mean([r["val"] for r in found])) for a, found in trainings(rows, prefixes=("random", "second")).items()}
-    said: dict[tuple, list[Row]] = {}
+    said: dict[Key, list[Row]] = {}
     for row in rows:
         for one in row.get("scores", ()):
             said.setdefault(tuple(map(tuple, one["architecture"])), []).append(one)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lmsearch.errors import ConfigError, short
 
@@ -20,7 +21,7 @@ def check_contract(
     """Raise ConfigError unless `given` has all these attributes, each of its kind; optional functions may be None."""
     wanted = dict.fromkeys(texts, "text") | dict.fromkeys(functions, "a function") | dict.fromkeys(optional, "a function or None")
     wanted |= dict.fromkeys(lists, "a tuple of texts") | dict.fromkeys(switches, "true or false")
-    right = {
+    right: dict[str, Callable[[Any], bool]] = {
         "text": lambda value: isinstance(value, str),
         "a function": callable,
         "a function or None": lambda value: value is None or callable(value),

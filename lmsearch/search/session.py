@@ -198,9 +198,8 @@ class SearchSession:
 
     def shared(self, few: Sequence[Batch] | None = None) -> SharedWeights:
         """Return what scores architectures by masking the supernet on the held-out samples, or on a few batches of them."""
-        held, number = self.loaders.holdout, self.loaders.holdout.num_samples
-        if few is not None:
-            held, number = few, sum(len(batch[0]) for batch in few)
+        held: Iterable[Batch] = self.loaders.holdout if few is None else few
+        number = self.loaders.holdout.num_samples if few is None else sum(len(batch[0]) for batch in few)
         return SharedWeights(self.supernet, self.trained.on(held), self.objective, self.recipe.batch_size, number)
 
 

@@ -92,7 +92,7 @@ def collapsed(classes: np.ndarray) -> np.ndarray:
     return np.where(np.isin(classes, merged), names[0], classes)
 
 
-def over_seeds(values: Sequence[float]) -> Interval:
+def over_seeds(values: Sequence[float] | np.ndarray) -> Interval:
     """Student's t interval of the mean of one value per seed (S >= 2)."""
     from scipy.stats import t  # slow to import
 

@@ -25,6 +25,13 @@ class Quota:
     keep: tuple[int, ...] | None = None
     budget: int | None = None
 
+    @property
+    def shared(self) -> int:
+        """The directions that the layers share; raises ValueError where each has a number of its own."""
+        if self.budget is None:
+            raise ValueError(f"{self} has no budget that layers could share")
+        return self.budget
+
 
 def surviving(scores: Mapping[str, float]) -> tuple[str, ...]:
     """Return the candidates that were not dropped during the search, in candidate order."""
@@ -39,7 +46,7 @@ def top_k(scores: Mapping[str, float], keep: int) -> LayerChoice:
     ranked = sorted(surviving(scores), key=lambda name: -scores[name])  # stable: ties keep candidate order
     kept = set(ranked[:keep])
     margin = scores[ranked[keep - 1]] - scores[ranked[keep]] if keep < len(ranked) else None
-    return LayerChoice(tuple(name for name in scores if name in kept), None, dict(scores), margin)
+    return LayerChoice(tuple(name for name in scores if name in kept), "", dict(scores), margin)
 
 
 def choose(probabilities: Probabilities, keep: Sequence[int]) -> tuple[LayerChoice, ...]:
@@ -85,7 +92,7 @@ def quota_of(quota: Quota, probabilities: Probabilities) -> tuple[int, ...]:
     for scores in probabilities.values():
         lifts = sorted((scores[name] * len(surviving(scores)) for name in surviving(scores)), reverse=True)
         values.append([sum(lifts[: k + 1]) for k in range(len(lifts))])
-    return allocate(values, quota.budget)
+    return allocate(values, quota.shared)
 
 
 def planned(quota: Quota, counts: Sequence[int]) -> tuple[int, ...]:
@@ -93,7 +100,7 @@ def planned(quota: Quota, counts: Sequence[int]) -> tuple[int, ...]:
 
     `counts` are the layers' numbers of candidates. A search that leaves each layer so many can spend the whole budget.
     """
-    return quota.keep or allocate([[0.0] * count for count in counts], quota.budget)
+    return quota.keep or allocate([[0.0] * count for count in counts], quota.shared)
 
 
 def allocate(values: Sequence[Sequence[float]], budget: int) -> tuple[int, ...]:

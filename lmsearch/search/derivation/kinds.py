@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -21,6 +21,7 @@ from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expect
 from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
 from lmsearch.search.supernet.masking import Evaluate
 
+Part = TypeVar("Part")
 Derived = tuple[tuple[LayerChoice, ...], dict[str, Any]]
 
 
@@ -50,14 +51,23 @@ def topk(module: nn.Module | None, probabilities: Probabilities, evaluate: Evalu
     return choose(probabilities, quota_of(quota, probabilities)), {"method": "topk"}
 
 
-def perturbation(module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, seed: int) -> Derived:
+def perturbation(
+    module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int
+) -> Derived:
     """Drop, one by one, the direction whose absence matters least."""
-    return derive_perturbation(module, probabilities, evaluate, quota)
+    return derive_perturbation(given(module), probabilities, given(evaluate), quota)
 
 
-def climb(module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, seed: int) -> Derived:
+def climb(module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int) -> Derived:
     """Swap directions while the loss falls, from where `seed` starts."""
-    return derive_climb(module, probabilities, evaluate, quota, seed=seed)
+    return derive_climb(given(module), probabilities, given(evaluate), quota, seed=seed)
+
+
+def given(part: Part | None) -> Part:
+    """Return the supernet or the samples that a derivation looks at; raise ValueError where they are not there."""
+    if part is None:
+        raise ValueError("a derivation that uses held-out samples needs a supernet and a function that evaluates it")
+    return part
 
 
 def climb_branches(keep: Sequence[int], candidates: Sequence[int]) -> int:

@@ -104,7 +104,7 @@ def derive_perturbation(
             check_keep(k, surviving(scores), layer)
         keep = dict(zip(probabilities, quota.keep, strict=True))
     else:
-        check_budget(quota.budget, [len(surviving(scores)) for scores in probabilities.values()])
+        check_budget(quota.shared, [len(surviving(scores)) for scores in probabilities.values()])
         keep = None
     found: dict[str, Elimination] = {}
     decided = {layer: remaining(module, layer, surviving(scores), scores) for layer, scores in probabilities.items()}
@@ -115,7 +115,7 @@ def derive_perturbation(
             decided[layer] = remaining(module, layer, found[layer].kept(keep[layer]), scores)
     if keep is None:
         values = [[-loss for loss in reversed(found[layer].losses)] for layer in probabilities]
-        keep = dict(zip(probabilities, allocate(values, quota.budget), strict=True))
+        keep = dict(zip(probabilities, allocate(values, quota.shared), strict=True))
     choices = tuple(
         LayerChoice(found[layer].kept(keep[layer]), layer, dict(scores), found[layer].margin(keep[layer]))
         for layer, scores in probabilities.items()

@@ -53,7 +53,7 @@ class HeldOut:
         layers = list(named_mixers(module))
         order = sorted(range(len(choices)), key=lambda i: [signature(choices[i].get(layer)) for layer in layers])
 
-        def ways() -> Iterator[AbstractContextManager]:
+        def ways() -> Iterator[AbstractContextManager[object]]:
             memory = {layer: BranchMemory() for layer in layers}
             for i in order:
                 yield running(module, choices[i], memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -83,7 +84,7 @@ class SearchOptions:
 
     def _check_without_alphas(self) -> None:
         """Raise ConfigError for options that only mean something where alphas learn."""
-        plain = {
+        plain: dict[str, Any] = {
             "shrink": [], "samples": None, "alpha_warmup_epochs": 0, "update": "adam", "order": 1, "mixed_weight": 1.0,
             "temperature": 1.0, "temperature_end": None, "alpha_weight_decay": 0.0, "alpha_weight_decay_end": None,
         }  # fmt: skip

@@ -45,6 +45,13 @@ class Relaxation:
     tempered: bool = False  # True: the temperature is part of the weights themselves, so also of the probabilities
 
 
+def drawn(noise: Tensor | None) -> Tensor:
+    """Return the noise of a step; raise ValueError where a relaxation that needs it was given none."""
+    if noise is None:
+        raise ValueError("these weights depend on the noise of a step, and none was drawn")
+    return noise
+
+
 def at_temperature(how: Relaxation, temperature: float) -> Relaxation:
     """Return the relaxation with its probabilities at a temperature: those of the mixture that is trained."""
     if not how.tempered or temperature == 1.0:
@@ -90,7 +97,7 @@ def gumbel_noise(count: int, generator: torch.Generator) -> Tensor:
 
 def pick_largest(alphas: Tensor, noise: Tensor | None, samples: int) -> Picked:
     """The `samples` largest alphas + noise: a draw without replacement by softmax(alphas) (Gumbel top-k)."""
-    ranked = torch.argsort(alphas + noise, descending=True, stable=True)
+    ranked = torch.argsort(alphas + drawn(noise), descending=True, stable=True)
     return tuple(sorted(ranked[:samples].tolist()))
 
 
@@ -101,7 +108,7 @@ def gumbel_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, tempera
     whatever was picked gains while the output is still too small. Even so the weights can learn to make up for the equal
     shares, and then nothing rewards the right branch: prefer `sampled` (experiments/e1_methods).
     """
-    soft = torch.softmax((alphas + noise)[list(picked)] / temperature, dim=0)
+    soft = torch.softmax((alphas + drawn(noise))[list(picked)] / temperature, dim=0)
     return 1 / len(picked) + soft - soft.detach()
 
 
@@ -129,7 +136,7 @@ def dirichlet_seed(count: int, generator: torch.Generator) -> Tensor:
 def dirichlet_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, temperature: float) -> Tensor:
     """A reparametrised sample of the Dirichlet distribution (DrNAS, arXiv 2006.10355); temperature has no part."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(noise))  # torch.manual_seed would seed CUDA too
+        torch.default_generator.manual_seed(int(drawn(noise)))  # torch.manual_seed would seed CUDA too
         parameters = concentration(alphas.cpu()).clamp_min(1e-4)
         return torch.distributions.Dirichlet(parameters).rsample().to(alphas.device)
 
@@ -153,7 +160,7 @@ def uniform_probabilities(alphas: Tensor) -> Tensor:
 
 def pick_uniformly(alphas: Tensor, noise: Tensor | None, samples: int) -> Picked:
     """Any `samples` branches, all equally likely."""
-    return tuple(sorted(torch.argsort(noise, descending=True, stable=True)[:samples].tolist()))
+    return tuple(sorted(torch.argsort(drawn(noise), descending=True, stable=True)[:samples].tolist()))
 
 
 def uniform_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, temperature: float) -> Tensor:

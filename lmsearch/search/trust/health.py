@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class Health:
     tau: float | None = None
     findings: tuple[Finding, ...] = ()
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values for genotype.json; what was not measured, or is not finite, is left out."""
         return {k: v for k, v in finite(asdict(self)).items() if v is not None}
 
@@ -211,7 +212,7 @@ def tested(
     paired = torch.stack(drawn).mean(0) - derived  # (samples,)
     advantage = paired.mean().item()
     z = in_standard_errors(paired)
-    measured = {"advantage": advantage, "advantage_z": z}
+    measured: dict[str, Any] = {"advantage": advantage, "advantage_z": z}
     mixed = mixture_health(module, learned, evaluate, quick, derived, advantage) if learned else Mixture()
     status, reason, again = judged(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
     if again is not None:
