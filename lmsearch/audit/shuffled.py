@@ -11,7 +11,7 @@ import numpy as np
 
 from lmsearch.data import Source
 from lmsearch.data.batch import Batch
-from lmsearch.data.info import Dataset
+from lmsearch.data.info import Dataset, Stream
 from lmsearch.data.keyed import permutation
 
 
@@ -68,13 +68,15 @@ class RolledTargets(Altered):
 class RolledStream(RolledTargets):
     """The same for a stream of fresh data."""
 
-    def stream(self, name: str) -> RolledStream:
-        """Return a stream of other samples."""
-        return RolledStream(self.base.stream(name))
+    base: Stream
 
-    def held_out(self) -> RolledTargets:
+    def stream(self, name: str) -> RolledTargets:
+        """Return a stream of other samples."""
+        return RolledTargets(self.base.stream(name))
+
+    def holdout(self) -> RolledTargets:
         """Return fixed samples that no stream gives."""
-        return RolledTargets(self.base.held_out())
+        return RolledTargets(self.base.holdout())
 
 
 def _rolled(batch: Batch) -> Batch:
@@ -88,7 +90,7 @@ def shuffled(source: Source, *, seed: int) -> Source:
         if dataset.labels is not None:
             order = permutation(len(dataset.labels), "shuffled", name, seed)
             return ShuffledLabels(dataset, np.asarray(dataset.labels)[order])
-        return RolledStream(dataset) if hasattr(dataset, "stream") else RolledTargets(dataset)
+        return RolledStream(dataset) if isinstance(dataset, Stream) else RolledTargets(dataset)
 
-    parts = {name: one(name, getattr(source, name)) for name in ("train", "val", "test")}
-    return replace(source, **parts)
+    train, val, test = (one(name, getattr(source, name)) for name in ("train", "val", "test"))
+    return replace(source, train=train, val=val, test=test)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lmsearch.bench.gate import Worst, as_float64, results, worst
 from lmsearch.bench.released import ReleasedMixer, available_scans
+from lmsearch.data.batch import Batch
 from lmsearch.engine.optim import adamw
 from lmsearch.engine.train import StepHook
 from lmsearch.models import create_model
@@ -131,12 +132,13 @@ def step_of(model: nn.Module, shape: SupernetShape, *, device: str, hook: StepHo
     optimizer = adamw(model.named_parameters(), lr=LR, weight_decay=0.05, betas=(0.9, 0.999))
     images = torch.randn(shape.batch, 3, 2 * shape.side, 2 * shape.side).to(device)
     labels = torch.randint(10, (shape.batch,)).to(device)
+    batch = Batch(images, labels, torch.arange(shape.batch))
     numbers, passes, scaler = count(), 1, torch.amp.GradScaler(device, enabled=False)
 
     def step() -> Tensor:
         nonlocal passes
         if hook is not None:
-            hook.before_step((images, labels), epoch=0, step=next(numbers), lr=LR)
+            hook.before_step(batch, epoch=0, step=next(numbers), lr=LR)
             passes = hook.passes_of_step()
         optimizer.zero_grad()
         for number in range(passes):

@@ -6,7 +6,7 @@ Shapes: B batch, C image channels, H W image, L = H * W tokens; the inputs of a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -64,6 +64,16 @@ def as_batch(pair: object, *, first: int, what: str) -> Batch:
     return Batch(inputs, targets, torch.arange(first, first + len(inputs)))
 
 
+class Batches(Protocol):
+    """What PyTorch's DataLoader and a list of batches have in common."""
+
+    def __len__(self) -> int:
+        """The number of batches of a pass."""
+
+    def __iter__(self) -> Iterator[object]:
+        """Begin a pass."""
+
+
 class PlainLoader:
     """A user's iterable of (inputs, targets), such as PyTorch's DataLoader, as a loader for training and evaluation.
 
@@ -74,13 +84,14 @@ class PlainLoader:
     sampler = "shuffled"
     skipped: tuple[str, ...] = ()
 
-    def __init__(self, batches: Iterable[object], *, what: str, seed: int = 0) -> None:
-        if iter(batches) is batches:
+    def __init__(self, batches: Batches, *, what: str, seed: int = 0) -> None:
+        if isinstance(batches, Iterator):
             raise DataError(f"{what} can be iterated only once; give a DataLoader or a list of (inputs, targets)")
         if not hasattr(batches, "__len__"):
             raise DataError(f"{what}: {type(batches).__name__} tells no number of batches (len)")
         self.batches, self.what, self.seed = batches, what, seed
-        self._epoch, self._start_batch, self._num_samples = 0, 0, None
+        self._epoch, self._start_batch = 0, 0
+        self._num_samples: int | None = None
 
     @property
     def num_samples(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ def copy_seed(seed: int, copy: int) -> int:
     return seed if copy == 0 else address_key("copy", seed, copy) % 2**62
 
 
-class _Reader:
+class _Reader(torch.utils.data.Dataset[Batch]):
     """The dataset as worker processes see it: a batch per request, a broken file as a message rather than a traceback."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -49,17 +49,15 @@ class _Reader:
                 return self.dataset.eval_batch(request.indices)
             if request.copies is None:
                 return self.dataset.train_batch(request.indices, seed=request.seed, epoch=request.epoch)
-            return self.of_copies(request)
+            return self.of_copies(request.indices, request.copies, seed=request.seed, epoch=request.epoch)
         except DataError as error:
-            return Batch(*[torch.empty(0)] * 3, error=str(error))
+            return Batch(torch.empty(0), torch.empty(0), torch.empty(0), error=str(error))
 
-    def of_copies(self, request: Request) -> Batch:
+    def of_copies(self, indices: np.ndarray, copies: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return a batch whose samples may be drawn several times, those of the first time first."""
         return Batch.joined(
-            self.dataset.train_batch(
-                request.indices[request.copies == copy], seed=copy_seed(request.seed, int(copy)), epoch=request.epoch
-            )
-            for copy in np.unique(request.copies)
+            self.dataset.train_batch(indices[copies == copy], seed=copy_seed(seed, int(copy)), epoch=epoch)
+            for copy in np.unique(copies)
         )
 
 
@@ -96,7 +94,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 
@@ -110,7 +108,7 @@ class Fetcher:
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.persistent = persistent and self.num_workers > 0
         self.requests = _Requests()
-        self.workers: DataLoader | None = None
+        self.workers: DataLoader[Batch] | None = None
         self.skipped: list[str] = []
         self.told: set[str] = set()
 

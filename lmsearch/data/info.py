@@ -5,9 +5,9 @@ Shapes: B batch, C image channels, H W image, L = H * W tokens; class targets (B
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -79,7 +79,8 @@ class DataInfo:
         needed = [f.name for f in fields(cls)][:7]
         if missing := [name for name in needed if name not in values]:
             raise DataError(f"data description: keys are missing: {', '.join(missing)}")
-        read = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        listed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        read = cls(**listed)
         read._check()
         return read
 
@@ -143,6 +144,30 @@ class Dataset(Protocol):
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return the samples `indices` (B,) as evaluation sees them."""
+
+
+@runtime_checkable
+class Stream(Dataset, Protocol):
+    """A dataset that gives fresh samples in every epoch: it is not split, but names streams of other samples."""
+
+    def stream(self, name: str) -> Dataset:
+        """Return a stream of other samples."""
+
+    def holdout(self) -> Dataset:
+        """Return fixed samples that no stream gives."""
+
+
+class Loader(Protocol):
+    """Batches of the epoch that was set last, from the batch on that was set with it."""
+
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
+        """Make the next iteration give `epoch`, from batch number `start_batch` on."""
+
+    def __len__(self) -> int:
+        """The number of batches of an epoch."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Begin the epoch."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from lmsearch.data.batch import Batch
 from lmsearch.data.checks import number, whole
 from lmsearch.data.fetching import Fetcher, Request
-from lmsearch.data.info import Dataset, Source
+from lmsearch.data.info import Dataset, Source, Stream
 from lmsearch.data.order import (
     ALONE,
     Ranks,
@@ -74,9 +74,16 @@ class TrainLoader:
         """Return the sample indices that this process visits in `epoch`, in order."""
         return np.concatenate([indices for indices, _ in self._draws(epoch)])
 
+    @property
+    def classes(self) -> np.ndarray:
+        """The class of every sample (N,); raises DataError where the targets are none."""
+        if self.labels is None:
+            raise DataError("samples are counted and drawn by class only where their targets are classes")
+        return self.labels
+
     def class_counts(self, num_classes: int) -> np.ndarray:
         """Return how many samples of every class (C,) there are."""
-        return np.bincount(self.labels, minlength=num_classes)
+        return np.bincount(self.classes, minlength=num_classes)
 
     def _draws(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Return the sample indices of every batch, and how often the epoch has drawn each before, if it may at all."""
@@ -84,7 +91,7 @@ class TrainLoader:
         if self.sampler == "shuffled":
             order, copies = train_order(self.num_samples, address=address, **self._cut()), None
         else:
-            order, copies = whole_batches(balanced_order(self.labels, *address), **self._cut()).T
+            order, copies = whole_batches(balanced_order(self.classes, *address), **self._cut()).T
         places = own_places(len(order), self.batch_size, self.world)
         return [(self.indices[order[own]], None if copies is None else copies[own]) for own in places]
 
@@ -174,7 +181,7 @@ def build_loaders(
 
     Raises DataError where the training set makes no full batch and `drop_last` is set.
     """
-    common = {"world": world, "num_workers": num_workers, "pin_memory": pin_memory}
+    common: dict[str, Any] = {"world": world, "num_workers": num_workers, "pin_memory": pin_memory}
     train = TrainLoader(
         source.train,
         batch_size=batch_size,
@@ -210,7 +217,7 @@ def search_loaders(
     """
     if not 0 < number("holdout", holdout) < 1:
         raise DataError(f"holdout is {holdout!r}; expected a fraction between 0 and 1, both excluded")
-    common = {"world": world, "num_workers": num_workers, "pin_memory": pin_memory}
+    common: dict[str, Any] = {"world": world, "num_workers": num_workers, "pin_memory": pin_memory}
     name, size = source.info.name, eval_batch_size or batch_size
     parts = split_for_search(source, holdout=holdout, seed=seed)
     weights, alphas = (
@@ -235,8 +242,8 @@ def search_loaders(
 def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple[Dataset, np.ndarray | None]]:
     """Return (dataset, indices) for weights, alphas and the evaluation of the held-out part; indices None means all."""
     train = source.train
-    if hasattr(train, "stream"):
-        return [(train.stream("weights"), None), (train.stream("alphas"), None), (train.held_out(), None)]
+    if isinstance(train, Stream):
+        return [(train.stream("weights"), None), (train.stream("alphas"), None), (train.holdout(), None)]
     size = train.epoch_size(1)
     labels = np.zeros(size, dtype=np.int64) if train.labels is None else train.labels
     rest, part = stratified_split(labels, holdout, "holdout", seed)

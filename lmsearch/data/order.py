@@ -62,7 +62,8 @@ def own_places(size: int, batch_size: int, world: Ranks) -> list[np.ndarray]:
 def own_part(batch: np.ndarray, world: Ranks) -> np.ndarray:
     """Return the part of a batch (B,) that this process holds; all parts are equally large."""
     share = len(batch) // world.size
-    return batch[np.sort(paired(len(batch))[world.rank * share : (world.rank + 1) * share])]
+    own: np.ndarray = batch[np.sort(paired(len(batch))[world.rank * share : (world.rank + 1) * share])]
+    return own
 
 
 def balanced_order(classes: np.ndarray, *address: int | str) -> np.ndarray:
@@ -81,7 +82,8 @@ def balanced_order(classes: np.ndarray, *address: int | str) -> np.ndarray:
         positions = [own[permutation(len(own), *address, "class", int(number), again)] for again in rounds]
         copies = np.repeat(np.arange(len(rounds)), len(own))
         drawn.append(np.stack([np.concatenate(positions or [own[:0]]), copies], axis=1)[:wanted])
-    return np.concatenate(drawn)[permutation(len(classes), *address)]
+    shuffled: np.ndarray = np.concatenate(drawn)[permutation(len(classes), *address)]
+    return shuffled
 
 
 def train_length(size: int, *, batch_size: int, drop_last: bool) -> int:

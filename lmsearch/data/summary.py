@@ -19,11 +19,12 @@ def as_arrays(source: Source, *, limit: int = 20_000, side: int | None = None) -
     sets = (source.train, source.test)
     if not source.info.targets.classes or any(part.epoch_size(1) > limit for part in sets):
         return None
-    size = source.info.img_size if side is None else tuple(min(side, own) for own in source.info.img_size)
+    height, width = source.info.img_size
+    size = (height, width) if side is None else (min(side, height), min(side, width))
     return (*_flat(source.train, size), *_flat(source.test, size))
 
 
-def _flat(dataset: Dataset, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _flat(dataset: Dataset, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     images, labels = [], []
     for indices in cut(np.arange(dataset.epoch_size(1)), 256):
         batch = dataset.eval_batch(indices)

@@ -181,7 +181,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _digest_of_entries(state: dict, *, source: str) -> str:
+def _digest_of_entries(state: dict[str, Any], *, source: str) -> str:
     """Return the digest of what was read; raise CheckpointError where it holds what no checkpoint does."""
     try:
         return digest_of(state)
@@ -226,7 +226,8 @@ def net_digest(described: dict[str, Any]) -> str:
 def result_of(state: dict[str, Any], *, source: str) -> dict[str, Tensor]:
     """Return the weights, as stored, that a run is judged by: their moving average, where the checkpoint keeps one."""
     if state.get("ema") is None:
-        return needed(state, "model", source=source)
+        weights: dict[str, Tensor] = needed(state, "model", source=source)
+        return weights
     return {name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")}
 
 

@@ -73,7 +73,7 @@ class Precision:
         """Return a new loss scaler: on for fp16, one that does nothing otherwise."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[object]:
         """Context in which forward passes run."""
         dtype = AUTOCAST[self.name]
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
@@ -266,7 +266,7 @@ def evaluate_each(
     loader: Iterable[Batch],
     objective: Objective,
     precision: Precision,
-    ways: Callable[[], Iterable[AbstractContextManager]],
+    ways: Callable[[], Iterable[AbstractContextManager[object]]],
     *,
     what: str = "held-out",
 ) -> list[Scores]:

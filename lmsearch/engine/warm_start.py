@@ -15,6 +15,7 @@ from lmsearch.engine.checkpoint import ModelSpec, data_of, load_weights
 from lmsearch.errors import CheckpointError
 from lmsearch.models import DirectionalMixer
 from lmsearch.models.layers import resize_positions
+from lmsearch.models.local_vim import LocalVim
 from lmsearch.scan.directions import label
 from lmsearch.scan.grids import middle
 from lmsearch.words import first_of
@@ -72,8 +73,9 @@ def _resize_positions(weights: dict[str, Tensor], own: Mapping[str, Tensor], the
     positions = weights.get("pos_embed")
     if positions is None or "pos_embed" not in own or positions.shape == own["pos_embed"].shape:
         return
-    index = None if there.cls_token is None else middle(there.grid)
-    weights["pos_embed"] = resize_positions(positions, there.grid, model.grid, cls_index=index)
+    if isinstance(there, LocalVim) and isinstance(model, LocalVim):  # no others have positions
+        index = None if there.cls_token is None else middle(there.grid)
+        weights["pos_embed"] = resize_positions(positions, there.grid, model.grid, cls_index=index)
 
 
 def _match_directions(

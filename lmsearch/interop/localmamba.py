@@ -115,9 +115,14 @@ def _vmamba_entry(key: str, tensor: Tensor) -> Entry:
 
 def layout(model: nn.Module) -> list[Entry]:
     """Return how every tensor of the model's state dict is stored in a published one; ModelError for another architecture."""
-    for family, entry in ((LocalVim, _vim_entry), (LocalVMamba, _vmamba_entry)):
-        if isinstance(model, family):
-            return [entry(key, tensor) for key, tensor in model.state_dict().items()]
+    entry = _vim_entry if isinstance(released(model), LocalVim) else _vmamba_entry
+    return [entry(key, tensor) for key, tensor in model.state_dict().items()]
+
+
+def released(model: nn.Module) -> LocalVim | LocalVMamba:
+    """Return a network of an architecture that was published; raise ModelError for another one."""
+    if isinstance(model, LocalVim | LocalVMamba):
+        return model
     raise ModelError(f"{type(model).__name__} has no published LocalMamba counterpart; accepted: LocalVim, LocalVMamba")
 
 
@@ -151,7 +156,7 @@ def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor])
     LocalVim's rotary tables are no weights of ours: they may be absent, and are compared where present. To train with
     another number of classes, load first and call `reset_classifier` afterwards.
     """
-    entries = layout(model)
+    entries, grid = layout(model), released(model).grid
     tables = _rope(model)
     expected = {key: entry.shape for entry in entries for key in entry.official}
     expected |= {key: tuple(table.shape) for key, table in tables.items()}
@@ -160,7 +165,7 @@ def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor])
         error = (state_dict[key].cpu().double() - tables[key]).abs().max().item()
         if not error <= ROPE_TOLERANCE:
             raise CheckpointError(
-                f"{key} differs by {error:.3g} from this model's rotary table (grid {grid_text(model.grid)});"
+                f"{key} differs by {error:.3g} from this model's rotary table (grid {grid_text(grid)});"
                 " the checkpoint's embedding was built for another grid or formula"
             )
     ours = model.state_dict()
@@ -192,7 +197,7 @@ def _some(keys: list[str]) -> str:
 
 def beyond_released(model: nn.Module) -> list[str]:
     """Return what of a network the released code computes otherwise or not at all, such as "stem=conv"."""
-    layout(model)  # refuses other architectures
+    model = released(model)
     own = model.mixers()[0].options
     found = [f"{name}={getattr(own, name)}" for name, value in RELEASED.items() if getattr(own, name) != value]
     if isinstance(model, LocalVim):

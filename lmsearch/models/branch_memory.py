@@ -58,5 +58,11 @@ class BranchMemory:
 
 
 def _stacked(branches: Sequence[Branch]) -> tuple[Tensor, Gates]:
-    o, channel, spatial = (None if parts[0] is None else torch.stack(parts, 1) for parts in zip(*branches, strict=True))
-    return o, (channel, spatial)
+    channel, spatial = (_stack([branch[gate] for branch in branches]) for gate in (1, 2))
+    return torch.stack([branch[0] for branch in branches], 1), (channel, spatial)
+
+
+def _stack(gates: Sequence[Tensor | None]) -> Tensor | None:
+    """Return gates as one; None where there are none."""
+    found = [gate for gate in gates if gate is not None]
+    return torch.stack(found, 1) if found else None

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from lmsearch.errors import ModelError
+from lmsearch.models.layers import PatchMerging
 from lmsearch.models.local_vim import LocalVim
-from lmsearch.models.local_vmamba import LocalVMamba, Stage
+from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import DirectionalMixer, LocalVimMixer
 from lmsearch.scan.directions import parse_direction
 from lmsearch.scan.grids import Grid, halved, num_tokens
@@ -104,9 +105,8 @@ def complexity(
     """
     if not isinstance(model, (LocalVim, LocalVMamba)):
         raise ModelError(f"{type(model).__name__} cannot be counted; accepted: LocalVim, LocalVMamba")
-    if img_size is None:
-        img_size = tuple(side * model.patch_embed.patch_size for side in model.grid)
-    size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    height, width = (side * model.patch_embed.patch_size for side in model.grid)
+    size = (img_size, img_size) if isinstance(img_size, int) else img_size or (height, width)
     if min(size) < 1 or min(model.patch_embed.grid(size)) < 1:
         raise ModelError(f"img_size={size[0]}x{size[1]} is smaller than one patch of {model.patch_embed.patch_size} pixels")
     mixers = {n.removesuffix(".mixer"): m for n, m in model.named_modules() if isinstance(m, DirectionalMixer)}
@@ -141,7 +141,7 @@ def _layer(name: str, block: nn.Module, mixer: DirectionalMixer, grid: Grid, *, 
     if vim:  # kept: norm and in_proj inputs, x and z, out_proj input
         kept = 2 * tokens * d + 2 * tokens * e + tokens * e
     else:  # also: conv output and its silu; the norm's input and output and silu(z) after the merge
-        shared += _linear(tokens, e, mixer.conv.weight[0].numel())
+        shared += _linear(tokens, e, mixer.get_parameter("conv.weight")[0].numel())
         kept = 2 * tokens * d + 2 * tokens * e + 2 * tokens * e + 4 * tokens * e
     shared += Cost(activation_bytes=(kept + copies) * size)
     directions = tuple(_direction(mixer, d, grid, cls=cls, size=size, chunk=chunk) for d in mixer.directions)
@@ -156,7 +156,7 @@ def _direction(mixer: DirectionalMixer, direction: str, grid: Grid, *, cls: bool
     scanned, tokens = num_tokens(_padded(mixer, direction, grid)) + cls, num_tokens(grid) + cls
     e, n, r = mixer.d_scan, mixer.d_state, mixer.dt_rank
     vim = isinstance(mixer, LocalVimMixer)
-    taps = mixer.conv_weight.shape[-1] if vim else 0
+    taps = mixer.conv_weight.shape[-1] if isinstance(mixer, LocalVimMixer) else 0
     conv = _linear(scanned, e, taps, scanned * e * size if vim else 0)  # keeps u
     x_proj = _linear(scanned, e, r + 2 * n, scanned * (r + 2 * n) * size)
     dt_proj = _linear(scanned, r, e, scanned * e * size)  # keeps delta
@@ -194,8 +194,8 @@ def _rest(model: LocalVim | LocalVMamba, img_size: tuple[int, int], size: int) -
     cost = _linear(tokens, conv.weight[0].numel(), dim, num_tokens(img_size) * conv.in_channels * size)
     if isinstance(model, LocalVMamba):
         cost += Cost(activation_bytes=tokens * dim * size)  # the patch norm's input
-    for stage in (m for m in model.modules() if isinstance(m, Stage) and m.downsample is not None):
-        grid, merged = halved(grid), stage.downsample.reduction.in_features
+    for merging in (m for m in model.modules() if isinstance(m, PatchMerging)):
+        grid, merged = halved(grid), merging.reduction.in_features
         cost += _linear(num_tokens(grid), merged, merged // 2, 2 * num_tokens(grid) * merged * size)
     cost += Cost(activation_bytes=num_tokens(grid) * model.num_features * size)  # the last norm's input
     positions = 1 if model.global_pool else num_tokens(grid)

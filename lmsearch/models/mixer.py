@@ -188,7 +188,7 @@ class DirectionalMixer(nn.Module):
         `recompute` keeps only x for the backward pass, which computes the rest again; None: as `grad_checkpointing` says.
         """
         if recompute or (recompute is None and self.grad_checkpointing and self.training):
-            told = {"cls_index": cls_index, "active": active, "weights": weights, "recompute": False}
+            told: dict[str, Any] = {"cls_index": cls_index, "active": active, "weights": weights, "recompute": False}
             return checkpoint(self.forward, x, grid, use_reentrant=False, **told)
         if memory is not None and (known := memory.recall(x, active, weights)) is not None:
             return known
@@ -202,9 +202,10 @@ class DirectionalMixer(nn.Module):
         outputs = []
         for group in groups:
             outputs.append(group.crop(directional_scan(**self.scan_arguments(tokens, group, new))))  # (B, Kg, L, D)
-        o, gates = (None, (None, None)) if not new else self.attended(collect(outputs, groups))
-        if memory is not None:
-            o, gates = memory.branches(active, new, o, gates)
+        if memory is None:
+            o, gates = self.attended(collect(outputs, groups))
+        else:
+            o, gates = memory.branches(active, new, *(self.attended(collect(outputs, groups)) if new else (None, (None, None))))
         y = self.merged(o, gates, weights)
         y = y if self.d_scan == self.d_inner else torch.cat([y, by.to(y.dtype)], dim=-1)
         y = self.left(y, gate)

@@ -45,7 +45,7 @@ class ScanGroup:
         x = x.unflatten(1, self.grid)
         more = [above - side for above, side in zip(self.padded, self.grid, strict=True)]  # after the last token of each axis
         x = F.pad(x, (0, 0, *(amount for side in reversed(more) for amount in (0, side)))).flatten(1, -2)
-        return x if cls is None else insert_token(x, cls, self.cls_index)
+        return x if cls is None or self.cls_index is None else insert_token(x, cls, self.cls_index)
 
     def crop(self, y: Tensor) -> Tensor:
         """(B, K, P, D) -> (B, K, L, D): drop the padding."""

@@ -176,7 +176,7 @@ def duplicates(directions: Sequence[str], grid: Grid, *, padding: str = "none") 
 
     `padding="zeros"` compares the orders on LocalMamba's padded grids, where pads take part in the scan.
     """
-    first: dict[tuple, str] = {}
+    first: dict[tuple[Grid, bytes], str] = {}
     same: dict[str, str] = {}
     for name in directions:
         scan = parse_direction(name)

@@ -19,7 +19,8 @@ import numpy as np
 from lmsearch.errors import DirectionError, short
 from lmsearch.reading import read_text
 from lmsearch.scan.directions import FLIP, parse_direction
-from lmsearch.scan.tables import GRID, LABEL, MARK, read_table_name, table_name
+from lmsearch.scan.grids import Grid
+from lmsearch.scan.tables import GRID, LABEL, MARK, Table, read_table_name, table_name
 
 NPY = b"\x93NUMPY"  # how every .npy file begins
 EXAMPLE = "{mine: {8x8: [0, 1, ...]}}"
@@ -73,7 +74,7 @@ def _read_order(label: Any, grids: Any, folder: Path | None) -> str:
     _check_label(label)
     if not isinstance(grids, Mapping) or not grids:
         raise DirectionError(f"order {short(label)}: {short(grids)} must map token grids to tables, such as {EXAMPLE}")
-    tables = {}
+    tables: dict[Grid, Table] = {}
     for grid, value in grids.items():
         match = re.fullmatch(GRID, grid) if isinstance(grid, str) else None
         if match is None:

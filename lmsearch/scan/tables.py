@@ -18,13 +18,14 @@ import numpy as np
 from lmsearch.errors import DirectionError, short
 from lmsearch.scan.grids import Grid, grid_text, num_tokens
 
+Table = Sequence[int] | np.ndarray  # the raster index of every visited token
 MARK = "@"  # in no name of a pattern
 LABEL = r"[A-Za-z][A-Za-z0-9_-]*"
 GRID = r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})"
 PART = re.compile(rf"{GRID}:([A-Za-z0-9+/]+)")
 
 
-def table_name(label: str, tables: Mapping[Grid, Sequence[int]]) -> str:
+def table_name(label: str, tables: Mapping[Grid, Table]) -> str:
     """Return the name of the order that visits each grid by its table; raise DirectionError for what is no permutation."""
     parts = []
     for grid, table in sorted(tables.items()):
@@ -38,7 +39,7 @@ def table_name(label: str, tables: Mapping[Grid, Sequence[int]]) -> str:
 def read_table_name(name: str) -> tuple[str, dict[Grid, np.ndarray]]:
     """Return label and tables of a name that `table_name` wrote; raise DirectionError for other text."""
     label, _, packed = name.partition(MARK)
-    tables = {}
+    tables: dict[Grid, np.ndarray] = {}
     for part in packed.split(","):
         match = PART.fullmatch(part)
         if match is None or not re.fullmatch(LABEL, label):
@@ -54,7 +55,7 @@ def read_table_name(name: str) -> tuple[str, dict[Grid, np.ndarray]]:
     return label, tables
 
 
-def check_permutation(table: Sequence[int], grid: Grid, *, label: str) -> None:
+def check_permutation(table: Table, grid: Grid, *, label: str) -> None:
     """Raise DirectionError unless `table` lists every raster index of `grid` once."""
     at, tokens = f"order {short(label)}: the {grid_text(grid)} table", num_tokens(grid)
     if len(table) != tokens:

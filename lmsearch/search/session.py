@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from lmsearch.data import EvalLoader, SearchLoaders, Source
+from lmsearch.data.batch import Batch
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.loop import Saved, run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Goal, Recipe, goal_of, trainer_for
 from lmsearch.engine.state import BEGINNING, Position
-from lmsearch.engine.train import Batch, Precision, Trainer, evaluate
+from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.learning import Timing
 from lmsearch.search.derivation.choice import Probabilities, Quota, planned

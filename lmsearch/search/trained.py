@@ -9,8 +9,9 @@ import numpy as np
 from torch import nn
 
 from lmsearch.data import EvalLoader, spread
+from lmsearch.data.batch import Batch
 from lmsearch.engine.objective import Objective
-from lmsearch.engine.train import Batch, Precision
+from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of, surviving
 from lmsearch.search.derivation.kinds import Derived, derive, samples_for

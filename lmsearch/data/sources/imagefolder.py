@@ -64,7 +64,8 @@ class FolderDataset:
         broken = [place for place, tensor in enumerate(tensors) if tensor is None]
         for place, index in zip(broken, cycle(readable), strict=False):
             sources[place], tensors[place] = index, augmented(index, int(indices[place]))
-        return self._batch(tensors, self.labels[sources], indices, skipped)
+        images = [tensor for tensor in tensors if tensor is not None]  # all of them by now
+        return self._batch(images, self.labels[sources], indices, skipped)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return the samples `indices` (B,) as evaluation sees them."""
@@ -95,7 +96,7 @@ class FolderDataset:
 
 def build_imagefolder(
     *,
-    root: str | os.PathLike | Folder,
+    root: str | os.PathLike[str] | Folder,
     val_fraction: float | None = None,
     val_digest: str | None = None,
     img_size: int | Sequence[int] = 224,
@@ -123,9 +124,11 @@ def build_imagefolder(
     """
     if in_chans not in (1, 3):
         raise DataError(f"in_chans is {in_chans!r}; image files are read with 1 (grey) or 3 (RGB) channels")
-    folder = root
-    if not isinstance(folder, Folder):
-        folder = read_folder(Path(root), val_fraction=val_fraction, val_digest=val_digest, class_names=class_names)
+    folder = (
+        root
+        if isinstance(root, Folder)
+        else read_folder(Path(root), val_fraction=val_fraction, val_digest=val_digest, class_names=class_names)
+    )
     names = list(folder.train.classes)
     grey = in_chans == 1
     info = DataInfo(

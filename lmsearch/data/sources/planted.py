@@ -16,7 +16,7 @@ import torch
 from lmsearch.data.arrays import ArrayDataset
 from lmsearch.data.batch import Batch
 from lmsearch.data.checks import choice, number, size2d, whole
-from lmsearch.data.info import DataInfo, Source
+from lmsearch.data.info import DataInfo, Dataset, Source
 from lmsearch.data.sources.planted_designs import Chained, Design, Groups, Memorised, Noise
 from lmsearch.data.sources.planted_tasks import DEFAULT_LAG, TASKS, Address, Task
 from lmsearch.data.sources.planted_teacher import Teacher
@@ -64,7 +64,7 @@ class FreshSamples:
         """Return a stream of other samples."""
         return replace(self, name=name)
 
-    def held_out(self) -> ArrayDataset:
+    def holdout(self) -> ArrayDataset:
         """Return fixed samples that no stream gives."""
         return self.planted.fixed("held_out", self.held_out_size)
 
@@ -113,12 +113,13 @@ def build_planted(
     noises = Noise(number("noise", noise, least=0), number("input_noise", input_noise, least=0))
     chosen, set_seed = (direction,) if directions is None else directions, whole("set_seed", set_seed)
     if name == TEACHER:
-        design = Teacher(teacher_layers(chosen), grid, set_seed, noises)
+        design: Design = Teacher(teacher_layers(chosen), grid, set_seed, noises)
     elif name == CHAINED:
         summed, recalled = (
             sequence_task(part, grid, decay=decay, lag=lag, key_rate=key_rate) for part in ("decayed_sum", "latest_key")
         )
-        design = Chained(summed, recalled, planted_directions(chosen, count=2), grid, noises)
+        first, second = planted_directions(chosen, count=2)
+        design = Chained(summed, recalled, (first, second), grid, noises)
     else:
         one = sequence_task(name, grid, decay=decay, lag=lag, key_rate=key_rate)
         design = Groups(one, planted_directions(chosen), grid, noises)
@@ -136,7 +137,7 @@ def build_planted(
         planted.fixed(part, whole(f"{part}_size", size, least=1)) for part, size in (("val", val_size), ("test", test_size))
     )
     if num_train is None:
-        train = FreshSamples(planted, whole("steps_per_epoch", steps_per_epoch, least=1), held_out_size=len(val.images))
+        train: Dataset = FreshSamples(planted, whole("steps_per_epoch", steps_per_epoch, least=1), held_out_size=len(val.images))
     else:
         train = planted.fixed("train", whole("num_train", num_train, least=1), training=True)
     return Source(describe_planted(design, grid), train, val, test)
@@ -144,10 +145,10 @@ def build_planted(
 
 def describe_planted(design: Design, grid: Grid) -> DataInfo:
     """Return the description of a design's data."""
-    outputs, chans = design.num_outputs, design.in_chans
+    (height, width), outputs, chans = grid, design.num_outputs, design.in_chans
     names = ("target",) if outputs == 1 else tuple(f"target{o}" for o in range(outputs))
     none, one = (0.0,) * chans, (1.0,) * chans
-    return DataInfo("planted", outputs, names, grid, chans, none, one, target="dense", crop_pct=1.0)
+    return DataInfo("planted", outputs, names, (height, width), chans, none, one, target="dense", crop_pct=1.0)
 
 
 def sequence_task(name: str, grid: Grid, *, decay: float, lag: int | None, key_rate: float) -> Task:
@@ -168,7 +169,7 @@ def sequence_task(name: str, grid: Grid, *, decay: float, lag: int | None, key_r
 def planted_directions(chosen: object, *, count: int | None = None) -> tuple[str, ...]:
     """Return canonical names of one or more directions, exactly `count` where it is given."""
     listed = isinstance(chosen, Sequence) and not isinstance(chosen, str) and all(isinstance(d, str) for d in chosen)
-    if not listed or not chosen or (count is not None and len(chosen) != count):
+    if not isinstance(chosen, Sequence) or not listed or not chosen or (count is not None and len(chosen) != count):
         many = "one or more" if count is None else count
         raise DataError(f"directions is {chosen!r}; expected a list of {many} scan directions, such as [h,v_flip]")
     return tuple(parse_direction(d).name for d in chosen)

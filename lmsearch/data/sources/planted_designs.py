@@ -21,8 +21,13 @@ Drawn = tuple[np.ndarray, np.ndarray]
 class Design(Protocol):
     """What build_planted can make a source of."""
 
-    in_chans: int
-    num_outputs: int
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Values per token of the targets."""
 
     def draw(self, indices: np.ndarray, address: Address, *, training: bool) -> Drawn:
         """Return images (B, C, L) and targets (B, L, O); `training` targets carry noise and private parts."""
@@ -30,7 +35,8 @@ class Design(Protocol):
 
 def order_of(direction: str, grid: Grid) -> np.ndarray:
     """Return the raster indices (L,) in the order of the visit."""
-    return index_table((parse_direction(direction).name,), grid)[0]
+    order: np.ndarray = index_table((parse_direction(direction).name,), grid)[0]
+    return order
 
 
 def place(sequences: np.ndarray, direction: str, grid: Grid) -> np.ndarray:

@@ -13,6 +13,7 @@ from lmsearch.data.keyed import address_key, hashed_normals
 from lmsearch.data.sources.planted_designs import Drawn, Noise
 from lmsearch.data.sources.planted_tasks import Address
 from lmsearch.models import DirectionalMixer, create_model
+from lmsearch.models.local_vim import LocalVimBlock
 from lmsearch.scan.grids import Grid, num_tokens
 
 CALIBRATION = 64  # images that set the scales of the teacher's layers and outputs
@@ -95,7 +96,7 @@ def build_network(teacher: Teacher, *, embed_dim: int = 16, d_state: int = 8) ->
 
 def calibrate(network: nn.Module, images: np.ndarray, grid: Grid) -> None:
     """Scale each layer's out_proj, first to last, so that its output is LAYER_GAIN times its residual in root mean square."""
-    for layer in network.layers:
+    for layer in (module for module in network.modules() if isinstance(module, LocalVimBlock)):
         seen: list[float] = []
         handle = layer.register_forward_hook(
             lambda _, args, out, seen=seen: seen.append((out[1].square().mean() / out[0].square().mean()).sqrt().item())
@@ -108,4 +109,5 @@ def calibrate(network: nn.Module, images: np.ndarray, grid: Grid) -> None:
 @torch.no_grad()
 def run(network: nn.Module, images: np.ndarray, grid: Grid) -> Tensor:
     """Outputs (B, L, O) for images (B, C, L), float64."""
-    return network(torch.from_numpy(images).double().unflatten(-1, grid))
+    outputs: Tensor = network(torch.from_numpy(images).double().unflatten(-1, grid))
+    return outputs

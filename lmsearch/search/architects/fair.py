@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from lmsearch.data.batch import Batch
 from lmsearch.engine.randomness import generator
-from lmsearch.engine.train import Batch
 from lmsearch.search.architects.learning import Frozen
 from lmsearch.search.supernet.network import named_mixers
 from lmsearch.search.supernet.policy import Draw

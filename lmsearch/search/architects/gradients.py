@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lmsearch.data.batch import Batch
 from lmsearch.engine.objective import Objective
-from lmsearch.engine.train import Batch, Precision
+from lmsearch.engine.train import Precision
 from lmsearch.search.supernet.network import arch_parameters, named_mixers
 
 RADIUS = 0.05  # size of the finite-difference step in alpha space: well above float32 noise, well below the alphas' scale
@@ -48,11 +49,12 @@ def largest_eigenvalue(
     size = sum(a.numel() for a in alphas)
 
     def times(direction: np.ndarray) -> np.ndarray:
-        sides = []
+        sides: list[np.ndarray] = []
         for sign in (radius, -radius):
             _move(alphas, start, sign * direction)
             sides.append(alpha_gradient(module, loss))
-        return (sides[0] - sides[1]) / (2 * radius)
+        slope: np.ndarray = (sides[0] - sides[1]) / (2 * radius)
+        return slope
 
     try:
         return lanczos(times, size, steps=min(steps, size), seed=seed)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lmsearch.data.info import Loader
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError, did_you_mean
@@ -27,7 +28,7 @@ class Parts:
 
     policy: BranchPolicy
     timing: Timing
-    loader: object
+    loader: Loader
     objective: Objective
     optimizer: torch.optim.Optimizer
     precision: Precision

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from lmsearch.data.batch import Batch
+from lmsearch.data.info import Loader
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.randomness import by_sample
-from lmsearch.engine.train import Batch, Precision
+from lmsearch.engine.train import Precision
 from lmsearch.search.supernet.network import arch_parameters, weight_parameters
 from lmsearch.search.supernet.policy import BranchPolicy, Schedule
 
@@ -88,7 +90,7 @@ class HeldOut(SingleLevel):
     """What bilevel and mixed share: the alphas' gradient on the next held-out batch."""
 
     module: nn.Module = field(kw_only=True)
-    loader: object = field(kw_only=True)  # the alphas' TrainLoader: set_epoch(epoch) and iteration
+    loader: Loader = field(kw_only=True)  # of the alphas
     objective: Objective = field(kw_only=True)
     batches: Iterator[Batch] = field(default=iter(()), init=False)
     rounds: int = field(default=0, init=False)
@@ -120,7 +122,7 @@ class HeldOut(SingleLevel):
             total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
         return total
 
-    def first_order(self, held_out: Batch) -> Sequence[Tensor]:
+    def first_order(self, held_out: Batch) -> Sequence[Tensor | None]:
         """Gradient of the held-out loss in the alphas, the weights as they are."""
         return self.gradients(held_out, arch_parameters(self.module))
 
@@ -151,7 +153,7 @@ class Bilevel(HeldOut):
     def after_backward(self, scaler: GradScaler) -> None:
         """Nothing: the weights' loss does not move the alphas."""
 
-    def second_order(self, batch: Batch, held_out: Batch, lr: float) -> list[Tensor]:
+    def second_order(self, batch: Batch, held_out: Batch, lr: float) -> Sequence[Tensor | None]:
         """Gradient of the held-out loss after one step of the weights."""
         alphas = arch_parameters(self.module)
         weights = [p for _, p in weight_parameters(self.module)]
@@ -159,12 +161,12 @@ class Bilevel(HeldOut):
         step = _filled(self.gradients(batch, weights), weights)
         _move(weights, saved, step, -lr)
         gradients = self.gradients(held_out, alphas + weights)
-        first, ahead = gradients[: len(alphas)], _filled(gradients[len(alphas) :], weights)
-        radius = 0.01 / torch.sqrt(sum(g.square().sum() for g in ahead)).clamp_min(1e-12)
+        first, ahead = _filled(gradients[: len(alphas)], alphas), _filled(gradients[len(alphas) :], weights)
+        radius = 0.01 / torch.sqrt(sum((g.square().sum() for g in ahead), start=ahead[0].new_zeros(()))).clamp_min(1e-12)
         _move(weights, saved, ahead, radius)
-        plus = self.gradients(batch, alphas)
+        plus = _filled(self.gradients(batch, alphas), alphas)
         _move(weights, saved, ahead, -radius)
-        minus = self.gradients(batch, alphas)
+        minus = _filled(self.gradients(batch, alphas), alphas)
         _move(weights, saved, ahead, 0.0)
         return [g - lr * (p - m) / (2 * radius) for g, p, m in zip(first, plus, minus, strict=True)]
 
@@ -174,7 +176,7 @@ class Mixed(HeldOut):
     """Alphas follow the gradient on the weights' batch plus `weight` times that on a held-out one (MiLeNAS, 2003.12238)."""
 
     weight: float = field(default=1.0, kw_only=True)
-    held: Sequence[Tensor] = field(default=(), init=False)
+    held: Sequence[Tensor | None] = field(default=(), init=False)
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
         """Compute the held-out part before the weights move."""
@@ -186,7 +188,8 @@ class Mixed(HeldOut):
         factor = self.weight * scaler.get_scale()
         if self.held:
             for alpha, gradient in zip(arch_parameters(self.module), self.held, strict=True):
-                alpha.grad.add_(gradient, alpha=factor)
+                if gradient is not None:
+                    add_gradient(alpha, gradient, factor=factor)
         super().after_backward(scaler)
 
 
@@ -197,7 +200,15 @@ def add_penalty(policy: BranchPolicy, *, scale: float) -> None:
         return
     alphas = arch_parameters(policy.module)
     for alpha, gradient in zip(alphas, torch.autograd.grad(penalty, alphas), strict=True):
-        alpha.grad.add_(gradient, alpha=scale)
+        add_gradient(alpha, gradient, factor=scale)
+
+
+def add_gradient(alpha: Tensor, gradient: Tensor, *, factor: float) -> None:
+    """Add `factor` times a gradient to that of an alpha."""
+    if alpha.grad is None:
+        alpha.grad = factor * gradient
+    else:
+        alpha.grad.add_(gradient, alpha=factor)
 
 
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from lmsearch.data import EvalLoader, SearchLoaders, spread
-from lmsearch.engine.train import Batch
+from lmsearch.data.batch import Batch
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.kinds import ArchitectKind, architect_kind

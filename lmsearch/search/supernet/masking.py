@@ -13,8 +13,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from lmsearch.data.batch import Batch
 from lmsearch.engine.objective import Objective, Scores
-from lmsearch.engine.train import Batch, Precision, evaluate, evaluate_each
+from lmsearch.engine.train import Precision, evaluate, evaluate_each
 from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.search.supernet.network import Branches, named_mixers, running
 

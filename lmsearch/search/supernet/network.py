@@ -44,7 +44,7 @@ def named_mixers(module: nn.Module) -> dict[str, DirectionalMixer]:
 
 def arch_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Return the alphas of every layer."""
-    return [m.alphas for m in named_mixers(module).values()]
+    return [m.supernet_alphas for m in named_mixers(module).values()]
 
 
 def weight_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -60,7 +60,7 @@ def alive(alphas: Tensor) -> tuple[int, ...]:
 
 def probabilities(module: nn.Module, relaxation: Relaxation) -> dict[str, dict[str, float]]:
     """Return the relaxation's probabilities of every layer as {layer: {direction: probability}}; dropped branches have 0."""
-    return {name: layer_probabilities(m.alphas, m.directions, relaxation) for name, m in named_mixers(module).items()}
+    return {name: layer_probabilities(m.supernet_alphas, m.directions, relaxation) for name, m in named_mixers(module).items()}
 
 
 def layer_probabilities(alphas: Tensor, directions: Sequence[str], relaxation: Relaxation) -> dict[str, float]:
@@ -110,12 +110,12 @@ def masked(module: nn.Module, directions: Mapping[str, Sequence[str]]) -> dict[s
     choice = {}
     for layer, mixer in named_mixers(module).items():
         active = tuple(mixer.directions.index(d) for d in directions[layer])
-        choice[layer] = Branches(active, torch.full((len(active),), 1 / len(active), device=mixer.alphas.device))
+        choice[layer] = Branches(active, torch.full((len(active),), 1 / len(active), device=mixer.supernet_alphas.device))
     return choice
 
 
 def remaining(module: nn.Module, layer: str, names: Sequence[str], scores: Mapping[str, float]) -> Branches:
     """Return the branches `names` of a layer, weighted by their probabilities scaled to sum to 1."""
     mixer = named_mixers(module)[layer]
-    weights = torch.tensor([scores[name] for name in names], device=mixer.alphas.device)
+    weights = torch.tensor([scores[name] for name in names], device=mixer.supernet_alphas.device)
     return Branches(tuple(mixer.directions.index(name) for name in names), weights / weights.sum())

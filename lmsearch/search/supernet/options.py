@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lmsearch.data.info import Loader
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError
@@ -120,7 +121,7 @@ class SearchOptions:
         return BranchPolicy(supernet, self.how, samples, keep, seed, temperature=self.temperatures, shrink=self.stages)
 
     def build(
-        self, policy: BranchPolicy, timing: Timing, loader: object, objective: Objective, precision: Precision
+        self, policy: BranchPolicy, timing: Timing, loader: Loader, objective: Objective, precision: Precision
     ) -> tuple[StepHook, torch.optim.Optimizer]:
         """Return what moves the alphas of the policy's supernet, and their optimizer; `loader` gives held-out batches."""
         alphas = alpha_optimizer(

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
-from lmsearch.scan.directions import Grid, duplicates
+from lmsearch.scan.directions import duplicates
+from lmsearch.scan.grids import Grid
 from lmsearch.search.derivation.choice import surviving, top_k
 from lmsearch.search.supernet.masking import Evaluate, losses_of
 from lmsearch.search.supernet.network import Branches, masked, named_mixers, remaining
