@@ -50,7 +50,10 @@ class Interval:
 
 
 def wilson(fraction: float, n: int) -> Interval:
-    """Wilson's binomial interval of `fraction` right out of n samples."""
+    """Wilson's binomial interval of `fraction` p right out of n samples.
+
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) with z = 1.96.
+    """
     centre = (fraction + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * math.sqrt(fraction * (1 - fraction) / n + Z95**2 / (4 * n**2))
     return Interval(fraction, centre - half, centre + half).within(0.0, 1.0)
@@ -59,8 +62,8 @@ def wilson(fraction: float, n: int) -> Interval:
 def wilson_by_class(right: np.ndarray, total: np.ndarray) -> Interval:
     """Interval of the mean over classes of the shares right / total, both (C,) counts; classes without samples are left out.
 
-    Each class's own Wilson bounds, put together (MOVER): the distance of each bound from the mean is the root of the sum of
-    squares of the classes' distances. It stays within 0 and 1, and is Wilson's where there is one class.
+    Each class's own Wilson bounds, put together (MOVER): mean_c p_c - sqrt(sum_c (p_c - low_c)^2) / C, and likewise above.
+    It stays within 0 and 1, and is Wilson's where there is one class.
     """
     each = [wilson(r / n, n) for r, n in zip(right.tolist(), total.tolist(), strict=True) if n > 0]
     mean = sum(i.mean for i in each) / len(each)
@@ -69,9 +72,10 @@ def wilson_by_class(right: np.ndarray, total: np.ndarray) -> Interval:
 
 
 def over_samples(values: np.ndarray, classes: np.ndarray | None = None) -> Interval:
-    """Normal interval of the mean of per-sample values (n,), such as paired differences of one seed.
+    """Normal interval of the mean of per-sample values x (n,), such as paired differences of one seed.
 
-    With `classes` (n,) the numbers of samples of the classes are taken as given: only differences within classes are noise.
+    mean(x) +- 1.96 sqrt(var(x) / n). With `classes` (n,) the numbers n_c of samples of the classes are taken as given.
+    Then only differences within classes are noise: mean(x) +- 1.96 sqrt(sum_c n_c var_c(x)) / n.
     """
     n = len(values)
     if classes is None:
@@ -93,7 +97,7 @@ def collapsed(classes: np.ndarray) -> np.ndarray:
 
 
 def over_seeds(values: Sequence[float] | np.ndarray) -> Interval:
-    """Student's t interval of the mean of one value per seed (S >= 2)."""
+    """Student's t interval of the mean of one value x_s per seed (S >= 2): mean(x) +- t_{0.975, S - 1} sqrt(var(x) / S)."""
     from scipy.stats import t  # slow to import
 
     mean = float(np.mean(values))

@@ -19,7 +19,10 @@ LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that arc
 
 
 def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
-    """Kendall's tau-b of two scores (A,): 1 same order, 0 unrelated, -1 reversed; nan where one of them is constant."""
+    """Kendall's tau-b of two scores (A,): 1 same order, 0 unrelated, -1 reversed; nan where one of them is constant.
+
+    tau_b = sum_ij s_ij t_ij / sqrt(sum_ij s_ij^2 * sum_ij t_ij^2) with s_ij = sign(a_i - a_j) and t_ij = sign(b_i - b_j).
+    """
     from scipy.stats import kendalltau  # slow to import
 
     return float(kendalltau(settled(a), settled(b)).statistic)
@@ -63,10 +66,11 @@ def spearman_brown(correlation: float) -> float:
 
 
 def noise_ceiling(scores: np.ndarray) -> float:
-    """Kendall's tau between means of seed halves, averaged over all halvings, Spearman-Brown corrected; scores (A, S), S >= 2.
+    """The agreement that the mean over all seeds has with another such mean; scores (A, S), S >= 2.
 
-    It is the agreement that the mean over all seeds has with another such mean: a score cannot be asked for more. With an
-    odd S each halving leaves one seed out. 0 where the halves do not agree more than by chance.
+    2 r / (1 + r), where r is the mean over all halvings of the seeds of tau_b(mean of one half, mean of the other).
+    A score cannot be asked for more. With an odd S each halving leaves one seed out.
+    0 where the halves do not agree more than by chance.
     """
     seeds = scores.shape[1]
     half = seeds // 2
@@ -78,7 +82,10 @@ def noise_ceiling(scores: np.ndarray) -> float:
 
 
 def seed_deviation(scores: np.ndarray) -> float:
-    """Standard deviation over seeds, pooled over architectures; scores (A, S), S >= 2."""
+    """Standard deviation over seeds, pooled over architectures; scores (A, S), S >= 2.
+
+    sqrt(mean_a sum_s (x_as - mean_s x_as)^2 / (S - 1)).
+    """
     return float(np.sqrt(scores.var(axis=1, ddof=1).mean()))
 
 
@@ -92,8 +99,10 @@ def range_in_deviations(scores: np.ndarray) -> float:
 def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
     """p-value of an analysis of variance: could architectures that are all alike differ so? scores (A, S), S >= 2.
 
-    With `same_seeds` every architecture was trained with the same S seeds, each of which moves all of them together (equal
-    initial weights and batches): that part is taken out (two-way, without interaction). Without, it counts as noise.
+    p = P(F > S var_a(mean_s x_as) / (sum_as e_as^2 / d)), F having A - 1 and d degrees of freedom.
+    Residuals are e_as = x_as - mean_s x_as, with d = A (S - 1).
+    With `same_seeds` every architecture was trained with the same S seeds, and a seed moves all of them together (equal
+    initial weights and batches). That part is taken out: e_as loses its mean over a, and d = (A - 1) (S - 1).
     """
     from scipy.stats import f
 
@@ -119,7 +128,10 @@ def differ(range_in_deviations: float, p: float) -> bool:
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test of paired differences (n,); 1 where all of them are zero."""
+    """Two-sided p-value of Wilcoxon's signed-rank test of paired differences (n,); 1 where all of them are zero.
+
+    It tests whether sum_i sign(d_i) rank(|d_i|) is zero. Zeros take ranks but no side (Pratt).
+    """
     from scipy.stats import wilcoxon as signed_rank
 
     values = settled(differences)
@@ -129,7 +141,7 @@ def wilcoxon(differences: Sequence[float]) -> float:
 
 
 def signed_rank_sum(differences: Sequence[float]) -> float:
-    """Ranks of gains minus ranks of losses (n,): its sign is the direction of what `wilcoxon` tests, whatever the mean says."""
+    """sum_i sign(d_i) rank(|d_i|) of differences d (n,): its sign is the direction of what `wilcoxon` tests."""
     from scipy.stats import rankdata
 
     values = settled(differences)
@@ -137,7 +149,10 @@ def signed_rank_sum(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's corrected p-values: below 0.05 they hold together at the 5 % level."""
+    """Holm's corrected p-values: below 0.05 they hold together at the 5 % level.
+
+    Of m sorted p-values the k-th becomes max_{j <= k} min(1, (m - j + 1) p_j).
+    """
     corrected, highest = {}, 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         highest = max(highest, min(1.0, p * (len(p_values) - rank)))
