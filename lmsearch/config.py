@@ -48,7 +48,7 @@ def compose(task: str, overrides: Sequence[str], *, defaults: Defaults | None = 
     """
     conf_dir, defaults = conf_dir or data_dir("conf"), defaults or Defaults()
     presets, values = split_overrides(overrides, conf_dir=conf_dir)
-    cfg = copy.deepcopy(compose_presets(task, tuple((defaults.presets | presets).items()), conf_dir))
+    cfg = copy.deepcopy(compose_presets(task, tuple({**defaults.presets, **presets}.items()), conf_dir))
     accepted = set(keys_of(cfg))
     for key, value in defaults.values.items():
         if key in accepted:
@@ -121,14 +121,14 @@ def _set(cfg: DictConfig, key: str, text: str, keys: Mapping[str, Key], *, conf_
     except InterpolationResolutionError:  # it refers to a key that has no value yet
         default = None
     if isinstance(default, DictConfig) and default and key not in keys:
-        inside = ", ".join(f"{key}.{name}" for name in default)
+        inside = ", ".join(f"{key}.{name}" for name in map(str, default))
         raise ConfigError(f"{key} is a section, not a value; set its keys: {inside}")
     OmegaConf.update(cfg, key, literal(read_value(key, text, keys[key], default)), merge=False)
 
 
 def keys_of(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of every value in `cfg`."""
-    for name in cfg:
+    for name in map(str, cfg):
         node = cfg._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation() and len(node):
             yield from keys_of(node, f"{prefix}{name}.")

@@ -260,7 +260,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return weights, net or None
 
 
-def fingerprint(weights: dict[str, Tensor]) -> str:
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of names and values of `weights`."""
     digest = hashlib.sha256()
     for name in sorted(weights):

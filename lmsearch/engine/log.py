@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,7 @@ METRICS = "metrics.jsonl"
 TABLE = "results.csv"
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
 
+Probabilities = Mapping[str, Mapping[str, float]]  # by layer and direction
 Observer = Callable[[int, dict[str, float]], None]
 _OBSERVER: ContextVar[Observer | None] = ContextVar("observer of epochs", default=None)
 
@@ -126,13 +127,13 @@ class RunLog:
         self.tensorboard.close()
         write_table(self.run_dir)
 
-    def write(self, epoch: int, values: dict[str, float], *, layers: dict[str, dict[str, float]] | None = None) -> None:
+    def write(self, epoch: int, values: dict[str, float], *, layers: Probabilities | None = None) -> None:
         """Log the scalars of one epoch and, for a search, every layer's probability of every direction."""
-        layers = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (layers or {}).items()}
-        append_line(self.file, json.dumps({"epoch": epoch, **values} | ({"probabilities": layers} if layers else {})))
+        told = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (layers or {}).items()}
+        append_line(self.file, json.dumps({"epoch": epoch, **values} | ({"probabilities": told} if told else {})))
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, epoch)
-        for layer, probabilities in layers.items():
+        for layer, probabilities in told.items():
             for direction, p in probabilities.items():
                 self.tensorboard.add_scalar(f"directions/{layer}/{direction}", p, epoch)
         if (observer := _OBSERVER.get()) is not None:

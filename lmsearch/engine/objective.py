@@ -100,6 +100,13 @@ class Scores:
         )
 
     @property
+    def class_counts(self) -> Tensor:
+        """The counts (C, C + 1) of an evaluation; raises ValueError where the targets are no classes."""
+        if self.classes is None or self.sums is None:
+            raise ValueError("these scores are of targets that are no classes, or of no evaluation")
+        return self.sums
+
+    @property
     def true_classes(self) -> Tensor:
         """The true classes (n,); raises ValueError where the targets are none."""
         if self.classes is None:

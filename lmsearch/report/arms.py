@@ -32,7 +32,7 @@ class Arm:
         if self.results[0].classes is None:
             return over_samples(self.results[0].scores.double().numpy())
         if self.metric.balanced:
-            counts = self.results[0].sums[:, :-1].numpy()
+            counts = self.results[0].class_counts[:, :-1].numpy()
             return wilson_by_class(counts.diagonal(), counts.sum(1))
         return wilson(means[0], len(self.results[0].scores))
 
@@ -42,7 +42,7 @@ class Arm:
         Few seeds may differ by nothing at all, and one seed has only its test samples to tell.
         """
         pairs = list(zip(self.results, other.results, strict=True))
-        classes = self.results[0].classes.numpy() if self.metric.balanced else None
+        classes = self.results[0].true_classes.numpy() if self.metric.balanced else None
         by_sample = over_samples(np.mean([(a.scores - b.scores).double().numpy() for a, b in pairs], axis=0), classes)
         least, most = self.metric.bounds
         by_sample = by_sample.within(least - most, most - least)

@@ -16,6 +16,7 @@ from torch import nn
 from lmsearch.errors import ConfigError
 from lmsearch.files import write_text
 from lmsearch.genotype import check_depth, load_genotype
+from lmsearch.interop.localmamba import released
 from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
 from lmsearch.scan.directions import label
@@ -130,7 +131,7 @@ def published(console: Console) -> dict[str, list[Complexity]]:
         with torch.device("meta"):
             model = create_model(name)
         report = complexity(model)
-        ours, theirs = own_count(report), released_count(model, report)
+        ours, theirs = own_count(report), released_count(released(model), report)
         parameters, flops = PAPER.get(name, ("-", "-"))
         differences = [getattr(ours, part) - getattr(theirs, part) for part in ("projections", "scan", "other")]
         total = report.total

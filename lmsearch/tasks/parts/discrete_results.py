@@ -127,8 +127,8 @@ def write_trials(path: Path, trials: list[Trial], layers: list[str]) -> None:
     rows: list[list[object]] = [[*COLUMNS, *layers]]
     for t in trials:
         e = t.evaluation
-        row = [t.number, e.score, e.loss, e.error, e.cost, "" if t.second is None else t.second, t.seconds]
-        rows.append(row + [" ".join(map(label, names)) for names in t.architecture])
+        row: list[object] = [t.number, e.score, e.loss, e.error, e.cost, "" if t.second is None else t.second, t.seconds]
+        rows.append([*row, *(" ".join(map(label, names)) for names in t.architecture)])
     write_csv(path, rows)
 
 
@@ -145,7 +145,7 @@ def write_front(run_dir: Path, front: list[Trial], finite: list[Trial], second: 
     ]
     write_json(run_dir / "pareto.json", {"metric": metric.name, "second": second, "front": points})
     labels = "FLOPs per image" if second == "flops" else "latency of a batch, s", f"held-out {metric.score_name}"
-    drawn, best = ([(t.second, t.evaluation.score) for t in some] for some in (finite, front))
+    drawn, best = ([(t.second, t.evaluation.score) for t in some if t.second is not None] for some in (finite, front))
     write_figure(run_dir / "pareto.png", front_figure(drawn, best, labels=labels))
 
 

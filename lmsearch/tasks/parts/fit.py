@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import torch
 from omegaconf import DictConfig
 
 from lmsearch.data import Source, TrainLoader, build_loaders
+from lmsearch.data.batch import Batch
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, save_model
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores
@@ -19,7 +21,7 @@ from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.state import RunState
-from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate
+from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.files import write_json
 from lmsearch.run_identity import run_digest
@@ -85,7 +87,7 @@ def train(
     trainer: Trainer,
     state: RunState,
     loader: TrainLoader,
-    val_loader: object,
+    val_loader: Iterable[Batch],
     objective: Objective,
     *,
     title: str,

@@ -29,7 +29,7 @@ def measured(info: DataInfo, objective: Objective, *, test: Scores, val: Scores)
 
 def by_class(info: DataInfo, scores: Scores) -> dict:
     """Return accuracies over samples and over classes; None for a class that has no samples."""
-    counts = scores.sums
+    counts = scores.class_counts
     of_class = [None if math.isnan(value) else value for value in class_accuracy(counts).tolist()]
     top = {"top5_accuracy": top5_accuracy(counts)} if len(counts) > TOP else {}
     return {
@@ -75,4 +75,5 @@ def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None 
 
 def confusion(scores: Scores) -> np.ndarray:
     """Return the confusion matrix (C, C) of an evaluation: rows true classes, columns answers."""
-    return scores.sums[:, :-1].numpy()
+    matrix: np.ndarray = scores.class_counts[:, :-1].numpy()
+    return matrix

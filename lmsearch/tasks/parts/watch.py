@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from lmsearch.data import TrainLoader
+from lmsearch.data.batch import Batch
 from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objective import Scores
-from lmsearch.engine.train import Batch, evaluate
+from lmsearch.engine.train import evaluate
 from lmsearch.search.architects.gradients import batch_loss, branch_cosines, largest_eigenvalue
 from lmsearch.search.derivation.choice import choose, quota_of
 from lmsearch.search.session import SearchSession
