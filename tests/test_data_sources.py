@@ -40,7 +40,7 @@ def test_digits_split_never_changes(digits):
 def test_digits_are_images_in_zero_to_one_normalised_by_their_training_set(digits):
     assert digits.info.img_size == (8, 8) and digits.info.in_chans == 1 and digits.info.num_classes == 10
     assert digits.train.images.min() == 0 and digits.train.images.max() == 1
-    images = digits.train.eval_batch(np.arange(1079)).images
+    images = digits.train.eval_batch(np.arange(1079)).inputs
     assert abs(images.mean().item()) < 1e-3 and abs(images.std().item() - 1) < 1e-3
 
 

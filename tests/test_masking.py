@@ -16,7 +16,7 @@ from lmsearch.engine.objective import classification
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.models import create_model
 from lmsearch.models.mixer import DirectionalMixer
-from lmsearch.search.supernet.masking import Choice, HeldOut, losses_of
+from lmsearch.search.supernet.masking import Choice, OnBatches, losses_of
 from lmsearch.search.supernet.network import Branches, masked, named_mixers, remaining
 
 EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"]
@@ -54,8 +54,8 @@ def batches() -> list[Batch]:
     return [Batch(inputs, targets, torch.arange(len(targets))) for inputs, targets in pairs]
 
 
-def held_out() -> HeldOut:
-    return HeldOut(batches(), OBJECTIVE, CPU)
+def held_out() -> OnBatches:
+    return OnBatches(batches(), OBJECTIVE, CPU)
 
 
 def plain() -> PlainMasking:
@@ -107,7 +107,7 @@ def test_common_layers_run_once_and_so_does_each_branch_of_the_layer_where_choic
     monkeypatch.setattr(DirectionalMixer, "attended", counted)
     same = {"layers.0": ("h", "v"), "layers.2": ("h", "w2")}
     ways = [masked(module, {**same, "layers.1": ("h", other)}) for other in EIGHT[1:]]
-    HeldOut(batches()[:1], OBJECTIVE, CPU).each(module, ways)
+    OnBatches(batches()[:1], OBJECTIVE, CPU).each(module, ways)
     assert ran == {"layers.0": 2, "layers.1": 8, "layers.2": 2 * 7}
 
 

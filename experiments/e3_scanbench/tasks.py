@@ -90,7 +90,7 @@ def graded_source(
 ) -> Source:
     """Return the graded task with fresh training data; tasks with other `images` share no sample."""
     planted = Planted(Graded(CANDIDATES, tuple(strengths), (grid, grid)), (grid, grid), root=(images,))
-    train = FreshSamples(planted, steps_per_epoch, held_out_size=val_size)
+    train = FreshSamples(planted, steps_per_epoch, holdout_size=val_size)
     info = DataInfo("graded", 1, ("target",), (grid, grid), 1, (0.0,), (1.0,), target="dense", crop_pct=1.0)
     return Source(info, train, planted.fixed("val", val_size), planted.fixed("test", test_size))
 

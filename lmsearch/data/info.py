@@ -68,7 +68,7 @@ class DataInfo:
         return target_kind(self.target)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DataInfo:
+    def from_dict(cls, values: object) -> DataInfo:
         """Build from `dataclasses.asdict` output, also after a trip through JSON; raise DataError for wrong or missing keys."""
         if not isinstance(values, Mapping):
             raise DataError(f"data description: {short(values)} is not an object")

@@ -158,7 +158,7 @@ class SearchSession:
 
     def probabilities(self, progress: float = 1.0) -> Probabilities:
         """Return every layer's probability of every direction in the mixture of this share of the search."""
-        return probabilities(self.supernet, self.options.judged(progress))
+        return probabilities(self.supernet, self.options.relaxation_at(progress))
 
     def probabilities_after(self, epoch: int) -> Probabilities:
         """Return the probabilities when `epoch`, counted from 0, is done."""
@@ -168,7 +168,7 @@ class SearchSession:
     def trained(self) -> Trained:
         """The supernet as it is now, to derive from and to test."""
         return Trained(
-            self.supernet, self.options.judged(1.0), self.derivation, self.quota, self.loaders.holdout, self.unseen,
+            self.supernet, self.options.relaxation_at(1.0), self.derivation, self.quota, self.loaders.holdout, self.unseen,
             self.objective, self.precision, self.seed,
         )  # fmt: skip
 

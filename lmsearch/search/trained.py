@@ -16,7 +16,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of, surviving
 from lmsearch.search.derivation.kinds import Derived, derive, samples_for
 from lmsearch.search.discrete.architectures import Architecture
-from lmsearch.search.supernet.masking import Evaluate, HeldOut, losses_of
+from lmsearch.search.supernet.masking import Evaluate, OnBatches, losses_of
 from lmsearch.search.supernet.network import Branches, masked, probabilities, remaining
 from lmsearch.search.supernet.relax import Relaxation
 from lmsearch.search.trust.health import Health, check_health, leave_one_out, untested
@@ -44,7 +44,7 @@ class Trained:
 
     def on(self, batches: Iterable[Batch]) -> Evaluate:
         """Return what scores a network on these samples."""
-        return HeldOut(batches, self.objective, self.precision)
+        return OnBatches(batches, self.objective, self.precision)
 
     @property
     def scores(self) -> Probabilities:

@@ -55,7 +55,7 @@ class FreshSamples:
 
     planted: Planted
     steps_per_epoch: int
-    held_out_size: int
+    holdout_size: int
     name: str = "train"
     labels: None = None
     in_memory: bool = True
@@ -66,7 +66,7 @@ class FreshSamples:
 
     def holdout(self) -> ArrayDataset:
         """Return fixed samples that no stream gives."""
-        return self.planted.fixed("held_out", self.held_out_size)
+        return self.planted.fixed("held_out", self.holdout_size)
 
     def epoch_size(self, global_batch: int) -> int:
         """Return the samples of `steps_per_epoch` batches over all ranks."""
@@ -137,7 +137,7 @@ def build_planted(
         planted.fixed(part, whole(f"{part}_size", size, least=1)) for part, size in (("val", val_size), ("test", test_size))
     )
     if num_train is None:
-        train: Dataset = FreshSamples(planted, whole("steps_per_epoch", steps_per_epoch, least=1), held_out_size=len(val.images))
+        train: Dataset = FreshSamples(planted, whole("steps_per_epoch", steps_per_epoch, least=1), holdout_size=len(val.images))
     else:
         train = planted.fixed("train", whole("num_train", num_train, least=1), training=True)
     return Source(describe_planted(design, grid), train, val, test)

@@ -80,7 +80,7 @@ def lanczos(times: Callable[[np.ndarray], np.ndarray], size: int, *, steps: int,
     return float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)).max())
 
 
-def branch_cosines(module: nn.Module, train: Callable[[], Tensor], held_out: Callable[[], Tensor]) -> dict[str, dict[str, float]]:
+def branch_cosines(module: nn.Module, train: Callable[[], Tensor], holdout: Callable[[], Tensor]) -> dict[str, dict[str, float]]:
     """Cosine of each branch's training and held-out gradients, over the rows of the parameters that its layer stacks (K, ...).
 
     Returns {layer: {direction: cosine}}; branches that a loss does not reach are left out.
@@ -89,7 +89,7 @@ def branch_cosines(module: nn.Module, train: Callable[[], Tensor], held_out: Cal
     stacked = {layer: [p for p in mixer.parameters(recurse=False) if p is not mixer.alphas] for layer, mixer in mixers.items()}
     parameters = [p for group in stacked.values() for p in group]
     sides = []
-    for loss in (train, held_out):
+    for loss in (train, holdout):
         gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
         sides.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)])
     cosines: dict[str, dict[str, float]] = {}

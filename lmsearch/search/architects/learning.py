@@ -86,7 +86,7 @@ class SingleLevel(Frozen):
 
 
 @dataclass
-class HeldOut(SingleLevel):
+class OnHoldout(SingleLevel):
     """What bilevel and mixed share: the alphas' gradient on the next held-out batch."""
 
     module: nn.Module = field(kw_only=True)
@@ -122,13 +122,13 @@ class HeldOut(SingleLevel):
             total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
         return total
 
-    def first_order(self, held_out: Batch) -> Sequence[Tensor | None]:
+    def first_order(self, holdout: Batch) -> Sequence[Tensor | None]:
         """Gradient of the held-out loss in the alphas, the weights as they are."""
-        return self.gradients(held_out, arch_parameters(self.module))
+        return self.gradients(holdout, arch_parameters(self.module))
 
 
 @dataclass
-class Bilevel(HeldOut):
+class Bilevel(OnHoldout):
     """Alphas take one step on a held-out batch before every step of the weights (DARTS, arXiv 1806.09055).
 
     order 1 takes the weights as they are; order 2 looks one weights' step of size lr ahead and adds the second-order term
@@ -143,8 +143,8 @@ class Bilevel(HeldOut):
         super().before_step(batch, epoch=epoch, step=step, lr=lr)
         if not self.timing.warm(epoch):
             return
-        held_out = self.next_batch(epoch, step)
-        gradients = self.first_order(held_out) if self.order == 1 else self.second_order(batch, held_out, lr)
+        holdout = self.next_batch(epoch, step)
+        gradients = self.first_order(holdout) if self.order == 1 else self.second_order(batch, holdout, lr)
         for alpha, gradient in zip(arch_parameters(self.module), gradients, strict=True):
             alpha.grad = gradient
         add_penalty(self.policy, scale=1.0)
@@ -153,14 +153,14 @@ class Bilevel(HeldOut):
     def after_backward(self, scaler: GradScaler) -> None:
         """Nothing: the weights' loss does not move the alphas."""
 
-    def second_order(self, batch: Batch, held_out: Batch, lr: float) -> Sequence[Tensor | None]:
+    def second_order(self, batch: Batch, holdout: Batch, lr: float) -> Sequence[Tensor | None]:
         """Gradient of the held-out loss after one step of the weights."""
         alphas = arch_parameters(self.module)
         weights = [p for _, p in weight_parameters(self.module)]
         saved = [w.detach().clone() for w in weights]
         step = _filled(self.gradients(batch, weights), weights)
         _move(weights, saved, step, -lr)
-        gradients = self.gradients(held_out, alphas + weights)
+        gradients = self.gradients(holdout, alphas + weights)
         first, ahead = _filled(gradients[: len(alphas)], alphas), _filled(gradients[len(alphas) :], weights)
         radius = 0.01 / torch.sqrt(sum((g.square().sum() for g in ahead), start=ahead[0].new_zeros(()))).clamp_min(1e-12)
         _move(weights, saved, ahead, radius)
@@ -172,7 +172,7 @@ class Bilevel(HeldOut):
 
 
 @dataclass
-class Mixed(HeldOut):
+class Mixed(OnHoldout):
     """Alphas follow the gradient on the weights' batch plus `weight` times that on a held-out one (MiLeNAS, 2003.12238)."""
 
     weight: float = field(default=1.0, kw_only=True)

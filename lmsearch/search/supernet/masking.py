@@ -33,7 +33,7 @@ class Evaluate(Protocol):
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class OnBatches:
     """Held-out samples, scored with the losses that choices of directions, and tests of a choice, go by (Objective.for_choice).
 
     `each` needs, beside what the network itself takes, 2 + K token maps of one batch for every mixer with K candidates.

@@ -136,7 +136,7 @@ class SearchOptions:
         check_hook(hook, self.kind)
         return hook, alphas
 
-    def judged(self, progress: float) -> Relaxation:
+    def relaxation_at(self, progress: float) -> Relaxation:
         """The relaxation whose probabilities are those of the mixture that is trained at this share of the search."""
         return at_temperature(self.how, self.temperatures(progress))
 

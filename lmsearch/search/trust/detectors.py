@@ -145,16 +145,16 @@ def sharpness(eigenvalues: Sequence[float]) -> Finding:
     return finding("sharpness", list(eigenvalues), warns, meaning, "fewer epochs, a smaller search.alpha_lr")
 
 
-def memorising(cosine: float, share_low: float, train_loss: float, held_out_loss: float) -> Finding:
+def memorising(cosine: float, share_low: float, train_loss: float, holdout_loss: float) -> Finding:
     """Weights that memorise, and choices that follow. Value: mean cosine of a branch's training and held-out gradients.
 
     `share_low` is the share of branches below 0.4. Gradients near the end of a good training are noise as well, so a warning
     also needs a held-out loss clearly above that on training samples (augmented ones), both without label smoothing or mixing.
     """
-    warns = share_low > 0.5 and held_out_loss > GENERALISATION * train_loss
+    warns = share_low > 0.5 and holdout_loss > GENERALISATION * train_loss
     meaning = (
         f"cosine of training and held-out gradients, {share_low:.0%} of branches below {COSINE_LEAST}; losses "
-        f"{train_loss:.3g} and {held_out_loss:.3g} (at most half, or losses within {GENERALISATION} times)"
+        f"{train_loss:.3g} and {holdout_loss:.3g} (at most half, or losses within {GENERALISATION} times)"
     )
     advice = "more data or augmentation, fewer epochs; where alphas learn, search=fair"
     return finding("memorisation", cosine, warns, meaning, advice)

@@ -137,7 +137,7 @@ def leave_one_out(
     return rises
 
 
-def usefulness(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, float]]) -> Finding | None:
+def alpha_agreement(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, float]]) -> Finding | None:
     """Return how alphas agree with leave-one-out losses; None where no layer has two candidates that differ."""
     from scipy.stats import kendalltau  # slow to import
 
@@ -215,7 +215,7 @@ def tested(
     z = in_standard_errors(paired)
     measured: dict[str, Any] = {"advantage": advantage, "advantage_z": z}
     mixed = mixture_health(module, learned, evaluate, quick, derived, advantage) if learned else Mixture()
-    status, reason, again = judged(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
+    status, reason, again = verdict_with_recheck(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
     if again is not None:
         measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
     measured |= {"gap": mixed.gap, "recovered": mixed.recovered, "tau": mixed.tau}
@@ -233,7 +233,7 @@ def only_kept(choices: Sequence[LayerChoice]) -> bool:
     return all(len(surviving(c.scores)) == len(c.directions) for c in choices)
 
 
-def judged(
+def verdict_with_recheck(
     choices: Sequence[LayerChoice],
     evaluate: Evaluate,
     rng: np.random.Generator,
@@ -290,7 +290,7 @@ def mixture_health(
     gap = (derived - losses_of(module, evaluate, [mixture])[0]).mean().item()
     recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
     part = losses_of(module, quick, [mixture])[0]
-    agreement = usefulness(choices, leave_one_out(module, quick, choices, mixture, part))
+    agreement = alpha_agreement(choices, leave_one_out(module, quick, choices, mixture, part))
     gaps = gap_curve(module, quick, choices, part)
     findings = (discretisation_gap(gaps, recovered, at_stake=advantage + gap), *([] if agreement is None else [agreement]))
     return Mixture(gap, recovered, None if agreement is None else agreement.value, findings)

@@ -67,13 +67,13 @@ def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, fl
     That batch is one that the weights have just learned from: augmented, but neither mixed nor with smoothed labels, as the
     loss is that training reports. The held-out batch is the same every time.
     """
-    train, held_out = first_batch(session.loaders.weights, epoch=epoch), first_batch(session.loaders.alphas, epoch=0)
+    train, holdout = first_batch(session.loaders.weights, epoch=epoch), first_batch(session.loaders.alphas, epoch=0)
     supernet = session.supernet
 
     def loss_on(batch: Batch) -> Callable[[], Tensor]:
         return lambda: batch_loss(supernet, first_samples(batch, COSINE_SAMPLES), session.objective, session.precision)
 
-    cosines = branch_cosines(supernet, loss_on(train), loss_on(held_out))
+    cosines = branch_cosines(supernet, loss_on(train), loss_on(holdout))
     found = {"health/train_loss": session.scores_on([train]).loss}
     found |= {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
     every = [value for layer in cosines.values() for value in layer.values()]
