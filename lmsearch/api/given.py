@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from itertools import combinations
 
@@ -42,7 +42,7 @@ def loader_of(batches: Batches, *, name: str, seed: int) -> PlainLoader:
         raise DataError(f"{name}={short(batches)} is no iterable of (inputs, targets); give a DataLoader or a list")
     if isinstance(batches, Iterator):
         raise DataError(f"{name} can be iterated only once; give a DataLoader or a list of (inputs, targets)")
-    loader = PlainLoader(batches if hasattr(batches, "__len__") else Counted(batches), what=name, seed=seed)
+    loader = PlainLoader(batches if isinstance(batches, Sized) else Counted(batches), what=name, seed=seed)
     if len(loader) == 0:
         raise DataError(f"{name} holds no batch")
     return loader
@@ -73,7 +73,7 @@ def samples_of(batches: Batches) -> tuple[object, set[int]] | None:
     if chosen is None:
         if not isinstance(sampler, RandomSampler | SequentialSampler):
             return None
-        chosen = range(len(dataset))
+        chosen = range(len(sampler.data_source))
     indices: Sequence[int] = [int(i) for i in chosen]
     while isinstance(dataset, Subset):
         indices, dataset = [int(dataset.indices[i]) for i in indices], dataset.dataset

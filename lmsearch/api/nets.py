@@ -14,12 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lmsearch.data import PlainLoader
+from lmsearch.data.info import Samples
 from lmsearch.engine.objective import Objective
 from lmsearch.errors import ModelError, short
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.models.patches import choose_patch
-from lmsearch.scan.directions import Grid, parse_direction
+from lmsearch.scan.directions import parse_direction
+from lmsearch.scan.grids import Grid
 from lmsearch.search.supernet.network import named_mixers
 
 Directions = Sequence[Sequence[str]]
@@ -52,7 +53,7 @@ class Net:
         return [of_lists[number] for number in self.order]
 
 
-def open_net(model: object, loaders: Sequence[PlainLoader], objective: Objective) -> Net:
+def open_net(model: object, loaders: Sequence[Samples], objective: Objective) -> Net:
     """Return what builds the user's networks, for the data of these loaders."""
     first = next(iter(loaders[0]))
     classes = isinstance(model, str) and objective.classes(first.targets) is not None
@@ -82,7 +83,7 @@ def shipped(name: str, inputs: Tensor, num_classes: int | None) -> Net:
         raise ModelError(
             f"model={name!r} takes images (B, C, H, W) with classes; give a factory make(directions, merge) for others"
         )
-    size = tuple(inputs.shape[2:])
+    size = (inputs.shape[2], inputs.shape[3])
     options = {"img_size": size, "in_chans": inputs.shape[1], "num_classes": num_classes, "patch_size": choose_patch(name, size)}
 
     def make(directions: Directions, merge: str) -> nn.Module:
@@ -170,7 +171,7 @@ def grids_of(module: nn.Module, inputs: Tensor) -> list[Grid]:
     return [grids[layer] for layer in mixers]
 
 
-def count_classes(loaders: Iterable[PlainLoader]) -> int:
+def count_classes(loaders: Iterable[Samples]) -> int:
     """Return one more than the largest class in any of the loaders."""
     return 1 + max(int(batch.targets.max()) for loader in loaders for batch in loader)
 

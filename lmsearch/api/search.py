@@ -15,13 +15,14 @@ from lmsearch.api.given import Batches, Losses, check_apart, loader_of, objectiv
 from lmsearch.api.nets import SUPERNET, Net, copies_of, grids_of, marks, open_net
 from lmsearch.api.presets import Preset, preset_of
 from lmsearch.api.spaces import space_of
-from lmsearch.data import PlainLoader, SearchLoaders
+from lmsearch.data import SearchLoaders
+from lmsearch.data.info import Samples
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.recipe import Goal
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, DataError, short
 from lmsearch.genotype import Genotype, LayerChoice
-from lmsearch.scan.directions import Grid
+from lmsearch.scan.grids import Grid
 from lmsearch.search.architects.kinds import ArchitectKind
 from lmsearch.search.checks import check_search
 from lmsearch.search.derivation.choice import Quota, make_genotype
@@ -204,6 +205,6 @@ def open_session(
     )  # fmt: skip
 
 
-def batch_size(loader: PlainLoader) -> int:
+def batch_size(loader: Samples) -> int:
     """Return the number of samples of the first batch."""
     return len(next(iter(loader)).inputs)

@@ -157,17 +157,28 @@ class Stream(Dataset, Protocol):
         """Return fixed samples that no stream gives."""
 
 
-class Loader(Protocol):
+class Samples(Protocol):
+    """Batches of samples that can be gone through again and again."""
+
+    @property
+    def num_samples(self) -> int:
+        """The number of samples of one pass."""
+
+    def __len__(self) -> int:
+        """The number of batches of one pass."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Begin a pass."""
+
+
+class Loader(Samples, Protocol):
     """Batches of the epoch that was set last, from the batch on that was set with it."""
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         """Make the next iteration give `epoch`, from batch number `start_batch` on."""
 
-    def __len__(self) -> int:
-        """The number of batches of an epoch."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Begin the epoch."""
+    def close(self) -> None:
+        """End worker processes; the next pass starts new ones."""
 
 
 @dataclass(frozen=True)

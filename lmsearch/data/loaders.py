@@ -14,7 +14,7 @@ import torch
 from lmsearch.data.batch import Batch
 from lmsearch.data.checks import number, whole
 from lmsearch.data.fetching import Fetcher, Request
-from lmsearch.data.info import Dataset, Source, Stream
+from lmsearch.data.info import Dataset, Loader, Samples, Source, Stream
 from lmsearch.data.order import (
     ALONE,
     Ranks,
@@ -160,10 +160,10 @@ class Loaders(NamedTuple):
 class SearchLoaders(NamedTuple):
     """What a search needs: disjoint training batches for weights and alphas, and the alphas' samples for evaluation."""
 
-    weights: TrainLoader
-    alphas: TrainLoader
-    holdout: EvalLoader
-    val: EvalLoader
+    weights: Loader
+    alphas: Loader
+    holdout: Samples
+    val: Samples | None
 
 
 def build_loaders(
@@ -253,7 +253,7 @@ def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple
     return [(train, rest), (train, part), (train, part)]
 
 
-def spread(loader: EvalLoader, number: int) -> Batch:
+def spread(loader: Samples, number: int) -> Batch:
     """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch."""
     wanted = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
     parts, seen = [], 0

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from lmsearch.data import TrainLoader
+from lmsearch.data.info import Loader
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.state import BEGINNING, Position
 from lmsearch.engine.train import Trainer, train_one_epoch
@@ -35,7 +35,7 @@ def observing_steps(observer: StepObserver) -> Iterator[None]:
 
 def run_epochs(
     trainer: Trainer,
-    loader: TrainLoader,
+    loader: Loader,
     *,
     epochs: int,
     start: Position = BEGINNING,

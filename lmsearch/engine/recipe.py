@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.data import Batch, DataInfo, TrainLoader
+from lmsearch.data.info import Loader
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objective import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
+from lmsearch.errors import ConfigError
 from lmsearch.models.mixer import recompute_mixers
 
 
@@ -48,14 +50,18 @@ class Recipe:
         return Cosine(self.lr, self.min_lr, self.warmup_lr, warmup, self.epochs * steps_per_epoch)
 
 
-def training_objective(recipe: Recipe, info: DataInfo, loader: TrainLoader) -> Objective:
+def training_objective(recipe: Recipe, info: DataInfo, loader: Loader) -> Objective:
     """Return what weights, and alphas, are trained for: with smoothed labels and weighted classes, as the recipe says.
 
     A class of n of N samples among C classes weighs N / (C n), so that the mean weight is 1. Where the loader draws all classes
     alike there is nothing to weigh.
     """
     weights = None
-    if recipe.class_weights == "balanced" and loader.sampler != "balanced":
+    if recipe.class_weights == "balanced":
+        if not isinstance(loader, TrainLoader):
+            raise ConfigError("class_weights='balanced' counts the samples of a data source, and these batches are of none")
+        if loader.sampler == "balanced":
+            return objective_for(info.target, label_smoothing=recipe.label_smoothing)
         weights = class_weights(torch.from_numpy(loader.class_counts(info.num_classes)))
     return objective_for(info.target, label_smoothing=recipe.label_smoothing, class_weights=weights)
 
@@ -90,7 +96,7 @@ class Goal:
     mix: Mix | None = None
 
 
-def goal_of(recipe: Recipe, info: DataInfo, loader: TrainLoader) -> Goal:
+def goal_of(recipe: Recipe, info: DataInfo, loader: Loader) -> Goal:
     """Return what a recipe trains for on a data source."""
     return Goal(training_objective(recipe, info, loader), build_mix(recipe, info))
 

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from lmsearch.data import Batch, TrainLoader
+from lmsearch.data import Batch
+from lmsearch.data.info import Loader
 from lmsearch.data.order import cut, paired
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.finite import (
@@ -193,7 +194,7 @@ class Trainer:
 
 
 def train_one_epoch(
-    trainer: Trainer, loader: TrainLoader, *, epoch: int, on_step: Callable[[int, Scores], None], first_step: int = 0
+    trainer: Trainer, loader: Loader, *, epoch: int, on_step: Callable[[int, Scores], None], first_step: int = 0
 ) -> Scores:
     """Train over `loader` once; `on_step(index, scores)` reports every step. Returns the scores of all training samples seen.
 

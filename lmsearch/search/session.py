@@ -13,8 +13,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from lmsearch.data import EvalLoader, SearchLoaders, Source
+from lmsearch.data import SearchLoaders, Source
 from lmsearch.data.batch import Batch
+from lmsearch.data.info import Samples
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.loop import Saved, run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
@@ -54,7 +55,7 @@ class SearchSession:
     quota: Quota
     _: KW_ONLY
     derivation: str
-    unseen: EvalLoader | None
+    unseen: Samples | None
     goal: Goal
     objective: Objective
     precision: Precision

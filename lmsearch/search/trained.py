@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from lmsearch.data import EvalLoader, spread
+from lmsearch.data import spread
 from lmsearch.data.batch import Batch
+from lmsearch.data.info import Samples
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice
@@ -36,8 +37,8 @@ class Trained:
     relaxation: Relaxation
     derivation: str  # name of a DerivationKind
     quota: Quota
-    holdout: EvalLoader
-    unseen: EvalLoader | None
+    holdout: Samples
+    unseen: Samples | None
     objective: Objective
     precision: Precision
     seed: int

@@ -130,7 +130,7 @@ def architect_kind(given: str | ArchitectKind) -> ArchitectKind:
     return ARCHITECTS[given]
 
 
-def check_architect(kind: ArchitectKind) -> None:
+def check_architect(kind: object) -> None:
     """Raise ConfigError unless an architect says all that checks, costs and the verdict must know of it."""
     check_contract(
         kind,

@@ -10,9 +10,10 @@ from typing import Any
 from torch import nn
 
 from lmsearch import __version__
-from lmsearch.data import EvalLoader
+from lmsearch.data.info import Samples
 from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
+from lmsearch.models.backbone import Backbone
 from lmsearch.report.directions import print_choices, save_choices_figure
 from lmsearch.report.findings import print_findings
 from lmsearch.search.derivation.choice import Quota, make_genotype
@@ -51,7 +52,7 @@ def conclude(
     run_dir: Path,
     trained: Trained,
     about: About,
-    val: EvalLoader,
+    val: Samples,
     img_size: tuple[int, int],
     *,
     fresh: Iterable[nn.Module] = (),
@@ -62,6 +63,8 @@ def conclude(
     """
     choices, how = trained.derive()
     tested = trained.health(choices, fresh=fresh)
+    if not isinstance(trained.module, Backbone):
+        raise TypeError(f"{type(trained.module).__name__} does not tell the token grids of its layers")
     structure = structure_findings(trained.module, choices, trained.module.layer_grids(img_size))
     health = tested.plus(*structure, *history_findings(about.history))
     genotype = about.genotype(choices, how, health)

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from lmsearch.data import Source, TrainLoader, build_loaders
+from lmsearch.data import Source, build_loaders
 from lmsearch.data.batch import Batch
+from lmsearch.data.info import Loader
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.finite import TrainingDiverged
@@ -86,7 +87,7 @@ def train(
     run_dir: Path,
     trainer: Trainer,
     state: RunState,
-    loader: TrainLoader,
+    loader: Loader,
     val_loader: Iterable[Batch],
     objective: Objective,
     *,

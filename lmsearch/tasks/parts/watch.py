@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmsearch.data import TrainLoader
 from lmsearch.data.batch import Batch
+from lmsearch.data.info import Loader
 from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.train import evaluate
@@ -88,7 +88,7 @@ def first_samples(batch: Batch, number: int) -> Batch:
     return batch.take(torch.arange(min(number, len(batch.inputs))))
 
 
-def first_batch(loader: TrainLoader, *, epoch: int) -> Batch:
+def first_batch(loader: Loader, *, epoch: int) -> Batch:
     """Return the first batch of an epoch."""
     loader.set_epoch(epoch)
     return next(iter(loader))
