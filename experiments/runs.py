@@ -13,9 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import Source
 from lmsearch.search.discrete.evaluators import StandAlone
+from lmsearch.settings.tasks import Retrain
 from lmsearch.tasks.parts.build import build_data, build_precision, build_recipe, model_spec
 
 LIGHT = "search.health_every=0"  # the verdict at the end needs no measurements on the way
@@ -42,18 +43,18 @@ def search(words: Sequence[str]) -> dict:
 @lru_cache(maxsize=2)
 def source_of(words: tuple[str, ...]) -> Source:
     """Return the data that the words describe; drawing a teacher's samples takes longer than training on them."""
-    return build_data(compose("retrain", ["genotype=none", *words]))
+    return build_data(compose_settings(Retrain, ["genotype=none", *words]).data)
 
 
 def train_alone(words: Sequence[str], directions: Sequence[Sequence[str]]) -> float:
     """Train the network with these directions per layer as `lmsearch retrain` would; return its mean squared test error."""
-    cfg = compose("retrain", ["genotype=none", *words])
+    settings = compose_settings(Retrain, ["genotype=none", *words])
     data_words = tuple(word for word in words if word.startswith(("data=", "data.")))
-    source, precision = source_of(data_words), build_precision(cfg)
+    source, precision = source_of(data_words), build_precision(settings)
     architecture = tuple(tuple(layer) for layer in directions)
-    spec = model_spec(cfg, source.info, architecture, merge="sum")
+    spec = model_spec(settings, source.info, architecture, merge="sum")
     on_test = replace(source, val=source.test)  # of a study whose result is this error; nothing is chosen by it
-    alone = StandAlone(spec, on_test, build_recipe(cfg), precision, cfg.seed, backend=cfg.backend)
+    alone = StandAlone(spec, on_test, build_recipe(settings), precision, settings.seed, backend=settings.backend)
     return alone(architecture).loss
 
 

@@ -64,21 +64,6 @@ def compose(task: str, overrides: Sequence[str], *, defaults: Defaults | None = 
     return cfg
 
 
-def default_run_dir(
-    task: str, cfg: DictConfig, *, data: str | None = None, model: str | None = None, seed: int | None = None
-) -> Path:
-    """Return runs/<task>-<data>-<model>-s<seed>, with what is not given from the configuration, or left out.
-
-    A search over several seeds, which is no longer search with the first of them, has "-seeds" added.
-    """
-    data = data or OmegaConf.select(cfg, "data.name")
-    model = model or OmegaConf.select(cfg, "model.name")
-    seed = OmegaConf.select(cfg, "seed") if seed is None else seed
-    several = "seeds" if task == "search" and cfg.seeds > 1 else None
-    parts = [task, data, model, None if seed is None else f"s{seed}", several]
-    return Path("runs") / "-".join(str(part).replace("/", "-") for part in parts if part is not None)
-
-
 @lru_cache(maxsize=16)  # a sweep composes the same files for every trial
 def compose_presets(task: str, presets: tuple[tuple[str, str], ...], conf_dir: Path) -> DictConfig:
     """Let Hydra put conf/<task>.yaml and its presets together; change only copies of what it returns."""
@@ -144,6 +129,12 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
 def settings_of(kind: type[S], cfg: DictConfig) -> S:
     """Return the configuration of a task as its dataclass, below which nobody sees Hydra."""
     return kind.of(plain_config(cfg))
+
+
+def compose_settings(kind: type[S], overrides: Sequence[str]) -> S:
+    """Return the configuration of the task that a dataclass is of, with the `overrides` ("key=value") applied."""
+    task = next(name for name, other in TASKS.items() if other is kind)
+    return settings_of(kind, compose(task, overrides))
 
 
 def _check(cfg: DictConfig, keys: Mapping[str, Key]) -> None:

@@ -149,7 +149,7 @@ def read_value(name: str, text: str, key: Key, default: Any) -> Any:
 
     `default` is the value that it replaces. What a recipe may choose takes null only where the default leaves it open.
     """
-    nullable = key.nullable and (key.by_recipe != "null" or default is None)
+    nullable = key.nullable or (key.by_recipe == "null" and default is None)
     if nullable and text == "null":
         return None
     try:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
-
-from omegaconf import DictConfig, OmegaConf
+from collections.abc import Mapping
+from typing import Any
 
 from lmsearch.settings.catalogue import declared_anywhere
 from lmsearch.settings.fields import Key
-from lmsearch.words import as_text
+from lmsearch.words import as_text, dotted
 
 LONGEST_VALUE = 60  # characters of a value in a message
 
@@ -37,15 +35,15 @@ def _decisive(content: Mapping[str, Any], keys: Mapping[str, Key], prefix: str =
     return kept
 
 
-def config_digest(cfg: DictConfig | Mapping[str, Any]) -> str:
+def config_digest(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what decides the result: the configuration without run_dir, device, workers and such."""
-    text = json.dumps(identity_of(_plain(cfg)), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(identity_of(content), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_digest(cfg: DictConfig | Mapping[str, Any]) -> str:
+def run_digest(content: Mapping[str, Any]) -> str:
     """Return the digest of what a run is, genotypes' `run_sha256`: with more of an endless key it is the same run, continued."""
-    return config_digest(_without_end(_plain(cfg), declared_anywhere()))
+    return config_digest(_without_end(content, declared_anywhere()))
 
 
 def _without_end(content: Mapping[str, Any], keys: Mapping[str, Key], prefix: str = "") -> dict[str, Any]:
@@ -58,26 +56,12 @@ def _without_end(content: Mapping[str, Any], keys: Mapping[str, Key], prefix: st
     return changed
 
 
-def _plain(cfg: DictConfig | Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a configuration as plain values."""
-    return dict(cast(dict, OmegaConf.to_container(cfg, resolve=True))) if isinstance(cfg, DictConfig) else cfg
-
-
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a text for every key that makes two resolved configurations two runs: "epochs=40 there, 60 here"."""
-    there, here = (dict(_flat(identity_of(content))) for content in (before, now))
+    there, here = (dict(dotted(identity_of(content))) for content in (before, now))
     keys, known = [key for key in (there | here) if there.get(key) != here.get(key)], declared_anywhere()
     decisive = [key for key in keys if key not in known or not known[key].endless]
     return [f"{key}={_shown(there, key)} there, {_shown(here, key)} here" for key in decisive]
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested values under dotted names."""
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

@@ -19,14 +19,15 @@ from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.setting import Plan, Setting, Speed, derivation_cost, make_plan, per_round
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError, FileError
 from lmsearch.scan.directions import label, parse_direction
 from lmsearch.search.discrete.architectures import ArchitectureSpace
+from lmsearch.settings.tasks import Audit
 from lmsearch.status import Status
-from lmsearch.tasks.audit import as_search, identity, make_control, make_setting
+from lmsearch.tasks.audit import OF_A_SEARCH, identity, make_control, make_setting
 from lmsearch.tasks.parts.build import build_data, build_precision
 
 NAMES = ("h", "v", "w2", "w4", "h_flip", "v_flip")
@@ -172,8 +173,8 @@ def test_more_minutes_continue_an_audit_and_another_recheck_is_another_one() -> 
     words = ["model.depth=2", "model.embed_dim=8"]
     said = []
     for more in ([], ["minutes=99"], ["search.recheck=0.5"]):
-        cfg = as_search(compose("audit", [*words, *more]))
-        said.append(identity(cfg, make_setting(cfg, build_data(cfg), build_precision(cfg))))
+        cfg = audited(*words, *more)
+        said.append(identity(cfg, make_setting(cfg, build_data(cfg.data), build_precision(cfg))))
     assert said[0] == said[1] != said[2]
 
 
@@ -228,10 +229,15 @@ def test_the_time_of_a_plan_counts_every_training() -> None:
     assert plan.parts == 1 + 2 + 3 * 5 + 8
 
 
+def audited(*words: str) -> Audit:
+    """Return the settings that `lmsearch audit` with these words goes by."""
+    return compose_settings(Audit, words).changed(OF_A_SEARCH)
+
+
 def digits_setting(*words: str) -> Setting:
     """Return what `lmsearch audit` with these words would audit."""
-    cfg = as_search(compose("audit", list(words)))
-    return make_setting(cfg, build_data(cfg), build_precision(cfg))
+    cfg = audited(*words)
+    return make_setting(cfg, build_data(cfg.data), build_precision(cfg))
 
 
 def test_the_race_also_charges_the_derivation() -> None:
@@ -248,8 +254,8 @@ def test_the_race_also_charges_the_derivation() -> None:
 def test_the_control_of_a_space_with_layers_of_their_own_searches_the_first(tmp_path: Path) -> None:
     space = tmp_path / "two.yaml"
     space.write_text("name: two\ncandidates: [[h, v, v_flip], [h, w2]]\nkeep: [2, 1]\n")
-    cfg = as_search(compose("audit", ["model.depth=2", f"search_space={space}", "hand_made=[h,v]"]))
-    source, precision = build_data(cfg), build_precision(cfg)
+    cfg = audited("model.depth=2", f"search_space={space}", "hand_made=[h,v]")
+    source, precision = build_data(cfg.data), build_precision(cfg)
     setting = make_setting(cfg, source, precision)
     assert setting.spec.directions == (("h", "v", "v_flip"), ("h", "w2")) and setting.keep == (2, 1)
     assert make_control(cfg, source, precision, setting.options).setting.spec.directions == (("h", "v", "v_flip"),)
@@ -291,8 +297,8 @@ def test_an_own_order_is_planted_and_taken_as_hand_made(tmp_path: Path) -> None:
     table = np.random.default_rng(0).permutation(64).tolist()
     (tmp_path / "own.yaml").write_text(f"name: own\ncandidates: [h, v, mine]\nkeep: 1\norders: {{mine: {{8x8: {table}}}}}\n")
     words = ["model.depth=2", f"search_space={tmp_path / 'own.yaml'}", "planted=mine", "hand_made=[mine]"]
-    cfg = as_search(compose("audit", words))
-    source, precision = build_data(cfg), build_precision(cfg)
+    cfg = audited(*words)
+    source, precision = build_data(cfg.data), build_precision(cfg)
     setting = make_setting(cfg, source, precision)
     planted = make_control(cfg, source, precision, setting.options)
     assert [[label(d) for d in layer] for layer in setting.hand_made] == [["mine"], ["mine"]]

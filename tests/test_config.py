@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import compose, compose_presets, default_run_dir
+from lmsearch.config import compose, compose_presets, plain_config, settings_of
 from lmsearch.config_presets import choices_of, split_overrides
 from lmsearch.errors import ConfigError
 from lmsearch.paths import data_dir
@@ -17,6 +17,7 @@ from lmsearch.settings.fields import AnyValue, Ints, PathName, key
 from lmsearch.settings.groups import Group, Settings
 from lmsearch.settings.optim import betas_fault
 from lmsearch.settings.tasks import TASKS as SETTINGS
+from lmsearch.tasks.parts.run_dir import default_run_dir
 
 FILES = {
     "train.yaml": """
@@ -232,18 +233,18 @@ def test_an_unknown_task_and_a_preset_that_the_task_has_not_are_errors(conf_dir:
 
 
 def test_digest_ignores_where_and_how_a_run_happens(conf_dir: Path) -> None:
-    base = config_digest(train(conf_dir))
-    assert base == config_digest(train(conf_dir, "run_dir=x", "resume=true", "device=cpu"))
-    assert base == config_digest(train(conf_dir, "run_dir=${seed}"))
-    assert base != config_digest(train(conf_dir, "seed=1"))
-    assert base != config_digest(train(conf_dir, "model=tiny"))
+    base = config_digest(plain_config(train(conf_dir)))
+    assert base == config_digest(plain_config(train(conf_dir, "run_dir=x", "resume=true", "device=cpu")))
+    assert base == config_digest(plain_config(train(conf_dir, "run_dir=${seed}")))
+    assert base != config_digest(plain_config(train(conf_dir, "seed=1")))
+    assert base != config_digest(plain_config(train(conf_dir, "model=tiny")))
 
 
 def test_default_run_dir_names_task_data_model_and_seed(conf_dir: Path) -> None:
     cfg = train(conf_dir, "seed=3")
-    assert default_run_dir("train", cfg) == Path("runs/train-digits-local_vim_nano-s3")
-    assert default_run_dir("train", cfg, model="other") == Path("runs/train-digits-other-s3")
-    assert default_run_dir("need", compose("need", ["checkpoint=x"], conf_dir=conf_dir)) == Path("runs/need")
+    assert default_run_dir("train", settings_of(Train, cfg)) == Path("runs/train-digits-local_vim_nano-s3")
+    assert default_run_dir("train", settings_of(Train, cfg), model="other") == Path("runs/train-digits-other-s3")
+    assert default_run_dir("need", settings_of(Need, compose("need", ["checkpoint=x"], conf_dir=conf_dir))) == Path("runs/need")
 
 
 def test_composing_twice_leaves_nothing_behind(conf_dir: Path) -> None:
@@ -264,8 +265,8 @@ def required(task: str, *presets: str) -> list[str]:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_shipped_task_composes(task: str) -> None:
     cfg = compose(task, required(task))
-    assert len(config_digest(cfg)) == 64
-    assert default_run_dir(task, cfg).parts[0] == "runs"
+    assert len(config_digest(plain_config(cfg))) == 64
+    assert default_run_dir(task, settings_of(SETTINGS[task], cfg)).parts[0] == "runs"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -291,22 +292,22 @@ RUNS_OF_0_1_0 = {  # task, words: the digest of its run in version 0.1.0, whose 
 
 @pytest.mark.parametrize(("words", "digest"), RUNS_OF_0_1_0.items(), ids=range(len(RUNS_OF_0_1_0)))
 def test_runs_of_the_first_version_are_the_same_runs(words: tuple[str, ...], digest: str) -> None:
-    assert run_digest(compose(words[0], words[1:])) == digest
+    assert run_digest(plain_config(compose(words[0], words[1:]))) == digest
 
 
 def test_how_a_run_is_carried_out_does_not_make_it_another_run(conf_dir: Path) -> None:
-    digest = run_digest(train(conf_dir))
+    digest = run_digest(plain_config(train(conf_dir)))
     for word in ("run_dir=a", "device=cpu", "resume=true"):
-        assert run_digest(train(conf_dir, word)) == digest, word
+        assert run_digest(plain_config(train(conf_dir, word))) == digest, word
     for word in ("seed=1", "lr=0.2", "model=tiny"):
-        assert run_digest(train(conf_dir, word)) != digest, word
+        assert run_digest(plain_config(train(conf_dir, word))) != digest, word
 
 
 def test_a_key_of_a_later_version_counts_only_with_another_value(conf_dir: Path) -> None:
-    digest = run_digest(train(conf_dir))
+    digest = run_digest(plain_config(train(conf_dir)))
     text = FILES["train.yaml"].replace("seed: 0", "later: 1\nreport:\n  colour: red\nseed: 0")
     (conf_dir / "train.yaml").write_text(text.replace("search:", "search:\n  extra: null"))
     compose_presets.cache_clear()
-    assert run_digest(train(conf_dir)) == digest
+    assert run_digest(plain_config(train(conf_dir))) == digest
     for word in ("later=2", "report.colour=blue", "search.extra=1"):
-        assert run_digest(train(conf_dir, word)) != digest, word
+        assert run_digest(plain_config(train(conf_dir, word))) != digest, word

@@ -15,9 +15,10 @@ import pytest
 
 import lmsearch
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import search_loaders
 from lmsearch.search.discrete.evaluators import SharedWeights
+from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts import discrete
 from lmsearch.tasks.parts.build import build_data
 
@@ -55,7 +56,7 @@ def test_a_search_on_shared_weights_leaves_everything_behind(tmp_path: Path) -> 
 def test_the_cost_of_shared_weights_is_k_branches_per_step_and_a_third_of_it_per_evaluation(tmp_path: Path) -> None:
     words = ["search=random", *TINY, "search.trials=3"]
     assert main(["search", *words, f"run_dir={tmp_path}"]) == 0
-    loaders = search_loaders(build_data(compose("search", words)), holdout=0.2, batch_size=128, seed=0)
+    loaders = search_loaders(build_data(compose_settings(Search, words).data), holdout=0.2, batch_size=128, seed=0)
     evaluation = loaders.holdout.num_samples / 128 * 4 / 3
     assert metrics(tmp_path)["branch_scan_steps_training"] == len(loaders.weights) * 4
     assert metrics(tmp_path)["branch_scan_steps"] == pytest.approx(len(loaders.weights) * 4 + 3 * evaluation)

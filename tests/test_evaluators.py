@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.engine.objective import Scores, classification, dense_regression
 from lmsearch.engine.train import Precision
 from lmsearch.models import create_model
@@ -19,6 +19,7 @@ from lmsearch.search.discrete.architectures import Architecture, num_branches
 from lmsearch.search.discrete.budget import Budget, evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import SharedWeights, StandAlone
 from lmsearch.search.supernet.network import masked, named_mixers, running
+from lmsearch.settings.tasks import Retrain
 from lmsearch.tasks.parts.build import build_data, build_recipe, model_spec
 
 TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
@@ -27,8 +28,8 @@ CHOSEN: Architecture = (("h", "v"), ("w2",))
 
 
 def stand_alone(words: list[str], *, seed: int = 0) -> StandAlone:
-    cfg = compose("retrain", [*words, "genotype=unused"])
-    source = build_data(cfg)
+    cfg = compose_settings(Retrain, [*words, "genotype=unused"])
+    source = build_data(cfg.data)
     precision = Precision(torch.device("cpu"))
     spec = model_spec(cfg, source.info, (("h",), ("h",)), merge="sum")
     return StandAlone(spec, source, build_recipe(cfg), precision, seed)

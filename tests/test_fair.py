@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import lmsearch
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import Batch
 from lmsearch.engine.objective import objective_for
 from lmsearch.engine.train import Precision, Trainer
@@ -26,6 +26,7 @@ from lmsearch.search.derivation.choice import Quota
 from lmsearch.search.supernet.network import masked, named_mixers, running, weight_parameters
 from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.supernet.relax import RELAXATIONS
+from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_data, build_precision
 from lmsearch.tasks.search import make_plan, open_session, search_data
 
@@ -79,8 +80,8 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_sets() -> None:
 
 
 def test_held_out_steps_minimise_the_loss_of_the_recipe() -> None:
-    cfg = compose("search", ["search=bilevel", "optim.label_smoothing=0.5", "model.depth=1", "model.embed_dim=8"])
-    source, precision = build_data(cfg), build_precision(cfg)
+    cfg = compose_settings(Search, ["search=bilevel", "optim.label_smoothing=0.5", "model.depth=1", "model.embed_dim=8"])
+    source, precision = build_data(cfg.data), build_precision(cfg)
     plan, loaders = make_plan(cfg, source), search_data(cfg, source, precision)
     trainer = open_session(cfg, plan, loaders, source, precision).trainer
     logits, targets = torch.eye(10), torch.arange(10)

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.checkpoint import read_model
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.models import create_model
 from lmsearch.run_identity import run_digest
 from lmsearch.search.supernet.network import named_mixers, weight_parameters
+from lmsearch.settings.tasks import TASKS, Search
 from lmsearch.tasks.parts.build import build_precision, build_recipe, model_options
 
 TINY = ["model.depth=1", "model.embed_dim=8", "model.patch_size=4", "batch_size=512", "epochs=1", "optim.warmup_epochs=0"]
@@ -24,19 +25,20 @@ ON = "model.grad_checkpointing=true"
 @pytest.mark.parametrize("task", ["search", "retrain", "compare", "audit"])
 def test_the_key_is_off_and_makes_no_other_run_and_no_other_model(task: str) -> None:
     words = ["genotype=g"] if task in ("retrain", "compare") else []
-    plain, on = compose(task, words), compose(task, [*words, ON])
+    plain, on = (compose_settings(TASKS[task], [*words, *more]) for more in ([], [ON]))
     info = build_source("digits").info
     assert not build_precision(plain).grad_checkpointing and build_precision(on).grad_checkpointing
-    assert run_digest(plain) == run_digest(on) and model_options(plain, info) == model_options(on, info)
+    assert run_digest(plain.content) == run_digest(on.content)
+    assert model_options(plain.model, info) == model_options(on.model, info)
 
 
 @pytest.mark.parametrize("on", [False, True])
 def test_the_key_reaches_every_mixer_that_is_trained(on: bool) -> None:
-    cfg, source = compose("search", [ON] if on else []), build_source("digits")
+    settings, source = compose_settings(Search, [ON] if on else []), build_source("digits")
     supernet = create_model("local_vim_nano", merge="weighted", depth=2, embed_dim=8)
     loader = search_loaders(source, holdout=0.4, batch_size=64, seed=0).weights
     named = weight_parameters(supernet)
-    build_trainer(build_recipe(cfg), supernet, named, loader, source.info, build_precision(cfg), seed=0)
+    build_trainer(build_recipe(settings), supernet, named, loader, source.info, build_precision(settings), seed=0)
     assert [mixer.grad_checkpointing for mixer in named_mixers(supernet).values()] == [on, on]
 
 

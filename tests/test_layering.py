@@ -33,7 +33,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 WITHIN_REACH: set[tuple[str, str]] = set()  # neighbours of one layer
-CONFIG_ONLY = ("cli", "tasks", "config", "config_values", "run_identity")
+CONFIG_ONLY = ("cli", "tasks", "config", "config_values")
 
 
 def room_of(module: str) -> str:

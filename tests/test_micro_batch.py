@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from test_architects import Run
 from torch import Tensor
 
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import Batch
 from lmsearch.data.order import cut, paired
 from lmsearch.engine.objective import classification
@@ -22,6 +21,7 @@ from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.models import create_model
 from lmsearch.run_identity import run_digest
 from lmsearch.search.architects.kinds import ARCHITECTS, ArchitectKind
+from lmsearch.settings.tasks import TASKS, Retrain
 from lmsearch.tasks.parts.build import build_data, build_precision
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def trained(micro: int | None, *, clip: float | None = 0.01) -> tuple[Trainer, l
     weighted = classification(0.1, class_weights=torch.linspace(0.5, 2.0, 10))
     trainer = Trainer(
         model, optimizer, weighted, lambda step: 1e-2, Precision(CPU, micro_batch=micro), 7, clip, build_mix(MIX, build_data(
-            compose("retrain", ["genotype=g"])).info), moving_average(model, 0.9),
+            compose_settings(Retrain, ["genotype=g"]).data).info), moving_average(model, 0.9),
     )  # fmt: skip
     return trainer, [trainer.step(b, epoch=1, index=i, lr=1e-2).loss for i, b in enumerate(batches())]
 
@@ -155,12 +155,13 @@ def test_evaluation_in_parts_keeps_the_order_of_the_samples() -> None:
 @pytest.mark.parametrize("task", ["search", "retrain", "compare", "audit"])
 def test_the_key_reaches_the_training_and_makes_no_other_run_where_it_is_null(task: str) -> None:
     words = ["genotype=g"] if task in ("retrain", "compare") else []
-    plain, null, cut16 = (compose(task, [*words, *more]) for more in ([], ["micro_batch=null"], ["micro_batch=16"]))
-    assert [build_precision(cfg).micro_batch for cfg in (plain, null, cut16)] == [None, None, 16]
-    assert run_digest(plain) == run_digest(null) != run_digest(cut16)
-    OmegaConf.set_struct(plain, False)
-    del plain["micro_batch"]
-    assert run_digest(plain) == run_digest(null), "folders of versions without the key go on"
+    plain, null, cut16 = (
+        compose_settings(TASKS[task], [*words, *more]) for more in ([], ["micro_batch=null"], ["micro_batch=16"])
+    )
+    assert [build_precision(settings).micro_batch for settings in (plain, null, cut16)] == [None, None, 16]
+    assert run_digest(plain.content) == run_digest(null.content) != run_digest(cut16.content)
+    before = {key: value for key, value in plain.content.items() if key != "micro_batch"}
+    assert run_digest(before) == run_digest(null.content), "folders of versions without the key go on"
 
 
 @pytest.mark.parametrize("task", ["search", "retrain", "compare"])

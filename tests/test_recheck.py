@@ -11,9 +11,10 @@ from interruptions import cut_in_epoch
 
 import lmsearch
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.search.trust.recheck import SUPERNETS, fresh_advantage, recheck_recipe
+from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_recipe
 
 QUICK = ["search=darts", "data=planted", "search.health_every=0"]
@@ -65,7 +66,7 @@ def test_equal_choices_have_no_advantage() -> None:
 
 @pytest.mark.parametrize(("share", "keep", "epochs"), [(0.25, 8, 3), (0.25, 4, 6), (0.25, 1, 24), (0.001, 4, 1)])
 def test_every_direction_trains_in_the_asked_share_of_steps(share: float, keep: int, epochs: int) -> None:
-    recipe = build_recipe(compose("search", []))  # 12 epochs, 2 of them warm-up
+    recipe = build_recipe(compose_settings(Search, []))  # 12 epochs, 2 of them warm-up
     found = recheck_recipe(recipe, share, candidates=8, keep=keep)
     assert found.epochs == epochs
     assert found.warmup_epochs == pytest.approx(epochs / 6)

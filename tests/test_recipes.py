@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from lmsearch.config import compose
+from lmsearch.config import compose, settings_of
 from lmsearch.data import build_source
 from lmsearch.data.layout import read_folder, read_for_evaluation
 from lmsearch.data.survey import Header, choose
@@ -19,6 +19,8 @@ from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import model_names
 from lmsearch.models.patches import choose_patch, own_patch
 from lmsearch.run_identity import run_digest
+from lmsearch.settings.shared import Training
+from lmsearch.settings.tasks import TASKS
 from lmsearch.tasks.parts.known import Knowledge
 from lmsearch.tasks.parts.settle import RECIPE_KEYS, fill, open_keys, settle, settle_recipe
 
@@ -35,14 +37,19 @@ def make_images(root: Path, *, splits=("train", "test"), number=10, size=(28, 28
     return root
 
 
-def settled(root: Path, *words: str, task: str = "retrain") -> DictConfig:
-    """Return the configuration of a task on the images of a folder."""
+def composed(task: str, words: Sequence[str]) -> Training:
+    """Return the settings of a training."""
+    return settings_of(TASKS[task], compose(task, words))
+
+
+def settled(root: Path, *words: str, task: str = "retrain") -> Training:
+    """Return the settings of a task on the images of a folder."""
     needed = ["genotype=none"] if task == "retrain" else []
-    return settle(compose(task, ["data=imagefolder", f"data.root={root}", *needed, *words]), task=task)[0]
+    return settle(composed(task, ["data=imagefolder", f"data.root={root}", *needed, *words]), task=task)[0]
 
 
-def chosen(cfg: DictConfig, *keys: str) -> list[object]:
-    return [OmegaConf.select(cfg, key) for key in keys]
+def chosen(cfg: Training, *keys: str) -> list[object]:
+    return [cfg.get(key) for key in keys]
 
 
 @pytest.mark.parametrize("task", ["retrain", "search"])
@@ -133,19 +140,21 @@ def test_a_preset_with_numbers_leaves_only_the_data_open(tmp_path: Path) -> None
 
 def test_tasks_that_others_settled_are_left_alone() -> None:
     for words in (["data=digits"], ["data=planted"]):
-        cfg = compose("search", words)
+        cfg = composed("search", words)
         assert settle(cfg, task="search")[0] == cfg
     with pytest.raises(ConfigError, match="data=planted has no recipe to choose by; set epochs, batch_size"):
-        settle(compose("search", ["data=planted", "optim=search_imagefolder"]))
+        settle(composed("search", ["data=planted", "optim=search_imagefolder"]))
+
+
+BIG_OF_0_1_0 = "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d"  # digest of such a run in version 0.1.0
 
 
 def test_a_big_image_folder_of_the_first_version_is_the_same_run() -> None:
-    cfg = compose("retrain", ["genotype=x", "data=imagefolder", "data.root=y"])
-    fill(cfg, {"data.img_size": 224, "data.in_chans": 3})
-    settle_recipe(cfg, 1_281_167, task="retrain")
-    assert run_digest(cfg) == "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d"  # in version 0.1.0
-    cfg.data.flip_prob = 0.0
-    assert run_digest(cfg) != "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d"
+    cfg = composed("retrain", ["genotype=x", "data=imagefolder", "data.root=y"])
+    cfg = fill(cfg, {"data.img_size": 224, "data.in_chans": 3})
+    cfg = settle_recipe(cfg, 1_281_167, (224, 224), task="retrain")
+    assert run_digest(cfg.content) == BIG_OF_0_1_0
+    assert run_digest(cfg.changed({"data.flip_prob": 0.0}).content) != BIG_OF_0_1_0
 
 
 # ---------------------------------------------------------------- which images validate

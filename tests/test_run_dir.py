@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from lmsearch.cli import main
-from lmsearch.config import compose, default_run_dir
-from lmsearch.tasks.parts.run_dir import tell_next
+from lmsearch.config import compose_settings
+from lmsearch.settings.tasks import Search
+from lmsearch.tasks.parts.run_dir import default_run_dir, tell_next
 
 SMALL = ["data=planted", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8"]
 SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0"]
@@ -134,7 +135,7 @@ def test_a_search_goes_on_with_more_seeds(seeds: Path) -> None:
 def test_one_seed_is_another_run_than_several(seeds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SEARCH, f"run_dir={seeds}"]) == 2
     assert "holds another run" in capsys.readouterr().err
-    one, several = (default_run_dir("search", compose("search", words)) for words in (["seed=3"], ["seed=3", "seeds=2"]))
+    one, several = (default_run_dir("search", compose_settings(Search, words)) for words in (["seed=3"], ["seed=3", "seeds=2"]))
     assert (one.name, several.name) == ("search-digits-local_vim_nano-s3", "search-digits-local_vim_nano-s3-seeds")
 
 

@@ -9,12 +9,13 @@ import torch
 
 import lmsearch
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import spread
 from lmsearch.engine.train import Precision
 from lmsearch.search.derivation.choice import kept
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SINGLE_PATH
+from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_data, build_recipe
 from lmsearch.tasks.parts.candidates import find_candidates, search_data
 from lmsearch.tasks.search import search_options
@@ -28,20 +29,20 @@ STEPS = 6
 
 def trained(*words: str, shared: bool = False) -> SearchSession:
     """Train a tiny supernet as the words say; `shared`: shared weights instead."""
-    cfg = compose("search", [*TINY, *words])
-    source, precision = build_data(cfg), Precision(torch.device("cpu"))
+    cfg = compose_settings(Search, [*TINY, *words])
+    source, precision = build_data(cfg.data), Precision(torch.device("cpu"))
     found = find_candidates(cfg, source)
     session = SearchSession.over(
         source,
         found.spec,
         search_data(cfg, source, precision),
         build_recipe(cfg),
-        SINGLE_PATH if shared else search_options(cfg),
+        SINGLE_PATH if shared else search_options(cfg.supernet),
         found.quota,
-        derivation=cfg.search.derivation,
+        derivation=cfg.supernet.derivation,
         precision=precision,
         seed=cfg.seed,
-        recheck_share=cfg.search.recheck,
+        recheck_share=cfg.supernet.recheck,
     )
     session.train()
     return session

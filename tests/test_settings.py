@@ -16,6 +16,7 @@ from lmsearch.paths import data_dir
 from lmsearch.run_identity import run_digest
 from lmsearch.settings.catalogue import declared, declared_anywhere
 from lmsearch.settings.data import Digits, Planted
+from lmsearch.settings.fields import Key
 from lmsearch.settings.groups import keys_anywhere
 from lmsearch.settings.model import MODELS
 from lmsearch.settings.search import Discrete, Supernet
@@ -92,7 +93,7 @@ def test_the_kind_of_a_section_follows_from_its_preset() -> None:
 def test_settings_hold_what_the_configuration_held_and_change_by_key() -> None:
     cfg = compose("retrain", ["genotype=x", "data=planted"])
     before = settings_of(TASKS["retrain"], cfg)
-    assert before.content == plain_config(cfg) and run_digest(before.content) == run_digest(cfg)
+    assert before.content == plain_config(cfg) and run_digest(before.content) == run_digest(plain_config(cfg))
     after = before.changed({"seed": 3, "model.depth": 2})
     assert (after.seed, after.model.depth, after.content["model"]["depth"]) == (3, 2, 2)
     assert (before.seed, before.model.depth, before.get("keep"), before.get("data.none")) == (0, 1, 1, None)
@@ -101,3 +102,15 @@ def test_settings_hold_what_the_configuration_held_and_change_by_key() -> None:
 def test_the_options_of_a_section_are_its_keys_that_are_set() -> None:
     settings = settings_of(TASKS["retrain"], compose("retrain", ["genotype=x", "model.depth=2"]))
     assert settings.model.options() == {"name": "local_vim_nano", "patch_size": 1, "depth": 2}
+
+
+def test_the_help_of_a_key_names_unit_words_null_and_recipe() -> None:
+    size = Key("one side", unit="pixels", null="the images' own")
+    assert size.told("null") == "one side, pixels; null: the images' own"
+    words = Key("a broken image", words={"raise": "", "skip": "and count"})
+    assert words.told("raise") == "a broken image: raise | skip (and count)"
+    rate = Key("peak learning rate", by_recipe="null")
+    assert [rate.told(default) for default in ("null", "0.1")] == [
+        "peak learning rate; null: by the recipe",
+        "peak learning rate",
+    ]

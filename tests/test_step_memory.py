@@ -12,11 +12,12 @@ import torch
 
 from lmsearch.bench.memory import supported
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.engine.memory import free_bytes
 from lmsearch.kernels import native
 from lmsearch.models import create_model
 from lmsearch.models.step_memory import step_bytes
+from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts import memory
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.settle import settle
@@ -83,11 +84,12 @@ def test_parts_of_a_batch_and_recomputed_layers_need_less() -> None:
 def test_what_saves_memory_is_part_of_what_is_told(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
     told = []
     for more in ([], words):
-        cfg = compose("search", more)
-        cfg, source = settle(cfg, task="search")
+        settings = compose_settings(Search, more)
+        settings, source = settle(settings, task="search")
         with caplog.at_level("INFO"):
             caplog.clear()
-            memory.check_memory(cfg, make_plan(cfg, source).spec, build_precision(cfg))
+            plan = make_plan(settings, source)
+            memory.check_memory(settings.batch_size, plan.spec, build_precision(settings))
         told.append(float(re.search(r"needs about ([0-9.e-]+) GiB", caplog.text)[1]))
     assert told[1] < 0.9 * told[0]
 

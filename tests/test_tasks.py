@@ -12,7 +12,7 @@ from interruptions import cut_in_epoch
 
 import lmsearch
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import build_source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model
 from lmsearch.engine.objective import Scores
@@ -21,6 +21,7 @@ from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 from lmsearch.report.arms import Arm
 from lmsearch.search_space import load_search_space
+from lmsearch.settings.tasks import Compare, Search
 from lmsearch.tasks.compare import make_arms
 from lmsearch.tasks.parts.build import build_data, build_objective, build_precision
 from lmsearch.tasks.parts.candidates import search_data
@@ -73,8 +74,8 @@ def test_memorisation_is_judged_by_the_plain_loss_of_a_training_batch(tmp_path: 
     words = ["search=darts", *TINY, "optim.label_smoothing=0.5", "search.health_every=1", "search.recheck=0"]
     assert main(["search", *words, f"run_dir={tmp_path}"]) == 0
     logged = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
-    cfg = compose("search", words)
-    source, precision = build_data(cfg), build_precision(cfg)
+    cfg = compose_settings(Search, words)
+    source, precision = build_data(cfg.data), build_precision(cfg)
     state = load_checkpoint(tmp_path)
     supernet = ModelSpec.from_dict(state["spec"], source="checkpoint").build()
     supernet.load_state_dict(state["model"])
@@ -171,7 +172,7 @@ def test_every_regulariser_of_the_papers_recipe_runs(searched: Path, tmp_path: P
 
 def test_the_hand_made_choice_keeps_as_many_directions_as_the_genotype(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "mine.json").write_text('[["v_flip"], ["h", "w2", "w4", "v", "v_flip"]]')
-    cfg = compose("compare", ["model.depth=2", f"genotype={tmp_path / 'mine.json'}"])
+    cfg = compose_settings(Compare, ["model.depth=2", f"genotype={tmp_path / 'mine.json'}"])
     arms = make_arms(cfg, build_source("digits"), load_search_space(cfg.search_space))
     assert [g.directions for g in arms[2].genotypes] == [(("h",), ("h", "h_flip", "w2", "w2_flip"))]
     assert "hand_made names 4 directions, fewer than the 5" in caplog.text
@@ -183,7 +184,7 @@ def test_compare_says_where_random_choices_come_from_another_search_space(
     save_genotype(Genotype((LayerChoice(("hilbert",)),), search_space="extended16"), tmp_path / "genotype.json")
     for words, warned in ((["search_space=extended16"], False), ([], True)):
         caplog.clear()
-        cfg = compose("compare", ["model.depth=1", f"genotype={tmp_path}", *words])
+        cfg = compose_settings(Compare, ["model.depth=1", f"genotype={tmp_path}", *words])
         make_arms(cfg, build_source("digits"), load_search_space(cfg.search_space))
         assert ("was searched in search space extended16" in caplog.text) is warned
 

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from lmsearch.cli import main
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import build_loaders, build_source, search_loaders
 from lmsearch.data.order import balanced_order
 from lmsearch.engine.distributed import World
 from lmsearch.engine.objective import METRICS, Scores, balance, class_counts, class_weights
 from lmsearch.engine.recipe import training_objective
 from lmsearch.report.arms import Arm
+from lmsearch.settings.tasks import Retrain
 from lmsearch.stats.intervals import over_samples, wilson, wilson_by_class
 from lmsearch.tasks.parts.build import build_data, build_recipe, warn_unequal
 
@@ -66,8 +67,8 @@ def test_unequal_classes_and_a_net_that_answers_one_of_them_are_said_once(
 
 @pytest.mark.parametrize("word", ["optim.class_weights=balanced", "data.sampler=balanced"])
 def test_nothing_is_said_where_unequal_classes_are_evened_out(word: str, root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cfg = compose("retrain", [*words(root), "genotype=x", word])
-    warn_unequal(cfg, build_data(cfg))
+    cfg = compose_settings(Retrain, [*words(root), "genotype=x", word])
+    warn_unequal(cfg.optim, build_data(cfg.data))
     assert caplog.records == []
 
 
@@ -178,7 +179,7 @@ def test_a_search_draws_classes_alike_for_weights_alone(root: Path) -> None:
 def test_class_weights_are_those_of_scikit_learn_and_not_counted_twice(
     sampler: str, expected: list[float] | None, root: Path
 ) -> None:
-    cfg = compose("retrain", [*words(root), "genotype=x", "optim.class_weights=balanced", "optim.label_smoothing=0"])
+    cfg = compose_settings(Retrain, [*words(root), "genotype=x", "optim.class_weights=balanced", "optim.label_smoothing=0"])
     source = build_source("imagefolder", root=str(root), img_size=8, in_chans=1)
     source = source if expected else source.balanced()
     objective = training_objective(build_recipe(cfg), source.info, build_loaders(source, batch_size=32, seed=0).train)

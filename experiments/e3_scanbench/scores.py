@@ -8,13 +8,14 @@ import torch
 
 from experiments.e3_scanbench.tasks import BenchTask
 from experiments.study import Record
-from lmsearch.config import compose
+from lmsearch.config import compose_settings
 from lmsearch.data import Source, search_loaders
 from lmsearch.engine.train import Precision
 from lmsearch.scanbench.spaces import Space
 from lmsearch.search.derivation.choice import Quota, kept
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SINGLE_PATH, SearchOptions
+from lmsearch.settings.tasks import Search
 from lmsearch.tasks.search import search_options
 
 NUM_SEEDS = 5
@@ -24,7 +25,7 @@ MOST_EPOCHS = 4  # of a fair supernet, in epochs of the recipe
 
 def options_of(*words: str) -> SearchOptions:
     """Return the options of `lmsearch search data=planted` (few, large steps of alphas) with these words."""
-    return search_options(compose("search", ["data=planted", *words]))
+    return search_options(compose_settings(Search, ["data=planted", *words]).supernet)
 
 
 def supernet(

@@ -40,7 +40,7 @@ class Digits(Classes):
 class ImageFolder(Classes):
     """Images of one's own."""
 
-    root: PathName | None = key("folder that holds train/, or the class folders")
+    root: PathName = key("folder that holds train/, or the class folders")
     val_fraction: float | None = key(
         "where there is no val/: share of each class that validates",
         least=0.001, most=0.9, null="0.1 beside test/, else 0.2", added=(None,),
@@ -52,23 +52,19 @@ class ImageFolder(Classes):
     in_chans: int | None = key("1 (grey) or 3 (RGB)", null="1 where all images looked at are grey")
     mean: Numbers | None = key("of a channel, of values from 0 to 1, subtracted", null=OF_COLOURS, added=(None,))
     std: Numbers | None = key("standard deviation of a channel, divided by", null=OF_COLOURS, added=(None,))
-    scale: Numbers | None = key(
+    scale: Numbers = key(
         "share of the image's area that a random crop keeps, [least,most]", by_recipe="null", added=([0.08, 1.0],)
     )
-    ratio: Numbers | None = key("width / height of a random crop, [least,most]", by_recipe="null", added=([3 / 4, 4 / 3],))
-    flip_prob: float | None = key(
+    ratio: Numbers = key("width / height of a random crop, [least,most]", by_recipe="null", added=([3 / 4, 4 / 3],))
+    flip_prob: float = key(
         "probability of a horizontal flip, 0 where left and right are different things",
         least=0.0, most=1.0, by_recipe="null", added=(0.5,),
     )  # fmt: skip
-    randaugment_ops: int | None = key("RandAugment: operations per image, 0: off", least=0, by_recipe="null", added=(2,))
-    randaugment_magnitude: float | None = key(
-        "RandAugment: strength, 0 to 10", least=0.0, most=10.0, by_recipe="null", added=(9.0,)
-    )
-    randaugment_std: float | None = key(
-        "RandAugment: standard deviation of the strength", least=0.0, by_recipe="null", added=(0.5,)
-    )
-    erasing_prob: float | None = key("probability of erasing a box", least=0.0, most=1.0, by_recipe="null", added=(0.25,))
-    crop_pct: float | None = key(
+    randaugment_ops: int = key("RandAugment: operations per image, 0: off", least=0, by_recipe="null", added=(2,))
+    randaugment_magnitude: float = key("RandAugment: strength, 0 to 10", least=0.0, most=10.0, by_recipe="null", added=(9.0,))
+    randaugment_std: float = key("RandAugment: standard deviation of the strength", least=0.0, by_recipe="null", added=(0.5,))
+    erasing_prob: float = key("probability of erasing a box", least=0.0, most=1.0, by_recipe="null", added=(0.25,))
+    crop_pct: float = key(
         "evaluation: share of the resized image's side that the centre crop keeps",
         least=0.01, most=1.0, by_recipe="null", added=(0.875,),
     )  # fmt: skip

@@ -11,9 +11,10 @@ from typing import Annotated, Any, get_args, get_origin
 PathName = Annotated[str, "path"]
 PathNames = Annotated[str | list[str], "paths"]
 Words = Annotated[str | list[str], "text"]  # a word, or a list that its reader takes apart
+Ranges = Annotated[str | Mapping[str, Any], "text"]  # the same of a mapping
 Ints = Annotated[int | list[int], "ints"]
 Numbers = Annotated[float | list[float], "numbers"]
-Clip = Annotated[float | str, "clip"]  # a number, or auto
+Clip = Annotated[float, "clip"]  # or auto, until a recipe has been chosen
 Stages = Annotated[list[list[float]], "stages"]
 AnyValue = Annotated[Any, "any"]
 KINDS: dict[Any, str] = {bool: "bool", int: "int", float: "float", str: "text", list: "list"}
@@ -26,8 +27,9 @@ class Key:
 
     words: those that are accepted, each with what it means, "" where that is plain. least, most: range of a number.
     null: what null means. check: returns what is wrong with a value, "" for nothing. by_recipe: the value, "null" or "auto",
-    with which a preset leaves the choice to a recipe. counts: False where it says how a run is carried out, not which run it is.
-    endless: a run may be given more of it and goes on. added: ("value",) that does what version 0.1.0 did, which had no such key.
+    with which a preset leaves the choice to a recipe, until that is made. counts: False where the key says how a run is carried
+    out, not which run it is. endless: a run may be given more of it and goes on. added: ("value",) that does what version 0.1.0
+    did, which had no such key.
     kind, nullable: how text is read, from the type of the field.
     """
 

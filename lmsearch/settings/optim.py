@@ -22,20 +22,20 @@ class Optim(Group):
     model's width: LocalMamba's from 50,000 images of 128 pixels on, else one for small images and small sets.
     """
 
-    lr: float | None = key("peak learning rate (AdamW)", least=0.0, by_recipe="null")
-    min_lr: float | None = key("learning rate at the end of the cosine", least=0.0, by_recipe="null")
-    warmup_lr: float | None = key("learning rate before the warm-up", least=0.0, by_recipe="null")
-    warmup_epochs: int | None = key("epochs of linear warm-up, part of `epochs`", least=0, by_recipe="null")
-    weight_decay: float | None = key("of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")
+    lr: float = key("peak learning rate (AdamW)", least=0.0, by_recipe="null")
+    min_lr: float = key("learning rate at the end of the cosine", least=0.0, by_recipe="null")
+    warmup_lr: float = key("learning rate before the warm-up", least=0.0, by_recipe="null")
+    warmup_epochs: int = key("epochs of linear warm-up, part of `epochs`", least=0, by_recipe="null")
+    weight_decay: float = key("of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")
     betas: list[float] = key("AdamW", check=betas_fault)
     clip_grad: Clip | None = key("largest gradient norm", least=0.0, null="no clipping", by_recipe="auto")
-    label_smoothing: float | None = key("share of the target spread over all classes", least=0.0, most=1.0, by_recipe="null")
+    label_smoothing: float = key("share of the target spread over all classes", least=0.0, most=1.0, by_recipe="null")
     class_weights: str = key(
         words={"none": "", "balanced": "classes count alike in the loss of training, however many images they have"},
         added=("none",),
     )
-    mixup: float | None = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
-    cutmix: float | None = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
-    mix_prob: float | None = key("probability of mixing a batch at all", least=0.0, most=1.0, by_recipe="null")
+    mixup: float = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
+    cutmix: float = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
+    mix_prob: float = key("probability of mixing a batch at all", least=0.0, most=1.0, by_recipe="null")
     mix_switch_prob: float = key("probability of cutmix where both are on", least=0.0, most=1.0)
     ema_decay: float | None = key("moving average of the weights", least=0.0, most=1.0, null="off")

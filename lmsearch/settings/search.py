@@ -67,7 +67,7 @@ class Supernet(AnySearch):
     samples: int | None = key(
         "gumbel, sampled: branches that a step runs per layer", least=1, null="as many as the layer keeps, 2 at least"
     )
-    shrink: Stages | None = key(
+    shrink: Stages = key(
         "[[progress,branches],...]: from that share of the search on, layers hold at most so many branches"
         " (never fewer than they keep)"
     )

@@ -33,18 +33,24 @@ class Output(Settings):
     """Where a task writes."""
 
     run_dir: PathName | None = key("output folder", null=RUN_DIR, counts=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claiming(Output):
+    """What a task that claims its folder may do to another run in it."""
+
     overwrite: bool = key("start over in a run_dir that holds another run", counts=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Machine, Output):
+class Training(Machine, Claiming):
     """What trains networks."""
 
     optim: Optim
     data: Data
     model: Model
-    epochs: int | None = key("passes over the training set", least=1, by_recipe="null")
-    batch_size: int | None = key("images per step", least=1, by_recipe="null")
+    epochs: int = key("passes over the training set", least=1, by_recipe="null")
+    batch_size: int = key("images per step", least=1, by_recipe="null")
     micro_batch: int | None = key(
         "images that pass through the network at a time, a divisor of batch_size: less memory, the same up to rounding",
         least=1, null="all of a step", added=(None,),
@@ -58,7 +64,7 @@ class Training(Machine, Output):
 class Spaces(Settings):
     """What may be chosen from."""
 
-    search_space: PathName | None = key("what may be chosen: a shipped name or a YAML file")
+    search_space: PathName = key("what may be chosen: a shipped name or a YAML file")
 
 
 @dataclass(frozen=True, kw_only=True)

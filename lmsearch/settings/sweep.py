@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lmsearch.settings.fields import PathName, Words, again, key
+from lmsearch.settings.fields import PathName, Ranges, Words, again, key
 from lmsearch.settings.groups import Group
 from lmsearch.settings.search import STORAGE, STORAGE_NULL
-from lmsearch.settings.shared import Output
+from lmsearch.settings.shared import Claiming, Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +26,17 @@ class Submitit(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Output):
+class Sweep(Claiming):
     """lmsearch sweep."""
 
     presets: ClassVar[Mapping[str, str]] = {"sweep": "a prepared sweep: task, params, metric and direction"}
     task: str = key("the task that is run, such as retrain or search")
-    params: Words | None = key(
+    params: Ranges | None = key(
         "what varies: {key: range, ...}, a range being uniform(a,b), log(a,b), int(a,b), int(a,b,step), logint(a,b) or [x,y,z]"
     )
     params_file: PathName | None = key("YAML file with such a mapping, read first; a key of params replaces the file's")
-    overrides: Words | None = key("key=value words that every trial gets, such as [data=planted,epochs=2]")
-    metric: Words | None = key(
-        "what is optimised: a number of the run directory's metrics file, or two of them as [a,b]", added=(None,)
-    )
+    overrides: Words = key("key=value words that every trial gets, such as [data=planted,epochs=2]")
+    metric: Words = key("what is optimised: a number of the run directory's metrics file, or two of them as [a,b]", added=(None,))
     direction: Words | None = key("maximize | minimize, as [a,b] for two metrics", null="maximize, of one metric only")
     metrics_file: str = key("file of the run directory that holds the metrics; nested numbers are named a.b")
     trials: int = key("number of trials in all, with those of earlier calls; lost ones that run again count once", least=1)
@@ -52,7 +50,9 @@ class Sweep(Output):
     )
     prune_after: int = key("epochs that every trial runs at least", least=1)
     run_dir: PathName | None = again(Output, "run_dir", null="runs/sweep-<task>-s<seed>")
-    overwrite: bool = again(Output, "overwrite", help="delete the study and the folders of its trials in run_dir, and start over")
+    overwrite: bool = again(
+        Claiming, "overwrite", help="delete the study and the folders of its trials in run_dir, and start over"
+    )
     storage: PathName | None = key(STORAGE, null=STORAGE_NULL)
     study: PathName | None = key("name of the study in the storage, one for each run_dir", null="the name of run_dir")
     workers: int = key("processes that run trials side by side", least=1, counts=False)

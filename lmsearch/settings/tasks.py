@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from lmsearch.settings.fields import Ints, PathName, PathNames, again, key
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.model import Model
 from lmsearch.settings.search import DERIVATIONS, Discrete, Supernet
-from lmsearch.settings.shared import METRICS, RUN_DIR, Baselines, Data, HandMade, Kept, Machine, Output, Spaces, Strict, Training
+from lmsearch.settings.shared import (
+    METRICS,
+    RUN_DIR,
+    Baselines,
+    Claiming,
+    Data,
+    HandMade,
+    Kept,
+    Machine,
+    Output,
+    Spaces,
+    Strict,
+    Training,
+)
 from lmsearch.settings.sweep import Sweep
 
 OF_ALL_TARGETS = "accuracy, of dense targets mse"
@@ -18,10 +31,26 @@ WEIGHTS = "model.safetensors, checkpoint.pt or the run directory of a retraining
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Training, Spaces, Kept, Strict):
-    """lmsearch search."""
+class Searching(Training, Spaces, Kept):
+    """What searches, as one search or many."""
 
     search: Supernet | Discrete
+
+    @property
+    def supernet(self) -> Supernet:
+        """The keys of a supernet's search, which this one is."""
+        return cast(Supernet, self.search)
+
+    @property
+    def discrete(self) -> Discrete:
+        """The keys of a discrete search, which this one is."""
+        return cast(Discrete, self.search)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Searching, Strict):
+    """lmsearch search."""
+
     run_dir: PathName | None = again(Output, "run_dir", null=f"{RUN_DIR}, over several seeds with -seeds")
     metric: str | None = again(
         Training, "metric",
@@ -42,10 +71,9 @@ class Search(Training, Spaces, Kept, Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Training, Spaces, Kept, HandMade, Strict):
+class Audit(Searching, HandMade, Strict):
     """lmsearch audit."""
 
-    search: Supernet | Discrete
     metric: str | None = again(Training, "metric", help=f"scores and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)
     seed: int = again(Training, "seed", help="first seed of the trainings")
     minutes: float = key(
@@ -61,7 +89,7 @@ class Retrain(Training, Baselines):
     """lmsearch retrain."""
 
     metric: str | None = again(Training, "metric", help=f"best.safetensors goes by it: {METRICS}", null=OF_ALL_TARGETS)
-    genotype: PathName | None = key(
+    genotype: PathName = key(
         "the run directory of a search, whose data and model are taken; or genotype.json, or a shipped name such as"
         " localmamba/local_vim_tiny"
     )
@@ -79,7 +107,7 @@ class Compare(Training, Spaces, HandMade, Baselines):
     """lmsearch compare."""
 
     metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}")
-    genotype: PathName | None = key(
+    genotype: PathName = key(
         "the run directory of a search, whose data, model and search space are taken; or genotype.json, or a shipped name"
     )
     seeds: int = key("number of seeds per genotype: seed, seed + 1, ...", least=1, endless=True)
@@ -87,13 +115,13 @@ class Compare(Training, Spaces, HandMade, Baselines):
         HandMade, "hand_made",
         help="directions of the hand-made choice, every layer; the first of them, as many as the genotype keeps there",
     )  # fmt: skip
-    search_space: PathName | None = again(
+    search_space: PathName = again(
         Spaces, "search_space", help="random genotypes are drawn from it, and it knows your own orders"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Derive(Machine, Output, Kept):
+class Derive(Machine, Claiming, Kept):
     """lmsearch derive."""
 
     checkpoint: PathName | None = key("checkpoint.pt or the run directory of a search")
@@ -107,20 +135,20 @@ class Derive(Machine, Output, Kept):
     derivation: str | None = key(words=DERIVATIONS, null="the search's")
     health: bool = key("test the result on the search's held-out data; all but topk always do")
     run_dir: PathName | None = again(Output, "run_dir", null="runs/derive-<data>-<model>-s<seed>")
-    overwrite: bool = again(Output, "overwrite", help="replace a genotype.json in run_dir that was derived otherwise")
+    overwrite: bool = again(Claiming, "overwrite", help="replace a genotype.json in run_dir that was derived otherwise")
     batch_size: int = key("samples per step", least=1)
     num_workers: int = again(Training, "num_workers")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Machine):
+class Evaluate(Machine, Output):
     """lmsearch evaluate."""
 
     presets: ClassVar[Mapping[str, str]] = {
         "data": "null: the data of the training; its keys, where not given, are those of the training"
     }
     data: Data | None = None
-    checkpoint: PathName | None = key(WEIGHTS)
+    checkpoint: PathName = key(WEIGHTS)
     run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>-s<seed>")
     batch_size: int = key("images per step", least=1)
     num_workers: int = again(Training, "num_workers")
@@ -130,16 +158,14 @@ class Evaluate(Machine):
 class Predict(Machine):
     """lmsearch predict."""
 
-    checkpoint: PathName | None = key(WEIGHTS)
-    images: PathNames | None = key(
-        "an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]"
-    )
+    checkpoint: PathName = key(WEIGHTS)
+    images: PathNames = key("an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]")
     top: int = key("classes given per image", least=1)
     batch_size: int = key("images per step", least=1)
     out: PathName | None = key("file for the results: .csv or .jsonl, written as they come, or .json, written at the end")
     sheet: PathName | None = key(".png: thumbnails of at most 100 images, evenly spaced over all, with the answers")
     on_error: str = key("an unreadable image", words={"raise": "stop there", "skip": "named in the results, counted"})
-    overwrite: bool = again(Output, "overwrite", help="true: replace files that out= and sheet= name")
+    overwrite: bool = again(Claiming, "overwrite", help="true: replace files that out= and sheet= name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +194,8 @@ class Convert(Settings):
     """lmsearch convert."""
 
     model: Model | None = None
-    source: PathName | None = key(
-        "released .pth file; with to=official: model.safetensors, checkpoint.pt or a run directory of ours"
-    )
-    out: PathName | None = key("folder to write; with to=official: the .pth file to write")
+    source: PathName = key("released .pth file; with to=official: model.safetensors, checkpoint.pt or a run directory of ours")
+    out: PathName = key("folder to write; with to=official: the .pth file to write")
     to: str = key(words={"lmsearch": "", "official": "needs no model=, nor does a file that to=official wrote"})
     genotype: PathName | None = key(
         "directions of the checkpoint's layers, which it does not hold", null="the published ones (a supernet: all eight)"
@@ -181,12 +205,12 @@ class Convert(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench(Settings):
+class Bench(Output):
     """lmsearch bench."""
 
     what: list[str] = key("sections to measure, in this order")
     quick: bool = key("true: small sizes and at most 2 repeats, done within a minute; its figures mean little")
-    threads: int | None = again(
+    threads: int = again(
         Machine, "threads", help="CPU threads of the mixer and the training step; the scan alone runs on 1", null=""
     )
     repeats: int = key("rounds of each comparison; medians and ranges are over these", least=1)

@@ -11,10 +11,12 @@ from rich.console import Console
 from lmsearch.bench.hardware import hardware
 from lmsearch.bench.sections import SECTIONS, check_section, make_setup
 from lmsearch.bench.tables import tables
+from lmsearch.config import settings_of
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.figures.bench import bench_figure
 from lmsearch.files import write_figure, write_json
+from lmsearch.settings.tasks import Bench
 from lmsearch.tasks.parts.run_dir import open_run_dir
 
 PIPE_WIDTH = 130  # columns where the output is no terminal
@@ -22,18 +24,17 @@ PIPE_WIDTH = 130  # columns where the output is no terminal
 
 def run(cfg: DictConfig) -> int:
     """Check that everything is right, measure, print, and write bench.json and bench.png into the run directory."""
-    chosen = sections_of(cfg.what)
-    check_positive(cfg)
-    device = pick_device(cfg.device)
-    plan = make_setup(device=device, threads=cfg.threads, repeats=cfg.repeats, seed=cfg.seed, quick=cfg.quick)
-    with open_run_dir(cfg, "bench") as run_dir:
+    settings = settings_of(Bench, cfg)
+    chosen, device = sections_of(settings.what), pick_device(settings.device)
+    plan = make_setup(device=device, threads=settings.threads, repeats=settings.repeats, seed=settings.seed, quick=settings.quick)
+    with open_run_dir(settings, "bench") as run_dir:
         console = Console()
         if not console.is_terminal:
             console = Console(width=PIPE_WIDTH)
 
-        torch.manual_seed(cfg.seed)
+        torch.manual_seed(settings.seed)
         found = {
-            "environment": environment(cfg.seed),
+            "environment": environment(settings.seed),
             "hardware": hardware(),
             "settings": {name: getattr(plan, name) for name in ("device", "threads", "repeats", "seed", "quick")},
         }
@@ -51,22 +52,14 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def sections_of(what: str | Sequence[str]) -> list[str]:
+def sections_of(names: Sequence[str]) -> Sequence[str]:
     """Return the sections to measure; raise ConfigError for one that does not exist, or none."""
-    names = [what] if isinstance(what, str) else list(what)
     if not names:
         raise ConfigError(f"what=[] leaves nothing to measure; accepted: {', '.join(SECTIONS)}")
     for name in names:
         if name not in SECTIONS:
             raise ConfigError(f"what={name!r} is not a section{did_you_mean(str(name), SECTIONS)}")
     return names
-
-
-def check_positive(cfg: DictConfig) -> None:
-    """Raise ConfigError unless threads and repeats are at least 1."""
-    for key in ("threads", "repeats"):
-        if cfg[key] < 1:
-            raise ConfigError(f"{key}={cfg[key]} is not accepted; expected at least 1")
 
 
 def pick_device(name: str) -> str:

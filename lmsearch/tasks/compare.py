@@ -6,10 +6,11 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from lmsearch.config import settings_of
 from lmsearch.data import Source
 from lmsearch.engine.objective import Metric, metric_for
 from lmsearch.errors import ConfigError
@@ -20,6 +21,7 @@ from lmsearch.report.baselines import shortfall
 from lmsearch.scan.directions import label
 from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space
+from lmsearch.settings.tasks import Compare
 from lmsearch.tasks.parts.baselines import simple_baselines
 from lmsearch.tasks.parts.build import build_objective, build_precision, layer_grids, warn_unequal
 from lmsearch.tasks.parts.candidates import hand_made_choice
@@ -34,32 +36,31 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> int:
     """Retrain every arm, print the table and write comparison.json."""
-    precision = build_precision(cfg)
-    cfg, source = settle(cfg)
+    settings = settings_of(Compare, cfg)
+    precision = build_precision(settings)
+    settings, source = settle(settings)
     if not source.info.targets.classes:
         raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
-    warn_unequal(cfg, source)
-    if cfg.seeds < 1:
-        raise ConfigError(f"seeds={cfg.seeds} must be at least 1")
-    objective = build_objective(source.info, cfg.metric)
-    space = load_search_space(cfg.search_space)
-    arms = make_arms(cfg, source, space)
-    specs = {arm.name: [derived_spec(cfg, source, genotype) for genotype in arm.genotypes] for arm in arms}
-    check_memory(cfg, specs[SEARCHED][0], precision)
+    warn_unequal(settings.optim, source)
+    objective = build_objective(source.info, settings.metric)
+    space = load_search_space(settings.search_space)
+    arms = make_arms(settings, source, space)
+    specs = {arm.name: [derived_spec(settings, source, genotype) for genotype in arm.genotypes] for arm in arms}
+    check_memory(settings.batch_size, specs[SEARCHED][0], precision)
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
-    parts = [part_of(arm, cfg.seed + number) for number in range(cfg.seeds) for arm in arms]
-    with claim_run_dir(cfg, "compare", content, parts=parts) as run_dir:
-        for number in range(cfg.seeds):
+    parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
+    with claim_run_dir(settings, "compare", content, parts=parts) as run_dir:
+        for number in range(settings.seeds):
             for arm in arms:
-                seeded = OmegaConf.merge(cfg, {"seed": cfg.seed + number})
+                seeded = settings.changed({"seed": settings.seed + number})
                 folder, title = run_dir / part_of(arm, seeded.seed), f"{arm.name} (seed {seeded.seed})"
                 with own_folder(folder):
                     arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
-        baselines = simple_baselines(source, cfg.baseline_limit, objective)
+        baselines = simple_baselines(source, settings.baseline_limit, objective)
         verdict = verdict_of(arms)
         if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):
             verdict += f"; {short}"
-        write_json(run_dir / "comparison.json", summary(cfg, space, arms, baselines, verdict))
+        write_json(run_dir / "comparison.json", summary(settings, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=objective.metric)
     return 0
 
@@ -69,29 +70,29 @@ def part_of(arm: Arm, seed: int) -> str:
     return f"{arm.name}-s{seed}"
 
 
-def make_arms(cfg: DictConfig, source: Source, space: SearchSpace) -> list[Arm]:
+def make_arms(settings: Compare, source: Source, space: SearchSpace) -> list[Arm]:
     """The genotype in question, one random genotype per seed and the hand-made choice, with as many directions per layer."""
-    genotype = load_genotype(cfg.genotype)
+    genotype = load_genotype(settings.genotype)
     keep = [len(layer.directions) for layer in genotype.layers]
-    grids, padding = layer_grids(cfg, source.info)
-    check_depth(genotype, len(grids), cfg.model.name, where=str(cfg.genotype))
+    grids, padding = layer_grids(settings.model, source.info)
+    check_depth(genotype, len(grids), settings.model.name, where=str(settings.genotype))
     candidates = layer_candidates(space, grids, padding=padding, deduplicate=True)
-    drawn = [random_genotype(candidates, keep, cfg.seed + n) for n in range(cfg.seeds)]
-    hand_made = Genotype.from_directions(hand_made_choice(space, cfg.hand_made, keep), where="hand_made")
-    if len(cfg.hand_made) < max(keep):
-        log.warning("hand_made names %d directions, fewer than the %d that a layer has", len(cfg.hand_made), max(keep))
+    drawn = [random_genotype(candidates, keep, settings.seed + n) for n in range(settings.seeds)]
+    hand_made = Genotype.from_directions(hand_made_choice(space, settings.hand_made, keep), where="hand_made")
+    if len(settings.hand_made) < max(keep):
+        log.warning("hand_made names %d directions, fewer than the %d that a layer has", len(settings.hand_made), max(keep))
     if genotype.search_space not in (None, "unknown", space.name):
         log.warning(
             "the genotype was searched in search space %s, the random ones come from %s; search_space= names another",
             genotype.search_space,
             space.name,
         )
-    metric = metric_for(source.info.target, cfg.metric)
-    choices = {SEARCHED: [genotype] * cfg.seeds, RANDOM: drawn, HAND_MADE: [hand_made] * cfg.seeds}
+    metric = metric_for(source.info.target, settings.metric)
+    choices = {SEARCHED: [genotype] * settings.seeds, RANDOM: drawn, HAND_MADE: [hand_made] * settings.seeds}
     return [Arm(name, genotypes, metric=metric) for name, genotypes in choices.items()]
 
 
-def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:
+def summary(settings: Compare, space: SearchSpace, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:
     """Return the content of comparison.json."""
     searched = arms[0]
     return {
@@ -108,13 +109,13 @@ def summary(cfg: DictConfig, space: SearchSpace, arms: list[Arm], baselines: dic
         "verdict": verdict,
         "search_space": space.name,
         "metric": searched.metric.name,
-        "seeds": cfg.seeds,
-        "first_seed": cfg.seed,
-        "epochs": cfg.epochs,
+        "seeds": settings.seeds,
+        "first_seed": settings.seed,
+        "epochs": settings.epochs,
         "num_test": len(searched.results[0].scores),
         "interval": "95 %, Student's t over seeds, cut at 0 and 1, which costs no coverage; of differences the wider of"
         " that and the one over test samples, cut at -1 and 1"
-        if cfg.seeds > 1
+        if settings.seeds > 1
         else "95 %, binomial and paired over test samples of one seed",
     }
 

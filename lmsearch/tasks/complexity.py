@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from lmsearch.config import settings_of
 from lmsearch.errors import ConfigError
 from lmsearch.files import write_text
 from lmsearch.genotype import check_depth, load_genotype
@@ -21,7 +22,8 @@ from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
 from lmsearch.scan.directions import label
 from lmsearch.scan.grids import grid_text
-from lmsearch.tasks.parts.build import own_options
+from lmsearch.settings.model import Model
+from lmsearch.settings.tasks import Complexity as ComplexitySettings
 from lmsearch.tasks.parts.memory import VALUE_BYTES
 from lmsearch.tasks.parts.run_dir import make_folder
 
@@ -39,7 +41,6 @@ UNPRINTED = (
     "local_vmamba_small_search",
 )
 PARTS = ("conv", "x_proj", "dt_proj", "scan", "attention")
-DETAILS = ("none", "layers", "directions")
 GROWTH = (1.0, 1.5, 2.0)  # image sides, times the model's own
 PIPE_WIDTH = 150  # columns where the output is no terminal
 PUBLISHED_NOTE = """\
@@ -50,50 +51,48 @@ are multiplications ("scan"). It adds the norms, and for LocalVMamba pads every 
 
 
 def run(cfg: DictConfig) -> int:
-    """Print the tables; also write the figures as JSON to cfg.out where given."""
+    """Print the tables; also write the figures as JSON to the file that out= names."""
+    settings = settings_of(ComplexitySettings, cfg)
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
-    if cfg.published:
+    if settings.published:
         reports = published(console)
+    elif settings.model is None:
+        raise ConfigError("lmsearch complexity needs model=..., or published=true for all published models")
     else:
-        if not cfg.get("model"):
-            raise ConfigError("lmsearch complexity needs model=..., or published=true for all published models")
-        reports = one_model(cfg, console)
-    if cfg.out is not None:
-        make_folder(Path(cfg.out).parent)
+        reports = one_model(settings, settings.model, console)
+    if settings.out is not None:
+        make_folder(Path(settings.out).parent)
         content = {name: [describe(r) for r in sizes] for name, sizes in reports.items()}
-        write_text(cfg.out, json.dumps(content, indent=1) + "\n")
+        write_text(settings.out, json.dumps(content, indent=1) + "\n")
     return 0
 
 
-def one_model(cfg: DictConfig, console: Console) -> dict[str, list[Complexity]]:
-    """Print the model of cfg.model layer by layer, then at growing image sizes."""
-    if cfg.detail not in DETAILS:
-        raise ConfigError(f"detail={cfg.detail!r} is not accepted; accepted: {', '.join(DETAILS)}")
-    name, model = build(cfg)
-    value_bytes = VALUE_BYTES[cfg.precision]
-    report = complexity(model, image_size(cfg.img_size), bytes_per_value=value_bytes)
-    if cfg.detail != "none":
-        console.print(layer_table(name, report, directions=cfg.detail == "directions"))
-    sizes = [cfg.sizes] if isinstance(cfg.sizes, int) else cfg.sizes
+def one_model(settings: ComplexitySettings, chosen: Model, console: Console) -> dict[str, list[Complexity]]:
+    """Print a model layer by layer, then at growing image sizes."""
+    name, model = build(settings, chosen)
+    value_bytes = VALUE_BYTES[settings.precision]
+    report = complexity(model, image_size(settings.img_size), bytes_per_value=value_bytes)
+    if settings.detail != "none":
+        console.print(layer_table(name, report, directions=settings.detail == "directions"))
+    sizes = [settings.sizes] if isinstance(settings.sizes, int) else settings.sizes
     sizes = sizes or [tuple(round(side * factor) for side in report.img_size) for factor in GROWTH]
     reports = [complexity(model, image_size(size), bytes_per_value=value_bytes) for size in sizes]
     console.print(growth_table(name, reports))
     return {name: [report, *reports]}
 
 
-def build(cfg: DictConfig) -> tuple[str, nn.Module]:
+def build(settings: ComplexitySettings, chosen: Model) -> tuple[str, nn.Module]:
     """Return the name and the model, without memory for its weights."""
-    options = own_options(cfg)
+    options = chosen.options()
     name = options.pop("name")
-    for key in ("merge", "num_classes", "in_chans"):
-        if cfg[key] is not None:
-            options[key] = cfg[key]
-    if cfg.genotype is not None:
-        genotype = load_genotype(cfg.genotype)
+    given = {key: getattr(settings, key) for key in ("merge", "num_classes", "in_chans")}
+    options |= {key: value for key, value in given.items() if value is not None}
+    if settings.genotype is not None:
+        genotype = load_genotype(settings.genotype)
         depth = {key: options[key] for key in ("depth", "depths") if key in options}
-        check_depth(genotype, model_depth(name, **depth), name, where=str(cfg.genotype))
+        check_depth(genotype, model_depth(name, **depth), name, where=str(settings.genotype))
         options["directions"] = genotype.directions
     with torch.device("meta"):
         return name, create_model(name, **options)

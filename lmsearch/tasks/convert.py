@@ -6,11 +6,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from lmsearch.config import settings_of
 from lmsearch.data import DataInfo
 from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
 from lmsearch.engine.checkpoint import (
@@ -36,13 +38,13 @@ from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.reading import read_text, user_path
 from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
-from lmsearch.tasks.parts.build import own_options
+from lmsearch.settings.model import Model
+from lmsearch.settings.tasks import Convert
 from lmsearch.tasks.parts.known import read_facts
 from lmsearch.tasks.parts.run_dir import RESULTS, WORK, Claim, make_folder, own_folder
 
 log = logging.getLogger(__name__)
 
-TO = ("lmsearch", "official")
 AMBIGUOUS = {  # the released code defines this name twice; the later, un-searched definition wins there
     "local_vim_small": "localmamba/local_vim_small_wo_search",
 }
@@ -57,24 +59,23 @@ MISSING = "its own default"
 
 
 def run(cfg: DictConfig) -> int:
-    """Convert cfg.source in the direction that cfg.to says."""
-    if cfg.to not in TO:
-        raise ConfigError(f"to={cfg.to!r} is not accepted; accepted: {', '.join(TO)}")
-    return to_official(cfg) if cfg.to == "official" else from_official(cfg)
+    """Convert the source in the direction that to= says."""
+    settings = settings_of(Convert, cfg)
+    return to_official(settings) if settings.to == "official" else from_official(settings)
 
 
-def to_official(cfg: DictConfig) -> int:
-    """Write {"model": state dict under the released names} of a network of ours to the file cfg.out.
+def to_official(settings: Convert) -> int:
+    """Write {"model": state dict under the released names} of a network of ours to the file that out= names.
 
     Beside "model" stands the network's description, since names and shapes do not tell directions and options; the released
     code does not look at it.
     """
-    out = Path(cfg.out)
+    out = Path(settings.out)
     if out.is_dir():
         raise ConfigError(f"out={str(out)!r} is a folder; with to=official give the file to write, such as {out / 'model.pth'}")
     keep_files(out)
-    spec, weights = read_model(Path(cfg.source))
-    model = load_model(spec, weights, source=str(cfg.source))
+    spec, weights = read_model(Path(settings.source))
+    model = load_model(spec, weights, source=settings.source)
     official = to_official_state_dict(model)
     make_folder(out.parent, key="out")
     save_torch(out, {"model": official, DESCRIPTION: {"version": VERSION} | asdict(spec)})
@@ -92,21 +93,24 @@ def keep_files(out: Path) -> None:
         raise ConfigError(f"out={str(out)!r} is a file of a run of lmsearch {task}; name another one")
 
 
-def from_official(cfg: DictConfig) -> int:
-    """Write model.safetensors and genotype.json, or for a supernet checkpoint.pt, to the folder cfg.out."""
-    source, out = Path(cfg.source), Path(cfg.out)
+def from_official(settings: Convert) -> int:
+    """Write model.safetensors and genotype.json, or for a supernet checkpoint.pt, to the folder that out= names."""
+    source, out = Path(settings.source), Path(settings.out)
     if out.is_file():
         raise ConfigError(f"out={str(out)!r} is a file; give the folder to write")
     weights, description = read_described_checkpoint(source)
-    if description is None and not cfg.get("model"):
+    if description is not None:
+        spec = described(settings, description)
+    elif settings.model is None:
         raise ConfigError("lmsearch convert needs model=..., the architecture of the released checkpoint")
-    spec = describe(cfg, weights) if description is None else described(cfg, description)
+    else:
+        spec = describe(settings, settings.model, weights)
     model = spec.build()
     try:
         load_official_state_dict(model, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
-    model, spec = in_order(cfg, model, spec)
+    model, spec = in_order(settings, model, spec)
     with own_folder(out, key="out"):
         if task := Claim.read(out).task:
             raise ConfigError(f"{out} holds a run of lmsearch {task}, whose files would be lost; choose another out=")
@@ -121,9 +125,9 @@ def from_official(cfg: DictConfig) -> int:
     return 0
 
 
-def describe(cfg: DictConfig, weights: dict[str, Tensor]) -> ModelSpec:
-    """Return the description of the model that holds `weights`: cfg.model, with channels and classes as in the checkpoint."""
-    options = own_options(cfg)
+def describe(settings: Convert, model: Model, weights: dict[str, Tensor]) -> ModelSpec:
+    """Return the description of the model that holds `weights`, with channels and classes as in the checkpoint."""
+    options = model.options()
     name = options.pop("name")
     supernet = any(key.endswith("multi_scan.weights") for key in weights)
     for option, keys, axis in SIZES:
@@ -131,55 +135,59 @@ def describe(cfg: DictConfig, weights: dict[str, Tensor]) -> ModelSpec:
         options |= {option: sizes[0]} if sizes else {}
     if not any(key in weights for key in HEADS):
         options["num_classes"] = 0
-    options["img_size"] = side_or_sides(cfg.img_size)
+    options["img_size"] = side_or_sides(settings.img_size)
     merge = "weighted" if supernet else "sum"
-    directions = layer_directions(cfg, name, options, supernet=supernet)
-    return ModelSpec(name, directions, merge, options, data_of_run(cfg, options) or {"info": asdict(data_info(cfg, options))})
+    directions = layer_directions(settings, name, options, supernet=supernet)
+    return ModelSpec(
+        name, directions, merge, options, data_of_run(settings, options) or {"info": asdict(data_info(settings, options))}
+    )
 
 
-def described(cfg: DictConfig, description: Mapping) -> ModelSpec:
-    """Return the network that the file itself describes; raise ConfigError where cfg asks for another one."""
-    source = str(cfg.source)
+def described(settings: Convert, description: Mapping) -> ModelSpec:
+    """Return the network that the file itself describes; raise ConfigError where the settings ask for another one."""
+    source = settings.source
     spec = ModelSpec.from_dict(dict(description), source=source)
-    asked = own_options(cfg) if cfg.get("model") else {"name": spec.name}
-    if asked.pop("name") != spec.name:
-        raise ConfigError(f"{source} holds a {spec.name}, not a {cfg.model.name}; leave model= out")
-    if cfg.img_size is not None:
-        asked["img_size"] = side_or_sides(cfg.img_size)
+    asked: dict[str, Any] = {"name": spec.name} if settings.model is None else settings.model.options()
+    if (name := asked.pop("name")) != spec.name:
+        raise ConfigError(f"{source} holds a {spec.name}, not a {name}; leave model= out")
+    if settings.img_size is not None:
+        asked["img_size"] = side_or_sides(settings.img_size)
     for key, value in asked.items():
         held = spec.options.get(key, MISSING)
         if held != value:
             raise ConfigError(f"{source} was written with {key}={held}, not {value}; leave {key} out")
-    if cfg.class_names is not None:
-        info = data_info(cfg, {"num_classes": spec.options.get("num_classes", 1000), "img_size": (1, 1)})
+    if settings.class_names is not None:
+        info = data_info(settings, {"num_classes": spec.options.get("num_classes", 1000), "img_size": (1, 1)})
         held = spec.data.get("info", {})
         spec = replace(spec, data=spec.data | {"info": held | {"class_names": list(info.class_names)}})
     return spec
 
 
-def in_order(cfg: DictConfig, model: torch.nn.Module, spec: ModelSpec) -> tuple[torch.nn.Module, ModelSpec]:
-    """Return the network with its directions in the order of cfg.genotype, where the file described its own.
+def in_order(settings: Convert, model: torch.nn.Module, spec: ModelSpec) -> tuple[torch.nn.Module, ModelSpec]:
+    """Return the network with its directions in the order of genotype=, where the file described its own.
 
     Raises CheckpointError where the genotype lists other directions.
     """
-    if cfg.genotype is None:
+    if settings.genotype is None:
         return model, spec
-    genotype = load_genotype(cfg.genotype)
-    check_depth(genotype, len(spec.directions), spec.name, where=str(cfg.genotype))
+    genotype = load_genotype(settings.genotype)
+    check_depth(genotype, len(spec.directions), spec.name, where=settings.genotype)
     if genotype.directions == spec.directions:
         return model, spec
     for number, (asked, held) in enumerate(zip(genotype.directions, spec.directions, strict=True)):
         if set(asked) != set(held):
             names = ", ".join(map(label, held))
-            raise CheckpointError(f"{cfg.source}: layer {number} has the directions {names}, {cfg.genotype} lists others")
+            raise CheckpointError(
+                f"{settings.source}: layer {number} has the directions {names}, {settings.genotype} lists others"
+            )
     ordered = replace(spec, directions=genotype.directions)
     moved = ordered.build()
-    start_from(moved, Start(spec, model.state_dict(), str(cfg.source)))
+    start_from(moved, Start(spec, model.state_dict(), settings.source))
     return moved, ordered
 
 
 def side_or_sides(img_size: int | list[int] | None) -> list[int]:
-    """Return [height, width] of cfg.img_size; raise ConfigError for anything else."""
+    """Return [height, width] of img_size=; raise ConfigError for anything else."""
     img_size = DEFAULT_SIDE if img_size is None else img_size
     sides = [img_size, img_size] if isinstance(img_size, int) else list(img_size)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
@@ -187,12 +195,12 @@ def side_or_sides(img_size: int | list[int] | None) -> list[int]:
     return sides
 
 
-def layer_directions(cfg: DictConfig, name: str, options: dict, *, supernet: bool) -> tuple[tuple[str, ...], ...]:
-    """Return the directions of every layer: of cfg.genotype, else the supernet's candidates or the model's own."""
+def layer_directions(settings: Convert, name: str, options: dict, *, supernet: bool) -> tuple[tuple[str, ...], ...]:
+    """Return the directions of every layer: of genotype=, else the supernet's candidates or the model's own."""
     depth = model_depth(name, **{key: options[key] for key in ("depth", "depths") if key in options})
-    if cfg.genotype is not None:
-        genotype = load_genotype(cfg.genotype)
-        check_depth(genotype, depth, name, where=str(cfg.genotype))
+    if settings.genotype is not None:
+        genotype = load_genotype(settings.genotype)
+        check_depth(genotype, depth, name, where=settings.genotype)
         return genotype.directions
     if supernet:
         return load_search_space(CANDIDATES).layer_candidates(depth)
@@ -213,24 +221,24 @@ def mixer_names(model: torch.nn.Module) -> list[str]:
     return [name.removesuffix(".mixer") for name, m in model.named_modules() if isinstance(m, DirectionalMixer)]
 
 
-def data_of_run(cfg: DictConfig, options: dict) -> dict | None:
-    """Return what the run of cfg.genotype says of its data; None where it says nothing or has other classes or channels."""
-    folder = None if cfg.genotype is None or cfg.class_names is not None else user_path(cfg.genotype)
+def data_of_run(settings: Convert, options: dict) -> dict | None:
+    """Return what the run that genotype= names says of its data; None where it says nothing or has other classes or channels."""
+    folder = None if settings.genotype is None or settings.class_names is not None else user_path(settings.genotype)
     facts = read_facts(folder) if folder is not None and folder.is_dir() else None
     if facts is None or any(facts.info.get(key) != options.get(key) for key in ("num_classes", "in_chans")):
         return None
     return {"info": facts.info | {"img_size": options["img_size"]}, "source": facts.data}
 
 
-def data_info(cfg: DictConfig, options: dict) -> DataInfo:
+def data_info(settings: Convert, options: dict) -> DataInfo:
     """Return what the released networks were trained on: ImageNet, normalised per channel, or as many classes as there are."""
     classes, channels = options.get("num_classes", 1000), options.get("in_chans", 3)
     names = tuple(str(i) for i in range(classes))
-    if cfg.class_names is not None:
-        path = Path(cfg.class_names)
+    if settings.class_names is not None:
+        path = Path(settings.class_names)
         if not path.is_file():
             raise ConfigError(f"class_names={str(path)!r}: no such file; expected a text file with one class name per line")
-        text = read_text(path, where=f"class_names={cfg.class_names}", error=ConfigError)
+        text = read_text(path, where=f"class_names={settings.class_names}", error=ConfigError)
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
         if len(names) != classes:
             raise ConfigError(f"class_names={str(path)!r} lists {len(names)} names, the checkpoint has {classes} classes")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lmsearch import __version__
+from lmsearch.config import settings_of
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.stored import needed
@@ -31,11 +31,12 @@ from lmsearch.search.supernet.relax import Relaxation, at_temperature, relaxatio
 from lmsearch.search.trained import Trained
 from lmsearch.search.trust.consensus import check_alike, common_quota
 from lmsearch.search.trust.health import alpha_health
+from lmsearch.settings.tasks import Derive
 from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, scores_of, show
 from lmsearch.tasks.parts.known import CONFIG, Facts, as_plain, read_facts
 from lmsearch.tasks.parts.recheck import stored_supernets
-from lmsearch.tasks.parts.run_dir import Claim, open_run_dir
+from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir
 from lmsearch.tasks.parts.trained import own_source
 
 log = logging.getLogger(__name__)
@@ -70,19 +71,20 @@ class Stored:
 
 def run(cfg: DictConfig) -> int:
     """Write genotype.json and its figure, from a checkpoint or as a consensus."""
-    if (cfg.checkpoint is None) == (cfg.genotypes is None):
+    settings = settings_of(Derive, cfg)
+    checkpoint, genotypes = settings.checkpoint, settings.genotypes
+    if checkpoint is None and genotypes is not None:
+        return from_genotypes(settings, genotypes)
+    if checkpoint is None or genotypes is not None:
         raise ConfigError("lmsearch derive needs one of checkpoint=... and genotypes=[...]; see lmsearch derive --help")
-    if cfg.genotypes is not None:
-        return from_genotypes(cfg)
-    stored = read_search(cfg)
-    if derivation_kind(stored.derivation).uses_holdout or cfg.health:
-        return with_data(cfg, stored)
-    return from_alphas(cfg, stored)
+    stored = read_search(settings, Path(checkpoint))
+    if derivation_kind(stored.derivation).uses_holdout or settings.health:
+        return with_data(settings, stored)
+    return from_alphas(settings, stored)
 
 
-def read_search(cfg: DictConfig) -> Stored:
+def read_search(settings: Derive, path: Path) -> Stored:
     """Return what the checkpoint of a search tells; raise where what is asked for cannot be derived from it."""
-    path = Path(cfg.checkpoint)
     state = load_checkpoint(path)
     spec = ModelSpec.from_dict(state.get("spec"), source=str(path))
     # checkpoints of version 0.1.0 without a relaxation hold softmax alphas
@@ -94,8 +96,8 @@ def read_search(cfg: DictConfig) -> Stored:
     weights = needed(state, "model", source=str(path))
     scores = checkpoint_probabilities(spec, weights, relaxed, source=str(path))
     keep = state.get("keep")
-    quota = quota_asked(cfg, Quota(None if keep is None else tuple(keep), state.get("budget")), depth=len(scores))
-    derivation = cfg.derivation or state.get("derivation", "topk")
+    quota = quota_asked(settings, Quota(None if keep is None else tuple(keep), state.get("budget")), depth=len(scores))
+    derivation = settings.derivation or state.get("derivation", "topk")
     kind = derivation_kind(derivation)
     if not kind.takes_budget and quota.budget is not None:
         raise ConfigError(
@@ -109,88 +111,90 @@ def read_search(cfg: DictConfig) -> Stored:
     return Stored(path, state, spec, relaxed, scores, quota, derivation)
 
 
-def from_alphas(cfg: DictConfig, stored: Stored) -> int:
+def from_alphas(settings: Derive, stored: Stored) -> int:
     """Derive from the alphas alone."""
     choices, how = derive(stored.derivation, stored.scores, stored.quota, seed=stored.seed)
     reason = "derived from alphas alone, without held-out data; health=true tests them"
     genotype = stored.about.genotype(choices, how, alpha_health(choices, reason=reason))
-    with output(cfg, stored) as run_dir:
+    with output(settings, stored) as run_dir:
         save_genotype(genotype, run_dir / FILE)
         save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
         show(run_dir, genotype)
     return 0
 
 
-def with_data(cfg: DictConfig, stored: Stored) -> int:
+def with_data(settings: Derive, stored: Stored) -> int:
     """Derive and test with the trained supernet on the samples that its search held out."""
     spec, state = stored.spec, stored.state
     for key in ("holdout", "seed"):
         if key not in state:
-            raise CheckpointError(f"{cfg.checkpoint}: does not say which data the search held out ({key} is missing)")
-    precision, source = build_precision(cfg), own_source(spec, cfg.checkpoint)
+            raise CheckpointError(f"{stored.path}: does not say which data the search held out ({key} is missing)")
+    precision, source = build_precision(settings), own_source(spec, str(stored.path))
     loaders = search_loaders(
-        source, holdout=state["holdout"], batch_size=cfg.batch_size, seed=state["seed"], drop_last=False,
-        num_workers=cfg.num_workers,
+        source, holdout=state["holdout"], batch_size=settings.batch_size, seed=state["seed"], drop_last=False,
+        num_workers=settings.num_workers,
     )  # fmt: skip
-    supernet = load_model(spec, state["model"], source=str(cfg.checkpoint), backend=cfg.backend)
+    supernet = load_model(spec, state["model"], source=str(stored.path), backend=settings.backend)
     trained = Trained(
         supernet.to(precision.device).eval(), stored.relaxation, stored.derivation, stored.quota, loaders.holdout,
         unseen_part(loaders, stored.derivation, state.get("architect", "single")),
         build_objective(source.info, stored.about.metric), precision, stored.seed,
     )  # fmt: skip
-    fresh = stored_supernets(stored.about.history, spec, state.get("digest"), backend=cfg.backend, device=precision.device)
-    with output(cfg, stored) as run_dir:
+    fresh = stored_supernets(stored.about.history, spec, state.get("digest"), backend=settings.backend, device=precision.device)
+    with output(settings, stored) as run_dir:
         show(run_dir, conclude(run_dir, trained, stored.about, loaders.val, source.info.img_size, fresh=fresh))
     return 0
 
 
 @contextmanager
-def output(cfg: DictConfig, stored: Stored) -> Iterator[Path]:
+def output(settings: Derive, stored: Stored) -> Iterator[Path]:
     """Give the block the output folder of what is derived from a checkpoint."""
     data = stored.spec.data.get("info", {}).get("name", "unknown")
-    with folder(cfg, data=data, model=stored.spec.name, seed=stored.seed) as run_dir:
-        remember(cfg, run_dir, [read_facts(Path(cfg.checkpoint))])
+    with folder(settings, data=data, model=stored.spec.name, seed=stored.seed) as run_dir:
+        remember(settings, run_dir, [read_facts(stored.path)])
         yield run_dir
 
 
 @contextmanager
-def folder(cfg: DictConfig, *, data: str, model: str, seed: int | None) -> Iterator[Path]:
+def folder(settings: Derive, *, data: str, model: str, seed: int | None) -> Iterator[Path]:
     """Give the block the output folder; raise ConfigError where the genotype.json of something else would be lost.
 
     Another genotype is replaced with overwrite=true, what a run has left never.
     """
-    with open_run_dir(cfg, "derive", data=data, model=model, seed=seed) as run_dir:
-        before, mine = Claim.read(run_dir), Claim(f"derive {config_digest(cfg)}")
+    with open_run_dir(settings, "derive", data=data, model=model, seed=seed) as run_dir:
+        before, mine = Claim.read(run_dir), Claim(f"derive {config_digest(settings.content)}")
         if (run_dir / "checkpoint.pt").exists() or before.task not in ("", "derive"):
             raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
-        if (run_dir / FILE).exists() and before != mine and not cfg.overwrite:
+        if (run_dir / FILE).exists() and before != mine and not settings.overwrite:
             raise ConfigError(f"{run_dir / FILE} was derived otherwise; choose another run_dir=, or overwrite=true to replace it")
         mine.write(run_dir)
         yield run_dir
 
 
-def remember(cfg: DictConfig, run_dir: Path, facts: Sequence[Facts | None]) -> None:
+def remember(settings: Derive, run_dir: Path, facts: Sequence[Facts | None]) -> None:
     """Write config.yaml with what the runs that are derived from know, if all know the same, for the tasks that read on."""
     if facts[0] is None or any(other != facts[0] for other in facts):
         log.info("the runs do not know the same data and model; give these to the tasks that read %s", run_dir)
         return
-    content = OmegaConf.to_container(cfg, resolve=True) | facts[0].sections()
-    write_text(run_dir / CONFIG, yaml.safe_dump(as_plain(content), sort_keys=False, allow_unicode=True))
+    content = {**settings.content} | facts[0].sections()
+    write_text(run_dir / CONFIG, config_text(as_plain(content)))
 
 
-def from_genotypes(cfg: DictConfig) -> int:
+def from_genotypes(settings: Derive, given: str | Sequence[str]) -> int:
     """Derive what the genotypes of several seeds agree on."""
-    if (cfg.derivation is not None and derivation_kind(cfg.derivation).uses_holdout) or cfg.health:
-        raise ConfigError(f"genotypes= reads no checkpoint, so derivation={cfg.derivation} and health=true cannot go with it")
-    names = genotype_paths(OmegaConf.to_object(cfg)["genotypes"])
+    if (settings.derivation is not None and derivation_kind(settings.derivation).uses_holdout) or settings.health:
+        raise ConfigError(
+            f"genotypes= reads no checkpoint, so derivation={settings.derivation} and health=true cannot go with it"
+        )
+    names = genotype_paths(given)
     genotypes = [load_genotype(name) for name in names]
     check_alike(genotypes, names)
-    asked = cfg.keep is not None or cfg.budget is not None
-    quota = quota_asked(cfg, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
+    asked = settings.keep is not None or settings.budget is not None
+    quota = quota_asked(settings, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
     folders = [user_path(name) for name in names]
     facts = [read_facts(path) if path.is_dir() else None for path in folders]
-    with folder(cfg, data="consensus", model=genotypes[0].model or "unknown", seed=None) as run_dir:
-        remember(cfg, run_dir, facts)
+    with folder(settings, data="consensus", model=genotypes[0].model or "unknown", seed=None) as run_dir:
+        remember(settings, run_dir, facts)
         show(run_dir, conclude_seeds(run_dir, quota, genotypes))
     return 0
 
@@ -218,19 +222,19 @@ def checkpoint_probabilities(spec: ModelSpec, weights: dict[str, torch.Tensor], 
     return {layer: layer_probabilities(a, directions, how) for (layer, a), directions in layers}
 
 
-def quota_asked(cfg: DictConfig, stored: Quota, *, depth: int) -> Quota:
+def quota_asked(settings: Derive, stored: Quota, *, depth: int) -> Quota:
     """Return how many directions are kept: as asked for now, else as the search was asked for."""
-    keep = OmegaConf.to_object(cfg)["keep"]
-    if keep is not None and cfg.budget is not None:
-        raise SearchSpaceError(f"budget={cfg.budget} and keep={keep} contradict each other; set one of them")
-    if cfg.budget is not None:
-        return Quota(budget=cfg.budget)
+    keep = settings.keep
+    if keep is not None and settings.budget is not None:
+        raise SearchSpaceError(f"budget={settings.budget} and keep={keep} contradict each other; set one of them")
+    if settings.budget is not None:
+        return Quota(budget=settings.budget)
     if keep is None and stored.budget is not None:
         return Quota(budget=stored.budget)
-    keep = stored.keep if keep is None else keep
-    if keep is None:
+    given = stored.keep if keep is None else keep
+    if given is None:
         raise SearchSpaceError("the checkpoint does not say how many directions to keep; set keep=<number>")
-    per_layer = (keep,) * depth if isinstance(keep, int) else tuple(keep)
+    per_layer = (given,) * depth if isinstance(given, int) else tuple(given)
     if len(per_layer) != depth:
         raise SearchSpaceError(f"keep lists {len(per_layer)} numbers, the model has {depth} layers")
     return Quota(keep=per_layer)

@@ -6,18 +6,20 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from lmsearch.config import settings_of
 from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.layout import read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
-from lmsearch.files import write_json, write_text
+from lmsearch.files import write_json
+from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion
-from lmsearch.tasks.parts.run_dir import Claim, open_run_dir
+from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, write_config
 from lmsearch.tasks.parts.trained import data_for, load_trained
 
 log = logging.getLogger(__name__)
@@ -25,26 +27,27 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> int:
     """Evaluate and write metrics.json."""
-    precision = build_precision(cfg)
-    model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
-    if not cfg.get("data"):
-        raise ConfigError(f"{cfg.checkpoint} does not say what data it was trained on; set data=...")
-    source = data_for(measured_on(source_options(cfg), spec, info), info)
-    check_fits(source, info, cfg.checkpoint)
-    loaders = build_loaders(source, batch_size=cfg.batch_size, seed=0, drop_last=False, num_workers=cfg.num_workers)
+    settings = settings_of(Evaluate, cfg)
+    checkpoint, precision = settings.checkpoint, build_precision(settings)
+    model, spec, info = load_trained(checkpoint, precision, backend=settings.backend)
+    if settings.data is None:
+        raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
+    source = data_for(measured_on(source_options(settings.data), spec, info), info)
+    check_fits(source, info, checkpoint)
+    loaders = build_loaders(source, batch_size=settings.batch_size, seed=0, drop_last=False, num_workers=settings.num_workers)
     objective = build_objective(info)
     try:
         val = evaluate(model, loaders.val, objective, precision, what="validation")
         test = evaluate(model, loaders.test, objective, precision, what="test")
     except TrainingDiverged as error:
-        raise CheckpointError(f"{cfg.checkpoint}: {error}") from error
+        raise CheckpointError(f"{checkpoint}: {error}") from error
     metrics = measured(info, objective, test=test, val=val)
-    with open_run_dir(cfg, "evaluate", data=source.info.name, model=spec.name) as run_dir:
+    with open_run_dir(settings, "evaluate", data=source.info.name, model=spec.name) as run_dir:
         keep_others(run_dir)
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))  # says what was measured, on what
+        write_config(run_dir, settings)  # says what was measured, on what
         write_json(run_dir / "metrics.json", metrics)
         write_confusion(run_dir, info, test)
-    warn_about_classes(info, test=test, val=val, what=str(cfg.checkpoint))
+    warn_about_classes(info, test=test, val=val, what=checkpoint)
     show(info, metrics, test)
     print(f"metrics: {run_dir / 'metrics.json'}")
     return 0

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from lmsearch.config import settings_of
 from lmsearch.data import DataInfo
 from lmsearch.data.predict import check_readable, find_files, read_tensor
 from lmsearch.data.reading import read_image
@@ -24,6 +25,7 @@ from lmsearch.files import write_image
 from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
+from lmsearch.settings.tasks import Predict
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.run_dir import make_folder
 from lmsearch.tasks.parts.trained import load_trained
@@ -43,16 +45,18 @@ class Tally:
 
 def run(cfg: DictConfig) -> int:
     """Print or write the most probable classes of every image, and a sheet of thumbnails where asked for."""
-    out, sheet = output_file(cfg, "out", ENDINGS), output_file(cfg, "sheet", (".png",))
-    precision = build_precision(cfg)
-    model, spec, info = load_trained(cfg.checkpoint, precision, backend=cfg.backend)
+    settings = settings_of(Predict, cfg)
+    out = output_file("out", settings.out, ENDINGS, overwrite=settings.overwrite)
+    sheet = output_file("sheet", settings.sheet, (".png",), overwrite=settings.overwrite)
+    precision = build_precision(settings)
+    model, spec, info = load_trained(settings.checkpoint, precision, backend=settings.backend)
     if not info.targets.classes:
-        raise CheckpointError(f"{cfg.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict")
+        raise CheckpointError(f"{settings.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict")
     check_readable(info)
-    files = find_files(cfg.images if isinstance(cfg.images, str) else list(cfg.images))
-    top, tally = min(cfg.top, info.num_classes), Tally()
+    files = find_files(settings.images)
+    top, tally = min(settings.top, info.num_classes), Tally()
     chosen = {files[place] for place in spaced(len(files))} if sheet else set()
-    batches = predictions(model, info, files, precision, batch_size=cfg.batch_size, top=top, on_error=cfg.on_error)
+    batches = predictions(model, info, files, precision, batch_size=settings.batch_size, top=top, on_error=settings.on_error)
     progress = CountProgress("predict", total=len(files), unit="images") if out else nullcontext()
     try:
         with open_predictions(out, top=top) if out else nullcontext(print_predictions) as write, progress as counter:
@@ -70,17 +74,17 @@ def run(cfg: DictConfig) -> int:
     return finish(tally, [path for path in (out, sheet) if path])
 
 
-def output_file(cfg: DictConfig, key: str, endings: Sequence[str]) -> Path | None:
+def output_file(key: str, value: str | None, endings: Sequence[str], *, overwrite: bool) -> Path | None:
     """Return the file that a key names, None for none; raise ConfigError where it cannot or must not be written."""
-    if cfg[key] is None:
+    if value is None:
         return None
-    path = Path(cfg[key])
+    path = Path(value)
     if path.suffix not in endings:
-        raise ConfigError(f"{key}={cfg[key]!r} has an unknown ending; accepted: {', '.join(endings)}")
+        raise ConfigError(f"{key}={value!r} has an unknown ending; accepted: {', '.join(endings)}")
     if path.is_dir():
-        raise ConfigError(f"{key}={cfg[key]!r} is a folder; name a file in it")
-    if path.exists() and not cfg.overwrite:
-        raise ConfigError(f"{key}={cfg[key]!r} exists already; name another file, or set overwrite=true to replace it")
+        raise ConfigError(f"{key}={value!r} is a folder; name a file in it")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{key}={value!r} exists already; name another file, or set overwrite=true to replace it")
     make_folder(path.absolute().parent, key=key)
     return path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from lmsearch.config import default_run_dir
+from lmsearch.config import settings_of
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.engine.warm_start import Start, start_from
@@ -17,6 +17,7 @@ from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
 from lmsearch.models import model_depth
 from lmsearch.report.baselines import shortfall
+from lmsearch.settings.tasks import Compare, Retrain
 from lmsearch.tasks.parts.baselines import simple_baselines
 from lmsearch.tasks.parts.build import (
     build_objective,
@@ -30,7 +31,7 @@ from lmsearch.tasks.parts.build import (
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.measured import show
 from lmsearch.tasks.parts.memory import check_memory
-from lmsearch.tasks.parts.run_dir import claim_run_dir, tell_next
+from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
 from lmsearch.tasks.parts.settle import settle
 
 log = logging.getLogger(__name__)
@@ -38,21 +39,22 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> int:
     """Retrain, write model.safetensors and metrics.json, and print the test score."""
-    check_start(cfg)
-    precision = build_precision(cfg)
-    cfg, source = settle(cfg)
-    warn_unequal(cfg, source)
-    genotype = load_genotype(cfg.genotype)
-    spec = derived_spec(cfg, source, genotype)
-    check_memory(cfg, spec, precision)
-    start = None if cfg.init_from is None else start_of(cfg, spec, source)
+    settings = settings_of(Retrain, cfg)
+    check_start(settings)
+    precision = build_precision(settings)
+    settings, source = settle(settings)
+    warn_unequal(settings.optim, source)
+    genotype = load_genotype(settings.genotype)
+    spec = derived_spec(settings, source, genotype)
+    check_memory(settings.batch_size, spec, precision)
+    start = None if settings.init_from is None else start_of(settings.init_from, settings, spec, source)
     content = [spec.directions, None if start is None else fingerprint(start.weights)]
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)
-    with claim_run_dir(cfg, "retrain", content, genotype=genotype) as run_dir:
+    with claim_run_dir(settings, "retrain", content, genotype=genotype) as run_dir:
         save_genotype(genotype, run_dir / "genotype.json")
-        metrics, test = fit(cfg, run_dir, spec, source, precision, title="retrain", start=start)
-        metrics = with_baselines(cfg, source, run_dir, metrics)
+        metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
+        metrics = with_baselines(settings, source, run_dir, metrics)
     show(source.info, metrics, test, parameters=metrics["parameters"])
     if metrics.get("best_epoch") is not None:
         tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
@@ -64,18 +66,18 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def check_start(cfg: DictConfig) -> None:
+def check_start(settings: Retrain) -> None:
     """Raise ConfigError where overwrite=true would delete the weights that the run starts from."""
-    if cfg.init_from is None or not cfg.overwrite:
+    if settings.init_from is None or not settings.overwrite:
         return
-    run_dir = (Path(cfg.run_dir) if cfg.run_dir else default_run_dir("retrain", cfg)).resolve()
-    if run_dir in (Path(cfg.init_from).resolve(), *Path(cfg.init_from).resolve().parents):
-        raise ConfigError(f"init_from={cfg.init_from} would be cleared by overwrite=true; choose another run_dir=")
+    run_dir = (Path(settings.run_dir) if settings.run_dir else default_run_dir("retrain", settings)).resolve()
+    if run_dir in (Path(settings.init_from).resolve(), *Path(settings.init_from).resolve().parents):
+        raise ConfigError(f"init_from={settings.init_from} would be cleared by overwrite=true; choose another run_dir=")
 
 
-def with_baselines(cfg: DictConfig, source: Source, run_dir: Path, metrics: dict) -> dict:
+def with_baselines(settings: Retrain, source: Source, run_dir: Path, metrics: dict) -> dict:
     """Return the metrics with simple baselines on the same test set, and write them where there are some."""
-    baselines = simple_baselines(source, cfg.baseline_limit, build_objective(source.info, cfg.metric))
+    baselines = simple_baselines(source, settings.baseline_limit, build_objective(source.info, settings.metric))
     if baselines:
         metrics = metrics | {"baselines": baselines}
         write_json(run_dir / "metrics.json", metrics)
@@ -91,25 +93,26 @@ def tell_baselines(metrics: dict) -> None:
         log.warning(short)
 
 
-def derived_spec(cfg: DictConfig, source: Source, genotype: Genotype) -> ModelSpec:
+def derived_spec(settings: Retrain | Compare, source: Source, genotype: Genotype) -> ModelSpec:
     """Return the description of the derived net; raise GenotypeError where the genotype has another depth than the model."""
-    layer_grids(cfg, source.info)  # raises where the model's tokens do not fit the data's targets
-    options = model_options(cfg, source.info)
+    layer_grids(settings.model, source.info)  # raises where the model's tokens do not fit the data's targets
+    options = model_options(settings.model, source.info)
     depth = {k: options[k] for k in ("depth", "depths") if k in options}
-    check_depth(genotype, model_depth(cfg.model.name, **depth), cfg.model.name, where=str(cfg.genotype))
-    spec = model_spec(cfg, source.info, genotype.directions, merge="sum")
-    check_training(cfg, spec)
+    name = settings.model.name
+    check_depth(genotype, model_depth(name, **depth), name, where=settings.genotype)
+    spec = model_spec(settings, source.info, genotype.directions, merge="sum")
+    check_training(settings, spec)
     return spec
 
 
-def start_of(cfg: DictConfig, spec: ModelSpec, source: Source) -> Start:
-    """Return the weights of cfg.init_from, and log what of them does not come along.
+def start_of(init_from: str, settings: Retrain, spec: ModelSpec, source: Source) -> Start:
+    """Return the weights that init_from= names, and log what of them does not come along.
 
     Raises CheckpointError where they do not fit.
     """
-    start = Start(*read_model(Path(cfg.init_from)), source=f"init_from={cfg.init_from}")
+    start = Start(*read_model(Path(init_from)), source=f"init_from={init_from}")
     with torch.device("meta"):
-        model = spec.build(backend=cfg.backend)
-    for line in start_from(model, start.without_values(), classes=source.info.class_names, strict=cfg.init_strict):
+        model = spec.build(backend=settings.backend)
+    for line in start_from(model, start.without_values(), classes=source.info.class_names, strict=settings.init_strict):
         log.warning(line)
     return start

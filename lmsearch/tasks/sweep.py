@@ -10,14 +10,13 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import optuna
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from lmsearch.config import default_run_dir
+from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
@@ -26,6 +25,7 @@ from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.files import remove, write_figure, write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
+from lmsearch.settings.sweep import Sweep as SweepSettings
 from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, figure_of, front_of, rows_of, summary, table_of, words_of, write_table
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
@@ -43,7 +43,7 @@ from lmsearch.sweep.study import (
 )
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
-from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, make_folder
+from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, make_folder, write_config
 from lmsearch.trials.storage import exclusive, note_version, recover
 
 log = logging.getLogger(__name__)
@@ -54,66 +54,67 @@ PIPE_WIDTH = 150  # columns where the output is no terminal
 
 def run(cfg: DictConfig) -> int:
     """Run the trials that are still to run, then print and write what they show."""
+    settings = settings_of(SweepSettings, cfg)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan = make_sweep(cfg)
+    plan = make_sweep(settings)
     make_folder(plan.run_dir)
-    if cfg.overwrite:
+    if settings.overwrite:
         with holding(plan.run_dir):  # nobody else is at it
             start_over(plan)
     with holding(plan.run_dir, shared=True):  # several commands, of several machines, may work on one sweep
-        study = begin(cfg, plan)
+        study = begin(settings, plan)
         announce = Announcer(study, plan)
         with exit_on_sigterm():
-            if cfg.launcher == "local" and cfg.workers == 1:
+            if settings.launcher == "local" and settings.workers == 1:
                 work(plan, run_task, after=announce)
             else:
-                supervise(study, plan, starter(cfg, plan), workers=cfg.workers, progress=announce)
+                supervise(study, plan, starter(settings, plan), workers=settings.workers, progress=announce)
         return report(study, plan)
 
 
-def make_sweep(cfg: DictConfig) -> Sweep:
+def make_sweep(settings: SweepSettings) -> Sweep:
     """Put the sweep together; every mistake that shows without running a trial is found here, before anything is written."""
-    overrides = read_words(plain(cfg.overrides), source="overrides")
-    parameters = read_ranges(cfg)
-    epochs = check_task(cfg.task, overrides, parameters)
+    overrides = read_words(settings.overrides, source="overrides")
+    parameters = read_ranges(settings)
+    epochs = check_task(settings.task, overrides, parameters)
     goal = Goal(
-        metrics=read_words(plain(cfg.metric), source="metric"),
-        directions=read_words(plain(cfg.direction), source="direction") if cfg.direction else (),
-        file=cfg.metrics_file,
+        metrics=read_words(settings.metric, source="metric"),
+        directions=read_words(settings.direction, source="direction") if settings.direction else (),
+        file=settings.metrics_file,
     )
     if not goal.directions and len(goal.metrics) == 1:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
-    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir("sweep", cfg, data=cfg.task)
+    run_dir = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
     plan = Sweep(
-        task=cfg.task,
+        task=settings.task,
         parameters=parameters,
         overrides=overrides,
         goal=goal,
         run_dir=run_dir,
-        storage=cfg.storage or str(run_dir / JOURNAL),
-        study=cfg.study or held_study(run_dir, overwrite=cfg.overwrite) or run_dir.name or run_dir.resolve().name,
-        trials=cfg.trials,
-        sampler=cfg.sampler,
-        population=cfg.population,
-        seed=cfg.seed,
-        pruning=Pruning(cfg.pruner, cfg.prune_metric or goal.metrics[0], cfg.prune_after, epochs),
-        deadline=None if cfg.timeout is None else time.time() + cfg.timeout,
-        threads=cfg.submitit.cpus_per_task if cfg.launcher == "submitit" else max(1, cores() // cfg.workers),
+        storage=settings.storage or str(run_dir / JOURNAL),
+        study=settings.study or held_study(run_dir, overwrite=settings.overwrite) or run_dir.name or run_dir.resolve().name,
+        trials=settings.trials,
+        sampler=settings.sampler,
+        population=settings.population,
+        seed=settings.seed,
+        pruning=Pruning(settings.pruner, settings.prune_metric or goal.metrics[0], settings.prune_after, epochs),
+        deadline=None if settings.timeout is None else time.time() + settings.timeout,
+        threads=settings.submitit.cpus_per_task if settings.launcher == "submitit" else max(1, cores() // settings.workers),
     )
     check_sweep(plan)
     return plan
 
 
-def read_ranges(cfg: DictConfig) -> dict[str, Parameter]:
+def read_ranges(settings: SweepSettings) -> dict[str, Parameter]:
     """Return the parameters of params_file and params."""
     found: dict[str, Parameter] = {}
-    if cfg.params_file is not None:
-        where = f"params_file={cfg.params_file!r}"
-        text = read_text(Path(cfg.params_file), where=where, error=SweepError)
+    if settings.params_file is not None:
+        where = f"params_file={settings.params_file!r}"
+        text = read_text(Path(settings.params_file), where=where, error=SweepError)
         content = parse_yaml(text, where=where, error=SweepError)
-        found |= read_parameters(content, source=str(cfg.params_file))
-    if cfg.params is not None:
-        found |= read_parameters(plain(cfg.params), source="params")
+        found |= read_parameters(content, source=str(settings.params_file))
+    if settings.params is not None:
+        found |= read_parameters(settings.params, source="params")
     if not found:
         raise SweepError("nothing varies: give params={key: range, ...}, such as params={optim.lr: log(1e-4,1e-1)}")
     return found
@@ -163,7 +164,7 @@ def start_over(plan: Sweep) -> None:
     remove(marker)
 
 
-def begin(cfg: DictConfig, plan: Sweep) -> optuna.Study:
+def begin(settings: SweepSettings, plan: Sweep) -> optuna.Study:
     """Claim the run directory, open the study and put trials of processes that died back in the queue."""
     check_place(plan)
     with exclusive(plan.ask_lock):
@@ -175,7 +176,7 @@ def begin(cfg: DictConfig, plan: Sweep) -> optuna.Study:
         Claim(f"sweep {study.user_attrs[ID]} {plan.study}").write(plan.run_dir)
     study.set_user_attr(STOPPED, None)
     note_version(study)
-    write_text(plan.run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write_config(plan.run_dir, settings)
     write_json(plan.run_dir / "environment.json", environment(plan.seed))
     return study
 
@@ -200,11 +201,11 @@ def held_study(run_dir: Path, *, overwrite: bool = False) -> str | None:
     return before.run.split(" ", 2)[2] if before.task == "sweep" else None
 
 
-def starter(cfg: DictConfig, plan: Sweep) -> Start:
+def starter(settings: SweepSettings, plan: Sweep) -> Start:
     """Return what starts a worker."""
-    if cfg.launcher == "local":
+    if settings.launcher == "local":
         return local_workers(plan, run_worker)
-    options = plain(cfg.submitit)
+    options = dict(vars(settings.submitit))
     return submitit_workers(plan, run_worker, cluster=options.pop("cluster"), options=options)
 
 
@@ -226,7 +227,7 @@ def run_task(task: str, words: Sequence[str], folder: Path) -> None:
     cfg, lines = configure(task, [*words, f"run_dir={folder}"])
     with holding(folder, wait=True):
         pass
-    threads = using_threads(OmegaConf.select(cfg, "threads"))
+    threads = using_threads(cfg.get("threads"))
     with (folder / "output.txt").open("a", encoding="utf-8") as file, redirect_stdout(file), threads:
         for line in lines:
             print(line)
@@ -267,7 +268,7 @@ def report(study: optuna.Study, plan: Sweep) -> int:
     best, figure = front[0], "history.png" if len(plan.goal.metrics) == 1 else "pareto.png"
     write_figure(plan.run_dir / figure, figure_of(plan, rows, front))
     config, _ = configure(plan.task, words_of(plan, best))
-    write_text(plan.run_dir / "best.yaml", f"# {command_of(plan, best)}\n{OmegaConf.to_yaml(config, resolve=True)}")
+    write_text(plan.run_dir / "best.yaml", f"# {command_of(plan, best)}\n{config_text(plain_config(config))}")
     if len(plan.goal.metrics) == 2:
         print(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
     values = ", ".join(f"{m} {v:.6g}" for m, v in zip(plan.goal.metrics, best.values, strict=True))
@@ -276,8 +277,3 @@ def report(study: optuna.Study, plan: Sweep) -> int:
     print(f"results: {plan.run_dir / 'results.csv'}, {plan.run_dir / 'results.json'}   figure: {plan.run_dir / figure}")
     print(f"best configuration: {plan.run_dir / 'best.yaml'}   its run: {best.run_dir}")
     return 0
-
-
-def plain(value: Any) -> Any:
-    """Return a configuration value as lists, mappings and plain values."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

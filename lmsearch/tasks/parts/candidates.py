@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from omegaconf import DictConfig
-
 from lmsearch.data import SearchLoaders, Source, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.train import Precision
@@ -17,6 +15,7 @@ from lmsearch.search.derivation.choice import Quota, check_budget, planned
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
+from lmsearch.settings.tasks import Searching
 from lmsearch.tasks.parts.build import check_training, layer_grids, model_spec, warn_unequal
 
 log = logging.getLogger(__name__)
@@ -36,16 +35,18 @@ class Candidates:
         return planned(self.quota, [len(layer) for layer in self.spec.directions])
 
 
-def find_candidates(cfg: DictConfig, source: Source, space: SearchSpace | None = None) -> Candidates:
-    """Put search space (None: the one that cfg names), model and grids together.
+def find_candidates(
+    settings: Searching, source: Source, *, space: SearchSpace | None = None, budget: int | None = None
+) -> Candidates:
+    """Put search space (None: the one that the settings name), model and grids together.
 
     Every mistake in them and in the recipe is found here, before anything is written.
     """
-    warn_unequal(cfg, source)
-    space = space or load_search_space(cfg.search_space)
-    grids, padding = layer_grids(cfg, source.info)
-    distinct_on = grids if cfg.search.deduplicate else None
-    candidates = layer_candidates(space, grids, padding=padding, deduplicate=cfg.search.deduplicate)
+    warn_unequal(settings.optim, source)
+    space = space or load_search_space(settings.search_space)
+    grids, padding = layer_grids(settings.model, source.info)
+    distinct_on = grids if settings.search.deduplicate else None
+    candidates = layer_candidates(space, grids, padding=padding, deduplicate=settings.search.deduplicate)
     for layer, (mine, grid) in enumerate(zip(candidates, grids, strict=True)):
         if left_out := [d for d in space.layer_candidates(len(grids))[layer] if d not in mine]:
             log.info(
@@ -54,36 +55,36 @@ def find_candidates(cfg: DictConfig, source: Source, space: SearchSpace | None =
                 ", ".join(map(label, left_out)),
                 *grid,
             )
-    if cfg.budget is None:
-        quota = Quota(keep=resolve_keep(space, cfg.keep, len(grids), grids=distinct_on, padding=padding))
+    if budget is None:
+        quota = Quota(keep=resolve_keep(space, settings.keep, len(grids), grids=distinct_on, padding=padding))
     else:
-        quota = budget_of(cfg, candidates)
-    spec = model_spec(cfg, source.info, candidates, merge="weighted")
-    if (partial := cfg.search.get("partial_channels", 1)) != 1:
+        quota = budget_of(budget, settings.keep, candidates)
+    spec = model_spec(settings, source.info, candidates, merge="weighted")
+    if (partial := getattr(settings.search, "partial_channels", 1)) != 1:
         spec = replace(spec, options=spec.options | {"partial_channels": partial})
-    check_training(cfg, spec)
+    check_training(settings, spec)
     return Candidates(spec, space, quota)
 
 
-def budget_of(cfg: DictConfig, candidates: Sequence[Sequence[str]]) -> Quota:
+def budget_of(budget: int, keep: int | list[int] | None, candidates: Sequence[Sequence[str]]) -> Quota:
     """Return the quota of a total budget; raise SearchSpaceError where it contradicts keep or cannot be shared."""
-    if cfg.keep is not None:
+    if keep is not None:
         raise SearchSpaceError(
-            f"budget={cfg.budget} and keep={cfg.keep} contradict each other: budget is the total over all layers; "
+            f"budget={budget} and keep={keep} contradict each other: budget is the total over all layers; "
             "set keep=null, or leave budget out"
         )
-    check_budget(cfg.budget, [len(names) for names in candidates])
-    return Quota(budget=cfg.budget)
+    check_budget(budget, [len(names) for names in candidates])
+    return Quota(budget=budget)
 
 
-def search_data(cfg: DictConfig, source: Source, precision: Precision) -> SearchLoaders:
+def search_data(settings: Searching, source: Source, precision: Precision) -> SearchLoaders:
     """Return the batches for weights and alphas, and the held-out samples."""
     return search_loaders(
         source,
-        holdout=cfg.search.holdout,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-        num_workers=cfg.num_workers,
+        holdout=settings.search.holdout,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        num_workers=settings.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import optuna
 import torch
-from omegaconf import DictConfig
 
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Metric, Scores
@@ -25,6 +24,8 @@ from lmsearch.search.discrete.evaluators import Evaluation, SharedWeights, Stand
 from lmsearch.search.discrete.trials import METHODS, DiscreteSearch, best_of, build_strategy
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SINGLE_PATH
+from lmsearch.settings.search import Discrete, Supernet
+from lmsearch.settings.tasks import Search
 from lmsearch.status import Status
 from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
@@ -40,57 +41,58 @@ Evaluator = Callable[[Architecture], Evaluation]
 INDETERMINATE = 3  # exit code with strict=true
 
 
-def asked_for(cfg: DictConfig) -> bool:
-    """Tell whether cfg.search is a discrete search; raise ConfigError where method and preset do not belong together."""
-    method, preset = cfg.search.method, "evaluate" in cfg.search
+def asked_for(search: Supernet | Discrete) -> bool:
+    """Tell whether a search is a discrete one; raise ConfigError where method and preset do not belong together."""
+    method, preset = search.method, isinstance(search, Discrete)
     if preset != (method in METHODS):
         needed = "fair or another preset of a supernet search" if method == "supernet" else method
         raise ConfigError(f"search.method={method} needs its own preset: search={needed}")
     return preset
 
 
-def run(cfg: DictConfig) -> int:
+def run(settings: Search) -> int:
     """Search, write genotype.json, trials.csv and the rest, and return 0 (3 when indeterminate and strict=true)."""
-    check_options(cfg)
+    check_options(settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    precision = build_precision(cfg)
-    cfg, source = settle(cfg, task="search")
-    candidates = find_candidates(cfg, source)
-    check_memory(cfg, candidates.spec, precision, running=candidates.keep)
-    space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=cfg.search.fewest)
-    storage = None if cfg.search.storage is None else open_storage(cfg.search.storage)  # a bad one is found before training
+    precision = build_precision(settings)
+    settings, source = settle(settings, task="search")
+    candidates = find_candidates(settings, source, budget=settings.budget)
+    check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep)
+    options = settings.discrete
+    space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=options.fewest)
+    storage = None if options.storage is None else open_storage(options.storage)  # a bad one is found before training
     identity = former_names([candidates.spec.directions, candidates.keep])
-    budget = Budget(cfg.search.budget_steps)
-    training, price = costs(cfg, candidates, source, precision)
+    budget = Budget(options.budget_steps)
+    training, price = costs(settings, candidates, source, precision)
     check_budget(budget, training, price)
-    with claim_run_dir(cfg, "search", identity) as run_dir:
-        evaluator = build_evaluator(cfg, run_dir, candidates, source, precision)
+    with claim_run_dir(settings, "search", identity) as run_dir:
+        evaluator = build_evaluator(settings, run_dir, candidates, source, precision)
         budget.charge(training)
         search = DiscreteSearch(
             storage or open_storage(run_dir / "trials.journal"),
-            study_name(cfg, storage, identity),
+            study_name(settings, storage, identity),
             space,
-            build_strategy(cfg.search.method, population=cfg.search.population, tournament=cfg.search.tournament),
-            seed=cfg.seed,
-            second=second_objective(cfg, candidates, precision),
+            build_strategy(options.method, population=options.population, tournament=options.tournament),
+            seed=settings.seed,
+            second=second_objective(settings, candidates, precision),
         )
         budget.charge(search.spent)
-        if cfg.search.trials is not None and (done := len(search.trials())) > cfg.search.trials:
-            log.warning("search.trials=%d: this search has %d already, all of which count", cfg.search.trials, done)
+        if options.trials is not None and (done := len(search.trials())) > options.trials:
+            log.warning("search.trials=%d: this search has %d already, all of which count", options.trials, done)
         if not budget.allows(0):
             log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
-        metric = build_objective(source.info, cfg.metric).metric
-        explore(search, evaluator, budget, price=price, trials=cfg.search.trials, metric=metric)
+        metric = build_objective(source.info, settings.metric).metric
+        explore(search, evaluator, budget, price=price, trials=options.trials, metric=metric)
         found = Found(search, candidates, metric, training, budget.spent)
-        status = write_results(cfg, run_dir, found)
-    return INDETERMINATE if cfg.strict and status == Status.INDETERMINATE else 0
+        status = write_results(settings, run_dir, found)
+    return INDETERMINATE if settings.strict and status == Status.INDETERMINATE else 0
 
 
-def check_options(cfg: DictConfig) -> None:
+def check_options(settings: Search) -> None:
     """Raise ConfigError for options that contradict each other."""
-    search = cfg.search
-    if cfg.budget is not None or cfg.seeds != 1:
-        given = f"budget={cfg.budget}" if cfg.budget is not None else f"seeds={cfg.seeds}"
+    search = settings.discrete
+    if settings.budget is not None or settings.seeds != 1:
+        given = f"budget={settings.budget}" if settings.budget is not None else f"seeds={settings.seeds}"
         raise ConfigError(f"{given} belongs to a supernet search; search={search.method} takes keep and one seed")
     if search.trials is None and search.budget_steps is None:
         raise ConfigError("search.trials and search.budget_steps are both null, so the search would never end; set one")
@@ -103,44 +105,53 @@ def check_options(cfg: DictConfig) -> None:
         raise ConfigError(f"search.tournament={search.tournament} is larger than search.population={search.population}")
 
 
-def study_name(cfg: DictConfig, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
+def study_name(settings: Search, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
     """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`."""
-    digest = f"{key(run_digest(cfg), str(identity)):016x}"
-    name = f"lmsearch-{cfg.search.method}-s{cfg.seed}-{digest}"
-    if cfg.overwrite and storage is not None and name in optuna.get_all_study_names(storage):
+    digest = f"{key(run_digest(settings.content), str(identity)):016x}"
+    name = f"lmsearch-{settings.discrete.method}-s{settings.seed}-{digest}"
+    if settings.overwrite and storage is not None and name in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=name, storage=storage)
     return name
 
 
-def second_objective(cfg: DictConfig, candidates: Candidates, precision: Precision) -> Callable[[Architecture], float] | None:
+def second_objective(settings: Search, candidates: Candidates, precision: Precision) -> Callable[[Architecture], float] | None:
     """Return what is to be small besides the score, or None."""
-    if cfg.search.objective2 is None:
+    if settings.discrete.objective2 is None:
         return None
-    if cfg.search.objective2 == "flops":
+    if settings.discrete.objective2 == "flops":
         return Flops(candidates.spec)
-    return Latency(candidates.spec, precision, cfg.search.latency_batch, cfg.backend)
+    return Latency(candidates.spec, precision, settings.discrete.latency_batch, settings.backend)
 
 
-def costs(cfg: DictConfig, candidates: Candidates, source: Source, precision: Precision) -> tuple[float, float]:
+def costs(settings: Search, candidates: Candidates, source: Source, precision: Precision) -> tuple[float, float]:
     """Return the branch-scan steps of training shared weights (0 for none) and of evaluating one architecture."""
     branches = sum(candidates.keep)
-    if cfg.search.evaluate == "standalone":
-        return 0.0, stand_alone(cfg, candidates, source, precision).price(branches)
-    loaders = search_data(cfg, source, precision)
-    price = evaluation_cost(loaders.holdout.num_samples, batch_size=cfg.batch_size, branches=branches)
-    return training_cost(cfg.epochs * len(loaders.weights), branches), price
+    if settings.discrete.evaluate == "standalone":
+        return 0.0, stand_alone(settings, candidates, source, precision).price(branches)
+    loaders = search_data(settings, source, precision)
+    price = evaluation_cost(loaders.holdout.num_samples, batch_size=settings.batch_size, branches=branches)
+    return training_cost(settings.epochs * len(loaders.weights), branches), price
 
 
-def stand_alone(cfg: DictConfig, candidates: Candidates, source: Source, precision: Precision) -> StandAlone:
+def stand_alone(settings: Search, candidates: Candidates, source: Source, precision: Precision) -> StandAlone:
     """Return what trains every architecture from scratch."""
-    return StandAlone(candidates.spec, source, build_recipe(cfg), precision, cfg.seed, cfg.backend, cfg.num_workers, cfg.metric)
+    return StandAlone(
+        candidates.spec,
+        source,
+        build_recipe(settings),
+        precision,
+        settings.seed,
+        settings.backend,
+        settings.num_workers,
+        settings.metric,
+    )
 
 
-def build_evaluator(cfg: DictConfig, run_dir: Path, candidates: Candidates, source: Source, precision: Precision) -> Evaluator:
+def build_evaluator(settings: Search, run_dir: Path, candidates: Candidates, source: Source, precision: Precision) -> Evaluator:
     """Return what scores architectures; shared weights are trained first."""
-    if cfg.search.evaluate == "standalone":
-        return stand_alone(cfg, candidates, source, precision)
-    return train_shared(cfg, run_dir, candidates, search_data(cfg, source, precision), source, precision)
+    if settings.discrete.evaluate == "standalone":
+        return stand_alone(settings, candidates, source, precision)
+    return train_shared(settings, run_dir, candidates, search_data(settings, source, precision), source, precision)
 
 
 def check_budget(budget: Budget, training: float, price: float) -> None:
@@ -154,7 +165,7 @@ def check_budget(budget: Budget, training: float, price: float) -> None:
 
 
 def train_shared(
-    cfg: DictConfig,
+    settings: Search,
     run_dir: Path,
     candidates: Candidates,
     loaders: SearchLoaders,
@@ -162,22 +173,22 @@ def train_shared(
     precision: Precision,
 ) -> SharedWeights:
     """Train the supernet, every step on as many random branches per layer as it keeps, or continue where run_dir left off."""
-    objective = build_objective(source.info, cfg.metric)
+    objective = build_objective(source.info, settings.metric)
     session = SearchSession.over(
-        source, candidates.spec, loaders, build_recipe(cfg), SINGLE_PATH, candidates.quota, derivation="climb",
-        precision=precision, seed=cfg.seed, backend=cfg.backend,
+        source, candidates.spec, loaders, build_recipe(settings), SINGLE_PATH, candidates.quota, derivation="climb",
+        precision=precision, seed=settings.seed, backend=settings.backend,
     )  # fmt: skip
     path, extra = run_dir / "checkpoint.pt", {"relaxation": session.policy.relaxation.name}
-    state = RunState(path, session.trainer.parts(), spec=candidates.spec, run=run_digest(cfg), extra=extra)
+    state = RunState(path, session.trainer.parts(), spec=candidates.spec, run=run_digest(settings.content), extra=extra)
     train(
-        cfg, run_dir, session.trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights",
+        settings, run_dir, session.trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights",
         split="holdout", run=session.train,
     )  # fmt: skip
 
     def on_holdout(module: torch.nn.Module) -> Scores:
         return evaluate(module, loaders.holdout, objective, precision)
 
-    return SharedWeights(session.trainer.result, on_holdout, objective, cfg.batch_size, loaders.holdout.num_samples)
+    return SharedWeights(session.trainer.result, on_holdout, objective, settings.batch_size, loaders.holdout.num_samples)
 
 
 def explore(

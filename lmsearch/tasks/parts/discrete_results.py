@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 
 from lmsearch import __version__
 from lmsearch.engine.objective import Metric
@@ -22,6 +21,7 @@ from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import label
 from lmsearch.search.discrete.trials import DiscreteSearch, Trial, best_of, candidate_means, pareto_front
 from lmsearch.search.supernet.network import named_mixers
+from lmsearch.settings.tasks import Search
 from lmsearch.status import Status
 from lmsearch.tasks.parts.candidates import Candidates
 from lmsearch.tasks.parts.run_dir import tell_next
@@ -40,7 +40,7 @@ class Found:
     spent: float
 
 
-def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> Status:
+def write_results(settings: Search, run_dir: Path, found: Found) -> Status:
     """Write every file, print table and verdict, and return the search's status."""
     trials = found.search.trials()
     finite = [t for t in trials if math.isfinite(t.evaluation.score)]
@@ -49,12 +49,12 @@ def write_results(cfg: DictConfig, run_dir: Path, found: Found) -> Status:
     layers = layer_names(found.candidates)
     write_trials(run_dir / "trials.csv", trials, layers)
     best, health = best_of(finite), health_of(finite)
-    genotype = build_genotype(cfg, found, best, health, len(trials))
+    genotype = build_genotype(settings, found, best, health, len(trials))
     save_genotype(genotype, run_dir / "genotype.json")
     save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean {found.metric.score_name}", vmin=None)
     write_json(run_dir / "metrics.json", summary(found, trials, finite, best, health))
-    if found.search.second is not None:
-        write_front(run_dir, pareto_front(finite), finite, cfg.search.objective2, found.metric, layers)
+    if (second := settings.discrete.objective2) is not None:
+        write_front(run_dir, pareto_front(finite), finite, second, found.metric, layers)
     print_choices(genotype, scores=f"mean {found.metric.score_name}")
     show(run_dir, found, best, health, len(trials))
     return health["status"]
@@ -86,7 +86,7 @@ def health_of(finite: list[Trial]) -> dict:
     return {"status": Status.NOT_TESTED, "reason": reason} | measured
 
 
-def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, trials: int) -> Genotype:
+def build_genotype(settings: Search, found: Found, best: Trial, health: dict, trials: int) -> Genotype:
     """Return the genotype of the best architecture; its scores are means over the architectures that hold a candidate."""
     candidates, search = found.candidates, found.search
     means = candidate_means(search.space, search.trials())
@@ -95,12 +95,17 @@ def build_genotype(cfg: DictConfig, found: Found, best: Trial, health: dict, tri
         for mine, name, scores in zip(best.architecture, layer_names(candidates), means, strict=True)
     )
     derivation = {
-        "method": cfg.search.method,
-        "evaluate": cfg.search.evaluate,
+        "method": settings.discrete.method,
+        "evaluate": settings.discrete.evaluate,
         "trials": trials,
         "score": best.evaluation.score,
-    } | ({} if cfg.metric is None else {"metric": cfg.metric})
-    provenance = {"lmsearch": __version__, "run_sha256": run_digest(cfg), "seed": cfg.seed, "epoch": cfg.epochs}
+    } | ({} if settings.metric is None else {"metric": settings.metric})
+    provenance = {
+        "lmsearch": __version__,
+        "run_sha256": run_digest(settings.content),
+        "seed": settings.seed,
+        "epoch": settings.epochs,
+    }
     provenance["optuna"] = ", ".join(search.versions)  # those that proposed: from one seed, tpe of 4 and of 5 do otherwise
     keep = candidates.keep[0] if len(set(candidates.keep)) == 1 else candidates.keep
     return Genotype(layers, candidates.spec.name, candidates.space.name, keep, derivation, health, provenance)

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 
 from lmsearch.data import Source, build_loaders
 from lmsearch.data.batch import Batch
@@ -26,12 +25,13 @@ from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.files import write_json
 from lmsearch.run_identity import run_digest
+from lmsearch.settings.shared import Training
 from lmsearch.tasks.parts.build import build_objective, build_recipe
 from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion
 
 
 def fit(
-    cfg: DictConfig,
+    settings: Training,
     run_dir: Path,
     spec: ModelSpec,
     source: Source,
@@ -47,24 +47,24 @@ def fit(
     """
     loaders = build_loaders(
         source,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-        num_workers=cfg.num_workers,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        num_workers=settings.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
-    torch.manual_seed(key(cfg.seed, "init"))
-    model = spec.build(backend=cfg.backend)
+    torch.manual_seed(key(settings.seed, "init"))
+    model = spec.build(backend=settings.backend)
     if start is not None:
         start_from(model, start, classes=source.info.class_names)
     model.to(precision.device)
     trainer = build_trainer(
-        build_recipe(cfg), model, model.named_parameters(), loaders.train, source.info, precision, seed=cfg.seed
+        build_recipe(settings), model, model.named_parameters(), loaders.train, source.info, precision, seed=settings.seed
     )
-    objective = build_objective(source.info, cfg.metric)
+    objective = build_objective(source.info, settings.metric)
     best = Best(run_dir, spec, objective.metric)
-    state = RunState(run_dir / "checkpoint.pt", trainer.parts() | {"best": best}, spec=spec, run=run_digest(cfg))
+    state = RunState(run_dir / "checkpoint.pt", trainer.parts() | {"best": best}, spec=spec, run=run_digest(settings.content))
     try:
-        train(cfg, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
+        train(settings, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
         val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
         test = evaluate(trainer.result, loaders.test, objective, precision, what="test")
     except TrainingDiverged as error:
@@ -73,7 +73,7 @@ def fit(
     metrics = measured(source.info, objective, test=test, val=val) | best.to_dict()
     metrics |= {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "epochs": cfg.epochs,
+        "epochs": settings.epochs,
         "train_s": round(state.train_s, 1),
     }
     write_json(run_dir / "metrics.json", metrics)
@@ -83,7 +83,7 @@ def fit(
 
 
 def train(
-    cfg: DictConfig,
+    settings: Training,
     run_dir: Path,
     trainer: Trainer,
     state: RunState,
@@ -96,14 +96,14 @@ def train(
     best: Best | None = None,
     run: Callable[..., None] | None = None,
 ) -> None:
-    """Train for cfg.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics.
+    """Train for settings.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics.
 
     `best` keeps the weights of the best epoch. Averaged weights are what is evaluated, where there are some. `run` trains in
-    place of run_epochs(trainer, loader, epochs=cfg.epochs).
+    place of run_epochs(trainer, loader, epochs=settings.epochs).
     """
     start, steps = state.restore(), len(loader)
     progress = TrainingProgress(
-        title, total_steps=cfg.epochs * steps, done_steps=start.steps(steps), metric=objective.metric.plain
+        title, total_steps=settings.epochs * steps, done_steps=start.steps(steps), metric=objective.metric.plain
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 
@@ -123,5 +123,5 @@ def train(
             if best is not None:
                 best.offer(trainer.result, val, epoch=epoch)
 
-        run = run or partial(run_epochs, trainer, loader, epochs=cfg.epochs)
+        run = run or partial(run_epochs, trainer, loader, epochs=settings.epochs)
         run(start=start, on_step=progress.step, on_epoch=log_epoch, state=state)

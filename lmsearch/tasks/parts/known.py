@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from lmsearch.config import Defaults, compose, compose_presets, keys_of
+from lmsearch.config import Defaults, compose, compose_presets, plain_config
 from lmsearch.config_presets import choices_of, split_overrides
 from lmsearch.errors import ConfigError, DataError, did_you_mean, short
 from lmsearch.genotype import FILE
 from lmsearch.paths import data_dir
 from lmsearch.reading import is_file, is_folder, parse_yaml, read_text, user_path
-from lmsearch.words import as_text
+from lmsearch.words import as_text, dotted
 
 LONGEST = 300  # characters of a value in a line
 CONFIG = "config.yaml"  # of a run directory
@@ -154,15 +154,18 @@ class Knowledge:
         void = {name for key in other for name in VOIDS[key]}
         return replace(self, values={key: value for key, value in self.values.items() if key not in void})
 
-    def told(self, cfg: DictConfig, shipped: DictConfig, given: Collection[str]) -> list[str]:
-        """Return a line with all that `cfg` has from it instead of `shipped` defaults, and one for each key `given` otherwise."""
+    def told(self, content: Mapping[str, Any], shipped: Mapping[str, Any], given: Collection[str]) -> list[str]:
+        """Return a line with all that a configuration has from it in place of `shipped` defaults, both by dotted key.
+
+        One more line for each key that is `given` otherwise.
+        """
         found = [f"{group}={choice}" for group, choice in self.presets.items() if group not in given]
         differences = []
-        for key in [key for key in keys_of(cfg) if key in self.values]:
-            mine, value = plain_value(cfg, key), as_plain(self.values[key])
+        for key in [key for key in content if key in self.values]:
+            mine, value = content[key], as_plain(self.values[key])
             if key in given and mine != value:
                 differences.append(f"{key}={shown(mine)} given, {self.run} has {shown(value)}")
-            elif key not in given and mine == value != plain_value(shipped, key):
+            elif key not in given and mine == value != shipped.get(key):
                 found.append(f"{key}={shown(value)}")
         return ([f"from {self.run}: {' '.join(found)}"] if found else []) + differences
 
@@ -188,7 +191,8 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     words = [word for word in words if word not in empty]
     cfg = compose(task, words, defaults=defaults)
     shipped = compose_presets(task, tuple((defaults.presets | presets).items()), data_dir("conf"))
-    return cfg, lines + [line for k in left for line in k.told(cfg, shipped, {*presets, *values})]
+    after, before = (dict(dotted(plain_config(c))) for c in (cfg, shipped))
+    return cfg, lines + [line for k in left for line in k.told(after, before, {*presets, *values})]
 
 
 def of_genotype(run: str) -> Knowledge | None:
@@ -283,15 +287,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
-def plain_value(cfg: DictConfig, key: str) -> Any:
-    """Return the value at a dotted key as plain Python, None where it has none."""
-    return as_plain(OmegaConf.select(cfg, key))
-
-
 def as_plain(value: Any) -> Any:
-    """Return a value with lists and dicts of plain Python for tuples and what OmegaConf makes of them."""
-    if OmegaConf.is_config(value):
-        return OmegaConf.to_container(value, resolve=True)
+    """Return a value with lists and dicts for tuples and other mappings."""
     if isinstance(value, Mapping):
         return {key: as_plain(entry) for key, entry in value.items()}
     return [as_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from omegaconf import DictConfig
 
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.memory import free_bytes
@@ -20,8 +19,8 @@ VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 GIB = 2**30
 
 
-def check_memory(cfg: DictConfig, spec: ModelSpec, precision: Precision, *, running: Sequence[int] | None = None) -> None:
-    """Say what a step of the configured batch needs; raise ConfigError where that is more than is free.
+def check_memory(batch_size: int, spec: ModelSpec, precision: Precision, *, running: Sequence[int] | None = None) -> None:
+    """Say what a step of `batch_size` images needs; raise ConfigError where that is more than is free.
 
     `running`: how many branches of each layer of a supernet run at a time; None: all.
     """
@@ -29,9 +28,9 @@ def check_memory(cfg: DictConfig, spec: ModelSpec, precision: Precision, *, runn
         model = spec.build()
     size = tuple(spec.options["img_size"])
     values = {"running": running, "bytes_per_value": VALUE_BYTES[precision.name], "recomputed": precision.grad_checkpointing}
-    at_once = cfg.batch_size if precision.micro_batch is None else min(cfg.batch_size, precision.micro_batch)
+    at_once = batch_size if precision.micro_batch is None else min(batch_size, precision.micro_batch)
     need, free = step_bytes(model, size, at_once, **values), free_bytes(precision.device)
-    images = f"{cfg.batch_size} images" + (f", {at_once} at a time," if at_once < cfg.batch_size else "")
+    images = f"{batch_size} images" + (f", {at_once} at a time," if at_once < batch_size else "")
     what = f"a step of {images} of {grid_text(model.layer_grids(size)[0])} tokens needs about {need / GIB:.2g} GiB"
     if free is not None and need > free:
         raise ConfigError(

@@ -6,14 +6,14 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
-from lmsearch.config import default_run_dir
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, GenotypeError, short
@@ -22,6 +22,8 @@ from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.run_identity import differences, run_digest
 from lmsearch.scan.directions import former_names
+from lmsearch.settings.groups import Settings
+from lmsearch.settings.shared import Claiming, Output, Training
 from lmsearch.words import first_of
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
@@ -79,15 +81,30 @@ def claim_on(run_dir: Path, *, overwrite: bool) -> Claim:
 
 @contextmanager
 def open_run_dir(
-    cfg: DictConfig, task: str, *, data: str | None = None, model: str | None = None, seed: int | None = None
+    settings: Output, task: str, *, data: str | None = None, model: str | None = None, seed: int | None = None
 ) -> Iterator[Path]:
     """Create the output folder of a task, and give it to the block, which alone writes into it.
 
     Raises InUseError where another process does.
     """
-    run_dir = Path(cfg.run_dir) if cfg.run_dir else default_run_dir(task, cfg, data=data, model=model, seed=seed)
+    run_dir = Path(settings.run_dir) if settings.run_dir else default_run_dir(task, settings, data=data, model=model, seed=seed)
     with own_folder(run_dir):
         yield run_dir
+
+
+def default_run_dir(
+    task: str, settings: Settings, *, data: str | None = None, model: str | None = None, seed: int | None = None
+) -> Path:
+    """Return runs/<task>-<data>-<model>-s<seed>, with what is not given from the configuration, or left out.
+
+    A search over several seeds, which is no longer search with the first of them, has "-seeds" added.
+    """
+    data = data or settings.get("data.name")
+    model = model or settings.get("model.name")
+    seed = settings.get("seed") if seed is None else seed
+    several = "seeds" if task == "search" and settings.get("seeds") > 1 else None
+    parts = [task, data, model, None if seed is None else f"s{seed}", several]
+    return Path("runs") / "-".join(str(part).replace("/", "-") for part in parts if part is not None)
 
 
 @contextmanager
@@ -111,7 +128,7 @@ def make_folder(path: Path, *, key: str = "run_dir") -> None:
 
 @contextmanager
 def claim_run_dir(
-    cfg: DictConfig, task: str, content: object, *, parts: Sequence[str] = (), genotype: Genotype | None = None
+    settings: Training, task: str, content: object, *, parts: Sequence[str] = (), genotype: Genotype | None = None
 ) -> Iterator[Path]:
     """Give the folder of a training run, with config.yaml and environment.json in it, to the block, which alone writes there.
 
@@ -123,22 +140,22 @@ def claim_run_dir(
     another process writes there.
     """
     inside = hashlib.sha256(json.dumps(former_names(content), sort_keys=True).encode()).hexdigest()
-    mine = Claim(f"{task} {run_digest(cfg)} {inside}", tuple(parts))
-    with open_run_dir(cfg, task) as run_dir:
-        before = claim_on(run_dir, overwrite=cfg.overwrite)
+    mine = Claim(f"{task} {run_digest(settings.content)} {inside}", tuple(parts))
+    with open_run_dir(settings, task) as run_dir:
+        before = claim_on(run_dir, overwrite=settings.overwrite)
         unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
         held = replace(before, parts=before.parts + unclaimed)  # what is there would be taken for this run's
-        if cfg.overwrite:
+        if settings.overwrite:
             start_over(run_dir, held)
         else:
-            refuse_loss(cfg, run_dir, held, mine, genotype)
+            refuse_loss(settings, run_dir, held, mine, genotype)
         mine.write(run_dir)
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        write_json(run_dir / "environment.json", environment(cfg.seed))
+        write_config(run_dir, settings)
+        write_json(run_dir / "environment.json", environment(settings.seed))
         yield run_dir
 
 
-def refuse_loss(cfg: DictConfig, run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | None) -> None:
+def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | None) -> None:
     """Raise ConfigError where a run would write over the work or the genotype.json of another one, or its own of more seeds."""
     result = run_dir / FILE
     if before.run == mine.run:
@@ -149,7 +166,7 @@ def refuse_loss(cfg: DictConfig, run_dir: Path, before: Claim, mine: Claim, geno
     works = any((folder / name).exists() for folder in before.folders(run_dir) for name in WORK)
     if works or searched or before.task == "sweep":  # whose trials may be in a database
         foreign = before.task not in ("", mine.task)
-        how = f" (of lmsearch {before.task})" if foreign else how_it_differs(cfg, run_dir)
+        how = f" (of lmsearch {before.task})" if foreign else how_it_differs(settings, run_dir)
         raise ConfigError(f"{run_dir} holds another run{how}; {ways_on(run_dir, before, mine)}")
     copied = before.task == "retrain"  # by a retraining that never saved an epoch
     writes = mine.task == "search" or (genotype is not None and not holds(result, genotype))
@@ -157,7 +174,17 @@ def refuse_loss(cfg: DictConfig, run_dir: Path, before: Claim, mine: Claim, geno
         raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
 
 
-def how_it_differs(cfg: DictConfig, run_dir: Path) -> str:
+def write_config(run_dir: Path, settings: Settings) -> None:
+    """Write config.yaml: every key with its value."""
+    write_text(run_dir / "config.yaml", config_text(settings.content))
+
+
+def config_text(content: Mapping[str, Any]) -> str:
+    """Return a configuration as YAML."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+
+
+def how_it_differs(settings: Claiming, run_dir: Path) -> str:
     """Return " (epochs=40 there, 60 here)": how the run that a folder holds differs from this one; "" where that is not known."""
     config = run_dir / "config.yaml"
     try:
@@ -167,7 +194,7 @@ def how_it_differs(cfg: DictConfig, run_dir: Path) -> str:
         return ""
     if not isinstance(there, dict):
         return ""
-    found = differences(there, OmegaConf.to_container(cfg, resolve=True))
+    found = differences(there, settings.content)
     if not found:
         return " (the same configuration, but its files hold something else now)"
     return f" ({first_of(found, SHOWN, between='; ')})"
