@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lmsearch.files import finite
 from lmsearch.search.architects.kinds import ARCHITECTS
 from lmsearch.search.derivation.kinds import DERIVATIONS
 from lmsearch.search.supernet.relax import RELAXATIONS
+from lmsearch.settings.search import Supernet
 from lmsearch.status import PASSED, Level, Status
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lmsearch"
@@ -27,6 +29,7 @@ HOMES = {
     "status.py": [*Status, *Level],
 }
 NAMES = {str(name) for names in HOMES.values() for name in names}
+DECLARED = {"settings/search.py": NAMES}  # what --help tells of each name, which PyTorch need not be imported for
 OTHER_MEANING = {  # file, name: what the name means there
     ("audit/verdict.py", "diverged"): "key of audit.json: how many did",
     ("models/merge.py", "mixed"): "how a mixer of an earlier version merges its branches",
@@ -62,7 +65,7 @@ def compared(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def found(source: str, file: str) -> list[str]:
     """Return where a file compares names of kinds that are not its own."""
-    names = NAMES - set(HOMES.get(file, ()))
+    names = NAMES - set((HOMES | DECLARED).get(file, ()))
     return [
         f"{file}:{line}: {text!r}"
         for line, text in compared(ast.parse(source))
@@ -75,6 +78,11 @@ def test_no_file_compares_the_names_of_kinds_but_their_own() -> None:
     assert [place for file, source in sorted(files.items()) for place in found(source, file)] == []
     for file, name in OTHER_MEANING:
         assert name in {text for _, text in compared(ast.parse(files[file]))}, f"{file} no longer compares {name!r}"
+
+
+def test_the_command_line_takes_just_the_kinds_that_there_are() -> None:
+    accepted = {field.name: set(field.metadata["key"].words) for field in dataclasses.fields(Supernet)}
+    assert accepted["architect"] == set(ARCHITECTS) and accepted["derivation"] == set(DERIVATIONS)
 
 
 @pytest.mark.parametrize(
