@@ -30,12 +30,13 @@ test-slow: $(VENV)/.installed-test  ## run the tests that take longer
 golden: $(VENV)/.installed-test  ## write the golden records of tests/golden/ anew (a commit that changes them says why)
 	$(BIN)/python tests/golden_records.py
 
-lint: $(VENV)/.installed-test  ## check the style of the code
+lint: $(VENV)/.installed-test  ## check the style and the types of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
 
 clean:  ## remove what builds and tests leave behind; runs/ and .venv/ stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis lmsearch/kernels/_native*.so
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis lmsearch/kernels/_native*.so
 	find lmsearch tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f "$(VENV)/.installed" "$(VENV)/.installed-test"
 

@@ -76,8 +76,8 @@ def one_model(settings: ComplexitySettings, chosen: Model, console: Console) -> 
     report = complexity(model, image_size(settings.img_size), bytes_per_value=value_bytes)
     if settings.detail != "none":
         console.print(layer_table(name, report, directions=settings.detail == "directions"))
-    sizes = [settings.sizes] if isinstance(settings.sizes, int) else settings.sizes
-    sizes = sizes or [tuple(round(side * factor) for side in report.img_size) for factor in GROWTH]
+    given = [settings.sizes] if isinstance(settings.sizes, int) else settings.sizes
+    sizes: Sequence[int | Sequence[int]] = given or [tuple(round(side * factor) for side in report.img_size) for factor in GROWTH]
     reports = [complexity(model, image_size(size), bytes_per_value=value_bytes) for size in sizes]
     console.print(growth_table(name, reports))
     return {name: [report, *reports]}

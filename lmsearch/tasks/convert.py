@@ -35,6 +35,7 @@ from lmsearch.interop.localmamba import (
     to_official_state_dict,
 )
 from lmsearch.models import DirectionalMixer, create_model, model_depth
+from lmsearch.models.backbone import Backbone
 from lmsearch.reading import read_text, user_path
 from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
@@ -163,7 +164,7 @@ def described(settings: Convert, description: Mapping) -> ModelSpec:
     return spec
 
 
-def in_order(settings: Convert, model: torch.nn.Module, spec: ModelSpec) -> tuple[torch.nn.Module, ModelSpec]:
+def in_order(settings: Convert, model: Backbone, spec: ModelSpec) -> tuple[Backbone, ModelSpec]:
     """Return the network with its directions in the order of genotype=, where the file described its own.
 
     Raises CheckpointError where the genotype lists other directions.
@@ -227,7 +228,7 @@ def data_of_run(settings: Convert, options: dict) -> dict | None:
     facts = read_facts(folder) if folder is not None and folder.is_dir() else None
     if facts is None or any(facts.info.get(key) != options.get(key) for key in ("num_classes", "in_chans")):
         return None
-    return {"info": facts.info | {"img_size": options["img_size"]}, "source": facts.data}
+    return {"info": {**facts.info, "img_size": options["img_size"]}, "source": facts.data}
 
 
 def data_info(settings: Convert, options: dict) -> DataInfo:

@@ -52,7 +52,7 @@ def conclude(
     run_dir: Path,
     trained: Trained,
     about: About,
-    val: Samples,
+    val: Samples | None,
     img_size: tuple[int, int],
     *,
     fresh: Iterable[nn.Module] = (),
@@ -69,14 +69,14 @@ def conclude(
     health = tested.plus(*structure, *history_findings(about.history))
     genotype = about.genotype(choices, how, health)
     with running(trained.module, trained.whole(choices)):
-        held, judged = (trained.on(batches)(trained.module) for batches in (trained.holdout, val))
+        measured = {"holdout": trained.on(trained.holdout)(trained.module).score}
+        if val is not None:
+            measured["val"] = trained.on(val)(trained.module).score
     save_genotype(genotype, run_dir / "genotype.json")
     save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
     metric = trained.objective.metric
-    write_json(
-        run_dir / "metrics.json",
-        {f"holdout_{metric}": held.score, f"val_{metric}": judged.score, "health": health.to_dict()},
-    )
+    scores = {f"{name}_{metric}": score for name, score in measured.items()}
+    write_json(run_dir / "metrics.json", {**scores, "health": health.to_dict()})
     return genotype
 
 

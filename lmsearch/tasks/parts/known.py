@@ -190,7 +190,7 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     empty = [f"{group}=null" for group in defaults.presets]
     words = [word for word in words if word not in empty]
     cfg = compose(task, words, defaults=defaults)
-    shipped = compose_presets(task, tuple((defaults.presets | presets).items()), data_dir("conf"))
+    shipped = compose_presets(task, tuple({**defaults.presets, **presets}.items()), data_dir("conf"))
     after, before = (dict(dotted(plain_config(c))) for c in (cfg, shipped))
     return cfg, lines + [line for k in left for line in k.told(after, before, {*presets, *values})]
 
@@ -247,7 +247,7 @@ def read_by_retrain(given: Mapping[str, str]) -> list[Knowledge]:
     folder = user_path(start.run)
     folder = folder if is_folder(folder) else folder.parent
     mine = {"genotype": str(folder)} if "genotype" not in given and is_file(folder / FILE) else {}
-    return [replace(start, values=start.values | mine)]
+    return [replace(start, values={**start.values, **mine})]
 
 
 def read_by_compare(given: Mapping[str, str]) -> list[Knowledge]:

@@ -27,9 +27,10 @@ def check_memory(batch_size: int, spec: ModelSpec, precision: Precision, *, runn
     with torch.device("meta"):  # no memory, no time
         model = spec.build()
     size = tuple(spec.options["img_size"])
-    values = {"running": running, "bytes_per_value": VALUE_BYTES[precision.name], "recomputed": precision.grad_checkpointing}
     at_once = batch_size if precision.micro_batch is None else min(batch_size, precision.micro_batch)
-    need, free = step_bytes(model, size, at_once, **values), free_bytes(precision.device)
+    wide, recomputed = VALUE_BYTES[precision.name], precision.grad_checkpointing
+    need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed)
+    free = free_bytes(precision.device)
     images = f"{batch_size} images" + (f", {at_once} at a time," if at_once < batch_size else "")
     what = f"a step of {images} of {grid_text(model.layer_grids(size)[0])} tokens needs about {need / GIB:.2g} GiB"
     if free is not None and need > free:
