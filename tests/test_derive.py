@@ -28,7 +28,8 @@ from lmsearch.search.derivation.choice import (
     top_k,
 )
 from lmsearch.search.trust.detectors import normalised_entropy
-from lmsearch.search.trust.health import alpha_health, check_health, in_standard_errors, random_choice, verdict
+from lmsearch.search.trust.health import alpha_health, check_health, in_standard_errors, random_choice
+from lmsearch.search.trust.verdict import verdict
 
 
 def test_top_k_lists_the_best_in_candidate_order_with_the_margin() -> None:

@@ -29,7 +29,8 @@ from lmsearch.search.derivation.choice import Quota, make_genotype
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.network import layer_candidates, named_mixers
 from lmsearch.search.supernet.relax import Relaxation
-from lmsearch.search.trust.health import CONTINUE, structure_findings
+from lmsearch.search.trust.health import structure_findings
+from lmsearch.search.trust.verdict import CONTINUE
 from lmsearch.search_space import SearchSpace, resolve_keep
 
 Keep = int | Sequence[int]

@@ -20,7 +20,8 @@ from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.masking import Evaluate, OnBatches, losses_of
 from lmsearch.search.supernet.network import Branches, masked, probabilities, remaining
 from lmsearch.search.supernet.relax import Relaxation
-from lmsearch.search.trust.health import Health, check_health, leave_one_out, untested
+from lmsearch.search.trust.health import Health, check_health, untested
+from lmsearch.search.trust.mixture import leave_one_out
 
 QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
 

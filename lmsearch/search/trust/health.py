@@ -21,28 +21,23 @@ from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
 from lmsearch.scan.directions import duplicates
 from lmsearch.scan.grids import Grid
-from lmsearch.search.derivation.choice import surviving, top_k
+from lmsearch.search.derivation.choice import surviving
 from lmsearch.search.supernet.masking import Evaluate, losses_of
-from lmsearch.search.supernet.network import Branches, masked, named_mixers, remaining
+from lmsearch.search.supernet.network import masked, named_mixers
 from lmsearch.search.trust.detectors import (
-    ENTROPY_UNIFORM,
-    RECOVERED_REQUIRED,
-    Z_REQUIRED,
     Finding,
     beats_random,
     beats_random_afresh,
-    discretisation_gap,
     duplicate_candidates,
     near_uniform,
     normalised_entropy,
     one_candidate_everywhere,
-    rank_agreement,
 )
+from lmsearch.search.trust.mixture import Mixture, mixture_health
 from lmsearch.search.trust.recheck import fresh_advantage
-from lmsearch.stats.rounding import settled
+from lmsearch.search.trust.verdict import CONTINUE, verdict
 from lmsearch.status import Status
 
-CONTINUE = ": continue the search with search.recheck=0.25"
 NUM_RANDOM = 16  # random genotypes of the functional test
 
 
@@ -112,56 +107,6 @@ def random_choice(
         kept = np.sort(rng.choice(len(names), size=k, replace=False))
         drawn[layer] = tuple(names[i] for i in kept)
     return drawn
-
-
-def leave_one_out(
-    module: nn.Module,
-    evaluate: Evaluate,
-    choices: Sequence[LayerChoice],
-    mixture: Mapping[str, Branches],
-    whole: Tensor,
-) -> dict[str, dict[str, float]]:
-    """Return {layer: {direction: mean loss increase when it alone is left out}}, the others scaled up to a sum of 1.
-
-    `whole` holds the per-sample losses of the whole `mixture`.
-    """
-    ways: dict[tuple[str, str], Mapping[str, Branches]] = {}
-    for choice in choices:
-        names = surviving(choice.scores)
-        for left_out in names if len(names) > 1 else ():
-            rest = remaining(module, choice.name, [n for n in names if n != left_out], choice.scores)
-            ways[choice.name, left_out] = {**mixture, choice.name: rest}
-    rises: dict[str, dict[str, float]] = {}
-    for (layer, left_out), losses in zip(ways, losses_of(module, evaluate, [*ways.values()]), strict=True):
-        rises.setdefault(layer, {})[left_out] = (losses - whole).mean().item()
-    return rises
-
-
-def alpha_agreement(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[str, float]]) -> Finding | None:
-    """Return how alphas agree with leave-one-out losses; None where no layer has two candidates that differ."""
-    from scipy.stats import kendalltau  # slow to import
-
-    taus, counts, shares = {}, [], []
-    for choice in choices:
-        if choice.name not in rises:
-            continue
-        mine = rises[choice.name]
-        tau = kendalltau(settled([choice.scores[n] for n in mine]), settled(list(mine.values()))).statistic
-        if not math.isnan(tau):
-            taus[choice.name] = float(tau)
-            counts.append(len(mine))
-        best = sum(sorted((max(r, 0.0) for r in mine.values()), reverse=True)[: len(choice.directions)])
-        kept = sum(max(mine[n], 0.0) for n in choice.directions)
-        shares.append(kept / best if best > 0 else 1.0)
-    return rank_agreement(taus, counts, float(np.mean(shares))) if taus else None
-
-
-def gap_curve(module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoice], whole: Tensor) -> list[float]:
-    """Return, for every k up to the most candidates of a layer, the loss of each layer's k most probable minus the whole's."""
-    most = max(len(surviving(c.scores)) for c in choices)
-    best = [{c.name: top_k(c.scores, min(k, len(surviving(c.scores)))).directions for c in choices} for k in range(1, most + 1)]
-    found = losses_of(module, evaluate, [masked(module, directions) for directions in best])
-    return [(losses - whole).mean().item() for losses in found]
 
 
 def check_health(
@@ -267,35 +212,6 @@ def in_standard_errors(values: Tensor) -> float:
     return values.mean().item() / max(values.std().item() / math.sqrt(len(values)), 1e-12)
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """What the whole mixture tells, where alphas weigh it: see Health."""
-
-    gap: float | None = None
-    recovered: float | None = None
-    tau: float | None = None
-    findings: tuple[Finding, ...] = ()
-
-
-def mixture_health(
-    module: nn.Module,
-    choices: Sequence[LayerChoice],
-    evaluate: Evaluate,
-    quick: Evaluate,
-    derived: Tensor,
-    advantage: float,
-) -> Mixture:
-    """Compare the derived directions, of the given per-sample losses and advantage, with the mixture that alphas weigh."""
-    mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
-    gap = (derived - losses_of(module, evaluate, [mixture])[0]).mean().item()
-    recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
-    part = losses_of(module, quick, [mixture])[0]
-    agreement = alpha_agreement(choices, leave_one_out(module, quick, choices, mixture, part))
-    gaps = gap_curve(module, quick, choices, part)
-    findings = (discretisation_gap(gaps, recovered, at_stake=advantage + gap), *([] if agreement is None else [agreement]))
-    return Mixture(gap, recovered, None if agreement is None else agreement.value, findings)
-
-
 def recheck(
     choices: Sequence[LayerChoice], evaluate: Evaluate, rng: np.random.Generator, fresh: Iterable[nn.Module]
 ) -> tuple[float, float] | None:
@@ -312,42 +228,6 @@ def recheck(
         derived.append(mine)
         drawn.append(torch.stack(others))
     return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
-
-
-def verdict(entropy: float | None, z: float | None, recovered: float | None, recheck_z: float | None) -> tuple[Status, str]:
-    """Return (status, one sentence). "ok" needs all four: alphas that left uniform (mean normalised entropy), derived
-    directions that beat random ones by z standard errors, that recover most of what the mixture does, and that beat random
-    ones as clearly in supernets that trained all directions alike. Else "indeterminate"; "unconfirmed" where only the last
-    was not measured (recheck_z is None). What could not be asked is None: entropy and recovered without alphas, and z as
-    well where the supernet holds no other directions any more."""
-    if not all(math.isfinite(value) for value in (entropy, z, recovered, recheck_z) if value is not None):
-        return Status.INDETERMINATE, "held-out losses are not finite; a lower optim.lr or precision=fp32 may help"
-    if entropy is not None and entropy > ENTROPY_UNIFORM:
-        return Status.INDETERMINATE, f"the alphas stayed near uniform (normalised entropy {entropy:.3f} > {ENTROPY_UNIFORM})"
-    if z is not None and z < Z_REQUIRED:
-        return (
-            Status.INDETERMINATE,
-            f"the derived directions do not beat random ones on held-out data (z = {z:.1f} < {Z_REQUIRED:g})",
-        )
-    if recovered is not None and recovered < RECOVERED_REQUIRED:
-        share = f"{recovered:.0%} < {RECOVERED_REQUIRED:.0%}"
-        return Status.INDETERMINATE, f"the derived directions alone recover too little of what the mixture does ({share})"
-    if z is None:
-        inside = "the search dropped all other directions"
-    else:
-        inside = f"the derived directions beat random ones on held-out data (z = {z:.1f})"
-    inside += "" if recovered is None else f", recover {recovered:.0%} of the mixture"
-    if recheck_z is None:
-        unchecked = "whether they do so where all directions are trained alike was not checked"
-        return Status.UNCONFIRMED, f"{inside}; {unchecked}{CONTINUE}"
-    if recheck_z < Z_REQUIRED:
-        return (
-            Status.INDETERMINATE,
-            "the derived directions do not beat random ones where all directions are trained alike "
-            f"(z = {recheck_z:.1f} < {Z_REQUIRED:g})",
-        )
-    whose = "the derived ones " if z is None else ""
-    return Status.OK, f"{inside}, and {whose}beat them where all directions are trained alike (z = {recheck_z:.1f})"
 
 
 def structure_findings(module: nn.Module, choices: Sequence[LayerChoice], grids: Sequence[Grid]) -> Sequence[Finding]:
