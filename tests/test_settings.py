@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -15,9 +16,9 @@ from lmsearch.models import model_names
 from lmsearch.paths import data_dir
 from lmsearch.run_identity import run_digest
 from lmsearch.settings.catalogue import declared, declared_anywhere
-from lmsearch.settings.data import Digits, Planted
+from lmsearch.settings.data import Classes, Digits, ImageFolder, Planted
 from lmsearch.settings.fields import Key
-from lmsearch.settings.groups import keys_anywhere
+from lmsearch.settings.groups import keys_anywhere, kind_of
 from lmsearch.settings.model import MODELS
 from lmsearch.settings.search import Discrete, Supernet
 from lmsearch.settings.tasks import TASKS
@@ -88,6 +89,15 @@ def test_the_kind_of_a_section_follows_from_its_preset() -> None:
     shipped = settings_of(TASKS["search"], compose("search", []))
     assert (type(shipped.data), type(shipped.search)) == (Digits, Supernet)
     assert shipped.search.architect == "fair" and shipped.optim.lr == 0.015
+
+
+def test_a_kind_whose_keys_another_has_too_is_found_by_them() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Table(Classes):
+        root: str
+
+    for kinds in ((ImageFolder, Table), (Table, ImageFolder)):
+        assert kind_of(kinds, {"name": "table", "sampler": "shuffled", "root": "x.npz"}) is Table
 
 
 def test_settings_hold_what_the_configuration_held_and_change_by_key() -> None:

@@ -70,8 +70,8 @@ def values_in(kind: type[Group], section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kind_of(kinds: Sequence[type[Group]], section: Mapping[str, Any]) -> type[Group]:
-    """Return the kind of a section: the one that declares most of its keys."""
-    return max(kinds, key=lambda kind: len(types_of(kind).keys() & section.keys()))
+    """Return the kind of a section: the one that declares most of its keys, and of those that do, the fewest others."""
+    return max(kinds, key=lambda kind: (len(types_of(kind).keys() & section.keys()), -len(types_of(kind))))
 
 
 def once(function: Callable[[type[Group]], V]) -> Callable[[type[Group]], V]:
