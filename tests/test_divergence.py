@@ -127,6 +127,12 @@ def test_alphas_that_diverge_are_told_from_weights_and_dropped_ones_are_no_fault
         epoch_of(t)
 
 
+@pytest.mark.parametrize("word", ["search.alpha_lr=1e39", "optim.lr=1e39", "optim.min_lr=1e39"])
+def test_a_rate_beyond_single_precision_is_out_of_range(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "search=darts", word]) == 2
+    assert f"{word.partition('=')[0]}=1e+39 is out of range; accepted: 0.0 to 1e+30" in capsys.readouterr().err
+
+
 def test_scores_of_outputs_that_are_not_finite_are_refused() -> None:
     model = nano()
     model.head.bias.data[3] = math.nan

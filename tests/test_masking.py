@@ -111,6 +111,13 @@ def test_common_layers_run_once_and_so_does_each_branch_of_the_layer_where_choic
     assert ran == {"layers.0": 2, "layers.1": 8, "layers.2": 2 * 7}
 
 
+def test_what_is_left_beside_a_direction_that_had_all_of_the_probability_keeps_its_weights() -> None:
+    module = supernet("local_vim_nano")
+    scores = {"h": 1.0, "h_flip": 2e-300, "v": 6e-300}
+    left = remaining(module, "layers.0", ("h_flip", "v"), scores)
+    torch.testing.assert_close(left.weights, torch.tensor([0.25, 0.75]))
+
+
 def test_the_choices_may_come_in_any_order() -> None:
     module = supernet("local_vmamba_nano")
     ways = choices_of(module)

@@ -18,8 +18,9 @@ from lmsearch.data import DataInfo
 from lmsearch.data.predict import find_files
 from lmsearch.data.reading import read_image
 from lmsearch.engine.train import Precision
-from lmsearch.errors import CheckpointError, DataError
+from lmsearch.errors import CheckpointError, DataError, FileError
 from lmsearch.figures.sheet import spaced
+from lmsearch.report import predictions
 from lmsearch.tasks import predict
 
 CLASSES = ("across, wide", "down")
@@ -199,6 +200,18 @@ def test_a_mistake_is_one_line_and_nothing_is_lost(
     words = [f"images={root / 'val'}", *(word.format(tmp=tmp_path) for word in words)]
     assert main(["predict", f"checkpoint={trained}", *words]) == 2
     assert message in capsys.readouterr().err and (tmp_path / "here.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_a_disk_that_takes_nothing_leaves_no_empty_file_in_the_way(name: str, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(predictions, "write_all", full)
+    with pytest.raises(FileError, match="No space left"):
+        with predictions.open_predictions(tmp_path / name, top=1) as write:
+            write([predictions.Prediction(Path("a.png"), (("cat", 0.9),))])
+    assert not (tmp_path / name).exists()
 
 
 def test_overwrite_replaces_results(trained: Path, root: Path, tmp_path: Path) -> None:

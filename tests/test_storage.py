@@ -212,6 +212,17 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     assert new_study(path).best_value == 0.5
 
 
+@pytest.mark.parametrize("left", ['{"op_code":4,"wor', "not json at all\n", "one\rtwo\n", "\n"])
+def test_a_last_line_that_is_no_record_is_dropped_and_the_study_goes_on(left: str, tmp_path: Path) -> None:
+    path = tmp_path / "trials.journal"
+    new_study(path).tell(new_study(path).ask(RANGE), 0.5)
+    with path.open("a") as file:
+        file.write(left)
+    study = new_study(path)
+    study.tell(study.ask(RANGE), 1.0)
+    assert [trial.value for trial in new_study(path).trials] == [0.5, 1.0]
+
+
 def test_half_a_line_is_dropped_before_a_process_that_has_the_journal_open_writes_to_it(tmp_path: Path) -> None:
     path = tmp_path / "trials.journal"
     running, other = new_study(path), new_study(path)

@@ -62,6 +62,8 @@ def _append(file: BinaryIO, path: Path, text: str) -> None:
     try:
         write_all(file, data)
     except OSError as error:
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()  # an empty file would only be in the way of the next try
         raise FileError(cannot_write(path, error, size=len(data))) from error
 
 

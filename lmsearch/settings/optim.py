@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from lmsearch.settings.fields import Clip, key
 from lmsearch.settings.groups import Group
 
+LARGEST_RATE = 1e30  # far above any that trains; beyond single precision PyTorch raises errors of its own
+
 
 def betas_fault(betas: Sequence[float]) -> str:
     """Return what is wrong with the betas of Adam, "" for nothing."""
@@ -22,9 +24,9 @@ class Optim(Group):
     model's width: LocalMamba's from 50,000 images of 128 pixels on, else one for small images and small sets.
     """
 
-    lr: float = key("peak learning rate (AdamW)", least=0.0, by_recipe="null")
-    min_lr: float = key("learning rate at the end of the cosine", least=0.0, by_recipe="null")
-    warmup_lr: float = key("learning rate before the warm-up", least=0.0, by_recipe="null")
+    lr: float = key("peak learning rate (AdamW)", least=0.0, most=LARGEST_RATE, by_recipe="null")
+    min_lr: float = key("learning rate at the end of the cosine", least=0.0, most=LARGEST_RATE, by_recipe="null")
+    warmup_lr: float = key("learning rate before the warm-up", least=0.0, most=LARGEST_RATE, by_recipe="null")
     warmup_epochs: int = key("epochs of linear warm-up, part of `epochs`", least=0, by_recipe="null")
     weight_decay: float = key("of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")
     betas: list[float] = key("AdamW", check=betas_fault)

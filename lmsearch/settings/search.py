@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lmsearch.settings.fields import PathName, Stages, key
 from lmsearch.settings.groups import Group
-from lmsearch.settings.optim import betas_fault
+from lmsearch.settings.optim import LARGEST_RATE, betas_fault
 
 DERIVATIONS = {
     "topk": "most probable",
@@ -57,7 +57,7 @@ class Supernet(AnySearch):
         "share of the training set held out: bilevel, mixed, perturbation and climb choose on it"
         " (and are tested on the validation set), others are tested on it"
     )
-    alpha_lr: float = key("learning rate of the alphas, constant", least=0.0)
+    alpha_lr: float = key("learning rate of the alphas, constant", least=0.0, most=LARGEST_RATE)
     alpha_betas: list[float] = key("of the alphas' Adam", check=betas_fault)
     alpha_weight_decay: float = key("of the alphas; decay pulls them back to uniform", least=0.0)
     alpha_weight_decay_end: float | None = key("at the end of the search", least=0.0, null="constant")

@@ -149,7 +149,7 @@ class Evaluate(Machine, Output):
     }
     data: Data | None = None
     checkpoint: PathName = key(WEIGHTS)
-    run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>-s<seed>")
+    run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>")
     batch_size: int = key("images per step", least=1)
     num_workers: int = again(Training, "num_workers")
 

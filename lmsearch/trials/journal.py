@@ -1,4 +1,4 @@
-"""The file of the trials, one record a line. Half a line, left by a full disk or a kill, never meets the next record."""
+"""The file of the trials, one record a line. What a full disk or a kill left of a record never meets the next one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from lmsearch.errors import StorageError
 from lmsearch.files import write_all
 
 LOCK_S = 60  # a lock that was held this long is taken from its holder
+TAIL = 1 << 20  # bytes at the end of a journal in which its last line is looked for
 
 
 class JournalFile(JournalFileBackend):
-    """Optuna's journal file, whose last line is cut off before every record where a writer did not finish it.
+    """Optuna's journal file, whose last line is cut off before every record where it is half of one, or none.
 
-    Optuna appends to half a line, which makes one line that nobody can read, and the study is lost for all.
+    Optuna passes over a last line that it cannot read, and appends to it: the study is then lost for all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +34,7 @@ class JournalFile(JournalFileBackend):
         """Write records as whole lines, or none of them: raises StorageError where the disk does not take them."""
         lines = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with locked(self.path), self.path.open("r+b", buffering=0) as file:
-            end = cut_half_line(file)
+            end = cut_last_line(file)
             try:
                 write_all(file, lines)
                 os.fsync(file.fileno())
@@ -52,30 +53,44 @@ def check_journal(path: Path) -> None:
 
 
 def mend_journal(path: Path) -> None:
-    """Cut an unfinished last line off a journal that exists."""
+    """Cut a last line that is no record off a journal that exists."""
     if not path.exists():
         return
     with path.open("rb", buffering=0) as file:
         whole = ends_whole(file)
     if not whole:
         with locked(path), path.open("r+b", buffering=0) as file:  # nobody is writing now
-            cut_half_line(file)
+            cut_last_line(file)
 
 
 def ends_whole(file: FileIO) -> bool:
-    """Tell whether a file is empty or ends with a whole line."""
-    if not file.seek(0, os.SEEK_END):
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
+    """Tell whether a file is empty or ends with a whole record; of a longer line than TAIL, with its end."""
+    return _good_part(file) == file.seek(0, os.SEEK_END)
 
 
-def cut_half_line(file: FileIO) -> int:
-    """Cut an unfinished last line off a file, go to its end and return where that is; nobody else may be writing."""
-    if not ends_whole(file):
-        file.seek(0)
-        file.truncate(file.readall().rfind(b"\n") + 1)
+def cut_last_line(file: FileIO) -> int:
+    """Cut a last line that is no record off a file, go to its end and return where that is; nobody else may be writing."""
+    if (good := _good_part(file)) != file.seek(0, os.SEEK_END):
+        file.truncate(good)
     return file.seek(0, os.SEEK_END)
+
+
+def _good_part(file: FileIO) -> int:
+    """Return how many bytes of a file are left without a last line that is not finished, or no JSON."""
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - TAIL)
+    file.seek(start)
+    tail = file.readall()
+    begin = tail.rfind(b"\n", 0, -1) + 1
+    if not tail or (start and not begin):
+        return size
+    last = tail[begin:]
+    try:
+        json.loads(last)
+        whole = last.endswith(b"\n")
+    except ValueError:
+        whole = False
+    return size if whole else size - len(last)
 
 
 def lock_of(path: Path) -> JournalFileSymlinkLock:

@@ -118,4 +118,7 @@ def remaining(module: nn.Module, layer: str, names: Sequence[str], scores: Mappi
     """Return the branches `names` of a layer, weighted by their probabilities scaled to sum to 1."""
     mixer = named_mixers(module)[layer]
     weights = torch.tensor([scores[name] for name in names], device=mixer.supernet_alphas.device)
+    if weights.sum() == 0:  # too small for single precision, where another direction has all of the probability
+        largest = max(scores[name] for name in names)
+        weights = torch.tensor([scores[name] / largest for name in names], device=weights.device)
     return Branches(tuple(mixer.directions.index(name) for name in names), weights / weights.sum())
