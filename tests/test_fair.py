@@ -28,7 +28,7 @@ from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_data, build_precision
-from lmsearch.tasks.search import make_plan, open_session, search_data
+from lmsearch.tasks.search import open_session, search_data, search_setup
 
 FOUR = ("h", "v", "w2", "w4")
 OBJECTIVE = objective_for("class")
@@ -82,8 +82,8 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_sets() -> None:
 def test_held_out_steps_minimise_the_loss_of_the_recipe() -> None:
     cfg = compose_settings(Search, ["search=bilevel", "optim.label_smoothing=0.5", "model.depth=1", "model.embed_dim=8"])
     source, precision = build_data(cfg.data), build_precision(cfg)
-    plan, loaders = make_plan(cfg, source), search_data(cfg, source, precision)
-    trainer = open_session(cfg, plan, loaders, source, precision).trainer
+    setup, loaders = search_setup(cfg, source), search_data(cfg, source, precision)
+    trainer = open_session(cfg, setup, loaders, source, precision).trainer
     logits, targets = torch.eye(10), torch.arange(10)
     losses = trainer.hook.objective.losses(logits, targets)
     assert torch.equal(losses, trainer.objective.losses(logits, targets))

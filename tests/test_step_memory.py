@@ -21,7 +21,7 @@ from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts import memory
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.tasks.search import make_plan
+from lmsearch.tasks.search import search_setup
 
 FACTOR = 1.4  # between the estimate and the measured peak, either way
 EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]
@@ -88,8 +88,8 @@ def test_what_saves_memory_is_part_of_what_is_told(words: list[str], caplog: pyt
         settings, source = settle(settings, task="search")
         with caplog.at_level("INFO"):
             caplog.clear()
-            plan = make_plan(settings, source)
-            memory.check_memory(settings.batch_size, plan.spec, build_precision(settings))
+            setup = search_setup(settings, source)
+            memory.check_memory(settings.batch_size, setup.spec, build_precision(settings))
         told.append(float(re.search(r"needs about ([0-9.e-]+) GiB", caplog.text)[1]))
     assert told[1] < 0.9 * told[0]
 

@@ -33,7 +33,7 @@ from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.run_dir import Claim, how_it_differs, open_run_dir, write_config
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.tasks.search import make_plan
+from lmsearch.tasks.search import search_setup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +121,7 @@ def identity(settings: Audit, setting: Setting) -> str:
 
 def make_setting(settings: Audit, source: Source, precision: Precision) -> Setting:
     """Return the search that is judged, on the user's data."""
-    found = make_plan(settings, source)
+    found = search_setup(settings, source)
     hand_made = hand_made_choice(found.space, settings.hand_made, found.keep)
     if len(settings.hand_made) < max(found.keep):
         raise ConfigError(

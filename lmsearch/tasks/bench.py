@@ -26,7 +26,9 @@ def run(cfg: DictConfig) -> int:
     """Check that everything is right, measure, print, and write bench.json and bench.png into the run directory."""
     settings = settings_of(Bench, cfg)
     chosen, device = sections_of(settings.what), pick_device(settings.device)
-    plan = make_setup(device=device, threads=settings.threads, repeats=settings.repeats, seed=settings.seed, quick=settings.quick)
+    setup = make_setup(
+        device=device, threads=settings.threads, repeats=settings.repeats, seed=settings.seed, quick=settings.quick
+    )
     with open_run_dir(settings, "bench") as run_dir:
         console = Console()
         if not console.is_terminal:
@@ -36,10 +38,10 @@ def run(cfg: DictConfig) -> int:
         found = {
             "environment": environment(settings.seed),
             "hardware": hardware(),
-            "settings": {name: getattr(plan, name) for name in ("device", "threads", "repeats", "seed", "quick")},
+            "settings": {name: getattr(setup, name) for name in ("device", "threads", "repeats", "seed", "quick")},
         }
         for name, section in {"correctness": check_section, **{name: SECTIONS[name] for name in chosen}}.items():
-            found[name] = section(plan)
+            found[name] = section(setup)
             for table in tables(name, found[name]):
                 console.print(table)
         write_json(run_dir / "bench.json", found)
@@ -47,7 +49,7 @@ def run(cfg: DictConfig) -> int:
         if (figure := bench_figure(found)) is not None:
             write_figure(run_dir / "bench.png", figure)
             console.print(f"wrote {run_dir / 'bench.png'}", highlight=False, soft_wrap=True)
-        if plan.quick:
+        if setup.quick:
             console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)
     return 0
 

@@ -42,7 +42,7 @@ NOT_OK = 3  # exit code with strict=true
 
 
 @dataclass(frozen=True)
-class Plan(Candidates):
+class SearchSetup(Candidates):
     """What will be searched, and the options that say how."""
 
     options: SearchOptions
@@ -60,21 +60,21 @@ def run(cfg: DictConfig) -> int:
         return discrete.run(settings)
     precision = build_precision(settings)
     settings, source = settle(settings, task="search")
-    plan = make_plan(settings, source, budget=settings.budget)
-    check_memory(settings.batch_size, plan.spec, precision, running=plan.running)
+    setup = search_setup(settings, source, budget=settings.budget)
+    check_memory(settings.batch_size, setup.spec, precision, running=setup.running)
     search_data(settings, source, precision)  # a split that cannot be made is found before anything is written
-    with claim(settings, plan) as run_dir:
+    with claim(settings, setup) as run_dir:
         if settings.seeds == 1:
-            genotype = search_once(settings, run_dir, plan, source, precision)
+            genotype = search_once(settings, run_dir, setup, source, precision)
         else:
-            genotype = search_seeds(settings, run_dir, plan, source, precision)
+            genotype = search_seeds(settings, run_dir, setup, source, precision)
     show(run_dir, genotype)
     return NOT_OK if settings.strict and genotype.health["status"] != Status.OK else 0
 
 
-def claim(settings: Search, plan: Plan) -> AbstractContextManager[Path]:
+def claim(settings: Search, setup: SearchSetup) -> AbstractContextManager[Path]:
     """Give the block the run directory of one search, or of a search over several seeds."""
-    content = [plan.spec.directions, plan.quota.keep, plan.quota.budget, settings.seeds > 1]
+    content = [setup.spec.directions, setup.quota.keep, setup.quota.budget, settings.seeds > 1]
     parts = [] if settings.seeds == 1 else [part_of(seed) for seed in seeds_of(settings)]
     return claim_run_dir(settings, "search", content, parts=parts)
 
@@ -89,43 +89,45 @@ def part_of(seed: int) -> str:
     return f"s{seed}"
 
 
-def search_seeds(settings: Search, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
+def search_seeds(settings: Search, run_dir: Path, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
     """Search with settings.seeds seeds, each a run of its own in s<seed>/, and return what they agree on."""
     genotypes = []
     for seed in seeds_of(settings):
         seeded = settings.changed({"seed": seed, "seeds": 1, "run_dir": str(run_dir / part_of(seed))})
-        with claim(seeded, plan) as folder:
-            genotypes.append(search_once(seeded, folder, plan, source, precision))
+        with claim(seeded, setup) as folder:
+            genotypes.append(search_once(seeded, folder, setup, source, precision))
         print(f"seed {seed}: {genotypes[-1].health['status']}: {genotypes[-1].health['reason']}")
-    return conclude_seeds(run_dir, plan.quota, genotypes)
+    return conclude_seeds(run_dir, setup.quota, genotypes)
 
 
-def search_once(settings: Search, run_dir: Path, plan: Plan, source: Source, precision: Precision) -> Genotype:
+def search_once(settings: Search, run_dir: Path, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
     """Search with one seed and return the genotype, which is also in run_dir."""
     loaders, digest = search_data(settings, source, precision), run_digest(settings.content)
-    session = open_session(settings, plan, loaders, source, precision)
-    train(settings, run_dir, plan, session)
+    session = open_session(settings, setup, loaders, source, precision)
+    train(settings, run_dir, setup, session)
     provenance = {"lmsearch": __version__, "run_sha256": digest, "seed": settings.seed, "epoch": settings.epochs}
-    about = About(plan.spec.name, plan.space.name, provenance, run_dir, settings.metric)
+    about = About(setup.spec.name, setup.space.name, provenance, run_dir, settings.metric)
     if settings.supernet.recheck == 0:  # what an earlier recheck of the same search told stays known
-        fresh = stored_supernets(run_dir, plan.spec, digest, backend=settings.backend, device=precision.device)
+        fresh = stored_supernets(run_dir, setup.spec, digest, backend=settings.backend, device=precision.device)
     else:
-        fresh = trained_supernets(session, run_dir, plan.spec, digest)
+        fresh = trained_supernets(session, run_dir, setup.spec, digest)
     return conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
 
 
-def open_session(settings: Search, plan: Plan, loaders: SearchLoaders, source: Source, precision: Precision) -> SearchSession:
+def open_session(
+    settings: Search, setup: SearchSetup, loaders: SearchLoaders, source: Source, precision: Precision
+) -> SearchSession:
     """Return the search of one seed, before its first step."""
     recipe = build_recipe(settings)
     if recipe.ema_decay is not None:
         log.warning("optim.ema_decay=%g has no effect: a search derives from the weights themselves", recipe.ema_decay)
     return SearchSession.over(
         source,
-        plan.spec,
+        setup.spec,
         loaders,
         replace(recipe, ema_decay=None),
-        plan.options,
-        plan.quota,
+        setup.options,
+        setup.quota,
         derivation=settings.supernet.derivation,
         precision=precision,
         seed=settings.seed,
@@ -135,16 +137,16 @@ def open_session(settings: Search, plan: Plan, loaders: SearchLoaders, source: S
     )
 
 
-def make_plan(settings: Searching, source: Source, *, budget: int | None = None) -> Plan:
+def search_setup(settings: Searching, source: Source, *, budget: int | None = None) -> SearchSetup:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(settings, source, budget=budget)
-    plan = Plan(found.spec, found.space, found.quota, search_options(settings.supernet))
-    counts = [len(layer) for layer in plan.spec.directions]
-    check_search(plan.options, plan.quota, counts, epochs=settings.epochs, derivation=settings.supernet.derivation)
-    if settings.precision == "fp16" and not plan.options.kind.fp16:
-        how = plan.options.architect
+    setup = SearchSetup(found.spec, found.space, found.quota, search_options(settings.supernet))
+    counts = [len(layer) for layer in setup.spec.directions]
+    check_search(setup.options, setup.quota, counts, epochs=settings.epochs, derivation=settings.supernet.derivation)
+    if settings.precision == "fp16" and not setup.options.kind.fp16:
+        how = setup.options.architect
         raise ConfigError(f"precision=fp16 with search.architect={how}: held-out gradients would underflow; use bf16")
-    return plan
+    return setup
 
 
 def search_options(search: Supernet) -> SearchOptions:
@@ -152,22 +154,22 @@ def search_options(search: Supernet) -> SearchOptions:
     return SearchOptions(**{f.name: getattr(search, f.name) for f in fields(SearchOptions)})
 
 
-def kept_for_derive(settings: Search, plan: Plan) -> dict[str, object]:
+def kept_for_derive(settings: Search, setup: SearchSetup) -> dict[str, object]:
     """Return what `lmsearch derive` needs to know of the search besides its supernet."""
     return {
-        "search_space": plan.space.name, "seed": settings.seed,
-        "keep": plan.quota.keep, "budget": plan.quota.budget, "holdout": settings.supernet.holdout,
-        "relaxation": plan.options.relaxation, "temperature": plan.options.temperatures(1.0),
+        "search_space": setup.space.name, "seed": settings.seed,
+        "keep": setup.quota.keep, "budget": setup.quota.budget, "holdout": settings.supernet.holdout,
+        "relaxation": setup.options.relaxation, "temperature": setup.options.temperatures(1.0),
         "architect": settings.supernet.architect, "derivation": settings.supernet.derivation, "metric": settings.metric,
     }  # fmt: skip
 
 
-def train(settings: Search, run_dir: Path, plan: Plan, session: SearchSession) -> None:
+def train(settings: Search, run_dir: Path, setup: SearchSetup, session: SearchSession) -> None:
     """Train weights and alphas, continuing where run_dir left off; write down every epoch."""
     steps, metric = session.timing.steps_per_epoch, session.objective.metric
     parts = session.trainer.parts() | {"alpha_optimizer": session.alpha_optimizer}
-    extra = kept_for_derive(settings, plan)
-    state = RunState(run_dir / "checkpoint.pt", parts, spec=plan.spec, run=run_digest(settings.content), extra=extra)
+    extra = kept_for_derive(settings, setup)
+    state = RunState(run_dir / "checkpoint.pt", parts, spec=setup.spec, run=run_digest(settings.content), extra=extra)
     start = state.restore()
     progress = TrainingProgress("search", total_steps=settings.epochs * steps, done_steps=start.steps(steps), metric=metric.plain)
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:

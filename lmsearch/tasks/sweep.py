@@ -56,20 +56,20 @@ def run(cfg: DictConfig) -> int:
     """Run the trials that are still to run, then print and write what they show."""
     settings = settings_of(SweepSettings, cfg)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan = make_sweep(settings)
-    make_folder(plan.run_dir)
+    sweep = make_sweep(settings)
+    make_folder(sweep.run_dir)
     if settings.overwrite:
-        with holding(plan.run_dir):  # nobody else is at it
-            start_over(plan)
-    with holding(plan.run_dir, shared=True):  # several commands, of several machines, may work on one sweep
-        study = begin(settings, plan)
-        announce = Announcer(study, plan)
+        with holding(sweep.run_dir):  # nobody else is at it
+            start_over(sweep)
+    with holding(sweep.run_dir, shared=True):  # several commands, of several machines, may work on one sweep
+        study = begin(settings, sweep)
+        announce = Announcer(study, sweep)
         with exit_on_sigterm():
             if settings.launcher == "local" and settings.workers == 1:
-                work(plan, run_task, after=announce)
+                work(sweep, run_task, after=announce)
             else:
-                supervise(study, plan, starter(settings, plan), workers=settings.workers, progress=announce)
-        return report(study, plan)
+                supervise(study, sweep, starter(settings, sweep), workers=settings.workers, progress=announce)
+        return report(study, sweep)
 
 
 def make_sweep(settings: SweepSettings) -> Sweep:
@@ -85,7 +85,7 @@ def make_sweep(settings: SweepSettings) -> Sweep:
     if not goal.directions and len(goal.metrics) == 1:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
     run_dir = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
-    plan = Sweep(
+    sweep = Sweep(
         task=settings.task,
         parameters=parameters,
         overrides=overrides,
@@ -101,8 +101,8 @@ def make_sweep(settings: SweepSettings) -> Sweep:
         deadline=None if settings.timeout is None else time.time() + settings.timeout,
         threads=settings.submitit.cpus_per_task if settings.launcher == "submitit" else max(1, cores() // settings.workers),
     )
-    check_sweep(plan)
-    return plan
+    check_sweep(sweep)
+    return sweep
 
 
 def read_ranges(settings: SweepSettings) -> dict[str, Parameter]:
@@ -146,53 +146,53 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
     return max(epochs, default=None)
 
 
-def start_over(plan: Sweep) -> None:
-    """Delete the study of a plan and the folders of its trials in the run directory; raise InUseError where one is running."""
-    for folder in (plan.run_dir / "trials").glob("[0-9]*"):
+def start_over(sweep: Sweep) -> None:
+    """Delete the study of a sweep and the folders of its trials in the run directory; raise InUseError where one is running."""
+    for folder in (sweep.run_dir / "trials").glob("[0-9]*"):
         with holding(folder):  # a worker may have outlived its sweep
             pass
-    marker, journal = plan.run_dir / MARKER, plan.run_dir / JOURNAL
+    marker, journal = sweep.run_dir / MARKER, sweep.run_dir / JOURNAL
     try:
-        check_place(plan, before=claim_on(plan.run_dir, overwrite=True))
-        delete_study(plan, held=marker.exists())
+        check_place(sweep, before=claim_on(sweep.run_dir, overwrite=True))
+        delete_study(sweep, held=marker.exists())
     except StorageError:
-        if Path(plan.storage) != journal or held_study(plan.run_dir, overwrite=True) != plan.study:
+        if Path(sweep.storage) != journal or held_study(sweep.run_dir, overwrite=True) != sweep.study:
             raise
-        log.warning("%s cannot be read; it is deleted with the trials in %s", journal, plan.run_dir)
-        shutil.rmtree(plan.run_dir / "trials", ignore_errors=True)
+        log.warning("%s cannot be read; it is deleted with the trials in %s", journal, sweep.run_dir)
+        shutil.rmtree(sweep.run_dir / "trials", ignore_errors=True)
         remove(journal)
     remove(marker)
 
 
-def begin(settings: SweepSettings, plan: Sweep) -> optuna.Study:
+def begin(settings: SweepSettings, sweep: Sweep) -> optuna.Study:
     """Claim the run directory, open the study and put trials of processes that died back in the queue."""
-    check_place(plan)
-    with exclusive(plan.ask_lock):
-        check_place(plan)  # another command may have claimed it by now
-        study = load_study(plan)
+    check_place(sweep)
+    with exclusive(sweep.ask_lock):
+        check_place(sweep)  # another command may have claimed it by now
+        study = load_study(sweep)
         for number in recover(study):
             log.warning("trial %d was cut off; its parameters are queued again", number)
-        check_identity(study, plan)
-        Claim(f"sweep {study.user_attrs[ID]} {plan.study}").write(plan.run_dir)
+        check_identity(study, sweep)
+        Claim(f"sweep {study.user_attrs[ID]} {sweep.study}").write(sweep.run_dir)
     study.set_user_attr(STOPPED, None)
     note_version(study)
-    write_config(plan.run_dir, settings)
-    write_json(plan.run_dir / "environment.json", environment(plan.seed))
+    write_config(sweep.run_dir, settings)
+    write_json(sweep.run_dir / "environment.json", environment(sweep.seed))
     return study
 
 
-def check_place(plan: Sweep, *, before: Claim | None = None) -> None:
+def check_place(sweep: Sweep, *, before: Claim | None = None) -> None:
     """Raise SweepError where the run directory holds another run, or the trials of another study."""
-    before = Claim.read(plan.run_dir) if before is None else before
+    before = Claim.read(sweep.run_dir) if before is None else before
     if not before.run:
         return
-    held = held_study(plan.run_dir)
+    held = held_study(sweep.run_dir)
     if held is None:
-        raise SweepError(f"{plan.run_dir} holds another run; choose another run_dir=")
-    study = find_study(plan)
+        raise SweepError(f"{sweep.run_dir} holds another run; choose another run_dir=")
+    study = find_study(sweep)
     if study is None or before.run.split(" ")[1] != study.user_attrs.get(ID):
-        where = " in another storage, or that was deleted" if held == plan.study else ""
-        raise SweepError(f"{plan.run_dir} holds the trials of another study, {held!r}{where}; choose another run_dir=")
+        where = " in another storage, or that was deleted" if held == sweep.study else ""
+        raise SweepError(f"{sweep.run_dir} holds the trials of another study, {held!r}{where}; choose another run_dir=")
 
 
 def held_study(run_dir: Path, *, overwrite: bool = False) -> str | None:
@@ -201,22 +201,22 @@ def held_study(run_dir: Path, *, overwrite: bool = False) -> str | None:
     return before.run.split(" ", 2)[2] if before.task == "sweep" else None
 
 
-def starter(settings: SweepSettings, plan: Sweep) -> Start:
+def starter(settings: SweepSettings, sweep: Sweep) -> Start:
     """Return what starts a worker."""
     if settings.launcher == "local":
-        return local_workers(plan, run_worker)
+        return local_workers(sweep, run_worker)
     options = dict(vars(settings.submitit))
-    return submitit_workers(plan, run_worker, cluster=options.pop("cluster"), options=options)
+    return submitit_workers(sweep, run_worker, cluster=options.pop("cluster"), options=options)
 
 
-def run_worker(plan: Sweep, name: str) -> None:
+def run_worker(sweep: Sweep, name: str) -> None:
     """What a process or job does: set itself up and run trials."""
     tune_process()
     set_up_logging()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if "OMP_NUM_THREADS" not in os.environ and plan.threads is not None:
-        torch.set_num_threads(plan.threads)
-    work(plan, run_task, name=name)
+    if "OMP_NUM_THREADS" not in os.environ and sweep.threads is not None:
+        torch.set_num_threads(sweep.threads)
+    work(sweep, run_task, name=name)
 
 
 def run_task(task: str, words: Sequence[str], folder: Path) -> None:
@@ -237,43 +237,43 @@ def run_task(task: str, words: Sequence[str], folder: Path) -> None:
 class Announcer:
     """Logs every trial that has ended, once."""
 
-    def __init__(self, study: optuna.Study, plan: Sweep) -> None:
-        self.study, self.plan = study, plan
+    def __init__(self, study: optuna.Study, sweep: Sweep) -> None:
+        self.study, self.sweep = study, sweep
         self.told = {row.number for row in self.ended()}
 
     def ended(self) -> list[Row]:
         """Return the rows of trials that have ended."""
-        return sorted((r for r in rows_of(self.study, self.plan) if r.state != "running"), key=lambda row: row.number)
+        return sorted((r for r in rows_of(self.study, self.sweep) if r.state != "running"), key=lambda row: row.number)
 
     def __call__(self) -> None:
         for row in self.ended():
             if row.number not in self.told:
                 self.told.add(row.number)
-                values = "  ".join(f"{m} {v:.6g}" for m, v in zip(self.plan.goal.metrics, row.values, strict=False))
-                log.info("trial %d of %d  %s  %s", row.number, self.plan.trials, row.state, values or row.note)
+                values = "  ".join(f"{m} {v:.6g}" for m, v in zip(self.sweep.goal.metrics, row.values, strict=False))
+                log.info("trial %d of %d  %s  %s", row.number, self.sweep.trials, row.state, values or row.note)
 
 
-def report(study: optuna.Study, plan: Sweep) -> int:
+def report(study: optuna.Study, sweep: Sweep) -> int:
     """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
-    rows = rows_of(study, plan)
+    rows = rows_of(study, sweep)
     front = front_of(study, rows)
-    write_table(plan.run_dir / "results.csv", plan, rows)
-    write_json(plan.run_dir / "results.json", summary(plan, rows, front, versions=note_version(study)))
+    write_table(sweep.run_dir / "results.csv", sweep, rows)
+    write_json(sweep.run_dir / "results.json", summary(sweep, rows, front, versions=note_version(study)))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
-    console.print(table_of(plan, rows, front))
+    console.print(table_of(sweep, rows, front))
     if not front:
         why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
-        raise SweepError(f"no trial was completed{why}; see {plan.run_dir / 'results.csv'}")
-    best, figure = front[0], "history.png" if len(plan.goal.metrics) == 1 else "pareto.png"
-    write_figure(plan.run_dir / figure, figure_of(plan, rows, front))
-    config, _ = configure(plan.task, words_of(plan, best))
-    write_text(plan.run_dir / "best.yaml", f"# {command_of(plan, best)}\n{config_text(plain_config(config))}")
-    if len(plan.goal.metrics) == 2:
+        raise SweepError(f"no trial was completed{why}; see {sweep.run_dir / 'results.csv'}")
+    best, figure = front[0], "history.png" if len(sweep.goal.metrics) == 1 else "pareto.png"
+    write_figure(sweep.run_dir / figure, figure_of(sweep, rows, front))
+    config, _ = configure(sweep.task, words_of(sweep, best))
+    write_text(sweep.run_dir / "best.yaml", f"# {command_of(sweep, best)}\n{config_text(plain_config(config))}")
+    if len(sweep.goal.metrics) == 2:
         print(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
-    values = ", ".join(f"{m} {v:.6g}" for m, v in zip(plan.goal.metrics, best.values, strict=True))
-    print(f"best{' in ' + plan.goal.metrics[0] if len(front) > 1 else ''}: trial {best.number}, {values}")
-    print(f"  {command_of(plan, best)}")
-    print(f"results: {plan.run_dir / 'results.csv'}, {plan.run_dir / 'results.json'}   figure: {plan.run_dir / figure}")
-    print(f"best configuration: {plan.run_dir / 'best.yaml'}   its run: {best.run_dir}")
+    values = ", ".join(f"{m} {v:.6g}" for m, v in zip(sweep.goal.metrics, best.values, strict=True))
+    print(f"best{' in ' + sweep.goal.metrics[0] if len(front) > 1 else ''}: trial {best.number}, {values}")
+    print(f"  {command_of(sweep, best)}")
+    print(f"results: {sweep.run_dir / 'results.csv'}, {sweep.run_dir / 'results.json'}   figure: {sweep.run_dir / figure}")
+    print(f"best configuration: {sweep.run_dir / 'best.yaml'}   its run: {best.run_dir}")
     return 0
