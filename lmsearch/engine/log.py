@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import lmsearch
+from lmsearch.context import setting
 from lmsearch.errors import short
 from lmsearch.files import append_line, open_to_append, write_csv, write_text
 from lmsearch.paths import PACKAGE
@@ -28,14 +29,9 @@ Observer = Callable[[int, dict[str, float]], None]
 _OBSERVER: ContextVar[Observer | None] = ContextVar("observer of epochs", default=None)
 
 
-@contextmanager
-def observing(observer: Observer) -> Iterator[None]:
+def observing(observer: Observer) -> AbstractContextManager[None]:
     """Call observer(epoch, scalars) after every epoch that is logged inside the block; it may stop the run by raising."""
-    token = _OBSERVER.set(observer)
-    try:
-        yield
-    finally:
-        _OBSERVER.reset(token)
+    return setting(_OBSERVER, observer)
 
 
 def environment(seed: int) -> dict[str, Any]:

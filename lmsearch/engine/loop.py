@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Protocol
 
+from lmsearch.context import setting
 from lmsearch.data.info import Loader
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.state import BEGINNING, Position
@@ -23,14 +24,9 @@ class Saved(Protocol):
         """Keep all that the next step starts from."""
 
 
-@contextmanager
-def observing_steps(observer: StepObserver) -> Iterator[None]:
+def observing_steps(observer: StepObserver) -> AbstractContextManager[None]:
     """Call observer(epoch, step, scores) after every training step inside the block; it may stop the run by raising."""
-    token = _OBSERVER.set(observer)
-    try:
-        yield
-    finally:
-        _OBSERVER.reset(token)
+    return setting(_OBSERVER, observer)
 
 
 def run_epochs(

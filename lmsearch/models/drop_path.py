@@ -5,24 +5,21 @@ Shapes: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 from torch import Tensor, nn
+
+from lmsearch.context import setting
 
 Draws = Callable[[int], Tensor]  # from the number of a layer to one number in [0, 1] per sample, (B,)
 _DRAWS: ContextVar[Draws | None] = ContextVar("numbers drawn for the samples of this forward pass", default=None)
 
 
-@contextmanager
-def drawing(draws: Draws) -> Iterator[None]:
+def drawing(draws: Draws) -> AbstractContextManager[None]:
     """Let every DropPath inside the block take its random numbers from `draws`, not from PyTorch's global state."""
-    token = _DRAWS.set(draws)
-    try:
-        yield
-    finally:
-        _DRAWS.reset(token)
+    return setting(_DRAWS, draws)
 
 
 class DropPath(nn.Module):

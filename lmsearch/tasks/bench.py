@@ -12,6 +12,7 @@ from lmsearch.bench.hardware import hardware
 from lmsearch.bench.sections import SECTIONS, check_section, make_setup
 from lmsearch.bench.tables import tables
 from lmsearch.config import settings_of
+from lmsearch.engine.devices import device_named
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.figures.bench import bench_figure
@@ -25,7 +26,7 @@ PIPE_WIDTH = 130  # columns where the output is no terminal
 def run(cfg: DictConfig) -> int:
     """Check that everything is right, measure, print, and write bench.json and bench.png into the run directory."""
     settings = settings_of(Bench, cfg)
-    chosen, device = sections_of(settings.what), pick_device(settings.device)
+    chosen, device = sections_of(settings.what), device_named(settings.device).type
     setup = make_setup(
         device=device, threads=settings.threads, repeats=settings.repeats, seed=settings.seed, quick=settings.quick
     )
@@ -62,12 +63,3 @@ def sections_of(names: Sequence[str]) -> Sequence[str]:
         if name not in SECTIONS:
             raise ConfigError(f"what={name!r} is not a section{did_you_mean(str(name), SECTIONS)}")
     return names
-
-
-def pick_device(name: str) -> str:
-    """Return "cpu" or "cuda"; "auto" takes CUDA where there is one; raise ConfigError for device=cuda without one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device='cuda' but PyTorch sees no CUDA device; use device=cpu or device=auto")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name

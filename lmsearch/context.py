@@ -1,0 +1,20 @@
+"""Values that hold inside a block, for whatever runs in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@contextmanager
+def setting(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Give a variable a value inside the block, and the one of before after it."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
