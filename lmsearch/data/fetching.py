@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,6 +20,8 @@ from lmsearch.errors import DataError
 
 log = logging.getLogger(__name__)
 DIED = "a process that reads images was killed, most often for want of memory; lower num_workers, 0 reads in this process"
+KILLED = "is killed by signal"  # PyTorch's words, where its signal handler raises
+NEWS_WITHIN = 1.0  # seconds from a worker's death to the signal of it, on a busy machine
 
 
 class Request(NamedTuple):
@@ -90,6 +94,34 @@ def _tells_of_death(error: Exception) -> bool:
     return isinstance(error, (ConnectionError, EOFError)) or str(error).startswith("DataLoader worker (pid")
 
 
+def _await_the_news(error: Exception) -> None:
+    """Let PyTorch raise now what its signal handler would raise later; it raises once for all workers of a loader.
+
+    A broken pipe or a missing process is seen before the signal of its death, which then lands in any later line.
+    """
+    if KILLED in str(error):
+        return
+    try:
+        time.sleep(NEWS_WITHIN)
+    except RuntimeError as news:
+        if not _tells_of_death(news):
+            raise
+
+
+def _kill(batches: Any) -> None:
+    """End the other workers of a loader that lost one.
+
+    PyTorch tells workers to end by an event whose lock the dead one may hold for ever; nobody is left to be told.
+    """
+    if batches is None:
+        return
+    for worker in batches._workers:
+        worker.kill()
+        worker.join()
+    batches._workers_done_event = threading.Event()
+    batches._shutdown_workers()
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -143,9 +175,14 @@ class Fetcher:
                 generator=torch.Generator(),  # its own: the global state must not move
             )
         self.requests.pending = requests
+        batches = None
         try:
-            yield from self.workers
+            batches = iter(self.workers)
+            yield from batches
         except (RuntimeError, ConnectionError, EOFError) as error:
+            if _tells_of_death(error):
+                _await_the_news(error)
+                _kill(batches or self.workers._iterator)
             self.close()  # with a dead one, every later pass over the others would fail
             if not _tells_of_death(error):
                 raise
