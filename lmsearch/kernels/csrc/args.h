@@ -53,10 +53,10 @@ struct Chunks {
   explicit Chunks(int64_t L) : count(ceil_div(L, kMaxChunk)), length(ceil_div(L, count)) {}
 };
 
-// A * log2 e as (K, N, Dp); D and bias as (K, Dp), zero where absent. Dp = round_up(D, kPad).
+// A * log2 e as (K, N, Dp); D and bias as (K, Dp), zero where absent; silu(z) as (B, L, D). Dp = round_up(D, kPad).
 struct ScanConstants {
   int64_t Dp;
-  const float *A2, *D, *bias;
+  const float *A2, *D, *bias, *gate;
 };
 
 // What every work item of a backward leaves to be summed: over the batch (dA, dD, dbias) and over the tiles (dB, dC).

@@ -15,6 +15,7 @@ namespace lms {
 struct Kernels {
   const char* name;
   int64_t (*workspace)(const ScanArgs&, bool backward);
+  void (*gate)(const ScanArgs&, int64_t b, float* gate);
   void (*forward)(const ScanArgs&, const ScanConstants&, int64_t b, int64_t k, int64_t tile, float* workspace);
   void (*backward)(const ScanArgs&, const ScanConstants&, int64_t b, int64_t k, int64_t tile, bool first, const ScanPartials&, float*);
   void (*conv_forward)(const ConvArgs&, const ConvConstants&, int64_t b, int64_t k, int64_t tile);
@@ -25,8 +26,9 @@ struct Kernels {
   void (*normed_mean_backward)(const MergeArgs&, int64_t b, int64_t k, float* workspace);
 };
 #define LMS_KERNELS(name) \
-  static const Kernels kernels = {name,          scan_workspace, scan_forward,   scan_backward,       conv_forward, \
-                                  conv_backward, merge_forward,  merge_backward, normed_mean_forward, normed_mean_backward};
+  static const Kernels kernels = {name,          scan_workspace, scan_gate,     scan_forward,   scan_backward,       \
+                                  conv_forward,  conv_backward,  merge_forward, merge_backward, normed_mean_forward, \
+                                  normed_mean_backward};
 
 #if LMS_X86
 #ifdef __clang__
@@ -132,11 +134,15 @@ static void sum_transposed(float* to, const float* from, int64_t batch, int64_t 
 }
 
 struct ScanSetup {
-  Floats A2, D, bias;
+  Floats A2, D, bias, gate;
   ScanConstants constants;
-  explicit ScanSetup(const ScanArgs& a)
+  explicit ScanSetup(const Kernels& kernels, const ScanArgs& a)
       : A2(a.K * a.N * round_up(a.D, kPad)), D(a.K * round_up(a.D, kPad)), bias(a.K * round_up(a.D, kPad)),
-        constants{round_up(a.D, kPad), A2.get(), D.get(), bias.get()} {
+        gate(a.z ? a.B * a.L * a.D : 0), constants{round_up(a.D, kPad), A2.get(), D.get(), bias.get(), gate.get()} {
+    if (a.z) {
+      parallel_for(a.B, useful_threads(a.threads, 8 * a.B * a.L * a.D), 0,
+                   [&](int64_t b, float*) { kernels.gate(a, b, gate.get()); });
+    }
     pad_transposed(A2.get(), a.A, a.K, a.D, a.N, constants.Dp, 1.44269504f);
     pad_transposed(D.get(), a.Dv, a.K, a.D, 1, constants.Dp, 1.f);
     pad_transposed(bias.get(), a.bias, a.K, a.D, 1, constants.Dp, 1.f);
@@ -155,7 +161,7 @@ struct ConvSetup {
 };
 
 static void run_scan_forward(const Kernels& kernels, const ScanArgs& a) {
-  ScanSetup setup(a);
+  ScanSetup setup(kernels, a);
   int64_t tiles = ceil_div(a.D, kTile), threads = useful_threads(a.threads, a.B * a.K * a.L * a.D * (a.N + 1));
   parallel_for(a.B * a.K * tiles, threads, kernels.workspace(a, false), [&](int64_t i, float* workspace) {
     kernels.forward(a, setup.constants, i / tiles / a.K, i / tiles % a.K, i % tiles, workspace);
@@ -175,7 +181,7 @@ static void sum_tiles(float* to, const float* from, int64_t tiles, int64_t n, in
 }
 
 static void run_scan_backward(const Kernels& kernels, const ScanArgs& a) {
-  ScanSetup setup(a);
+  ScanSetup setup(kernels, a);
   int64_t Dp = setup.constants.Dp, tiles = ceil_div(a.D, kTile), n = a.B * a.K * a.L * a.N;
   Floats dA(a.B * a.K * a.N * Dp), dD(a.B * a.K * Dp), dbias(a.B * a.K * Dp);
   Floats dB(tiles > 1 ? tiles * n : 0), dC(tiles > 1 ? tiles * n : 0);
