@@ -33,8 +33,11 @@ class Loader:
     def __init__(self, batch: Batch) -> None:
         self.batch, self.epochs = batch, []
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         self.epochs.append(epoch)
+
+    def __len__(self) -> int:
+        return 1
 
     def __iter__(self):
         return iter([self.batch])

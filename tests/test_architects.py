@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.data import Batch
-from lmsearch.engine.objective import objective_for
+from lmsearch.engine.objective import Scores, objective_for
 from lmsearch.engine.train import Precision, Trainer, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
@@ -42,17 +44,20 @@ class Loader:
 
     size: int
     epoch: int = 0
+    start: int = 0
     asked: list[int] = field(default_factory=list)
+    given: list[tuple[int, int]] = field(default_factory=list)  # (epoch, batch)
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
-        self.epoch = epoch
+        self.epoch, self.start = epoch, start_batch
 
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self):
-        for number in range(self.size):
+        for number in range(self.start, self.size):
             self.asked.append(self.epoch)
+            self.given.append((self.epoch, number))
             g = torch.Generator().manual_seed(100 * self.epoch + number)
             yield Batch(torch.randn(2, 1, 4, 4, generator=g), torch.randint(2, (2,), generator=g), torch.arange(2))
 
@@ -84,10 +89,13 @@ class Run:
         """What a checkpoint keeps."""
         return self.trainer.model, self.trainer.optimizer, self.alphas
 
-    def train(self, *epochs: int) -> None:
+    def train(self, *epochs: int, first_step: int = 0, stop: int = STEPS) -> None:
+        """Train some epochs; of the first from a step on, and of the last up to one."""
         with self.policy.attached():
             for epoch in epochs:
-                train_one_epoch(self.trainer, self.weights, epoch=epoch, on_step=lambda *_: None)
+                first, last = first_step if epoch == epochs[0] else 0, stop if epoch == epochs[-1] else STEPS
+                with suppress(Stopped):
+                    train_one_epoch(self.trainer, self.weights, epoch=epoch, on_step=stopping(last), first_step=first)
 
     def continued(self) -> Run:
         """A new run from what a checkpoint of this one keeps."""
@@ -95,6 +103,20 @@ class Run:
         for mine, its in zip(self.parts, other.parts, strict=True):
             its.load_state_dict(copy.deepcopy(mine.state_dict()))
         return other
+
+
+class Stopped(Exception):
+    """A run was interrupted."""
+
+
+def stopping(before: int) -> Callable[[int, Scores], None]:
+    """Return what interrupts an epoch before a step."""
+
+    def look(step: int, scores: Scores) -> None:
+        if step + 1 == before < STEPS:
+            raise Stopped
+
+    return look
 
 
 def alphas_of(model: nn.Module) -> Tensor:
@@ -129,6 +151,39 @@ def test_a_search_goes_on_from_its_checkpoint_as_if_never_stopped(kind: Architec
     second.train(1)
     for name, value in whole.trainer.model.state_dict().items():
         assert torch.equal(value, second.trainer.model.state_dict()[name]), name
+
+
+@every_architect
+@pytest.mark.parametrize("step", range(1, STEPS))
+def test_a_search_goes_on_inside_an_epoch_as_if_never_stopped(kind: ArchitectKind, step: int) -> None:
+    whole, first = Run(kind), Run(kind)
+    whole.train(0, 1)
+    first.train(0, 1, stop=step)
+    second = first.continued()
+    second.train(1, first_step=step)
+    for name, value in whole.trainer.model.state_dict().items():
+        assert torch.equal(value, second.trainer.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ARCHITECTS.values() if kind.uses_holdout], ids=lambda kind: kind.name)
+def test_held_out_batches_follow_from_epoch_and_step(kind: ArchitectKind) -> None:
+    run = Run(kind, held_out=Loader(2))
+    hook, steps = run.trainer.hook, [(1, 3), (0, 0), (0, 1), (0, 2), (1, 2), (1, 3), (0, 1), (0, 1)]
+    taken = [(epoch, step, hook.held_batch(epoch, step).inputs) for epoch, step in steps]
+    assert run.held_out.given == [(1001, 1), (0, 0), (0, 1), (1, 0), (1001, 0), (1001, 1), (0, 1), (0, 1)]
+    for epoch, step, inputs in taken:
+        assert torch.equal(Run(kind).trainer.hook.held_batch(epoch, step).inputs, inputs)
+
+
+def test_a_held_out_batch_that_is_left_out_is_made_up_for_by_the_next_one() -> None:
+    class Broken(Loader):
+        def __iter__(self):
+            return iter(list(super().__iter__())[:-1])
+
+    hook = Run(ARCHITECTS["bilevel"], held_out=(broken := Broken(2))).trainer.hook
+    for step in range(4):
+        hook.held_batch(0, step)
+    assert [turn for turn, number in broken.given if number == 0] == [0, 1, 1, 2], "turns of two batches, the second left out"
 
 
 @every_architect

@@ -21,6 +21,8 @@ from lmsearch.engine.train import Precision
 from lmsearch.search.supernet.network import arch_parameters, weight_parameters
 from lmsearch.search.supernet.policy import BranchPolicy, Schedule
 
+MOST_TURNS = 1000  # of the held-out split in one epoch, before its orders are those of the next epoch
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -87,25 +89,34 @@ class SingleLevel(Frozen):
 
 @dataclass
 class OnHoldout(SingleLevel):
-    """What bilevel and mixed share: the alphas' gradient on the next held-out batch."""
+    """What bilevel and mixed share: the alphas' gradient on a held-out batch, which follows from epoch and step."""
 
     module: nn.Module = field(kw_only=True)
     loader: Loader = field(kw_only=True)  # of the alphas
     objective: Objective = field(kw_only=True)
     batches: Iterator[Batch] = field(default=iter(()), init=False)
-    rounds: int = field(default=0, init=False)
+    due: tuple[int, int] | None = field(default=None, init=False)  # epoch and step whose batch `batches` gives next
 
-    def next_batch(self, epoch: int, step: int) -> Batch:
-        """Return the held-out batch of this step; a shorter held-out split starts over, shuffled anew."""
-        if step == 0:
-            self.rounds, self.batches = 0, iter(())
+    def held_batch(self, epoch: int, step: int) -> Batch:
+        """Return the held-out batch of this step, whichever were taken before.
+
+        A shorter held-out split starts over, shuffled anew. What is left out, since none of its files can be read, is made up for
+        by the next one.
+        """
+        turn, place = divmod(step, len(self.loader))
+        if place == 0 or self.due != (epoch, step):
+            self.begin_turn(epoch, turn, place)
+        self.due = (epoch, step + 1)
         batch = next(self.batches, None)
         if batch is None:
-            self.loader.set_epoch(epoch * 1000 + self.rounds)
-            self.rounds += 1
-            self.batches = iter(self.loader)
-            batch = next(self.batches)
+            self.begin_turn(epoch, turn + 1, 0)
+            batch, self.due = next(self.batches), None
         return self.precision.to_device(batch)
+
+    def begin_turn(self, epoch: int, turn: int, place: int) -> None:
+        """Open the held-out split, as it is shuffled for one of its turns in an epoch, at a place of it."""
+        self.loader.set_epoch(epoch * MOST_TURNS + turn, start_batch=place)
+        self.batches = iter(self.loader)
 
     def gradients(self, batch: Batch, wanted: Sequence[Tensor]) -> list[Tensor | None]:
         """Gradient of the mean loss of `batch`, part after part; None where a tensor takes no part.
@@ -139,11 +150,11 @@ class Bilevel(OnHoldout):
     order: int = field(default=1, kw_only=True)
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
-        """Move the alphas by their gradient on the next held-out batch."""
+        """Move the alphas by their gradient on the held-out batch of this step."""
         super().before_step(batch, epoch=epoch, step=step, lr=lr)
         if not self.timing.warm(epoch):
             return
-        holdout = self.next_batch(epoch, step)
+        holdout = self.held_batch(epoch, step)
         gradients = self.first_order(holdout) if self.order == 1 else self.second_order(batch, holdout, lr)
         for alpha, gradient in zip(arch_parameters(self.module), gradients, strict=True):
             alpha.grad = gradient
@@ -181,7 +192,7 @@ class Mixed(OnHoldout):
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
         """Compute the held-out part before the weights move."""
         super().before_step(batch, epoch=epoch, step=step, lr=lr)
-        self.held = self.first_order(self.next_batch(epoch, step)) if self.timing.warm(epoch) else ()
+        self.held = self.first_order(self.held_batch(epoch, step)) if self.timing.warm(epoch) else ()
 
     def after_backward(self, scaler: GradScaler) -> None:
         """Move the alphas by the sum of both gradients."""
