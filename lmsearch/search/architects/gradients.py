@@ -5,7 +5,7 @@ Nothing here touches `.grad`, and the module is left as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,27 +20,38 @@ RADIUS = 0.05  # size of the finite-difference step in alpha space: well above f
 LANCZOS_STEPS = 3  # the largest eigenvalue converges first; its trend matters here, not its digits
 
 
-def batch_loss(module: nn.Module, batch: Batch, objective: Objective, precision: Precision) -> Tensor:
-    """Mean loss of one batch as the module is evaluated (no drop path), with its graph."""
-    batch = precision.to_device(batch)
+Losses = Callable[[], Iterable[Tensor]]  # what adds up to a loss, each part with its graph, of which one is kept at a time
+
+
+def batch_losses(module: nn.Module, batch: Batch, objective: Objective, precision: Precision) -> Iterator[Tensor]:
+    """Yield what adds up to the mean loss of one batch, evaluated (no drop path) in the parts of `precision`."""
     module.eval()
-    with precision.autocast():
-        outputs = module(batch.inputs)
-    return objective.losses(outputs, batch.targets).mean()
+    for part, share in precision.parts(precision.to_device(batch)):
+        with precision.autocast():
+            outputs = module(part.inputs)
+        yield objective.losses(outputs, part.targets).mean() * share
 
 
-def alpha_gradient(module: nn.Module, loss: Callable[[], Tensor]) -> np.ndarray:
+def gradients_of(losses: Losses, wanted: Sequence[Tensor]) -> list[Tensor]:
+    """Gradient of a loss in each of `wanted`; zero where it does not depend on one."""
+    total = [torch.zeros_like(tensor) for tensor in wanted]
+    for loss in losses():
+        for own, found in zip(total, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
+            if found is not None:
+                own.add_(found)
+    return total
+
+
+def alpha_gradient(module: nn.Module, losses: Losses) -> np.ndarray:
     """Gradient of the loss in all alphas, end to end; zero for alphas that the loss does not depend on."""
-    alphas = arch_parameters(module)
-    gradients = torch.autograd.grad(loss(), alphas, allow_unused=True)
-    parts = [torch.zeros_like(a) if g is None else g for a, g in zip(alphas, gradients, strict=True)]
-    return torch.cat([p.detach().double().cpu().flatten() for p in parts]).numpy()
+    parts = gradients_of(losses, arch_parameters(module))
+    return torch.cat([p.double().cpu().flatten() for p in parts]).numpy()
 
 
 def largest_eigenvalue(
-    module: nn.Module, loss: Callable[[], Tensor], *, seed: int, steps: int = LANCZOS_STEPS, radius: float = RADIUS
+    module: nn.Module, losses: Losses, *, seed: int, steps: int = LANCZOS_STEPS, radius: float = RADIUS
 ) -> float:
-    """Largest eigenvalue of the Hessian of `loss` in the alphas, by Lanczos on central differences of its gradient.
+    """Largest eigenvalue of the Hessian of the loss in the alphas, by Lanczos on central differences of its gradient.
 
     Costs 2 * steps forward and backward passes; the scan kernels have no second derivative.
     """
@@ -52,7 +63,7 @@ def largest_eigenvalue(
         sides: list[np.ndarray] = []
         for sign in (radius, -radius):
             _move(alphas, start, sign * direction)
-            sides.append(alpha_gradient(module, loss))
+            sides.append(alpha_gradient(module, losses))
         slope: np.ndarray = (sides[0] - sides[1]) / (2 * radius)
         return slope
 
@@ -80,7 +91,7 @@ def lanczos(times: Callable[[np.ndarray], np.ndarray], size: int, *, steps: int,
     return float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)).max())
 
 
-def branch_cosines(module: nn.Module, train: Callable[[], Tensor], holdout: Callable[[], Tensor]) -> dict[str, dict[str, float]]:
+def branch_cosines(module: nn.Module, train: Losses, holdout: Losses) -> dict[str, dict[str, float]]:
     """Cosine of each branch's training and held-out gradients, over the rows of the parameters that its layer stacks (K, ...).
 
     Returns {layer: {direction: cosine}}; branches that a loss does not reach are left out.
@@ -88,10 +99,7 @@ def branch_cosines(module: nn.Module, train: Callable[[], Tensor], holdout: Call
     mixers = named_mixers(module)
     stacked = {layer: [p for p in mixer.parameters(recurse=False) if p is not mixer.alphas] for layer, mixer in mixers.items()}
     parameters = [p for group in stacked.values() for p in group]
-    sides = []
-    for loss in (train, holdout):
-        gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
-        sides.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)])
+    sides = [gradients_of(losses, parameters) for losses in (train, holdout)]
     cosines: dict[str, dict[str, float]] = {}
     position = 0
     for layer, group in stacked.items():

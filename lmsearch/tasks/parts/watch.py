@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Loader
 from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.train import evaluate
-from lmsearch.search.architects.gradients import batch_loss, branch_cosines, largest_eigenvalue
+from lmsearch.search.architects.gradients import Losses, batch_losses, branch_cosines, largest_eigenvalue
 from lmsearch.search.derivation.choice import choose, quota_of
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.network import masked, running
@@ -46,7 +45,7 @@ def epoch_findings(session: SearchSession, *, epoch: int, every: int | None, hel
         found["health/gap"] = derived.loss - held.loss
         few = first_samples(first_batch(session.loaders.alphas, epoch=0), CURVATURE_SAMPLES)
         found["health/sharpness"] = largest_eigenvalue(
-            supernet, lambda: batch_loss(supernet, few, session.objective, session.precision), seed=session.seed
+            supernet, lambda: batch_losses(supernet, few, session.objective, session.precision), seed=session.seed
         )
         found |= memorisation_findings(session, epoch=epoch)
     return found
@@ -70,10 +69,10 @@ def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, fl
     train, holdout = first_batch(session.loaders.weights, epoch=epoch), first_batch(session.loaders.alphas, epoch=0)
     supernet = session.supernet
 
-    def loss_on(batch: Batch) -> Callable[[], Tensor]:
-        return lambda: batch_loss(supernet, first_samples(batch, COSINE_SAMPLES), session.objective, session.precision)
+    def losses_on(batch: Batch) -> Losses:
+        return lambda: batch_losses(supernet, first_samples(batch, COSINE_SAMPLES), session.objective, session.precision)
 
-    cosines = branch_cosines(supernet, loss_on(train), loss_on(holdout))
+    cosines = branch_cosines(supernet, losses_on(train), losses_on(holdout))
     found = {"health/train_loss": session.scores_on([train]).loss}
     found |= {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
     every = [value for layer in cosines.values() for value in layer.values()]
