@@ -21,7 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lmsearch.errors import FileError
+from lmsearch.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,6 +144,16 @@ def open_to_append(path: Path) -> FileIO:
         return path.open("ab", buffering=0)
     except OSError as error:
         raise FileError(cannot_write(path, error)) from error
+
+
+def make_folder(path: Path, *, key: str = "run_dir") -> None:
+    """Create a folder and its parents; raise ConfigError, naming the configuration key, where it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink(missing_ok=True)  # two processes may try at once
+    except OSError as error:
+        raise ConfigError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
 
 
 def remove(path: Path) -> None:

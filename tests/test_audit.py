@@ -21,6 +21,7 @@ from lmsearch.audit.shuffled import shuffled
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import build_source, search_loaders
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError, FileError
 from lmsearch.scan.directions import label, parse_direction
@@ -147,7 +148,7 @@ def test_an_audit_that_goes_on_says_that_it_keeps_its_plan(tmp_path: Path, caplo
     setting = digits_setting("model.depth=1", "model.embed_dim=8")
     speed = Speed(1.0, 13, 1.0, 1.0, 16, 1.0, 0.0, 0.0, 0.0)
     for minutes, warned in ((30.0, False), (300.0, True), (0.1, False)):
-        ledger = Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=60 * minutes)
+        ledger = Ledger(RunDir(tmp_path), identity="a", limit_s=60 * minutes)
         first = make_plan(setting, speed, minutes=30.0)
         ledger.once("plan", lambda plan=first: {"speed": asdict(speed), "plan": asdict(plan)}, must=True)
         caplog.clear()
@@ -180,10 +181,10 @@ def test_more_minutes_continue_an_audit_and_another_recheck_is_another_one() -> 
 
 def test_a_part_is_done_once_also_after_a_restart_and_a_cut_off_line(tmp_path: Path) -> None:
     path = tmp_path / "parts.jsonl"
-    Ledger(path, identity="a", limit_s=60).once("one", lambda: {"value": 1})
+    Ledger(RunDir(tmp_path), identity="a", limit_s=60).once("one", lambda: {"value": 1})
     with path.open("a") as file:
         file.write('{"key": "tw')
-    again = Ledger(path, identity="a", limit_s=60)
+    again = Ledger(RunDir(tmp_path), identity="a", limit_s=60)
     assert again.once("one", lambda: {"value": 2})["value"] == 1
     assert again.once("two", lambda: {"value": 3})["value"] == 3
     assert [json.loads(line).get("key") for line in path.read_text().splitlines()] == [None, "one", "two"]
@@ -199,26 +200,26 @@ def test_a_part_is_done_once_also_after_a_restart_and_a_cut_off_line(tmp_path: P
 def test_a_row_of_another_shape_is_named(row: dict, tmp_path: Path) -> None:
     (tmp_path / "parts.jsonl").write_text('{"identity": "a"}\n' + json.dumps(row) + "\n")
     with pytest.raises(FileError, match="parts.jsonl: line 2 is damaged"):
-        Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=60)
+        Ledger(RunDir(tmp_path), identity="a", limit_s=60)
 
 
 def test_no_part_starts_when_the_time_is_up(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=0.0)
+    ledger = Ledger(RunDir(tmp_path), identity="a", limit_s=0.0)
     with pytest.raises(OutOfTime):
         ledger.once("one", lambda: {})
     assert ledger.once("plan", lambda: {"value": 1}, must=True)["value"] == 1
 
 
 def test_an_audit_that_never_began_leaves_its_folder_to_the_next_one(tmp_path: Path) -> None:
-    Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=1)
-    assert Ledger(tmp_path / "parts.jsonl", identity="b", limit_s=1).once("one", lambda: {"value": 1})["value"] == 1
-    assert Ledger(tmp_path / "parts.jsonl", identity="b", limit_s=1).once("one", lambda: {"value": 2})["value"] == 1
+    Ledger(RunDir(tmp_path), identity="a", limit_s=1)
+    assert Ledger(RunDir(tmp_path), identity="b", limit_s=1).once("one", lambda: {"value": 1})["value"] == 1
+    assert Ledger(RunDir(tmp_path), identity="b", limit_s=1).once("one", lambda: {"value": 2})["value"] == 1
 
 
 def test_the_folder_of_another_audit_is_refused(tmp_path: Path) -> None:
-    Ledger(tmp_path / "parts.jsonl", identity="a", limit_s=1).once("one", lambda: {})
+    Ledger(RunDir(tmp_path), identity="a", limit_s=1).once("one", lambda: {})
     with pytest.raises(ConfigError, match="overwrite=true"):
-        Ledger(tmp_path / "parts.jsonl", identity="b", limit_s=1)
+        Ledger(RunDir(tmp_path), identity="b", limit_s=1)
 
 
 def test_the_time_of_a_plan_counts_every_training() -> None:

@@ -12,6 +12,7 @@ import torch
 from lmsearch.cli import main
 from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec, read_model, save_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.interop.localmamba import beyond_released
 from lmsearch.models import create_model
 from lmsearch.scan.tables import table_name
@@ -60,7 +61,7 @@ def saved(folder: Path, name: str, options: dict, directions: list[list[str]], *
     torch.manual_seed(0)
     weights = {key: torch.randn_like(value) * 0.1 for key, value in spec.build().state_dict().items()}
     folder.mkdir()
-    save_model(folder, spec, weights)
+    save_model(RunDir(folder), spec, weights)
     return spec
 
 

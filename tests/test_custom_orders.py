@@ -13,6 +13,7 @@ import torch
 from lmsearch.cli import main
 from lmsearch.engine.checkpoint import ModelSpec, read_model, save_model
 from lmsearch.engine.log import RunLog
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DirectionError, GenotypeError, SearchSpaceError
 from lmsearch.genotype import Genotype, LayerChoice, dumps, load_genotype, loads, save_genotype
 from lmsearch.models import create_model
@@ -114,7 +115,7 @@ def test_a_genotype_without_own_orders_has_no_orders_key() -> None:
 def test_models_and_checkpoints_carry_the_order(tmp_path: Path) -> None:
     spec = ModelSpec("local_vim_nano", ((MINE, "h"),) * 2, options={"img_size": [2, 3], "depth": 2})
     model = spec.build()
-    save_model(tmp_path, spec, model.state_dict())
+    save_model(RunDir(tmp_path), spec, model.state_dict())
     again, weights = read_model(tmp_path)
     assert again == ModelSpec.from_dict(asdict(spec), source="test")
     rebuilt = again.build()
@@ -134,7 +135,7 @@ def test_an_order_given_as_a_table_computes_what_the_built_in_one_does() -> None
 
 def test_tables_and_logs_show_the_short_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = create_model("local_vim_nano", directions=[MINE, "h"], img_size=(2, 3), merge="weighted")
-    with RunLog(tmp_path) as log:
+    with RunLog(RunDir(tmp_path)) as log:
         log.write(0, {}, layers=probabilities(model, RELAXATIONS["softmax"]))
     print_choices(Genotype((LayerChoice((MINE,)),)), scores="probability")
     shown = capsys.readouterr().out + (tmp_path / "metrics.jsonl").read_text() + str(model)

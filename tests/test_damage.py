@@ -17,6 +17,7 @@ from lmsearch.cli import main
 from lmsearch.engine.checkpoint import load_checkpoint, load_model, read_model, save_checkpoint, save_model
 from lmsearch.engine.digest import digest_of
 from lmsearch.engine.optim import adamw, load_optimizer
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import CheckpointError
 
 MODEL = ["model.depth=1", "model.embed_dim=8", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
@@ -120,7 +121,7 @@ def test_a_state_that_does_not_fit_is_one_line(trained: Path, tmp_path: Path, ca
     run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
     state = load_checkpoint(run)
     state["optimizer"]["param_groups"].pop()
-    save_checkpoint(run / "checkpoint.pt", state)
+    save_checkpoint(RunDir(run), state)
     assert main(words(trained, f"run_dir={run}")) == 2
     assert "not a state that this run can continue from (optimizer" in capsys.readouterr().err
 
@@ -156,12 +157,12 @@ def test_weights_of_another_kind_of_number_are_refused(
 ) -> None:
     run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
     spec, weights = read_model(run)
-    save_model(run, spec, {name: tensor.to(kind) for name, tensor in weights.items()})
+    save_model(RunDir(run), spec, {name: tensor.to(kind) for name, tensor in weights.items()})
     assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path / 'out'}"]) == 2
     assert f"holds {kind}; accepted: float32, float64, float16, bfloat16" in capsys.readouterr().err
     state = load_checkpoint(run)
     state["model"] = {name: tensor.to(kind) for name, tensor in state["model"].items()}
-    save_checkpoint(run / "checkpoint.pt", state)
+    save_checkpoint(RunDir(run), state)
     assert main(words(trained, f"run_dir={run}")) == 2
     assert f"holds {kind}" in capsys.readouterr().err
 
@@ -169,7 +170,7 @@ def test_weights_of_another_kind_of_number_are_refused(
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_more_or_fewer_bits_are_read(kind: torch.dtype, trained: Path, tmp_path: Path) -> None:
     spec, weights = read_model(trained / "run")
-    save_model(tmp_path, spec, {name: tensor.to(kind) for name, tensor in weights.items()})
+    save_model(RunDir(tmp_path), spec, {name: tensor.to(kind) for name, tensor in weights.items()})
     model = load_model(*read_model(tmp_path), source="it")
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
@@ -202,7 +203,7 @@ def test_what_an_optimizer_remembers_must_fit(
     state = load_checkpoint(run)
     remembered = next(iter(state["optimizer"]["state"].values()))
     remembered["exp_avg"] = change(torch.zeros(3, *remembered["exp_avg"].shape))
-    save_checkpoint(run / "checkpoint.pt", state)
+    save_checkpoint(RunDir(run), state)
     assert main(words(trained, f"run_dir={run}")) == 2
     assert "can continue from (optimizer: exp_avg of parameter" in capsys.readouterr().err
 

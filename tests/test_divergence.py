@@ -19,6 +19,7 @@ from lmsearch.engine.checkpoint import load_checkpoint, read_model, save_checkpo
 from lmsearch.engine.finite import TrainingDiverged, largest, unfinite
 from lmsearch.engine.objective import Scores, classification
 from lmsearch.engine.optim import adamw, moving_average
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
@@ -172,14 +173,14 @@ def test_stored_weights_that_are_not_finite_are_refused_by_whoever_reads_them(
     assert main([*retrain, "run_dir=run"]) == 0
     spec, weights = read_model(Path("run"))
     weights["head.bias"][3] = math.nan
-    save_model(Path("run"), spec, weights)
+    save_model(RunDir(Path("run")), spec, weights)
     Image.new("L", (8, 8)).save("x.png")
     for words in (["evaluate", "checkpoint=run"], ["predict", "checkpoint=run", "images=x.png"], [*retrain, "init_from=run"]):
         assert main(words) == 2
         assert "weights are not finite (head.bias)" in capsys.readouterr().err
     state = load_checkpoint(Path("run"))
     state["model"]["head.bias"][3] = math.inf
-    save_checkpoint(Path("run/checkpoint.pt"), state)
+    save_checkpoint(RunDir(Path("run")), state)
     assert main([*retrain, "run_dir=run"]) == 2
     assert "overwrite=true and a lower optim.lr" in capsys.readouterr().err
     assert main([*retrain, "run_dir=run", "overwrite=true", "optim.lr=1e-4"]) == 0

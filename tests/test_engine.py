@@ -15,6 +15,7 @@ from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import classification, dense_regression
 from lmsearch.engine.optim import Cosine, adamw, decay_groups, moving_average, undecayed
 from lmsearch.engine.randomness import generator, key
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate, train_one_epoch
 from lmsearch.errors import CheckpointError
 from lmsearch.models import create_model
@@ -136,7 +137,7 @@ def test_model_and_description_come_back_whole(tmp_path: Path) -> None:
         "sum",
         {"depth": 2, "embed_dim": 16},
     )
-    save_model(tmp_path, spec, model.state_dict())
+    save_model(RunDir(tmp_path), spec, model.state_dict())
     again, weights = read_model(tmp_path)
     assert again == spec
     rebuilt = again.build()
@@ -164,7 +165,7 @@ def test_damaged_and_missing_checkpoints_are_one_clear_error(tmp_path: Path, con
 
 def test_truncated_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, {"spec": {}, "epoch": 1})
+    save_checkpoint(RunDir(tmp_path), {"spec": {}, "epoch": 1})
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(CheckpointError, match="not a readable"):
         load_checkpoint(path)
@@ -174,12 +175,12 @@ def test_truncated_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_continued_log_drops_the_epochs_that_run_again(tmp_path: Path) -> None:
-    with RunLog(tmp_path) as log:
+    with RunLog(RunDir(tmp_path)) as log:
         for epoch in range(3):
             log.write(epoch, {"loss": float(epoch)})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "lo')  # what a full disk leaves
-    with RunLog(tmp_path, start_epoch=2) as log:
+    with RunLog(RunDir(tmp_path), start_epoch=2) as log:
         log.write(2, {"loss": 9.0})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["loss"]) for line in lines] == [(0, 0.0), (1, 1.0), (2, 9.0)]

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lmsearch.engine.checkpoint import ModelSpec, save_checkpoint, save_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import FileError
 from lmsearch.files import (
     append_line,
@@ -46,9 +47,9 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(name: str, tmp_path: Path,
     weights = {"w": torch.zeros(50_000), "b": torch.zeros(10)}
     with pytest.raises(FileError) as raised:
         if name == "checkpoint.pt":
-            save_checkpoint(tmp_path / name, {"model": weights})
+            save_checkpoint(RunDir(tmp_path), {"model": weights}, file=name)
         elif name == "model.safetensors":
-            save_model(tmp_path, ModelSpec("x", (("h",),)), weights)
+            save_model(RunDir(tmp_path), ModelSpec("x", (("h",),)), weights)
         else:
             write_text(tmp_path / name, "x" * 40_000)
     line = str(raised.value)
@@ -76,7 +77,7 @@ def test_a_write_that_is_cut_off_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_an_error_of_the_caller_is_not_taken_for_one_of_the_disk(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        save_checkpoint(tmp_path / "checkpoint.pt", {"model": (x for x in ())})
+        save_checkpoint(RunDir(tmp_path), {"model": (x for x in ())})
     assert not list(tmp_path.iterdir())
 
 
@@ -164,6 +165,6 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_read_back_as_it_was(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "checkpoint.pt", {"model": {"w": torch.arange(5)}, "epoch": 3})
+    save_checkpoint(RunDir(tmp_path), {"model": {"w": torch.arange(5)}, "epoch": 3})
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["epoch"] == 3 and torch.equal(state["model"]["w"], torch.arange(5))

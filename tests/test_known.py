@@ -14,6 +14,7 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.engine.checkpoint import read_model, save_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.tasks.parts.known import configure
 
 SHAPE = ["data.img_size=[8,12]", "data.in_chans=1", "model.patch_size=4", "model.embed_dim=8", "model.depth=1"]
@@ -189,7 +190,7 @@ def test_evaluate_finds_the_classes_by_name(retrained: Path, tmp_path: Path, cap
     swapped = spec.data | {"info": spec.data["info"] | {"class_names": ["spots", "rows"]}}
     rows = [1, 0]
     weights |= {name: weights[name][rows] for name in weights if name.startswith("head.")}
-    save_model(tmp_path, type(spec)(spec.name, spec.directions, spec.merge, spec.options, swapped), weights)
+    save_model(RunDir(tmp_path), type(spec)(spec.name, spec.directions, spec.merge, spec.options, swapped), weights)
     assert main(["evaluate", f"checkpoint={tmp_path}", f"run_dir={tmp_path / 'out'}"]) == 0
     assert metrics(tmp_path / "out")["test_loss"] == pytest.approx(metrics(retrained)["test_loss"], rel=1e-5)
     other = write_images(tmp_path / "other", names=("rows", "stars"))
@@ -215,7 +216,9 @@ def test_what_came_back_from_the_released_format_knows_its_data_again(retrained:
 
 def test_weights_without_data_ask_for_it(retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec, weights = read_model(retrained)
-    save_model(tmp_path, type(spec)(spec.name, spec.directions, spec.merge, spec.options, {"info": spec.data["info"]}), weights)
+    save_model(
+        RunDir(tmp_path), type(spec)(spec.name, spec.directions, spec.merge, spec.options, {"info": spec.data["info"]}), weights
+    )
     assert main(["evaluate", f"checkpoint={tmp_path}"]) == 2
     assert "set data=" in capsys.readouterr().err
 

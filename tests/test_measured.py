@@ -17,6 +17,7 @@ from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model, save_checkpoint
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import METRICS, Scores, class_counts, classification
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.report.classes import absent, class_lines, one_sided
 from lmsearch.tasks.parts.measured import measured
 
@@ -112,7 +113,7 @@ def test_ties_of_the_best_go_by_the_loss_and_errors_are_better_when_lower(tmp_pa
         ("accuracy", (0.5, 0.75, 0.75, 0.75), (1.0, 0.9, 0.8, 0.8), 2),
         ("mse", (0.5, 0.25, 0.75, 0.5), (0.5, 0.25, 0.75, 0.5), 1),
     ):
-        best = Best(tmp_path, spec, METRICS[metric])
+        best = Best(RunDir(tmp_path), spec, METRICS[metric])
         for epoch, (value, loss) in enumerate(zip(values, losses, strict=True)):
             best.offer(torch.nn.Linear(1, 1), Scores(torch.tensor([loss]), torch.tensor([value])), epoch=epoch)
         assert best.epoch == expected
@@ -123,7 +124,7 @@ def test_a_run_that_was_begun_before_bests_were_kept_goes_on(genotype: Path, tmp
     assert main(command) == 0
     state = load_checkpoint(tmp_path)
     del state["best"]
-    save_checkpoint(tmp_path / "checkpoint.pt", state)
+    save_checkpoint(RunDir(tmp_path), state)
     assert main(command) == 0
     assert "best_epoch" not in read(tmp_path / "metrics.json")
 
@@ -132,7 +133,7 @@ def test_the_table_of_epochs_has_the_same_columns_throughout(retrained: Path, tm
     rows = table(retrained)
     lines = [json.loads(line) for line in (retrained / "metrics.jsonl").read_text().splitlines()]
     assert [{k: float(v) for k, v in row.items()} for row in rows] == lines
-    with RunLog(tmp_path) as log:  # results.csv is written when it closes
+    with RunLog(RunDir(tmp_path)) as log:  # results.csv is written when it closes
         log.write(0, {"train_loss": 1.0}, layers={"layers.0": {"h": 0.25, "v": 0.75}})
         log.write(1, {"train_loss": 0.5, "health/gap": 0.125})
     first, second = table(tmp_path)

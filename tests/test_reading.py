@@ -16,6 +16,7 @@ import safetensors.torch
 from lmsearch.cli import main
 from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec, load_model, read_model, save_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import LONGEST, CheckpointError, ConfigError, GenotypeError, LmsearchError, SearchSpaceError, short
 from lmsearch.genotype import load_genotype
 from lmsearch.models import create_model
@@ -79,7 +80,7 @@ def read_a_genotype(folder: Path, dice: random.Random) -> None:
 
 def read_a_model(folder: Path, dice: random.Random) -> None:
     if not (folder / "model.safetensors").exists():
-        save_model(folder, SPEC, SPEC.build().state_dict())
+        save_model(RunDir(folder), SPEC, SPEC.build().state_dict())
         without_digests(folder / "model.safetensors")
         (folder / "whole.json").write_text(json.dumps(without_digest(folder / "model.json"), indent=1))
     (folder / "model.json").write_bytes(mutated((folder / "whole.json").read_text(), dice))
@@ -357,7 +358,7 @@ def without_digest(path: Path) -> dict:
     ids=lambda value: str(value)[:60],
 )
 def test_a_description_that_makes_no_model_names_file_and_value(tmp_path: Path, change: dict, message: str) -> None:
-    save_model(tmp_path, SPEC, SPEC.build().state_dict())
+    save_model(RunDir(tmp_path), SPEC, SPEC.build().state_dict())
     without_digests(tmp_path / "model.safetensors")
     (tmp_path / "model.json").write_text(json.dumps(without_digest(tmp_path / "model.json") | change))
     with pytest.raises(CheckpointError, match=message) as raised:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lmsearch.engine.checkpoint import ModelSpec, read_model, save_checkpoint, save_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.genotype import dumps, load_genotype
 from lmsearch.models import create_model
 from lmsearch.models import merge as merges
@@ -61,9 +62,9 @@ def test_old_weights_are_read_and_continued(tmp_path: Path, file: str, warned: p
     torch.manual_seed(0)
     weights = OLD.build().state_dict()
     if file == "checkpoint.pt":
-        save_checkpoint(tmp_path / file, {"spec": vars(OLD), "model": weights, "epoch": 1})
+        save_checkpoint(RunDir(tmp_path), {"spec": vars(OLD), "model": weights, "epoch": 1}, file=file)
     else:
-        save_model(tmp_path, OLD, weights)
+        save_model(RunDir(tmp_path), OLD, weights)
         assert json.loads((tmp_path / "model.json").read_text())["merge"] == "mixed"
     spec, found = read_model(tmp_path / file)
     assert (spec.directions, spec.merge) == (TODAY, "weighted")

@@ -12,7 +12,7 @@ import torch
 from lmsearch.engine.objective import Scores
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.report.arms import Arm
-from lmsearch.report.directions import cell_label, print_choices, row_label, save_choices_figure
+from lmsearch.report.directions import cell_label, genotype_figure, print_choices, row_label
 from lmsearch.report.findings import print_findings
 from lmsearch.search_space import load_search_space
 from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson
@@ -63,14 +63,14 @@ def test_a_genotype_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureF
     genotype = Genotype(layers, health={"status": "ok"})
     print_choices(genotype, scores="probability")
     assert "layers.1" in capsys.readouterr().out
-    save_choices_figure(genotype, tmp_path / "g.png", scores="probability")
+    genotype_figure(genotype, scores="probability").savefig(tmp_path / "g.png")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_genotype_over_many_candidates_is_drawn(tmp_path: Path) -> None:
     candidates = load_search_space("extended16").candidates
     layer = LayerChoice(candidates[:4], "layers.0", dict.fromkeys(candidates, 1 / 16), 0.0)
-    save_choices_figure(Genotype((layer,)), tmp_path / "g.png", scores="probability")
+    genotype_figure(Genotype((layer,)), scores="probability").savefig(tmp_path / "g.png")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -84,7 +84,7 @@ def test_a_consensus_shows_overlap_beside_chance_and_is_drawn_with_its_votes(
     assert "0.75 (0.25)" in capsys.readouterr().out
     assert row_label("layers.0", stability) == "layers.0\noverlap 0.75 (chance 0.25)"
     assert cell_label(True, 3, 5) == "kept 3/5" and cell_label(False, 2, 5) == "2/5" and cell_label(True, None, 0) == "kept"
-    save_choices_figure(genotype, tmp_path / "g.png", scores="probability")
+    genotype_figure(genotype, scores="probability").savefig(tmp_path / "g.png")
     assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -14,6 +14,7 @@ from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoi
 from lmsearch.engine.loop import observing_steps, run_epochs
 from lmsearch.engine.objective import classification
 from lmsearch.engine.optim import adamw, moving_average
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import Position, RunState
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import CheckpointError
@@ -41,9 +42,9 @@ def trainer(precision: str = "fp32") -> Trainer:
     )  # fmt: skip
 
 
-def state_of(path: Path, training: Trainer, **changes) -> RunState:
+def state_of(folder: Path, training: Trainer, **changes) -> RunState:
     """Return where a training is kept."""
-    return RunState(path, training.parts(), **{"spec": SPEC, "run": "mine"} | changes)
+    return RunState(RunDir(folder), training.parts(), **{"spec": SPEC, "run": "mine"} | changes)
 
 
 def same(one: dict, other: dict) -> bool:
@@ -62,7 +63,7 @@ def same(one: dict, other: dict) -> bool:
 def test_a_run_that_was_saved_and_restored_ends_as_the_uninterrupted_one(tmp_path: Path, cut: Position, precision: str) -> None:
     whole, first, second = (trainer(precision) for _ in range(3))
     run_epochs(whole, loader(), epochs=EPOCHS)
-    state = state_of(tmp_path / "checkpoint.pt", first)
+    state = state_of(tmp_path, first)
 
     def stop(epoch: int, step: int, scores: object) -> None:
         if epoch * STEPS + step + 1 == cut.steps(STEPS):
@@ -72,7 +73,7 @@ def test_a_run_that_was_saved_and_restored_ends_as_the_uninterrupted_one(tmp_pat
     with pytest.raises(KeyboardInterrupt), observing_steps(stop):
         run_epochs(first, loader(), epochs=EPOCHS)
     torch.rand(17)  # what is drawn in between leaves no trace
-    start = state_of(tmp_path / "checkpoint.pt", second).restore()
+    start = state_of(tmp_path, second).restore()
     assert start == cut
     run_epochs(second, loader(), epochs=EPOCHS, start=start)
     for name, part in whole.parts().items():
@@ -88,7 +89,7 @@ def averages(training: Trainer) -> list[torch.Tensor]:
 
 
 def test_a_run_without_a_file_begins_at_its_beginning(tmp_path: Path) -> None:
-    assert state_of(tmp_path / "checkpoint.pt", trainer()).restore() == Position(0, 0)
+    assert state_of(tmp_path, trainer()).restore() == Position(0, 0)
 
 
 class Counter:
@@ -106,21 +107,21 @@ class Counter:
 
 def test_anything_with_a_state_is_a_part_and_plain_values_are_kept_for_readers(tmp_path: Path) -> None:
     path, training = tmp_path / "checkpoint.pt", trainer()
-    RunState(path, training.parts() | {"seen": Counter(5)}, spec=SPEC, run="mine", extra={"relaxation": "uniform"}).save(
-        Position(2)
-    )
+    RunState(
+        RunDir(tmp_path), training.parts() | {"seen": Counter(5)}, spec=SPEC, run="mine", extra={"relaxation": "uniform"}
+    ).save(Position(2))
     seen = Counter(0)
-    RunState(path, training.parts() | {"seen": seen}, spec=SPEC, run="mine").restore()
+    RunState(RunDir(tmp_path), training.parts() | {"seen": seen}, spec=SPEC, run="mine").restore()
     stored = load_checkpoint(path)
     assert seen.count == 5 and stored["relaxation"] == "uniform" and (stored["epoch"], stored["step"]) == (2, 0)
 
 
 def test_the_seconds_of_several_calls_add_up(tmp_path: Path) -> None:
-    path, training = tmp_path / "checkpoint.pt", trainer()
-    first = state_of(path, training)
+    training = trainer()
+    first = state_of(tmp_path, training)
     first.since -= 100.0
     first.save(Position(1))
-    second = state_of(path, training)
+    second = state_of(tmp_path, training)
     second.restore()
     second.since -= 10.0
     second.save(Position(2))
@@ -129,22 +130,22 @@ def test_the_seconds_of_several_calls_add_up(tmp_path: Path) -> None:
 
 def test_a_file_of_version_0_1_0_is_read(tmp_path: Path) -> None:
     path, training = tmp_path / "checkpoint.pt", trainer()
-    state_of(path, training).save(Position(3))
+    state_of(tmp_path, training).save(Position(3))
     old = load_checkpoint(path)
     for added in ("digest", "step", "train_s"):
         del old[added]
-    save_checkpoint(path, old)
+    save_checkpoint(RunDir(tmp_path), old)
     best = Counter(9)
-    assert RunState(path, training.parts() | {"best": best}, spec=SPEC, run="mine").restore() == Position(3)
+    assert RunState(RunDir(tmp_path), training.parts() | {"best": best}, spec=SPEC, run="mine").restore() == Position(3)
     assert best.count == 9
 
 
 def test_files_of_other_runs_and_parts_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
-    path, training = tmp_path / "checkpoint.pt", trainer()
-    state_of(path, training).save(Position(1))
+    training = trainer()
+    state_of(tmp_path, training).save(Position(1))
     with pytest.raises(CheckpointError, match="of another run"):
-        state_of(path, training, run="other").restore()
+        state_of(tmp_path, training, run="other").restore()
     with pytest.raises(CheckpointError, match="another model or other directions"):
-        state_of(path, training, spec=ModelSpec("local_vim_nano", (("v",), ("h",)), "sum", SPEC.options)).restore()
+        state_of(tmp_path, training, spec=ModelSpec("local_vim_nano", (("v",), ("h",)), "sum", SPEC.options)).restore()
     with pytest.raises(CheckpointError, match=r"can continue from \(alphas: 'alphas'\)"):
-        RunState(path, training.parts() | {"alphas": Counter(0)}, spec=SPEC, run="mine").restore()
+        RunState(RunDir(tmp_path), training.parts() | {"alphas": Counter(0)}, spec=SPEC, run="mine").restore()

@@ -14,6 +14,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose, plain_config
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import RunLog
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError
 from lmsearch.files import write_json
 from lmsearch.run_identity import config_digest
@@ -218,7 +219,7 @@ def test_a_pruner_ends_trials_that_fall_behind_and_their_folder_says_so(
 
     def run(cfg: DictConfig) -> None:
         folder = Path(cfg.run_dir)
-        with RunLog(folder) as run_log:
+        with RunLog(RunDir(folder)) as run_log:
             for epoch in range(cfg.epochs):
                 run_log.write(epoch, {"val_accuracy": cfg.optim.lr})
                 lines[folder.name] = epoch + 1
@@ -242,7 +243,7 @@ def test_a_metric_that_no_epoch_logs_cannot_be_pruned_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(cfg: DictConfig) -> None:
-        with RunLog(Path(cfg.run_dir)) as run_log:
+        with RunLog(RunDir(Path(cfg.run_dir))) as run_log:
             run_log.write(0, {"val_loss": 1.0})
         write(cfg, {"val_accuracy": 0.5})
 

@@ -18,6 +18,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError, SweepError
 from lmsearch.sweep.pool import exit_on_sigterm, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
@@ -34,7 +35,7 @@ def sweep_of(run_dir: Path, *, trials: int, metric: str = "x") -> Sweep:
         parameters={"x": Parameter("x", FloatDistribution(0.0, 1.0))},
         overrides=(),
         goal=Goal((metric,), ("maximize",)),
-        run_dir=run_dir,
+        run_dir=RunDir(run_dir),
         storage=str(run_dir / "trials.journal"),
         study="test",
         trials=trials,
@@ -42,14 +43,14 @@ def sweep_of(run_dir: Path, *, trials: int, metric: str = "x") -> Sweep:
     )
 
 
-def write_x(task: str, words: Sequence[str], folder: Path) -> None:
+def write_x(task: str, words: Sequence[str], folder: RunDir) -> None:
     """A task that gives its parameter back."""
     (folder / "metrics.json").write_text(json.dumps({"x": float(words[0].partition("=")[2])}))
 
 
-def hang_once(task: str, words: Sequence[str], folder: Path) -> None:
+def hang_once(task: str, words: Sequence[str], folder: RunDir) -> None:
     """A task that takes for ever in the first trial, unless it is tried again."""
-    if folder.name == "0000" and not (folder / "hanging").exists():
+    if folder.path.name == "0000" and not (folder / "hanging").exists():
         (folder / "hanging").touch()
         time.sleep(1000)
     write_x(task, words, folder)
@@ -65,9 +66,9 @@ def hanging(sweep: Sweep, name: str) -> None:
     work(sweep, hang_once, name=name)
 
 
-def wait_once(task: str, words: Sequence[str], folder: Path) -> None:
+def wait_once(task: str, words: Sequence[str], folder: RunDir) -> None:
     """A task that waits for the file "go" in the first trial."""
-    if folder.name == "0000":
+    if folder.path.name == "0000":
         (folder / "hanging").touch()
         until((folder / "go").exists)
     write_x(task, words, folder)
@@ -177,7 +178,7 @@ def test_sigterm_gives_back_the_trial_of_a_call_without_workers(tmp_path: Path) 
     sweep = sweep_of(tmp_path, trials=2)
     study = open_study(sweep)
 
-    def terminated(task: str, words: Sequence[str], folder: Path) -> None:
+    def terminated(task: str, words: Sequence[str], folder: RunDir) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1000)
 
@@ -201,7 +202,7 @@ def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(tmp_path: Path
     sweep = sweep_of(tmp_path, trials=1)
     study, runs = open_study(sweep), []
 
-    def slow(task: str, words: Sequence[str], folder: Path) -> None:
+    def slow(task: str, words: Sequence[str], folder: RunDir) -> None:
         runs.append(folder)
         if len(runs) == 1:
             abandon(study, study.trials[0], reason=DIED)

@@ -13,6 +13,7 @@ import torch
 from lmsearch.cli import main
 from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec, save_checkpoint
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.warm_start import Start, mixers_by_name, start_from
 from lmsearch.errors import CheckpointError
 from lmsearch.models import create_model
@@ -203,12 +204,12 @@ def test_strict_fine_tuning_with_another_direction_is_refused_before_anything_is
 
 def test_a_recheck_of_other_candidates_is_not_taken_for_this_search(tmp_path: Path) -> None:
     from lmsearch.search.trust.recheck import SUPERNETS
-    from lmsearch.tasks.parts.recheck import checkpoint_of, stored_supernets
+    from lmsearch.tasks.parts.recheck import file_of, stored_supernets
 
     spec = spec_of("vim", ORDERS, merge="weighted")
     state = {"spec": asdict(spec), "model": spec.build().state_dict(), "epoch": 1, "epochs": 1, "digest": "d"}
     for number in range(SUPERNETS):
-        save_checkpoint(checkpoint_of(tmp_path, number), state)
+        save_checkpoint(RunDir(tmp_path), state, file=file_of(number))
     found = stored_supernets(tmp_path, spec, "d", backend="auto", device="cpu")
     assert len(list(found)) == SUPERNETS
     swapped = replace(spec, directions=(tuple(ORDERS[0][::-1]), spec.directions[1]))

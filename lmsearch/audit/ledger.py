@@ -6,16 +6,16 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lmsearch.audit.rows import fault_of
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError
-from lmsearch.files import append_line, open_to_append, write_text
 from lmsearch.reading import damaged_line, read_json_lines
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
+PARTS = "parts.jsonl"
 
 
 class OutOfTime(Exception):
@@ -25,24 +25,24 @@ class OutOfTime(Exception):
 class Ledger:
     """Rows of parts.jsonl by key. `limit_s` is what all parts together may take, those of earlier calls included."""
 
-    def __init__(self, path: Path, *, identity: str, limit_s: float, differs: str = "") -> None:
+    def __init__(self, run_dir: RunDir, *, identity: str, limit_s: float, differs: str = "") -> None:
         """Open the rows of this audit; raise ConfigError where the file belongs to another one, which `differs` so.
 
         Raises FileError where the file cannot be read or a line is damaged.
         """
-        self.path, self.limit_s, self.total = path, limit_s, 0
+        self.run_dir, self.limit_s, self.total = run_dir, limit_s, 0
         self.rows: dict[str, Row] = {}
-        read = read_json_lines(path)
+        read = read_json_lines(run_dir / PARTS)
         if read and read[0].get("identity") != identity:
             if len(read) > 1:
                 raise ConfigError(
-                    f"{path.parent} holds another audit{differs}; choose another run_dir=, or overwrite=true to start over in it"
+                    f"{run_dir} holds another audit{differs}; choose another run_dir=, or overwrite=true to start over in it"
                 )
             read = []  # one that never began
-        write_text(path, "".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
+        run_dir.write(PARTS, "".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
         for number, row in enumerate(read[1:], start=2):
             if (fault := fault_of(row)) is not None:
-                raise damaged_line(f"{path}: line {number}", fault)
+                raise damaged_line(f"{run_dir / PARTS}: line {number}", fault)
         self.rows = {row["key"]: row for row in read[1:]}
 
     @property
@@ -62,8 +62,7 @@ class Ledger:
         began = time.perf_counter()
         row: Row = {"key": key} | work()
         row["took_s"] = round(time.perf_counter() - began, 2)
-        with open_to_append(self.path) as file:
-            append_line(file, json.dumps(row))
+        self.run_dir.append_line(PARTS, json.dumps(row))
         self.rows[key] = json.loads(json.dumps(row))
         left = max(0.0, self.limit_s - self.spent_s)
         of = f"/{self.total}" if self.total else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lmsearch.engine.checkpoint import ModelSpec, read_weights, save_model
 from lmsearch.engine.objective import Metric, Scores
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import CheckpointError
 
 FILE = "best.safetensors"
@@ -20,7 +20,7 @@ class Best:
     A part of the training state: a run that was interrupted goes on with the best that it had.
     """
 
-    def __init__(self, run_dir: Path, spec: ModelSpec, metric: Metric) -> None:
+    def __init__(self, run_dir: RunDir, spec: ModelSpec, metric: Metric) -> None:
         self.run_dir, self.spec, self.metric = run_dir, spec, metric
         self.epoch: int | None = None  # as numbered in metrics.jsonl
         self.value = self.loss = 0.0

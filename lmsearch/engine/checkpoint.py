@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from lmsearch.data import DataInfo, check_described
 from lmsearch.engine.digest import digest_of, raw_bytes
 from lmsearch.engine.finite import unfinite_weights
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.stored import check_entries, check_kinds, check_tensor, needed
+from lmsearch.engine.torch_file import tensors_of
 from lmsearch.errors import CheckpointError, DataError, LmsearchError, short
-from lmsearch.files import finite, replacing, write_bytes, write_json
+from lmsearch.files import finite
 from lmsearch.models import create_model
 from lmsearch.models.backbone import Backbone
 from lmsearch.models.merge import present_merge
@@ -29,6 +31,7 @@ from lmsearch.words import first_of
 
 VERSION = 1
 MODEL = "model.safetensors"  # the final weights of a run
+CHECKPOINT = "checkpoint.pt"  # what a run goes on from
 RESERVED = ("name", "directions", "merge", "backend", "family")  # no options of a description, though arguments of create_model
 SPEC_KEYS = {"version": int, "name": str, "directions": list | tuple, "merge": str, "options": dict, "data": dict}
 DIGEST = "sha256"  # key of the digests in checkpoint.pt, model.json and, of weights and of their net, in .safetensors files
@@ -130,25 +133,10 @@ def _agree(one: object, other: object) -> bool:
     return one == other
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain values) and its SHA-256 to `path`; an interrupted write leaves the old file whole."""
+def save_checkpoint(run_dir: RunDir, state: dict[str, Any], *, file: str = CHECKPOINT) -> None:
+    """Write `state` (tensors and plain values) and its SHA-256; an interrupted write leaves the old file whole."""
     state = state | {"schema": "lmsearch.checkpoint", "version": VERSION}
-    save_torch(path, state | {DIGEST: digest_of(state)})
-
-
-def save_torch(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` in PyTorch's format, whole or not at all; raise FileError where it cannot be written."""
-    with replacing(path, size=sum(t.nbytes for t in tensors_of(content))) as file:
-        torch.save(content, cast("IO[bytes]", file))
-
-
-def tensors_of(content: object) -> Iterator[Tensor]:
-    """Yield the tensors of nested dicts, lists and tuples."""
-    if isinstance(content, Tensor):
-        yield content
-    elif isinstance(content, dict | list | tuple):
-        for inside in content.values() if isinstance(content, dict) else content:
-            yield from tensors_of(inside)
+    run_dir.write_torch(file, state | {DIGEST: digest_of(state)})
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -156,7 +144,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises CheckpointError for a missing, damaged or foreign file.
     """
-    path = path / "checkpoint.pt" if path.is_dir() else path
+    path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():
         seeds = sorted(found.parent.name for found in path.parent.glob("s[0-9]*/checkpoint.pt"))
         hint = f"; its seeds hold one each: {', '.join(seeds)}" if seeds else ""
@@ -189,13 +177,13 @@ def _digest_of_entries(state: dict[str, Any], *, source: str) -> str:
         raise CheckpointError(f"{source}: {error}") from error
 
 
-def save_model(run_dir: Path, spec: ModelSpec, weights: dict[str, Tensor], *, file: str = MODEL) -> None:
+def save_model(run_dir: RunDir, spec: ModelSpec, weights: dict[str, Tensor], *, file: str = MODEL) -> None:
     """Write the weights as `file` and, beside it, model.json with all that rebuilds and feeds the model, each with its digest."""
     weights = {name: weights[name].contiguous() for name in sorted(weights)}
     described = json.loads(json.dumps(finite({"version": VERSION} | asdict(spec)), sort_keys=True))  # as it is read back
     digests = f"{digest_of(weights)} {net_digest(described)}"  # one entry, since those of a header come in any order
-    write_bytes(run_dir / file, safetensors.torch.save(weights, metadata={DIGEST: digests}))
-    write_json(run_dir / "model.json", described | {DIGEST: digest_of(described)})
+    run_dir.write(file, safetensors.torch.save(weights, metadata={DIGEST: digests}))
+    run_dir.write_json("model.json", described | {DIGEST: digest_of(described)})
 
 
 def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:

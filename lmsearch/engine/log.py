@@ -14,8 +14,8 @@ from typing import Any
 
 import lmsearch
 from lmsearch.context import setting
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import short
-from lmsearch.files import append_line, open_to_append, write_csv, write_text
 from lmsearch.paths import PACKAGE
 from lmsearch.reading import damaged_line, read_json_lines
 from lmsearch.scan.directions import label
@@ -92,45 +92,41 @@ def _fault_of(line: dict[str, Any]) -> str | None:
     return None
 
 
-def write_table(run_dir: Path) -> None:
+def write_table(run_dir: RunDir) -> None:
     """Write results.csv: a row per line of metrics.jsonl, with the same columns throughout; empty where a line has no value."""
     rows = []
-    for line in read_metrics(run_dir):
+    for line in read_metrics(run_dir.path):
         layers = line.pop("probabilities", {})
         rows.append(line | {f"directions/{layer}/{name}": p for layer, mine in layers.items() for name, p in mine.items()})
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(run_dir / TABLE, [columns, *([row.get(name, "") for name in columns] for row in rows)])
+    run_dir.write_csv(TABLE, [columns, *([row.get(name, "") for name in columns] for row in rows)])
 
 
 class RunLog:
     """Metrics of one run, as lines of metrics.jsonl and as TensorBoard scalars under tb/. Use as a context manager."""
 
-    def __init__(self, run_dir: Path, *, start_epoch: int = 0) -> None:
+    def __init__(self, run_dir: RunDir, *, start_epoch: int = 0) -> None:
         """Continue the log of `run_dir` at `start_epoch`: epochs that will run again, and a cut last line, are dropped."""
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by training runs only
-
         self.run_dir = run_dir
-        kept = [line for line in read_metrics(run_dir) if line["epoch"] < start_epoch]
-        write_text(run_dir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-        self.tensorboard = SummaryWriter(run_dir / "tb", purge_step=start_epoch)
-        self.file = open_to_append(run_dir / METRICS)
+        kept = [line for line in read_metrics(run_dir.path) if line["epoch"] < start_epoch]
+        run_dir.write(METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self.tensorboard = run_dir.events("tb", purge_step=start_epoch)
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.file.close()
-        self.tensorboard.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
         write_table(self.run_dir)
 
     def write(self, epoch: int, values: dict[str, float], *, layers: Probabilities | None = None) -> None:
         """Log the scalars of one epoch and, for a search, every layer's probability of every direction."""
         told = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (layers or {}).items()}
-        append_line(self.file, json.dumps({"epoch": epoch, **values} | ({"probabilities": told} if told else {})))
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, epoch)
-        for layer, probabilities in told.items():
-            for direction, p in probabilities.items():
-                self.tensorboard.add_scalar(f"directions/{layer}/{direction}", p, epoch)
+        self.run_dir.append_line(METRICS, json.dumps({"epoch": epoch, **values} | ({"probabilities": told} if told else {})))
+        shares = {f"directions/{layer}/{name}": p for layer, mine in told.items() for name, p in mine.items()}
+        for name, value in (values | shares).items():
+            if self.tensorboard is not None:
+                self.tensorboard.add_scalar(name, value, epoch)
         if (observer := _OBSERVER.get()) is not None:
             observer(epoch, values)

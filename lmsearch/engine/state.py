@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
 
-from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
+from lmsearch.engine.checkpoint import CHECKPOINT, ModelSpec, load_checkpoint, save_checkpoint
 from lmsearch.engine.finite import unfinite_weights
 from lmsearch.engine.optim import load_optimizer
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.stored import check_kinds, needed
 from lmsearch.errors import CheckpointError
 
@@ -45,7 +45,7 @@ BEGINNING = Position()
 
 
 class RunState:
-    """The parts of a run by name: weights, optimizers, averages, loss scale. `save` writes them to `path`, `restore` loads them.
+    """The parts of a run by name: weights, optimizers, averages, loss scale. `save` writes them to `file`, `restore` loads them.
 
     `spec` describes the network and `run` is the digest of the run: both are compared before anything is loaded.
     `extra` (plain values) is kept for those who read the file later. `train_s` is how many seconds the saved steps took,
@@ -53,9 +53,17 @@ class RunState:
     """
 
     def __init__(
-        self, path: Path, parts: Mapping[str, Stateful], *, spec: ModelSpec, run: str, extra: dict[str, Any] | None = None
+        self,
+        run_dir: RunDir,
+        parts: Mapping[str, Stateful],
+        *,
+        spec: ModelSpec,
+        run: str,
+        extra: dict[str, Any] | None = None,
+        file: str = CHECKPOINT,
     ) -> None:
-        self.path, self.parts, self.spec, self.run, self.extra = path, dict(parts), spec, run, extra or {}
+        self.run_dir, self.file, self.path = run_dir, file, run_dir / file
+        self.parts, self.spec, self.run, self.extra = dict(parts), spec, run, extra or {}
         self.train_s, self.since = 0.0, time.perf_counter()
 
     def save(self, position: Position) -> None:
@@ -64,7 +72,7 @@ class RunState:
         self.train_s, self.since = self.train_s + now - self.since, now
         state = {"train_s": self.train_s} | {name: part.state_dict() for name, part in self.parts.items()}
         head = {"spec": asdict(self.spec), "digest": self.run, "epoch": position.epoch, "step": position.step}
-        save_checkpoint(self.path, head | state | self.extra)
+        save_checkpoint(self.run_dir, head | state | self.extra, file=self.file)
 
     def restore(self) -> Position:
         """Load the state if there is one and return its position.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from lmsearch.figures.choices import choices_figure
-from lmsearch.files import write_figure
 from lmsearch.genotype import Genotype
 from lmsearch.scan.directions import label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def print_choices(genotype: Genotype, *, scores: str) -> None:
@@ -32,8 +34,8 @@ def print_choices(genotype: Genotype, *, scores: str) -> None:
     Console().print(table)
 
 
-def save_choices_figure(genotype: Genotype, path: Path, *, scores: str, vmin: float | None = 0.0) -> None:
-    """Write the figure of a genotype with scores: layers by candidates, `scores` as colour, kept directions marked.
+def genotype_figure(genotype: Genotype, *, scores: str, vmin: float | None = 0.0) -> Figure:
+    """Return the figure of a genotype with scores: layers by candidates, `scores` as colour, kept directions marked.
 
     Colours begin at `vmin`; None: at the least score.
     """
@@ -41,7 +43,7 @@ def save_choices_figure(genotype: Genotype, path: Path, *, scores: str, vmin: fl
     stability, seeds = genotype.health.get("stability", {}), genotype.health.get("seeds", 0)
     votes = [stability.get(layer.name, {}).get("votes", {}) for layer in layers]
     status = genotype.health.get("status")
-    figure = choices_figure(
+    return choices_figure(
         [[layer.scores.get(d, float("nan")) for d in candidates] for layer in layers],
         [[cell_label(d in a.directions, v.get(d), seeds) for d in candidates] for a, v in zip(layers, votes, strict=True)],
         layers=[row_label(layer.name or str(n), stability) for n, layer in enumerate(layers)],
@@ -50,7 +52,6 @@ def save_choices_figure(genotype: Genotype, path: Path, *, scores: str, vmin: fl
         vmin=vmin,
         title="directions per layer" + (f" (search status: {status})" if status else ""),
     )
-    write_figure(path, figure)
 
 
 def cell_label(kept: bool, votes: int | None, seeds: int) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import SweepError
 from lmsearch.sweep.study import STOPPED, Sweep, work_left
 from lmsearch.trials.storage import INTERRUPTED, exclusive, recover
@@ -50,8 +51,7 @@ def local_workers(sweep: Sweep, work: Work) -> Start:
 
     def start() -> Worker:
         name = secrets.token_hex(4)
-        log_file = sweep.run_dir / "workers" / f"{name}.log"
-        process = context.Process(target=_run_into, args=(log_file, work, sweep, name))
+        process = context.Process(target=_run_into, args=(work, sweep, name))
         process.start()
 
         def stop(wait_s: float) -> None:
@@ -61,7 +61,7 @@ def local_workers(sweep: Sweep, work: Work) -> Start:
 
         return Worker(
             name=name,
-            log=log_file,
+            log=logs_of(sweep) / log_of(name),
             ended=lambda: not process.is_alive(),
             problem=lambda: f"exit code {process.exitcode}" if process.exitcode else None,
             stop=stop,
@@ -79,7 +79,7 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
     if cluster not in (None, "slurm", "local"):
         raise SweepError(f"submitit.cluster={cluster!r} is not accepted; accepted: slurm, local")
     try:
-        executor = submitit.AutoExecutor(folder=sweep.run_dir / "workers", cluster=cluster)
+        executor = submitit.AutoExecutor(folder=logs_of(sweep).path, cluster=cluster)
     except RuntimeError as error:
         raise SweepError(f"submitit.cluster={cluster}: {error}") from error
     executor.update_parameters(name="lmsearch-sweep", **{key: value for key, value in options.items() if value is not None})
@@ -99,10 +99,20 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
     return start
 
 
-def _run_into(log_file: Path, work: Work, sweep: Sweep, name: str) -> None:
+def logs_of(sweep: Sweep) -> RunDir:
+    """Return the folder of what the workers print."""
+    return sweep.run_dir.inside("workers")
+
+
+def log_of(name: str) -> str:
+    """Return the file in it of one worker."""
+    return f"{name}.log"
+
+
+def _run_into(work: Work, sweep: Sweep, name: str) -> None:
     """Do the work of a process with all its output, that of native code too, in a file."""
-    log_file.parent.mkdir(exist_ok=True)
-    with log_file.open("a") as file:
+    logs_of(sweep).make()
+    with logs_of(sweep).output(log_of(name)) as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     work(sweep, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -12,7 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from lmsearch.figures.trials import front_figure, history_figure
-from lmsearch.files import write_csv
 from lmsearch.sweep.study import Sweep, retried
 from lmsearch.trials.storage import LOST
 from lmsearch.words import as_text
@@ -75,14 +73,14 @@ def summary(sweep: Sweep, rows: list[Row], front: list[Row], *, versions: list[s
     }
 
 
-def write_table(path: Path, sweep: Sweep, rows: list[Row]) -> None:
-    """Write a line per trial: number, state, metrics, parameters, seconds, run directory and note."""
+def csv_of(sweep: Sweep, rows: list[Row]) -> list[list[object]]:
+    """Return the columns and a line per trial: number, state, metrics, parameters, seconds, run directory and note."""
     lines: list[list[object]] = [["trial", "state", *sweep.goal.metrics, *sweep.parameters, "seconds", "run_dir", "note"]]
     for row in rows:
         values = row.values or [""] * len(sweep.goal.metrics)
         params = [as_text(row.params[key]) if key in row.params else "" for key in sweep.parameters]
         lines.append([row.number, row.state, *values, *params, row.seconds, row.run_dir, row.note])
-    write_csv(path, lines)
+    return lines
 
 
 def table_of(sweep: Sweep, rows: list[Row], front: list[Row]) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import SweepError
 from lmsearch.sweep.space import Parameter
 from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin
@@ -52,7 +52,7 @@ class Sweep:
     parameters: dict[str, Parameter]
     overrides: tuple[str, ...]
     goal: Goal
-    run_dir: Path
+    run_dir: RunDir
     storage: str
     study: str
     trials: int
@@ -74,13 +74,13 @@ class Sweep:
         goal = {"metrics": list(self.goal.metrics), "directions": list(self.goal.directions), "file": self.goal.file}
         return {"task": self.task, "params": ranges, "overrides": list(self.overrides), "goal": goal}
 
-    def folder(self, number: int) -> Path:
+    def folder(self, number: int) -> RunDir:
         """Return the run directory of a trial that runs here."""
-        return self.run_dir / "trials" / f"{number:04d}"
+        return self.run_dir.inside("trials").inside(f"{number:04d}")
 
     def folder_of(self, trial: FrozenTrial) -> str:
         """Return the run directory that a trial ran in: here, also after run_dir was moved, or where another caller has it."""
-        here, recorded = self.folder(origin(trial)), trial.user_attrs.get(FOLDER)
+        here, recorded = self.folder(origin(trial)).path, trial.user_attrs.get(FOLDER)
         if recorded is None or (here.exists() and not Path(recorded).exists()) or Path(recorded).resolve() == here.resolve():
             return str(here)
         return recorded
@@ -166,8 +166,8 @@ def delete_study(sweep: Sweep, *, held: bool) -> None:
         return
     for trial in study.get_trials(deepcopy=False):
         here, recorded = sweep.folder(origin(trial)), trial.user_attrs.get(FOLDER)
-        if recorded is not None and (Path(recorded).resolve() == here.resolve() or (held and not Path(recorded).exists())):
-            shutil.rmtree(here, ignore_errors=True)
+        if recorded is not None and (Path(recorded).resolve() == here.path.resolve() or (held and not Path(recorded).exists())):
+            here.clear()
     optuna.delete_study(study_name=sweep.study, storage=study._storage)
 
 

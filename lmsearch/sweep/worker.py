@@ -19,13 +19,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lmsearch.engine.log import observing
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
-from lmsearch.files import write_json, write_text
 from lmsearch.sweep.study import FOLDER, STOPPED, Sweep, build_sampler, open_study, work_left
 from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 
 log = logging.getLogger(__name__)
-RunTask = Callable[[str, Sequence[str], Path], None]  # task, key=value words, run directory
+RunTask = Callable[[str, Sequence[str], RunDir], None]  # task, key=value words, run directory
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
     """Run one trial and tell the study how it ended; its run directory says so too, in trial.json."""
     folder = sweep.folder(origin(trial))
     try:
-        trial.set_user_attr(FOLDER, os.path.abspath(folder))
-        folder.mkdir(parents=True, exist_ok=True)
+        trial.set_user_attr(FOLDER, os.path.abspath(folder.path))
+        folder.make()
         end(study, trial, folder, outcome(trial, sweep, folder, run_task))
     except UpdateFinishedTrialError:
         log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
@@ -86,7 +86,7 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
         raise
 
 
-def outcome(trial: optuna.Trial, sweep: Sweep, folder: Path, run_task: RunTask) -> Outcome:
+def outcome(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask) -> Outcome:
     """Run the task of a trial and say how it ended; what is no fault of the trial is raised."""
     try:
         return Outcome(TrialState.COMPLETE, values=measure(trial, sweep, folder, run_task))
@@ -97,11 +97,11 @@ def outcome(trial: optuna.Trial, sweep: Sweep, folder: Path, run_task: RunTask) 
     except LmsearchError as error:
         return Outcome(TrialState.FAIL, note=str(error))
     except Exception as error:  # a trial that runs out of memory must not end the sweep
-        write_text(folder / "error.txt", traceback.format_exc())
+        folder.write("error.txt", traceback.format_exc())
         return Outcome(TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
-def measure(trial: optuna.Trial, sweep: Sweep, folder: Path, run_task: RunTask) -> list[float]:
+def measure(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask) -> list[float]:
     """Run the task of a trial under the eye of the pruner, and return its metrics."""
     words = [*sweep.overrides, *(p.word(trial.params[key]) for key, p in sweep.parameters.items())]
     watch = nullcontext() if sweep.pruning.method == "none" else observing(Reporter(trial, sweep))
@@ -110,12 +110,12 @@ def measure(trial: optuna.Trial, sweep: Sweep, folder: Path, run_task: RunTask) 
     return read_metrics(folder / sweep.goal.file, sweep.goal.metrics)
 
 
-def end(study: optuna.Study, trial: optuna.Trial, folder: Path, how: Outcome) -> None:
+def end(study: optuna.Study, trial: optuna.Trial, folder: RunDir, how: Outcome) -> None:
     """Write trial.json and tell the study; raises UpdateFinishedTrialError where another process has ended the trial."""
     words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     trial.set_user_attr("note", how.note)
     found = {"trial": trial.number, "state": words[how.state], "params": trial.params, "values": how.values, "note": how.note}
-    write_json(folder / "trial.json", found)
+    folder.write_json("trial.json", found)
     study.tell(trial, how.values, state=how.state, skip_if_finished=True)
 
 

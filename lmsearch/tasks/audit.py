@@ -7,22 +7,21 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from lmsearch.audit.auditor import Auditor, Planted
-from lmsearch.audit.ledger import Ledger, Row
+from lmsearch.audit.ledger import PARTS, Ledger, Row
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read, trainings
 from lmsearch.config import compose_settings, settings_of
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.figures.audit import audit_figure
-from lmsearch.files import remove, write_figure, write_json
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import former_names, label
 from lmsearch.search.supernet.options import SearchOptions
@@ -70,20 +69,20 @@ def run(cfg: DictConfig) -> int:
     return NOT_WARRANTED if settings.strict and measured["verdict"]["answer"] != "yes" else 0
 
 
-def open_ledger(settings: Audit, run_dir: Path, setting: Setting) -> Ledger:
+def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
     """Return what this audit has done so far; raise ConfigError where the folder holds another run."""
-    parts, before = run_dir / "parts.jsonl", Claim.read(run_dir)
+    before = Claim.read(run_dir.path)
     if before.task:
         raise ConfigError(f"{run_dir} holds another run (of lmsearch {before.task}); choose another run_dir=")
     if settings.overwrite:
-        for name in ("parts.jsonl", "audit.json", "audit.png"):
-            remove(run_dir / name)
-    how = how_it_differs(settings, run_dir) if parts.exists() else ""
-    return Ledger(parts, identity=identity(settings, setting), limit_s=60 * settings.minutes, differs=how)
+        for name in (PARTS, "audit.json", "audit.png"):
+            run_dir.remove(name)
+    how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
+    return Ledger(run_dir, identity=identity(settings, setting), limit_s=60 * settings.minutes, differs=how)
 
 
 def write_audit(
-    settings: Audit, run_dir: Path, setting: Setting, ledger: Ledger, plan: Plan, rows: Sequence[Row], *, tested_on: str
+    settings: Audit, run_dir: RunDir, setting: Setting, ledger: Ledger, plan: Plan, rows: Sequence[Row], *, tested_on: str
 ) -> dict[str, Any]:
     """Write audit.json and audit.png, and return what was measured."""
     full_epochs = setting.recipe.epochs
@@ -95,8 +94,8 @@ def write_audit(
         "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
         "tested_on": tested_on,
     }  # fmt: skip
-    write_json(run_dir / "audit.json", measured | facts | {"environment": environment(settings.seed)})
-    write_figure(run_dir / "audit.png", figure_of(rows, measured, metric=metric, tested_on=tested_on))
+    run_dir.write_json("audit.json", measured | facts | {"environment": environment(settings.seed)})
+    run_dir.write_figure("audit.png", figure_of(rows, measured, metric=metric, tested_on=tested_on))
     return measured
 
 

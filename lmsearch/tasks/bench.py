@@ -16,7 +16,6 @@ from lmsearch.engine.devices import device_named
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.figures.bench import bench_figure
-from lmsearch.files import write_figure, write_json
 from lmsearch.settings.tasks import Bench
 from lmsearch.tasks.parts.run_dir import open_run_dir
 
@@ -45,10 +44,10 @@ def run(cfg: DictConfig) -> int:
             found[name] = section(setup)
             for table in tables(name, found[name]):
                 console.print(table)
-        write_json(run_dir / "bench.json", found)
+        run_dir.write_json("bench.json", found)
         console.print(f"wrote {run_dir / 'bench.json'}", highlight=False, soft_wrap=True)
         if (figure := bench_figure(found)) is not None:
-            write_figure(run_dir / "bench.png", figure)
+            run_dir.write_figure("bench.png", figure)
             console.print(f"wrote {run_dir / 'bench.png'}", highlight=False, soft_wrap=True)
         if setup.quick:
             console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)

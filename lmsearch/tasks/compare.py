@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -13,8 +12,8 @@ from rich.table import Table
 from lmsearch.config import settings_of
 from lmsearch.data import Source
 from lmsearch.engine.objective import Metric, metric_for
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError
-from lmsearch.files import write_json
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, verdict_of
 from lmsearch.report.baselines import shortfall
@@ -27,7 +26,7 @@ from lmsearch.tasks.parts.build import build_objective, build_precision, layer_g
 from lmsearch.tasks.parts.candidates import hand_made_choice
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.memory import check_memory
-from lmsearch.tasks.parts.run_dir import claim_run_dir, own_folder
+from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.retrain import derived_spec
 
@@ -53,14 +52,14 @@ def run(cfg: DictConfig) -> int:
         for number in range(settings.seeds):
             for arm in arms:
                 seeded = settings.changed({"seed": settings.seed + number})
-                folder, title = run_dir / part_of(arm, seeded.seed), f"{arm.name} (seed {seeded.seed})"
-                with own_folder(folder):
+                folder, title = run_dir.inside(part_of(arm, seeded.seed)), f"{arm.name} (seed {seeded.seed})"
+                with folder.owned():
                     arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
         baselines = simple_baselines(source, settings.baseline_limit, objective)
         verdict = verdict_of(arms)
         if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):
             verdict += f"; {short}"
-        write_json(run_dir / "comparison.json", summary(settings, space, arms, baselines, verdict))
+        run_dir.write_json("comparison.json", summary(settings, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=objective.metric)
     return 0
 
@@ -120,7 +119,7 @@ def summary(settings: Compare, space: SearchSpace, arms: list[Arm], baselines: d
     }
 
 
-def show(run_dir: Path, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
+def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
     """Print the table and the verdict."""
     table = Table(title=f"test {metric}, same budget and recipe")
     for column in ("choice", metric.name, "95 % interval", "searched minus this"):

@@ -15,7 +15,7 @@ from torch import nn
 
 from lmsearch.config import settings_of
 from lmsearch.errors import ConfigError
-from lmsearch.files import write_text
+from lmsearch.files import make_folder, write_text
 from lmsearch.genotype import check_depth, load_genotype
 from lmsearch.interop.localmamba import released
 from lmsearch.models import create_model, model_depth
@@ -25,7 +25,6 @@ from lmsearch.scan.grids import grid_text
 from lmsearch.settings.model import Model
 from lmsearch.settings.tasks import Complexity as ComplexitySettings
 from lmsearch.tasks.parts.memory import VALUE_BYTES
-from lmsearch.tasks.parts.run_dir import make_folder
 
 # parameters and "FLOPs" as printed in arXiv 2403.09338, for images of 224 pixels
 PAPER = {

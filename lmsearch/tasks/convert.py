@@ -22,11 +22,13 @@ from lmsearch.engine.checkpoint import (
     read_model,
     save_checkpoint,
     save_model,
-    save_torch,
 )
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.torch_file import save_torch
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import CheckpointError, ConfigError
-from lmsearch.genotype import Genotype, LayerChoice, check_depth, load_genotype, save_genotype
+from lmsearch.files import make_folder
+from lmsearch.genotype import FILE, Genotype, LayerChoice, check_depth, dumps, load_genotype
 from lmsearch.interop.localmamba import (
     DESCRIPTION,
     beyond_released,
@@ -42,7 +44,7 @@ from lmsearch.search_space import load_search_space
 from lmsearch.settings.model import Model
 from lmsearch.settings.tasks import Convert
 from lmsearch.tasks.parts.known import read_facts
-from lmsearch.tasks.parts.run_dir import RESULTS, WORK, Claim, make_folder, own_folder
+from lmsearch.tasks.parts.run_dir import RESULTS, WORK, Claim
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +98,8 @@ def keep_files(out: Path) -> None:
 
 def from_official(settings: Convert) -> int:
     """Write model.safetensors and genotype.json, or for a supernet checkpoint.pt, to the folder that out= names."""
-    source, out = Path(settings.source), Path(settings.out)
-    if out.is_file():
+    source, out = Path(settings.source), RunDir(Path(settings.out))
+    if out.path.is_file():
         raise ConfigError(f"out={str(out)!r} is a file; give the folder to write")
     weights, description = read_described_checkpoint(source)
     if description is not None:
@@ -112,15 +114,15 @@ def from_official(settings: Convert) -> int:
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
     model, spec = in_order(settings, model, spec)
-    with own_folder(out, key="out"):
-        if task := Claim.read(out).task:
+    with out.owned(key="out"):
+        if task := Claim.read(out.path).task:
             raise ConfigError(f"{out} holds a run of lmsearch {task}, whose files would be lost; choose another out=")
         if spec.merge == "weighted":
             write_supernet(out, spec, model.state_dict())
         else:
             save_model(out, spec, model.state_dict())
             layers = tuple(LayerChoice(names, layer) for layer, names in zip(mixer_names(model), spec.directions, strict=True))
-            save_genotype(Genotype(layers, model=spec.name, derivation={"method": "converted"}), out / "genotype.json")
+            out.write(FILE, dumps(Genotype(layers, model=spec.name, derivation={"method": "converted"})))
             print(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} parameters: {out / 'model.safetensors'}")
             print(f"genotype: {out / 'genotype.json'}")
     return 0
@@ -247,12 +249,12 @@ def data_info(settings: Convert, options: dict) -> DataInfo:
     return DataInfo("imagenet", classes, names, tuple(options["img_size"]), channels, mean, std)
 
 
-def write_supernet(out: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
+def write_supernet(out: RunDir, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
     """Write a checkpoint.pt that `lmsearch derive` takes."""
     depth, space = len(spec.directions), load_search_space(CANDIDATES)
     state = {"spec": asdict(spec), "model": weights, "epoch": 0}
     if spec.directions == space.layer_candidates(depth):
         state |= {"search_space": space.name, "keep": [4] * depth}
-    save_checkpoint(out / "checkpoint.pt", state)
+    save_checkpoint(out, state)
     print(f"{spec.name}: a supernet of {len(spec.directions)} layers: {out / 'checkpoint.pt'}")
     print(f"next: lmsearch derive checkpoint={out}")

@@ -17,12 +17,12 @@ from lmsearch import __version__
 from lmsearch.config import settings_of
 from lmsearch.data import search_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.stored import needed
 from lmsearch.errors import CheckpointError, ConfigError, GenotypeError, SearchSpaceError
-from lmsearch.files import write_text
-from lmsearch.genotype import FILE, load_genotype, save_genotype
+from lmsearch.genotype import FILE, dumps, load_genotype
 from lmsearch.reading import user_path
-from lmsearch.report.directions import save_choices_figure
+from lmsearch.report.directions import genotype_figure
 from lmsearch.run_identity import config_digest
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.kinds import DERIVATIONS, derivation_kind, derive, unseen_part
@@ -117,8 +117,8 @@ def from_alphas(settings: Derive, stored: Stored) -> int:
     reason = "derived from alphas alone, without held-out data; health=true tests them"
     genotype = stored.about.genotype(choices, how, alpha_health(choices, reason=reason))
     with output(settings, stored) as run_dir:
-        save_genotype(genotype, run_dir / FILE)
-        save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
+        run_dir.write(FILE, dumps(genotype))
+        run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=scores_of(genotype)))
         show(run_dir, genotype)
     return 0
 
@@ -147,7 +147,7 @@ def with_data(settings: Derive, stored: Stored) -> int:
 
 
 @contextmanager
-def output(settings: Derive, stored: Stored) -> Iterator[Path]:
+def output(settings: Derive, stored: Stored) -> Iterator[RunDir]:
     """Give the block the output folder of what is derived from a checkpoint."""
     data = stored.spec.data.get("info", {}).get("name", "unknown")
     with folder(settings, data=data, model=stored.spec.name, seed=stored.seed) as run_dir:
@@ -156,13 +156,13 @@ def output(settings: Derive, stored: Stored) -> Iterator[Path]:
 
 
 @contextmanager
-def folder(settings: Derive, *, data: str, model: str, seed: int | None) -> Iterator[Path]:
+def folder(settings: Derive, *, data: str, model: str, seed: int | None) -> Iterator[RunDir]:
     """Give the block the output folder; raise ConfigError where the genotype.json of something else would be lost.
 
     Another genotype is replaced with overwrite=true, what a run has left never.
     """
     with open_run_dir(settings, "derive", data=data, model=model, seed=seed) as run_dir:
-        before, mine = Claim.read(run_dir), Claim(f"derive {config_digest(settings.content)}")
+        before, mine = Claim.read(run_dir.path), Claim(f"derive {config_digest(settings.content)}")
         if (run_dir / "checkpoint.pt").exists() or before.task not in ("", "derive"):
             raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
         if (run_dir / FILE).exists() and before != mine and not settings.overwrite:
@@ -171,13 +171,13 @@ def folder(settings: Derive, *, data: str, model: str, seed: int | None) -> Iter
         yield run_dir
 
 
-def remember(settings: Derive, run_dir: Path, facts: Sequence[Facts | None]) -> None:
+def remember(settings: Derive, run_dir: RunDir, facts: Sequence[Facts | None]) -> None:
     """Write config.yaml with what the runs that are derived from know, if all know the same, for the tasks that read on."""
     if facts[0] is None or any(other != facts[0] for other in facts):
         log.info("the runs do not know the same data and model; give these to the tasks that read %s", run_dir)
         return
     content = {**settings.content} | facts[0].sections()
-    write_text(run_dir / CONFIG, config_text(as_plain(content)))
+    run_dir.write(CONFIG, config_text(as_plain(content)))
 
 
 def from_genotypes(settings: Derive, given: str | Sequence[str]) -> int:

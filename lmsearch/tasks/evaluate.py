@@ -13,9 +13,9 @@ from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.layout import read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
-from lmsearch.files import write_json
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion
@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> int:
     with open_run_dir(settings, "evaluate", data=source.info.name, model=spec.name) as run_dir:
         keep_others(run_dir)
         write_config(run_dir, settings)  # says what was measured, on what
-        write_json(run_dir / "metrics.json", metrics)
+        run_dir.write_json("metrics.json", metrics)
         write_confusion(run_dir, info, test)
     warn_about_classes(info, test=test, val=val, what=checkpoint)
     show(info, metrics, test)
@@ -53,9 +53,9 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def keep_others(run_dir: Path) -> None:
+def keep_others(run_dir: RunDir) -> None:
     """Raise ConfigError where the folder holds another task's run; say where another evaluation's results are replaced."""
-    if task := Claim.read(run_dir).task:
+    if task := Claim.read(run_dir.path).task:
         raise ConfigError(f"{run_dir} holds a run of lmsearch {task}, whose metrics.json would be lost; choose another run_dir=")
     if (run_dir / "metrics.json").exists():
         log.warning("%s of an evaluation before is replaced; run_dir= keeps both", run_dir / "metrics.json")

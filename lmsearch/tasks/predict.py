@@ -21,13 +21,12 @@ from lmsearch.engine.progress import CountProgress
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.figures.sheet import Cell, contact_sheet, spaced
-from lmsearch.files import write_image
+from lmsearch.files import make_folder, write_image
 from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
 from lmsearch.settings.tasks import Predict
 from lmsearch.tasks.parts.build import build_precision
-from lmsearch.tasks.parts.run_dir import make_folder
 from lmsearch.tasks.parts.trained import load_trained
 
 log = logging.getLogger(__name__)

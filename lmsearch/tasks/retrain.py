@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from lmsearch.config import settings_of
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import ConfigError
-from lmsearch.files import write_json
-from lmsearch.genotype import Genotype, check_depth, load_genotype, save_genotype
+from lmsearch.genotype import FILE, Genotype, check_depth, dumps, load_genotype
 from lmsearch.models import model_depth
 from lmsearch.report.baselines import shortfall
 from lmsearch.settings.tasks import Compare, Retrain
@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> int:
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)
     with claim_run_dir(settings, "retrain", content, genotype=genotype) as run_dir:
-        save_genotype(genotype, run_dir / "genotype.json")
+        run_dir.write(FILE, dumps(genotype))
         metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
         metrics = with_baselines(settings, source, run_dir, metrics)
     show(source.info, metrics, test, parameters=metrics["parameters"])
@@ -75,12 +75,12 @@ def check_start(settings: Retrain) -> None:
         raise ConfigError(f"init_from={settings.init_from} would be cleared by overwrite=true; choose another run_dir=")
 
 
-def with_baselines(settings: Retrain, source: Source, run_dir: Path, metrics: dict) -> dict:
+def with_baselines(settings: Retrain, source: Source, run_dir: RunDir, metrics: dict) -> dict:
     """Return the metrics with simple baselines on the same test set, and write them where there are some."""
     baselines = simple_baselines(source, settings.baseline_limit, build_objective(source.info, settings.metric))
     if baselines:
         metrics = metrics | {"baselines": baselines}
-        write_json(run_dir / "metrics.json", metrics)
+        run_dir.write_json("metrics.json", metrics)
     return metrics
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -15,6 +14,7 @@ from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.progress import TrainingProgress
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import ConfigError
@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> int:
     return NOT_OK if settings.strict and genotype.health["status"] != Status.OK else 0
 
 
-def claim(settings: Search, setup: SearchSetup) -> AbstractContextManager[Path]:
+def claim(settings: Search, setup: SearchSetup) -> AbstractContextManager[RunDir]:
     """Give the block the run directory of one search, or of a search over several seeds."""
     content = [setup.spec.directions, setup.quota.keep, setup.quota.budget, settings.seeds > 1]
     parts = [] if settings.seeds == 1 else [part_of(seed) for seed in seeds_of(settings)]
@@ -89,7 +89,7 @@ def part_of(seed: int) -> str:
     return f"s{seed}"
 
 
-def search_seeds(settings: Search, run_dir: Path, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
+def search_seeds(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
     """Search with settings.seeds seeds, each a run of its own in s<seed>/, and return what they agree on."""
     genotypes = []
     for seed in seeds_of(settings):
@@ -100,15 +100,15 @@ def search_seeds(settings: Search, run_dir: Path, setup: SearchSetup, source: So
     return conclude_seeds(run_dir, setup.quota, genotypes)
 
 
-def search_once(settings: Search, run_dir: Path, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
+def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
     """Search with one seed and return the genotype, which is also in run_dir."""
     loaders, digest = search_data(settings, source, precision), run_digest(settings.content)
     session = open_session(settings, setup, loaders, source, precision)
     train(settings, run_dir, setup, session)
     provenance = {"lmsearch": __version__, "run_sha256": digest, "seed": settings.seed, "epoch": settings.epochs}
-    about = About(setup.spec.name, setup.space.name, provenance, run_dir, settings.metric)
+    about = About(setup.spec.name, setup.space.name, provenance, run_dir.path, settings.metric)
     if settings.supernet.recheck == 0:  # what an earlier recheck of the same search told stays known
-        fresh = stored_supernets(run_dir, setup.spec, digest, backend=settings.backend, device=precision.device)
+        fresh = stored_supernets(run_dir.path, setup.spec, digest, backend=settings.backend, device=precision.device)
     else:
         fresh = trained_supernets(session, run_dir, setup.spec, digest)
     return conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
@@ -164,12 +164,12 @@ def kept_for_derive(settings: Search, setup: SearchSetup) -> dict[str, object]:
     }  # fmt: skip
 
 
-def train(settings: Search, run_dir: Path, setup: SearchSetup, session: SearchSession) -> None:
+def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: SearchSession) -> None:
     """Train weights and alphas, continuing where run_dir left off; write down every epoch."""
     steps, metric = session.timing.steps_per_epoch, session.objective.metric
     parts = session.trainer.parts() | {"alpha_optimizer": session.alpha_optimizer}
     extra = kept_for_derive(settings, setup)
-    state = RunState(run_dir / "checkpoint.pt", parts, spec=setup.spec, run=run_digest(settings.content), extra=extra)
+    state = RunState(run_dir, parts, spec=setup.spec, run=run_digest(settings.content), extra=extra)
     start = state.restore()
     progress = TrainingProgress("search", total_steps=settings.epochs * steps, done_steps=start.steps(steps), metric=metric.plain)
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:

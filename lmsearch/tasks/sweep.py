@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -18,16 +17,15 @@ from rich.console import Console
 
 from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
-from lmsearch.engine.lock import holding
 from lmsearch.engine.log import environment
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
-from lmsearch.files import remove, write_figure, write_json, write_text
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.settings.sweep import Sweep as SweepSettings
 from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
-from lmsearch.sweep.results import Row, command_of, figure_of, front_of, rows_of, summary, table_of, words_of, write_table
+from lmsearch.sweep.results import Row, command_of, csv_of, figure_of, front_of, rows_of, summary, table_of, words_of
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
     ID,
@@ -43,7 +41,7 @@ from lmsearch.sweep.study import (
 )
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
-from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, make_folder, write_config
+from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, write_config
 from lmsearch.trials.storage import exclusive, note_version, recover
 
 log = logging.getLogger(__name__)
@@ -57,11 +55,11 @@ def run(cfg: DictConfig) -> int:
     settings = settings_of(SweepSettings, cfg)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep = make_sweep(settings)
-    make_folder(sweep.run_dir)
+    sweep.run_dir.make()
     if settings.overwrite:
-        with holding(sweep.run_dir):  # nobody else is at it
+        with sweep.run_dir.locked():  # nobody else is at it
             start_over(sweep)
-    with holding(sweep.run_dir, shared=True):  # several commands, of several machines, may work on one sweep
+    with sweep.run_dir.locked(shared=True):  # several commands, of several machines, may work on one sweep
         study = begin(settings, sweep)
         announce = Announcer(study, sweep)
         with exit_on_sigterm():
@@ -84,15 +82,15 @@ def make_sweep(settings: SweepSettings) -> Sweep:
     )
     if not goal.directions and len(goal.metrics) == 1:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
-    run_dir = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
+    path = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
     sweep = Sweep(
         task=settings.task,
         parameters=parameters,
         overrides=overrides,
         goal=goal,
-        run_dir=run_dir,
-        storage=settings.storage or str(run_dir / JOURNAL),
-        study=settings.study or held_study(run_dir, overwrite=settings.overwrite) or run_dir.name or run_dir.resolve().name,
+        run_dir=RunDir(path),
+        storage=settings.storage or str(path / JOURNAL),
+        study=settings.study or held_study(path, overwrite=settings.overwrite) or path.name or path.resolve().name,
         trials=settings.trials,
         sampler=settings.sampler,
         population=settings.population,
@@ -148,20 +146,21 @@ def check_task(task: str, overrides: Sequence[str], parameters: dict[str, Parame
 
 def start_over(sweep: Sweep) -> None:
     """Delete the study of a sweep and the folders of its trials in the run directory; raise InUseError where one is running."""
-    for folder in (sweep.run_dir / "trials").glob("[0-9]*"):
-        with holding(folder):  # a worker may have outlived its sweep
+    trials = sweep.run_dir.inside("trials")
+    for folder in trials.path.glob("[0-9]*"):
+        with trials.inside(folder.name).locked():  # a worker may have outlived its sweep
             pass
-    marker, journal = sweep.run_dir / MARKER, sweep.run_dir / JOURNAL
+    journal = sweep.run_dir / JOURNAL
     try:
-        check_place(sweep, before=claim_on(sweep.run_dir, overwrite=True))
-        delete_study(sweep, held=marker.exists())
+        check_place(sweep, before=claim_on(sweep.run_dir.path, overwrite=True))
+        delete_study(sweep, held=(sweep.run_dir / MARKER).exists())
     except StorageError:
-        if Path(sweep.storage) != journal or held_study(sweep.run_dir, overwrite=True) != sweep.study:
+        if Path(sweep.storage) != journal or held_study(sweep.run_dir.path, overwrite=True) != sweep.study:
             raise
         log.warning("%s cannot be read; it is deleted with the trials in %s", journal, sweep.run_dir)
-        shutil.rmtree(sweep.run_dir / "trials", ignore_errors=True)
-        remove(journal)
-    remove(marker)
+        trials.clear()
+        sweep.run_dir.remove(JOURNAL)
+    sweep.run_dir.remove(MARKER)
 
 
 def begin(settings: SweepSettings, sweep: Sweep) -> optuna.Study:
@@ -177,16 +176,16 @@ def begin(settings: SweepSettings, sweep: Sweep) -> optuna.Study:
     study.set_user_attr(STOPPED, None)
     note_version(study)
     write_config(sweep.run_dir, settings)
-    write_json(sweep.run_dir / "environment.json", environment(sweep.seed))
+    sweep.run_dir.write_json("environment.json", environment(sweep.seed))
     return study
 
 
 def check_place(sweep: Sweep, *, before: Claim | None = None) -> None:
     """Raise SweepError where the run directory holds another run, or the trials of another study."""
-    before = Claim.read(sweep.run_dir) if before is None else before
+    before = Claim.read(sweep.run_dir.path) if before is None else before
     if not before.run:
         return
-    held = held_study(sweep.run_dir)
+    held = held_study(sweep.run_dir.path)
     if held is None:
         raise SweepError(f"{sweep.run_dir} holds another run; choose another run_dir=")
     study = find_study(sweep)
@@ -219,16 +218,16 @@ def run_worker(sweep: Sweep, name: str) -> None:
     work(sweep, run_task, name=name)
 
 
-def run_task(task: str, words: Sequence[str], folder: Path) -> None:
+def run_task(task: str, words: Sequence[str], folder: RunDir) -> None:
     """Run a task with `folder` as its run directory; what it prints goes to output.txt there.
 
     A process that was taken for dead may still be at this trial: it is waited for, and what it has done counts.
     """
     cfg, lines = configure(task, [*words, f"run_dir={folder}"])
-    with holding(folder, wait=True):
+    with folder.locked(wait=True):
         pass
     threads = using_threads(cfg.get("threads"))
-    with (folder / "output.txt").open("a", encoding="utf-8") as file, redirect_stdout(file), threads:
+    with folder.output("output.txt") as file, redirect_stdout(file), threads:
         for line in lines:
             print(line)
         importlib.import_module(f"lmsearch.tasks.{task}").run(cfg)
@@ -257,8 +256,8 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
     """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
     rows = rows_of(study, sweep)
     front = front_of(study, rows)
-    write_table(sweep.run_dir / "results.csv", sweep, rows)
-    write_json(sweep.run_dir / "results.json", summary(sweep, rows, front, versions=note_version(study)))
+    sweep.run_dir.write_csv("results.csv", csv_of(sweep, rows))
+    sweep.run_dir.write_json("results.json", summary(sweep, rows, front, versions=note_version(study)))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
     console.print(table_of(sweep, rows, front))
@@ -266,9 +265,9 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
         why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
         raise SweepError(f"no trial was completed{why}; see {sweep.run_dir / 'results.csv'}")
     best, figure = front[0], "history.png" if len(sweep.goal.metrics) == 1 else "pareto.png"
-    write_figure(sweep.run_dir / figure, figure_of(sweep, rows, front))
+    sweep.run_dir.write_figure(figure, figure_of(sweep, rows, front))
     config, _ = configure(sweep.task, words_of(sweep, best))
-    write_text(sweep.run_dir / "best.yaml", f"# {command_of(sweep, best)}\n{config_text(plain_config(config))}")
+    sweep.run_dir.write("best.yaml", f"# {command_of(sweep, best)}\n{config_text(plain_config(config))}")
     if len(sweep.goal.metrics) == 2:
         print(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
     values = ", ".join(f"{m} {v:.6g}" for m, v in zip(sweep.goal.metrics, best.values, strict=True))

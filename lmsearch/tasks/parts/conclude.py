@@ -11,10 +11,10 @@ from torch import nn
 
 from lmsearch import __version__
 from lmsearch.data.info import Samples
-from lmsearch.files import write_json
-from lmsearch.genotype import Genotype, LayerChoice, save_genotype
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.genotype import FILE, Genotype, LayerChoice, dumps
 from lmsearch.models.backbone import Backbone
-from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.report.directions import genotype_figure, print_choices
 from lmsearch.report.findings import print_findings
 from lmsearch.search.derivation.choice import Quota, make_genotype
 from lmsearch.search.derivation.kinds import own_scores
@@ -49,7 +49,7 @@ class About:
 
 
 def conclude(
-    run_dir: Path,
+    run_dir: RunDir,
     trained: Trained,
     about: About,
     val: Samples | None,
@@ -72,15 +72,15 @@ def conclude(
         measured = {"holdout": trained.on(trained.holdout)(trained.module).score}
         if val is not None:
             measured["val"] = trained.on(val)(trained.module).score
-    save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
+    run_dir.write(FILE, dumps(genotype))
+    run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=scores_of(genotype)))
     metric = trained.objective.metric
     scores = {f"{name}_{metric}": score for name, score in measured.items()}
-    write_json(run_dir / "metrics.json", {**scores, "health": health.to_dict()})
+    run_dir.write_json("metrics.json", {**scores, "health": health.to_dict()})
     return genotype
 
 
-def conclude_seeds(run_dir: Path, quota: Quota, genotypes: Sequence[Genotype]) -> Genotype:
+def conclude_seeds(run_dir: RunDir, quota: Quota, genotypes: Sequence[Genotype]) -> Genotype:
     """Write the genotype.json and figure of what the genotypes of several seeds agree on."""
     first = genotypes[0]
     choices, health = consensus(genotypes, quota)
@@ -93,8 +93,8 @@ def conclude_seeds(run_dir: Path, quota: Quota, genotypes: Sequence[Genotype]) -
         health=health,
         provenance={"lmsearch": __version__, "seeds": [g.provenance.get("seed") for g in genotypes]},
     )
-    save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png", scores=scores_of(genotype))
+    run_dir.write(FILE, dumps(genotype))
+    run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=scores_of(genotype)))
     return genotype
 
 
@@ -103,7 +103,7 @@ def scores_of(genotype: Genotype) -> str:
     return own_scores(genotype.derivation.get("of", genotype.derivation.get("method"))) or "probability"
 
 
-def show(run_dir: Path, genotype: Genotype) -> None:
+def show(run_dir: RunDir, genotype: Genotype) -> None:
     """Print the chosen directions, what the detectors found and, last, the verdict and where the files are."""
     print_choices(genotype, scores=scores_of(genotype))
     print_findings(genotype.health.get("findings", []))

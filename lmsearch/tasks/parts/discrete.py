@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import optuna
 import torch
@@ -12,6 +11,7 @@ import torch
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.randomness import key
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
@@ -147,7 +147,7 @@ def stand_alone(settings: Search, candidates: Candidates, source: Source, precis
     )
 
 
-def build_evaluator(settings: Search, run_dir: Path, candidates: Candidates, source: Source, precision: Precision) -> Evaluator:
+def build_evaluator(settings: Search, run_dir: RunDir, candidates: Candidates, source: Source, precision: Precision) -> Evaluator:
     """Return what scores architectures; shared weights are trained first."""
     if settings.discrete.evaluate == "standalone":
         return stand_alone(settings, candidates, source, precision)
@@ -166,7 +166,7 @@ def check_budget(budget: Budget, training: float, price: float) -> None:
 
 def train_shared(
     settings: Search,
-    run_dir: Path,
+    run_dir: RunDir,
     candidates: Candidates,
     loaders: SearchLoaders,
     source: Source,
@@ -178,8 +178,8 @@ def train_shared(
         source, candidates.spec, loaders, build_recipe(settings), SINGLE_PATH, candidates.quota, derivation="climb",
         precision=precision, seed=settings.seed, backend=settings.backend,
     )  # fmt: skip
-    path, extra = run_dir / "checkpoint.pt", {"relaxation": session.policy.relaxation.name}
-    state = RunState(path, session.trainer.parts(), spec=candidates.spec, run=run_digest(settings.content), extra=extra)
+    extra = {"relaxation": session.policy.relaxation.name}
+    state = RunState(run_dir, session.trainer.parts(), spec=candidates.spec, run=run_digest(settings.content), extra=extra)
     train(
         settings, run_dir, session.trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights",
         split="holdout", run=session.train,

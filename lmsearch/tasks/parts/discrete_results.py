@@ -6,17 +6,16 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from lmsearch import __version__
 from lmsearch.engine.objective import Metric
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError
 from lmsearch.figures.trials import front_figure
-from lmsearch.files import write_csv, write_figure, write_json
-from lmsearch.genotype import Genotype, LayerChoice, save_genotype
-from lmsearch.report.directions import print_choices, save_choices_figure
+from lmsearch.genotype import FILE, Genotype, LayerChoice, dumps
+from lmsearch.report.directions import genotype_figure, print_choices
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import label
 from lmsearch.search.discrete.trials import DiscreteSearch, Trial, best_of, candidate_means, pareto_front
@@ -40,19 +39,19 @@ class Found:
     spent: float
 
 
-def write_results(settings: Search, run_dir: Path, found: Found) -> Status:
+def write_results(settings: Search, run_dir: RunDir, found: Found) -> Status:
     """Write every file, print table and verdict, and return the search's status."""
     trials = found.search.trials()
     finite = [t for t in trials if math.isfinite(t.evaluation.score)]
     if not finite:
         raise ConfigError(f"none of {len(trials)} architectures was trained to the end; lower optim.lr or set optim.clip_grad")
     layers = layer_names(found.candidates)
-    write_trials(run_dir / "trials.csv", trials, layers)
+    run_dir.write_csv("trials.csv", trial_rows(trials, layers))
     best, health = best_of(finite), health_of(finite)
     genotype = build_genotype(settings, found, best, health, len(trials))
-    save_genotype(genotype, run_dir / "genotype.json")
-    save_choices_figure(genotype, run_dir / "genotype.png", scores=f"mean {found.metric.score_name}", vmin=None)
-    write_json(run_dir / "metrics.json", summary(found, trials, finite, best, health))
+    run_dir.write(FILE, dumps(genotype))
+    run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=f"mean {found.metric.score_name}", vmin=None))
+    run_dir.write_json("metrics.json", summary(found, trials, finite, best, health))
     if (second := settings.discrete.objective2) is not None:
         write_front(run_dir, pareto_front(finite), finite, second, found.metric, layers)
     print_choices(genotype, scores=f"mean {found.metric.score_name}")
@@ -127,17 +126,17 @@ def summary(found: Found, trials: list[Trial], finite: list[Trial], best: Trial,
     }
 
 
-def write_trials(path: Path, trials: list[Trial], layers: list[str]) -> None:
-    """Write one row per trial: its evaluation and, layer by layer, its directions."""
+def trial_rows(trials: list[Trial], layers: list[str]) -> list[list[object]]:
+    """Return the columns and one row per trial: its evaluation and, layer by layer, its directions."""
     rows: list[list[object]] = [[*COLUMNS, *layers]]
     for t in trials:
         e = t.evaluation
         row: list[object] = [t.number, e.score, e.loss, e.error, e.cost, "" if t.second is None else t.second, t.seconds]
         rows.append([*row, *(" ".join(map(label, names)) for names in t.architecture)])
-    write_csv(path, rows)
+    return rows
 
 
-def write_front(run_dir: Path, front: list[Trial], finite: list[Trial], second: str, metric: Metric, layers: list[str]) -> None:
+def write_front(run_dir: RunDir, front: list[Trial], finite: list[Trial], second: str, metric: Metric, layers: list[str]) -> None:
     """Write pareto.json and pareto.png: the trials that no other beats in both objectives."""
     points = [
         {
@@ -148,13 +147,13 @@ def write_front(run_dir: Path, front: list[Trial], finite: list[Trial], second: 
         }
         for t in front
     ]
-    write_json(run_dir / "pareto.json", {"metric": metric.name, "second": second, "front": points})
+    run_dir.write_json("pareto.json", {"metric": metric.name, "second": second, "front": points})
     labels = "FLOPs per image" if second == "flops" else "latency of a batch, s", f"held-out {metric.score_name}"
     drawn, best = ([(t.second, t.evaluation.score) for t in some if t.second is not None] for some in (finite, front))
-    write_figure(run_dir / "pareto.png", front_figure(drawn, best, labels=labels))
+    run_dir.write_figure("pareto.png", front_figure(drawn, best, labels=labels))
 
 
-def show(run_dir: Path, found: Found, best: Trial, health: dict, trials: int) -> None:
+def show(run_dir: RunDir, found: Found, best: Trial, health: dict, trials: int) -> None:
     """Print what was found, at what cost, and the verdict."""
     value = found.metric.signed(best.evaluation.score)
     print(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -20,10 +19,10 @@ from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.engine.warm_start import Start, start_from
-from lmsearch.files import write_json
 from lmsearch.run_identity import run_digest
 from lmsearch.settings.shared import Training
 from lmsearch.tasks.parts.build import build_objective, build_recipe
@@ -32,7 +31,7 @@ from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_co
 
 def fit(
     settings: Training,
-    run_dir: Path,
+    run_dir: RunDir,
     spec: ModelSpec,
     source: Source,
     precision: Precision,
@@ -62,7 +61,7 @@ def fit(
     )
     objective = build_objective(source.info, settings.metric)
     best = Best(run_dir, spec, objective.metric)
-    state = RunState(run_dir / "checkpoint.pt", trainer.parts() | {"best": best}, spec=spec, run=run_digest(settings.content))
+    state = RunState(run_dir, trainer.parts() | {"best": best}, spec=spec, run=run_digest(settings.content))
     try:
         train(settings, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
         val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
@@ -76,7 +75,7 @@ def fit(
         "epochs": settings.epochs,
         "train_s": round(state.train_s, 1),
     }
-    write_json(run_dir / "metrics.json", metrics)
+    run_dir.write_json("metrics.json", metrics)
     write_confusion(run_dir, source.info, test)
     warn_about_classes(source.info, test=test, val=val, what=title)
     return metrics, test
@@ -84,7 +83,7 @@ def fit(
 
 def train(
     settings: Training,
-    run_dir: Path,
+    run_dir: RunDir,
     trainer: Trainer,
     state: RunState,
     loader: Loader,

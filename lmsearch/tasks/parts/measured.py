@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from pathlib import Path
 
 import numpy as np
 
 from lmsearch.data import DataInfo
 from lmsearch.engine.objective import TOP, Objective, Scores, accuracy, balanced_accuracy, class_accuracy, top5_accuracy
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.figures.confusion import confusion_figure
-from lmsearch.files import write_figure, write_json
 from lmsearch.report.classes import absent, class_lines, one_sided
 
 log = logging.getLogger(__name__)
@@ -39,15 +38,15 @@ def by_class(info: DataInfo, scores: Scores) -> dict:
     } | top
 
 
-def write_confusion(run_dir: Path, info: DataInfo, test: Scores) -> None:
+def write_confusion(run_dir: RunDir, info: DataInfo, test: Scores) -> None:
     """Write confusion.json and confusion.png of the test samples, where the targets are classes."""
     if not info.targets.classes:
         return
     counts = confusion(test)
     content = {"class_names": list(info.class_names), "counts": counts.tolist(), "rows": "true", "columns": "predicted"}
-    write_json(run_dir / "confusion.json", content | {"set": "test"})
+    run_dir.write_json("confusion.json", content | {"set": "test"})
     title = f"{len(test.scores)} test samples"
-    write_figure(run_dir / "confusion.png", confusion_figure(info.class_names, counts, title=title))
+    run_dir.write_figure("confusion.png", confusion_figure(info.class_names, counts, title=title))
 
 
 def warn_about_classes(info: DataInfo, *, test: Scores, val: Scores, what: str) -> None:

@@ -10,19 +10,19 @@ from torch import nn
 
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.progress import TrainingProgress
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import RunState
 from lmsearch.engine.stored import needed
-from lmsearch.files import remove
 from lmsearch.search.session import SearchSession
 from lmsearch.search.trust.recheck import SUPERNETS
 
 
-def checkpoint_of(run_dir: Path, number: int) -> Path:
-    """Return where a fresh supernet is kept."""
-    return run_dir / f"recheck{number}.pt"
+def file_of(number: int) -> str:
+    """Return the name of the file that keeps a fresh supernet."""
+    return f"recheck{number}.pt"
 
 
-def trained_supernets(session: SearchSession, run_dir: Path, spec: ModelSpec, digest: str) -> Iterator[nn.Module]:
+def trained_supernets(session: SearchSession, run_dir: RunDir, spec: ModelSpec, digest: str) -> Iterator[nn.Module]:
     """Train and yield one fresh supernet after the other, continuing where run_dir left off.
 
     They learn from the samples that the search's weights learned from, in the same order. What another search left in
@@ -30,12 +30,12 @@ def trained_supernets(session: SearchSession, run_dir: Path, spec: ModelSpec, di
     """
 
     def train(number: int, fresh: SearchSession) -> None:
-        path, epochs, steps = checkpoint_of(run_dir, number), fresh.recipe.epochs, fresh.timing.steps_per_epoch
+        file, epochs, steps = file_of(number), fresh.recipe.epochs, fresh.timing.steps_per_epoch
         mine = {"digest": digest, "epochs": epochs}
-        if path.exists() and not mine.items() <= load_checkpoint(path).items():
-            remove(path)
+        if (run_dir / file).exists() and not mine.items() <= load_checkpoint(run_dir / file).items():
+            run_dir.remove(file)
         extra = {"relaxation": fresh.policy.relaxation.name, "epochs": epochs}
-        state = RunState(path, fresh.trainer.parts(), spec=spec, run=digest, extra=extra)
+        state = RunState(run_dir, fresh.trainer.parts(), spec=spec, run=digest, extra=extra, file=file)
         start = state.restore()
         progress = TrainingProgress(
             f"recheck {number + 1}/{SUPERNETS}",
@@ -64,7 +64,7 @@ def stored_supernets(
 
     None are yielded unless all are there, done, as long, and of the same candidates in the same order.
     """
-    paths = [checkpoint_of(folder, number) for number in range(SUPERNETS)]
+    paths = [folder / file_of(number) for number in range(SUPERNETS)]
     states = [fresh_state(path) for path in paths if path.exists()]
     lengths = {s["epochs"] for s in states}
     if len(states) < len(paths) or len(lengths) > 1 or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):

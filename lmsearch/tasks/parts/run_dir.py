@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from lmsearch.engine.lock import holding
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError, GenotypeError, short
-from lmsearch.files import remove, remove_leftovers, write_json, write_text
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.run_identity import differences, run_digest
@@ -55,18 +55,18 @@ class Claim:
             raise ConfigError(f"{marker}: {short(outside[0])} is no folder inside, so it is damaged; overwrite=true starts over")
         return cls(lines[0], tuple(lines[1:])) if lines else cls()
 
-    def write(self, run_dir: Path) -> None:
-        """Write the marker, whole or not at all."""
-        write_text(run_dir / MARKER, "\n".join((self.run, *self.parts)) + "\n")
+    def write(self, run_dir: RunDir) -> None:
+        """Write the marker."""
+        run_dir.write(MARKER, "\n".join((self.run, *self.parts)) + "\n")
 
     @property
     def task(self) -> str:
         """The task of the run, "" for none."""
         return self.run.partition(" ")[0]
 
-    def folders(self, run_dir: Path) -> list[Path]:
+    def folders(self, run_dir: RunDir) -> list[RunDir]:
         """Return the folder and those of the parts."""
-        return [run_dir, *(run_dir / name for name in self.parts)]
+        return [run_dir, *map(run_dir.inside, self.parts)]
 
 
 def claim_on(run_dir: Path, *, overwrite: bool) -> Claim:
@@ -81,14 +81,21 @@ def claim_on(run_dir: Path, *, overwrite: bool) -> Claim:
 
 @contextmanager
 def open_run_dir(
-    settings: Output, task: str, *, data: str | None = None, model: str | None = None, seed: int | None = None
-) -> Iterator[Path]:
+    settings: Output,
+    task: str,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    world: World = SINGLE,
+) -> Iterator[RunDir]:
     """Create the output folder of a task, and give it to the block, which alone writes into it.
 
     Raises InUseError where another process does.
     """
-    run_dir = Path(settings.run_dir) if settings.run_dir else default_run_dir(task, settings, data=data, model=model, seed=seed)
-    with own_folder(run_dir):
+    path = Path(settings.run_dir) if settings.run_dir else default_run_dir(task, settings, data=data, model=model, seed=seed)
+    run_dir = RunDir(path, world)
+    with run_dir.owned():
         yield run_dir
 
 
@@ -108,28 +115,15 @@ def default_run_dir(
 
 
 @contextmanager
-def own_folder(path: Path, *, key: str = "run_dir") -> Iterator[None]:
-    """Create a folder that this process alone writes into while the block runs."""
-    make_folder(path, key=key)
-    with holding(path):
-        remove_leftovers(path)
-        yield
-
-
-def make_folder(path: Path, *, key: str = "run_dir") -> None:
-    """Create a folder and its parents; raise ConfigError, naming the configuration key, where it cannot be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / ".writable").touch()
-        (path / ".writable").unlink(missing_ok=True)  # two processes may try at once
-    except OSError as error:
-        raise ConfigError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
-
-
-@contextmanager
 def claim_run_dir(
-    settings: Training, task: str, content: object, *, parts: Sequence[str] = (), genotype: Genotype | None = None
-) -> Iterator[Path]:
+    settings: Training,
+    task: str,
+    content: object,
+    *,
+    parts: Sequence[str] = (),
+    genotype: Genotype | None = None,
+    world: World = SINGLE,
+) -> Iterator[RunDir]:
     """Give the folder of a training run, with config.yaml and environment.json in it, to the block, which alone writes there.
 
     A run is what its configuration and `content` (JSON values: the directions that its files named, the weights that it
@@ -141,17 +135,17 @@ def claim_run_dir(
     """
     inside = hashlib.sha256(json.dumps(former_names(content), sort_keys=True).encode()).hexdigest()
     mine = Claim(f"{task} {run_digest(settings.content)} {inside}", tuple(parts))
-    with open_run_dir(settings, task) as run_dir:
-        before = claim_on(run_dir, overwrite=settings.overwrite)
+    with open_run_dir(settings, task, world=world) as run_dir:
+        before = claim_on(run_dir.path, overwrite=settings.overwrite)
         unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
         held = replace(before, parts=before.parts + unclaimed)  # what is there would be taken for this run's
         if settings.overwrite:
             start_over(run_dir, held)
         else:
-            refuse_loss(settings, run_dir, held, mine, genotype)
+            refuse_loss(settings, run_dir.path, held, mine, genotype)
         mine.write(run_dir)
         write_config(run_dir, settings)
-        write_json(run_dir / "environment.json", environment(settings.seed))
+        run_dir.write_json("environment.json", environment(settings.seed))
         yield run_dir
 
 
@@ -163,7 +157,7 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
             raise ConfigError(f"{run_dir} holds more seeds already ({', '.join(more)}); choose another run_dir= for fewer")
         return
     searched = before.task == "search" and result.exists()  # else put there for other tasks to read
-    works = any((folder / name).exists() for folder in before.folders(run_dir) for name in WORK)
+    works = any((folder / name).exists() for folder in before.folders(RunDir(run_dir)) for name in WORK)
     if works or searched or before.task == "sweep":  # whose trials may be in a database
         foreign = before.task not in ("", mine.task)
         how = f" (of lmsearch {before.task})" if foreign else how_it_differs(settings, run_dir)
@@ -174,9 +168,9 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
         raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
 
 
-def write_config(run_dir: Path, settings: Settings) -> None:
+def write_config(run_dir: RunDir, settings: Settings) -> None:
     """Write config.yaml: every key with its value."""
-    write_text(run_dir / "config.yaml", config_text(settings.content))
+    run_dir.write("config.yaml", config_text(settings.content))
 
 
 def config_text(content: Mapping[str, Any]) -> str:
@@ -207,20 +201,20 @@ def ways_on(run_dir: Path, before: Claim, mine: Claim) -> str:
     return f"choose another run_dir={further}, or overwrite=true to start over in it"
 
 
-def start_over(run_dir: Path, before: Claim) -> None:
+def start_over(run_dir: RunDir, before: Claim) -> None:
     """Delete the work and the results of the run that a folder holds.
 
     Raises InUseError where another process goes on with it, FileError where one cannot be deleted.
     """
     with ExitStack() as locks:
         for folder in before.folders(run_dir)[1:]:
-            if folder.is_dir():
-                locks.enter_context(holding(folder))
+            if folder.path.is_dir():
+                locks.enter_context(folder.locked())
         for folder in before.folders(run_dir):
-            for path in (*(folder / name for name in (*WORK, *RESULTS)), *folder.glob("recheck*.pt")):
-                remove(path)
+            for name in (*WORK, *RESULTS, *(path.name for path in folder.path.glob("recheck*.pt"))):
+                folder.remove(name)
             if before.task == "search":
-                remove(folder / FILE)
+                folder.remove(FILE)
 
 
 def holds(path: Path, genotype: Genotype) -> bool:
@@ -231,7 +225,7 @@ def holds(path: Path, genotype: Genotype) -> bool:
         return False
 
 
-def tell_next(key: str, run_dir: Path, *tasks: str) -> None:
+def tell_next(key: str, run_dir: RunDir, *tasks: str) -> None:
     """Print the commands that take a run directory on, as a shell takes them."""
     word = shlex.quote(f"{key}={run_dir}")
     print(f"next: {', or '.join(f'lmsearch {task} {word}' for task in tasks)}")

@@ -1,0 +1,126 @@
+"""The folder of a run. All that writes into one does it here: whole files, of the main process alone; every process reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lmsearch.engine.distributed import SINGLE, World
+from lmsearch.engine.lock import holding
+from lmsearch.engine.torch_file import save_torch
+from lmsearch.files import (
+    append_line,
+    make_folder,
+    open_to_append,
+    remove,
+    remove_leftovers,
+    write_bytes,
+    write_csv,
+    write_figure,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder at `path`, into which the main process of `world` writes; in the others, what writes does nothing.
+
+    `run_dir / name` is the path of a file in it, to read. What is written is whole or not there, as lmsearch.files has it;
+    methods that write raise FileError where they cannot.
+    """
+
+    path: Path
+    world: World = SINGLE
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def inside(self, name: str) -> RunDir:
+        """Return a folder inside, which may not be there yet."""
+        return RunDir(self.path / name, self.world)
+
+    def make(self, *, key: str = "run_dir") -> None:
+        """Create the folder; raise ConfigError, naming the configuration key, where it cannot be written."""
+        if self.world.main:
+            make_folder(self.path, key=key)
+
+    @contextmanager
+    def locked(self, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+        """Hold the folder's lock while the block runs; see engine.lock.holding. Raises InUseError."""
+        if not self.world.main:
+            yield
+            return
+        with holding(self.path, shared=shared, wait=wait):
+            yield
+
+    @contextmanager
+    def owned(self, *, key: str = "run_dir") -> Iterator[None]:
+        """Create the folder and let nobody else write into it while the block runs; raise InUseError where another does."""
+        self.make(key=key)
+        with self.locked():
+            if self.world.main:
+                remove_leftovers(self.path)
+            yield
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file; text as UTF-8, its line ends as they are."""
+        if self.world.main:
+            write_bytes(self / name, content.encode() if isinstance(content, str) else content)
+
+    def write_json(self, name: str, values: object) -> None:
+        """Write plain values as sorted, indented JSON, in which numbers that are not finite are null."""
+        if self.world.main:
+            write_json(self / name, values)
+
+    def write_csv(self, name: str, rows: Iterable[Sequence[object]]) -> None:
+        """Write rows of comma-separated values."""
+        if self.world.main:
+            write_csv(self / name, rows)
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure in the format that the name's ending tells."""
+        if self.world.main:
+            write_figure(self / name, figure)
+
+    def write_torch(self, name: str, content: dict[str, Any]) -> None:
+        """Write tensors and plain values in PyTorch's format."""
+        if self.world.main:
+            save_torch(self / name, content)
+
+    def append_line(self, name: str, line: str) -> None:
+        """Append one line to a file, creating it where it is new."""
+        if self.world.main:
+            with open_to_append(self / name) as file:
+                append_line(file, line)
+
+    def output(self, name: str) -> TextIO:
+        """Open a file for what a task or a process prints, which goes on at its end; of other processes it goes nowhere."""
+        return open(self / name if self.world.main else os.devnull, "a", encoding="utf-8")
+
+    def events(self, name: str, *, purge_step: int) -> SummaryWriter | None:
+        """Open a folder of TensorBoard events, which forget what was at `purge_step` and later; None but in the main process."""
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by training runs only
+
+        return SummaryWriter(self / name, purge_step=purge_step) if self.world.main else None
+
+    def remove(self, name: str) -> None:
+        """Delete a file if there is one; raise FileError where it cannot be deleted, as a folder of its name."""
+        if self.world.main:
+            remove(self / name)
+
+    def clear(self) -> None:
+        """Delete the folder with all that is in it, as far as that goes."""
+        if self.world.main:
+            shutil.rmtree(self.path, ignore_errors=True)
