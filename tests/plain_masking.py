@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from lmsearch.engine.objective import Scores
-from lmsearch.search.supernet.masking import Choice
+from lmsearch.search.supernet.masking import Choice, Look, whole_look
 from lmsearch.search.supernet.network import running
 
 
@@ -29,3 +29,7 @@ class PlainMasking:
             with running(module, choice):
                 found.append(self.score(module))
         return found
+
+    def looks(self, module: nn.Module, choices: Sequence[Choice]) -> Iterator[Look]:
+        """Look at all samples at once."""
+        yield whole_look(self.each(module, choices))

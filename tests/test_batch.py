@@ -126,3 +126,17 @@ def test_a_stream_without_a_length_is_refused() -> None:
 
     with pytest.raises(DataError, match=r"^train: Stream tells no number of batches"):
         PlainLoader(Stream(), what="train")
+
+
+def test_some_samples_of_a_pass_are_those_at_their_places_for_any_kind_of_loader() -> None:
+    pairs = [(torch.arange(n).float().view(n, 1) + 10 * i, torch.arange(n) + 10 * i) for i, n in enumerate((4, 4, 3))]
+    plain = PlainLoader(pairs, what="val")
+    places = np.array([0, 3, 5, 8, 9, 10])
+    some = plain.at(places)
+    assert [len(batch.inputs) for batch in some] == [6] and len(some) == 1 and some.num_samples == 6
+    whole = Batch.joined(plain)
+    assert torch.equal(Batch.joined(some).targets, whole.targets[places])
+    assert torch.equal(Batch.joined(some.at(np.array([1, 5]))).inputs, whole.inputs[places[[1, 5]]])
+    held = search_loaders(build_source("digits"), holdout=0.5, batch_size=32, seed=0).val
+    part = held.at(places)
+    assert torch.equal(Batch.joined(part).inputs, Batch.joined(held).inputs[places]) and part.num_samples == 6

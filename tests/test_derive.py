@@ -28,7 +28,8 @@ from lmsearch.search.derivation.choice import (
     top_k,
 )
 from lmsearch.search.trust.detectors import normalised_entropy
-from lmsearch.search.trust.health import alpha_health, check_health, in_standard_errors, random_choice
+from lmsearch.search.trust.health import alpha_health, check_health, random_choice
+from lmsearch.search.trust.inside import in_standard_errors
 from lmsearch.search.trust.verdict import verdict
 
 

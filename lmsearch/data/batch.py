@@ -6,8 +6,10 @@ Shapes: B batch, C image channels, H W image, L = H * W tokens; the inputs of a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 from lmsearch.data.keyed import address_key
@@ -74,6 +76,40 @@ class Batches(Protocol):
         """Begin a pass."""
 
 
+@dataclass(frozen=True)
+class SomeOf:
+    """The samples at ascending `places` (n,) of a pass of `whole`, joined to batches of about its size."""
+
+    whole: Iterable[Batch]
+    places: np.ndarray
+
+    @property
+    def num_samples(self) -> int:
+        """The number of samples."""
+        return len(self.places)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Batch]:
+        held: list[Batch] = []
+        seen = size = 0
+        for batch in self.whole:
+            number = len(batch.inputs)
+            here = self.places[(self.places >= seen) & (self.places < seen + number)] - seen
+            seen, size = seen + number, max(size, number)
+            held += [batch.take(torch.from_numpy(here))] if len(here) else []
+            if sum(len(part.inputs) for part in held) >= size:
+                yield Batch.joined(held)
+                held = []
+        if held:
+            yield Batch.joined(held)
+
+    def at(self, places: np.ndarray) -> SomeOf:
+        """Return the samples at some ascending places of these."""
+        return SomeOf(self.whole, self.places[places])
+
+
 class PlainLoader:
     """A user's iterable of (inputs, targets), such as PyTorch's DataLoader, as a loader for training and evaluation.
 
@@ -114,6 +150,10 @@ class PlainLoader:
 
     def close(self) -> None:
         """Nothing: worker processes are the user's."""
+
+    def at(self, places: np.ndarray) -> SomeOf:
+        """Return the samples at these ascending places (n,) of a pass; the iterable is gone through for them."""
+        return SomeOf(self, places)
 
     def _pass(self, epoch: int) -> Iterator[Batch]:
         """Yield all batches of a pass."""

@@ -171,6 +171,13 @@ class Samples(Protocol):
         """Begin a pass."""
 
 
+class HeldOut(Samples, Protocol):
+    """Samples of which some can be had alone."""
+
+    def at(self, places: np.ndarray) -> Samples:
+        """Return the samples at some ascending places (n,) of a pass, in its order; no others are read where that can be."""
+
+
 class Loader(Samples, Protocol):
     """Batches of the epoch that was set last, from the batch on that was set with it."""
 

@@ -6,15 +6,15 @@ A train loader gives epoch 0 until `set_epoch` is called. Loaders of files start
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.checks import number, whole
 from lmsearch.data.fetching import Fetcher, Request
-from lmsearch.data.info import Dataset, Loader, Samples, Source, Stream
+from lmsearch.data.info import Dataset, HeldOut, Loader, Source, Stream
 from lmsearch.data.order import (
     ALONE,
     Ranks,
@@ -133,6 +133,10 @@ class EvalLoader:
         self.batch_size = whole("batch_size", batch_size, least=1)
         indices = np.arange(dataset.epoch_size(self.batch_size)) if indices is None else indices
         self.num_samples = len(indices)
+        self._indices = indices
+        self._part = partial(
+            EvalLoader, dataset, batch_size=batch_size, what=what, world=world, num_workers=num_workers, pin_memory=pin_memory
+        )
         self._batches = cut(indices[world.rank :: world.size], share_of(self.batch_size, world))
         workers = whole("num_workers", num_workers)
         self._fetcher = Fetcher(dataset, what=what, num_workers=workers, pin_memory=pin_memory, persistent=False)
@@ -142,6 +146,10 @@ class EvalLoader:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    def at(self, places: np.ndarray) -> EvalLoader:
+        """Return a loader of the samples at these places (n,) of all processes' pass; only they are read."""
+        return self._part(indices=self._indices[places])
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -162,8 +170,8 @@ class SearchLoaders(NamedTuple):
 
     weights: Loader
     alphas: Loader
-    holdout: Samples
-    val: Samples | None
+    holdout: HeldOut
+    val: HeldOut | None
 
 
 def build_loaders(
@@ -253,12 +261,6 @@ def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple
     return [(train, rest), (train, part), (train, part)]
 
 
-def spread(loader: Samples, number: int) -> Batch:
+def spread(loader: HeldOut, number: int) -> Batch:
     """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch."""
-    wanted = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
-    parts, seen = [], 0
-    for batch in loader:
-        here = wanted[(wanted >= seen) & (wanted < seen + len(batch.inputs))] - seen
-        parts.append(batch.take(torch.from_numpy(here)))
-        seen += len(batch.inputs)
-    return Batch.joined(parts)
+    return Batch.joined(loader.at(np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))))

@@ -15,7 +15,7 @@ from torch import nn
 
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.data.batch import Batch
-from lmsearch.data.info import Samples
+from lmsearch.data.info import HeldOut
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.loop import Saved, run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
@@ -55,7 +55,7 @@ class SearchSession:
     quota: Quota
     _: KW_ONLY
     derivation: str
-    unseen: Samples | None
+    unseen: HeldOut | None
     goal: Goal
     objective: Objective
     precision: Precision

@@ -10,7 +10,7 @@ from torch import nn
 
 from lmsearch.data import spread
 from lmsearch.data.batch import Batch
-from lmsearch.data.info import Samples
+from lmsearch.data.info import HeldOut
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice
@@ -22,6 +22,7 @@ from lmsearch.search.supernet.network import Branches, masked, probabilities, re
 from lmsearch.search.supernet.relax import Relaxation
 from lmsearch.search.trust.health import Health, check_health, untested
 from lmsearch.search.trust.mixture import leave_one_out
+from lmsearch.stats.sequential import looks
 
 QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
 
@@ -38,8 +39,8 @@ class Trained:
     relaxation: Relaxation
     derivation: str  # name of a DerivationKind
     quota: Quota
-    holdout: Samples
-    unseen: Samples | None
+    holdout: HeldOut
+    unseen: HeldOut | None
     objective: Objective
     precision: Precision
     seed: int
@@ -64,7 +65,9 @@ class Trained:
         if self.unseen is None:
             return untested(choices, alphas)
         quick = self.on([spread(self.unseen, QUICK_SAMPLES)])
-        return check_health(self.module, choices, self.on(self.unseen), seed=self.seed, quick=quick, fresh=fresh, alphas=alphas)
+        parts = [self.unseen.at(places) for places in looks(self.unseen.num_samples, seed=self.seed)]
+        tested = OnBatches(self.unseen, self.objective, self.precision, parts)
+        return check_health(self.module, choices, tested, seed=self.seed, quick=quick, fresh=fresh, alphas=alphas)
 
     def whole(self, choices: Sequence[LayerChoice]) -> Mapping[str, Branches]:
         """Return what was trained, as branches: the mixture as alphas weigh it or, without alphas, the chosen directions.

@@ -13,7 +13,7 @@ from torch import nn
 
 from lmsearch.data import SearchLoaders, spread
 from lmsearch.data.batch import Batch
-from lmsearch.data.info import Samples
+from lmsearch.data.info import HeldOut
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.kinds import ArchitectKind, architect_kind
@@ -121,12 +121,12 @@ def saw_holdout(derivation: str, architect: str | ArchitectKind) -> bool:
     return derivation_kind(derivation).uses_holdout or architect_kind(architect).uses_holdout
 
 
-def unseen_part(loaders: SearchLoaders, derivation: str, architect: str | ArchitectKind) -> Samples | None:
+def unseen_part(loaders: SearchLoaders, derivation: str, architect: str | ArchitectKind) -> HeldOut | None:
     """Return the samples that test a choice: the held-out ones, or the validation set where those had a part in it."""
     return loaders.val if saw_holdout(derivation, architect) else loaders.holdout
 
 
-def samples_for(derivation: str, holdout: Samples, *, samples: int | None = None) -> Iterable[Batch]:
+def samples_for(derivation: str, holdout: HeldOut, *, samples: int | None = None) -> Iterable[Batch]:
     """Return the held-out samples that a derivation masks on: `samples` of them, or as many as it usually takes."""
     number = derivation_kind(derivation).samples if samples is None else samples
     return holdout if number is None else [spread(holdout, number)]

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from lmsearch.data.batch import Batch
+from lmsearch.data.info import Samples
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.train import Precision, evaluate, evaluate_each
 from lmsearch.models.branch_memory import BranchMemory
@@ -31,17 +33,29 @@ class Evaluate(Protocol):
     def each(self, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
         """Return the scores of a supernet that runs each of these choices."""
 
+    def looks(self, module: nn.Module, choices: Sequence[Choice]) -> Iterator[Look]:
+        """Score each of these choices on more and more of the samples; what is not asked for is not computed."""
+
+
+class Look(NamedTuple):
+    """What is known of some choices after a share of the samples."""
+
+    share: float  # in (0, 1]; 1 is the last look
+    losses: Tensor  # (choices, samples so far) float64
+
 
 @dataclass(frozen=True)
 class OnBatches:
     """Held-out samples, scored with the losses that choices of directions, and tests of a choice, go by (Objective.for_choice).
 
     `each` needs, beside what the network itself takes, 2 + K token maps of one batch for every mixer with K candidates.
+    `parts` are all the samples once more, cut into disjoint parts for `looks`; without any there is one look at all of them.
     """
 
     batches: Iterable[Batch]
     objective: Objective
     precision: Precision
+    parts: Sequence[Samples] = ()
 
     def __call__(self, module: nn.Module) -> Scores:
         """Return the scores of a network as it is; raise TrainingDiverged where a loss is not finite."""
@@ -49,6 +63,23 @@ class OnBatches:
 
     def each(self, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
         """Return the scores of a supernet that runs each of these choices; raise TrainingDiverged as above."""
+        return [self.objective.for_choice(scores) for scores in self._scored(module, choices, self.batches)]
+
+    def looks(self, module: nn.Module, choices: Sequence[Choice]) -> Iterator[Look]:
+        """Yield the losses on the first part, on the first two, and so on; raise TrainingDiverged as above."""
+        if not self.parts:
+            yield whole_look(self.each(module, choices))
+            return
+        total, seen = sum(part.num_samples for part in self.parts), 0
+        found: list[list[Scores]] = [[] for _ in choices]
+        for part in self.parts:
+            for mine, scores in zip(found, self._scored(module, choices, part), strict=True):
+                mine.append(scores)
+            seen += part.num_samples
+            so_far = [self.objective.for_choice(Scores.concatenate(mine)) for mine in found]
+            yield Look(seen / total, whole_look(so_far).losses)
+
+    def _scored(self, module: nn.Module, choices: Sequence[Choice], batches: Iterable[Batch]) -> list[Scores]:
         if not choices:
             return []
         layers = list(named_mixers(module))
@@ -59,9 +90,14 @@ class OnBatches:
             for i in order:
                 yield running(module, choices[i], memory)
 
-        found = evaluate_each(module, self.batches, self.objective, self.precision, ways)
+        found = evaluate_each(module, batches, self.objective, self.precision, ways)
         scores = dict(zip(order, found, strict=True))
-        return [self.objective.for_choice(scores[i]) for i in range(len(choices))]
+        return [scores[i] for i in range(len(choices))]
+
+
+def whole_look(scored: Sequence[Scores]) -> Look:
+    """Return the look at all samples, of the scores of each choice."""
+    return Look(1.0, torch.stack([scores.losses.double() for scores in scored]))
 
 
 def signature(branches: Branches | None) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -7,7 +7,6 @@ trained all directions alike (recheck.py).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,7 +21,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.scan.directions import duplicates
 from lmsearch.scan.grids import Grid
 from lmsearch.search.derivation.choice import surviving
-from lmsearch.search.supernet.masking import Evaluate, losses_of
+from lmsearch.search.supernet.masking import Evaluate
 from lmsearch.search.supernet.network import masked, named_mixers
 from lmsearch.search.trust.detectors import (
     Finding,
@@ -33,8 +32,9 @@ from lmsearch.search.trust.detectors import (
     normalised_entropy,
     one_candidate_everywhere,
 )
-from lmsearch.search.trust.mixture import Mixture, mixture_health
-from lmsearch.search.trust.recheck import fresh_advantage
+from lmsearch.search.trust.inside import look_inside
+from lmsearch.search.trust.mixture import Mixture, mixture_health, mixture_of
+from lmsearch.search.trust.recheck import ENDED_EARLY, HOPELESS, Again, enough, first_advantage, fresh_advantage
 from lmsearch.search.trust.verdict import CONTINUE, verdict
 from lmsearch.status import Status
 
@@ -52,6 +52,7 @@ class Health:
     recovered: advantage / (advantage + gap): 1 where the derived directions do all that the mixture does, 0 where they do
     no better than random ones.
     recheck_advantage, recheck_z: as advantage and advantage_z, inside supernets that trained all directions alike.
+    samples, recheck_samples: held-out samples that this took; more are looked at only as long as they can change the answer.
     tau: Kendall's rank correlation between alphas and the loss increase when a direction is left out (0 by chance).
     findings: what each detector says.
     """
@@ -63,10 +64,12 @@ class Health:
     margin: float | None
     advantage: float | None = None
     advantage_z: float | None = None
+    samples: int | None = None
     gap: float | None = None
     recovered: float | None = None
     recheck_advantage: float | None = None
     recheck_z: float | None = None
+    recheck_samples: int | None = None
     tau: float | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -121,6 +124,7 @@ def check_health(
 ) -> Health:
     """Run the functional tests on held-out data; `evaluate(module)` returns the scores of the same samples every time.
 
+    The verdict looks at more and more of them until it knows (stats/sequential.py).
     `quick` does the same on fewer samples, for the many passes of the leave-one-out losses and of the gap for every k, which
     the verdict does not need. `fresh` gives the supernets of the recheck, two at least, or none; they are asked for, and so
     may be trained, only where all other tests are passed. `alphas` holds every layer's probability of every direction, None
@@ -153,21 +157,19 @@ def tested(
     candidates = {c.name: surviving(c.scores) for c in choices}
     rng = np.random.default_rng([seed, 20260])
     random = [random_choice(candidates, keep, rng) for _ in range(NUM_RANDOM)]
-    ways = [{c.name: c.directions for c in choices}, *random]
-    derived, *drawn = losses_of(module, evaluate, [masked(module, way) for way in ways])
-    paired = torch.stack(drawn).mean(0) - derived  # (samples,)
-    advantage = paired.mean().item()
-    z = in_standard_errors(paired)
-    measured: dict[str, Any] = {"advantage": advantage, "advantage_z": z}
-    mixed = mixture_health(module, learned, evaluate, quick, derived, advantage) if learned else Mixture()
+    ways = [masked(module, {c.name: c.directions for c in choices}), *(masked(module, way) for way in random)]
+    inside = look_inside(evaluate.looks(module, [*ways, mixture_of(module, learned)] if learned else ways), mixed=bool(learned))
+    advantage, z = inside.advantage, inside.z
+    measured: dict[str, Any] = {"advantage": advantage, "advantage_z": z, "samples": inside.samples}
+    mixed = Mixture() if inside.gap is None else mixture_health(module, learned, quick, advantage=advantage, gap=inside.gap)
     status, reason, again = verdict_with_recheck(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
     if again is not None:
-        measured |= {"recheck_advantage": again[0], "recheck_z": again[1]}
+        measured |= {"recheck_advantage": again.advantage, "recheck_z": again.z, "recheck_samples": again.samples}
     measured |= {"gap": mixed.gap, "recovered": mixed.recovered, "tau": mixed.tau}
     findings = [
         *base.findings,
         *([] if only_kept(choices) else [beats_random(advantage, z)]),
-        *([] if again is None else [beats_random_afresh(*again)]),
+        *([] if again is None else [beats_random_afresh(again.advantage, again.z)]),
         *mixed.findings,
     ]
     return replace(base, status=status, reason=reason, findings=tuple(findings), **measured)
@@ -185,7 +187,7 @@ def verdict_with_recheck(
     fresh: Iterable[nn.Module],
     *,
     inside: tuple[float | None, float | None, float | None],
-) -> tuple[Status, str, tuple[float, float] | None]:
+) -> tuple[Status, str, Again | None]:
     """Return status, reason and what the recheck measured, which is done only where it can still decide something.
 
     `inside` is what `verdict` asks of the search's own supernet: entropy, z, recovered.
@@ -202,32 +204,33 @@ def verdict_with_recheck(
         again = recheck(choices, evaluate, rng, fresh)
     except TrainingDiverged as error:
         return status, f"{reason.removesuffix(CONTINUE)} (the training of the recheck's supernets diverged: {error})", None
-    return (status, reason, None) if again is None else (*verdict(*inside, again[1]), again)
-
-
-def in_standard_errors(values: Tensor) -> float:
-    """Return the mean of values (n,) over its standard error; 0 for a single value, which tells nothing."""
-    if len(values) < 2:
-        return 0.0
-    return values.mean().item() / max(values.std().item() / math.sqrt(len(values)), 1e-12)
+    if again is None:
+        return status, reason, None
+    status, reason = verdict(*inside, again.z)
+    return status, f"{reason}{ENDED_EARLY if again.ended_early else ''}", again
 
 
 def recheck(
     choices: Sequence[LayerChoice], evaluate: Evaluate, rng: np.random.Generator, fresh: Iterable[nn.Module]
-) -> tuple[float, float] | None:
-    """Return advantage and z of the derived directions inside the fresh supernets; None where there are none.
+) -> Again | None:
+    """Return how the derived directions do inside the fresh supernets; None where there are fewer than two to compare.
 
-    Random choices are drawn from all candidates here, also from those that the search dropped on its way.
+    Random choices are drawn from all candidates here, also from those that the search dropped on its way. Every supernet is
+    looked at on as many samples as the first one needed. The second is not asked for where the first leaves no hope.
     """
     everything = {c.name: tuple(c.scores) for c in choices}
     random = [random_choice(everything, [len(c.directions) for c in choices], rng) for _ in range(NUM_RANDOM)]
-    derived, drawn = [], []
+    found: list[Tensor] = []
     for module in fresh:
         ways = [{c.name: c.directions for c in choices}, *random]
-        mine, *others = losses_of(module, evaluate, [masked(module, way) for way in ways])
-        derived.append(mine)
-        drawn.append(torch.stack(others))
-    return fresh_advantage(torch.stack(derived), torch.stack(drawn)) if derived else None
+        looked = evaluate.looks(module, [masked(module, way) for way in ways])
+        found.append(enough(looked, None if not found else found[0].shape[1]))
+        if len(found) == 1 and (first := first_advantage(found[0]))[1] < HOPELESS:
+            return Again(*first, found[0].shape[1], ended_early=True)
+    if len(found) < 2:
+        return None
+    losses = torch.stack(found)  # (supernets, 1 + random choices, samples)
+    return Again(*fresh_advantage(losses[:, 0], losses[:, 1:]), losses.shape[2])
 
 
 def structure_findings(module: nn.Module, choices: Sequence[LayerChoice], grids: Sequence[Grid]) -> Sequence[Finding]:

@@ -27,17 +27,16 @@ class Mixture:
     findings: tuple[Finding, ...] = ()
 
 
+def mixture_of(module: nn.Module, choices: Sequence[LayerChoice]) -> dict[str, Branches]:
+    """Return the branches that are left, as alphas weigh them; `choices` hold the probabilities."""
+    return {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
+
+
 def mixture_health(
-    module: nn.Module,
-    choices: Sequence[LayerChoice],
-    evaluate: Evaluate,
-    quick: Evaluate,
-    derived: Tensor,
-    advantage: float,
+    module: nn.Module, choices: Sequence[LayerChoice], quick: Evaluate, *, advantage: float, gap: float
 ) -> Mixture:
-    """Compare the derived directions, of the given per-sample losses and advantage, with the mixture that alphas weigh."""
-    mixture = {c.name: remaining(module, c.name, surviving(c.scores), c.scores) for c in choices}
-    gap = (derived - losses_of(module, evaluate, [mixture])[0]).mean().item()
+    """Compare the derived directions, of the given advantage and gap, with the mixture that alphas weigh."""
+    mixture = mixture_of(module, choices)
     recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
     part = losses_of(module, quick, [mixture])[0]
     agreement = alpha_agreement(choices, leave_one_out(module, quick, choices, mixture, part))

@@ -9,14 +9,33 @@ is the luck of their weights.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe
+from lmsearch.search.supernet.masking import Look
 
 SUPERNETS = 2  # fresh ones: the fewest that show a spread
+
+HOPELESS = 1.0  # standard errors in the first of them, without the luck of training, below which the second is not trained
+PRECISE = 0.1  # share of the squared error that samples may keep, against what the random choices' spread leaves in any case
+ENDED_EARLY = "; the recheck ended after the first of its supernets, which left no hope"
+
+
+@dataclass(frozen=True)
+class Again:
+    """What the recheck measured: advantage, the same in standard errors, and on how many samples.
+
+    Ended early, it rests on the first supernet alone, and z on errors that leave the luck of its training out.
+    """
+
+    advantage: float
+    z: float
+    samples: int
+    ended_early: bool = False
 
 
 def recheck_recipe(recipe: Recipe, share: float, *, candidates: int, keep: int) -> Recipe:
@@ -31,6 +50,45 @@ def recheck_recipe(recipe: Recipe, share: float, *, candidates: int, keep: int) 
 def fresh_seeds(seed: int) -> tuple[int, ...]:
     """Return the seeds of the fresh supernets' weights and draws for a search with this seed."""
     return tuple(key(seed, "recheck", number) for number in range(SUPERNETS))
+
+
+def enough(looks: Iterable[Look], samples: int | None) -> Tensor:
+    """Return losses (1 + S, n) of derived and random choices in one fresh supernet, on no more samples than help.
+
+    More samples stop helping where the derived directions' error from samples is small beside that from the draw of the S
+    random choices. `samples` is what another supernet took: then as many.
+    """
+    for look in looks:
+        losses = look.losses
+        if samples is None:
+            from_samples, from_choices = errors(losses)
+            if from_samples <= PRECISE * from_choices:
+                break
+        elif losses.shape[1] >= samples:
+            break
+    return losses
+
+
+def errors(losses: Tensor) -> tuple[float, float]:
+    """Return the squared standard errors of the advantage in one supernet: from samples, and from the draw of S choices.
+
+    losses (1 + S, n) of derived and random choices. One sample tells of no spread.
+    """
+    derived, drawn = losses[0], losses[1:]
+    if losses.shape[1] < 2:
+        return math.inf, 0.0
+    paired = drawn.mean(0) - derived
+    return (paired.var() / len(paired)).item(), (drawn.mean(1).var() / len(drawn)).item()
+
+
+def first_advantage(losses: Tensor) -> tuple[float, float]:
+    """Return (advantage, z) in one supernet, losses (1 + S, n); the luck of its training is not among the errors of z.
+
+    Where z < HOPELESS, two supernets reach z >= 3 together in at most 0.2 % of searches, whatever directions are worth and
+    training adds to it (simulated in tests/test_recheck_ends.py).
+    """
+    advantage = (losses[1:].mean(0) - losses[0]).mean().item()
+    return advantage, advantage / max(math.sqrt(sum(errors(losses))), 1e-12)
 
 
 def fresh_advantage(derived: Tensor, random: Tensor) -> tuple[float, float]:

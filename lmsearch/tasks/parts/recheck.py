@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -62,12 +63,13 @@ def stored_supernets(
 ) -> Iterator[nn.Module]:
     """Yield the fresh supernets that the search with this digest left in its folder.
 
-    None are yielded unless all are there, done, as long, and of the same candidates in the same order.
+    A recheck that ended early left fewer than all. None are yielded unless all that are there are done, as long, and of the
+    same candidates in the same order.
     """
-    paths = [folder / file_of(number) for number in range(SUPERNETS)]
-    states = [fresh_state(path) for path in paths if path.exists()]
+    paths = list(takewhile(Path.exists, (folder / file_of(number) for number in range(SUPERNETS))))
+    states = [fresh_state(path) for path in paths]
     lengths = {s["epochs"] for s in states}
-    if len(states) < len(paths) or len(lengths) > 1 or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
+    if len(lengths) > 1 or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
         return
     stored = {ModelSpec.from_dict(state["spec"], source=str(path)).directions for path, state in zip(paths, states, strict=True)}
     if stored != {spec.directions}:
