@@ -18,7 +18,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.search.derivation.choice import Quota
 from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
-from lmsearch.search.discrete.budget import evaluation_cost, training_cost
+from lmsearch.search.discrete.budget import training_cost
 from lmsearch.search.discrete.evaluators import StandAlone
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SearchOptions
@@ -185,10 +185,8 @@ def measure(setting: Setting) -> Speed:
 
 def derivation_cost(setting: Setting, num_samples: int) -> float:
     """Return the branch-scan steps that deriving takes, about, where so many samples are held out."""
-    kind = derivation_kind(setting.derivation)
-    taken = num_samples if kind.samples is None else min(kind.samples, num_samples)
-    branches = kind.branches(setting.keep, setting.candidates)
-    return evaluation_cost(taken, batch_size=setting.recipe.batch_size, branches=branches)
+    kind, size = derivation_kind(setting.derivation), setting.recipe.batch_size
+    return kind.cost(setting.keep, setting.candidates, held=num_samples, batch_size=size)
 
 
 def step_s(setting: Setting, spec: ModelSpec, loader: TrainLoader) -> float:

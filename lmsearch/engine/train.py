@@ -32,6 +32,7 @@ from lmsearch.engine.finite import (
 )
 from lmsearch.engine.objective import Objective, Scores
 from lmsearch.engine.optim import set_lr
+from lmsearch.engine.progress import evaluated
 from lmsearch.engine.randomness import by_sample, generator, key
 from lmsearch.engine.state import Stateful
 
@@ -281,6 +282,7 @@ def evaluate_each(
             if number == len(scored):
                 scored.append([])
             scored[number].append(objective.evaluation(outputs, part.targets).cpu())
+            evaluated(len(part.inputs))
     found = [objective.of_set(mine) for mine in scored]
     for scores in found:
         if bad := int((~torch.isfinite(scores.losses)).sum()):

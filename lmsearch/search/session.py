@@ -26,15 +26,16 @@ from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.learning import Timing
 from lmsearch.search.derivation.choice import Probabilities, Quota, planned
-from lmsearch.search.derivation.kinds import Derived, unseen_part
+from lmsearch.search.derivation.kinds import Derived, derivation_kind, unseen_part
+from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import SharedWeights
 from lmsearch.search.supernet.network import named_mixers, probabilities, running, weight_parameters
 from lmsearch.search.supernet.options import SINGLE_PATH, SearchOptions
 from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.trained import Trained
 from lmsearch.search.trust.detectors import check_disjoint
-from lmsearch.search.trust.health import Health
-from lmsearch.search.trust.recheck import fresh_seeds, recheck_recipe
+from lmsearch.search.trust.health import NUM_RANDOM, Health
+from lmsearch.search.trust.recheck import SUPERNETS, fresh_seeds, recheck_recipe
 
 
 @dataclass
@@ -111,6 +112,24 @@ class SearchSession:
             hook=architect,
         )  # fmt: skip
         check_disjoint(optimised(self.trainer.optimizer), optimised(self.alpha_optimizer))
+
+    @property
+    def steps_after_training(self) -> float:
+        """What derivation, checks and recheck take in training steps of this search, about; checks may well end sooner."""
+        kind, size, kept = derivation_kind(self.derivation), self.recipe.batch_size, sum(self.keep)
+        cost = kind.cost(self.keep, self.candidates, held=self.loaders.holdout.num_samples, batch_size=size)
+        if self.unseen is not None:
+            supernets = 1 if self.recheck_share == 0 else 1 + SUPERNETS
+            looked = supernets * (1 + NUM_RANDOM) * kept
+            cost += evaluation_cost(self.unseen.num_samples, batch_size=size, branches=looked)
+        if self.recheck_share > 0:
+            cost += SUPERNETS * training_cost(self.recheck_recipe.epochs * len(self.loaders.weights), kept)
+        return cost / self.options.branches_per_step(self.keep, self.candidates)
+
+    @property
+    def recheck_recipe(self) -> Recipe:
+        """The recipe of the supernets of the recheck."""
+        return recheck_recipe(self.recipe, self.recheck_share, candidates=sum(self.candidates), keep=sum(self.keep))
 
     @property
     def supernet(self) -> nn.Module:
@@ -194,7 +213,7 @@ class SearchSession:
         """Yield the untrained sessions of the recheck: supernets whose directions are all trained alike, without alphas."""
         if self.recheck_share == 0:
             return
-        recipe = recheck_recipe(self.recipe, self.recheck_share, candidates=sum(self.candidates), keep=sum(self.keep))
+        recipe = self.recheck_recipe
         for seed in fresh_seeds(self.seed):
             yield replace(self, options=SINGLE_PATH, recipe=recipe, seed=seed, recheck_share=0.0)
 

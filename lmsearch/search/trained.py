@@ -12,10 +12,11 @@ from lmsearch.data import spread
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import HeldOut
 from lmsearch.engine.objective import Objective
+from lmsearch.engine.progress import Phase
 from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice
-from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of, surviving
-from lmsearch.search.derivation.kinds import Derived, derive, samples_for
+from lmsearch.search.derivation.choice import Probabilities, Quota, choose, planned, quota_of, surviving
+from lmsearch.search.derivation.kinds import Derived, derivation_kind, derive, samples_for
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.masking import Evaluate, OnBatches, losses_of
 from lmsearch.search.supernet.network import Branches, masked, probabilities, remaining
@@ -56,8 +57,11 @@ class Trained:
 
     def derive(self, *, samples: int | None = None) -> Derived:
         """Return each layer's choice and how it was made; `samples` held-out ones are masked on (None: as many as usual)."""
-        held = self.on(samples_for(self.derivation, self.holdout, samples=samples))
-        return derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=held)
+        batches, kind = samples_for(self.derivation, self.holdout, samples=samples), derivation_kind(self.derivation)
+        taken = [n for n in (self.holdout.num_samples, samples, kind.samples) if n is not None]
+        counts = [len(p) for p in self.scores.values()]
+        with Phase("derivation", images=min(taken) * kind.networks(planned(self.quota, counts), counts)):
+            return derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=self.on(batches))
 
     def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure these choices are, on samples that had no part in them; `fresh` gives the supernets of a recheck."""

@@ -49,12 +49,12 @@ def run(cfg: DictConfig) -> int:
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
     with claim_run_dir(settings, "compare", content, parts=parts) as run_dir:
-        for number in range(settings.seeds):
-            for arm in arms:
-                seeded = settings.changed({"seed": settings.seed + number})
-                folder, title = run_dir.inside(part_of(arm, seeded.seed)), f"{arm.name} (seed {seeded.seed})"
-                with folder.owned():
-                    arm.results.append(fit(seeded, folder, specs[arm.name][number], source, precision, title=title)[1])
+        order = [(number, arm) for number in range(settings.seeds) for arm in arms]
+        for done, (number, arm) in enumerate(order, 1):
+            seeded, spec, left = settings.changed({"seed": settings.seed + number}), specs[arm.name][number], len(order) - done
+            folder, title = run_dir.inside(part_of(arm, seeded.seed)), f"{arm.name} (seed {seeded.seed})"
+            with folder.owned():
+                arm.results.append(fit(seeded, folder, spec, source, precision, title=title, trainings_left=left)[1])
         baselines = simple_baselines(source, settings.baseline_limit, objective)
         verdict = verdict_of(arms)
         if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):

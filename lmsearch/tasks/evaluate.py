@@ -13,6 +13,7 @@ from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.layout import read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
@@ -37,8 +38,9 @@ def run(cfg: DictConfig) -> int:
     loaders = build_loaders(source, batch_size=settings.batch_size, seed=0, drop_last=False, num_workers=settings.num_workers)
     objective = build_objective(info)
     try:
-        val = evaluate(model, loaders.val, objective, precision, what="validation")
-        test = evaluate(model, loaders.test, objective, precision, what="test")
+        with Phase("evaluation", images=loaders.val.num_samples + loaders.test.num_samples):
+            val = evaluate(model, loaders.val, objective, precision, what="validation")
+            test = evaluate(model, loaders.test, objective, precision, what="test")
     except TrainingDiverged as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
     metrics = measured(info, objective, test=test, val=val)

@@ -171,7 +171,13 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
     extra = kept_for_derive(settings, setup)
     state = RunState(run_dir, parts, spec=setup.spec, run=run_digest(settings.content), extra=extra)
     start = state.restore()
-    progress = TrainingProgress("search", total_steps=settings.epochs * steps, done_steps=start.steps(steps), metric=metric.plain)
+    progress = TrainingProgress(
+        "search",
+        total_steps=settings.epochs * steps,
+        done_steps=start.steps(steps),
+        metric=metric.plain,
+        later=session.steps_after_training,
+    )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 
         def log_epoch(epoch: int, seen: Scores) -> None:

@@ -20,6 +20,7 @@ from lmsearch.search.architects.kinds import ArchitectKind, architect_kind
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expected_choices
 from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
+from lmsearch.search.discrete.budget import evaluation_cost
 from lmsearch.search.supernet.masking import Evaluate
 
 Part = TypeVar("Part")
@@ -45,6 +46,15 @@ class DerivationKind:
     samples: int | None  # held-out ones that it masks on, spread over all; None: all of them
     runs_mixtures: bool  # True: masked supernets run mixtures of many branches; False: as many as are kept
     own_scores: str | None  # what the scores of its choices are called; None: they are the probabilities
+
+    def networks(self, keep: Sequence[int], candidates: Sequence[int]) -> float:
+        """Return how many networks it scores, about."""
+        return self.branches(keep, candidates) / sum(candidates if self.runs_mixtures else keep)
+
+    def cost(self, keep: Sequence[int], candidates: Sequence[int], *, held: int, batch_size: int) -> float:
+        """Return the branch-scan steps that it takes, about, where so many samples are held out."""
+        taken = held if self.samples is None else min(self.samples, held)
+        return evaluation_cost(taken, batch_size=batch_size, branches=self.branches(keep, candidates))
 
 
 def topk(module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int) -> Derived:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.engine.progress import Phase
 from lmsearch.files import finite
 from lmsearch.genotype import LayerChoice
 from lmsearch.scan.directions import duplicates
@@ -158,10 +159,12 @@ def tested(
     rng = np.random.default_rng([seed, 20260])
     random = [random_choice(candidates, keep, rng) for _ in range(NUM_RANDOM)]
     ways = [masked(module, {c.name: c.directions for c in choices}), *(masked(module, way) for way in random)]
-    inside = look_inside(evaluate.looks(module, [*ways, mixture_of(module, learned)] if learned else ways), mixed=bool(learned))
-    advantage, z = inside.advantage, inside.z
+    with Phase("checks"):
+        looks = evaluate.looks(module, [*ways, mixture_of(module, learned)] if learned else ways)
+        inside = look_inside(looks, mixed=bool(learned))
+        advantage, z, gap = inside.advantage, inside.z, inside.gap
+        mixed = Mixture() if gap is None else mixture_health(module, learned, quick, advantage=advantage, gap=gap)
     measured: dict[str, Any] = {"advantage": advantage, "advantage_z": z, "samples": inside.samples}
-    mixed = Mixture() if inside.gap is None else mixture_health(module, learned, quick, advantage=advantage, gap=inside.gap)
     status, reason, again = verdict_with_recheck(choices, evaluate, rng, fresh, inside=(base.entropy, z, mixed.recovered))
     if again is not None:
         measured |= {"recheck_advantage": again.advantage, "recheck_z": again.z, "recheck_samples": again.samples}
@@ -224,7 +227,8 @@ def recheck(
     for module in fresh:
         ways = [{c.name: c.directions for c in choices}, *random]
         looked = evaluate.looks(module, [masked(module, way) for way in ways])
-        found.append(enough(looked, None if not found else found[0].shape[1]))
+        with Phase(f"recheck {len(found) + 1}: checks"):
+            found.append(enough(looked, None if not found else found[0].shape[1]))
         if len(found) == 1 and (first := first_advantage(found[0]))[1] < HOPELESS:
             return Again(*first, found[0].shape[1], ended_early=True)
     if len(found) < 2:

@@ -10,6 +10,7 @@ import torch
 from lmsearch.data import Source
 from lmsearch.data.summary import as_arrays
 from lmsearch.engine.objective import Objective, class_counts
+from lmsearch.engine.progress import CountProgress
 from lmsearch.report.baselines import BASELINES, SIDE
 
 log = logging.getLogger(__name__)
@@ -34,4 +35,10 @@ def simple_baselines(source: Source, limit: int | None, objective: Objective) ->
     def score(answers: np.ndarray) -> float:
         return objective.summarise(class_counts(torch.from_numpy(answers), torch.from_numpy(truth), source.info.num_classes))
 
-    return {name: score(baseline(*known)) for name, baseline in BASELINES.items()}
+    found = {}
+    with CountProgress("baselines", total=len(BASELINES), unit="on the pixels") as progress:
+        for name, baseline in BASELINES.items():
+            progress.tell(f"{name} on {len(known[0])} images")
+            found[name] = score(baseline(*known))
+            progress.advance(1)
+    return found

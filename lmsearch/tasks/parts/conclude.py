@@ -11,6 +11,7 @@ from torch import nn
 
 from lmsearch import __version__
 from lmsearch.data.info import Samples
+from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.genotype import FILE, Genotype, LayerChoice, dumps
 from lmsearch.models.backbone import Backbone
@@ -68,7 +69,7 @@ def conclude(
     structure = structure_findings(trained.module, choices, trained.module.layer_grids(img_size))
     health = tested.plus(*structure, *history_findings(about.history))
     genotype = about.genotype(choices, how, health)
-    with running(trained.module, trained.whole(choices)):
+    with running(trained.module, trained.whole(choices)), Phase("evaluation"):
         measured = {"holdout": trained.on(trained.holdout)(trained.module).score}
         if val is not None:
             measured["val"] = trained.on(val)(trained.module).score

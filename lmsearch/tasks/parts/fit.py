@@ -16,7 +16,7 @@ from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objective import Objective, Scores
-from lmsearch.engine.progress import TrainingProgress
+from lmsearch.engine.progress import Phase, TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.run_dir import RunDir
@@ -38,11 +38,12 @@ def fit(
     *,
     title: str,
     start: Start | None = None,
+    trainings_left: int = 0,
 ) -> tuple[dict, Scores]:
     """Train `spec` on `source`, write weights, metrics.json and the confusion matrix, return (metrics, scores of test samples).
 
     The weights of the last epoch count, or their moving average; those that were best on the validation set are kept beside
-    them. Nothing is selected on the test set.
+    them. Nothing is selected on the test set. `trainings_left`: as many like it come after it, for the time left.
     """
     loaders = build_loaders(
         source,
@@ -63,9 +64,21 @@ def fit(
     best = Best(run_dir, spec, objective.metric)
     state = RunState(run_dir, trainer.parts() | {"best": best}, spec=spec, run=run_digest(settings.content))
     try:
-        train(settings, run_dir, trainer, state, loaders.train, loaders.val, objective, title=title, best=best)
-        val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
-        test = evaluate(trainer.result, loaders.test, objective, precision, what="test")
+        train(
+            settings,
+            run_dir,
+            trainer,
+            state,
+            loaders.train,
+            loaders.val,
+            objective,
+            title=title,
+            best=best,
+            trainings_left=trainings_left,
+        )
+        with Phase(f"{title}: evaluation", images=loaders.val.num_samples + loaders.test.num_samples):
+            val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
+            test = evaluate(trainer.result, loaders.test, objective, precision, what="test")
     except TrainingDiverged as error:
         raise TrainingDiverged(f"{title}: {error}") from error
     save_model(run_dir, spec, trainer.result.state_dict())
@@ -94,6 +107,7 @@ def train(
     split: str = "val",
     best: Best | None = None,
     run: Callable[..., None] | None = None,
+    trainings_left: int = 0,
 ) -> None:
     """Train for settings.epochs epochs, continuing where run_dir left off; `split` names what val_loader holds in the metrics.
 
@@ -101,8 +115,9 @@ def train(
     place of run_epochs(trainer, loader, epochs=settings.epochs).
     """
     start, steps = state.restore(), len(loader)
+    total, metric = settings.epochs * steps, objective.metric.plain
     progress = TrainingProgress(
-        title, total_steps=settings.epochs * steps, done_steps=start.steps(steps), metric=objective.metric.plain
+        title, total_steps=total, done_steps=start.steps(steps), metric=metric, later=trainings_left * total
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 

@@ -43,6 +43,7 @@ def trained_supernets(session: SearchSession, run_dir: RunDir, spec: ModelSpec, 
             total_steps=epochs * steps,
             done_steps=start.steps(steps),
             metric=fresh.objective.metric.plain,
+            later=(SUPERNETS - 1 - number) * epochs * steps,
         )
         with progress:
             fresh.train(start=start, state=state, on_step=progress.step)
