@@ -61,6 +61,16 @@ class Training(Machine, Claiming):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SideBySide(Settings):
+    """How many trainings run at a time."""
+
+    workers: int = key(
+        "processes that train side by side, each with `threads` threads (null: the cores, shared out); one per GPU at most",
+        least=1, counts=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spaces(Settings):
     """What may be chosen from."""
 

@@ -20,6 +20,7 @@ from lmsearch.settings.shared import (
     Kept,
     Machine,
     Output,
+    SideBySide,
     Spaces,
     Strict,
     Training,
@@ -48,7 +49,7 @@ class Searching(Training, Spaces, Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Searching, Strict):
+class Search(Searching, Strict, SideBySide):
     """lmsearch search."""
 
     run_dir: PathName | None = again(Output, "run_dir", null=f"{RUN_DIR}, over several seeds with -seeds")
@@ -103,7 +104,7 @@ class Retrain(Training, Baselines):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Training, Spaces, HandMade, Baselines):
+class Compare(Training, Spaces, HandMade, Baselines, SideBySide):
     """lmsearch compare."""
 
     metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}")

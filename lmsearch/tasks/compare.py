@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -11,8 +13,10 @@ from rich.table import Table
 
 from lmsearch.config import settings_of
 from lmsearch.data import Source
-from lmsearch.engine.objective import Metric, metric_for
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.objective import Metric, Scores, metric_for
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import Workers
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, verdict_of
@@ -49,12 +53,7 @@ def run(cfg: DictConfig) -> int:
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
     with claim_run_dir(settings, "compare", content, parts=parts) as run_dir:
-        order = [(number, arm) for number in range(settings.seeds) for arm in arms]
-        for done, (number, arm) in enumerate(order, 1):
-            seeded, spec, left = settings.changed({"seed": settings.seed + number}), specs[arm.name][number], len(order) - done
-            folder, title = run_dir.inside(part_of(arm, seeded.seed)), f"{arm.name} (seed {seeded.seed})"
-            with folder.owned():
-                arm.results.append(fit(seeded, folder, spec, source, precision, title=title, trainings_left=left)[1])
+        train_arms(settings, run_dir, arms, specs, source)
         baselines = simple_baselines(source, settings.baseline_limit, objective)
         verdict = verdict_of(arms)
         if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):
@@ -62,6 +61,29 @@ def run(cfg: DictConfig) -> int:
         run_dir.write_json("comparison.json", summary(settings, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=objective.metric)
     return 0
+
+
+def train_arms(
+    settings: Compare, run_dir: RunDir, arms: Sequence[Arm], specs: Mapping[str, Sequence[ModelSpec]], source: Source
+) -> None:
+    """Train every arm with every seed, `settings.workers` of them at a time; their scores go into the arms' results."""
+    order = [(number, arm) for number in range(settings.seeds) for arm in arms]
+    jobs = {}
+    for done, (number, arm) in enumerate(order, 1):
+        seeded = settings.changed({"seed": settings.seed + number})
+        folder, title = run_dir.inside(part_of(arm, seeded.seed)), f"{arm.name} (seed {seeded.seed})"
+        left = (len(order) - done) // settings.workers
+        jobs[title] = partial(train_arm, seeded, folder, specs[arm.name][number], source, title, left)
+    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+    found = workers.run(jobs) if settings.workers > 1 else {title: job() for title, job in jobs.items()}
+    for (_, arm), scores in zip(order, found.values(), strict=True):
+        arm.results.append(scores)
+
+
+def train_arm(settings: Compare, folder: RunDir, spec: ModelSpec, source: Source, title: str, left: int) -> Scores:
+    """Train one arm with one seed, `left` more after it, and return its scores on the test set."""
+    with folder.owned():
+        return fit(settings, folder, spec, source, build_precision(settings), title=title, trainings_left=left)[1]
 
 
 def part_of(arm: Arm, seed: int) -> str:

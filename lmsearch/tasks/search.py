@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import islice
 
 from omegaconf import DictConfig
+from torch import nn
 
 from lmsearch import __version__
 from lmsearch.config import settings_of
@@ -15,6 +19,7 @@ from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import ConfigError
@@ -24,6 +29,7 @@ from lmsearch.scan.directions import label
 from lmsearch.search.checks import check_search
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SearchOptions
+from lmsearch.search.trust.recheck import SUPERNETS
 from lmsearch.settings.search import Supernet
 from lmsearch.settings.tasks import Search, Searching
 from lmsearch.status import Status
@@ -32,7 +38,7 @@ from lmsearch.tasks.parts.build import build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
 from lmsearch.tasks.parts.memory import check_memory
-from lmsearch.tasks.parts.recheck import stored_supernets, trained_supernets
+from lmsearch.tasks.parts.recheck import stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.parts.watch import epoch_findings
@@ -67,7 +73,7 @@ def run(cfg: DictConfig) -> int:
         if settings.seeds == 1:
             genotype = search_once(settings, run_dir, setup, source, precision)
         else:
-            genotype = search_seeds(settings, run_dir, setup, source, precision)
+            genotype = search_seeds(settings, run_dir, setup, source)
     show(run_dir, genotype)
     return NOT_OK if settings.strict and genotype.health["status"] != Status.OK else 0
 
@@ -89,15 +95,23 @@ def part_of(seed: int) -> str:
     return f"s{seed}"
 
 
-def search_seeds(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
+def search_seeds(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source) -> Genotype:
     """Search with settings.seeds seeds, each a run of its own in s<seed>/, and return what they agree on."""
-    genotypes = []
+    jobs = {}
     for seed in seeds_of(settings):
-        seeded = settings.changed({"seed": seed, "seeds": 1, "run_dir": str(run_dir / part_of(seed))})
-        with claim(seeded, setup) as folder:
-            genotypes.append(search_once(seeded, folder, setup, source, precision))
-        print(f"seed {seed}: {genotypes[-1].health['status']}: {genotypes[-1].health['reason']}")
-    return conclude_seeds(run_dir, setup.quota, genotypes)
+        seeded = settings.changed({"seed": seed, "seeds": 1, "workers": 1, "run_dir": str(run_dir / part_of(seed))})
+        jobs[f"seed {seed}"] = partial(search_part, seeded, setup, source)
+    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+    found = workers.run(jobs) if settings.workers > 1 else {name: job() for name, job in jobs.items()}
+    return conclude_seeds(run_dir, setup.quota, [*found.values()])
+
+
+def search_part(settings: Search, setup: SearchSetup, source: Source) -> Genotype:
+    """Search with one seed of several, in a folder of its own."""
+    with claim(settings, setup) as folder:
+        genotype = search_once(settings, folder, setup, source, build_precision(settings))
+    print(f"seed {settings.seed}: {genotype.health['status']}: {genotype.health['reason']}", flush=True)
+    return genotype
 
 
 def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
@@ -109,9 +123,31 @@ def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
     about = About(setup.spec.name, setup.space.name, provenance, run_dir.path, settings.metric)
     if settings.supernet.recheck == 0:  # what an earlier recheck of the same search told stays known
         fresh = stored_supernets(run_dir.path, setup.spec, digest, backend=settings.backend, device=precision.device)
+    elif settings.workers > 1:
+        fresh = trained_side_by_side(settings, run_dir, setup, source, session)
     else:
         fresh = trained_supernets(session, run_dir, setup.spec, digest)
     return conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
+
+
+def trained_side_by_side(
+    settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, session: SearchSession
+) -> Iterator[nn.Module]:
+    """Train the supernets of the recheck, `settings.workers` at a time, and yield one after the other."""
+    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+    alone = settings.changed({"workers": 1})
+    workers.run({
+        f"recheck {number + 1}": partial(train_fresh, alone, run_dir, setup, source, number) for number in range(SUPERNETS)
+    })  # fmt: skip
+    yield from trained_supernets(session, run_dir, setup.spec, run_digest(settings.content))
+
+
+def train_fresh(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, number: int) -> None:
+    """Train the supernet of this number of the recheck into run_dir."""
+    precision = build_precision(settings)
+    session = open_session(settings, setup, search_data(settings, source, precision), source, precision)
+    fresh = next(islice(session.fresh(), number, None))
+    train_supernet(number, fresh, run_dir=run_dir, spec=setup.spec, digest=run_digest(settings.content))
 
 
 def open_session(

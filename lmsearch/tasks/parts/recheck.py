@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -29,26 +30,27 @@ def trained_supernets(session: SearchSession, run_dir: RunDir, spec: ModelSpec, 
     They learn from the samples that the search's weights learned from, in the same order. What another search left in
     run_dir is not taken for theirs: `digest` is that of this one.
     """
+    return session.recheck(partial(train_supernet, run_dir=run_dir, spec=spec, digest=digest))
 
-    def train(number: int, fresh: SearchSession) -> None:
-        file, epochs, steps = file_of(number), fresh.recipe.epochs, fresh.timing.steps_per_epoch
-        mine = {"digest": digest, "epochs": epochs}
-        if (run_dir / file).exists() and not mine.items() <= load_checkpoint(run_dir / file).items():
-            run_dir.remove(file)
-        extra = {"relaxation": fresh.policy.relaxation.name, "epochs": epochs}
-        state = RunState(run_dir, fresh.trainer.parts(), spec=spec, run=digest, extra=extra, file=file)
-        start = state.restore()
-        progress = TrainingProgress(
-            f"recheck {number + 1}/{SUPERNETS}",
-            total_steps=epochs * steps,
-            done_steps=start.steps(steps),
-            metric=fresh.objective.metric.plain,
-            later=(SUPERNETS - 1 - number) * epochs * steps,
-        )
-        with progress:
-            fresh.train(start=start, state=state, on_step=progress.step)
 
-    return session.recheck(train)
+def train_supernet(number: int, fresh: SearchSession, *, run_dir: RunDir, spec: ModelSpec, digest: str) -> None:
+    """Train the fresh supernet of this number, continuing where run_dir left off; see trained_supernets."""
+    file, epochs, steps = file_of(number), fresh.recipe.epochs, fresh.timing.steps_per_epoch
+    mine = {"digest": digest, "epochs": epochs}
+    if (run_dir / file).exists() and not mine.items() <= load_checkpoint(run_dir / file).items():
+        run_dir.remove(file)
+    extra = {"relaxation": fresh.policy.relaxation.name, "epochs": epochs}
+    state = RunState(run_dir, fresh.trainer.parts(), spec=spec, run=digest, extra=extra, file=file)
+    start = state.restore()
+    progress = TrainingProgress(
+        f"recheck {number + 1}/{SUPERNETS}",
+        total_steps=epochs * steps,
+        done_steps=start.steps(steps),
+        metric=fresh.objective.metric.plain,
+        later=(SUPERNETS - 1 - number) * epochs * steps,
+    )
+    with progress:
+        fresh.train(start=start, state=state, on_step=progress.step)
 
 
 def fresh_state(path: Path) -> dict:

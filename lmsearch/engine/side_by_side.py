@@ -1,0 +1,163 @@
+"""Trainings side by side, each in a process of its own with its own threads; one that fails leaves the others whole."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from lmsearch.engine.devices import device_named
+from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.engine.threads import cores, exactly
+from lmsearch.errors import ConfigError, LmsearchError
+from lmsearch.process import set_up_logging, tune_process
+
+log = logging.getLogger(__name__)
+Job = Callable[[], Any]  # pickled, as is what it returns
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+PR_SET_PDEATHSIG = 1  # of Linux' prctl: a signal for the death of the parent
+
+
+class JobError(LmsearchError):
+    """Some of several trainings failed; the others are done and kept."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """So many processes side by side, each with so many CPU threads and, on GPUs, with one of its own."""
+
+    number: int
+    threads: int
+    gpus: tuple[str, ...] = ()
+
+    @classmethod
+    def asked_for(cls, number: int, threads: int | None, device: str) -> Workers:
+        """Return the workers of the keys workers, threads (None: the cores, shared out) and device.
+
+        Raises ConfigError where that is more than there are cores, or GPUs.
+        """
+        here = cores()
+        if number * (threads or 1) > here:
+            each = "" if threads is None else f" with threads={threads}"
+            raise ConfigError(f"workers={number}{each} needs {number * (threads or 1)} cores; this process may use {here}")
+        gpus = visible_gpus() if number > 1 and device_named(device).type == "cuda" else ()
+        if gpus and number > len(gpus):
+            raise ConfigError(f"workers={number} on device=cuda; there is one worker per GPU at most, and {len(gpus)} here")
+        return cls(number, threads or max(1, here // number), gpus)
+
+    def run(self, jobs: Mapping[str, Job]) -> dict[str, Any]:
+        """Run all jobs, as many at a time as there are workers, and return what each returned, under its name.
+
+        Raises JobError, when all others are done, where one raised an error of a user's or was killed. An interrupt ends all.
+        """
+        waiting, free, running = list(jobs.items()), list(range(self.number)), dict[Connection, Running]()
+        found: dict[str, Any] = {}
+        failed: dict[str, str] = {}
+        try:
+            while waiting or running:
+                while waiting and free:
+                    name, job = waiting.pop(0)
+                    slot = free.pop(0)
+                    reader, process = self._start(job, slot)
+                    running[reader] = Running(name, process, slot)
+                ready = set(wait(list(running)))
+                for reader in [reader for reader in running if reader in ready]:
+                    done = running.pop(reader)
+                    free.append(done.slot)
+                    good, value = done.result(reader)
+                    (found if good else failed)[done.name] = value
+                    if not good:
+                        log.warning("%s failed: %s", done.name, value)
+        finally:
+            for left in running.values():
+                left.process.terminate()
+                left.process.join()
+        if failed:
+            what = "; ".join(f"{name}: {why}" for name, why in failed.items())
+            raise JobError(f"{len(failed)} of {len(jobs)} failed ({what}); the same command goes on with what is left")
+        return {name: found[name] for name in jobs}
+
+    def _start(self, job: Job, slot: int) -> tuple[Connection, BaseProcess]:
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=_work, args=(pickle.dumps(job), self.threads, writer))
+        with environment(VISIBLE, self.gpus[slot] if self.gpus else None):
+            process.start()
+        writer.close()  # so that a dead worker ends the pipe
+        return reader, process
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job at work."""
+
+    name: str
+    process: BaseProcess
+    slot: int
+
+    def result(self, reader: Connection) -> tuple[bool, Any]:
+        """Return (True, what the job returned) or (False, why it failed)."""
+        try:
+            good, value = pickle.loads(reader.recv_bytes())
+            return good, value
+        except EOFError:
+            self.process.join()
+            code = self.process.exitcode or 0
+            if code < 0:
+                return False, f"killed by {signal.Signals(-code).name}, most often for want of memory; fewer workers= take less"
+            return False, f"its process ended with code {code}; what it printed tells why"
+        finally:
+            reader.close()
+            self.process.join()
+
+
+def _work(job: bytes, threads: int, writer: Connection) -> None:
+    """Run one job in a process of its own; errors of a user's become one line, others end the process with their traceback."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted as well, and ends this process
+    tune_process()
+    set_up_logging()
+    with exactly(threads):
+        try:
+            result = True, pickle.loads(job)()
+        except (LmsearchError, TrainingDiverged) as error:
+            result = False, str(error)
+    writer.send_bytes(pickle.dumps(result))
+
+
+def die_with_parent() -> None:
+    """End this process when its parent dies, on Linux; elsewhere it ends with its job."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs of this process, as CUDA_VISIBLE_DEVICES names them."""
+    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    return tuple(named or map(str, range(torch.cuda.device_count())))
+
+
+@contextmanager
+def environment(name: str, value: str | None) -> Iterator[None]:
+    """Give a variable of the environment a value inside the block; None leaves it as it is."""
+    before = os.environ.get(name)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ.pop(name)
+            os.environ |= {} if before is None else {name: before}
