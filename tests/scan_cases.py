@@ -31,6 +31,7 @@ def scan_case(
     gate: bool = True,
     softplus: bool = True,
     reset: bool = False,
+    rank: int | None = None,
 ) -> tuple[dict[str, Tensor | None], dict]:
     """Return (differentiable arguments, the others) of directional_scan in float32."""
     torch.manual_seed(seed)
@@ -45,6 +46,8 @@ def scan_case(
         "z": torch.randn(b, length, d) if gate else None,
         "delta_bias": 0.3 * torch.randn(k, d) if softplus else None,
     }
+    if rank is not None:
+        tensors |= {"delta": torch.randn(b, k, length, rank), "delta_weight": 0.5 * torch.randn(k, d, rank)}
     others = {
         "order": random_orders(k, length),
         "delta_softplus": softplus,

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lmsearch.config import compose
 from lmsearch.errors import LmsearchError, ModelError
 from lmsearch.kernels import native
+from lmsearch.kernels.reference import whole_delta
 from lmsearch.models import create_model, mixer
 from lmsearch.models.complexity import Cost, complexity, own_count, released_count
 from lmsearch.tasks import complexity as task
@@ -43,7 +44,7 @@ def build(name: str, **changes):
 @pytest.fixture
 def only_linear_and_convolution(monkeypatch):
     """Replace the scan operators by ones that do not compute, so that a FLOP counter sees the rest."""
-    monkeypatch.setattr(mixer, "directional_scan", lambda *, delta, **others: torch.zeros_like(delta))
+    monkeypatch.setattr(mixer, "directional_scan", lambda *, delta, delta_weight, **others: whole_delta(delta, delta_weight))
     monkeypatch.setattr(
         mixer, "directional_conv", lambda x, weight, *args, **kwargs: x.unsqueeze(1).expand(-1, len(weight), -1, -1)
     )

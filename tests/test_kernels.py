@@ -31,6 +31,21 @@ def test_reference_gradients_are_those_of_its_values(shared):
     torch.autograd.gradcheck(lambda *t: scan(dict(zip(names, t, strict=True)), others, "reference"), tuple(leaves.values()))
 
 
+def test_delta_of_low_rank_is_the_delta_that_its_weight_makes(backend):
+    tensors, others = scan_case(2, 3, 20, 5, 4, rank=2)
+    whole = {k: v for k, v in tensors.items() if k != "delta_weight"}
+    whole["delta"] = torch.einsum("bklr,kdr->bkld", tensors["delta"], tensors["delta_weight"])
+    torch.testing.assert_close(scan(tensors, others, backend), scan(whole, others, backend))
+
+
+def test_delta_of_low_rank_must_fit_its_weight(backend):
+    tensors, others = scan_case(2, 3, 20, 5, 4, rank=2)
+    with pytest.raises(KernelError, match=r"delta_weight has shape \(3, 5, 3\)"):
+        scan(tensors, others, backend, delta_weight=torch.randn(3, 5, 3))
+    with pytest.raises(KernelError, match="R at least 1"):
+        scan(tensors, others, backend, delta=torch.randn(2, 3, 20, 0), delta_weight=torch.randn(3, 5, 0))
+
+
 def test_reference_conv_gradients_are_those_of_its_values():
     order = random_orders(2, 6)
     leaves = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 6, 3), (2, 3, 4), (2, 3))]

@@ -71,11 +71,24 @@ def test_scan_matches_the_float64_oracle(shape, instruction_set):
         {"reset": True},
         {"shared": False, "gate": False, "skip": False, "softplus": False},
         {"shared": False, "reset": True, "gate": False},
+        {"rank": 1},
+        {"rank": 4, "shared": False},
+        {"rank": 7, "gate": False, "reset": True},
     ],
     ids=lambda s: "-".join(s),
 )
 def test_every_option_matches_the_float64_oracle(switched, instruction_set):
     assert_scan_matches_reference(*scan_case(3, 3, 77, 37, 6, **switched), "native")
+
+
+@pytest.mark.parametrize("rank", [1, 5, 12, 130])
+def test_delta_of_low_rank_over_several_tiles_matches_the_float64_oracle(rank, instruction_set):
+    tensors, others = scan_case(3, 2, 65, 150, 4, rank=rank)
+    tensors["delta_weight"] /= rank**0.5
+    assert_scan_matches_reference(tensors, others, "native")
+    tensors["delta"] = in_memory(tensors["delta"], (1, 0, 2, 3))
+    tensors["B"] = in_memory(tensors["B"], (1, 0, 2, 3))
+    assert_scan_matches_reference(tensors, others, "native")
 
 
 @pytest.mark.parametrize("grid", [(7, 7), (13, 9), (14, 14), (1, 17)], ids=str)
@@ -187,9 +200,10 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert all(t.grad.dtype == dtype for t in half.values())
 
 
-@pytest.mark.parametrize("name", ["x", "delta", "A", "B", "C", "D", "z", "delta_bias"])
-def test_nan_in_gives_nan_out(name, instruction_set):
-    tensors, others = scan_case(2, 2, 70, 20, 5)
+@pytest.mark.parametrize("rank", [None, 3])
+@pytest.mark.parametrize("name", ["x", "delta", "A", "B", "C", "D", "z", "delta_bias", "delta_weight"])
+def test_nan_in_gives_nan_out(name, rank, instruction_set):
+    tensors, others = scan_case(2, 2, 70, 20, 5, rank=3 if name == "delta_weight" else rank)
     tensors[name][(0,) * tensors[name].dim()] = float("nan")
     got = scan_and_gradients(tensors, others, "native")
     want = scan_and_gradients(tensors, others, "reference")
@@ -204,7 +218,7 @@ def test_an_empty_batch_gives_empty_results_and_zero_gradients():
 def test_no_states_are_kept_without_gradients():
     tensors, others = scan_case(1, 1, 9, 4, 2)
     args = [tensors[k] for k in ("x", "delta", "A", "B", "C", "D")]
-    _, states = native_scan.native_scan(*args, others["order"], tensors["z"], tensors["delta_bias"], None, True, False)
+    _, states = native_scan.native_scan(*args, others["order"], tensors["z"], tensors["delta_bias"], None, None, True, False)
     assert states.numel() == 0
 
 
@@ -242,19 +256,21 @@ def test_conv_refuses_more_taps_than_it_has_registers_for():
         kernels.directional_conv(torch.randn(1, 4, 2), torch.randn(1, 2, 9), None, torch.arange(4)[None], backend="native")
 
 
-def op_arguments(*, softplus=True):
-    tensors, others = scan_case(2, 2, 9, 5, 3)
+def op_arguments(*, softplus=True, rank=None):
+    tensors, others = scan_case(2, 2, 9, 5, 3, rank=rank)
     leaves = [tensors[k].requires_grad_() for k in ("x", "delta", "A", "B", "C", "D")]
     rest = [tensors["z"].requires_grad_(), tensors["delta_bias"].requires_grad_(), torch.rand(2, 9) < 0.3]
-    return (*leaves, others["order"], *rest, softplus, True)
+    weight = None if rank is None else tensors["delta_weight"].requires_grad_()
+    return (*leaves, others["order"], *rest, weight, softplus, True)
 
 
-def test_the_operators_pass_opcheck():
-    torch.library.opcheck(native_scan.native_scan, op_arguments())
-    args = op_arguments()
+@pytest.mark.parametrize("rank", [None, 2])
+def test_the_operators_pass_opcheck(rank):
+    torch.library.opcheck(native_scan.native_scan, op_arguments(rank=rank))
+    args = op_arguments(rank=rank)
     _, states = native_scan.native_scan(*args)
     detached = [a.detach() if isinstance(a, torch.Tensor) else a for a in args]
-    torch.library.opcheck(native_scan.native_scan_backward, (torch.randn(2, 2, 9, 5), *detached[:10], states.detach(), True))
+    torch.library.opcheck(native_scan.native_scan_backward, (torch.randn(2, 2, 9, 5), *detached[:11], states.detach(), True))
     conv = (
         torch.randn(2, 9, 5, requires_grad=True),
         torch.randn(2, 5, 4, requires_grad=True),

@@ -63,6 +63,7 @@ def check_scan(
     z: Tensor | None,
     delta_bias: Tensor | None,
     reset: Tensor | None,
+    delta_weight: Tensor | None = None,
 ) -> None:
     """Raise KernelError unless the arguments of `directional_scan` fit together."""
     if delta.dim() != 4:
@@ -71,6 +72,11 @@ def check_scan(
         raise KernelError(f"A has shape {tuple(A.shape)}; expected (K, D, N)")
     b, k, length, d = delta.shape
     n = A.shape[-1]
+    if delta_weight is not None:
+        rank, d = d, A.shape[1]
+        check_shape("delta_weight", delta_weight, (k, d, rank), "(K, D, R)")
+        if rank == 0:
+            raise KernelError(f"delta has shape {tuple(delta.shape)}; with delta_weight expected (B, K, L, R), R at least 1")
     if 0 in (k, length, d, n):
         raise KernelError(f"K = {k}, D = {d}, N = {n}, L = {length}; K, L, D and N must be at least 1")
     if x.dim() == 4:
@@ -85,7 +91,8 @@ def check_scan(
             check_shape(name, own, (k, d), "(K, D)")
     if z is not None:
         check_shape("z", z, (b, length, d), "(B, L, D)")
-    check_floats(x.device, {"x": x, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias})
+    floats = {"x": x, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
+    check_floats(x.device, floats | {"delta_bias": delta_bias, "delta_weight": delta_weight})
     check_order(order, length, x.device)
     check_shape("order", order, (k, length), "(K, L)")
     if reset is not None:

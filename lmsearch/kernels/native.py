@@ -51,12 +51,13 @@ def directional_scan(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
     reset: Tensor | None = None,
+    delta_weight: Tensor | None = None,
 ) -> Tensor:
     """Return y (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_scan`, already checked."""
-    tensors = _single(x, (x, delta, A, B, C, D, z, delta_bias))
+    tensors = _single(x, (x, delta, A, B, C, D, z, delta_bias, delta_weight))
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    *first, z32, bias32 = tensors
-    y, _states = native_scan(*first, order.int(), z32, bias32, reset, delta_softplus, save)
+    *first, z32, bias32, weight32 = tensors
+    y, _states = native_scan(*first, order.int(), z32, bias32, reset, weight32, delta_softplus, save)
     return y.to(x.dtype)
 
 

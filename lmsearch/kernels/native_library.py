@@ -18,7 +18,7 @@ from lmsearch.kernels.build import build_library, installed_library
 
 CHUNK, PAD, MAX_TAPS = 32, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
 ISAS = ("avx512", "avx2", "portable")
-ABI = 3
+ABI = 4
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -30,9 +30,9 @@ def _struct(name: str, ints: str, pointers: str, doubles: str = "") -> type[ctyp
 
 ScanArgs = _struct(
     "ScanArgs",
-    "B K L D N threads softplus x_shared k_major "
+    "B K L D N R threads softplus x_shared k_major "
     "x_b x_k x_l delta_b delta_k delta_l B_b B_k B_l C_b C_k C_l z_b z_l dy_b dy_k dy_l",
-    "x delta A Bm Cm Dv z bias order reset y states dy dx ddelta dA dB dC dD dz dbias",
+    "x delta A Bm Cm Dv z bias weight order reset y states dy dx ddelta dA dB dC dD dz dbias dweight",
 )
 ConvArgs = _struct("ConvArgs", "B K L D W threads x_b x_l dy_b dy_k dy_l", "x weight bias order y dy dx dweight dbias")
 MergeArgs = _struct("MergeArgs", "B K L D threads", "x gate weights y moments dy dx dgate dweights", "eps")

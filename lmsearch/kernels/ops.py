@@ -64,6 +64,7 @@ def directional_scan(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
     reset: Tensor | None = None,
+    delta_weight: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Run the selective scan (Mamba-1, arXiv 2312.00752 eq. 2) along K orders at once; all tensors in raster order.
@@ -71,14 +72,19 @@ def directional_scan(
     x (B, L, D), shared by the directions, or (B, K, L, D); delta (B, K, L, D); A (K, D, N) real; B and C (B, K, L, N);
     D (K, D) or None; order (K, L) integer, each row a permutation of range(L); z (B, L, D) gate or None;
     delta_bias (K, D) or None, added before the softplus; reset (K, L) bool or None, in raster order: the state is
-    zeroed before the tokens where it is True. The state is kept in at least float32.
+    zeroed before the tokens where it is True. With `delta_weight` (K, D, R) delta is (B, K, L, R), and each token's is
+    multiplied with it first. The state is kept in at least float32.
     Returns (B, K, L, D) in x.dtype, D skip and silu(z) gate applied. Raises KernelError for arguments that do not fit
     and BackendUnavailableError for a forced backend that cannot run.
     """
-    check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset)
-    module = BACKENDS[choose_backend(backend, x.device, x.dtype)]
+    check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset, delta_weight=delta_weight)
+    module, low_rank = BACKENDS[choose_backend(backend, x.device, x.dtype)], {}
+    if delta_weight is not None and module is native:  # the others take it whole
+        low_rank = {"delta_weight": delta_weight}
+    elif delta_weight is not None:
+        delta = reference.whole_delta(delta, delta_weight)
     return module.directional_scan(
-        x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, reset=reset
+        x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, reset=reset, **low_rank
     )
 
 

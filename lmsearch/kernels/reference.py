@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmsearch.kernels.native_library import is_by_direction
+
 
 def unavailable_reason(device: torch.device) -> str | None:
     """The reference runs everywhere."""
@@ -26,6 +28,17 @@ def along(t: Tensor, order: Tensor) -> Tensor:
     """Gather (B, K, L, ...) from raster order into the order of the visit, per direction."""
     index = order.long().view(1, *order.shape, *[1] * (t.dim() - 3))
     return torch.take_along_dim(t, index, dim=2)
+
+
+def whole_delta(delta: Tensor, weight: Tensor) -> Tensor:
+    """Return delta (B, K, L, D) of a low-rank one (B, K, L, R) and its weight (K, D, R).
+
+    Where delta lies in memory as (K, B, L, R) that is one product per direction over the tokens of all images.
+    """
+    if not is_by_direction(delta):
+        return torch.matmul(delta, weight.mT)
+    batch, _, length, _ = delta.shape
+    return torch.bmm(delta.transpose(0, 1).flatten(1, 2), weight.mT).unflatten(1, (batch, length)).transpose(0, 1)
 
 
 def directional_scan(

@@ -93,14 +93,29 @@ class Complexity:
         return sum((layer.total for layer in self.layers), self.rest)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What the kernels keep: values of `size` bytes, a state per `chunk` tokens, delta of all channels or its low rank only."""
+
+    size: int
+    chunk: int
+    delta: bool
+
+
 def complexity(
-    model: nn.Module, img_size: int | tuple[int, int] | None = None, *, bytes_per_value: int = 4, chunk: int = CHUNK
+    model: nn.Module,
+    img_size: int | tuple[int, int] | None = None,
+    *,
+    bytes_per_value: int = 4,
+    chunk: int = CHUNK,
+    keeps_delta: bool = False,
 ) -> Complexity:
     """Count a LocalVim or LocalVMamba (also on the meta device) for one image of `img_size` pixels, without running it.
 
     img_size: side or (height, width); None takes the size that the model was built for, to whole patches.
     bytes_per_value: 4 in float32, 2 where training runs in bfloat16 or float16 throughout.
     chunk: tokens per kept state: 32 in the native kernels, 8 in the Triton ones.
+    keeps_delta: the scans are given delta of all channels and keep it, as the Triton ones; the native ones keep its low rank.
     Raises ModelError for another kind of model.
     """
     if not isinstance(model, (LocalVim, LocalVMamba)):
@@ -112,7 +127,7 @@ def complexity(
     mixers = {n.removesuffix(".mixer"): m for n, m in model.named_modules() if isinstance(m, DirectionalMixer)}
     cls = isinstance(model, LocalVim) and model.cls_token is not None
     layers = tuple(
-        _layer(name, model.get_submodule(name), mixer, grid, cls=cls, size=bytes_per_value, chunk=chunk)
+        _layer(name, model.get_submodule(name), mixer, grid, kept=Kept(bytes_per_value, chunk, keeps_delta), cls=cls)
         for (name, mixer), grid in zip(mixers.items(), model.layer_grids(size), strict=True)
     )
     return Complexity(size, _parameters(model), _rest(model, size, bytes_per_value), layers)
@@ -126,7 +141,7 @@ def _linear(tokens: int, inputs: int, outputs: int, kept: int = 0) -> Cost:
     return Cost(tokens * inputs * outputs, 2 * tokens * inputs * outputs, kept)
 
 
-def _layer(name: str, block: nn.Module, mixer: DirectionalMixer, grid: Grid, *, cls: bool, size: int, chunk: int) -> LayerCost:
+def _layer(name: str, block: nn.Module, mixer: DirectionalMixer, grid: Grid, *, cls: bool, kept: Kept) -> LayerCost:
     tokens = num_tokens(grid) + cls
     d, e = mixer.in_proj.in_features, mixer.d_inner
     vim = isinstance(mixer, LocalVimMixer)
@@ -135,16 +150,16 @@ def _layer(name: str, block: nn.Module, mixer: DirectionalMixer, grid: Grid, *, 
     for padded, count in scanned.items():
         if padded != grid:  # padded x, and z where it is gated inside
             copies += (num_tokens(padded) + cls) * mixer.d_scan * (2 if vim else 1)
-        if not vim:
+        if not vim and kept.delta:
             copies += count * mixer.dt_rank * mixer.d_scan  # the weights of the batched projection, repeated for every sample
     shared = _linear(tokens, d, 2 * e) + _linear(tokens, e, d)
     if vim:  # kept: norm and in_proj inputs, x and z, out_proj input
-        kept = 2 * tokens * d + 2 * tokens * e + tokens * e
+        own = 2 * tokens * d + 2 * tokens * e + tokens * e
     else:  # also: conv output and its silu; the norm's input and output and silu(z) after the merge
         shared += _linear(tokens, e, mixer.get_parameter("conv.weight")[0].numel())
-        kept = 2 * tokens * d + 2 * tokens * e + 2 * tokens * e + 4 * tokens * e
-    shared += Cost(activation_bytes=(kept + copies) * size)
-    directions = tuple(_direction(mixer, d, grid, cls=cls, size=size, chunk=chunk) for d in mixer.directions)
+        own = 2 * tokens * d + 2 * tokens * e + 2 * tokens * e + 4 * tokens * e
+    shared += Cost(activation_bytes=(own + copies) * kept.size)
+    directions = tuple(_direction(mixer, d, grid, cls=cls, kept=kept) for d in mixer.directions)
     return LayerCost(name, grid, _parameters(block), shared, directions)
 
 
@@ -152,15 +167,16 @@ def _padded(mixer: DirectionalMixer, direction: str, grid: Grid) -> Grid:
     return parse_direction(direction).padded_grid(grid) if mixer.options.window_padding == "zeros" else grid
 
 
-def _direction(mixer: DirectionalMixer, direction: str, grid: Grid, *, cls: bool, size: int, chunk: int) -> DirectionCost:
+def _direction(mixer: DirectionalMixer, direction: str, grid: Grid, *, cls: bool, kept: Kept) -> DirectionCost:
+    size = kept.size
     scanned, tokens = num_tokens(_padded(mixer, direction, grid)) + cls, num_tokens(grid) + cls
     e, n, r = mixer.d_scan, mixer.d_state, mixer.dt_rank
     vim = isinstance(mixer, LocalVimMixer)
     taps = mixer.conv_weight.shape[-1] if isinstance(mixer, LocalVimMixer) else 0
     conv = _linear(scanned, e, taps, scanned * e * size if vim else 0)  # keeps u
     x_proj = _linear(scanned, e, r + 2 * n, scanned * (r + 2 * n) * size)
-    dt_proj = _linear(scanned, r, e, scanned * e * size)  # keeps delta
-    values, states = scanned * e, -(-scanned // chunk) * e * n
+    dt_proj = _linear(scanned, r, e, scanned * e * size if kept.delta else 0)
+    values, states = scanned * e, -(-scanned // kept.chunk) * e * n
     scan = Cost(
         values * (n * STATE_MACS + SKIP_MACS + vim),
         values * (n * STATE_FLOPS + SKIP_FLOPS + vim),

@@ -154,17 +154,15 @@ class DirectionalMixer(nn.Module):
         u, sizes = self.convolved(group.pad(tokens.x), group, rows), (self.dt_rank, self.d_state, self.d_state)
         if u.dim() == 4:  # one product per direction over the tokens of all images, as u lies in memory
             low_rank = torch.bmm(u.transpose(0, 1).flatten(1, 2), take(self.x_proj_weight, rows).mT)  # (K, B * P, R + 2N)
-            dt, B, C = low_rank.split(sizes, dim=-1)
-            delta = torch.bmm(dt, take(self.dt_proj_weight, rows).mT)
-            delta, B, C = (t.unflatten(1, (u.shape[0], u.shape[2])).transpose(0, 1) for t in (delta, B, C))  # (B, K, P, ...)
+            low_rank = low_rank.unflatten(1, (u.shape[0], u.shape[2])).transpose(0, 1)  # (B, K, P, R + 2N)
         else:
             low_rank = torch.einsum("bld,krd->bklr", u, take(self.x_proj_weight, rows))
-            dt, B, C = low_rank.split(sizes, dim=-1)
-            delta = torch.matmul(dt, take(self.dt_proj_weight, rows).mT)
+        delta, B, C = low_rank.split(sizes, dim=-1)
         A = -torch.exp(take(self.A_log, rows).to(torch.promote_types(self.A_log.dtype, torch.float32)))
         return {
             "x": u, "delta": delta, "A": A, "B": B, "C": C, "D": take(self.D, rows), "order": group.order(u.device), "z": z,
-            "delta_bias": take(self.dt_proj_bias, rows), "delta_softplus": True, "backend": self.options.backend,
+            "delta_weight": take(self.dt_proj_weight, rows), "delta_bias": take(self.dt_proj_bias, rows), "delta_softplus": True,
+            "backend": self.options.backend,
         }  # fmt: skip
 
     def split(self, x: Tensor, gate: Tensor) -> tuple[Tokens, Tensor]:

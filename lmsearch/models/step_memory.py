@@ -27,12 +27,14 @@ def step_bytes(
     running: Sequence[int] | None = None,
     bytes_per_value: int = 4,
     recomputed: bool = False,
+    keeps_delta: bool = False,
 ) -> int:
     """Return the bytes of a step of `batch_size` images; `running` branches of each layer run at a time (None: all).
 
-    `recomputed`: what is inside the mixers is not kept but computed again, one layer at a time.
+    `recomputed`: what is inside the mixers is not kept but computed again, one layer at a time. `keeps_delta`: as the Triton
+    kernels do (`complexity`).
     """
-    report = complexity(model, img_size, bytes_per_value=bytes_per_value)
+    report = complexity(model, img_size, bytes_per_value=bytes_per_value, keeps_delta=keeps_delta)
     running = running or [len(layer.directions) for layer in report.layers]
     layers = [kept_bytes(layer, number) for layer, number in zip(report.layers, running, strict=True)]
     between = sum(layers)

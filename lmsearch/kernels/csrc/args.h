@@ -4,18 +4,19 @@
 #pragma once
 #include <cstdint>
 
-#define LMS_ABI 3  // native.py checks it: raise it with every change of this file
+#define LMS_ABI 4  // native.py checks it: raise it with every change of this file
 
 struct ScanArgs {
-  int64_t B, K, L, D, N, threads, softplus, x_shared, k_major;
+  int64_t B, K, L, D, N, R, threads, softplus, x_shared, k_major;  // R: rank of delta, 0 where delta (B, K, L, D) is whole
   int64_t x_b, x_k, x_l, delta_b, delta_k, delta_l, B_b, B_k, B_l, C_b, C_k, C_l, z_b, z_l, dy_b, dy_k, dy_l;
-  const float *x, *delta, *A, *Bm, *Cm, *Dv, *z, *bias;  // A (K, D, N), Dv and bias (K, D): contiguous
+  // A (K, D, N), Dv and bias (K, D), weight (K, D, R), which delta (B, K, L, R) is multiplied with: contiguous.
+  const float *x, *delta, *A, *Bm, *Cm, *Dv, *z, *bias, *weight;
   const int32_t* order;                                  // (K, L), contiguous
   const uint8_t* reset;                                  // (K, L), contiguous
   float *y, *states;                                     // (B, K, L, D); (B, K, chunks, N, round_up(D, 16)) or null
   const float* dy;                                       // from here on: backward only
   // Shapes of the inputs, contiguous; with k_major those of each batch and direction are (K, B, L, ...).
-  float *dx, *ddelta, *dA, *dB, *dC, *dD, *dz, *dbias;
+  float *dx, *ddelta, *dA, *dB, *dC, *dD, *dz, *dbias, *dweight;
 };
 
 struct ConvArgs {
@@ -53,16 +54,18 @@ struct Chunks {
   explicit Chunks(int64_t L) : count(ceil_div(L, kMaxChunk)), length(ceil_div(L, count)) {}
 };
 
-// A * log2 e as (K, N, Dp); D and bias as (K, Dp), zero where absent; silu(z) as (B, L, D). Dp = round_up(D, kPad).
+// A * log2 e as (K, N, Dp); D and bias as (K, Dp), zero where absent; weight as (K, R, Dp); silu(z) as (B, L, D).
+// Dp = round_up(D, kPad).
 struct ScanConstants {
   int64_t Dp;
-  const float *A2, *D, *bias, *gate;
+  const float *A2, *D, *bias, *weight, *gate;
 };
 
-// What every work item of a backward leaves to be summed: over the batch (dA, dD, dbias) and over the tiles (dB, dC).
+// What every work item of a backward leaves to be summed: over the batch (dA, dD, dbias, dweight) and over the tiles (dB, dC and,
+// of low rank, ddelta).
 struct ScanPartials {
-  float *dA, *dD, *dbias;  // (B, K, N, Dp), (B, K, Dp), (B, K, Dp)
-  float *dB, *dC;          // (tiles, B, K, L, N)
+  float *dA, *dD, *dbias, *dweight;  // (B, K, N, Dp), (B, K, Dp), (B, K, Dp), (B, K, R, Dp)
+  float *dB, *dC, *ddelta;           // (tiles, B, K, L, N), twice; (tiles, B, K, L, R)
 };
 
 // The weight as (K, W, Dp) and the bias as (K, Dp), zero where absent.

@@ -2,6 +2,7 @@
 // The kernels are compiled for AVX-512, AVX2 and any CPU; the caller picks one of the sets this CPU has, by name.
 #include "args.h"
 #include "parallel.h"
+#include "sums.h"
 
 #include <algorithm>
 #include <cstring>
@@ -102,43 +103,13 @@ static const Kernels* find_kernels(const char* name) {
   return wanted(portable::kernels) ? &portable::kernels : nullptr;
 }
 
-// (rows, cols) -> (cols, padded rows) times `scale` for each of `count` matrices; zeros for a null source.
-static void pad_transposed(float* to, const float* from, int64_t count, int64_t rows, int64_t cols, int64_t padded, float scale) {
-  for (int64_t i = 0; i < count * cols * padded; i++) to[i] = 0.f;
-  for (int64_t m = 0; from && m < count; m++) {
-    for (int64_t r = 0; r < rows; r++) {
-      // A NaN times scale becomes the canonical NaN, whose bits survive the kernels' integer arithmetic.
-      for (int64_t c = 0; c < cols; c++) {
-        float v = from[(m * rows + r) * cols + c];
-        to[(m * cols + c) * padded + r] = v != v ? __builtin_nanf("") : v * scale;
-      }
-    }
-  }
-}
-
-// The reverse, summed over `batch` in order: (batch, count, cols, padded rows) -> (count, rows, cols).
-static void sum_transposed(float* to, const float* from, int64_t batch, int64_t count, int64_t rows, int64_t cols, int64_t padded,
-                           int64_t threads) {
-  constexpr int64_t kRows = 64;  // summed together, so that memory is read along them
-  const int64_t blocks = ceil_div(rows, kRows), matrices = count * cols;
-  parallel_for(matrices * blocks, useful_threads(threads, batch * matrices * rows), 0, [&](int64_t item, float*) {
-    const int64_t i = item / blocks / cols, c = item / blocks % cols, r0 = item % blocks * kRows;
-    const int64_t width = rows - r0 < kRows ? rows - r0 : kRows;
-    double sum[kRows] = {};
-    for (int64_t b = 0; b < batch; b++) {
-      const float* row = from + ((b * count + i) * cols + c) * padded + r0;
-      for (int64_t r = 0; r < width; r++) sum[r] += row[r];
-    }
-    for (int64_t r = 0; r < width; r++) to[(i * rows + r0 + r) * cols + c] = static_cast<float>(sum[r]);
-  });
-}
-
 struct ScanSetup {
-  Floats A2, D, bias, gate;
+  Floats A2, D, bias, weight, gate;
   ScanConstants constants;
   explicit ScanSetup(const Kernels& kernels, const ScanArgs& a)
       : A2(a.K * a.N * round_up(a.D, kPad)), D(a.K * round_up(a.D, kPad)), bias(a.K * round_up(a.D, kPad)),
-        gate(a.z ? a.B * a.L * a.D : 0), constants{round_up(a.D, kPad), A2.get(), D.get(), bias.get(), gate.get()} {
+        weight(a.K * a.R * round_up(a.D, kPad)), gate(a.z ? a.B * a.L * a.D : 0),
+        constants{round_up(a.D, kPad), A2.get(), D.get(), bias.get(), weight.get(), gate.get()} {
     if (a.z) {
       parallel_for(a.B, useful_threads(a.threads, 8 * a.B * a.L * a.D), 0,
                    [&](int64_t b, float*) { kernels.gate(a, b, gate.get()); });
@@ -146,6 +117,7 @@ struct ScanSetup {
     pad_transposed(A2.get(), a.A, a.K, a.D, a.N, constants.Dp, 1.44269504f);
     pad_transposed(D.get(), a.Dv, a.K, a.D, 1, constants.Dp, 1.f);
     pad_transposed(bias.get(), a.bias, a.K, a.D, 1, constants.Dp, 1.f);
+    pad_transposed(weight.get(), a.weight, a.K, a.D, a.R, constants.Dp, 1.f);
   }
 };
 
@@ -168,24 +140,13 @@ static void run_scan_forward(const Kernels& kernels, const ScanArgs& a) {
   });
 }
 
-// dB and dC: the tiles' shares summed in order.
-static void sum_tiles(float* to, const float* from, int64_t tiles, int64_t n, int64_t threads) {
-  const int64_t block = 1 << 14;
-  parallel_for(ceil_div(n, block), useful_threads(threads, n * tiles), 0, [&](int64_t i, float*) {
-    int64_t end = (i + 1) * block < n ? (i + 1) * block : n;
-    for (int64_t j = i * block; j < end; j++) to[j] = from[j];
-    for (int64_t tile = 1; tile < tiles; tile++) {
-      for (int64_t j = i * block; j < end; j++) to[j] += from[tile * n + j];
-    }
-  });
-}
-
 static void run_scan_backward(const Kernels& kernels, const ScanArgs& a) {
   ScanSetup setup(kernels, a);
-  int64_t Dp = setup.constants.Dp, tiles = ceil_div(a.D, kTile), n = a.B * a.K * a.L * a.N;
-  Floats dA(a.B * a.K * a.N * Dp), dD(a.B * a.K * Dp), dbias(a.B * a.K * Dp);
-  Floats dB(tiles > 1 ? tiles * n : 0), dC(tiles > 1 ? tiles * n : 0);
-  ScanPartials out = {dA.get(), dD.get(), dbias.get(), tiles > 1 ? dB.get() : a.dB, tiles > 1 ? dC.get() : a.dC};
+  int64_t Dp = setup.constants.Dp, tiles = ceil_div(a.D, kTile), rows = a.B * a.K * a.L, n = rows * a.N, r = rows * a.R;
+  Floats dA(a.B * a.K * a.N * Dp), dD(a.B * a.K * Dp), dbias(a.B * a.K * Dp), dweight(a.B * a.K * a.R * Dp);
+  Floats dB(tiles > 1 ? tiles * n : 0), dC(tiles > 1 ? tiles * n : 0), ddelta(tiles > 1 ? tiles * r : 0);
+  ScanPartials out = {dA.get(), dD.get(), dbias.get(), dweight.get(), a.dB, a.dC, a.ddelta};
+  if (tiles > 1) out.dB = dB.get(), out.dC = dC.get(), out.ddelta = ddelta.get();
   int64_t threads = useful_threads(a.threads, 3 * a.B * a.K * a.L * a.D * (a.N + 1));
   // Gradients shared by the directions (dx of a shared x, dz) belong to one item, which takes the directions in turn.
   bool shared = a.x_shared || a.z;
@@ -199,10 +160,12 @@ static void run_scan_backward(const Kernels& kernels, const ScanArgs& a) {
   if (tiles > 1) {
     sum_tiles(a.dB, dB.get(), tiles, n, a.threads);
     sum_tiles(a.dC, dC.get(), tiles, n, a.threads);
+    if (a.R) sum_tiles(a.ddelta, ddelta.get(), tiles, r, a.threads);
   }
   sum_transposed(a.dA, dA.get(), a.B, a.K, a.D, a.N, Dp, a.threads);
   if (a.dD) sum_transposed(a.dD, dD.get(), a.B, a.K, a.D, 1, Dp, a.threads);
   if (a.dbias) sum_transposed(a.dbias, dbias.get(), a.B, a.K, a.D, 1, Dp, a.threads);
+  if (a.R) sum_transposed(a.dweight, dweight.get(), a.B, a.K, a.D, a.R, Dp, a.threads);
 }
 
 static void run_conv_forward(const Kernels& kernels, const ConvArgs& a) {

@@ -29,7 +29,8 @@ def check_memory(batch_size: int, spec: ModelSpec, precision: Precision, *, runn
     size = tuple(spec.options["img_size"])
     at_once = batch_size if precision.micro_batch is None else min(batch_size, precision.micro_batch)
     wide, recomputed = VALUE_BYTES[precision.name], precision.grad_checkpointing
-    need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed)
+    triton = precision.device.type != "cpu"
+    need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed, keeps_delta=triton)
     free = free_bytes(precision.device)
     images = f"{batch_size} images" + (f", {at_once} at a time," if at_once < batch_size else "")
     what = f"a step of {images} of {grid_text(model.layer_grids(size)[0])} tokens needs about {need / GIB:.2g} GiB"
