@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lmsearch.data import TrainLoader, build_source
+from lmsearch.config import compose_settings
+from lmsearch.data import Batch, EvalLoader, TrainLoader, build_source, spread
 from lmsearch.engine.distributed import SINGLE, World
+from lmsearch.engine.objective import Scores, objective_for
 from lmsearch.engine.recipe import Recipe, build_trainer
-from lmsearch.engine.train import Precision, Trainer, train_one_epoch
+from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import LmsearchError
 from lmsearch.models import create_model
+from lmsearch.models.backbone import Backbone
+from lmsearch.search.supernet.network import arch_parameters
+from lmsearch.settings.tasks import Search
+from lmsearch.tasks.parts.build import build_data
+from lmsearch.tasks.parts.candidates import search_data
+from lmsearch.tasks.parts.watch import epoch_findings
+from lmsearch.tasks.search import open_session, search_setup
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
@@ -97,25 +108,133 @@ def test_a_world_that_cannot_be_is_refused(rank: int, size: int, message: str) -
         World(rank, size)
 
 
-def trained(world: World) -> Trainer:
-    """Train an epoch with all that a recipe can have."""
-    source = build_source("digits")
-    model = create_model("local_vim_nano", depth=1, embed_dim=8, drop_path_rate=0.5, patch_size=2, backend="reference")
+def fixed(model: Backbone) -> Backbone:
+    """Fill a model with weights that are the same in every thread."""
     weights = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=weights) * 0.1)
+    return model
+
+
+def small() -> Backbone:
+    """Return a small network for the digits."""
+    return fixed(create_model("local_vim_nano", depth=1, embed_dim=8, drop_path_rate=0.5, patch_size=2, backend="reference"))
+
+
+def trained(world: World) -> tuple[Trainer, Scores]:
+    """Train an epoch with all that a recipe can have; return the trainer and the scores of the epoch."""
+    source, model = build_source("digits"), small()
     loader = TrainLoader(source.train, batch_size=RECIPE.batch_size, seed=3, world=world)
     precision = Precision(CPU)
     trainer = build_trainer(RECIPE, model, model.named_parameters(), loader, source.info, precision, seed=3, world=world)
-    train_one_epoch(trainer, loader, epoch=0, on_step=lambda *_: None)
-    return trainer
+    return trainer, train_one_epoch(trainer, loader, epoch=0, on_step=lambda *_: None)
 
 
 def test_two_processes_train_as_one_with_mixup_drop_path_clipping_and_averages() -> None:
-    one, (first, second) = trained(SINGLE), Meeting(2).run(trained)
+    (one, seen), ((first, mine), (second, its)) = trained(SINGLE), Meeting(2).run(trained)
     for part in ("model", "ema"):
         whole = one.parts()[part].state_dict()
         for name, value in first.parts()[part].state_dict().items():
             assert torch.equal(value, second.parts()[part].state_dict()[name]), f"{name}: the processes agree"
             torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}")
+    assert torch.equal(mine.losses, its.losses) and torch.equal(mine.scores, its.scores)
+    assert torch.equal(mine.classes.bincount(), seen.classes.bincount()), "every sample of the epoch once"
+    assert mine.loss == pytest.approx(seen.loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
+@pytest.mark.parametrize("count", [2, 31, 32])
+def test_two_processes_evaluate_as_one(metric: str, count: int) -> None:
+    source, objective = build_source("digits"), objective_for("class", metric=metric)
+
+    def scored(world: World) -> Scores:
+        loader = EvalLoader(source.val, batch_size=10, indices=np.arange(count), world=world)
+        return evaluate(small(), loader, objective, Precision(CPU))
+
+    one = scored(SINGLE)
+    for found in Meeting(2).run(scored):
+        assert torch.equal(found.classes, one.classes) and torch.equal(found.sums, one.sums)
+        assert torch.equal(found.scores, one.scores) and found.score == one.score
+        torch.testing.assert_close(found.losses, one.losses)
+
+
+def test_batches_of_no_loader_are_whole_in_every_process() -> None:
+    source = build_source("digits")
+    batch = spread(EvalLoader(source.val, batch_size=10), 8)
+    assert Meeting(2).run(lambda world: len(evaluate(small(), [batch], objective_for("class"), Precision(CPU)).losses)) == [8, 8]
+
+
+@pytest.mark.parametrize("number", [3, 8, 50])
+def test_samples_spread_over_a_set_are_the_same_in_every_process(number: int) -> None:
+    source = build_source("digits")
+
+    def few(world: World) -> Batch:
+        return spread(EvalLoader(source.val, batch_size=6, indices=np.arange(31), world=world), number)
+
+    one = few(SINGLE)
+    for found in Meeting(3).run(few):
+        assert all(torch.equal(mine, its) for mine, its in zip(found[:3], one[:3], strict=True))
+
+
+def test_fewer_samples_than_processes_are_refused_with_one_clear_line() -> None:
+    for error in Meeting(3).run(
+        lambda world: EvalLoader(build_source("digits").val, batch_size=3, indices=np.arange(2), world=world)
+    ):
+        assert str(error) == "evaluation set: 2 sample(s) cannot be shared by 3 processes; give it more samples"
+
+
+class Spoilt(TrainLoader):
+    """Batches of which one, in the second process alone, holds a sample that is no number."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, batch in enumerate(super().__iter__()):
+            if number == 2 and self.world.rank == 1:
+                batch.inputs[0] = torch.nan
+            yield batch
+
+
+def test_a_training_that_diverges_in_one_process_ends_in_all_with_the_same_line() -> None:
+    plain = replace(RECIPE, mix_prob=0.0, ema_decay=None)
+
+    def diverging(world: World) -> object:
+        source, model, precision = build_source("digits"), small(), Precision(CPU)
+        loader = Spoilt(source.train, batch_size=96, seed=3, world=world)
+        trainer = build_trainer(plain, model, model.named_parameters(), loader, source.info, precision, seed=3, world=world)
+        return train_one_epoch(trainer, loader, epoch=0, on_step=lambda *_: None)
+
+    first, second = Meeting(2).run(diverging)
+    assert str(first) == str(second) and str(first).startswith("the training loss became nan in step 3 of ")
+
+
+BILEVEL = ["search.architect=bilevel"]
+SEARCH = [
+    "search=darts", "data=planted", "epochs=1", "data.steps_per_epoch=3", "batch_size=32", "keep=1", "model.embed_dim=8",
+    "search.recheck=0", "search.health_every=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["search=darts"], BILEVEL, [*BILEVEL, "search.order=2"], ["search=mixed"]], ids=" ".join)
+def test_two_processes_search_as_one(words: list[str]) -> None:
+    settings, building = compose_settings(Search, [*SEARCH, *words]), threading.Lock()
+
+    def searched(world: World) -> tuple[Tensor, Scores, Scores, dict[str, float]]:
+        with building:  # fresh weights are drawn from a state that threads share, as processes do not
+            source, precision = build_data(settings.data), Precision(CPU)
+            setup = search_setup(settings, source)
+            loaders = search_data(settings, source, precision, world=world)
+            session = open_session(settings, setup, loaders, source, precision, world=world)
+        seen: list[Scores] = []
+        session.train(on_epoch=lambda epoch, scores: seen.append(scores))
+        alphas = torch.cat([alpha.detach() for alpha in arch_parameters(session.supernet)])
+        held = session.scores_on(session.loaders.holdout)
+        return alphas, seen[0], held, epoch_findings(session, epoch=0, every=1, held=held)
+
+    (alphas, seen, held, _), (first, second) = searched(SINGLE), Meeting(2).run(searched)
+    assert torch.equal(first[0], second[0]) and alphas.abs().min() > 0
+    torch.testing.assert_close(first[0], alphas, rtol=2e-2, atol=1e-5)
+    for mine, its, whole in zip(first[1:3], second[1:3], (seen, held), strict=True):
+        assert torch.equal(mine.losses, its.losses) and len(mine.losses) == len(whole.losses)
+        assert mine.loss == pytest.approx(whole.loss, rel=1e-3)
+    assert torch.equal(first[2].sums[1], held.sums[1]), "as many samples"
+    assert first[3] == second[3] and "health/cosine" in first[3] and "health/sharpness" in first[3]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lmsearch.data.keyed import address_key
+from lmsearch.data.order import ALONE, Ranks
 from lmsearch.errors import DataError, short
 
 
@@ -88,6 +89,11 @@ class SomeOf:
         """The number of samples."""
         return len(self.places)
 
+    @property
+    def world(self) -> Ranks:
+        """This process alone: every one goes through all of `whole`."""
+        return ALONE
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
@@ -119,6 +125,7 @@ class PlainLoader:
 
     sampler = "shuffled"
     skipped: tuple[str, ...] = ()
+    world: Ranks = ALONE  # every process goes through all of it
 
     def __init__(self, batches: Batches, *, what: str, seed: int = 0) -> None:
         if isinstance(batches, Iterator):

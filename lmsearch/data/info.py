@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from lmsearch.data.batch import Batch
+from lmsearch.data.order import Ranks
 from lmsearch.errors import DataError, did_you_mean, short
 
 LONGEST_NAME = 1_000  # characters of a class name
@@ -158,7 +159,11 @@ class Stream(Dataset, Protocol):
 
 
 class Samples(Protocol):
-    """Batches of samples that can be gone through again and again."""
+    """Batches of samples that can be gone through again and again; `world` are the processes that share them."""
+
+    @property
+    def world(self) -> Ranks:
+        """The processes, of which each goes through a part."""
 
     @property
     def num_samples(self) -> int:

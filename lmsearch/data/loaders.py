@@ -54,7 +54,7 @@ class TrainLoader:
     ) -> None:
         self.batch_size = whole("batch_size", batch_size, least=1)
         self.seed = whole("seed", seed)
-        self.world = world
+        self.world: Ranks = world
         share_of(self.batch_size, world)
         self.indices = np.arange(dataset.epoch_size(self.batch_size)) if indices is None else indices
         self.num_samples = len(self.indices)
@@ -137,6 +137,11 @@ class EvalLoader:
         self._part = partial(
             EvalLoader, dataset, batch_size=batch_size, what=what, world=world, num_workers=num_workers, pin_memory=pin_memory
         )
+        if 0 < self.num_samples < world.size:
+            raise DataError(
+                f"{what}: {self.num_samples} sample(s) cannot be shared by {world.size} processes; give it more samples"
+            )
+        self.world: Ranks = world
         self._batches = cut(indices[world.rank :: world.size], share_of(self.batch_size, world))
         workers = whole("num_workers", num_workers)
         self._fetcher = Fetcher(dataset, what=what, num_workers=workers, pin_memory=pin_memory, persistent=False)
@@ -262,5 +267,8 @@ def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple
 
 
 def spread(loader: HeldOut, number: int) -> Batch:
-    """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch."""
-    return Batch.joined(loader.at(np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))))
+    """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch; the same in every process."""
+    places = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
+    own = Batch.joined(loader.at(places))
+    inputs, targets, indices = (loader.world.gather(tensor) for tensor in own[:3])
+    return own._replace(inputs=inputs, targets=targets, indices=indices)

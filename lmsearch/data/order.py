@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from lmsearch.data.keyed import permutation
 from lmsearch.errors import DataError
@@ -25,14 +26,37 @@ class Ranks(Protocol):
     def size(self) -> int:
         """The number of processes."""
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the samples (n, ...) of all processes in the order of EvalLoader, where they take turns."""
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes."""
+
 
 class Alone:
     """The only process."""
 
     rank, size = 0, 1
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return its own samples."""
+        return tensor
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Return its own tensor."""
+        return tensor
+
 
 ALONE = Alone()
+
+
+def sharers(batches: object) -> Ranks:
+    """Return the processes that share these batches, of which each has a part: those of their loader.
+
+    Of batches that no loader gives, such as a list of them, every process has the whole.
+    """
+    world: Ranks = getattr(batches, "world", ALONE)
+    return world
 
 
 def train_order(size: int, *, batch_size: int, world: Ranks, drop_last: bool, address: tuple[int | str, ...]) -> np.ndarray:

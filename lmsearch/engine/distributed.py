@@ -43,23 +43,31 @@ class World:
         if self.size == 1:
             return
         for tensor in tensors:
-            tensor.copy_(torch.stack(self.exchange(tensor)).mean(0))
+            tensor.copy_(torch.stack(self._all(tensor)).mean(0))
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes."""
+        return torch.stack(self._all(tensor)).sum(0).to(tensor.dtype)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the samples (n, ...) of all processes in their order, where process r holds every size-th one from r on.
 
         The numbers of samples may differ by one between processes, as those of EvalLoader do.
         """
-        counts = [int(count) for count in self.exchange(torch.tensor(len(tensor), device=self.device))]
+        counts = [int(count) for count in self._all(torch.tensor(len(tensor)))]
         padded = torch.cat([tensor, tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])])
-        interleaved = torch.stack(self.exchange(padded), dim=1).flatten(0, 1)  # (most * size, ...)
+        interleaved = torch.stack(self._all(padded), dim=1).flatten(0, 1)  # (most * size, ...)
         return interleaved[: sum(counts)]
 
     def assert_same(self, digest: str, *, what: str) -> None:
         """Raise LmsearchError unless all processes have the same hexadecimal digest of `what`."""
-        mine = torch.tensor(list(bytes.fromhex(digest)), device=self.device)
-        if different := [rank for rank, other in enumerate(self.exchange(mine)) if not torch.equal(other, mine)]:
+        mine = torch.tensor(list(bytes.fromhex(digest)))
+        if different := [rank for rank, other in enumerate(self._all(mine)) if not torch.equal(other, mine)]:
             raise LmsearchError(f"{what} of process {different[0]} is not that of process {self.rank}")
+
+    def _all(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes by rank, where this one's lies."""
+        return [other.to(tensor.device) for other in self.exchange(tensor.to(self.device))]
 
 
 SINGLE = World()

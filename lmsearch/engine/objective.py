@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmsearch.data.info import target_kind
+from lmsearch.data.order import ALONE, Ranks
 from lmsearch.errors import ConfigError
 
 TOP = 5  # classes that an answer may name for the last column of the counts
@@ -99,6 +100,12 @@ class Scores:
             reduce(torch.add, sums) if sums else None,
         )
 
+    def of_all(self, world: Ranks) -> Scores:
+        """Return the scores of the samples of all processes, each of which has evaluated its part: every sample once."""
+        losses, scores = world.gather(self.losses), world.gather(self.scores)
+        classes, sums = None if self.classes is None else world.gather(self.classes), self.sums
+        return Scores(losses, scores, classes, None if sums is None else world.total(sums))
+
     @property
     def class_counts(self) -> Tensor:
         """The counts (C, C + 1) of an evaluation; raises ValueError where the targets are no classes."""
@@ -129,9 +136,9 @@ class Objective:
     statistics: Callable[[Tensor, Tensor], Tensor]
     summarise: Callable[[Tensor], float]
 
-    def of_set(self, parts: Iterable[Scores]) -> Scores:
-        """Join the batches of one pass into scores whose mean is the metric."""
-        scores = Scores.concatenate(parts)
+    def of_set(self, parts: Iterable[Scores], *, world: Ranks = ALONE) -> Scores:
+        """Join the batches of one pass, which the processes of `world` share, into scores whose mean is the metric."""
+        scores = Scores.concatenate(parts).of_all(world)
         return replace(scores, scores=scores.scores * balance(scores.true_classes)) if self.metric.balanced else scores
 
     def for_choice(self, scores: Scores) -> Scores:

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from lmsearch.data import Batch
 from lmsearch.data.info import Loader
-from lmsearch.data.order import cut, paired
+from lmsearch.data.order import cut, paired, sharers
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.finite import (
     ALPHAS,
@@ -197,7 +197,9 @@ class Trainer:
 def train_one_epoch(
     trainer: Trainer, loader: Loader, *, epoch: int, on_step: Callable[[int, Scores], None], first_step: int = 0
 ) -> Scores:
-    """Train over `loader` once; `on_step(index, scores)` reports every step. Returns the scores of all training samples seen.
+    """Train over `loader` once; `on_step(index, scores)` reports every step of this process.
+
+    Returns the scores of all training samples that the processes have seen.
 
     Steps before `first_step` are taken as done.
 
@@ -210,11 +212,13 @@ def train_one_epoch(
         lr = trainer.schedule(epoch * len(loader) + index)
         seen.append(trainer.step(batch, epoch=epoch, index=index, lr=lr))
         on_step(index, seen[-1])
-    scores = trainer.objective.of_set(seen)
+    scores = trainer.objective.of_set(seen, world=trainer.world)
     if not torch.isfinite(scores.losses).all():
-        bad = next(index for index, step in enumerate(seen) if not torch.isfinite(step.losses).all())
+        losses = torch.tensor([step.loss for step in seen])
+        trainer.world.mean_([losses])
+        bad = int((~torch.isfinite(losses)).nonzero()[0])
         where = f"step {first_step + bad + 1} of {first_step + len(seen)} of epoch {epoch + 1}"
-        raise TrainingDiverged(f"the training loss became {seen[bad].loss} in {where}; {advice(trainer)}")
+        raise TrainingDiverged(f"the training loss became {losses[bad].item()} in {where}; {advice(trainer)}")
     check_weights(trainer, batch, epoch=epoch)
     return scores.cpu()
 
@@ -236,7 +240,7 @@ def check_weights(trainer: Trainer, batch: Batch, *, epoch: int) -> None:
         for part, _ in trainer.precision.parts(batch):
             with torch.no_grad(), trainer.precision.autocast():
                 losses.append(trainer.objective.losses(trainer.model(part.inputs), part.targets))
-        if not torch.isfinite(torch.cat(losses)).all():
+        if not torch.isfinite(trainer.world.gather(torch.cat(losses))).all():
             raise TrainingDiverged(f"weights grew to {size:.3g} in epoch {epoch + 1}, and the loss with them; {advice(trainer)}")
 
 
@@ -255,7 +259,7 @@ def or_precise(precision: Precision) -> str:
 def evaluate(
     model: nn.Module, loader: Iterable[Batch], objective: Objective, precision: Precision, *, what: str = "held-out"
 ) -> Scores:
-    """Evaluate `model` on every sample of `loader`, in its order.
+    """Evaluate `model` on every sample of `loader`, in its order; each of the processes that share it returns the scores of all.
 
     Raises TrainingDiverged, naming the samples as `what`, where a loss is not finite: scores of such outputs mean nothing.
     """
@@ -283,7 +287,7 @@ def evaluate_each(
                 scored.append([])
             scored[number].append(objective.evaluation(outputs, part.targets).cpu())
             evaluated(len(part.inputs))
-    found = [objective.of_set(mine) for mine in scored]
+    found = [objective.of_set(mine, world=sharers(loader)) for mine in scored]
     for scores in found:
         if bad := int((~torch.isfinite(scores.losses)).sum()):
             lower = f"in training, lower optim.lr or optim.clip_grad{or_precise(precision)}"

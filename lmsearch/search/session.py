@@ -17,6 +17,7 @@ from lmsearch.data import SearchLoaders, Source
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import HeldOut
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.loop import Saved, run_epochs
 from lmsearch.engine.objective import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
@@ -45,7 +46,8 @@ class SearchSession:
     `build` makes the supernet, whose mixers hold the candidates. `loaders.weights` trains it, `loaders.alphas` trains alphas,
     `loaders.holdout` is what the choice is made on, and `unseen` what it is tested on (None: nothing tests it). `goal` is what
     is trained for, `objective` what choice and verdict go by. `recheck_share` is the share of the steps in which each of the
-    recheck's supernets trains every direction (0: no recheck).
+    recheck's supernets trains every direction (0: no recheck). The processes of `world` train one supernet together, and share
+    all batches.
     `cost` counts what training took here, in branch-scan steps; `dropped` are the directions that the last epoch dropped.
     """
 
@@ -62,6 +64,7 @@ class SearchSession:
     precision: Precision
     seed: int
     recheck_share: float = 0.0
+    world: World = SINGLE
     candidates: tuple[int, ...] = field(init=False)  # of each layer
     keep: tuple[int, ...] = field(init=False)  # directions that each layer is expected to keep
     policy: BranchPolicy = field(init=False)
@@ -87,13 +90,14 @@ class SearchSession:
         recheck_share: float = 0.0,
         metric: str | None = None,
         backend: str = "auto",
+        world: World = SINGLE,
     ) -> SearchSession:
         """Return the session over a data source of the supernet that `spec` describes: its directions are the candidates."""
         return cls(
             partial(spec.build, backend=backend), loaders, recipe, options, quota, derivation=derivation,
             unseen=unseen_part(loaders, derivation, options.architect), goal=goal_of(recipe, source.info, loaders.weights),
             objective=objective_for(source.info.target, metric=metric), precision=precision, seed=seed,
-            recheck_share=recheck_share,
+            recheck_share=recheck_share, world=world,
         )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -105,11 +109,11 @@ class SearchSession:
         steps = len(self.loaders.weights)
         self.timing = Timing(steps, self.recipe.epochs, self.options.alpha_warmup_epochs)
         architect, self.alpha_optimizer = self.options.build(
-            self.policy, self.timing, self.loaders.alphas, self.goal.objective, self.precision
+            self.policy, self.timing, self.loaders.alphas, self.goal.objective, self.precision, world=self.world
         )
         self.trainer = trainer_for(
             self.recipe, supernet, weight_parameters(supernet), self.goal, self.precision, steps_per_epoch=steps, seed=self.seed,
-            hook=architect,
+            hook=architect, world=self.world,
         )  # fmt: skip
         check_disjoint(optimised(self.trainer.optimizer), optimised(self.alpha_optimizer))
 

@@ -15,6 +15,7 @@ from torch import nn
 from lmsearch import __version__
 from lmsearch.config import settings_of
 from lmsearch.data import SearchLoaders, Source
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.progress import TrainingProgress
@@ -116,8 +117,8 @@ def search_part(settings: Search, setup: SearchSetup, source: Source) -> Genotyp
 
 def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
     """Search with one seed and return the genotype, which is also in run_dir."""
-    loaders, digest = search_data(settings, source, precision), run_digest(settings.content)
-    session = open_session(settings, setup, loaders, source, precision)
+    loaders, digest = search_data(settings, source, precision, world=run_dir.world), run_digest(settings.content)
+    session = open_session(settings, setup, loaders, source, precision, world=run_dir.world)
     train(settings, run_dir, setup, session)
     provenance = {"lmsearch": __version__, "run_sha256": digest, "seed": settings.seed, "epoch": settings.epochs}
     about = About(setup.spec.name, setup.space.name, provenance, run_dir.path, settings.metric)
@@ -151,7 +152,13 @@ def train_fresh(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
 
 
 def open_session(
-    settings: Search, setup: SearchSetup, loaders: SearchLoaders, source: Source, precision: Precision
+    settings: Search,
+    setup: SearchSetup,
+    loaders: SearchLoaders,
+    source: Source,
+    precision: Precision,
+    *,
+    world: World = SINGLE,
 ) -> SearchSession:
     """Return the search of one seed, before its first step."""
     recipe = build_recipe(settings)
@@ -170,6 +177,7 @@ def open_session(
         recheck_share=settings.supernet.recheck,
         metric=settings.metric,
         backend=settings.backend,
+        world=world,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.data.batch import Batch
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision
 from lmsearch.search.supernet.network import arch_parameters, named_mixers
@@ -32,24 +33,31 @@ def batch_losses(module: nn.Module, batch: Batch, objective: Objective, precisio
         yield objective.losses(outputs, part.targets).mean() * share
 
 
-def gradients_of(losses: Losses, wanted: Sequence[Tensor]) -> list[Tensor]:
-    """Gradient of a loss in each of `wanted`; zero where it does not depend on one."""
+def gradients_of(losses: Losses, wanted: Sequence[Tensor], *, world: World = SINGLE) -> list[Tensor]:
+    """Gradient of a loss, meant over the processes, in each of `wanted`; zero where it does not depend on one."""
     total = [torch.zeros_like(tensor) for tensor in wanted]
     for loss in losses():
         for own, found in zip(total, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
             if found is not None:
                 own.add_(found)
+    world.mean_(total)
     return total
 
 
-def alpha_gradient(module: nn.Module, losses: Losses) -> np.ndarray:
+def alpha_gradient(module: nn.Module, losses: Losses, *, world: World = SINGLE) -> np.ndarray:
     """Gradient of the loss in all alphas, end to end; zero for alphas that the loss does not depend on."""
-    parts = gradients_of(losses, arch_parameters(module))
+    parts = gradients_of(losses, arch_parameters(module), world=world)
     return torch.cat([p.double().cpu().flatten() for p in parts]).numpy()
 
 
 def largest_eigenvalue(
-    module: nn.Module, losses: Losses, *, seed: int, steps: int = LANCZOS_STEPS, radius: float = RADIUS
+    module: nn.Module,
+    losses: Losses,
+    *,
+    seed: int,
+    steps: int = LANCZOS_STEPS,
+    radius: float = RADIUS,
+    world: World = SINGLE,
 ) -> float:
     """Largest eigenvalue of the Hessian of the loss in the alphas, by Lanczos on central differences of its gradient.
 
@@ -63,7 +71,7 @@ def largest_eigenvalue(
         sides: list[np.ndarray] = []
         for sign in (radius, -radius):
             _move(alphas, start, sign * direction)
-            sides.append(alpha_gradient(module, losses))
+            sides.append(alpha_gradient(module, losses, world=world))
         slope: np.ndarray = (sides[0] - sides[1]) / (2 * radius)
         return slope
 
@@ -91,7 +99,7 @@ def lanczos(times: Callable[[np.ndarray], np.ndarray], size: int, *, steps: int,
     return float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)).max())
 
 
-def branch_cosines(module: nn.Module, train: Losses, holdout: Losses) -> dict[str, dict[str, float]]:
+def branch_cosines(module: nn.Module, train: Losses, holdout: Losses, *, world: World = SINGLE) -> dict[str, dict[str, float]]:
     """Cosine of each branch's training and held-out gradients, over the rows of the parameters that its layer stacks (K, ...).
 
     Returns {layer: {direction: cosine}}; branches that a loss does not reach are left out.
@@ -99,7 +107,7 @@ def branch_cosines(module: nn.Module, train: Losses, holdout: Losses) -> dict[st
     mixers = named_mixers(module)
     stacked = {layer: [p for p in mixer.parameters(recurse=False) if p is not mixer.alphas] for layer, mixer in mixers.items()}
     parameters = [p for group in stacked.values() for p in group]
-    sides = [gradients_of(losses, parameters) for losses in (train, holdout)]
+    sides = [gradients_of(losses, parameters, world=world) for losses in (train, holdout)]
     cosines: dict[str, dict[str, float]] = {}
     position = 0
     for layer, group in stacked.items():

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from lmsearch.data.info import Loader
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError, did_you_mean
@@ -24,7 +26,10 @@ PASSES_OF_ORDER = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gra
 
 @dataclass(frozen=True)
 class Parts:
-    """What an architect works on; `loader` gives held-out batches, `optimizer` moves alphas, `decay` is their weight decay."""
+    """What an architect works on; `loader` gives held-out batches, `optimizer` moves alphas, `decay` is their weight decay.
+
+    The processes of `world` share all batches.
+    """
 
     policy: BranchPolicy
     timing: Timing
@@ -33,6 +38,7 @@ class Parts:
     optimizer: torch.optim.Optimizer
     precision: Precision
     decay: Schedule = Schedule(0.0, 0.0)
+    world: World = SINGLE
 
 
 @dataclass(frozen=True)
@@ -65,21 +71,29 @@ class ArchitectKind:
     fp16: bool  # False: its gradients are not scaled, so they would underflow
 
 
+def common(parts: Parts) -> tuple[BranchPolicy, Timing, torch.optim.Optimizer, Precision, Schedule]:
+    """Return what every architect works on whose alphas learn."""
+    return parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay
+
+
+def on_holdout(parts: Parts) -> dict[str, Any]:
+    """Return what architects work on besides that read held-out batches."""
+    return {"module": parts.policy.module, "loader": parts.loader, "objective": parts.objective, "world": parts.world}
+
+
 def build_single(parts: Parts, knobs: Knobs) -> StepHook:
     """Return the architect that moves alphas on the weights' own batches."""
-    return SingleLevel(parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
+    return SingleLevel(*common(parts))
 
 
 def build_bilevel(parts: Parts, knobs: Knobs) -> StepHook:
     """Return the architect that moves alphas on held-out batches."""
-    common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
-    return Bilevel(*common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, order=knobs.order)
+    return Bilevel(*common(parts), **on_holdout(parts), order=knobs.order)
 
 
 def build_mixed(parts: Parts, knobs: Knobs) -> StepHook:
     """Return the architect that moves alphas on both."""
-    common = (parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay)
-    return Mixed(*common, module=parts.policy.module, loader=parts.loader, objective=parts.objective, weight=knobs.mixed_weight)
+    return Mixed(*common(parts), **on_holdout(parts), weight=knobs.mixed_weight)
 
 
 def build_fair(parts: Parts, knobs: Knobs) -> StepHook:

@@ -15,6 +15,7 @@ from torch.amp import GradScaler
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Loader
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.randomness import by_sample
 from lmsearch.engine.train import Precision
@@ -94,6 +95,7 @@ class OnHoldout(SingleLevel):
     module: nn.Module = field(kw_only=True)
     loader: Loader = field(kw_only=True)  # of the alphas
     objective: Objective = field(kw_only=True)
+    world: World = field(default=SINGLE, kw_only=True)
     batches: Iterator[Batch] = field(default=iter(()), init=False)
     due: tuple[int, int] | None = field(default=None, init=False)  # epoch and step whose batch `batches` gives next
 
@@ -119,7 +121,7 @@ class OnHoldout(SingleLevel):
         self.batches = iter(self.loader)
 
     def gradients(self, batch: Batch, wanted: Sequence[Tensor]) -> list[Tensor | None]:
-        """Gradient of the mean loss of `batch`, part after part; None where a tensor takes no part.
+        """Gradient of the mean loss of `batch` over all processes, part after part; None where a tensor takes no part.
 
         Every call draws the same random numbers, so that differences are not noise.
         """
@@ -131,6 +133,7 @@ class OnHoldout(SingleLevel):
             loss = self.objective.losses(outputs, part.targets).mean() * share
             found = torch.autograd.grad(loss, wanted, allow_unused=True)
             total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
+        self.world.mean_(gradient for gradient in total if gradient is not None)
         return total
 
     def first_order(self, holdout: Batch) -> Sequence[Tensor | None]:

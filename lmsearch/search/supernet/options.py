@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lmsearch.data.info import Loader
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objective import Objective
 from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError
@@ -121,7 +122,14 @@ class SearchOptions:
         return BranchPolicy(supernet, self.how, samples, keep, seed, temperature=self.temperatures, shrink=self.stages)
 
     def build(
-        self, policy: BranchPolicy, timing: Timing, loader: Loader, objective: Objective, precision: Precision
+        self,
+        policy: BranchPolicy,
+        timing: Timing,
+        loader: Loader,
+        objective: Objective,
+        precision: Precision,
+        *,
+        world: World = SINGLE,
     ) -> tuple[StepHook, torch.optim.Optimizer]:
         """Return what moves the alphas of the policy's supernet, and their optimizer; `loader` gives held-out batches."""
         alphas = alpha_optimizer(
@@ -131,7 +139,7 @@ class SearchOptions:
             weight_decay=self.alpha_weight_decay,
             update=self.update,
         )
-        parts = Parts(policy, timing, loader, objective, alphas, precision, self.decays)
+        parts = Parts(policy, timing, loader, objective, alphas, precision, self.decays, world)
         hook = self.kind.build(parts, self.knobs)
         check_hook(hook, self.kind)
         return hook, alphas

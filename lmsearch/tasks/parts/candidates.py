@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from lmsearch.data import SearchLoaders, Source, search_loaders
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, SearchSpaceError
 from lmsearch.scan.directions import label
@@ -77,13 +78,14 @@ def budget_of(budget: int, keep: int | list[int] | None, candidates: Sequence[Se
     return Quota(budget=budget)
 
 
-def search_data(settings: Searching, source: Source, precision: Precision) -> SearchLoaders:
-    """Return the batches for weights and alphas, and the held-out samples."""
+def search_data(settings: Searching, source: Source, precision: Precision, *, world: World = SINGLE) -> SearchLoaders:
+    """Return the batches for weights and alphas, and the held-out samples, of which each process of `world` has a part."""
     return search_loaders(
         source,
         holdout=settings.search.holdout,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        world=world,
         num_workers=settings.num_workers,
         pin_memory=precision.device.type == "cuda",
     )

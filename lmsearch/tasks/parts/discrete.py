@@ -151,7 +151,9 @@ def build_evaluator(settings: Search, run_dir: RunDir, candidates: Candidates, s
     """Return what scores architectures; shared weights are trained first."""
     if settings.discrete.evaluate == "standalone":
         return stand_alone(settings, candidates, source, precision)
-    return train_shared(settings, run_dir, candidates, search_data(settings, source, precision), source, precision)
+    return train_shared(
+        settings, run_dir, candidates, search_data(settings, source, precision, world=run_dir.world), source, precision
+    )
 
 
 def check_budget(budget: Budget, training: float, price: float) -> None:
@@ -176,7 +178,7 @@ def train_shared(
     objective = build_objective(source.info, settings.metric)
     session = SearchSession.over(
         source, candidates.spec, loaders, build_recipe(settings), SINGLE_PATH, candidates.quota, derivation="climb",
-        precision=precision, seed=settings.seed, backend=settings.backend,
+        precision=precision, seed=settings.seed, backend=settings.backend, world=run_dir.world,
     )  # fmt: skip
     extra = {"relaxation": session.policy.relaxation.name}
     state = RunState(run_dir, session.trainer.parts(), spec=candidates.spec, run=run_digest(settings.content), extra=extra)

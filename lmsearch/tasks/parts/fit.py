@@ -49,6 +49,7 @@ def fit(
         source,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        world=run_dir.world,
         num_workers=settings.num_workers,
         pin_memory=precision.device.type == "cuda",
     )
@@ -58,7 +59,14 @@ def fit(
         start_from(model, start, classes=source.info.class_names)
     model.to(precision.device)
     trainer = build_trainer(
-        build_recipe(settings), model, model.named_parameters(), loaders.train, source.info, precision, seed=settings.seed
+        build_recipe(settings),
+        model,
+        model.named_parameters(),
+        loaders.train,
+        source.info,
+        precision,
+        seed=settings.seed,
+        world=run_dir.world,
     )
     objective = build_objective(source.info, settings.metric)
     best = Best(run_dir, spec, objective.metric)

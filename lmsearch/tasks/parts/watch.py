@@ -10,6 +10,7 @@ import torch
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Loader
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objective import Scores
 from lmsearch.engine.train import evaluate
@@ -43,9 +44,12 @@ def epoch_findings(session: SearchSession, *, epoch: int, every: int | None, hel
         with running(supernet, masked(supernet, {c.name: c.directions for c in choices})):
             derived = evaluate(supernet, session.loaders.holdout, session.objective, session.precision)
         found["health/gap"] = derived.loss - held.loss
-        few = first_samples(first_batch(session.loaders.alphas, epoch=0), CURVATURE_SAMPLES)
+        few = first_samples(first_batch(session.loaders.alphas, epoch=0), CURVATURE_SAMPLES, world=session.world)
         found["health/sharpness"] = largest_eigenvalue(
-            supernet, lambda: batch_losses(supernet, few, session.objective, session.precision), seed=session.seed
+            supernet,
+            lambda: batch_losses(supernet, few, session.objective, session.precision),
+            seed=session.seed,
+            world=session.world,
         )
         found |= memorisation_findings(session, epoch=epoch)
     return found
@@ -70,10 +74,14 @@ def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, fl
     supernet = session.supernet
 
     def losses_on(batch: Batch) -> Losses:
-        return lambda: batch_losses(supernet, first_samples(batch, COSINE_SAMPLES), session.objective, session.precision)
+        return lambda: batch_losses(
+            supernet, first_samples(batch, COSINE_SAMPLES, world=session.world), session.objective, session.precision
+        )
 
-    cosines = branch_cosines(supernet, losses_on(train), losses_on(holdout))
-    found = {"health/train_loss": session.scores_on([train]).loss}
+    cosines = branch_cosines(supernet, losses_on(train), losses_on(holdout), world=session.world)
+    train_loss = torch.tensor(session.scores_on([train]).loss, dtype=torch.float64)
+    session.world.mean_([train_loss])  # of equal parts of the batch
+    found = {"health/train_loss": train_loss.item()}
     found |= {f"health/cosine/{layer}": float(np.mean(list(c.values()))) for layer, c in cosines.items() if c}
     every = [value for layer in cosines.values() for value in layer.values()]
     if every:
@@ -82,9 +90,9 @@ def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, fl
     return found
 
 
-def first_samples(batch: Batch, number: int) -> Batch:
-    """Return the first samples of a batch."""
-    return batch.take(torch.arange(min(number, len(batch.inputs))))
+def first_samples(batch: Batch, number: int, *, world: World = SINGLE) -> Batch:
+    """Return the first samples of a batch: so many, rounded up, in all processes together."""
+    return batch.take(torch.arange(min(-(-number // world.size), len(batch.inputs))))
 
 
 def first_batch(loader: Loader, *, epoch: int) -> Batch:
