@@ -48,6 +48,15 @@ def test_the_tokens_beside_the_maps_are_those_of_forward_features(kind: str) -> 
     assert torch.equal(maps[-1].flatten(2).transpose(1, 2), model.spatial(tokens, grid))
 
 
+def test_a_stage_of_local_vmamba_gives_the_tokens_of_its_map() -> None:
+    model, x, seen = build("vmamba").eval(), torch.randn(1, 3, 32, 32), []
+    for told in model.feature_info:
+        model.get_submodule(told["module"]).register_forward_hook(lambda module, inputs, tokens: seen.append(tokens))
+    model(x)
+    maps = model.forward_intermediates(x, intermediates_only=True)
+    assert all(torch.equal(m.flatten(2).transpose(1, 2), tokens) for m, tokens in zip(maps, seen[:3], strict=True))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_levels_can_be_chosen_from_either_end_and_run_no_further(kind: str) -> None:
     model, x = build(kind).eval(), torch.randn(1, 3, 32, 32)

@@ -37,25 +37,21 @@ class LocalVMambaBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks on one grid, then a PatchMerging where another stage follows."""
+    """Blocks on one grid; `reduce` is the way to the next stage."""
 
     def __init__(self, blocks: Sequence[LocalVMambaBlock], downsample: PatchMerging | None) -> None:
         super().__init__()
         self.blocks = cast("Sequence[LocalVMambaBlock]", nn.ModuleList(blocks))
         self.downsample = downsample
 
-    def run_blocks(self, x: Tensor, grid: Grid) -> Tensor:
-        """Run the blocks: tokens (B, L, D) to the same shape."""
-        for block in self.blocks:
-            x = block(x, grid)
-        return x
-
     def reduce(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """Halve the grid where another stage follows."""
         return (x, grid) if self.downsample is None else self.downsample(x, grid)
 
-    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        return self.reduce(self.run_blocks(x, grid), grid)
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        for block in self.blocks:
+            x = block(x, grid)
+        return x  # (B, L, D), as feature_info describes it
 
 
 class LocalVMamba(Backbone):
@@ -120,7 +116,7 @@ class LocalVMamba(Backbone):
         """Images (B, C, h, w) to the tokens (B, L, D) after each stage's blocks, and their grids."""
         x, grid = self.patch_embed(x)
         for stage in self.stages:
-            x = stage.run_blocks(x, grid)
+            x = stage(x, grid)
             yield x, grid
             x, grid = stage.reduce(x, grid)
 
@@ -128,5 +124,5 @@ class LocalVMamba(Backbone):
         """Images (B, C, h, w) of any size to the last stage's normalised tokens (B, L, D)."""
         x, grid = self.patch_embed(x)
         for stage in self.stages:
-            x, grid = stage(x, grid)
+            x, grid = stage.reduce(stage(x, grid), grid)
         return self.norm(x)
