@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from lmsearch.data.info import TARGETS, DataInfo, TargetKind, target_kind
-from lmsearch.engine.objective import METRICS, OBJECTIVES, Metric, objective_for
+from lmsearch.engine.objective import METRICS, OBJECTIVES, Metric, metric_for, objective_for
 from lmsearch.errors import DataError
 from lmsearch.files import finite
 from lmsearch.search.architects.kinds import ARCHITECTS
 from lmsearch.search.derivation.kinds import DERIVATIONS
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.settings.search import Supernet
+from lmsearch.settings.shared import METRICS as told_metrics
+from lmsearch.settings.tasks import OF_ALL_TARGETS
 from lmsearch.status import PASSED, Level, Status
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lmsearch"
@@ -83,6 +85,16 @@ def test_no_file_compares_the_names_of_kinds_but_their_own() -> None:
 def test_the_command_line_takes_just_the_kinds_that_there_are() -> None:
     accepted = {field.name: set(field.metadata["key"].words) for field in dataclasses.fields(Supernet)}
     assert accepted["architect"] == set(ARCHITECTS) and accepted["derivation"] == set(DERIVATIONS)
+
+
+def test_help_names_the_relaxations_and_metrics_that_there_are() -> None:
+    told = {field.name: field.metadata["key"].help for field in dataclasses.fields(Supernet)}["relaxation"]
+    listed = told.partition(": ")[2].split(" | ")
+    assert [text.split(" ")[0] for text in listed] == [*RELAXATIONS]
+    of_classes = [metric.name for metric in METRICS.values() if metric.target == "class"]
+    assert told_metrics.split(" | ") == of_classes
+    defaults = [metric_for(kind).name for kind in TARGETS]
+    assert OF_ALL_TARGETS == f"{defaults[0]}, of dense targets {defaults[1]}"
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,20 @@ def test_compare_judges_against_random_hand_made_and_simple_baselines(searched: 
     assert isinstance(result["verdict"], str)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_compare_takes_targets_that_are_no_classes(seeds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    words = ["data=planted", "epochs=1", "optim.warmup_epochs=0", "data.steps_per_epoch=3", "batch_size=32", "model.depth=1"]
+    words += [f"genotype={tmp_path / 'mine.json'}", "hand_made=[v]", f"seeds={seeds}", f"run_dir={tmp_path / 'run'}"]
+    assert main(["compare", *words]) == 0
+    result = read(tmp_path / "run" / "comparison.json")
+    assert result["metric"] == "mse" and result["baselines"] == {} and "test_accuracy" not in result["arms"]["searched"]
+    for arm in result["arms"].values():
+        assert arm["test_mse"]["low"] < arm["test_mse"]["mean"] == pytest.approx(sum(arm["per_seed"]) / seeds)
+    assert "normal" in result["interval"] if seeds == 1 else "cut" not in result["interval"]
+    assert "hand-made" in capsys.readouterr().out
+
+
 def test_a_run_directory_of_another_run_is_refused_and_kept(
     retrained: Path, searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,7 +107,7 @@ class Retrain(Training, Baselines):
 class Compare(Training, Spaces, HandMade, Baselines, SideBySide):
     """lmsearch compare."""
 
-    metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}")
+    metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)
     genotype: PathName = key(
         "the run directory of a search, whose data, model and search space are taken; or genotype.json, or a shipped name"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +18,6 @@ from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.objective import Metric, Scores, metric_for
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
-from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, verdict_of
 from lmsearch.report.baselines import shortfall
@@ -42,8 +42,6 @@ def run(cfg: DictConfig) -> int:
     settings = settings_of(Compare, cfg)
     precision = build_precision(settings)
     settings, source = settle(settings)
-    if not source.info.targets.classes:
-        raise ConfigError(f"lmsearch compare needs data with classes; data={source.info.name} has none")
     warn_unequal(settings.optim, source)
     objective = build_objective(source.info, settings.metric)
     space = load_search_space(settings.search_space)
@@ -134,11 +132,17 @@ def summary(settings: Compare, space: SearchSpace, arms: list[Arm], baselines: d
         "first_seed": settings.seed,
         "epochs": settings.epochs,
         "num_test": len(searched.results[0].scores),
-        "interval": "95 %, Student's t over seeds, cut at 0 and 1, which costs no coverage; of differences the wider of"
-        " that and the one over test samples, cut at -1 and 1"
-        if settings.seeds > 1
-        else "95 %, binomial and paired over test samples of one seed",
+        "interval": interval_of(searched.metric, seeds=settings.seeds),
     }
+
+
+def interval_of(metric: Metric, *, seeds: int) -> str:
+    """Return how the intervals of comparison.json are made."""
+    bounded = math.isfinite(metric.bounds[1])
+    if seeds == 1:
+        return f"95 %, {'binomial' if bounded else 'normal'} and paired over test samples of one seed"
+    single, pairs = (", cut at 0 and 1, which costs no coverage", ", cut at -1 and 1") if bounded else ("", "")
+    return f"95 %, Student's t over seeds{single}; of differences the wider of that and the one over test samples{pairs}"
 
 
 def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
