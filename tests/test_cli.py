@@ -141,6 +141,12 @@ def test_the_command_line_starts_without_pytorch() -> None:
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, cwd=_root()).returncode == 0
 
 
+def test_tasks_that_train_nothing_start_without_the_compiler_of_pytorch() -> None:
+    code = "import sys, lmsearch.tasks.doctor, lmsearch.tasks.complexity, lmsearch.tasks.evaluate, lmsearch.tasks.search;"
+    code += "sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=_root()).returncode == 0
+
+
 def test_python_m_lmsearch_works_in_a_checkout() -> None:
     done = subprocess.run([sys.executable, "-m", "lmsearch", "--version"], capture_output=True, text=True, cwd=_root())
     assert (done.returncode, done.stdout) == (0, f"lmsearch {__version__}\n")

@@ -24,7 +24,6 @@ BACKENDS = {"reference": reference, "native": native, "triton": triton_backend, 
 PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
 
 
-@torch.compiler.assume_constant_result  # torch.compile asks once, while tracing
 def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
     """Return the name of the backend that runs for tensors of `device` and `dtype`.
 
@@ -38,6 +37,11 @@ def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> st
     if (reason := BACKENDS[backend].unavailable_reason(device)) is not None:
         raise BackendUnavailableError(f"backend={backend!r} cannot run on {device.type} tensors here: {reason}")
     return backend
+
+
+# torch.compile asks once, while tracing. This is what torch.compiler.assume_constant_result does; that imports torch's compiler,
+# half of the time in which a process starts.
+choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=None)
