@@ -286,7 +286,7 @@ def test_a_comparison_says_how_the_arms_differ(objective: object, seeds: int, me
     assert "within noise" in found.verdict or "the searched genotype is" in found.verdict
 
 
-def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_short_example_of_the_readme_runs() -> None:
     (block,) = (text for text in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "run_search" in text)
     exec(block, {"dataset": images(64, side=8)})  # noqa: S102
-    assert "status" not in block or capsys.readouterr().out
+    assert len(block.splitlines()) <= 15
