@@ -19,6 +19,7 @@ _PUBLIC = {
     "run_search": "lmsearch.api.search",
     "run_retrain": "lmsearch.api.retrain",
     "run_compare": "lmsearch.api.compare",
+    "tune_process": "lmsearch.process",
     "DirectionalMixer": "lmsearch.models.mixer",
     "LocalVimMixer": "lmsearch.models.mixer",
     "LocalVMambaMixer": "lmsearch.models.mixer",

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lmsearch.bench import ceiling, gate, growth, memory, scans, sections, timing, workloads
+from lmsearch.bench import ceiling, gate, growth, memory, process, scans, sections, timing, workloads
 from lmsearch.bench.released import SCANS, ReleasedMixer, available_scans
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.bench.workloads import LayerShape, SupernetShape
@@ -184,6 +184,7 @@ def test_a_run_writes_every_section_and_a_picture(
 ) -> None:
     monkeypatch.setattr(task, "make_setup", lambda **options: tiny_setup())
     monkeypatch.setattr(memory, "peak_bytes", lambda subject, shape, **options: 100 * len(subject))
+    monkeypatch.setattr(process, "step_seconds", lambda way, shape, **options: 2.0 if way == process.TUNED else 3.0)
     assert main(["bench", f"run_dir={tmp_path}"]) == 0
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found.keys() == {"environment", "hardware", "settings", "correctness", *sections.SECTIONS}
@@ -198,10 +199,16 @@ def test_a_run_writes_every_section_and_a_picture(
     assert found["growth"]["axes"].keys() == set(growth.AXES)
     assert found["memory"]["peaks"]["released, eager loop"] == {"peak_bytes": 2000, "times_first": 2.5}
     assert found["ceiling"]["best_exp_g_s"] == max(found["ceiling"]["exp_g_s"].values())
+    assert found["process"]["both"][process.PLAIN]["times_first"] == {"median": 1.5, "min": 1.5, "max": 1.5}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     for title in ("relative errors", "scan, forward + backward", "peak memory", "growth of our scan", "ceilings"):
         assert title in printed
+
+
+def test_a_pass_is_timed_in_processes_with_and_without_their_settings() -> None:
+    for way in (process.TUNED, process.PLAIN):
+        assert 0 < process.step_seconds(way, memory.TINY, threads=1, seed=0) < 60
 
 
 def test_a_single_section_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

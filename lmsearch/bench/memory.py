@@ -8,17 +8,14 @@ would not do: it cannot be reset, and a child inherits it from its parent. On CU
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
+from lmsearch.bench.children import last_word_of
 from lmsearch.bench.workloads import LayerShape, arranged, layer, layer_call
-from lmsearch.errors import KernelError
-from lmsearch.paths import PACKAGE
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
@@ -33,18 +30,7 @@ def supported(device: str) -> bool:
 def peak_bytes(subject: str, shape: LayerShape, *, threads: int, seed: int, device: str) -> int:
     """Return the peak bytes of `subject` in a new process, weights and input not counted; raise KernelError if it fails."""
     words = [subject, json.dumps(vars(shape)), str(threads), str(seed), device]
-    path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-m", "lmsearch.bench.memory", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise KernelError(f"measuring the memory of {subject!r} failed: {reason}")
-    return int(done.stdout.split()[-1])
+    return int(last_word_of("lmsearch.bench.memory", words, what=f"the memory of {subject!r}"))
 
 
 def run_once(subject: str, shape: LayerShape, *, seed: int, device: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lmsearch.bench import ceiling, growth, memory
+from lmsearch.bench import ceiling, growth, memory, process
 from lmsearch.bench.gate import TOLERANCE, check_backends, check_peers
 from lmsearch.bench.hardware import last_level_cache
 from lmsearch.bench.policies import KEEPS, STAGES, policy_step, shrinking_cost, ways
@@ -263,6 +263,22 @@ def ceiling_section(setup: Setup) -> dict:
     }
 
 
+def process_section(setup: Setup) -> dict:
+    """What setting up a process for training is worth on CPUs: the mixer's pass with it and without, in turns."""
+    if setup.device != "cpu":
+        return {"shape": str(setup.layer), "absent": "the settings of a process are for CPUs"}
+    seconds: dict[str, list[float]] = {process.TUNED: [], process.PLAIN: []}
+    for _ in range(setup.repeats):
+        for way, times in seconds.items():
+            times.append(process.step_seconds(way, setup.layer, threads=setup.threads, seed=setup.seed))
+    first = seconds[process.TUNED]
+    found = {
+        way: Measured(Spread.of(times), Spread.of([a / b for a, b in zip(times, first, strict=True)]))
+        for way, times in seconds.items()
+    }
+    return {"shape": str(setup.layer), "threads": setup.threads, "both": described(found)}
+
+
 SECTIONS = {
     "scan": scan_section,
     "layer": layer_section,
@@ -271,4 +287,5 @@ SECTIONS = {
     "growth": growth_section,
     "memory": memory_section,
     "ceiling": ceiling_section,
+    "process": process_section,
 }

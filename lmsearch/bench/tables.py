@@ -123,6 +123,16 @@ def ceiling_tables(values: dict) -> list[Table]:
     return [made]
 
 
+def process_tables(values: dict) -> list[Table]:
+    """With and without the settings of a process."""
+    title = f"mixer, {TITLES['both']}, in a process of its own: {values['shape']}"
+    if "absent" in values:
+        made = table(title, "what")
+        made.add_row(values["absent"])
+        return [made]
+    return [timing_table(f"{title}, threads: {values['threads']}", values["both"])]
+
+
 TABLES = {
     "correctness": check_tables,
     "scan": scan_tables,
@@ -132,4 +142,5 @@ TABLES = {
     "growth": growth_tables,
     "memory": memory_tables,
     "ceiling": ceiling_tables,
+    "process": process_tables,
 }
