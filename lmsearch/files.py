@@ -105,7 +105,13 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[object]]) -> None:
 def write_figure(path: str | Path, figure: Figure, *, dpi: int = 120) -> None:
     """Write a figure in the format that the path's ending names, whole or not at all."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix.removeprefix("."), dpi=dpi)
+    if (ending := Path(path).suffix.removeprefix(".")) == "png":  # savefig would draw everything twice
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        figure.set_dpi(dpi)
+        FigureCanvasAgg(figure).print_png(buffer)
+    else:
+        figure.savefig(buffer, format=ending, dpi=dpi)
     write_bytes(path, buffer.getvalue())
 
 

@@ -37,6 +37,7 @@ def confusion_figure(names: Sequence[str], counts: ArrayLike, *, title: str) -> 
     if size <= FEW:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+            text = axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+            text.set_in_layout(False)  # it lies inside the axes, and measuring it takes long
     figure.colorbar(drawn, ax=axes, fraction=0.04, label="share of the true class")
     return figure

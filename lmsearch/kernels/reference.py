@@ -26,8 +26,10 @@ def unavailable_reason(device: torch.device) -> str | None:
 
 def along(t: Tensor, order: Tensor) -> Tensor:
     """Gather (B, K, L, ...) from raster order into the order of the visit, per direction."""
-    index = order.long().view(1, *order.shape, *[1] * (t.dim() - 3))
-    return torch.take_along_dim(t, index, dim=2)
+    directions, length = order.shape
+    starts = length * torch.arange(directions, device=order.device)
+    rows = (order.long() + starts[:, None]).flatten()  # of all directions' tokens: whole rows are copied, not single numbers
+    return t.flatten(1, 2).index_select(1, rows).unflatten(1, (directions, length))
 
 
 def whole_delta(delta: Tensor, weight: Tensor) -> Tensor:
