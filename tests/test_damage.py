@@ -20,7 +20,7 @@ from lmsearch.engine.optim import adamw, load_optimizer
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import CheckpointError
 
-MODEL = ["model.depth=1", "model.embed_dim=8", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
+MODEL = ["model.depth=1", "model.embed_dim=8", "model.patch_size=2", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,8 @@ from lmsearch.tasks.search import open_session, search_data, search_setup
 
 FOUR = ("h", "v", "w2", "w4")
 OBJECTIVE = objective_for("class")
-TINY = ["data=planted", "epochs=2", "data.steps_per_epoch=2", "batch_size=64", "model.embed_dim=8", "search.health_every=1"]
+SMALL = ["data=planted", "data.grid=5", "model.embed_dim=8", "model.d_state=2"]  # eight orders that differ
+TINY = [*SMALL, "epochs=2", "data.steps_per_epoch=2", "batch_size=128", "search.health_every=1"]
 FAIR = ["search", *TINY, "search=fair", "keep=2"]
 
 

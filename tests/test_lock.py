@@ -17,7 +17,7 @@ from lmsearch.engine.lock import LOCK, holding
 from lmsearch.errors import InUseError
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 
-MODEL = ["model.depth=1", "model.embed_dim=8", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
+MODEL = ["model.depth=1", "model.embed_dim=8", "model.patch_size=2", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
 HOLD = "import sys, time; from pathlib import Path; from lmsearch.engine.lock import holding\n"
 HOLD += "with holding(Path(sys.argv[1])):\n    "
 SLEEP = "print('held', flush=True); time.sleep(600)"

@@ -21,7 +21,8 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.report.classes import absent, class_lines, one_sided
 from lmsearch.tasks.parts.measured import measured
 
-TINY = ["model.depth=1", "model.embed_dim=8", "batch_size=128", "epochs=3", "optim.warmup_epochs=0", "optim.lr=0.02"]
+NET = ["model.depth=1", "model.embed_dim=8", "model.patch_size=2"]
+TINY = [*NET, "batch_size=128", "epochs=3", "optim.warmup_epochs=0", "optim.lr=0.02"]
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,12 @@ from lmsearch.search.trust.recheck import SUPERNETS, fresh_advantage, recheck_re
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_recipe
 
-QUICK = ["search=darts", "data=planted", "search.health_every=0"]
-TINY = [*QUICK, "epochs=2", "data.steps_per_epoch=2", "batch_size=64", "model.embed_dim=8"]
-PLANTED = [*QUICK, "data.direction=w2", "seed=2", "search.recheck=0.05"]
+QUICK = ["search=darts", "data=planted", "data.grid=4", "model.d_state=2", "epochs=2", "search.health_every=0"]
+TINY = [*QUICK, "data.steps_per_epoch=2", "batch_size=256", "model.embed_dim=8"]
+PLANTED = [  # few but large steps, after which alphas have left uniform and the choice beats random ones
+    *QUICK, "data.direction=w2", "data.steps_per_epoch=5", "batch_size=128", "optim.lr=0.02", "search.alpha_lr=0.2", "seed=1",
+    "search.recheck=0.15",
+]  # fmt: skip
 CHOICES, SAMPLES = 16, 256
 
 
@@ -107,10 +110,11 @@ def test_an_interrupted_recheck_continues_to_the_same_genotype(rechecked: Path, 
 
 
 def test_supernets_of_another_search_are_not_taken_for_ones_own(rechecked: Path, tmp_path: Path) -> None:
-    run_dir, other = tmp_path / "run", [*PLANTED, "optim.lr=0.004"]
+    run_dir, other = tmp_path / "run", [*PLANTED, "optim.lr=0.015"]
     shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("checkpoint.pt", "genotype*"))
     assert main(["search", *other, f"run_dir={run_dir}"]) == 0
     assert main(["search", *other, f"run_dir={tmp_path / 'alone'}"]) == 0
+    assert "recheck_z" in lmsearch.load_genotype(run_dir).health
     assert (run_dir / "genotype.json").read_bytes() == (tmp_path / "alone" / "genotype.json").read_bytes()
 
 

@@ -14,9 +14,9 @@ from lmsearch.config import compose_settings
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.run_dir import default_run_dir, tell_next
 
-SMALL = ["data=planted", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8"]
-SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0"]
-MODEL = ["model.depth=1", "model.embed_dim=8", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
+SMALL = ["data=planted", "data.grid=5", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8", "model.d_state=2"]
+SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0", "batch_size=256"]
+MODEL = ["model.depth=1", "model.embed_dim=8", "model.patch_size=2", "epochs=1", "optim.warmup_epochs=0", "batch_size=256"]
 
 
 @pytest.fixture(scope="module")

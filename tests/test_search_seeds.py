@@ -15,7 +15,8 @@ from lmsearch.data import build_source, search_loaders, spread
 from lmsearch.search.derivation.kinds import unseen_part
 from lmsearch.tasks.parts.watch import is_due
 
-DARTS = ["search=darts", "data=planted", "data.direction=w2_flip", "epochs=2"]
+SMALL = ["data=planted", "data.grid=5", "model.embed_dim=8", "model.d_state=2", "batch_size=128"]  # eight orders that differ
+DARTS = ["search=darts", *SMALL, "data.direction=w2_flip", "epochs=2"]
 PLANTED = [*DARTS, "data.steps_per_epoch=6", "search.health_every=1"]
 SEEDS = ["search", *PLANTED, "seeds=3"]
 
@@ -87,7 +88,7 @@ def test_every_epoch_logs_its_health_and_the_genotype_lists_every_detector(over_
 
 
 def test_the_summary_shows_the_detectors_and_ends_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    control = ["data=planted", "data.task=random", "epochs=1", "data.steps_per_epoch=2", "strict=true"]
+    control = [*SMALL, "data.task=random", "epochs=1", "data.steps_per_epoch=2", "strict=true"]
     assert main(["search", *control, f"run_dir={tmp_path}"]) == 3
     out = capsys.readouterr().out
     assert "health of the search" in out and "advantage" in out and "->" in out
@@ -191,7 +192,7 @@ def test_contradictions_are_one_clear_line_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-TINY = [*DARTS, "data.steps_per_epoch=2", "batch_size=64", "search.health_every=0"]
+TINY = [*DARTS, "data.steps_per_epoch=2", "batch_size=256", "search.health_every=0"]
 
 
 def test_a_search_that_shrinks_to_what_it_keeps_is_tested_in_fresh_supernets_or_not_at_all(tmp_path: Path) -> None:

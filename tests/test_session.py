@@ -21,8 +21,8 @@ from lmsearch.tasks.parts.candidates import find_candidates, search_data
 from lmsearch.tasks.search import search_options
 
 TINY = [
-    "search=darts", "data=planted", "epochs=2", "data.steps_per_epoch=3", "batch_size=64", "keep=2", "model.embed_dim=8",
-    "search.recheck=0", "search.health_every=0",
+    "search=darts", "data=planted", "data.grid=5", "epochs=2", "data.steps_per_epoch=3", "batch_size=128", "keep=2",
+    "model.embed_dim=8", "model.d_state=2", "search.recheck=0", "search.health_every=0",
 ]  # fmt: skip
 STEPS = 6
 
@@ -103,8 +103,8 @@ def test_leaving_out_what_does_nothing_raises_no_loss() -> None:
 
 
 def test_it_is_as_sure_as_lmsearch_search_recheck_included(tmp_path: Path) -> None:
-    words = ["data.direction=w2", "seed=7", "search.recheck=0.05", "keep=1", "epochs=5", "data.steps_per_epoch=30"]
-    words += ["batch_size=32", "model.embed_dim=32"]
+    words = ["data.direction=w2", "seed=7", "search.recheck=0.15", "data.steps_per_epoch=5", "optim.lr=0.02", "data.grid=4"]
+    words += ["search.alpha_lr=0.2", "model.embed_dim=16", "keep=1"]
     assert main(["search", *TINY, *words, f"run_dir={tmp_path}"]) == 0
     recorded, found = lmsearch.load_genotype(tmp_path).health, trained(*words)
     told = found.health(found.derive()[0])

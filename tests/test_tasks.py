@@ -27,7 +27,8 @@ from lmsearch.tasks.parts.build import build_data, build_objective, build_precis
 from lmsearch.tasks.parts.candidates import search_data
 from lmsearch.tasks.parts.watch import first_batch
 
-TINY = ["model.depth=2", "model.embed_dim=16", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
+TINY = ["model.depth=2", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
+FEWER = [*TINY, "model.patch_size=2"]  # 4x4 tokens, where w4 is h
 CANDIDATES = {"h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"}
 
 
@@ -92,26 +93,26 @@ def test_the_same_search_gives_the_same_bytes_anywhere(searched: Path, tmp_path:
 
 @pytest.mark.parametrize("architect", [["search=bilevel"], ["search=bilevel", "search.order=2"], ["search=localmamba"]])
 def test_every_architect_searches(architect: list[str], tmp_path: Path) -> None:
-    assert main(["search", *TINY, *architect, f"run_dir={tmp_path}"]) == 0
+    assert main(["search", *FEWER, *architect, f"run_dir={tmp_path}"]) == 0
     assert len(lmsearch.load_genotype(tmp_path).layers) == 2
 
 
 def test_a_hierarchical_search_drops_duplicates_of_small_grids(tmp_path: Path) -> None:
-    small = ["model=local_vmamba_nano", "model.dims=[16,32]", "model.depths=[1,1]", "batch_size=128", "epochs=1"]
-    assert main(["search", *small, "optim.warmup_epochs=0", f"run_dir={tmp_path}"]) == 0
+    small = ["model=local_vmamba_nano", "model.dims=[8,16]", "model.depths=[1,1]", "model.d_state=2", "batch_size=128", "epochs=1"]
+    assert main(["search", *small, "search.recheck=0", "optim.warmup_epochs=0", f"run_dir={tmp_path}"]) == 0
     first, second = lmsearch.load_genotype(tmp_path).layers
     assert set(first.scores) == CANDIDATES
     assert set(second.scores) == CANDIDATES - {"w4", "w4_flip"}, "on 4x4 tokens w4 is h"
 
 
 def test_an_indeterminate_search_exits_with_3_when_strict(tmp_path: Path) -> None:
-    random = ["data=planted", "data.task=random", "epochs=1", "data.steps_per_epoch=2", "strict=true"]
+    random = ["data=planted", "data.grid=5", "data.task=random", "batch_size=128", "epochs=1", "data.steps_per_epoch=2", "strict=true"]
     assert main(["search", *random, f"run_dir={tmp_path}"]) == 3
     assert lmsearch.load_genotype(tmp_path).health["status"] == "indeterminate"
 
 
 def test_an_interrupted_search_continues_to_the_same_genotype(tmp_path: Path) -> None:
-    args = ["search", *TINY, "epochs=3", "batch_size=128", "search.recheck=0"]
+    args = ["search", *FEWER, "epochs=3", "search.recheck=0"]
     assert main([*args, f"run_dir={tmp_path / 'whole'}"]) == 0
     with cut_in_epoch(3) as calls:
         assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 130
@@ -166,7 +167,7 @@ def test_every_regulariser_of_the_papers_recipe_runs(searched: Path, tmp_path: P
         "model.drop_path_rate=0.1",
         "precision=bf16",
     ]
-    assert main(["retrain", *TINY, *recipe, f"genotype={searched}", f"run_dir={tmp_path}"]) == 0
+    assert main(["retrain", *FEWER, *recipe, f"genotype={searched}", f"run_dir={tmp_path}"]) == 0
     assert "test_accuracy" in read(tmp_path / "metrics.json")
 
 
@@ -200,7 +201,7 @@ def test_seeds_that_happen_to_differ_alike_leave_the_test_samples_error() -> Non
 
 
 def test_compare_judges_against_random_hand_made_and_simple_baselines(searched: Path, tmp_path: Path) -> None:
-    assert main(["compare", *TINY, f"genotype={searched}", "seeds=2", f"run_dir={tmp_path}"]) == 0
+    assert main(["compare", *FEWER, f"genotype={searched}", "seeds=2", f"run_dir={tmp_path}"]) == 0
     result = read(tmp_path / "comparison.json")
     assert set(result["arms"]) == {"searched", "random", "hand-made"}
     assert result["arms"]["hand-made"]["directions"][0] == [["h", "h_flip", "w2", "w2_flip"]] * 2
@@ -248,7 +249,7 @@ def test_a_genotype_file_with_new_content_does_not_relabel_old_weights(
 
 
 def test_overwriting_a_comparison_trains_its_arms_again(searched: Path, tmp_path: Path) -> None:
-    command = ["compare", *TINY, f"genotype={searched}", f"run_dir={tmp_path}"]
+    command = ["compare", *FEWER, f"genotype={searched}", "baseline_limit=0", f"run_dir={tmp_path}"]
     assert main(command) == 0
     first = read(tmp_path / "comparison.json")
     assert main([*command, "epochs=2", "overwrite=true"]) == 0
@@ -267,7 +268,7 @@ def test_fine_tuning_resizes_positions_to_another_grid(retrained: Path) -> None:
     spec, weights = read_model(retrained)
     model = replace(spec, options=spec.options | {"img_size": [12, 16]}).build()
     start_from(model, Start(spec, weights))
-    assert model.pos_embed.shape == (1, 12 * 16, 16)
+    assert model.pos_embed.shape == (1, 12 * 16, 8)
     assert torch.equal(model.layers[0].mixer.A_log, weights["layers.0.mixer.A_log"])
 
 
