@@ -40,7 +40,7 @@ struct MergeArgs {
 
 namespace lms {
 
-constexpr int64_t kTile = 128;     // channels of one work item: whole cache lines of every token it visits
+constexpr int64_t kTile = 256;     // channels of one work item: whole cache lines of every token it visits
 constexpr int64_t kMaxChunk = 32;  // tokens between two saved states; a chunk's buffers stay in L1 and L2
 constexpr int64_t kPad = 16;       // channel rows inside the library are padded to the widest vector
 constexpr int64_t kMaxTaps = 8;
