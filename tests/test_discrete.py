@@ -23,7 +23,8 @@ from lmsearch.tasks.parts import discrete
 from lmsearch.tasks.parts.build import build_data
 
 TINY = ["model.depth=1", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
-PLANTED = ["data=planted", "data.grid=5", "data.steps_per_epoch=1", "epochs=1", "batch_size=128", "model.depth=1", "model.d_state=2"]
+PLANTED = ["data=planted", "data.grid=5", "data.steps_per_epoch=1", "epochs=1", "batch_size=128"]
+PLANTED += ["model.depth=1", "model.d_state=2"]
 FEW = ["search.population=3", "search.tournament=2", "search.trials=5"]
 CHEAP = ["search=evolution", *PLANTED, *FEW, "search.evaluate=standalone"]
 

@@ -19,7 +19,8 @@ from lmsearch.engine.state import Position, RunState
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import CheckpointError
 
-SPEC = ModelSpec("local_vim_nano", (("h", "v"), ("h",)), "sum", {"depth": 2, "embed_dim": 8, "patch_size": 2, "drop_path_rate": 0.2})
+OPTIONS = {"depth": 2, "embed_dim": 8, "patch_size": 2, "drop_path_rate": 0.2}
+SPEC = ModelSpec("local_vim_nano", (("h", "v"), ("h",)), "sum", OPTIONS)
 EPOCHS, STEPS = 3, 4
 
 

@@ -98,15 +98,23 @@ def test_every_architect_searches(architect: list[str], tmp_path: Path) -> None:
 
 
 def test_a_hierarchical_search_drops_duplicates_of_small_grids(tmp_path: Path) -> None:
-    small = ["model=local_vmamba_nano", "model.dims=[8,16]", "model.depths=[1,1]", "model.d_state=2", "batch_size=128", "epochs=1"]
-    assert main(["search", *small, "search.recheck=0", "optim.warmup_epochs=0", f"run_dir={tmp_path}"]) == 0
+    small = ["model=local_vmamba_nano", "model.dims=[8,16]", "model.depths=[1,1]", "model.d_state=2", "batch_size=128"]
+    assert main(["search", *small, "epochs=1", "search.recheck=0", "optim.warmup_epochs=0", f"run_dir={tmp_path}"]) == 0
     first, second = lmsearch.load_genotype(tmp_path).layers
     assert set(first.scores) == CANDIDATES
     assert set(second.scores) == CANDIDATES - {"w4", "w4_flip"}, "on 4x4 tokens w4 is h"
 
 
 def test_an_indeterminate_search_exits_with_3_when_strict(tmp_path: Path) -> None:
-    random = ["data=planted", "data.grid=5", "data.task=random", "batch_size=128", "epochs=1", "data.steps_per_epoch=2", "strict=true"]
+    random = [
+        "data=planted",
+        "data.grid=5",
+        "data.task=random",
+        "batch_size=128",
+        "epochs=1",
+        "data.steps_per_epoch=2",
+        "strict=true",
+    ]
     assert main(["search", *random, f"run_dir={tmp_path}"]) == 3
     assert lmsearch.load_genotype(tmp_path).health["status"] == "indeterminate"
 
