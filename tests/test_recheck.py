@@ -12,10 +12,11 @@ from interruptions import cut_in_epoch
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
-from lmsearch.engine.checkpoint import load_checkpoint
+from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint
 from lmsearch.search.trust.recheck import SUPERNETS, fresh_advantage, recheck_recipe
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_recipe
+from lmsearch.tasks.parts.recheck import stored_supernets
 
 QUICK = ["search=darts", "data=planted", "data.grid=4", "model.d_state=2", "epochs=2", "search.health_every=0"]
 TINY = [*QUICK, "data.steps_per_epoch=2", "batch_size=256", "model.embed_dim=8"]
@@ -145,6 +146,25 @@ def test_derive_rechecks_with_the_supernets_that_the_search_left(rechecked: Path
     (run_dir / "recheck1.pt").unlink()  # of one supernet alone nothing can be told
     assert main([*derive, f"run_dir={tmp_path / 'half'}"]) == 0
     assert lmsearch.load_genotype(tmp_path / "half").health["status"] == "unconfirmed"
+
+
+def test_the_first_supernet_of_a_longer_recheck_counts_beside_the_second_of_a_shorter(rechecked: Path, tmp_path: Path) -> None:
+    """So it is where the longer one ended early."""
+
+    def found() -> int:
+        search = load_checkpoint(rechecked / "checkpoint.pt")
+        spec = ModelSpec.from_dict(search["spec"], source="checkpoint.pt")
+        device = torch.device("cpu")
+        return len(list(stored_supernets(tmp_path, spec, search["digest"], backend="auto", device=device)))
+
+    for number in range(SUPERNETS):
+        shutil.copy(rechecked / f"recheck{number}.pt", tmp_path)
+    assert found() == SUPERNETS
+    first = load_checkpoint(tmp_path / "recheck0.pt")
+    torch.save(first | {"epoch": 99, "epochs": 99}, tmp_path / "recheck0.pt")
+    assert found() == 1
+    torch.save(first | {"epoch": 98, "epochs": 99}, tmp_path / "recheck0.pt")
+    assert found() == 0
 
 
 def test_overwriting_a_search_leaves_no_supernets_of_another_behind(rechecked: Path, tmp_path: Path) -> None:

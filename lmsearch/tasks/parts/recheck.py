@@ -66,17 +66,15 @@ def stored_supernets(
 ) -> Iterator[nn.Module]:
     """Yield the fresh supernets that the search with this digest left in its folder.
 
-    A recheck that ended early left fewer than all. None are yielded unless all that are there are done, as long, and of the
-    same candidates in the same order.
+    They end before the first that is not there, not done, not of the same candidates in the same order, or not as long as the
+    one before: a recheck that ended early leaves no second one, or that of an earlier, shorter recheck.
     """
-    paths = list(takewhile(Path.exists, (folder / file_of(number) for number in range(SUPERNETS))))
-    states = [fresh_state(path) for path in paths]
-    lengths = {s["epochs"] for s in states}
-    if len(lengths) > 1 or any(s["epoch"] < s["epochs"] or s["digest"] != digest for s in states):
-        return
-    stored = {ModelSpec.from_dict(state["spec"], source=str(path)).directions for path, state in zip(paths, states, strict=True)}
-    if stored != {spec.directions}:
-        return
-    for path, state in zip(paths, states, strict=True):
-        supernet = load_model(spec, state["model"], source=str(path), backend=backend)
-        yield supernet.to(device).eval()
+    lengths = set()
+    for path in takewhile(Path.exists, (folder / file_of(number) for number in range(SUPERNETS))):
+        state = fresh_state(path)
+        lengths.add(state["epochs"])
+        directions = ModelSpec.from_dict(state["spec"], source=str(path)).directions
+        done = state["epoch"] >= state["epochs"] and state["digest"] == digest
+        if len(lengths) > 1 or not done or directions != spec.directions:
+            return
+        yield load_model(spec, state["model"], source=str(path), backend=backend).to(device).eval()
