@@ -7,6 +7,7 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,6 +61,25 @@ def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert Workers.asked_for(2, None, "cuda") == Workers(2, 4, ("2", "5"))
     with pytest.raises(ConfigError, match="workers=3 on device=cuda; there is one worker per GPU at most, and 2 here"):
         Workers.asked_for(3, None, "cuda")
+
+
+def interrupts_are_held() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_never_sees_an_interrupt_not_even_while_it_starts() -> None:
+    assert Workers(1, 1).run({"job": interrupts_are_held}) == {"job": True}
+    assert not interrupts_are_held()
+
+
+def test_a_worker_whose_parent_died_while_it_started_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side.sys, "platform", "none")  # no signal for this process
+    monkeypatch.setattr(side_by_side.multiprocessing, "parent_process", lambda: SimpleNamespace(pid=os.getppid()))
+    side_by_side.die_with_parent()
+    monkeypatch.setattr(side_by_side.os, "getppid", lambda: 1)
+    monkeypatch.setattr(side_by_side.multiprocessing, "parent_process", lambda: SimpleNamespace(pid=2))
+    with pytest.raises(SystemExit):
+        side_by_side.die_with_parent()
 
 
 def searched_both_ways(folder: Path, *words: str) -> list[tuple[bytes, bytes]]:

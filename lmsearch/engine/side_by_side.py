@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -19,7 +20,6 @@ from typing import Any
 import torch
 
 from lmsearch.engine.devices import device_named
-from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.threads import cores, exactly
 from lmsearch.errors import ConfigError, LmsearchError
 from lmsearch.process import set_up_logging, tune_process
@@ -70,8 +70,9 @@ class Workers:
                 while waiting and free:
                     name, job = waiting.pop(0)
                     slot = free.pop(0)
-                    reader, process = self._start(job, slot)
-                    running[reader] = Running(name, process, slot)
+                    with interrupts_held():
+                        reader, process = self._start(job, slot)
+                        running[reader] = Running(name, process, slot)
                 ready = set(wait(list(running)))
                 for reader in [reader for reader in running if reader in ready]:
                     done = running.pop(reader)
@@ -126,21 +127,34 @@ class Running:
 def _work(job: bytes, threads: int, writer: Connection) -> None:
     """Run one job in a process of its own; errors of a user's become one line, others end the process with their traceback."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted as well, and ends this process
     tune_process()
     set_up_logging()
     with exactly(threads):
         try:
             result = True, pickle.loads(job)()
-        except (LmsearchError, TrainingDiverged) as error:
+        except LmsearchError as error:
             result = False, str(error)
     writer.send_bytes(pickle.dumps(result))
 
 
 def die_with_parent() -> None:
-    """End this process when its parent dies, on Linux; elsewhere it ends with its job."""
+    """End this process when its parent dies, on Linux, or now where it is dead; elsewhere it ends with its job."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        sys.exit(1)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold SIGINT back inside the block. A process that is started there never sees one: its parent does, and ends it."""
+    resource_tracker.ensure_running()  # else it is started inside, and SIGINT let through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def visible_gpus() -> tuple[str, ...]:
