@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,12 @@ import torch
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.engine import side_by_side
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.side_by_side import JobError, Workers
 from lmsearch.engine.threads import cores
 from lmsearch.errors import ConfigError, DataError
+from lmsearch.tasks import search
+from lmsearch.tasks.parts import recheck
 
 TINY = ["data=planted", "data.grid=3", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "data.steps_per_epoch=5"]
 SEARCH = ["search", *TINY, "keep=2", "epochs=2", "search=darts", "optim.lr=0.02", "search.alpha_lr=0.2", "search.health_every=0"]
@@ -80,6 +84,28 @@ def test_a_worker_whose_parent_died_while_it_started_ends(monkeypatch: pytest.Mo
     monkeypatch.setattr(side_by_side.multiprocessing, "parent_process", lambda: SimpleNamespace(pid=2))
     with pytest.raises(SystemExit):
         side_by_side.die_with_parent()
+
+
+@two_cores
+def test_a_recheck_that_diverges_leaves_the_search_unconfirmed_with_workers_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def diverges(*args: object, **kwargs: object) -> None:
+        raise TrainingDiverged("the training loss became nan")
+
+    def run(workers: Workers, jobs: Mapping[str, Callable[[], object]]) -> dict[str, object]:
+        """Do here what processes do, which know nothing of the patches."""
+        try:
+            return {name: job() for name, job in jobs.items()}
+        except TrainingDiverged as error:
+            raise JobError(str(error)) from error
+
+    for module in (search, recheck):
+        monkeypatch.setattr(module, "train_supernet", diverges)
+    monkeypatch.setattr(Workers, "run", run)
+    assert main([*SEARCH, "seed=7", "threads=1", "workers=2", f"run_dir={tmp_path}"]) == 0
+    health = lmsearch.load_genotype(tmp_path).health
+    assert health["status"] == "unconfirmed" and "supernets diverged: the training loss became nan" in health["reason"]
 
 
 def searched_both_ways(folder: Path, *words: str) -> list[tuple[bytes, bytes]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
@@ -16,6 +16,7 @@ from lmsearch import __version__
 from lmsearch.config import settings_of
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.distributed import SINGLE, World
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objective import Metric, Scores
 from lmsearch.engine.progress import TrainingProgress
@@ -144,11 +145,12 @@ def trained_side_by_side(
 
 
 def train_fresh(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, number: int) -> None:
-    """Train the supernet of this number of the recheck into run_dir."""
+    """Train the supernet of this number of the recheck into run_dir, until it is done or diverges."""
     precision = build_precision(settings)
     session = open_session(settings, setup, search_data(settings, source, precision), source, precision)
     fresh = next(islice(session.fresh(), number, None))
-    train_supernet(number, fresh, run_dir=run_dir, spec=setup.spec, digest=run_digest(settings.content))
+    with suppress(TrainingDiverged):  # it does so again where this supernet is asked for, and only there it counts
+        train_supernet(number, fresh, run_dir=run_dir, spec=setup.spec, digest=run_digest(settings.content))
 
 
 def open_session(
