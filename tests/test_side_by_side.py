@@ -108,6 +108,23 @@ def test_a_recheck_that_diverges_leaves_the_search_unconfirmed_with_workers_too(
     assert health["status"] == "unconfirmed" and "supernets diverged: the training loss became nan" in health["reason"]
 
 
+def test_workers_that_there_is_no_room_for_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genotype = tmp_path / "genotype.json"
+    genotype.write_text('{"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h", "v"]}]}')
+    compare = ["compare", *TINY, f"genotype={genotype}", "epochs=1", "optim.warmup_epochs=0"]
+    for words in (SEARCH, compare):
+        assert main([*words, f"workers={cores() + 1}", f"run_dir={tmp_path / 'run'}"]) == 2
+        assert f"workers={cores() + 1} needs" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_search_of_trials_tells_that_workers_have_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["search", *TINY, "search=random", "search.trials=1", "keep=2", "epochs=1", "optim.warmup_epochs=0", "workers=2"]
+    assert main([*words, f"run_dir={tmp_path}"]) == 0
+    assert "workers=2 has no effect: search=random" in caplog.text
+
+
 def searched_both_ways(folder: Path, *words: str) -> list[tuple[bytes, bytes]]:
     """Return every genotype.json of a search with one worker and of the same with two."""
     one, two = folder / "one", folder / "two"

@@ -48,10 +48,11 @@ def run(cfg: DictConfig) -> int:
     arms = make_arms(settings, source, space)
     specs = {arm.name: [derived_spec(settings, source, genotype) for genotype in arm.genotypes] for arm in arms}
     check_memory(settings.batch_size, specs[SEARCHED][0], precision)
+    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
     with claim_run_dir(settings, "compare", content, parts=parts) as run_dir:
-        train_arms(settings, run_dir, arms, specs, source)
+        train_arms(settings, run_dir, arms, specs, source, workers)
         baselines = simple_baselines(source, settings.baseline_limit, objective)
         verdict = verdict_of(arms)
         if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):
@@ -62,18 +63,22 @@ def run(cfg: DictConfig) -> int:
 
 
 def train_arms(
-    settings: Compare, run_dir: RunDir, arms: Sequence[Arm], specs: Mapping[str, Sequence[ModelSpec]], source: Source
+    settings: Compare,
+    run_dir: RunDir,
+    arms: Sequence[Arm],
+    specs: Mapping[str, Sequence[ModelSpec]],
+    source: Source,
+    workers: Workers,
 ) -> None:
-    """Train every arm with every seed, `settings.workers` of them at a time; their scores go into the arms' results."""
+    """Train every arm with every seed, as many at a time as there are workers; their scores go into the arms' results."""
     order = [(number, arm) for number in range(settings.seeds) for arm in arms]
     jobs = {}
     for done, (number, arm) in enumerate(order, 1):
         seeded = settings.changed({"seed": settings.seed + number})
         folder, title = run_dir.inside(part_of(arm, seeded.seed)), f"{arm.name} (seed {seeded.seed})"
-        left = (len(order) - done) // settings.workers
+        left = (len(order) - done) // workers.number
         jobs[title] = partial(train_arm, seeded, folder, specs[arm.name][number], source, title, left)
-    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
-    found = workers.run(jobs) if settings.workers > 1 else {title: job() for title, job in jobs.items()}
+    found = workers.run(jobs) if workers.number > 1 else {title: job() for title, job in jobs.items()}
     for (_, arm), scores in zip(order, found.values(), strict=True):
         arm.results.append(scores)
 

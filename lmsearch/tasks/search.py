@@ -71,6 +71,7 @@ def run(cfg: DictConfig) -> int:
     setup = search_setup(settings, source, budget=settings.budget)
     check_memory(settings.batch_size, setup.spec, precision, running=setup.running)
     search_data(settings, source, precision)  # a split that cannot be made is found before anything is written
+    Workers.asked_for(settings.workers, settings.threads, settings.device)  # and so are workers that there is no room for
     with claim(settings, setup) as run_dir:
         if settings.seeds == 1:
             genotype = search_once(settings, run_dir, setup, source, precision)

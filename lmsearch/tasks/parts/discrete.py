@@ -89,7 +89,7 @@ def run(settings: Search) -> int:
 
 
 def check_options(settings: Search) -> None:
-    """Raise ConfigError for options that contradict each other."""
+    """Raise ConfigError for options that contradict each other; tell of those that have no effect."""
     search = settings.discrete
     if settings.budget is not None or settings.seeds != 1:
         given = f"budget={settings.budget}" if settings.budget is not None else f"seeds={settings.seeds}"
@@ -103,6 +103,8 @@ def check_options(settings: Search) -> None:
         )
     if search.method == "evolution" and search.tournament > search.population:
         raise ConfigError(f"search.tournament={search.tournament} is larger than search.population={search.population}")
+    if settings.workers > 1:
+        log.warning("workers=%d has no effect: search=%s runs one trial after the other", settings.workers, search.method)
 
 
 def study_name(settings: Search, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
