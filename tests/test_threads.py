@@ -1,4 +1,4 @@
-"""How many CPU threads a process uses: as asked for inside a task, recorded, and no part of what a run is."""
+"""What a process computes with: threads as asked for inside a task, recorded, and no part of what a run is; bf16."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from lmsearch.cli import main
-from lmsearch.config import compose, plain_config
+from lmsearch.config import compose, compose_settings, plain_config
+from lmsearch.engine.devices import lacks_bf16
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.run_identity import run_digest
+from lmsearch.settings.tasks import Search
+from lmsearch.tasks.parts import build
 
 NET = ["data=digits", "model.depth=1", "model.embed_dim=8", "model.patch_size=4"]
 TINY = [*NET, "batch_size=512", "epochs=1", "optim.warmup_epochs=0"]
@@ -19,6 +22,30 @@ MORE = cores() + 1
 
 
 @pytest.mark.skipif(cores() < 2, reason="one core")
+@pytest.mark.parametrize(
+    ("features", "lacks"),
+    [
+        ("flags\t: fpu avx2 avx512f", True),
+        ("flags\t: fpu avx512f avx512_bf16", False),
+        ("Features\t: fp asimd bf16", False),
+        ("cpu family: 6", False),
+    ],
+)
+def test_a_cpu_says_whether_it_computes_in_bf16(tmp_path: Path, features: str, lacks: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{features}\n")
+    assert lacks_bf16(tmp_path / "cpuinfo") is lacks
+    assert not lacks_bf16(tmp_path / "missing"), "where nothing can be read nothing is said"
+
+
+def test_bf16_that_is_imitated_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    settings = compose_settings(Search, ["precision=bf16", "device=cpu"])
+    for lacks in (True, False):
+        caplog.clear()
+        monkeypatch.setattr(build, "lacks_bf16", lambda lacks=lacks: lacks)
+        assert build.build_precision(settings).name == "bf16"
+        assert ("precision=bf16: this CPU has no arithmetic for it" in caplog.text) is lacks
+
+
 def test_threads_are_used_inside_a_task_and_recorded(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     wanted = 2 if before == 1 else 1

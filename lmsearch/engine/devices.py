@@ -1,12 +1,16 @@
-"""Devices by name."""
+"""Devices by name, and what they compute with."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
 from lmsearch.errors import ConfigError, short
 
 DEVICES = ("auto", "cpu", "cuda")
+CPUINFO = Path("/proc/cpuinfo")  # of Linux
+BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # what x86 and ARM call arithmetic of bf16
 
 
 def device_named(name: str) -> torch.device:
@@ -16,3 +20,12 @@ def device_named(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device='cuda' but PyTorch sees no CUDA device; use device=cpu or device=auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def lacks_bf16(cpuinfo: Path = CPUINFO) -> bool:
+    """Tell whether the CPUs of this machine are known to have no arithmetic of bf16; False where that cannot be read."""
+    if not cpuinfo.is_file():
+        return False
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    features = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
+    return bool(features) and not features & BF16

@@ -12,7 +12,7 @@ from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.devices import device_named
+from lmsearch.engine.devices import device_named, lacks_bf16
 from lmsearch.engine.objective import Objective, metric_for, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
@@ -30,6 +30,8 @@ UNEQUAL = 3  # times as many training images in the largest class as in the smal
 def build_precision(settings: Machine) -> Precision:
     """Return the device and how it computes; raise ConfigError for device=cuda without a CUDA device."""
     device = device_named(settings.device)
+    if settings.precision == "bf16" and device.type == "cpu" and lacks_bf16():
+        log.warning("precision=bf16: this CPU has no arithmetic for it (AVX512-BF16, AMX) and imitates it; fp32 is far faster")
     if not isinstance(settings, Training):
         return Precision(device, settings.precision)
     return Precision(device, settings.precision, settings.micro_batch, settings.model.grad_checkpointing)
