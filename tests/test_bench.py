@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lmsearch.bench import ceiling, gate, growth, memory, process, scans, sections, timing, workloads
+from lmsearch.bench import ceiling, gate, growth, memory, onnx_scan, process, scans, sections, timing, workloads
 from lmsearch.bench.released import SCANS, ReleasedMixer, available_scans
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.bench.workloads import LayerShape, SupernetShape
@@ -98,8 +98,28 @@ def test_a_wrong_peer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_peer_is_listed_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     _, absent = gate.check_peers(SMALL, seed=0, device="cpu")
-    assert absent.keys() == {"mambapy", "transformers", "mamba-ssm"}
+    assert absent.keys() == {"mambapy", "transformers", "onnxruntime Scan", "mamba-ssm"}
     assert all("pip install" in reason for reason in absent.values())
+
+
+def test_a_peer_without_gradients_is_checked_and_timed_forwards_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scan(**tensors: torch.Tensor) -> torch.Tensor:
+        return scans.eager_loop(**tensors).detach()
+
+    monkeypatch.setitem(PEERS, "forward only", replace(PEERS["eager loop"], scan=scan, gradients=False))
+    errors, _ = gate.check_peers(SMALL, seed=0, device="cpu")
+    assert errors["forward only"].part == "output"
+    found = sections.scan_section(tiny_setup())
+    assert "forward only" in found["forward"] and "forward only" not in found["both"]
+
+
+def test_the_onnx_scan_takes_any_number_of_tokens() -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    for tokens in (1, 49):
+        tensors = peer_tensors(*scan_tensors(ScanShape(2, 1, tokens, 5, 4), seed=0))
+        want = scans.eager_loop(**tensors).detach()
+        torch.testing.assert_close(onnx_scan.onnxruntime_scan(**tensors), want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.unavailable("cpu") is None])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmsearch.bench import onnx_scan
 from lmsearch.kernels import directional_scan, mamba_ssm
 
 
@@ -106,6 +107,7 @@ class Peer:
 
     scan: Callable[..., Tensor]
     unavailable: Callable[[str], str | None]
+    gradients: bool = True
 
 
 def _without_mambapy(device: str) -> str | None:
@@ -126,6 +128,7 @@ PEERS = {
     "eager loop": Peer(eager_loop, lambda device: None),
     "mambapy": Peer(mambapy_scan, _without_mambapy),
     "transformers": Peer(transformers_scan, _without_transformers),
+    "onnxruntime Scan": Peer(onnx_scan.onnxruntime_scan, onnx_scan.unavailable_reason, gradients=False),
     "mamba-ssm": Peer(mamba_ssm_scan, lambda device: mamba_ssm.unavailable_reason(torch.device(device))),
 }
 

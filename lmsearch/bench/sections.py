@@ -121,7 +121,8 @@ def scan_section(setup: Setup) -> dict:
             calls[name] = (partial(peer.scan, **mine), mine)
     with exactly(1):
         forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(setup))
-        both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in calls.items()}, **rounds(setup))
+        trained = {name: call for name, call in calls.items() if name not in PEERS or PEERS[name].gradients}
+        both = paired({n: with_gradients(f, list(x.values())) for n, (f, x) in trained.items()}, **rounds(setup))
     return {
         "shape": str(setup.scan),
         "threads": 1,
