@@ -11,7 +11,7 @@ import torch
 from plain_masking import PlainMasking
 from torch import Tensor, nn
 
-from lmsearch.data import Batch
+from lmsearch.data import Batch, PlainLoader
 from lmsearch.engine.objective import classification
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.models import create_model
@@ -116,6 +116,16 @@ def test_what_is_left_beside_a_direction_that_had_all_of_the_probability_keeps_i
     scores = {"h": 1.0, "h_flip": 2e-300, "v": 6e-300}
     left = remaining(module, "layers.0", ("h_flip", "v"), scores)
     torch.testing.assert_close(left.weights, torch.tensor([0.25, 0.75]))
+
+
+def test_looks_add_up_to_one_pass_and_leave_out_parts_of_which_nothing_can_be_read() -> None:
+    module = supernet("local_vim_nano")
+    ways, whole = choices_of(module), PlainLoader([(batch.inputs, batch.targets) for batch in batches()], what="val")
+    places = [np.array([1, 4, 6]), np.array([], dtype=int), np.array([0, 2, 3, 5, 7])]
+    looks = [*OnBatches(whole, OBJECTIVE, CPU, [whole.at(part) for part in places]).looks(module, ways)]
+    assert [look.share for look in looks] == [3 / 8, 1.0] and looks[0].losses.shape == (len(ways), 3)
+    expected = torch.stack(losses_of(module, held_out(), ways))
+    torch.testing.assert_close(looks[-1].losses, expected[:, np.concatenate(places)], rtol=1e-6, atol=1e-6)
 
 
 def test_the_choices_may_come_in_any_order() -> None:

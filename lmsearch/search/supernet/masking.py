@@ -73,13 +73,17 @@ class OnBatches:
         total, seen = sum(part.num_samples for part in self.parts), 0
         found: list[list[Scores]] = [[] for _ in choices]
         for part in self.parts:
-            for mine, scores in zip(found, self._scored(module, choices, part), strict=True):
-                mine.append(scores)
             seen += part.num_samples
+            scored = self._scored(module, choices, part)
+            if not scored:
+                continue
+            for mine, scores in zip(found, scored, strict=True):
+                mine.append(scores)
             so_far = [self.objective.for_choice(Scores.concatenate(mine)) for mine in found]
             yield Look(seen / total, whole_look(so_far).losses)
 
     def _scored(self, module: nn.Module, choices: Sequence[Choice], batches: Iterable[Batch]) -> list[Scores]:
+        """Return the scores of every choice, none where no sample of the batches could be read."""
         if not choices:
             return []
         layers = list(named_mixers(module))
@@ -91,6 +95,8 @@ class OnBatches:
                 yield running(module, choices[i], memory)
 
         found = evaluate_each(module, batches, self.objective, self.precision, ways)
+        if not found:
+            return []
         scores = dict(zip(order, found, strict=True))
         return [scores[i] for i in range(len(choices))]
 
