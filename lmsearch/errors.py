@@ -23,6 +23,11 @@ class LmsearchError(ValueError):
         super().__init__(text)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the name of its class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class ConfigError(LmsearchError):
     """A configuration key or value that is not accepted."""
 

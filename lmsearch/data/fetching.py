@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Dataset
 from lmsearch.data.keyed import address_key
-from lmsearch.errors import DataError
+from lmsearch.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 DIED = "a process that reads images was killed, most often for want of memory; lower num_workers, 0 reads in this process"
@@ -86,7 +86,7 @@ def killed_worker() -> Iterator[None]:
     except RuntimeError as error:
         if not _tells_of_death(error):
             raise
-        raise DataError(f"{DIED} ({_first_line(error)})") from error
+        raise DataError(f"{DIED} ({first_line(error)})") from error
 
 
 def _tells_of_death(error: Exception) -> bool:
@@ -120,10 +120,6 @@ def _kill(batches: Any) -> None:
         worker.join()
     batches._workers_done_event = threading.Event()
     batches._shutdown_workers()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _as_is(batch: Any) -> Any:
@@ -186,7 +182,7 @@ class Fetcher:
             self.close()  # with a dead one, every later pass over the others would fail
             if not _tells_of_death(error):
                 raise
-            raise DataError(f"{self.what}: {DIED} ({_first_line(error)})") from error
+            raise DataError(f"{self.what}: {DIED} ({first_line(error)})") from error
 
     def close(self) -> None:
         """End the worker processes; the next fetch starts new ones."""

@@ -57,6 +57,10 @@ class Workers:
             raise ConfigError(f"workers={number} on device=cuda; there is one worker per GPU at most, and {len(gpus)} here")
         return cls(number, threads or max(1, here // number), gpus)
 
+    def complete(self, jobs: Mapping[str, Job]) -> dict[str, Any]:
+        """Run all jobs as `run` does; a single worker is this process, in which errors are raised as they come."""
+        return self.run(jobs) if self.number > 1 else {name: job() for name, job in jobs.items()}
+
     def run(self, jobs: Mapping[str, Job]) -> dict[str, Any]:
         """Run all jobs, as many at a time as there are workers, and return what each returned, under its name.
 

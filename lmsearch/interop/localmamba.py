@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lmsearch.errors import CheckpointError, ModelError
+from lmsearch.errors import CheckpointError, ModelError, first_line
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.scan.directions import label
@@ -255,12 +255,7 @@ def _load_plain(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, it is damaged or holds more than tensors and plain values ({_first_line(error)})"
+            f"{path}: refused, it is damaged or holds more than tensors and plain values ({first_line(error)[:160]})"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint ({first_line(error)[:160]})") from error

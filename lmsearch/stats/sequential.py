@@ -3,7 +3,7 @@
 A look at a share t of N samples has z(t), the mean over its standard error. With B(t) = z(t) sqrt(t), increments of B are
 independent and of variance dt, and at t = 1 the answer is yes where B = z >= LEVEL, as in a test that takes all samples.
 Before, it is yes where z(t) >= LEVEL / sqrt(t) (O'Brien and Fleming, 1979), and no where even a drift that lies DOUBT standard
-errors above the measured one would reach LEVEL with a probability below RISK, 0.025.
+errors above the measured one would reach LEVEL with a probability below 0.025.
 
 Error rates against the test that always takes all samples, looks at 1/8, 1/4, 1/2 and all of them (simulated in
 tests/test_sequential.py): a mean of zero passes in 0.14 % (0.13 %); of those that the whole test passes, at most 0.6 % of all
@@ -19,9 +19,14 @@ import numpy as np
 
 LEVEL = 3.0  # standard errors
 DOUBT = 1.645
-RISK_Z = 1.96  # normal quantile of 1 - RISK
+RISK_Z = 1.96  # normal quantile of 1 - 0.025
 LOOKS = 4  # at most: 1/8, 1/4, 1/2 and all
 FEWEST = 64  # samples of the first look, unless all are fewer
+
+
+def clear(share: float, *, level: float = LEVEL) -> float:
+    """Return the standard errors that make an answer clear after a share in (0, 1] of all samples."""
+    return level / math.sqrt(share)
 
 
 def answer(z: float, share: float, *, level: float = LEVEL) -> bool | None:
@@ -33,7 +38,7 @@ def answer(z: float, share: float, *, level: float = LEVEL) -> bool | None:
         return z >= level
     if not math.isfinite(z):
         return None
-    if z >= level / math.sqrt(share):
+    if z >= clear(share, level=level):
         return True
     so_far = z * math.sqrt(share)
     drift = (z + DOUBT) / math.sqrt(share)

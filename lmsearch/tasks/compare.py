@@ -78,7 +78,7 @@ def train_arms(
         folder, title = run_dir.inside(part_of(arm, seeded.seed)), f"{arm.name} (seed {seeded.seed})"
         left = (len(order) - done) // workers.number
         jobs[title] = partial(train_arm, seeded, folder, specs[arm.name][number], source, title, left)
-    found = workers.run(jobs) if workers.number > 1 else {title: job() for title, job in jobs.items()}
+    found = workers.complete(jobs)
     for (_, arm), scores in zip(order, found.values(), strict=True):
         arm.results.append(scores)
 

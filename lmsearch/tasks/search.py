@@ -105,7 +105,7 @@ def search_seeds(settings: Search, run_dir: RunDir, setup: SearchSetup, source: 
         seeded = settings.changed({"seed": seed, "seeds": 1, "workers": 1, "run_dir": str(run_dir / part_of(seed))})
         jobs[f"seed {seed}"] = partial(search_part, seeded, setup, source)
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
-    found = workers.run(jobs) if settings.workers > 1 else {name: job() for name, job in jobs.items()}
+    found = workers.complete(jobs)
     return conclude_seeds(run_dir, setup.quota, [*found.values()])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lmsearch.search.supernet.masking import Look
 from lmsearch.search.trust.detectors import RECOVERED_REQUIRED, Z_REQUIRED
-from lmsearch.stats.sequential import all_known, answer
+from lmsearch.stats.sequential import all_known, answer, clear
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def recovers(paired: Tensor, gaps: Tensor, share: float) -> bool | None:
     excess = in_standard_errors((1 - RECOVERED_REQUIRED) * paired - RECOVERED_REQUIRED * gaps)
     if share >= 1 or not math.isfinite(excess):
         return None
-    return excess > 0 if abs(excess) >= Z_REQUIRED / math.sqrt(share) else None
+    return excess > 0 if abs(excess) >= clear(share, level=Z_REQUIRED) else None
 
 
 def in_standard_errors(values: Tensor) -> float:
