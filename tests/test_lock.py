@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lmsearch.cli import main
-from lmsearch.engine.lock import LOCK, holding
+from lmsearch.engine.lock import LOCK, holding, owner_of
 from lmsearch.errors import InUseError
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype
 
@@ -50,6 +50,15 @@ def test_several_share_and_none_of_them_owns(tmp_path: Path) -> None:
     with holding(tmp_path, shared=True), holding(tmp_path, shared=True):
         with pytest.raises(InUseError), holding(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_reader_is_told_who_writes_and_changes_nothing(tmp_path: Path, shared: bool) -> None:
+    assert owner_of(tmp_path) is None and owner_of(tmp_path / "nowhere") is None and not list(tmp_path.iterdir())
+    with holding(tmp_path, shared=shared):
+        told = owner_of(tmp_path)
+        assert told is not None and told.startswith(f"process {os.getpid()} on ")
+    assert owner_of(tmp_path) is None
 
 
 def test_an_owner_that_is_killed_holds_nothing(tmp_path: Path) -> None:

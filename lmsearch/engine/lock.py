@@ -18,6 +18,7 @@ from lmsearch.files import cannot_write
 log = logging.getLogger(__name__)
 LOCK = ".lock"  # in the folder; who holds it is written inside
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of file systems that cannot lock
+TRIES = 3  # at a lock that another process has
 _OPEN: set[int] = set()  # lock files of this process; global, since a forked child must find them
 
 
@@ -57,10 +58,37 @@ def holding(folder: Path, *, shared: bool = False, wait: bool = False) -> Iterat
             os.close(handle)
 
 
-def _acquire(handle: int, folder: Path, how: int, *, wait: bool) -> None:
-    """Take the lock of an open lock file."""
+def owner_of(folder: Path) -> str | None:
+    """Return who writes into a folder, as "process 12 on host", or None where nobody does or that cannot be told.
+
+    Nothing is written.
+    """
     try:
-        fcntl.flock(handle, how | (0 if wait else fcntl.LOCK_NB))
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:  # no lock file, no folder, or one that only its owner may read
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for an instant; whoever comes just now tries again
+        return None
+    except BlockingIOError:
+        return _owner(handle)
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(handle)
+
+
+def _acquire(handle: int, folder: Path, how: int, *, wait: bool) -> None:
+    """Take the lock of an open lock file; one who only looks (`owner_of`) has it for an instant."""
+    try:
+        for left in reversed(range(TRIES)):
+            try:
+                fcntl.flock(handle, how | (0 if wait else fcntl.LOCK_NB))
+                return
+            except BlockingIOError:
+                if not left:
+                    raise
+                time.sleep(0.01)
     except BlockingIOError:
         raise InUseError(f"{folder} is in use by {_owner(handle)}") from None
     except OSError as error:
