@@ -1,6 +1,7 @@
 """What a data source is: its description that travels with the weights, its three datasets, and what a dataset can do.
 
-Shapes: B batch, C image channels, H W image, L = H * W tokens; class targets (B,) int64, dense targets (B, L, outputs) float32.
+Shapes: B batch, C image channels, H W image, L = H * W tokens; class targets (B,) int64, dense targets (B, L, outputs) float32,
+class maps (B, H, W) int64, objects as Instances (lmsearch/data/instances.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lmsearch.data.order import Ranks
 from lmsearch.errors import DataError, did_you_mean, short
 
 LONGEST_NAME = 1_000  # characters of a class name
+VOID = 255  # a pixel of a class map that has no class: it counts neither in losses nor in scores
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,17 @@ class TargetKind:
     per_token: bool  # one target per token, so a model must make as many tokens as the targets are
     outputs: str  # what DataInfo.num_classes counts
     told: str  # what such data has, in messages
+    per_pixel: bool = False  # one class per pixel of the input, or VOID
+    objects: bool = False  # boxes with classes, and masks where the data has them
 
 
-TARGETS = {
-    kind.name: kind
-    for kind in (
-        TargetKind("class", classes=True, per_token=False, outputs="classes", told="classes"),
-        TargetKind("dense", classes=False, per_token=True, outputs="output(s) per token", told="a target per token"),
-    )
-}
+CLASS = TargetKind("class", classes=True, per_token=False, outputs="classes", told="classes")
+DENSE = TargetKind("dense", classes=False, per_token=True, outputs="output(s) per token", told="a target per token")
+SEGMENTATION = TargetKind(
+    "segmentation", classes=False, per_token=False, outputs="classes of pixels", told="a class per pixel", per_pixel=True
+)
+INSTANCES = TargetKind("instances", classes=False, per_token=False, outputs="classes of objects", told="objects", objects=True)
+TARGETS = {kind.name: kind for kind in (CLASS, DENSE)}
 
 
 def target_kind(name: str) -> TargetKind:
