@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lmsearch.engine.loop import observing_steps
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.search.supernet.masking import Choice, Look, whole_look
 from lmsearch.search.supernet.network import running
 

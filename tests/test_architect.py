@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lmsearch.data import Batch
-from lmsearch.engine.objective import objective_for
+from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model

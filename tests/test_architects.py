@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.data import Batch
-from lmsearch.engine.objective import Scores, objective_for
+from lmsearch.engine.objectives import Scores, objective_for
 from lmsearch.engine.train import Precision, Trainer, train_one_epoch
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model

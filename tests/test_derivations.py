@@ -13,7 +13,7 @@ from plain_masking import PlainMasking
 from torch import nn
 
 from lmsearch.data import build_source, search_loaders
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.errors import ConfigError, SearchSpaceError
 from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model

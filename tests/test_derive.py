@@ -12,7 +12,7 @@ import pytest
 import torch
 from plain_masking import PlainMasking
 
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import SearchSpaceError
 from lmsearch.genotype import Genotype, LayerChoice, dumps

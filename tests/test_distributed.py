@@ -14,7 +14,7 @@ from torch import Tensor
 from lmsearch.config import compose_settings
 from lmsearch.data import Batch, EvalLoader, TrainLoader, build_source, spread
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.objective import Scores, objective_for
+from lmsearch.engine.objectives import Scores, objective_for
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import LmsearchError

@@ -17,7 +17,7 @@ from lmsearch.cli import main
 from lmsearch.data import Batch
 from lmsearch.engine.checkpoint import load_checkpoint, read_model, save_checkpoint, save_model
 from lmsearch.engine.finite import TrainingDiverged, largest, unfinite
-from lmsearch.engine.objective import Scores, classification
+from lmsearch.engine.objectives import Scores, classification
 from lmsearch.engine.optim import adamw, moving_average
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lmsearch.data import Batch
-from lmsearch.engine.objective import classification
+from lmsearch.engine.objectives import classification
 from lmsearch.engine.randomness import COLUMNS, SampleDraws, by_sample
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.models import create_model

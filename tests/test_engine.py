@@ -12,7 +12,7 @@ from torch import nn
 from lmsearch.data import Batch
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights, read_model, save_checkpoint, save_model
 from lmsearch.engine.log import RunLog
-from lmsearch.engine.objective import classification, dense_regression
+from lmsearch.engine.objectives import classification, dense_regression
 from lmsearch.engine.optim import Cosine, adamw, decay_groups, moving_average, undecayed
 from lmsearch.engine.randomness import generator, key
 from lmsearch.engine.run_dir import RunDir

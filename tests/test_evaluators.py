@@ -12,7 +12,7 @@ from torch import nn
 
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
-from lmsearch.engine.objective import Scores, classification, dense_regression
+from lmsearch.engine.objectives import Scores, classification, dense_regression
 from lmsearch.engine.train import Precision
 from lmsearch.models import create_model
 from lmsearch.search.discrete.architectures import Architecture, num_branches

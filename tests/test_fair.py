@@ -15,7 +15,7 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import Batch
-from lmsearch.engine.objective import objective_for
+from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model

@@ -12,7 +12,7 @@ import torch
 import lmsearch
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.loop import run_epochs
-from lmsearch.engine.objective import objective_for
+from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.kernels import native
 from lmsearch.models import create_model

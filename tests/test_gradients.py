@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.data import Batch
-from lmsearch.engine.objective import objective_for
+from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.train import Precision
 from lmsearch.models import create_model
 from lmsearch.search.architects.gradients import alpha_gradient, batch_losses, branch_cosines, lanczos, largest_eigenvalue

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmsearch.data.info import TARGETS, DataInfo, TargetKind, target_kind
-from lmsearch.engine.objective import METRICS, OBJECTIVES, Metric, metric_for, objective_for
+from lmsearch.engine.objectives import METRICS, OBJECTIVES, Metric, metric_for, objective_for
 from lmsearch.errors import DataError
 from lmsearch.files import finite
 from lmsearch.search.architects.kinds import ARCHITECTS
@@ -27,7 +27,8 @@ HOMES = {
     "search/derivation/kinds.py": DERIVATIONS,
     "search/supernet/relax.py": RELAXATIONS,
     "data/info.py": TARGETS,
-    "engine/objective.py": {**METRICS, **OBJECTIVES},
+    "engine/objectives/kinds.py": OBJECTIVES,
+    "engine/objectives/metrics.py": METRICS,
     "status.py": [*Status, *Level],
 }
 NAMES = {str(name) for names in HOMES.values() for name in names}

@@ -12,7 +12,7 @@ from plain_masking import PlainMasking
 from torch import Tensor, nn
 
 from lmsearch.data import Batch, PlainLoader
-from lmsearch.engine.objective import classification
+from lmsearch.engine.objectives import classification
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.models import create_model
 from lmsearch.models.mixer import DirectionalMixer

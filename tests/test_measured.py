@@ -16,7 +16,7 @@ from lmsearch.data import DataInfo
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model, save_checkpoint
 from lmsearch.engine.log import RunLog
-from lmsearch.engine.objective import METRICS, Scores, class_counts, classification
+from lmsearch.engine.objectives import METRICS, Scores, class_counts, classification
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.report.classes import absent, class_lines, one_sided
 from lmsearch.tasks.parts.measured import measured

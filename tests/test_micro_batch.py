@@ -14,7 +14,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import Batch
 from lmsearch.data.order import cut, paired
-from lmsearch.engine.objective import classification
+from lmsearch.engine.objectives import classification
 from lmsearch.engine.optim import adamw, moving_average
 from lmsearch.engine.recipe import Recipe, build_mix
 from lmsearch.engine.train import Precision, Trainer, evaluate

@@ -9,7 +9,7 @@ import torch
 from plain_masking import PlainMasking
 from torch import nn
 
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.errors import SearchSpaceError
 from lmsearch.models import create_model
 from lmsearch.search.derivation.choice import Quota

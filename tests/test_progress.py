@@ -10,7 +10,7 @@ import torch
 
 from lmsearch.cli import main
 from lmsearch.engine import progress
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.engine.progress import CountProgress, Phase, TrainingProgress, duration, evaluated
 
 SMALL = ["data=planted", "data.grid=3", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "data.steps_per_epoch=5"]

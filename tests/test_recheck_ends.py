@@ -9,7 +9,7 @@ import torch
 from plain_masking import PlainMasking
 
 from lmsearch import create_model
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.supernet.masking import Look
 from lmsearch.search.supernet.network import named_mixers

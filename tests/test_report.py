@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.report.arms import Arm
 from lmsearch.report.directions import cell_label, genotype_figure, print_choices, row_label

@@ -12,7 +12,7 @@ from lmsearch.data import TrainLoader
 from lmsearch.data.arrays import ArrayDataset
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
 from lmsearch.engine.loop import observing_steps, run_epochs
-from lmsearch.engine.objective import classification
+from lmsearch.engine.objectives import classification
 from lmsearch.engine.optim import adamw, moving_average
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import Position, RunState

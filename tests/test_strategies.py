@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 import pytest
 
-from lmsearch.engine.objective import METRICS
+from lmsearch.engine.objectives import METRICS
 from lmsearch.errors import ConfigError, SearchSpaceError, StorageError
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.budget import Budget

@@ -15,7 +15,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import build_source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.engine.train import evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.genotype import Genotype, LayerChoice, save_genotype

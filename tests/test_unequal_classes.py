@@ -15,7 +15,7 @@ from lmsearch.config import compose_settings
 from lmsearch.data import build_loaders, build_source, search_loaders
 from lmsearch.data.order import balanced_order
 from lmsearch.engine.distributed import World
-from lmsearch.engine.objective import METRICS, Scores, balance, class_counts, class_weights
+from lmsearch.engine.objectives import METRICS, Scores, balance, class_counts, class_weights
 from lmsearch.engine.recipe import training_objective
 from lmsearch.report.arms import Arm
 from lmsearch.settings.tasks import Retrain

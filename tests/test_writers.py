@@ -15,7 +15,7 @@ from lmsearch.engine.checkpoint import ModelSpec, save_checkpoint, save_model
 from lmsearch.engine.distributed import World
 from lmsearch.engine.lock import LOCK, holding
 from lmsearch.engine.log import RunLog
-from lmsearch.engine.objective import METRICS, Scores
+from lmsearch.engine.objectives import METRICS, Scores
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import InUseError
 from lmsearch.figures.canvas import new_figure

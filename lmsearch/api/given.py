@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from lmsearch.data import PlainLoader
 from lmsearch.engine.devices import device_named
-from lmsearch.engine.objective import Metric, Objective, objective_for
+from lmsearch.engine.objectives import Metric, Objective, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.threads import using_threads
 from lmsearch.errors import ConfigError, DataError, short
@@ -103,7 +103,7 @@ def objective_of(given: str | Losses | None, *, metric: str | None = None) -> Ob
         values = losses(outputs, targets).double()
         return torch.stack([values.sum(), values.new_tensor(len(values))])
 
-    judged = Metric("loss", "own", higher_is_better=False, bounds=(-float("inf"), float("inf")))
+    judged = Metric("loss", "own", higher_is_better=False, bounds=(-float("inf"), float("inf")), in_training="loss")
     return Objective(
         judged, losses, lambda outputs, targets: losses(outputs.detach(), targets), lambda _: None, statistics,
         lambda sums: (sums[0] / sums[1]).item(),

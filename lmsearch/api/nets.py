@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.data.info import Samples
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objectives import Objective
 from lmsearch.errors import ModelError, short
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.models.patches import choose_patch

@@ -13,7 +13,7 @@ from lmsearch.api.given import Batches, Losses, check_apart, loader_of, objectiv
 from lmsearch.api.nets import DERIVED, Net, open_net
 from lmsearch.data import PlainLoader
 from lmsearch.engine.loop import run_epochs
-from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Goal, Recipe, trainer_for
 from lmsearch.engine.train import Precision, evaluate

@@ -17,7 +17,7 @@ from lmsearch.api.presets import Preset, preset_of
 from lmsearch.api.spaces import space_of
 from lmsearch.data import SearchLoaders
 from lmsearch.data.info import Samples
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objectives import Objective
 from lmsearch.engine.recipe import Goal
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, DataError, short

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from lmsearch.data import Source
 from lmsearch.data.batch import Batch
@@ -80,7 +81,8 @@ class RolledStream(RolledTargets):
 
 
 def _rolled(batch: Batch) -> Batch:
-    return batch._replace(targets=batch.targets.roll(1, 0))
+    places = torch.arange(len(batch.targets)).roll(1)
+    return batch._replace(targets=batch.targets[places.to(batch.inputs.device)])
 
 
 def shuffled(source: Source, *, seed: int) -> Source:

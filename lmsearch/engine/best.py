@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from lmsearch.engine.checkpoint import ModelSpec, read_weights, save_model
-from lmsearch.engine.objective import Metric, Scores
+from lmsearch.engine.objectives import Metric, Scores
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import CheckpointError
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lmsearch.context import setting
 from lmsearch.data.info import Loader
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.engine.state import BEGINNING, Position
 from lmsearch.engine.train import Trainer, train_one_epoch
 

@@ -14,7 +14,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn
 
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 
 log = logging.getLogger(__name__)
 REFRESH_S = 0.5  # terminal
@@ -89,7 +89,8 @@ def duration(seconds: float) -> str:
 class TrainingProgress(Shown):
     """Counts the steps of a whole run; call `step` after every training step.
 
-    `later` is what comes after them, in the time of so many steps: the time left includes it.
+    `metric` is what the scores of a step are called ("": it has none). `later` is what comes after the steps, in the time of so
+    many of them: the time left includes it.
     """
 
     def __init__(
@@ -105,7 +106,8 @@ class TrainingProgress(Shown):
         if not self.due() and self.done != self.total:
             return
         speed = f"{self.images / (time.perf_counter() - self.start):.0f} images/s"
-        text = f"epoch {epoch + 1}  loss {scores.loss:.3f}  {self.metric} {scores.score:.3f}  {speed}{self.left(self.later)}"
+        score = f"{self.metric} {scores.score:.3f}  " if self.metric else ""
+        text = f"epoch {epoch + 1}  loss {scores.loss:.3f}  {score}{speed}{self.left(self.later)}"
         self.tell(text if self.terminal else f"step {self.done:.0f}/{self.total:.0f}  {text}")
 
     def evaluated(self, images: int) -> None:

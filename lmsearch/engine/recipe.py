@@ -12,7 +12,7 @@ from lmsearch.data import Batch, DataInfo, TrainLoader
 from lmsearch.data.info import Loader
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.objective import Objective, class_weights, objective_for
+from lmsearch.engine.objectives import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
 from lmsearch.errors import ConfigError

@@ -30,7 +30,7 @@ from lmsearch.engine.finite import (
     unfinite,
     weights_of,
 )
-from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.optim import set_lr
 from lmsearch.engine.progress import evaluated
 from lmsearch.engine.randomness import by_sample, generator, key

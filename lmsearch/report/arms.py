@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lmsearch.engine.objective import Metric, Scores, metric_for
+from lmsearch.engine.objectives import Metric, Scores, metric_for
 from lmsearch.engine.randomness import key
 from lmsearch.genotype import Genotype
 from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson, wilson_by_class
@@ -30,7 +30,7 @@ class Arm:
         if len(means) > 1:
             return over_seeds(means).within(*self.metric.bounds)
         if self.results[0].classes is None:
-            return over_samples(self.results[0].scores.double().numpy())
+            return over_samples(self.results[0].scores.double().numpy()).within(*self.metric.bounds)
         if self.metric.balanced:
             counts = self.results[0].class_counts[:, :-1].numpy()
             return wilson_by_class(counts.diagonal(), counts.sum(1))

@@ -19,7 +19,7 @@ from lmsearch.data.info import HeldOut
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.loop import Saved, run_epochs
-from lmsearch.engine.objective import Objective, Scores, objective_for
+from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Goal, Recipe, goal_of, trainer_for
 from lmsearch.engine.state import BEGINNING, Position

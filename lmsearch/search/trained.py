@@ -11,7 +11,7 @@ from torch import nn
 from lmsearch.data import spread
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import HeldOut
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objectives import Objective
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice

@@ -15,7 +15,7 @@ from rich.table import Table
 from lmsearch.config import settings_of
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.objective import Metric, Scores, metric_for
+from lmsearch.engine.objectives import Metric, Scores, metric_for
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.genotype import Genotype, check_depth, load_genotype

@@ -18,7 +18,7 @@ from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.log import RunLog
-from lmsearch.engine.objective import Metric, Scores
+from lmsearch.engine.objectives import Metric, Scores
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
@@ -222,7 +222,7 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
         "search",
         total_steps=settings.epochs * steps,
         done_steps=start.steps(steps),
-        metric=metric.plain,
+        metric=metric.in_training,
         later=session.steps_after_training,
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
@@ -242,8 +242,7 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
 def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: Metric) -> dict[str, float]:
     """Return the scalars of one epoch that go to metrics.jsonl and TensorBoard; `metric` is that of the held-out samples."""
     return {
-        "train_loss": seen.loss,
-        f"train_{trainer.objective.metric}": seen.score,
+        **trainer.objective.trained(seen),
         "holdout_loss": held.loss,
         f"holdout_{metric}": held.score,
         "lr": trainer.schedule(step),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lmsearch.data.batch import Batch
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objectives import Objective
 from lmsearch.engine.train import Precision
 from lmsearch.search.supernet.network import arch_parameters, named_mixers
 

@@ -13,7 +13,7 @@ import torch
 
 from lmsearch.data.info import Loader
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objectives import Objective
 from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.search.architects.fair import Fair, passes_per_round

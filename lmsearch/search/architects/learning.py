@@ -16,7 +16,7 @@ from torch.amp import GradScaler
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Loader
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objectives import Objective
 from lmsearch.engine.randomness import by_sample
 from lmsearch.engine.train import Precision
 from lmsearch.search.supernet.network import arch_parameters, weight_parameters

@@ -14,7 +14,7 @@ from lmsearch.data import Loaders, Source, build_loaders
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.loop import run_epochs
-from lmsearch.engine.objective import Objective, Scores, objective_for
+from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Precision, evaluate

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Samples
-from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.train import Precision, evaluate, evaluate_each
 from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.search.supernet.network import Branches, named_mixers, running

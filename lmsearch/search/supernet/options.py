@@ -11,7 +11,7 @@ from torch import nn
 
 from lmsearch.data.info import Loader
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.objective import Objective
+from lmsearch.engine.objectives import Objective
 from lmsearch.engine.train import Precision, StepHook
 from lmsearch.errors import ConfigError
 from lmsearch.search.architects.alpha_update import alpha_optimizer

@@ -9,7 +9,7 @@ import torch
 
 from lmsearch.data import Source
 from lmsearch.data.summary import as_arrays
-from lmsearch.engine.objective import Objective, class_counts
+from lmsearch.engine.objectives import Objective, class_counts
 from lmsearch.engine.progress import CountProgress
 from lmsearch.report.baselines import BASELINES, SIDE
 

@@ -13,7 +13,7 @@ from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.devices import device_named, lacks_bf16
-from lmsearch.engine.objective import Objective, metric_for, objective_for
+from lmsearch.engine.objectives import Objective, metric_for, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError

@@ -9,7 +9,7 @@ import optuna
 import torch
 
 from lmsearch.data import SearchLoaders, Source
-from lmsearch.engine.objective import Metric, Scores
+from lmsearch.engine.objectives import Metric, Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import RunState

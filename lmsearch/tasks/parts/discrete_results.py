@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from lmsearch import __version__
-from lmsearch.engine.objective import Metric
+from lmsearch.engine.objectives import Metric
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError
 from lmsearch.figures.trials import front_figure

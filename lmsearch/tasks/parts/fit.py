@@ -15,7 +15,7 @@ from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.loop import run_epochs
-from lmsearch.engine.objective import Objective, Scores
+from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.progress import Phase, TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
@@ -123,7 +123,7 @@ def train(
     place of run_epochs(trainer, loader, epochs=settings.epochs).
     """
     start, steps = state.restore(), len(loader)
-    total, metric = settings.epochs * steps, objective.metric.plain
+    total, metric = settings.epochs * steps, objective.metric.in_training
     progress = TrainingProgress(
         title, total_steps=total, done_steps=start.steps(steps), metric=metric, later=trainings_left * total
     )
@@ -135,8 +135,7 @@ def train(
             run_log.write(
                 epoch,
                 {
-                    "train_loss": seen.loss,
-                    f"train_{trainer.objective.metric}": seen.score,
+                    **trainer.objective.trained(seen),
                     f"{split}_loss": val.loss,
                     f"{split}_{objective.metric}": val.score,
                     "lr": trainer.schedule(epoch * steps),

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from lmsearch.data import DataInfo
-from lmsearch.engine.objective import TOP, Objective, Scores, accuracy, balanced_accuracy, class_accuracy, top5_accuracy
+from lmsearch.engine.objectives import TOP, Objective, Scores, accuracy, balanced_accuracy, class_accuracy, top5_accuracy
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.figures.confusion import confusion_figure
 from lmsearch.report.classes import absent, class_lines, one_sided

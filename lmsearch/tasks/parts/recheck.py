@@ -46,7 +46,7 @@ def train_supernet(number: int, fresh: SearchSession, *, run_dir: RunDir, spec: 
         f"recheck {number + 1}/{SUPERNETS}",
         total_steps=epochs * steps,
         done_steps=start.steps(steps),
-        metric=fresh.objective.metric.plain,
+        metric=fresh.objective.metric.in_training,
         later=(SUPERNETS - 1 - number) * epochs * steps,
     )
     with progress:

@@ -12,7 +12,7 @@ from lmsearch.data.batch import Batch
 from lmsearch.data.info import Loader
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import read_metrics
-from lmsearch.engine.objective import Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.engine.train import evaluate
 from lmsearch.search.architects.gradients import Losses, batch_losses, branch_cosines, largest_eigenvalue
 from lmsearch.search.derivation.choice import choose, quota_of

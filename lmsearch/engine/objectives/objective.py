@@ -1,0 +1,78 @@
+"""What a network is trained for and judged by: a loss and a score per sample, and what a set of samples tells together.
+
+Shapes: B samples of a batch, n of a set, S sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from lmsearch.data.order import ALONE, Ranks
+from lmsearch.engine.objectives.metrics import Metric
+from lmsearch.engine.objectives.scores import Parts, Scores
+
+Outputs = Any  # of a network: a tensor, or an object such as DenseOutputs
+Targets = Any  # a tensor, or Instances
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`losses` and `scores` map (outputs, targets) to one float32 value per sample (B,), before any balancing.
+
+    `classes` gives the true class of every sample (B,), or None. `statistics` gives sums over the samples (S,), which may be
+    added up over batches and processes, and `summarise` makes the metric of them.
+    Where the metric is no mean over samples, `parts` gives what it is made of, sample by sample, and `of_parts` makes of those
+    of a set the metric and one value per sample (n,) float64, whose mean it is: what is paired where networks are compared.
+    """
+
+    metric: Metric
+    losses: Callable[[Outputs, Targets], Tensor]
+    scores: Callable[[Outputs, Targets], Tensor]
+    classes: Callable[[Targets], Tensor | None]
+    statistics: Callable[[Outputs, Targets], Tensor | None]
+    summarise: Callable[[Tensor], float]
+    parts: Callable[[Outputs, Targets], Parts] | None = None
+    of_parts: Callable[[Any], tuple[float, Tensor]] | None = None
+
+    def of_set(self, batches: Iterable[Scores], *, world: Ranks = ALONE) -> Scores:
+        """Join the batches of one pass, which the processes of `world` share, into scores that give the metric."""
+        scores = Scores.concatenate(batches).of_all(world)
+        if self.of_parts is not None and scores.parts is not None:
+            value, each = self.of_parts(scores.parts)
+            return replace(scores, scores=each, parts=None, value=value)
+        return replace(scores, scores=scores.scores * balance(scores.true_classes)) if self.metric.balanced else scores
+
+    def for_choice(self, scores: Scores) -> Scores:
+        """Return the scores with the losses that a choice of directions goes by: of a balanced metric, balanced ones."""
+        return replace(scores, losses=scores.losses * balance(scores.true_classes)) if self.metric.balanced else scores
+
+    def evaluation(self, outputs: Outputs, targets: Targets) -> Scores:
+        """Return losses, scores, classes, sums and parts of one batch that is evaluated."""
+        found = (self.losses(outputs, targets), self.scores(outputs, targets), self.classes(targets))
+        parts = None if self.parts is None else self.parts(outputs, targets)
+        return Scores(*found, self.statistics(outputs, targets), parts)
+
+    def trained(self, seen: Scores) -> dict[str, float]:
+        """Return what the batches of an epoch in training tell, by name in metrics.jsonl."""
+        name = self.metric.in_training
+        return {"train_loss": seen.loss} | ({f"train_{name}": seen.score} if name else {})
+
+    def standard_error(self, scores: Scores) -> float:
+        """Standard error of the metric from the number of samples alone; of a balanced metric, of its classes taken as given."""
+        values = scores.scores.double()
+        if self.metric.balanced:
+            classes = scores.true_classes
+            counts = classes.bincount()
+            values = values - (values.new_zeros(len(counts)).index_add_(0, classes, values) / counts)[classes]
+        return values.std(correction=0).item() / math.sqrt(len(values))
+
+
+def balance(classes: Tensor) -> Tensor:
+    """Weights (n,) float32 with which every class that is present counts alike; their mean is 1. classes (n,)."""
+    counts = classes.bincount()
+    return len(classes) / (counts.count_nonzero() * counts[classes]).float()
