@@ -95,7 +95,8 @@ def test_help_names_the_relaxations_and_metrics_that_there_are() -> None:
     of_classes = [metric.name for metric in METRICS.values() if metric.target == "class"]
     assert told_metrics.split(" | ") == of_classes
     defaults = [metric_for(kind).name for kind in TARGETS]
-    assert OF_ALL_TARGETS == f"{defaults[0]}, of dense targets {defaults[1]}"
+    told_defaults = [f"of dense targets {defaults[1]}", f"of classes of pixels {defaults[2]}"]
+    assert ", ".join([defaults[0], *told_defaults]) == OF_ALL_TARGETS
 
 
 @pytest.mark.parametrize(

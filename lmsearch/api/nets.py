@@ -173,7 +173,7 @@ def grids_of(module: nn.Module, inputs: Tensor) -> list[Grid]:
 
 def count_classes(loaders: Iterable[Samples]) -> int:
     """Return one more than the largest class in any of the loaders."""
-    return 1 + max(int(batch.targets.max()) for loader in loaders for batch in loader)
+    return 1 + max(int(batch.target_values.max()) for loader in loaders for batch in loader)
 
 
 def copies_of(module: nn.Module) -> Callable[[], nn.Module]:

@@ -139,7 +139,7 @@ def supernets_of(
         raise ConfigError(
             "search='pcdarts' scans a part of the channels; build mixers with MixerOptions(partial_channels=...) for that"
         )
-    check_objective(objective, found.build(), first.inputs, first.targets)
+    check_objective(objective, found.build(), first.inputs, first.target_values)
     return found
 
 

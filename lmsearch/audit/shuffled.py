@@ -47,7 +47,7 @@ class ShuffledLabels(Altered):
         return self._relabelled(self.base.eval_batch(indices))
 
     def _relabelled(self, batch: Batch) -> Batch:
-        return batch._replace(targets=batch.targets.new_tensor(self.labels[batch.indices.numpy()]))
+        return batch._replace(targets=batch.target_values.new_tensor(self.labels[batch.indices.numpy()]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
+from lmsearch.data.instances import Instances
 from lmsearch.data.keyed import address_key
 from lmsearch.data.order import ALONE, Ranks
 from lmsearch.errors import DataError, short
@@ -24,14 +25,21 @@ class Batch(NamedTuple):
     """
 
     inputs: torch.Tensor  # (B, C, H, W) float32, normalised
-    targets: torch.Tensor  # (B,) int64, mixed (B, classes) float32, or (B, L, outputs) float32
+    targets: torch.Tensor | Instances  # (B,) int64, mixed (B, classes) float32, (B, L, outputs) float32, (B, H, W) int64
     indices: torch.Tensor  # (B,) int64 numbers of the samples in their dataset, always on the CPU
     skipped: tuple[str, ...] = ()
     error: str | None = None
 
+    @property
+    def target_values(self) -> torch.Tensor:
+        """The targets as one tensor; raises DataError where they are objects."""
+        if isinstance(self.targets, Instances):
+            raise DataError("these targets are objects, of which there is no one tensor")
+        return self.targets
+
     def to(self, device: torch.device) -> Batch:
         """Return the same batch with inputs and targets on a device."""
-        inputs, targets = (t.to(device, non_blocking=True) for t in (self.inputs, self.targets))
+        inputs, targets = self.inputs.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
         return self._replace(inputs=inputs, targets=targets)
 
     def pin_memory(self) -> Batch:
@@ -47,8 +55,16 @@ class Batch(NamedTuple):
     def joined(cls, parts: Iterable[Batch]) -> Batch:
         """Return several batches as one."""
         parts = list(parts)
-        inputs, targets, indices = (torch.cat(tensors) for tensors in list(zip(*parts, strict=True))[:3])
-        return cls(inputs, targets, indices, tuple(line for part in parts for line in part.skipped))
+        inputs, indices = torch.cat([part.inputs for part in parts]), torch.cat([part.indices for part in parts])
+        return cls(inputs, _joined([part.targets for part in parts]), indices, tuple(line for p in parts for line in p.skipped))
+
+
+def _joined(targets: list[torch.Tensor | Instances]) -> torch.Tensor | Instances:
+    """Return the targets of several batches, which are all of one kind, as those of one."""
+    objects = [one for one in targets if isinstance(one, Instances)]
+    if objects:
+        return Instances.joined(objects)
+    return torch.cat([one for one in targets if isinstance(one, torch.Tensor)])
 
 
 def as_batch(pair: object, *, first: int, what: str) -> Batch:

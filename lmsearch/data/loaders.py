@@ -272,5 +272,5 @@ def spread(loader: HeldOut, number: int) -> Batch:
     own = Batch.joined(loader.at(places))
     if loader.world.size == 1:
         return own
-    inputs, targets, indices = (loader.world.gather(tensor) for tensor in own[:3])
+    inputs, targets, indices = map(loader.world.gather, (own.inputs, own.target_values, own.indices))
     return own._replace(inputs=inputs, targets=targets, indices=indices)

@@ -30,5 +30,5 @@ def _flat(dataset: Dataset, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
         batch = dataset.eval_batch(indices)
         small = batch.inputs if batch.inputs.shape[2:] == size else F.adaptive_avg_pool2d(batch.inputs, size)
         images.append(small.flatten(1).numpy())
-        labels.append(batch.targets.numpy())
+        labels.append(batch.target_values.numpy())
     return np.concatenate(images), np.concatenate(labels)

@@ -74,7 +74,7 @@ def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
     def mix(batch: Batch, generator: torch.Generator) -> Batch:
         inputs, targets = mixup_cutmix(
             batch.inputs,
-            batch.targets,
+            batch.target_values,
             num_classes=info.num_classes,
             mixup_alpha=recipe.mixup,
             cutmix_alpha=recipe.cutmix,

@@ -27,7 +27,7 @@ from lmsearch.settings.shared import (
 )
 from lmsearch.settings.sweep import Sweep
 
-OF_ALL_TARGETS = "accuracy, of dense targets mse"
+OF_ALL_TARGETS = "accuracy, of dense targets mse, of classes of pixels miou"
 WEIGHTS = "model.safetensors, checkpoint.pt or the run directory of a retraining"
 
 

@@ -9,11 +9,13 @@ from torch import Tensor
 from lmsearch.engine.objectives.classes import classification
 from lmsearch.engine.objectives.metrics import metric_for
 from lmsearch.engine.objectives.objective import Objective
+from lmsearch.engine.objectives.segmentation import segmentation
 from lmsearch.engine.objectives.tokens import dense_regression
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {  # by kind of target
     "class": classification,
     "dense": dense_regression,
+    "segmentation": segmentation,
 }
 
 

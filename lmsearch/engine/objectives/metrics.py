@@ -43,6 +43,7 @@ METRICS = {  # the first of a kind of target is its default
         Metric("accuracy", "class", higher_is_better=True, bounds=SHARE, in_training="accuracy"),
         Metric("balanced_accuracy", "class", higher_is_better=True, bounds=SHARE, in_training="accuracy", balanced=True),
         Metric("mse", "dense", higher_is_better=False, bounds=(-math.inf, math.inf), in_training="mse"),
+        Metric("miou", "segmentation", higher_is_better=True, bounds=SHARE, in_training="pixel_accuracy"),
     )
 }
 
