@@ -104,15 +104,30 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[object]]) -> None:
 
 def write_figure(path: str | Path, figure: Figure, *, dpi: int = 120) -> None:
     """Write a figure in the format that the path's ending names, whole or not at all."""
+    write_bytes(path, figure_bytes(figure, Path(path).suffix.removeprefix("."), dpi=dpi))
+
+
+def figure_bytes(figure: Figure, ending: str, *, dpi: int = 120, salt: str = "") -> bytes:
+    """Return a figure in the format that a file's ending names: equal bytes for equal figures.
+
+    In SVG text stays text, and every id begins with `salt`: figures of one page need one each.
+    """
     buffer = io.BytesIO()
-    if (ending := Path(path).suffix.removeprefix(".")) == "png":  # savefig would draw everything twice
+    if ending == "png":  # savefig would draw everything twice
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         figure.set_dpi(dpi)
         FigureCanvasAgg(figure).print_png(buffer)
+    elif ending == "svg":
+        from matplotlib import rc_context
+
+        with rc_context({"svg.hashsalt": "lmsearch", "svg.fonttype": "none"}):  # else ids are random
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+        if salt:
+            return re.sub(rb'( id="|href="#|url\(#)', rb"\1" + salt.encode() + b"-", buffer.getvalue())
     else:
         figure.savefig(buffer, format=ending, dpi=dpi)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_image(path: str | Path, image: Image) -> None:

@@ -215,6 +215,7 @@ def test_a_consensus_of_fair_searches(tmp_path: Path) -> None:
 def test_the_metrics_of_a_fair_search_are_those_of_what_it_chose(searched: Path) -> None:
     line = json.loads((searched / "metrics.jsonl").read_text().splitlines()[-1])
     assert "probabilities" not in line and "holdout_loss" in line
+    assert len(line["worth"]["layers.0"]) > 2, "what directions are worth so far"
     health = lmsearch.load_genotype(searched).health
     assert "entropy" not in health and "recovered" not in health
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from lmsearch.figures.bench import bench_figure
 from lmsearch.figures.canvas import new_figure
 from lmsearch.figures.choices import choices_figure
 from lmsearch.figures.confusion import confusion_figure
-from lmsearch.figures.orders import orders_figure
+from lmsearch.figures.moves import worth_figure
+from lmsearch.figures.orders import layers_figure, orders_figure
 from lmsearch.figures.trials import front_figure, history_figure
-from lmsearch.files import write_figure
+from lmsearch.files import figure_bytes, write_figure
 from lmsearch.scan.directions import index_table
 from lmsearch.search_space import load_search_space
 
@@ -40,8 +42,13 @@ CALLS: dict[Any, tuple[tuple, dict]] = {
     confusion_figure: ((["a", "b"], [[3, 1], [0, 0]]), {"title": "4 samples"}),
     front_figure: (([(1, 2), (2, 1), (3, 3)], [(1, 2), (2, 1)]), {"labels": ("loss", "flops"), "names": ["0", "1"]}),
     history_figure: (([0, 1, 2], [0.3, 0.2, 0.4]), {"maximise": True, "label": "accuracy"}),
+    layers_figure: (({"layers.0": {"h": [0, 1, 2, 3]}}, {"layers.0": (2, 2)}), {"image": [[0.0, 0.5], [0.5, 1.0]]}),
     new_figure: ((4, 3), {}),
     orders_figure: (({"h": [0, 1, 2, 3], "v": [0, 2, 1, 3]}, (2, 2)), {}),
+    worth_figure: (
+        ([0, 1], {"layers.0": {"h": [0.1, float("nan")], "v": [0.2, 0.3]}}),
+        {"kept": {"layers.0": ["v"]}, "label": "p"},
+    ),
 }
 
 
@@ -76,6 +83,21 @@ def test_a_figure_leaves_backend_open_figures_and_settings_alone(draw: Any, user
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert matplotlib.get_backend() == "svg" and plt.gcf() is users_pyplot and plt.get_fignums() == [users_pyplot.number]
     assert dict(matplotlib.rcParams) == settings
+
+
+@pytest.mark.parametrize("draw", [layers_figure, worth_figure], ids=lambda draw: draw.__name__)
+def test_equal_figures_are_equal_bytes_in_svg_and_their_text_is_text(draw: Any) -> None:
+    args, options = CALLS[draw]
+    first, again = (figure_bytes(draw(*args, **options), "svg") for _ in range(2))
+    assert first == again and b"<text" in first
+
+
+def test_ids_of_several_figures_on_a_page_differ(users_pyplot: Figure) -> None:
+    args, options = CALLS[worth_figure]
+    ids = [set(re.findall(rb' id="([^"]+)"', figure_bytes(worth_figure(*args, **options), "svg", salt=s))) for s in ("a", "b")]
+    assert ids[0] and not ids[0] & ids[1]
+    asked = re.findall(rb'(?:href="#|url\(#)([^")]+)', figure_bytes(worth_figure(*args, **options), "svg", salt="a"))
+    assert set(asked) <= ids[0]
 
 
 def test_nothing_asks_for_pyplot_or_a_backend() -> None:

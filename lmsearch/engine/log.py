@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ METRICS = "metrics.jsonl"
 TABLE = "results.csv"
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard", "safetensors", "triton", "mamba-ssm")
 
-Probabilities = Mapping[str, Mapping[str, float]]  # by layer and direction
+PROBABILITIES, WORTH = "probabilities", "worth"  # of directions: what a line of an epoch may hold by layer and direction
+
+Values = Mapping[str, Mapping[str, float]]  # by layer and direction
 Observer = Callable[[int, dict[str, float]], None]
 _OBSERVER: ContextVar[Observer | None] = ContextVar("observer of epochs", default=None)
 
@@ -79,24 +83,62 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _fault_of(line: dict[str, Any]) -> str | None:
-    """Return what is wrong with a line: it holds the number of an epoch, other numbers, and probabilities by layer and name."""
-    epoch, layers = line.get("epoch"), line.get("probabilities", {})
+    """Return what is wrong with a line: it holds the number of an epoch, other numbers, and values by layer and direction."""
+    epoch = line.get("epoch")
     if type(epoch) is not int or epoch < 0:
         return "epoch is no number of an epoch"
-    if not isinstance(layers, dict) or not all(isinstance(mine, dict) for mine in layers.values()):
-        return "probabilities are not numbers by layer and direction"
-    values = {name: value for name, value in line.items() if name != "probabilities"}
-    for name, value in (*values.items(), *(pair for mine in layers.values() for pair in mine.items())):
+    values = [(name, value) for name, value in line.items() if name not in (PROBABILITIES, WORTH)]
+    for kind in (PROBABILITIES, WORTH):
+        layers = line.get(kind, {})
+        if not isinstance(layers, dict) or not all(isinstance(mine, dict) for mine in layers.values()):
+            return f"{kind} are not numbers by layer and direction"
+        values += [pair for mine in layers.values() for pair in mine.items()]
+    for name, value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"{short(name)} is no number"
     return None
+
+
+def told_in(line: dict[str, Any]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return what a line says of directions, and its name in the line; probabilities where it says nothing."""
+    kind = WORTH if WORTH in line else PROBABILITIES
+    return kind, line.get(kind, {})
+
+
+@dataclass(frozen=True)
+class DirectionHistory:
+    """How directions moved during a search: at every epoch of `epochs`, by layer and direction, what `label` says.
+
+    A value that was not measured is NaN.
+    """
+
+    label: str
+    epochs: tuple[int, ...]
+    layers: dict[str, dict[str, tuple[float, ...]]]
+
+
+LABELS = {PROBABILITIES: "probability", WORTH: "worth, held-out loss saved"}
+
+
+def direction_history(lines: Sequence[dict[str, Any]]) -> DirectionHistory | None:
+    """Return how directions moved, of the lines of metrics.jsonl; None where they do not say."""
+    found = [(line["epoch"], *told_in(line)) for line in lines]
+    told = {epoch: (kind, layers) for epoch, kind, layers in found if layers}
+    if not told:
+        return None
+    epochs, kind = tuple(sorted(told)), told[max(told)][0]
+    values = [told[epoch][1] if told[epoch][0] == kind else {} for epoch in epochs]
+    names = {layer: list(dict.fromkeys(d for v in values for d in v.get(layer, {}))) for v in values for layer in v}
+    layers = {layer: {d: tuple(v.get(layer, {}).get(d, math.nan) for v in values) for d in mine} for layer, mine in names.items()}
+    return DirectionHistory(LABELS[kind], epochs, layers)
 
 
 def write_table(run_dir: RunDir) -> None:
     """Write results.csv: a row per line of metrics.jsonl, with the same columns throughout; empty where a line has no value."""
     rows = []
     for line in read_metrics(run_dir.path):
-        layers = line.pop("probabilities", {})
+        kind, layers = told_in(line)
+        line.pop(kind, None)
         rows.append(line | {f"directions/{layer}/{name}": p for layer, mine in layers.items() for name, p in mine.items()})
     columns = list(dict.fromkeys(name for row in rows for name in row))
     run_dir.write_csv(TABLE, [columns, *([row.get(name, "") for name in columns] for row in rows)])
@@ -120,10 +162,11 @@ class RunLog:
             self.tensorboard.close()
         write_table(self.run_dir)
 
-    def write(self, epoch: int, values: dict[str, float], *, layers: Probabilities | None = None) -> None:
-        """Log the scalars of one epoch and, for a search, every layer's probability of every direction."""
-        told = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (layers or {}).items()}
-        self.run_dir.append_line(METRICS, json.dumps({"epoch": epoch, **values} | ({"probabilities": told} if told else {})))
+    def write(self, epoch: int, values: dict[str, float], *, layers: Values | None = None, worth: Values | None = None) -> None:
+        """Log the scalars of one epoch and, of a search, every layer's probability of every direction or its worth."""
+        kind, given = (PROBABILITIES, layers) if worth is None else (WORTH, worth)
+        told = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (given or {}).items()}
+        self.run_dir.append_line(METRICS, json.dumps({"epoch": epoch, **values} | ({kind: told} if told else {})))
         shares = {f"directions/{layer}/{name}": p for layer, mine in told.items() for name, p in mine.items()}
         for name, value in (values | shares).items():
             if self.tensorboard is not None:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from lmsearch.data import SearchLoaders, Source
+from lmsearch.data import SearchLoaders, Source, spread
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import HeldOut
 from lmsearch.engine.checkpoint import ModelSpec
@@ -28,12 +28,13 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.learning import Timing
 from lmsearch.search.derivation.choice import Probabilities, Quota, planned
 from lmsearch.search.derivation.kinds import Derived, derivation_kind, unseen_part
+from lmsearch.search.derivation.marginal import marginal_worth
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import SharedWeights
 from lmsearch.search.supernet.network import named_mixers, probabilities, running, weight_parameters
 from lmsearch.search.supernet.options import SINGLE_PATH, SearchOptions
 from lmsearch.search.supernet.policy import BranchPolicy
-from lmsearch.search.trained import Trained
+from lmsearch.search.trained import QUICK_SAMPLES, Trained
 from lmsearch.search.trust.detectors import check_disjoint
 from lmsearch.search.trust.health import NUM_RANDOM, Health
 from lmsearch.search.trust.recheck import SUPERNETS, fresh_seeds, recheck_recipe
@@ -187,6 +188,11 @@ class SearchSession:
     def probabilities_after(self, epoch: int) -> Probabilities:
         """Return the probabilities when `epoch`, counted from 0, is done."""
         return self.probabilities(self.timing.progress(epoch + 1, 0))
+
+    def worth(self) -> dict[str, dict[str, float]]:
+        """Return what every direction of every layer is worth so far, on a few held-out samples: see marginal_worth."""
+        few = self.trained.on([spread(self.loaders.holdout, QUICK_SAMPLES)])
+        return marginal_worth(self.supernet, few, self.keep, seed=self.seed)
 
     @property
     def trained(self) -> Trained:

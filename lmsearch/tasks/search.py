@@ -43,7 +43,7 @@ from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.recheck import stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.tasks.parts.watch import epoch_findings
+from lmsearch.tasks.parts.watch import epoch_findings, is_due
 
 log = logging.getLogger(__name__)
 NOT_OK = 3  # exit code with strict=true
@@ -234,7 +234,9 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
             held = session.scores_on(session.loaders.holdout)  # raises where not finite, before anything of the epoch is kept
             values = scalars(session.trainer, seen, held, epoch * steps, metric=metric)
             values |= epoch_findings(session, epoch=epoch, every=settings.supernet.health_every, held=held)
-            run_log.write(epoch, values, layers=session.probabilities_after(epoch) if session.learns else None)
+            layers = session.probabilities_after(epoch) if session.learns else None
+            due = is_due(settings.supernet.health_every, epoch, settings.epochs)
+            run_log.write(epoch, values, layers=layers, worth=session.worth() if due and layers is None else None)
 
         session.train(start=start, state=state, on_step=progress.step, on_epoch=log_epoch)
 
