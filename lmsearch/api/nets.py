@@ -84,10 +84,12 @@ def shipped(name: str, inputs: Tensor, num_classes: int | None) -> Net:
             f"model={name!r} takes images (B, C, H, W) with classes; give a factory make(directions, merge) for others"
         )
     size = (inputs.shape[2], inputs.shape[3])
-    options = {"img_size": size, "in_chans": inputs.shape[1], "num_classes": num_classes, "patch_size": choose_patch(name, size)}
+    patch, chans = choose_patch(name, size), inputs.shape[1]
 
     def make(directions: Directions, merge: str) -> nn.Module:
-        return create_model(name, directions=directions, merge=merge, **options)
+        return create_model(
+            name, directions=directions, merge=merge, img_size=size, in_chans=chans, num_classes=num_classes, patch_size=patch
+        )
 
     return Net(name, make, tuple(range(depth)))
 

@@ -23,7 +23,7 @@ from lmsearch.engine.torch_file import tensors_of
 from lmsearch.errors import CheckpointError, DataError, LmsearchError, short
 from lmsearch.files import finite
 from lmsearch.models import create_model
-from lmsearch.models.backbone import Backbone
+from lmsearch.models.backbone import Network
 from lmsearch.models.merge import present_merge
 from lmsearch.reading import is_file, is_folder, parse_json, read_text
 from lmsearch.scan.directions import present_name
@@ -50,9 +50,10 @@ class ModelSpec:
     options: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, *, backend: str = "auto") -> Backbone:
+    def build(self, *, backend: str = "auto") -> Network:
         """Create the model with fresh weights; `backend` runs its scans."""
-        return create_model(self.name, directions=self.directions, merge=self.merge, backend=backend, **self.options)
+        net: Network = create_model(self.name, directions=self.directions, merge=self.merge, backend=backend, **self.options)
+        return net
 
     def agrees_with(self, other: ModelSpec) -> bool:
         """Tell whether two specs are of the same net for the same data, of which a version may know more than another."""
@@ -110,7 +111,7 @@ def data_of(spec: ModelSpec, *, source: str) -> DataInfo:
     return info
 
 
-def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, backend: str = "auto") -> Backbone:
+def load_model(spec: ModelSpec, weights: Mapping[str, Tensor], *, source: str, backend: str = "auto") -> Network:
     """Return the network of `spec` filled with `weights`; no memory is taken before both are known to fit.
 
     Raises CheckpointError, naming `source`, where the description makes no model or the weights are another one's.

@@ -45,10 +45,12 @@ def undecayed(module: nn.Module) -> set[str]:
 
 
 def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float, *, skip: Collection[str] = ()) -> list[Group]:
-    """Split parameters in two groups: those with one axis and those named in `skip` are not decayed."""
+    """Split parameters in two groups: those with one axis and those named in `skip` are not decayed. Frozen ones are left out."""
     decayed: list[Tensor] = []
     free: list[Tensor] = []
     for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
         (free if parameter.dim() <= 1 or name in skip else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 

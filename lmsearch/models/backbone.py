@@ -1,4 +1,4 @@
-"""The contract of both families, in timm's names: features of every layer or stage, the head, and what is left undecayed.
+"""The contract of both families, in timm's names: features of every layer or stage, head, and what is not decayed or frozen.
 
 Shapes: images (B, C, h, w); tokens (B, L, D) in raster order; feature maps (B, D, H, W), or (B, H, W, D) as "NHWC".
 """
@@ -18,21 +18,50 @@ from lmsearch.scan.grids import Grid
 FORMATS = ("NCHW", "NHWC")
 
 
-class Backbone(nn.Module):
-    """What a network of directional mixers offers to heads, optimizers and tools, whatever its structure.
+class Network(nn.Module):
+    """What a network of directional mixers offers to optimizers, searches and tools, whatever it is for."""
+
+    num_classes: int
+    grid: Grid  # tokens of the image size that the model was built for
+
+    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
+        """Return the token grid of every mixer for an image of (height, width) pixels."""
+        raise TypeError(f"{type(self).__name__} does not say which grids its mixers have")
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        raise TypeError(f"{type(self).__name__} does not say how large its patches are")
+
+    def mixers(self) -> list[DirectionalMixer]:
+        """Return the mixers in the order of the layers."""
+        return [m for m in self.modules() if isinstance(m, DirectionalMixer)]
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters that stay undecayed although they have more than one axis."""
+        return {
+            f"{name}.{own}" for name, m in self.named_modules() if isinstance(m, DirectionalMixer) for own in m.no_weight_decay()
+        }
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute every mixer again in the backward pass of training instead of keeping its activations."""
+        recompute_mixers(self, enable)
+
+
+class Backbone(Network):
+    """A network of one or several levels with a classification head, for other heads to use as well.
 
     A family sets the attributes below, names its last norm in `last_norm` and yields its tokens in `tokens_by_level`.
     `feature_info` holds a dict per level (a layer of LocalVim, a stage of LocalVMamba): num_chs, reduction, module.
     """
 
-    num_classes: int
     num_features: int  # channels of the tokens that the head sees
     global_pool: str
-    grid: Grid  # tokens of the image size that the model was built for
     patch_embed: PatchEmbed
     head: nn.Module
     feature_info: list[dict[str, Any]]
     last_norm: str  # name of the norm after the last level
+    frozen_levels: int = 0  # how many levels `freeze` has frozen
 
     def tokens_by_level(self, x: Tensor) -> Iterator[tuple[Tensor, Grid]]:
         """Images (B, C, h, w) to the tokens (B, L, D) after each level, before the last norm, and their grids.
@@ -41,17 +70,14 @@ class Backbone(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not say how its levels follow each other")
 
-    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
-        """Return the token grid of every mixer for an image of (height, width) pixels."""
-        raise TypeError(f"{type(self).__name__} does not say which grids its mixers have")
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.patch_embed.patch_size
 
     def spatial(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Return the tokens of the grid, without a class token: (B, L, D) to (B, H * W, D)."""
         return tokens
-
-    def mixers(self) -> list[DirectionalMixer]:
-        """Return the mixers in the order of the layers."""
-        return [m for m in self.modules() if isinstance(m, DirectionalMixer)]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, C, h, w) of any size to the last level's normalised tokens (B, L, D)."""
@@ -101,16 +127,6 @@ class Backbone(nn.Module):
         maps = [found[level] for level in wanted]
         return maps if intermediates_only else (x_last, maps)
 
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of parameters that stay undecayed although they have more than one axis."""
-        return {
-            f"{name}.{own}" for name, m in self.named_modules() if isinstance(m, DirectionalMixer) for own in m.no_weight_decay()
-        }
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute every mixer again in the backward pass of training instead of keeping its activations."""
-        recompute_mixers(self, enable)
-
     def get_classifier(self) -> nn.Module:
         """Return the classification head."""
         return self.head
@@ -121,6 +137,34 @@ class Backbone(nn.Module):
         self.global_pool = self.global_pool if global_pool is None else global_pool
         like = self.get_parameter(f"{self.last_norm}.weight")
         self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
+
+    def freeze(self, levels: int) -> None:
+        """Keep the weights of patch embedding, positions and the first `levels` levels as they are; 0 freezes nothing.
+
+        Alphas stay free: they choose directions and are no weights. Raises ModelError for more levels than there are.
+        """
+        if not 0 <= levels <= len(self.feature_info):
+            raise ModelError(f"frozen_stages={levels} is not accepted; the model has {len(self.feature_info)} levels")
+        self.frozen_levels = levels
+        for part in self.frozen_parts():
+            for name, parameter in part.named_parameters():
+                parameter.requires_grad_(name.rpartition(".")[2] == "alphas")
+        for name in ("pos_embed", "cls_token"):
+            if levels and isinstance(own := getattr(self, name, None), nn.Parameter):
+                own.requires_grad_(False)
+        self.train(self.training)
+
+    def frozen_parts(self) -> list[nn.Module]:
+        """Return the modules that `freeze` has frozen."""
+        levels = [self.get_submodule(told["module"]) for told in self.feature_info[: self.frozen_levels]]
+        return [self.patch_embed, *levels] if self.frozen_levels else []
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set training or evaluation mode; what is frozen drops no paths in either."""
+        super().train(mode)
+        for part in self.frozen_parts():
+            part.eval()
+        return self
 
 
 def take_levels(number: int, indices: int | Sequence[int] | None) -> list[int]:

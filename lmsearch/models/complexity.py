@@ -14,11 +14,13 @@ Shapes: L tokens of a layer's grid, P of its padded grid, e inner channels, N st
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from lmsearch.errors import ModelError
+from lmsearch.models.dense.count import head_count
+from lmsearch.models.dense.net import DenseNet, whole_patches
 from lmsearch.models.layers import PatchMerging
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
@@ -112,12 +114,16 @@ def complexity(
 ) -> Complexity:
     """Count a LocalVim or LocalVMamba (also on the meta device) for one image of `img_size` pixels, without running it.
 
+    Of one with a dense head, the head and what it sees are part of `rest`, and images are padded to whole patches.
+
     img_size: side or (height, width); None takes the size that the model was built for, to whole patches.
     bytes_per_value: 4 in float32, 2 where training runs in bfloat16 or float16 throughout.
     chunk: tokens per kept state: 32 in the native kernels, 8 in the Triton ones.
     keeps_delta: the scans are given delta of all channels and keep it, as the Triton ones; the native ones keep its low rank.
-    Raises ModelError for another kind of model.
+    Raises ModelError for another kind of model, and for a head whose work depends on what it sees.
     """
+    if isinstance(model, DenseNet):
+        return _dense(model, img_size, Kept(bytes_per_value, chunk, keeps_delta))
     if not isinstance(model, (LocalVim, LocalVMamba)):
         raise ModelError(f"{type(model).__name__} cannot be counted; accepted: LocalVim, LocalVMamba")
     height, width = (side * model.patch_embed.patch_size for side in model.grid)
@@ -131,6 +137,15 @@ def complexity(
         for (name, mixer), grid in zip(mixers.items(), model.layer_grids(size), strict=True)
     )
     return Complexity(size, _parameters(model), _rest(model, size, bytes_per_value), layers)
+
+
+def _dense(net: DenseNet, img_size: int | tuple[int, int] | None, kept: Kept) -> Complexity:
+    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    padded = None if size is None else whole_patches(size, net.patch_size)
+    of = complexity(net.backbone, padded, bytes_per_value=kept.size, chunk=kept.chunk, keeps_delta=kept.delta)
+    macs, values = head_count(net, size or of.img_size)
+    layers = tuple(replace(layer, name=f"backbone.{layer.name}") for layer in of.layers)
+    return Complexity(size or of.img_size, _parameters(net), of.rest + Cost(macs, 2 * macs, values * kept.size), layers)
 
 
 def _parameters(module: nn.Module) -> int:

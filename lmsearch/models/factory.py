@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, overload
 
 from lmsearch.errors import ModelError, did_you_mean, short
 from lmsearch.genotype import load_genotype
-from lmsearch.models.backbone import Backbone
+from lmsearch.models.backbone import Backbone, Network
+from lmsearch.models.dense import DenseNet, head_kind
+from lmsearch.models.dense.net import whole_patches
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import MixerOptions
@@ -42,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local_vmamba_small_search": VMAMBA | SUPERNET | {"dims": (32, 64, 128, 256), "depths": (2, 2, 27, 2)},
 }
 MIXER_OPTIONS = {f.name for f in fields(MixerOptions)}
+HEAD_OPTIONS = {"out_indices": None, "frozen_stages": 0}  # what a dense head takes, and its default
 
 
 def model_names() -> list[str]:
@@ -65,7 +68,7 @@ def _preset(name: str) -> dict:
 def accepted_options(family: str) -> set[str]:
     """Names of the options that the models of one family take."""
     own = set(inspect.signature(FAMILIES[family]).parameters) - {"mixer"}
-    return own | MIXER_OPTIONS | ({"depth"} if family == "local_vim" else set())
+    return own | MIXER_OPTIONS | {*HEAD_OPTIONS} | ({"depth"} if family == "local_vim" else set())
 
 
 def layer_directions(name: str, directions: str | Sequence, depth: int) -> list[tuple[str, ...]]:
@@ -97,6 +100,7 @@ SIZES = {  # least and most of every option that is a whole number, or whole num
     "d_state": (1, 2**12),
     "expand": (1, 2**6),
     "partial_channels": (1, 2**16),
+    "frozen_stages": (0, 2**10),
 }
 SEVERAL = ("img_size", "dims", "depths")
 SWITCHES = ("use_rope", "rope_residual", "middle_cls_token", "branch_norm")
@@ -133,15 +137,27 @@ def _check_kinds(config: dict) -> None:
         raise ModelError(f"drop_path_rate={short(rate)} is not accepted; expected a number of at least 0 and below 1")
 
 
+Directions = Sequence[Sequence[str]] | Sequence[str]  # one list per layer, or one for every layer
+
+
+@overload
 def create_model(
-    name: str, *, directions: Sequence[Sequence[str]] | Sequence[str] | None = None, merge: str | None = None, **options
-) -> Backbone:
+    name: str, *, directions: Directions | None = None, merge: str | None = None, head: None = None, **options
+) -> Backbone: ...
+@overload
+def create_model(
+    name: str, *, directions: Directions | None = None, merge: str | None = None, head: str, **options
+) -> DenseNet: ...
+def create_model(
+    name: str, *, directions: Directions | None = None, merge: str | None = None, head: str | None = None, **options
+) -> Network:
     """Build a LocalVim or LocalVMamba: `name` is one of `model_names()`.
 
     directions: one list per layer, or one list for every layer; None takes the name's own (published, or h, h_flip, w2,
     w2_flip). merge: "sum" (a derived net) or "weighted" (a supernet with learnable alphas). options: num_classes, img_size
     (int or (height, width), pixels), patch_size, in_chans, drop_path_rate, global_pool, embed_dim and depth (LocalVim),
     dims and depths (LocalVMamba), attention, window_padding, init, backend, use_rope, rope_residual, middle_cls_token, norm.
+    With head ("plain": see `lmsearch.models.dense`) it is a DenseNet, whose options are also out_indices and frozen_stages.
     Raises ModelError for an unknown name or option, DirectionError for an unknown direction and for one without an order
     on its layer's grid.
     """
@@ -159,11 +175,33 @@ def create_model(
     config["img_size"] = (size, size) if isinstance(size, int) else tuple(size)
     config["directions"] = layer_directions(name, config["directions"], model_depth(name, **options))
     config.pop("depth", None)
-    mixer = MixerOptions(**{k: config.pop(k) for k in MIXER_OPTIONS & config.keys()})
-    model = FAMILIES[family](**config, mixer=mixer)
-    for names, grid in zip(config["directions"], model.layer_grids(config["img_size"]), strict=True):
-        for direction in names:
+    dense = {option: config.pop(option, default) for option, default in HEAD_OPTIONS.items()}
+    model: Network = _backbone(family, config, dense) if head is None else _with_head(family, config, head, **dense)
+    for mixer, grid in zip(model.mixers(), model.layer_grids(config["img_size"]), strict=True):
+        for direction in mixer.directions:
             parse_direction(direction).check_grid(grid)
-            if mixer.window_padding == "zeros":
+            if mixer.options.window_padding == "zeros":
                 parse_direction(direction).padded_grid(grid)
     return model
+
+
+def _backbone(family: str, config: dict, dense: dict) -> Backbone:
+    """Build a network of one family from checked options; those of a dense head must be unset."""
+    for option, default in HEAD_OPTIONS.items():
+        if dense[option] != default:
+            raise ModelError(f"{option}={short(dense[option])} needs a dense head, such as head=plain")
+    mixer = MixerOptions(**{k: config[k] for k in MIXER_OPTIONS & config.keys()})
+    return FAMILIES[family](**{k: v for k, v in config.items() if k not in MIXER_OPTIONS}, mixer=mixer)
+
+
+def _with_head(family: str, config: dict, head: str, **dense) -> DenseNet:
+    """Build a network of one family with a dense head instead of its classifier."""
+    kind = head_kind(head)
+    if config.get("global_pool") is not None:
+        raise ModelError(f"global_pool={config['global_pool']!r} has no meaning with head={kind.name}, which pools no tokens")
+    classes = config.get("num_classes", 1000)
+    if classes < 1:
+        raise ModelError(f"head={kind.name} needs num_classes of at least 1")
+    patch = config.get("patch_size", inspect.signature(FAMILIES[family]).parameters["patch_size"].default)
+    own = {"num_classes": 0, "img_size": whole_patches(config["img_size"], patch)}
+    return DenseNet(_backbone(family, config | own, HEAD_OPTIONS), kind, num_classes=classes, **dense)

@@ -37,7 +37,7 @@ from lmsearch.interop.localmamba import (
     to_official_state_dict,
 )
 from lmsearch.models import DirectionalMixer, create_model, model_depth
-from lmsearch.models.backbone import Backbone
+from lmsearch.models.backbone import Network
 from lmsearch.reading import read_text, user_path
 from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
@@ -166,7 +166,7 @@ def described(settings: Convert, description: Mapping) -> ModelSpec:
     return spec
 
 
-def in_order(settings: Convert, model: Backbone, spec: ModelSpec) -> tuple[Backbone, ModelSpec]:
+def in_order(settings: Convert, model: Network, spec: ModelSpec) -> tuple[Network, ModelSpec]:
     """Return the network with its directions in the order of genotype=, where the file described its own.
 
     Raises CheckpointError where the genotype lists other directions.

@@ -48,9 +48,9 @@ def arch_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def weight_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Return (name, parameter) of everything that is not an alpha: no parameter is in both groups."""
+    """Return (name, parameter) of everything that is not an alpha, nor frozen: no parameter is in both groups."""
     alphas = {id(p) for p in arch_parameters(module)}
-    return [(name, p) for name, p in module.named_parameters() if id(p) not in alphas]
+    return [(name, p) for name, p in module.named_parameters() if id(p) not in alphas and p.requires_grad]
 
 
 def alive(alphas: Tensor) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from lmsearch.data.info import Samples
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.genotype import FILE, Genotype, LayerChoice, dumps
-from lmsearch.models.backbone import Backbone
+from lmsearch.models.backbone import Network
 from lmsearch.report.directions import genotype_figure, print_choices
 from lmsearch.report.findings import print_findings
 from lmsearch.search.derivation.choice import Quota, make_genotype
@@ -64,7 +64,7 @@ def conclude(
     """
     choices, how = trained.derive()
     tested = trained.health(choices, fresh=fresh)
-    if not isinstance(trained.module, Backbone):
+    if not isinstance(trained.module, Network):
         raise TypeError(f"{type(trained.module).__name__} does not tell the token grids of its layers")
     structure = structure_findings(trained.module, choices, trained.module.layer_grids(img_size))
     health = tested.plus(*structure, *history_findings(about.history))

@@ -37,6 +37,6 @@ def check_memory(batch_size: int, spec: ModelSpec, precision: Precision, *, runn
     if free is not None and need > free:
         raise ConfigError(
             f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower micro_batch, batch_size or"
-            f" data.img_size, set model.grad_checkpointing=true, or raise model.patch_size (now {model.patch_embed.patch_size})"
+            f" data.img_size, set model.grad_checkpointing=true, or raise model.patch_size (now {model.patch_size})"
         )
     log.info("memory: %s%s", what, "" if free is None else f" of {free / GIB:.2g} free")
