@@ -12,7 +12,7 @@ from lmsearch import __version__
 from lmsearch.config_help import task_help
 from lmsearch.config_presets import split_overrides
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
-from lmsearch.interrupts import INTERRUPTED, answer_interrupts
+from lmsearch.interrupts import INTERRUPTED, Stopped, answering_signals
 from lmsearch.paths import data_dir
 from lmsearch.process import set_up_logging, tune_process
 
@@ -41,7 +41,7 @@ NO_USE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, e
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, what the task returns, 2 for bad input, 130 when interrupted."""
+    """Run the command line and return its exit code: 0, what the task returns, 2 for bad input, 75 or 130 when stopped."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _main(words)
@@ -103,15 +103,16 @@ def _run(task: str, cfg: DictConfig) -> int:
 
     try:
         module = importlib.import_module(TASKS[task][0])
-        answer_interrupts()
-        with using_threads(OmegaConf.select(cfg, "threads")), killed_worker():
+        with answering_signals(), using_threads(OmegaConf.select(cfg, "threads")), killed_worker():
             return module.run(cfg) or 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        code = error.code if isinstance(error, Stopped) else INTERRUPTED
+        what = f"stopped by {error.name}" if isinstance(error, Stopped) and code != INTERRUPTED else "interrupted"
         how = "give the same command again"
         if "overwrite" in cfg:
             how += ", without overwrite=true, to continue from the last checkpoint"
-        print(f"\nlmsearch: interrupted; {how}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"\nlmsearch: {what}; {how}", file=sys.stderr)
+        return code
 
 
 def overview() -> str:

@@ -177,6 +177,15 @@ def make_folder(path: Path, *, key: str = "run_dir") -> None:
         raise ConfigError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
 
 
+def keep_copy(path: Path, copy: Path) -> None:
+    """Give a file a second name, without writing it again where the file system can; raise FileError where that fails."""
+    remove(copy)
+    try:
+        os.link(path, copy)
+    except OSError:  # no hard links there
+        write_bytes(copy, path.read_bytes())
+
+
 def remove(path: Path) -> None:
     """Delete a file if there is one; raise FileError where it cannot be deleted, as a folder of its name."""
     try:

@@ -33,6 +33,12 @@ class State:
     def save(self, position: Position) -> None:
         self.saved.append(position)
 
+    def due(self, *, asked: bool) -> bool:
+        return asked
+
+    def stops(self, *, asked: bool) -> bool:
+        return asked
+
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:

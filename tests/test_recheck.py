@@ -112,7 +112,7 @@ def test_an_interrupted_recheck_continues_to_the_same_genotype(rechecked: Path, 
 
 def test_supernets_of_another_search_are_not_taken_for_ones_own(rechecked: Path, tmp_path: Path) -> None:
     run_dir, other = tmp_path / "run", [*PLANTED, "optim.lr=0.015"]
-    shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("checkpoint.pt", "genotype*"))
+    shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("checkpoint*.pt", "genotype*"))
     assert main(["search", *other, f"run_dir={run_dir}"]) == 0
     assert main(["search", *other, f"run_dir={tmp_path / 'alone'}"]) == 0
     assert "recheck_z" in lmsearch.load_genotype(run_dir).health

@@ -49,6 +49,10 @@ class World:
         """Return the sum of a tensor over the processes."""
         return torch.stack(self._all(tensor)).sum(0).to(tensor.dtype)
 
+    def any(self, answer: bool) -> bool:
+        """Return whether the answer of any process is yes."""
+        return answer if self.size == 1 else bool(torch.stack(self._all(torch.tensor(answer))).any())
+
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the samples (n, ...) of all processes in their order, where process r holds every size-th one from r on.
 

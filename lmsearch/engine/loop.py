@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -11,7 +11,8 @@ from lmsearch.context import setting
 from lmsearch.data.info import Loader
 from lmsearch.engine.objectives import Scores
 from lmsearch.engine.state import BEGINNING, Position
-from lmsearch.engine.train import Trainer, train_one_epoch
+from lmsearch.engine.train import Trainer, check_so_far, train_one_epoch
+from lmsearch.interrupts import Stop, held_signals
 
 StepObserver = Callable[[int, int, Scores], None]  # (epoch, step, scores of the step)
 _OBSERVER: ContextVar[StepObserver | None] = ContextVar("observer of steps", default=None)
@@ -22,6 +23,12 @@ class Saved(Protocol):
 
     def save(self, position: Position) -> None:
         """Keep all that the next step starts from."""
+
+    def due(self, *, asked: bool) -> bool:
+        """Tell, alike in all processes, whether to save after this step; `asked`: this process was asked to stop."""
+
+    def stops(self, *, asked: bool) -> bool:
+        """Tell, alike in all processes, whether one of them was asked to stop."""
 
 
 def observing_steps(observer: StepObserver) -> AbstractContextManager[None]:
@@ -42,21 +49,33 @@ def run_epochs(
     """Train over `loader` from `start` up to so many `epochs`.
 
     `on_step(epoch, scores)` follows every step and `on_epoch(epoch, scores)` every epoch, with the scores of all samples seen.
-    What they raise ends the run. `state` is saved when an epoch is complete, `on_epoch` included.
-    Raises TrainingDiverged where losses or weights do not stay finite; that epoch is not saved.
+    What they raise ends the run. `state` is saved after every epoch, `on_epoch` included, and after a step where that is due. A
+    signal that comes between two of these has the step saved, and then ends the run.
+    Raises Stopped for a signal, and TrainingDiverged where losses or weights do not stay finite; nothing of that is saved.
     """
     observer = _OBSERVER.get()
-    for epoch in range(start.epoch, epochs):
+    with held_signals() if state is not None else nullcontext(Stop()) as stop:
+        for epoch in range(start.epoch, epochs):
 
-        def follow(index: int, scores: Scores, epoch: int = epoch) -> None:
-            if on_step is not None:
-                on_step(epoch, scores)
-            if observer is not None:
-                observer(epoch, index, scores)
+            def follow(index: int, scores: Scores, epoch: int = epoch) -> None:
+                if on_step is not None:
+                    on_step(epoch, scores)
+                if observer is not None:
+                    observer(epoch, index, scores)
+                if state is not None and state.due(asked=stop.asked):
+                    check_so_far(trainer, epoch=epoch)
+                    keep(state, Position(epoch, index + 1), stop)
 
-        done = start.step if epoch == start.epoch else 0
-        seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=follow, first_step=done)
-        if on_epoch is not None:
-            on_epoch(epoch, seen)
-        if state is not None:
-            state.save(Position(epoch + 1))
+            done = start.step if epoch == start.epoch else 0
+            seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=follow, first_step=done)
+            if on_epoch is not None:
+                on_epoch(epoch, seen)
+            if state is not None:
+                keep(state, Position(epoch + 1), stop)
+
+
+def keep(state: Saved, position: Position, stop: Stop) -> None:
+    """Save the state, and end the run where a signal has asked for that."""
+    state.save(position)
+    if state.stops(asked=stop.asked):
+        stop.end()

@@ -15,6 +15,7 @@ from lmsearch.engine.lock import holding
 from lmsearch.engine.torch_file import save_torch
 from lmsearch.files import (
     append_line,
+    keep_copy,
     make_folder,
     open_to_append,
     remove,
@@ -98,6 +99,11 @@ class RunDir:
         """Write tensors and plain values in PyTorch's format."""
         if self.world.main:
             save_torch(self / name, content)
+
+    def keep_copy(self, name: str, copy: str) -> None:
+        """Let a file be there under a second name as well, which then stays as it is when the first is written anew."""
+        if self.world.main:
+            keep_copy(self / name, self / copy)
 
     def append_line(self, name: str, line: str) -> None:
         """Append one line to a file, creating it where it is new."""

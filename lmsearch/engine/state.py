@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,7 +20,9 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.stored import check_kinds, needed
 from lmsearch.errors import CheckpointError
 
-LATER = ("best",)  # parts that version 0.1.0 did not keep
+LATER = ("best", "seen", "policy")  # parts that version 0.1.0 did not keep
+AGREE_EVERY = 8  # steps, of several processes
+log = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
@@ -44,12 +49,20 @@ class Position(NamedTuple):
 BEGINNING = Position()
 
 
+@dataclass(frozen=True)
+class Keeping:
+    """How often a run is saved between the ends of its epochs (None: not there), and how many of the last states are kept."""
+
+    every_s: float | None = None
+    number: int = 1
+
+
 class RunState:
     """The parts of a run by name: weights, optimizers, averages, loss scale. `save` writes them to `file`, `restore` loads them.
 
     `spec` describes the network and `run` is the digest of the run: both are compared before anything is loaded.
     `extra` (plain values) is kept for those who read the file later. `train_s` is how many seconds the saved steps took,
-    over all calls.
+    over all calls. Older states stay beside `file`, as <file>-<epoch>-<step>.pt, of which `keeping` says how many.
     """
 
     def __init__(
@@ -61,54 +74,111 @@ class RunState:
         run: str,
         extra: dict[str, Any] | None = None,
         file: str = CHECKPOINT,
+        keeping: Keeping = Keeping(),
     ) -> None:
-        self.run_dir, self.file, self.path = run_dir, file, run_dir / file
+        self.run_dir, self.file, self.path, self.keeping = run_dir, file, run_dir / file, keeping
         self.parts, self.spec, self.run, self.extra = dict(parts), spec, run, extra or {}
         self.train_s, self.since = 0.0, time.perf_counter()
+        self.stored: Position | None = None  # of the file, where it can be read
+        self.steps = 0  # since it was asked whether it is time to save
+
+    def due(self, *, asked: bool) -> bool:
+        """Tell, alike in all processes, whether to save after this step; `asked`: this process was asked to stop.
+
+        Several processes agree on it every few steps only.
+        """
+        world, self.steps = self.run_dir.world, self.steps + 1
+        if world.size > 1 and self.steps % AGREE_EVERY:
+            return False
+        late = self.keeping.every_s is not None and time.perf_counter() - self.since >= self.keeping.every_s
+        return world.any(asked or late)
+
+    def stops(self, *, asked: bool) -> bool:
+        """Tell, alike in all processes, whether one of them was asked to stop."""
+        return self.run_dir.world.any(asked)
 
     def save(self, position: Position) -> None:
-        """Write the state at `position`."""
+        """Write the state at `position`, and keep the one before beside it where several are kept."""
         now = time.perf_counter()
         self.train_s, self.since = self.train_s + now - self.since, now
         state = {"train_s": self.train_s} | {name: part.state_dict() for name, part in self.parts.items()}
         head = {"spec": asdict(self.spec), "digest": self.run, "epoch": position.epoch, "step": position.step}
+        if self.stored is not None and self.stored != position and self.keeping.number > 1:
+            self.run_dir.keep_copy(self.file, older_name(self.file, self.stored))
         save_checkpoint(self.run_dir, head | state | self.extra, file=self.file)
+        self.stored = position
+        for _, name in self.older()[max(self.keeping.number - 1, 0) :]:
+            self.run_dir.remove(name)
+
+    def older(self) -> list[tuple[Position, str]]:
+        """Return positions and names of the older states, the newest first."""
+        return sorted(older_states(self.run_dir.path, self.file), reverse=True)
 
     def restore(self) -> Position:
-        """Load the state if there is one and return its position.
+        """Load the newest state that can be read, if there is one, and return its position; say so where it is not the last.
 
-        Raises CheckpointError where it is of another run or cannot be continued.
+        Raises CheckpointError where none of several can be read, and where it is of another run or cannot be continued.
         """
         self.since = time.perf_counter()
-        if not self.path.exists():
-            return BEGINNING
-        state = load_checkpoint(self.path)
-        self._check(state)
-        for name, part in self.parts.items():
-            if name in LATER and name not in state:
+        names = [self.file] if self.path.exists() else []
+        names += [name for _, name in self.older()]
+        failure: CheckpointError | None = None
+        for name in names:
+            try:
+                state = load_checkpoint(self.run_dir / name)
+            except CheckpointError as error:
+                failure = failure or error
+                continue
+            if name != self.file:
+                log.warning("%s; the run goes on from %s", failure or f"{self.path} is not there", self.run_dir / name)
+            return self._load(state, name)
+        if failure is not None:
+            raise failure
+        return BEGINNING
+
+    def _load(self, state: dict[str, Any], name: str) -> Position:
+        """Load the content of a file into the parts, and return its position."""
+        path = self.run_dir / name
+        self._check(state, path)
+        for part_name, part in self.parts.items():
+            if part_name in LATER and part_name not in state:
                 continue
             try:
-                load_part(part, state[name])
+                load_part(part, state[part_name])
             except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-                raise CheckpointError(f"{self.path}: not a state that this run can continue from ({name}: {error})") from error
+                raise CheckpointError(f"{path}: not a state that this run can continue from ({part_name}: {error})") from error
         self.train_s = state.get("train_s") or 0.0
-        return Position(needed(state, "epoch", source=str(self.path)), state.get("step") or 0)  # of 0.1.0: whole epochs
+        position = Position(needed(state, "epoch", source=str(path)), state.get("step") or 0)  # of 0.1.0: whole epochs
+        self.stored = position if name == self.file else None
+        return position
 
-    def _check(self, state: dict[str, Any]) -> None:
+    def _check(self, state: dict[str, Any], path: Path) -> None:
         """Raise CheckpointError unless a state is of this run, and finite."""
-        if not ModelSpec.from_dict(state.get("spec"), source=str(self.path)).agrees_with(self.spec):
-            raise CheckpointError(f"{self.path}: a checkpoint of another model or other directions than this run's")
-        weights = needed(state, "model", source=str(self.path))
-        check_kinds(self.parts["model"].state_dict(), weights, source=str(self.path))
+        if not ModelSpec.from_dict(state.get("spec"), source=str(path)).agrees_with(self.spec):
+            raise CheckpointError(f"{path}: a checkpoint of another model or other directions than this run's")
+        weights = needed(state, "model", source=str(path))
+        check_kinds(self.parts["model"].state_dict(), weights, source=str(path))
         if (bad := unfinite_weights(weights)) is not None:
             raise CheckpointError(
-                f"{self.path}: its weights are not finite ({bad}); start over with overwrite=true and a lower optim.lr"
+                f"{path}: its weights are not finite ({bad}); start over with overwrite=true and a lower optim.lr"
             )
         if state.get("digest", self.run) != self.run:  # those of version 0.1.0 say it for searches only
             raise CheckpointError(
-                f"{self.path}: a checkpoint of another run (another seed or other settings); choose another run_dir=,"
+                f"{path}: a checkpoint of another run (another seed or other settings); choose another run_dir=,"
                 " or overwrite=true to start over"
             )
+
+
+def older_name(file: str, position: Position) -> str:
+    """Return the name of an older state: checkpoint-<epoch>-<step>.pt."""
+    return f"{file.removesuffix('.pt')}-{position.epoch}-{position.step}.pt"
+
+
+def older_states(folder: Path, file: str = CHECKPOINT) -> list[tuple[Position, str]]:
+    """Return positions and names of the older states in a folder."""
+    pattern = re.compile(re.escape(file.removesuffix(".pt")) + r"-(\d{1,9})-(\d{1,12})\.pt")
+    found = [(pattern.fullmatch(path.name), path.name) for path in folder.glob("*.pt")]
+    return [(Position(int(match[1]), int(match[2])), name) for match, name in found if match]
 
 
 def load_part(part: Stateful, state: dict[str, Any]) -> None:

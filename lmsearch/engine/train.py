@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -57,6 +57,37 @@ class StepHook(Protocol):
 
         The gradients carry the loss scale of `scaler`.
         """
+
+
+@dataclass
+class Seen:
+    """The scores of the steps that an epoch has done; a part of the training state, since an epoch may be cut."""
+
+    steps: list[Scores] = field(default_factory=list)
+
+    def begin(self, done: int) -> None:
+        """Begin an epoch of which `done` steps are done; of a state that knows nothing of them, they count as not seen."""
+        if done == 0:
+            self.steps = []
+
+    def take(self) -> list[Scores]:
+        """Return the scores of the steps, on the CPU, and forget them."""
+        steps, self.steps = self.steps, []
+        return [step.cpu() for step in steps]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return losses, scores and classes (n,) of all samples, and how many samples each step had."""
+        if not self.steps:
+            return {"sizes": []}
+        whole = Scores.concatenate(step.cpu() for step in self.steps)
+        state = {"sizes": [len(step.losses) for step in self.steps], "losses": whole.losses, "scores": whole.scores}
+        return state if whole.classes is None else state | {"classes": whole.classes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        sizes: list[int] = state["sizes"]
+        columns = [state[name].split(sizes) for name in ("losses", "scores", "classes") if name in state]
+        self.steps = [Scores(*values) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +148,7 @@ class Trainer:
     hook: StepHook | None = None
     world: World = SINGLE
     scaler: torch.amp.GradScaler = field(init=False)
+    seen: Seen = field(default_factory=Seen, init=False)  # of the epoch that runs
 
     def __post_init__(self) -> None:
         self.scaler = self.precision.scaler()
@@ -187,7 +219,7 @@ class Trainer:
     def parts(self) -> dict[str, Stateful]:
         """Return what the training remembers from step to step, by name."""
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        return parts if self.ema is None else parts | {"ema": self.ema}
+        return parts | {"seen": self.seen} | ({} if self.ema is None else {"ema": self.ema})
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what the optimizer moves."""
@@ -199,34 +231,45 @@ def train_one_epoch(
 ) -> Scores:
     """Train over `loader` once; `on_step(index, scores)` reports every step of this process.
 
-    Returns the scores of all training samples that the processes have seen.
-
-    Steps before `first_step` are taken as done.
+    Steps before `first_step` are done: their scores are what the trainer has seen. Returns the scores of all training samples
+    that the processes have seen in the epoch.
 
     Raises TrainingDiverged where a loss of the epoch is not finite, or what it leaves behind is not.
     """
     trainer.model.train()
+    trainer.seen.begin(first_step)
     loader.set_epoch(epoch, start_batch=first_step)
-    seen = []
+    batch = None
     for index, batch in enumerate(loader, start=first_step):
         lr = trainer.schedule(epoch * len(loader) + index)
-        seen.append(trainer.step(batch, epoch=epoch, index=index, lr=lr))
-        on_step(index, seen[-1])
-    scores = trainer.objective.of_set(seen, world=trainer.world)
-    if not torch.isfinite(scores.losses).all():
-        losses = torch.tensor([step.loss for step in seen])
-        trainer.world.mean_([losses])
-        bad = int((~torch.isfinite(losses)).nonzero()[0])
-        where = f"step {first_step + bad + 1} of {first_step + len(seen)} of epoch {epoch + 1}"
-        raise TrainingDiverged(f"the training loss became {losses[bad].item()} in {where}; {advice(trainer)}")
+        scores = trainer.step(batch, epoch=epoch, index=index, lr=lr)
+        trainer.seen.steps.append(scores)
+        on_step(index, scores)
+    check_losses(trainer, epoch=epoch)
     check_weights(trainer, batch, epoch=epoch)
-    return scores.cpu()
+    return trainer.objective.of_set(trainer.seen.take(), world=trainer.world)
 
 
-def check_weights(trainer: Trainer, batch: Batch, *, epoch: int) -> None:
-    """Raise TrainingDiverged unless weights and averages are finite after an epoch: its losses do not tell of its last step.
+def check_so_far(trainer: Trainer, *, epoch: int) -> None:
+    """Raise TrainingDiverged unless losses and weights are finite in the middle of an epoch."""
+    check_losses(trainer, epoch=epoch)
+    check_weights(trainer, None, epoch=epoch)
 
-    Large weights are tried on `batch`, its last one, as well.
+
+def check_losses(trainer: Trainer, *, epoch: int) -> None:
+    """Raise TrainingDiverged, naming the first step of all processes that has one, where a loss of the epoch is not finite."""
+    losses = torch.stack([step.losses.mean().cpu() for step in trainer.seen.steps])
+    trainer.world.mean_([losses])
+    if not torch.isfinite(losses).all():
+        bad = int((~torch.isfinite(losses)).nonzero()[0])
+        where = f"step {bad + 1} of {len(losses)} of epoch {epoch + 1}"
+        raise TrainingDiverged(f"the training loss became {losses[bad].item()} in {where}; {advice(trainer)}")
+
+
+def check_weights(trainer: Trainer, batch: Batch | None, *, epoch: int) -> None:
+    """Raise TrainingDiverged unless weights and averages are finite after a step: the losses until then do not tell of it.
+
+    Large weights are tried on `batch`, that of the last step, as well.
     """
     weights, averages = [*weights_of(trainer.model)], [*averages_of(trainer.optimizer)]
     averages += [] if trainer.ema is None else weights_of(trainer.ema.module)
@@ -235,7 +278,7 @@ def check_weights(trainer: Trainer, batch: Batch, *, epoch: int) -> None:
         bad = unfinite([*weights, *averages])
         lower = "lower search.alpha_lr" if bad and all(name.endswith(ALPHAS) for name in bad) else advice(trainer)
         raise TrainingDiverged(f"not all weights are finite after epoch {epoch + 1} ({several(bad)}); {lower}")
-    if size > SUSPECT:
+    if size > SUSPECT and batch is not None:
         batch, losses = trainer.precision.to_device(batch), []
         for part, _ in trainer.precision.parts(batch):
             with torch.no_grad(), trainer.precision.autocast():

@@ -22,7 +22,7 @@ from lmsearch.engine.loop import Saved, run_epochs
 from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Goal, Recipe, goal_of, trainer_for
-from lmsearch.engine.state import BEGINNING, Position
+from lmsearch.engine.state import BEGINNING, Position, Stateful
 from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.learning import Timing
@@ -140,6 +140,10 @@ class SearchSession:
     def supernet(self) -> nn.Module:
         """The network that holds all candidates."""
         return self.policy.module
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return what the training of the weights remembers from step to step, by name."""
+        return self.trainer.parts() | {"policy": self.policy}
 
     @property
     def learns(self) -> bool:

@@ -61,6 +61,27 @@ class Training(Machine, Claiming):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GoingOn(Training):
+    """What trains for long, is kept while it does, and goes on where it was stopped."""
+
+    resume: str = key(
+        words={
+            "auto": "go on with what run_dir holds of this run",
+            "never": "refuse a folder that holds work",
+            "must": "refuse one where nothing is to be continued",
+        },
+        counts=False,
+    )  # fmt: skip
+    save_every_s: float | None = key(
+        "save inside an epoch too, that often",
+        unit="seconds", least=0.0, null="at the ends of epochs and on signals only", counts=False,
+    )  # fmt: skip
+    keep_checkpoints: int = key(
+        "states that are kept: checkpoint.pt and, for where it is damaged, older ones", least=1, counts=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SideBySide(Settings):
     """How many trainings run at a time."""
 

@@ -16,6 +16,7 @@ from lmsearch.settings.shared import (
     Baselines,
     Claiming,
     Data,
+    GoingOn,
     HandMade,
     Kept,
     Machine,
@@ -49,7 +50,7 @@ class Searching(Training, Spaces, Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Searching, Strict, SideBySide):
+class Search(Searching, GoingOn, Strict, SideBySide):
     """lmsearch search."""
 
     run_dir: PathName | None = again(Output, "run_dir", null=f"{RUN_DIR}, over several seeds with -seeds")
@@ -86,7 +87,7 @@ class Audit(Searching, HandMade, Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retrain(Training, Baselines):
+class Retrain(GoingOn, Baselines):
     """lmsearch retrain."""
 
     metric: str | None = again(Training, "metric", help=f"best.safetensors goes by it: {METRICS}", null=OF_ALL_TARGETS)
@@ -104,7 +105,7 @@ class Retrain(Training, Baselines):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Training, Spaces, HandMade, Baselines, SideBySide):
+class Compare(GoingOn, Spaces, HandMade, Baselines, SideBySide):
     """lmsearch compare."""
 
     metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)

@@ -39,6 +39,7 @@ from lmsearch.tasks.parts import discrete
 from lmsearch.tasks.parts.build import build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
+from lmsearch.tasks.parts.fit import keeping_of
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.recheck import stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
@@ -129,7 +130,7 @@ def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
     elif settings.workers > 1:
         fresh = trained_side_by_side(settings, run_dir, setup, source, session)
     else:
-        fresh = trained_supernets(session, run_dir, setup.spec, digest)
+        fresh = trained_supernets(session, run_dir, setup.spec, digest, every_s=settings.save_every_s)
     return conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
 
 
@@ -142,7 +143,8 @@ def trained_side_by_side(
     workers.run({
         f"recheck {number + 1}": partial(train_fresh, alone, run_dir, setup, source, number) for number in range(SUPERNETS)
     })  # fmt: skip
-    yield from trained_supernets(session, run_dir, setup.spec, run_digest(settings.content))
+    digest = run_digest(settings.content)
+    yield from trained_supernets(session, run_dir, setup.spec, digest, every_s=settings.save_every_s)
 
 
 def train_fresh(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, number: int) -> None:
@@ -151,7 +153,8 @@ def train_fresh(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
     session = open_session(settings, setup, search_data(settings, source, precision), source, precision)
     fresh = next(islice(session.fresh(), number, None))
     with suppress(TrainingDiverged):  # it does so again where this supernet is asked for, and only there it counts
-        train_supernet(number, fresh, run_dir=run_dir, spec=setup.spec, digest=run_digest(settings.content))
+        digest = run_digest(settings.content)
+        train_supernet(number, fresh, run_dir=run_dir, spec=setup.spec, digest=digest, every_s=settings.save_every_s)
 
 
 def open_session(
@@ -214,9 +217,9 @@ def kept_for_derive(settings: Search, setup: SearchSetup) -> dict[str, object]:
 def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: SearchSession) -> None:
     """Train weights and alphas, continuing where run_dir left off; write down every epoch."""
     steps, metric = session.timing.steps_per_epoch, session.objective.metric
-    parts = session.trainer.parts() | {"alpha_optimizer": session.alpha_optimizer}
-    extra = kept_for_derive(settings, setup)
-    state = RunState(run_dir, parts, spec=setup.spec, run=run_digest(settings.content), extra=extra)
+    parts = session.parts() | {"alpha_optimizer": session.alpha_optimizer}
+    extra, keeping = kept_for_derive(settings, setup), keeping_of(settings)
+    state = RunState(run_dir, parts, spec=setup.spec, run=run_digest(settings.content), extra=extra, keeping=keeping)
     start = state.restore()
     progress = TrainingProgress(
         "search",

@@ -93,6 +93,14 @@ class BranchPolicy:
     now: float = field(default=1.0, init=False)  # temperature of this step
     draws: dict[str, Draw] = field(default_factory=dict, init=False)  # of this step, per layer
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the last step drew: what evaluation of supernets without alphas runs."""
+        return {"now": self.now, "draws": {layer: vars(draw) for layer, draw in self.draws.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.now, self.draws = state["now"], {layer: Draw(**values) for layer, values in state["draws"].items()}
+
     def begin_step(self, *, epoch: int, step: int, progress: float) -> None:
         """Draw what this step runs; the draw is keyed by (seed, epoch, step, layer). Call it before every training step."""
         self.now = self.temperature(progress)

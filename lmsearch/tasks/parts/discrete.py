@@ -30,7 +30,7 @@ from lmsearch.status import Status
 from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.parts.discrete_results import Found, write_results
-from lmsearch.tasks.parts.fit import train
+from lmsearch.tasks.parts.fit import keeping_of, train
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
@@ -183,7 +183,10 @@ def train_shared(
         precision=precision, seed=settings.seed, backend=settings.backend, world=run_dir.world,
     )  # fmt: skip
     extra = {"relaxation": session.policy.relaxation.name}
-    state = RunState(run_dir, session.trainer.parts(), spec=candidates.spec, run=run_digest(settings.content), extra=extra)
+    state = RunState(
+        run_dir, session.parts(), spec=candidates.spec, run=run_digest(settings.content), extra=extra,
+        keeping=keeping_of(settings),
+    )  # fmt: skip
     train(
         settings, run_dir, session.trainer, state, loaders.weights, loaders.holdout, objective, title="shared weights",
         split="holdout", run=session.train,

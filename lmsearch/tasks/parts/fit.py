@@ -20,17 +20,17 @@ from lmsearch.engine.progress import Phase, TrainingProgress
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.state import RunState
+from lmsearch.engine.state import Keeping, RunState
 from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.run_identity import run_digest
-from lmsearch.settings.shared import Training
+from lmsearch.settings.shared import GoingOn
 from lmsearch.tasks.parts.build import build_objective, build_recipe
 from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion
 
 
 def fit(
-    settings: Training,
+    settings: GoingOn,
     run_dir: RunDir,
     spec: ModelSpec,
     source: Source,
@@ -70,7 +70,9 @@ def fit(
     )
     objective = build_objective(source.info, settings.metric)
     best = Best(run_dir, spec, objective.metric)
-    state = RunState(run_dir, trainer.parts() | {"best": best}, spec=spec, run=run_digest(settings.content))
+    state = RunState(
+        run_dir, trainer.parts() | {"best": best}, spec=spec, run=run_digest(settings.content), keeping=keeping_of(settings)
+    )
     try:
         train(
             settings,
@@ -102,8 +104,13 @@ def fit(
     return metrics, test
 
 
+def keeping_of(settings: GoingOn) -> Keeping:
+    """Return how the states of a training are kept."""
+    return Keeping(settings.save_every_s, settings.keep_checkpoints)
+
+
 def train(
-    settings: Training,
+    settings: GoingOn,
     run_dir: RunDir,
     trainer: Trainer,
     state: RunState,

@@ -13,7 +13,7 @@ from torch import nn
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.state import RunState
+from lmsearch.engine.state import Keeping, RunState
 from lmsearch.engine.stored import needed
 from lmsearch.search.session import SearchSession
 from lmsearch.search.trust.recheck import SUPERNETS
@@ -24,23 +24,28 @@ def file_of(number: int) -> str:
     return f"recheck{number}.pt"
 
 
-def trained_supernets(session: SearchSession, run_dir: RunDir, spec: ModelSpec, digest: str) -> Iterator[nn.Module]:
+def trained_supernets(
+    session: SearchSession, run_dir: RunDir, spec: ModelSpec, digest: str, *, every_s: float | None
+) -> Iterator[nn.Module]:
     """Train and yield one fresh supernet after the other, continuing where run_dir left off.
 
     They learn from the samples that the search's weights learned from, in the same order. What another search left in
-    run_dir is not taken for theirs: `digest` is that of this one.
+    run_dir is not taken for theirs: `digest` is that of this one. They are saved every `every_s` seconds too.
     """
-    return session.recheck(partial(train_supernet, run_dir=run_dir, spec=spec, digest=digest))
+    return session.recheck(partial(train_supernet, run_dir=run_dir, spec=spec, digest=digest, every_s=every_s))
 
 
-def train_supernet(number: int, fresh: SearchSession, *, run_dir: RunDir, spec: ModelSpec, digest: str) -> None:
+def train_supernet(
+    number: int, fresh: SearchSession, *, run_dir: RunDir, spec: ModelSpec, digest: str, every_s: float | None
+) -> None:
     """Train the fresh supernet of this number, continuing where run_dir left off; see trained_supernets."""
     file, epochs, steps = file_of(number), fresh.recipe.epochs, fresh.timing.steps_per_epoch
     mine = {"digest": digest, "epochs": epochs}
     if (run_dir / file).exists() and not mine.items() <= load_checkpoint(run_dir / file).items():
         run_dir.remove(file)
     extra = {"relaxation": fresh.policy.relaxation.name, "epochs": epochs}
-    state = RunState(run_dir, fresh.trainer.parts(), spec=spec, run=digest, extra=extra, file=file)
+    keeping = Keeping(every_s)
+    state = RunState(run_dir, fresh.parts(), spec=spec, run=digest, extra=extra, file=file, keeping=keeping)
     start = state.restore()
     progress = TrainingProgress(
         f"recheck {number + 1}/{SUPERNETS}",

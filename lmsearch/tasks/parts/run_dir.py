@@ -17,6 +17,7 @@ import yaml
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.state import older_states
 from lmsearch.errors import ConfigError, GenotypeError, short
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
@@ -135,6 +136,8 @@ def claim_run_dir(
     """
     inside = hashlib.sha256(json.dumps(former_names(content), sort_keys=True).encode()).hexdigest()
     mine = Claim(f"{task} {run_digest(settings.content)} {inside}", tuple(parts))
+    if settings.overwrite and settings.get("resume") == "must":
+        raise ConfigError("resume=must goes on with a run, overwrite=true starts it over; give one of them")
     with open_run_dir(settings, task, world=world) as run_dir:
         before = claim_on(run_dir.path, overwrite=settings.overwrite)
         unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
@@ -143,6 +146,7 @@ def claim_run_dir(
             start_over(run_dir, held)
         else:
             refuse_loss(settings, run_dir.path, held, mine, genotype)
+            check_resume(settings, run_dir.path, held)
         mine.write(run_dir)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
@@ -157,8 +161,7 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
             raise ConfigError(f"{run_dir} holds more seeds already ({', '.join(more)}); choose another run_dir= for fewer")
         return
     searched = before.task == "search" and result.exists()  # else put there for other tasks to read
-    works = any((folder / name).exists() for folder in before.folders(RunDir(run_dir)) for name in WORK)
-    if works or searched or before.task == "sweep":  # whose trials may be in a database
+    if work_in(run_dir, before) or searched or before.task == "sweep":  # whose trials may be in a database
         foreign = before.task not in ("", mine.task)
         how = f" (of lmsearch {before.task})" if foreign else how_it_differs(settings, run_dir)
         raise ConfigError(f"{run_dir} holds another run{how}; {ways_on(run_dir, before, mine)}")
@@ -166,6 +169,23 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
     writes = mine.task == "search" or (genotype is not None and not holds(result, genotype))
     if writes and result.exists() and not copied:
         raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
+
+
+def check_resume(settings: Settings, run_dir: Path, held: Claim) -> None:
+    """Raise ConfigError where resume= refuses to go on with what the folder holds of this run, or to begin one."""
+    resume = settings.get("resume")
+    work = first_of([path.name for path in work_in(run_dir, held)], SHOWN, between=", ")
+    if resume == "never" and work:
+        raise ConfigError(f"resume=never, but {run_dir} holds work ({work}); choose another run_dir=, or resume=auto to go on")
+    if resume == "must" and not work:
+        raise ConfigError(f"resume=must, but {run_dir} holds nothing to go on with; resume=auto begins a run there")
+
+
+def work_in(run_dir: Path, held: Claim) -> list[Path]:
+    """Return the files of a folder, and of its parts, that a run cannot lose without losing work."""
+    folders = [folder.path for folder in held.folders(RunDir(run_dir))]
+    listed = [folder / name for folder in folders for name in WORK]
+    return [*filter(Path.exists, listed), *(folder / name for folder in folders for _, name in older_states(folder))]
 
 
 def write_config(run_dir: RunDir, settings: Settings) -> None:
@@ -211,7 +231,8 @@ def start_over(run_dir: RunDir, before: Claim) -> None:
             if folder.path.is_dir():
                 locks.enter_context(folder.locked())
         for folder in before.folders(run_dir):
-            for name in (*WORK, *RESULTS, *(path.name for path in folder.path.glob("recheck*.pt"))):
+            states = (name for _, name in older_states(folder.path))
+            for name in (*WORK, *RESULTS, *states, *(path.name for path in folder.path.glob("recheck*.pt"))):
                 folder.remove(name)
             if before.task == "search":
                 folder.remove(FILE)
