@@ -32,6 +32,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "bench": ("lmsearch.tasks.bench", "check and time the scan, the mixer and a training step beside their peers"),
     "sweep": ("lmsearch.tasks.sweep", "try values of any configuration keys of a task, and export the best configuration"),
     "convert": ("lmsearch.tasks.convert", "turn a released LocalMamba checkpoint into a run directory of ours, or back"),
+    "shapes": ("lmsearch.tasks.shapes", "write a small data set with masks and objects, made on the spot"),
 }
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")

@@ -259,7 +259,7 @@ def required(task: str, *presets: str) -> list[str]:
     """Return words that give a value to every key that the shipped task leaves open."""
     content = OmegaConf.load(data_dir("conf") / f"{task}.yaml")
     words = [f"{key}=x" for key in content if OmegaConf.is_missing(content, key)]
-    return [*presets, *words, *(["data.root=x"] if "data=imagefolder" in presets else [])]
+    return [*presets, *words, *(["data.root=x"] if {"data=imagefolder", "data=dense"} & {*presets} else [])]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -87,7 +87,7 @@ def test_wrong_options_are_refused_with_one_clear_line(name, options, message):
 
 
 def test_every_source_is_a_function_with_keyword_options_only():
-    assert set(SOURCES) == {"digits", "imagefolder", "planted"}
+    assert set(SOURCES) == {"dense", "digits", "imagefolder", "planted"}
     for build in SOURCES.values():
         with pytest.raises(TypeError):
             build("positional")

@@ -33,6 +33,7 @@ HOMES = {
     "tasks/predict.py": "sheet= of predict",
     "tasks/complexity.py": "out= of complexity",
     "tasks/convert.py": "out= of convert",
+    "tasks/shapes.py": "out= of shapes",
     "scanbench/table.py": "the tables of experiments",
     "kernels/build.py": "the compiled kernels",
     "kernels/self_test.py": "what compiled kernels were found to do",

@@ -10,6 +10,7 @@ from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders, spread
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.data.predict import load_images
+from lmsearch.data.sources.dense import build_dense
 from lmsearch.data.sources.digits import build_digits
 from lmsearch.data.sources.imagefolder import build_imagefolder
 from lmsearch.data.sources.planted import build_planted
@@ -17,6 +18,7 @@ from lmsearch.data.summary import as_arrays
 from lmsearch.errors import DataError, did_you_mean, short
 
 SOURCES: dict[str, Callable[..., Source]] = {
+    "dense": build_dense,
     "digits": build_digits,
     "imagefolder": build_imagefolder,
     "planted": build_planted,

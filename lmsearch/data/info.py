@@ -54,7 +54,9 @@ class DataInfo:
     """What a model must know of its data; `dataclasses.asdict` gives JSON-able values and `from_dict` reads them back.
 
     `mean` and `std` are per channel, of images scaled to [0, 1]. `target` is "class" (one label per image) or "dense"
-    (`num_classes` regression outputs per token). `crop_pct` is the share of the resized image that evaluation crops.
+    (`num_classes` regression outputs per token), or another of TARGETS. `crop_pct` is the share of the resized image that
+    evaluation crops. `categories`, of dense data, are the data's own names of the classes: COCO ids, values or colours (#rrggbb)
+    of masks; None: the ground, which the data does not name.
     """
 
     name: str
@@ -66,6 +68,7 @@ class DataInfo:
     std: tuple[float, ...]
     target: str = "class"
     crop_pct: float = 0.875
+    categories: tuple[int | str | None, ...] = ()
 
     @property
     def targets(self) -> TargetKind:
@@ -101,12 +104,15 @@ class DataInfo:
             "std": _channels(self.std, self.in_chans) and min(self.std) > 0,
             "target": self.target in TARGETS if _text(self.target) else False,
             "crop_pct": _number(self.crop_pct) and 0 < self.crop_pct <= 1,
+            "categories": isinstance(self.categories, tuple) and all(map(_category, self.categories)),
         }
         if wrong := [key for key, right in kinds.items() if not right]:
             raise DataError(f"data description: {wrong[0]} cannot be {short(getattr(self, wrong[0]))}")
         if self.num_classes != len(self.class_names):
             told = f"num_classes is {self.num_classes}, but class_names lists {len(self.class_names)}"
             raise DataError(f"data description: {told}; expected a name for each")
+        if self.categories and len(self.categories) != self.num_classes:
+            raise DataError(f"data description: categories lists {len(self.categories)}, num_classes is {self.num_classes}")
 
 
 def _text(value: Any) -> bool:
@@ -115,6 +121,11 @@ def _text(value: Any) -> bool:
 
 def _name(value: Any) -> bool:
     return _text(value) and len(value) <= LONGEST_NAME
+
+
+def _category(value: Any) -> bool:
+    """Tell whether a class may be called that in a data set of objects or masks."""
+    return value is None or _name(value) or (type(value) is int and abs(value) < 2**63)
 
 
 def _whole(value: Any, *, least: int = 1) -> bool:

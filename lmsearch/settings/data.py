@@ -72,6 +72,32 @@ class ImageFolder(Classes):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dense(Data):
+    """Images of one's own with masks or objects."""
+
+    root: PathName = key("folder of images with masks or objects; its layout is recognised")
+    format: str | None = key(words=("masks", "coco", "yolo"), null="recognised by the layout")
+    ignore_index: int | None = key("value of a mask that has no class", null="every value has one")
+    reduce_zero_label: bool = key("masks: 0 has no class either, and class numbers begin at 1")
+    val_fraction: float | None = key(
+        "where there is no val split: share of the images that validates",
+        least=0.001, most=0.9, null="0.1 beside a test split, else 0.2", added=(None,),
+    )  # fmt: skip
+    val_digest: str | None = key(
+        "filled in: names of the images that validate; a folder that gives other ones is refused later", added=(None,)
+    )
+    img_size: Ints | None = key("one side, or [height,width]", unit="pixels", null="the images' own, 224 at most")
+    in_chans: int | None = key("1 (grey) or 3 (RGB)", null="1 where all images looked at are grey")
+    mean: Numbers | None = key("of a channel, of values from 0 to 1, subtracted", null=OF_COLOURS, added=(None,))
+    std: Numbers | None = key("standard deviation of a channel, divided by", null=OF_COLOURS, added=(None,))
+    scale: Numbers = key("training: sides of the image over those at which it just fits img_size, [least,most]")
+    ratio: Numbers = key("training: change of width / height, [least,most]")
+    flip_prob: float = key("probability of a horizontal flip, 0 where left and right are different things", least=0.0, most=1.0)
+    colour: float = key("training: brightness, contrast and saturation change by up to this share", least=0.0, most=1.0)
+    on_error: str = key("a broken image or object: raise | skip (and count)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Planted(Data):
     """Tasks whose best direction is known."""
 

@@ -222,6 +222,23 @@ class Bench(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shapes(Settings):
+    """lmsearch shapes."""
+
+    out: PathName = key("folder to write, new or empty")
+    format: str = key(
+        words={
+            "masks": "images/<split> and annotations/<split> with palette masks",
+            "coco": "<split>/ and annotations/instances_<split>.json",
+            "yolo": "data.yaml, <split>/images and <split>/labels with polygons",
+        }
+    )
+    images: int = key("training images; val and test get a quarter of that each", least=1)
+    img_size: Ints = key("image side, or [height,width]", unit="pixels")
+    seed: int = key("of the images", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor(Settings):
     """lmsearch doctor takes no keys."""
 
@@ -239,4 +256,5 @@ TASKS: dict[str, type[Settings]] = {
     "bench": Bench,
     "sweep": Sweep,
     "convert": Convert,
+    "shapes": Shapes,
 }

@@ -1,0 +1,142 @@
+"""Images with a class per pixel or with objects, as batches: read, augmented jointly, fitted to the network's input.
+
+Shapes: B batch, C image channels, h w input (img_size).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lmsearch.data.batch import Batch
+from lmsearch.data.dense.labels import Labels
+from lmsearch.data.dense.records import Annotated, Thing
+from lmsearch.data.info import DataInfo
+from lmsearch.data.joint import Draw, JointTransform
+from lmsearch.data.keyed import keyed_rng
+from lmsearch.data.reading import image_size, read_image
+from lmsearch.data.view import View
+from lmsearch.errors import DataError
+from lmsearch.paths import shown
+
+Seen = tuple[Tensor, Any]  # the input (C, h, w), and its labels as Labels.seen gives them
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of one image without its pixels: `size` is its own (height, width), `id` its COCO id, else from 1 on."""
+
+    path: str
+    size: tuple[int, int]
+    id: int
+    things: tuple[Thing, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class DenseDataset:
+    """Images with labels. With on_error "skip", a training batch repeats readable images of its own for broken ones.
+
+    Evaluation sees whole images, resized in proportion to fit the input; broken ones are left out.
+    """
+
+    part: Annotated
+    info: DataInfo
+    labelled: Labels[Any]
+    transform: JointTransform
+    on_error: str = "raise"
+    in_memory: bool = False
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """None: an image has not one class."""
+        return None
+
+    def path(self, index: int) -> str:
+        """Return the path of sample `index`."""
+        return str(self.part.path(index))
+
+    def epoch_size(self, global_batch: int) -> int:
+        """Return the number of images, whatever the batch."""
+        return len(self.part)
+
+    def sample(self, index: int) -> Sample:
+        """Return what is known of an image, with its objects where the data has any."""
+        path = self.part.path(index)
+        height, width = self.part.sizes[index].tolist()
+        size = (height, width) if height else image_size(path)
+        things = () if self.part.things is None else tuple(self.part.things.at(index))
+        return Sample(str(path), size, int(self.part.ids[index]), things)
+
+    def truth(self, index: int) -> Any:
+        """Return the labels of an image at its own size: a class map (H, W), or its objects."""
+        return self.labelled.read(self.part, index, self.sample(index).size)
+
+    def view(self, index: int) -> View:
+        """Return how evaluation sees an image, for the way back to its own size."""
+        return View.whole(self.sample(index).size, self.info.img_size)
+
+    def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
+        """Return the samples `indices` (B,), augmented by the address (seed, epoch, index)."""
+        skipped: list[str] = []
+
+        def augmented(index: int, key: int) -> Seen | None:
+            read = self._read(index, skipped)
+            if read is None:
+                return None
+            image, labels = read
+            draw = self.transform.draw((image.height, image.width), keyed_rng("joint", seed, epoch, key))
+            return self._seen(image, labels, draw, training=True)
+
+        seen = [augmented(index, index) for index in indices.tolist()]
+        readable = [index for index, sample in zip(indices.tolist(), seen, strict=True) if sample is not None]
+        if not readable:
+            return self._batch([], indices[:0], skipped)
+        broken = [place for place, sample in enumerate(seen) if sample is None]
+        for place, index in zip(broken, cycle(readable), strict=False):
+            seen[place] = augmented(index, int(indices[place]))
+        return self._batch([sample for sample in seen if sample is not None], indices, skipped)
+
+    def eval_batch(self, indices: np.ndarray) -> Batch:
+        """Return the samples `indices` (B,) as evaluation sees them."""
+        skipped: list[str] = []
+        seen, read = [], []
+        for index in indices.tolist():
+            if (sample := self._read(index, skipped)) is not None:
+                image, labels = sample
+                draw = self.transform.plain((image.height, image.width))
+                seen.append(self._seen(image, labels, draw, training=False))
+                read.append(index)
+        return self._batch(seen, np.array(read, dtype=np.int64), skipped)
+
+    def _read(self, index: int, skipped: list[str]) -> tuple[Image.Image, Any] | None:
+        """Return the image and its labels, or None after noting in `skipped` what is wrong with them."""
+        path = self.part.path(index)
+        try:
+            image = read_image(path, self.info.in_chans)
+            size, told = (image.height, image.width), tuple(self.part.sizes[index].tolist())
+            if any(told) and told != size:
+                sizes = f"{size[0]}x{size[1]} pixels (upright), its annotations are for {told[0]}x{told[1]}"
+                raise DataError(f"{shown(path)}: the image has {sizes}")
+            return image, self.labelled.read(self.part, index, size)
+        except DataError as error:
+            if self.on_error == "raise":
+                raise DataError(f"{error}; data.on_error=skip leaves such files out and counts them") from error
+            skipped.append(str(error))
+            return None
+
+    def _seen(self, image: Image.Image, labels: Any, draw: Draw, *, training: bool) -> Seen:
+        pixels = draw.coloured(draw.view.pixels(image))
+        tensor = draw.view.tensor(pixels, self.info.mean, self.info.std)
+        return tensor, self.labelled.seen(labels, draw.view, training=training)
+
+    def _batch(self, seen: list[Seen], indices: np.ndarray, skipped: list[str]) -> Batch:
+        size = self.info.img_size
+        images = torch.stack([image for image, _ in seen]) if seen else torch.empty(0, self.info.in_chans, *size)
+        targets = self.labelled.batch([labels for _, labels in seen], size)
+        return Batch(images, targets, torch.from_numpy(indices), tuple(skipped))

@@ -1,0 +1,30 @@
+"""Faults of single annotations: they end the reading, or are counted and said where broken things are to be skipped."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from lmsearch.errors import DataError
+
+log = logging.getLogger(__name__)
+SKIPPING = "data.on_error=skip leaves such objects out and counts them"
+
+
+@dataclass
+class Faults:
+    """What was wrong with objects that are left out; with on_error "raise" the first one raises DataError."""
+
+    on_error: str = "raise"
+    found: list[str] = field(default_factory=list)
+
+    def add(self, message: str) -> None:
+        """Note what is wrong with an object, in one line."""
+        if self.on_error == "raise":
+            raise DataError(f"{message}; {SKIPPING}")
+        self.found.append(message)
+
+    def say(self, where: str) -> None:
+        """Log how many objects were left out, and the first of them."""
+        if self.found:
+            log.warning("%s: %d object(s) are left out, the first: %s", where, len(self.found), self.found[0])

@@ -1,0 +1,142 @@
+"""A folder of images with masks or objects, whatever its layout: its splits, its classes, and which images validate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmsearch.data.checks import number
+from lmsearch.data.dense.folders import recognise
+from lmsearch.data.dense.maskfolder import read_mask_folder
+from lmsearch.data.dense.masks import MaskClasses, classes_of
+from lmsearch.data.dense.records import Annotated, digest_of, set_aside
+from lmsearch.data.layout import VAL_FRACTION, VAL_FRACTION_ALONE
+from lmsearch.errors import DataError
+
+log = logging.getLogger(__name__)
+Categories = tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True)
+class DenseFolder:
+    """The splits of a folder. `class_names` are of objects, or of mask values; `categories` are their ids in the data.
+
+    `masks` says which value of a mask is which class; None: there are objects. `val_fraction` and `val_digest` say which
+    training images validate; null: a split of their own does.
+    """
+
+    root: Path
+    format: str
+    train: Annotated
+    val: Annotated
+    test: Annotated
+    class_names: tuple[str, ...]
+    categories: Categories
+    masks: MaskClasses | None = None
+    val_fraction: float | None = None
+    val_digest: str | None = None
+
+    @property
+    def has_outlines(self) -> bool:
+        """Whether every object of every split has an outline; also False where there are mask files."""
+        parts = [part.things for part in (self.train, self.val, self.test)]
+        return all(things is not None and things.num_outlines == len(things) for things in parts)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader of one layout found: the images of every split there is, and their classes."""
+
+    splits: dict[str, Annotated]
+    class_names: tuple[str, ...]
+    categories: Categories
+    masks: MaskClasses | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How to read: what is void in masks, what happens to broken objects, and the classes where they are known already."""
+
+    ignore_index: int | None = 255
+    reduce_zero_label: bool = False
+    on_error: str = "raise"
+    class_names: tuple[str, ...] | None = None
+    categories: Categories | None = None
+
+
+def read_masks(root: Path, wanted: Wanted) -> Reading:
+    """Read images with mask files."""
+    splits = read_mask_folder(root)
+    first = splits.get("train") or next(iter(splits.values()))
+    masks, known = [first.mask_path(index) for index in range(len(first))], known_masks(wanted)
+    ignore, reduce = wanted.ignore_index, wanted.reduce_zero_label
+    classes = classes_of(root, masks, ignore_index=ignore, reduce_zero_label=reduce, known=known)
+    return Reading(splits, classes.names, classes.categories, classes)
+
+
+def known_masks(wanted: Wanted) -> MaskClasses | None:
+    """Return the classes of masks that are known from training, if they are."""
+    if wanted.class_names is None or wanted.categories is None:
+        return None
+    colours = [int(value[1:], 16) for value in wanted.categories if isinstance(value, str)]
+    numbers = [value for value in wanted.categories if isinstance(value, int)]
+    void = [*(() if wanted.ignore_index is None else (wanted.ignore_index,)), *((0,) if wanted.reduce_zero_label else ())]
+    return MaskClasses(wanted.class_names, tuple(colours or numbers), () if colours else tuple(void), bool(colours))
+
+
+READERS: dict[str, Callable[[Path, Wanted], Reading]] = {"masks": read_masks}
+
+
+def read_dense(
+    root: Path, *, format: str | None, wanted: Wanted, val_fraction: float | None = None, val_digest: str | None = None
+) -> DenseFolder:
+    """List the images under `root` with what is known of them; raise DataError with one line where something is wrong.
+
+    `val_fraction` (None: 0.1 beside a test split, else 0.2) is the share that validates where there is no val split.
+    `val_digest` is what an earlier reading recorded: other images in the validation set are then refused.
+    """
+    format = recognise(root, format)
+    found = READERS[format](root, wanted)
+    splits = dict(found.splits)
+    if "train" not in splits:
+        raise DataError(f"{root}: has {', '.join(splits) or 'no splits'}, but nothing to train on; expected a split named train")
+    digest = None
+    if "val" in splits:
+        if val_fraction is not None:
+            raise DataError(f"val_fraction is {val_fraction}, but {splits['val'].where} is there and validates; leave out one")
+    else:
+        val_fraction = (VAL_FRACTION if "test" in splits else VAL_FRACTION_ALONE) if val_fraction is None else val_fraction
+        splits["train"], splits["val"] = _split(splits["train"], number("val_fraction", val_fraction, least=0.001, most=0.9))
+        digest = digest_of(splits["val"])
+        check_digest(root, val_digest, digest)
+        text = "%s: no val split, so %d of %d images (the same for every seed) validate; data.val_fraction sets the share"
+        log.info(text, root, len(splits["val"]), len(splits["val"]) + len(splits["train"]))
+    return DenseFolder(
+        root, format, splits["train"], splits["val"], splits.get("test", splits["val"]), found.class_names, found.categories,
+        found.masks, val_fraction if digest else None, digest,
+    )  # fmt: skip
+
+
+def read_dense_for_evaluation(root: Path, *, format: str | None, wanted: Wanted) -> DenseFolder:
+    """List the images that a trained network is measured on: test and val splits, or either, else all that there are."""
+    format = recognise(root, format)
+    found = READERS[format](root, wanted)
+    parts = [found.splits[split] for split in ("val", "test") if split in found.splits] or [*found.splits.values()]
+    return DenseFolder(root, format, parts[0], parts[0], parts[-1], found.class_names, found.categories, found.masks)
+
+
+def _split(part: Annotated, fraction: float) -> tuple[Annotated, Annotated]:
+    if len(part) < 2:
+        raise DataError(f"{part.where}: holds {len(part)} image, and one must train and one validate; add images or a val split")
+    return set_aside(part, fraction)
+
+
+def check_digest(root: Path, recorded: str | None, now: str) -> None:
+    """Raise DataError where other images would validate than those that were recorded."""
+    if recorded not in (None, now):
+        raise DataError(
+            f"{root}: its images are no longer those of which some were set aside for validation (val_digest is {recorded},"
+            f" now {now}): images that trained would validate; restore the folder, or train on it anew"
+        )

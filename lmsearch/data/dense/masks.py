@@ -1,0 +1,192 @@
+"""Mask files: which pixel value or colour is which class, found out once, and a file as a class map.
+
+Integer masks (8 or 16 bits, palettes as their numbers, grey saved as RGB) and masks with one colour per class are read.
+Shapes: H W image, N mask files, C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lmsearch.data.info import VOID
+from lmsearch.data.reading import UNREADABLE, readable_formats
+from lmsearch.errors import DataError, short
+from lmsearch.paths import shown
+from lmsearch.reading import read_text
+from lmsearch.words import first_of
+
+log = logging.getLogger(__name__)
+NAMES, COLOURS = "classes.txt", ("class_dict.csv", "classes.csv")
+VOID_NAME = "void"  # of a colour that has no class
+LOSSY = (".jpg", ".jpeg", ".webp")
+MOST_CLASSES = VOID
+MOST_TOLD = 8
+NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow that hold one number per pixel
+LISTED = f"list the classes in {NAMES} (a name per line, line 1 is value 0) or {COLOURS[0]} (name,r,g,b)"
+
+
+@dataclass(frozen=True)
+class MaskClasses:
+    """The classes of mask files: names (C) and values (C), numbers or 0xRRGGBB where `colour`; `void` values have no class."""
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+    void: tuple[int, ...] = ()
+    colour: bool = False
+
+    @property
+    def categories(self) -> tuple[int | str, ...]:
+        """The values as they are written down: numbers, or colours such as #ff0080."""
+        return tuple(hex_of(value) if self.colour else value for value in self.values)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Return the class map (H, W) uint8 of a mask file, VOID where there is no class; raise DataError naming the file."""
+        held = read_values(path, colour=self.colour)
+        known = np.array([*self.values, *self.void], dtype=np.int64)
+        order = np.argsort(known)
+        places = np.searchsorted(known, held, sorter=order).clip(max=len(known) - 1)
+        found = order[places]
+        if (wrong := known[found] != held).any():
+            raise DataError(f"{shown(path)}: {self._unknown(np.unique(held[wrong]))}")
+        classes = np.array([*range(len(self.values)), *[VOID] * len(self.void)], dtype=np.uint8)
+        values: np.ndarray = classes[found]
+        return values
+
+    def _unknown(self, values: np.ndarray) -> str:
+        """Say which values have no class."""
+        told = [hex_of(int(value)) if self.colour else str(value) for value in values]
+        listed = first_of([f"{value} {name}" for value, name in zip(self.categories, self.names, strict=True)], MOST_TOLD)
+        kind = "colour" if self.colour else "value"
+        return f"the mask holds {len(told)} {kind}(s) without a class: {first_of(told, MOST_TOLD)}; the classes are {listed}"
+
+
+def hex_of(value: int) -> str:
+    """Return a colour 0xRRGGBB as text."""
+    return f"#{value:06x}"
+
+
+def open_mask(path: Path) -> Image.Image:
+    """Return a mask file, decoded; raise DataError where it cannot be read."""
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            image.load()
+            return image
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{shown(path)}: not a readable mask ({reason})") from error
+
+
+def read_values(path: Path, *, colour: bool) -> np.ndarray:
+    """Return the numbers of a mask's pixels (H, W) int64, or its colours as 0xRRGGBB; raise DataError for any other image."""
+    image = open_mask(path)
+    if colour:
+        red, green, blue = np.asarray(image.convert("RGB"), dtype=np.int64).transpose(2, 0, 1)
+        codes: np.ndarray = red << 16 | green << 8 | blue
+        return codes
+    if image.mode in NUMBERED:
+        return np.asarray(image).astype(np.int64)
+    if image.mode in ("RGB", "RGBA", "LA"):
+        channels = np.asarray(image.convert("RGB"), dtype=np.int64)
+        if (channels == channels[..., :1]).all():
+            levels: np.ndarray = channels[..., 0]
+            return levels
+        raise DataError(f"{shown(path)}: the mask is in colour, its classes are numbers; {LISTED}")
+    raise DataError(f"{shown(path)}: a mask of mode {image.mode} has no number per pixel; save it as 8-bit grey or palette PNG")
+
+
+def is_coloured(path: Path) -> bool:
+    """Tell whether a mask holds colours, rather than numbers or grey levels."""
+    image = open_mask(path)
+    if image.mode not in ("RGB", "RGBA"):
+        return False
+    channels = np.asarray(image.convert("RGB"))
+    return bool((channels != channels[..., :1]).any())
+
+
+def classes_of(
+    root: Path, masks: Sequence[Path], *, ignore_index: int | None, reduce_zero_label: bool, known: MaskClasses | None = None
+) -> MaskClasses:
+    """Return the classes of the masks: `known` ones, else those that a file lists, else the values that training masks hold.
+
+    `ignore_index` (None: none) is a number without class; `reduce_zero_label`: 0 is another one, and line 1 names value 1.
+    """
+    if lossy := [path for path in masks if path.suffix.lower() in LOSSY]:
+        raise DataError(f"{shown(lossy[0])}: JPEG and WebP change the values of a mask; save masks as PNG")
+    if known is not None:
+        return known
+    if listing := next((root / name for name in COLOURS if (root / name).is_file()), None):
+        if reduce_zero_label:
+            raise DataError(
+                f"reduce_zero_label is true, but {listing} lists colours; leave it out and name a colour {VOID_NAME!r}"
+            )
+        return _listed_colours(listing)
+    void = tuple(dict.fromkeys([*(() if ignore_index is None else (ignore_index,)), *((0,) if reduce_zero_label else ())]))
+    if (root / NAMES).is_file():
+        return _listed_names(root / NAMES, void, first=int(reduce_zero_label))
+    return _found(root, masks, void)
+
+
+def _listed_names(path: Path, void: tuple[int, ...], *, first: int) -> MaskClasses:
+    """Read a file with a name per line."""
+    lines = [line.strip() for line in read_text(path, where=str(path), error=DataError).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines or not all(lines):
+        raise DataError(f"{path}: {'an empty line' if lines else 'no lines'}; expected a class name in every line")
+    held = [(name, value) for value, name in enumerate(lines, start=first) if value not in void]
+    return _checked(path, MaskClasses(tuple(name for name, _ in held), tuple(value for _, value in held), void))
+
+
+def _listed_colours(path: Path) -> MaskClasses:
+    """Read a table of names and colours."""
+    rows = [row for row in csv.reader(io.StringIO(read_text(path, where=str(path), error=DataError))) if row]
+    held: list[tuple[str, int]] = []
+    for number, row in enumerate(rows, start=1):
+        cells = [cell.strip() for cell in row]
+        levels = [int(cell) if cell.isascii() and cell.isdigit() else -1 for cell in cells[1:]]
+        if number == 1 and -1 in levels:
+            continue  # the names of the columns
+        if len(levels) != 3 or not all(0 <= level <= 255 for level in levels):
+            raise DataError(f"{path}: line {number} is {short(','.join(row))}; expected name,r,g,b with 0 to 255")
+        held.append((cells[0], levels[0] << 16 | levels[1] << 8 | levels[2]))
+    void = tuple(colour for name, colour in held if name.lower() == VOID_NAME)
+    named = [(name, colour) for name, colour in held if colour not in void]
+    return _checked(path, MaskClasses(tuple(n for n, _ in named), tuple(c for _, c in named), void, colour=True))
+
+
+def _found(root: Path, masks: Sequence[Path], void: tuple[int, ...]) -> MaskClasses:
+    """Look through the training masks for the values that they hold."""
+    colour = any(is_coloured(path) for path in masks)
+    held: set[int] = set()
+    for path in masks:
+        held.update(np.unique(read_values(path, colour=colour)).tolist())
+        if len(held) > MOST_CLASSES + len(void):
+            raise DataError(f"{shown(path)}: the masks up to this one hold {len(held)} values, which are no classes; {LISTED}")
+    values = tuple(sorted(held if colour else held - set(void)))
+    if len(values) < 2:
+        beside = " and ".join(str(value) for value in void)
+        hint = "data.ignore_index=null makes 255 a class" if VOID in held else LISTED
+        raise DataError(
+            f"{root}: the masks hold no two classes: {', '.join(map(str, values)) or 'nothing'}, beside void ({beside}); {hint}"
+        )
+    names = tuple(hex_of(value) if colour else str(value) for value in values)
+    log.info("%s: no %s, so the %d values that the training masks hold are the classes", root, NAMES, len(values))
+    return MaskClasses(names, values, () if colour else void, colour)
+
+
+def _checked(path: Path, classes: MaskClasses) -> MaskClasses:
+    """Return the classes; raise DataError for a name or value given twice, for too many or too few."""
+    for kind, held in (("class", classes.names), ("colour", classes.categories)):
+        if twice := next((entry for entry in held if held.count(entry) > 1), None):
+            raise DataError(f"{path}: the {kind} {short(twice)} is given twice")
+    if not 2 <= len(classes.names) <= MOST_CLASSES:
+        raise DataError(f"{path}: {len(classes.names)} class(es); expected 2 to {MOST_CLASSES}")
+    return classes

@@ -1,0 +1,145 @@
+"""Outlines of objects as data sets write them, and the pixels inside: polygons and run lengths (COCO's RLE).
+
+A pixel is inside a polygon where its centre is, by the even-odd rule; several polygons of one object add up. Run lengths go
+down the columns, from the left, and begin with the pixels outside.
+Shapes: H W image, n objects, P points of a polygon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Outline = Sequence[Sequence[float]] | Mapping[str, Any]  # polygons (x, y, x, y, ...), or {"size": [H, W], "counts": ...}
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """Return left, top, right, bottom (n, 4) float64 of masks (n, H, W) bool; zeros where a mask is empty."""
+    boxes = np.zeros((len(masks), 4))
+    for box, mask in zip(boxes, masks, strict=True):
+        (down,), (along,) = np.nonzero(mask.any(1)), np.nonzero(mask.any(0))
+        if len(down):
+            box[:] = along[0], down[0], along[-1] + 1, down[-1] + 1
+    return boxes
+
+
+def drawn(outline: Outline, size: tuple[int, int]) -> np.ndarray:
+    """Return the pixels inside an outline (H, W) bool."""
+    if isinstance(outline, Mapping):
+        return from_runs(read_counts(outline["counts"]), size)
+    mask = np.zeros(size, dtype=bool)
+    for points in outline:
+        mask |= fill_polygon(np.asarray(points, dtype=np.float64).reshape(-1, 2), size)
+    return mask
+
+
+def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the pixels (H, W) bool whose centres are inside a polygon (P, 2) of x and y, which may cross or touch itself."""
+    height, width = size
+    flips = np.zeros((height, width + 1), dtype=np.int32)
+    for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+        (x0, y0), (x1, y1) = sorted((start.tolist(), end.tolist()), key=lambda point: point[1])
+        top, bottom = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in (y0, y1))
+        rows = np.arange(top, bottom)
+        if len(rows):  # else the edge meets no centre of a row
+            crossed = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            flips[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(int)] += 1
+    inside: np.ndarray = np.cumsum(flips, axis=1)[:, :width] % 2 == 1
+    return inside
+
+
+def from_runs(runs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the mask (H, W) bool of run lengths; raise ValueError where they are not of as many pixels."""
+    height, width = size
+    if len(runs) and (runs.min() < 0 or runs.sum() != height * width) or (not len(runs) and height * width):
+        raise ValueError(f"run lengths of {int(runs.sum())} pixels for an image of {height}x{width}")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def to_runs(mask: np.ndarray) -> list[int]:
+    """Return the run lengths of a mask (H, W) bool."""
+    flat = mask.T.reshape(-1)
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    runs: list[int] = np.diff([0, *ends.tolist(), len(flat)]).tolist()
+    return [0, *runs] if len(flat) and flat[0] else runs
+
+
+def read_counts(counts: str | Sequence[int]) -> np.ndarray:
+    """Return run lengths (n,) int64 as they are, or of COCO's compressed text; raise ValueError for any other text.
+
+    A number is five bits per letter, lowest first, with a sign; from the third on, its difference from the one before the last.
+    """
+    if not isinstance(counts, str):
+        return np.array(counts, dtype=np.int64)
+    runs: list[int] = []
+    value = shift = 0
+    for letter in counts:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError(f"{letter!r} has no place in run lengths")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("the text of run lengths is cut short")
+    return np.array(runs, dtype=np.int64)
+
+
+def write_counts(runs: Sequence[int]) -> str:
+    """Return run lengths as COCO's compressed text."""
+    letters = []
+    for place, run in enumerate(runs):
+        value = run - (runs[place - 2] if place > 2 else 0)
+        while True:
+            bits, value = value & 31, value >> 5
+            last = value == (-1 if bits & 16 else 0)
+            letters.append(chr(48 + bits + (0 if last else 32)))
+            if last:
+                break
+    return "".join(letters)
+
+
+def to_rle(mask: np.ndarray) -> dict[str, Any]:
+    """Return a mask (H, W) bool as COCO's compressed run lengths."""
+    return {"size": list(mask.shape), "counts": write_counts(to_runs(mask))}
+
+
+def traced(mask: np.ndarray) -> list[np.ndarray]:
+    """Return the closed paths (P, 2) of x and y along the edges of a mask's pixels (H, W), corners only; holes are paths too."""
+    padded = np.pad(mask, 1)
+    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for dy, dx, start, end in ((-1, 0, (0, 0), (1, 0)), (0, 1, (1, 0), (1, 1)), (1, 0, (1, 1), (0, 1)), (0, -1, (0, 1), (0, 0))):
+        beside = padded[1 + dy : padded.shape[0] - 1 + dy, 1 + dx : padded.shape[1] - 1 + dx]
+        for y, x in np.argwhere(mask & ~beside).tolist():
+            steps.setdefault((x + start[0], y + start[1]), []).append((x + end[0], y + end[1]))
+    paths = []
+    while steps:
+        first = here = next(iter(steps))
+        path = []
+        while True:
+            path.append(here)
+            here = steps[here].pop() if len(steps[here]) > 1 else steps.pop(here)[0]
+            if here == first:
+                break
+        paths.append(_corners(np.array(path, dtype=np.float64)))
+    return paths
+
+
+def _corners(path: np.ndarray) -> np.ndarray:
+    """Return the points of a closed path (P, 2) at which it turns."""
+    before, after = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
+    corners: np.ndarray = path[(before != after).any(1)]
+    return corners
+
+
+def joined_paths(paths: Sequence[np.ndarray]) -> np.ndarray:
+    """Return one polygon (P, 2) with the same pixels inside as all paths by the even-odd rule: bridges of no width join them."""
+    anchor = paths[0][:1]
+    rings = [np.concatenate([path, path[:1], anchor]) for path in paths]
+    return np.concatenate(rings)[:-1] if len(paths) > 1 else paths[0]

@@ -1,0 +1,132 @@
+"""What is known of the images of one split before they are read: files, sizes, and their objects or mask files.
+
+Objects of all images are kept in few arrays, which worker processes share, whatever the number of objects.
+Shapes: N images, n objects of all images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from lmsearch.data.dense.outlines import Outline
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+SPLIT_SEED = 0  # of the images that validate; the seed of a run has no part in it
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: the place of its class in the class names, its box, and its outline where the data has one."""
+
+    label: int
+    box: Box
+    outline: Outline | None = None
+    crowd: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Things:
+    """The objects of N images: those of image i are the rows first[i] to first[i + 1]; outlines are JSON texts end to end."""
+
+    first: np.ndarray  # (N + 1,) int64
+    labels: np.ndarray  # (n,) int64
+    boxes: np.ndarray  # (n, 4) float64
+    crowd: np.ndarray  # (n,) bool
+    outlines: np.ndarray  # bytes of all outlines, uint8
+    ends: np.ndarray  # (n + 1,) int64: outline k is outlines[ends[k] : ends[k + 1]], empty where there is none
+
+    @classmethod
+    def of(cls, images: Sequence[Sequence[Thing]]) -> Things:
+        """Pack the objects of every image."""
+        things = [thing for image in images for thing in image]
+        texts = [b"" if thing.outline is None else json.dumps(thing.outline).encode() for thing in things]
+        return cls(
+            np.cumsum([0, *map(len, images)]),
+            np.array([thing.label for thing in things], dtype=np.int64),
+            np.array([thing.box for thing in things], dtype=np.float64).reshape(-1, 4),
+            np.array([thing.crowd for thing in things], dtype=bool),
+            np.frombuffer(b"".join(texts), dtype=np.uint8),
+            np.cumsum([0, *map(len, texts)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_outlines(self) -> int:
+        """The number of objects that have an outline."""
+        return int((np.diff(self.ends) > 0).sum())
+
+    def at(self, index: int) -> list[Thing]:
+        """Return the objects of one image."""
+        return [self._thing(row) for row in range(self.first[index], self.first[index + 1])]
+
+    def _thing(self, row: int) -> Thing:
+        text = self.outlines[self.ends[row] : self.ends[row + 1]].tobytes()
+        left, top, right, bottom = self.boxes[row].tolist()
+        outline = json.loads(text) if text else None
+        return Thing(int(self.labels[row]), (left, top, right, bottom), outline, bool(self.crowd[row]))
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """The images of a split, with `things` or with mask files. `where` names them in messages.
+
+    `sizes` are (height, width), zeros where they are not told before an image is read. `ids` are COCO's image ids, else 1, 2, ...
+    """
+
+    where: str
+    files: np.ndarray  # (N,) bytes, whole paths
+    ids: np.ndarray  # (N,) int64
+    sizes: np.ndarray  # (N, 2) int64
+    things: Things | None = None
+    masks: np.ndarray | None = field(default=None)  # (N,) bytes, whole paths
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def path(self, index: int) -> Path:
+        """Return the path of an image."""
+        return Path(os.fsdecode(bytes(self.files[index])))
+
+    def mask_path(self, index: int) -> Path:
+        """Return the path of an image's mask; raise ValueError where there are objects in place of masks."""
+        if self.masks is None:
+            raise ValueError(f"{self.where} has objects, not masks")
+        return Path(os.fsdecode(bytes(self.masks[index])))
+
+    def paths(self) -> list[Path]:
+        """Return the paths of all images."""
+        return [self.path(index) for index in range(len(self))]
+
+    def taken(self, places: np.ndarray) -> Annotated:
+        """Return some of the images (m,), in that order."""
+        things = None if self.things is None else Things.of([self.things.at(place) for place in places.tolist()])
+        masks = None if self.masks is None else self.masks[places]
+        return replace(self, files=self.files[places], ids=self.ids[places], sizes=self.sizes[places], things=things, masks=masks)
+
+
+def packed(paths: Sequence[str | os.PathLike[str]]) -> np.ndarray:
+    """Return paths as one array of bytes."""
+    return np.array([os.fsencode(path) for path in paths])
+
+
+def set_aside(part: Annotated, fraction: float) -> tuple[Annotated, Annotated]:
+    """Split into (rest, set aside), neither empty; which images go is a matter of their file names."""
+    draws = [hashlib.sha256(f"{SPLIT_SEED}/".encode() + os.path.basename(name)).digest() for name in part.files.tolist()]
+    order = np.array(sorted(range(len(part)), key=draws.__getitem__), dtype=np.int64)
+    count = min(max(round(len(part) * fraction), 1), len(part) - 1)
+    return part.taken(np.sort(order[count:])), part.taken(np.sort(order[:count]))
+
+
+def digest_of(part: Annotated) -> str:
+    """Return what tells the images of a part from any others, by their file names."""
+    names = sorted(os.path.basename(name) for name in part.files.tolist())
+    return hashlib.sha256(b"\n".join(names)).hexdigest()[:16]

@@ -1,0 +1,106 @@
+"""Images of a user's own with a class per pixel or with objects; lmsearch/data/dense/ reads the layouts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmsearch.data.checks import choice, interval, number, numbers, size2d
+from lmsearch.data.dense.dataset import DenseDataset
+from lmsearch.data.dense.folder import Categories, DenseFolder, Wanted, read_dense
+from lmsearch.data.dense.labels import PixelLabels
+from lmsearch.data.dense.records import Annotated
+from lmsearch.data.info import SEGMENTATION, DataInfo, Source
+from lmsearch.data.joint import JointTransform
+from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
+from lmsearch.data.survey import survey
+from lmsearch.errors import DataError
+
+KINDS = (SEGMENTATION.name,)
+
+
+def build_dense(
+    *,
+    root: str | os.PathLike[str] | DenseFolder,
+    format: str | None = None,
+    target: str = SEGMENTATION.name,
+    ignore_index: int | None = 255,
+    reduce_zero_label: bool = False,
+    val_fraction: float | None = None,
+    val_digest: str | None = None,
+    img_size: int | Sequence[int] | None = None,
+    in_chans: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: Sequence[float] = (0.5, 2.0),
+    ratio: Sequence[float] = (0.8, 1.25),
+    flip_prob: float = 0.5,
+    colour: float = 0.3,
+    on_error: str = "raise",
+    class_names: Sequence[str] | None = None,
+    categories: Categories | None = None,
+) -> Source:
+    """Return the images under `root` (or of a folder that was read) with labels of the kind `target`.
+
+    `format` forces a layout (None: recognised). `ignore_index` (None: none) is a mask value without class; `reduce_zero_label`:
+    0 is one too. `img_size` and `in_chans` None are chosen by the images; `mean`, `std`, `val_fraction`, `val_digest` as of
+    image folders. `scale`, `ratio`, `flip_prob`, `colour` are those of JointTransform. `on_error`: what is broken ends the run
+    ("raise"), or is left out, counted and logged ("skip"). `class_names` and `categories` are those of training.
+    """
+    choice("target", target, KINDS)
+    choice("on_error", on_error, ("raise", "skip"))
+    names = None if class_names is None else tuple(class_names)
+    wanted = Wanted(ignore_index, reduce_zero_label, on_error, names, None if categories is None else tuple(categories))
+    if isinstance(root, DenseFolder):
+        folder = root
+    else:
+        folder = read_dense(Path(root), format=format, wanted=wanted, val_fraction=val_fraction, val_digest=val_digest)
+    size, chans = _looks(folder, img_size, in_chans)
+    info = _info(folder, size, chans, mean, std)
+    transform = JointTransform(
+        size,
+        interval("scale", scale, least=0.01, most=10),
+        interval("ratio", ratio, least=0.1, most=10),
+        number("flip_prob", flip_prob, least=0, most=1),
+        number("colour", colour, least=0, most=1),
+    )
+
+    def dataset(part: Annotated) -> DenseDataset:
+        return DenseDataset(part, info, PixelLabels(folder.masks), transform, on_error)
+
+    train, val = dataset(folder.train), dataset(folder.val)
+    return Source(info, train, val, val if folder.test is folder.val else dataset(folder.test))
+
+
+def _looks(folder: DenseFolder, img_size: object, in_chans: int | None) -> tuple[tuple[int, int], int]:
+    """Return the size and channels that images are given to the network with."""
+    if in_chans not in (None, 1, 3):
+        raise DataError(f"in_chans is {in_chans!r}; image files are read with 1 (grey) or 3 (RGB) channels")
+    if img_size is not None and in_chans is not None:
+        return size2d("img_size", img_size), in_chans
+    seen = survey(folder.train.paths())
+    return seen.img_size if img_size is None else size2d("img_size", img_size), seen.in_chans if in_chans is None else in_chans
+
+
+def _info(
+    folder: DenseFolder,
+    size: tuple[int, int],
+    chans: int,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+) -> DataInfo:
+    """Return what a model must know of the data."""
+    grey = chans == 1
+    return DataInfo(
+        "dense",
+        len(folder.class_names),
+        folder.class_names,
+        size,
+        chans,
+        numbers("mean", ((0.5,) if grey else IMAGENET_MEAN) if mean is None else mean, count=chans),
+        numbers("std", ((0.5,) if grey else IMAGENET_STD) if std is None else std, count=chans, least=1e-6),
+        target=SEGMENTATION.name,
+        crop_pct=1.0,
+        categories=folder.categories,
+    )

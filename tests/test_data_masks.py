@@ -1,0 +1,243 @@
+"""Images with mask files: integers, palettes and colours, void values, layouts, and every way in which they can be wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dense_folders import SIZE, rows, write_pairs, write_picture, write_shapes
+from PIL import Image
+
+from lmsearch.data import DataInfo, Source, build_loaders, build_source
+from lmsearch.data.dense.shapes import CLASSES, make_scene
+from lmsearch.data.info import VOID
+from lmsearch.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("shapes, a=b"), "masks")
+
+
+def of_masks(folder: Path, **options: object) -> Source:
+    """Return the source of a folder whose images keep their size."""
+    return build_source("dense", root=str(folder), **{"img_size": [6, 8], **options})
+
+
+def seen(source: Source, index: int = 0) -> list[list[int]]:
+    """Return the distinct classes of every row of a training mask, as evaluation sees it."""
+    (target,) = source.train.eval_batch(np.array([index])).targets
+    return [row.unique().tolist() for row in target]
+
+
+def test_masks_are_the_classes_of_pixels(shapes: Path) -> None:
+    source = build_source("dense", root=str(shapes), img_size=list(SIZE))
+    assert source.info.class_names == ("background", *CLASSES) and source.info.categories == (0, 1, 2, 3, 4, 5)
+    assert source.info.target == "segmentation" and [len(part.part) for part in (source.train, source.val, source.test)] == [
+        8,
+        2,
+        2,
+    ]
+    batch = source.train.eval_batch(np.arange(8))
+    assert batch.inputs.shape == (8, 3, *SIZE) and batch.targets.dtype == torch.int64
+    truth = [make_scene(number, split="train", size=SIZE).class_map for number in range(8)]
+    assert torch.equal(batch.targets, torch.from_numpy(np.stack(truth)).long())
+
+
+def test_the_description_survives_json(shapes: Path) -> None:
+    info = build_source("dense", root=str(shapes)).info
+    assert DataInfo.from_dict(json.loads(json.dumps(asdict(info)))) == info
+    with pytest.raises(DataError, match="categories lists 5, num_classes is 6"):
+        DataInfo.from_dict(asdict(info) | {"categories": [0, 1, 2, 3, 4]})
+
+
+def test_training_batches_hang_on_seed_epoch_and_image_alone(shapes: Path) -> None:
+    source = build_source("dense", root=str(shapes), img_size=16)
+    loader = build_loaders(source, batch_size=4, seed=1).train
+    first, again = list(loader), list(loader)
+    loader.set_epoch(1)
+    later = list(loader)
+    assert all(torch.equal(x.targets, y.targets) and torch.equal(x.inputs, y.inputs) for x, y in zip(first, again, strict=True))
+    assert first[0].targets.shape == (4, 16, 16) and not torch.equal(first[0].inputs, later[0].inputs)
+    alone = source.train.train_batch(first[0].indices[2:3].numpy(), seed=1, epoch=0)
+    assert torch.equal(alone.inputs[0], first[0].inputs[2]) and torch.equal(alone.targets[0], first[0].targets[2])
+
+
+def test_images_of_other_shapes_are_padded_with_void(tmp_path: Path) -> None:
+    source = of_masks(write_pairs(tmp_path, [rows(0, 1)] * 2), img_size=[8, 8], val_fraction=0.5)
+    assert seen(source) == [[0]] * 3 + [[1]] * 3 + [[VOID]] * 2
+    assert (source.train.eval_batch(np.array([0])).inputs[0, :, 6:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "categories"),
+    [
+        ({}, [0, 1, VOID], (0, 3)),
+        ({"ignore_index": None}, [0, 1, 2], (0, 3, 255)),
+        ({"ignore_index": 3}, [0, VOID, 1], (0, 255)),
+        ({"ignore_index": None, "reduce_zero_label": True}, [VOID, 0, 1], (3, 255)),
+    ],
+)
+def test_values_without_a_class_are_void(tmp_path: Path, options: dict, expected: list[int], categories: tuple) -> None:
+    source = of_masks(write_pairs(tmp_path, [rows(0, 3, 255)] * 2), **options)
+    assert seen(source) == [[value] for value in expected for _ in range(2)]
+    assert source.info.categories == categories and source.info.class_names == tuple(map(str, categories))
+
+
+def test_a_palette_mask_is_read_by_its_numbers_not_by_its_colours(tmp_path: Path) -> None:
+    for number in range(2):
+        write_pairs(tmp_path, [rows(0, 1)] * 2)
+        mask = Image.fromarray(rows(0, 1, 2))
+        mask.putpalette([255, 0, 0, 0, 0, 0, 9, 9, 9])
+        mask.save(tmp_path / "annotations" / "train" / f"{number}.png")
+    assert seen(of_masks(tmp_path)) == [[0], [0], [1], [1], [2], [2]]
+
+
+def test_masks_of_16_bits_and_grey_ones_saved_as_colours_are_numbers(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [rows(0, 7), rows(0, 7)])
+    write_picture(tmp_path / "annotations" / "train" / "0.png", rows(0, 7).astype(np.uint16))
+    write_picture(tmp_path / "annotations" / "train" / "1.png", rows(0, 7)[..., None].repeat(3, axis=2))
+    source = of_masks(tmp_path, val_fraction=0.5)
+    assert seen(source) == [[0]] * 3 + [[1]] * 3 and source.val.eval_batch(np.array([0])).targets.unique().tolist() == [0, 1]
+
+
+def test_one_colour_per_class_is_read_by_a_table_or_as_found(tmp_path: Path) -> None:
+    colours = np.array([[200, 0, 0], [0, 0, 90], [0, 0, 0]], dtype=np.uint8)
+    write_pairs(tmp_path, [colours[rows(0, 1, 2)]] * 2)
+    found = of_masks(tmp_path)
+    assert found.info.class_names == ("#000000", "#00005a", "#c80000") == found.info.categories
+    assert seen(found) == [[2], [2], [1], [1], [0], [0]]
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nroad,200,0,0\nsky, 0, 0, 90\nVoid,0,0,0\n")
+    listed = of_masks(tmp_path)
+    assert listed.info.class_names == ("road", "sky") and listed.info.categories == ("#c80000", "#00005a")
+    assert seen(listed) == [[0], [0], [1], [1], [VOID], [VOID]]
+
+
+def test_the_first_line_names_0_or_with_reduce_zero_label_1(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [rows(0, 1, 2)] * 2)
+    (tmp_path / "classes.txt").write_text("wall\nsky\n")
+    with pytest.raises(DataError, match=r"the mask holds 1 value\(s\) without a class: 2; the classes are 0 wall, 1 sky"):
+        seen(of_masks(tmp_path))
+    reduced = of_masks(tmp_path, reduce_zero_label=True)
+    assert reduced.info.categories == (1, 2) and seen(reduced) == [[VOID]] * 2 + [[0]] * 2 + [[1]] * 2
+
+
+@pytest.mark.parametrize(
+    "images, masks", [("train/images", "train/masks"), ("images/training", "annotations/training"), ("images", "masks")]
+)
+def test_layouts_of_masks_are_recognised(tmp_path: Path, images: str, masks: str) -> None:
+    for number in range(4):
+        write_picture(tmp_path / images / f"{number}.jpg", np.full((6, 8), 90, dtype=np.uint8))
+        write_picture(tmp_path / masks / f"{number}.png", rows(0, 1))
+    source = of_masks(tmp_path, val_fraction=0.25)
+    assert [len(source.train.part), len(source.val.part)] == [3, 1] and source.test is source.val
+
+
+def test_known_classes_are_used_as_they_are(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [rows(0, 4)] * 2)
+    source = of_masks(tmp_path, class_names=("a", "b", "c"), categories=(4, 0, 9))
+    assert source.info.class_names == ("a", "b", "c") and seen(source) == [[1]] * 3 + [[0]] * 3
+
+
+def test_the_images_that_validate_are_recorded_and_others_refused(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [rows(0, 1)] * 5)
+    with pytest.raises(DataError, match=r"no longer those of which some were set aside.*val_digest is 12ab, now [0-9a-f]{16}"):
+        of_masks(tmp_path, val_digest="12ab")
+
+
+def spoil_size(folder: Path) -> None:
+    write_picture(folder / "annotations" / "train" / "0.png", rows(0, 1, size=(4, 8)))
+
+
+def spoil_stem(folder: Path) -> None:
+    for number in (1, 2):
+        (folder / "annotations" / "train" / f"{number}.png").unlink()
+
+
+def spoil_value(folder: Path) -> None:
+    (folder / "classes.txt").write_text("ground\nthing\n")
+    write_picture(folder / "annotations" / "train" / "0.png", rows(0, 1, 9))
+
+
+def spoil_file(folder: Path) -> None:
+    (folder / "annotations" / "train" / "0.png").write_bytes(b"nothing")
+
+
+def spoil_listing(folder: Path) -> None:
+    (folder / "classes.txt").write_text("ground\nthing\nground\n")
+
+
+def spoil_colours(folder: Path) -> None:
+    (folder / "class_dict.csv").write_text("name,r,g,b\nroad,200,0\n")
+
+
+def spoil_jpeg(folder: Path) -> None:
+    (folder / "annotations" / "train" / "0.png").unlink()
+    write_picture(folder / "annotations" / "train" / "0.jpg", rows(0, 1))
+
+
+def spoil_binary(folder: Path) -> None:
+    for path in (folder / "annotations" / "train").iterdir():
+        write_picture(path, rows(0, 255))
+
+
+def spoil_masks(folder: Path) -> None:
+    (folder / "annotations" / "train").rename(folder / "annotations" / "tarin")
+
+
+def spoil_twins(folder: Path) -> None:
+    write_picture(folder / "images" / "train" / "0.jpg", rows(9))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_size, "0.png: the mask has 4x8 pixels, the image 6x8 .upright.; both must be of one size"),
+        (spoil_stem, r"annotations/train: 2 image\(s\) have no mask of the same stem: 1, 2"),
+        (spoil_value, r"0.png: the mask holds 1 value\(s\) without a class: 9; the classes are 0 ground, 1 thing"),
+        (spoil_file, "0.png: not a readable mask"),
+        (spoil_listing, "classes.txt: the class 'ground' is given twice"),
+        (spoil_colours, "class_dict.csv: line 2 is 'road,200,0'; expected name,r,g,b with 0 to 255"),
+        (spoil_jpeg, "0.jpg: JPEG and WebP change the values of a mask; save masks as PNG"),
+        (spoil_binary, r"the masks hold no two classes: 0, beside void \(255\); data.ignore_index=null makes 255 a class"),
+        (spoil_masks, "annotations/train: no such folder; .*images/train needs masks of the same stems there"),
+        (spoil_twins, "0.png: 0.jpg has the same stem"),
+    ],
+)
+def test_what_is_wrong_with_masks_is_one_line(tmp_path: Path, spoil, message: str) -> None:
+    folder = write_pairs(write_pairs(tmp_path, [rows(0, 1)] * 4), [rows(0, 1)], split="val")
+    spoil(folder)
+    with pytest.raises(DataError, match=message) as caught:
+        seen(of_masks(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_mask_is_skipped_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path, [rows(0, 1)] * 4)
+    source = of_masks(folder, on_error="skip", val_fraction=0.25)
+    Path(source.train.part.mask_path(0)).write_bytes(b"nothing")
+    trained = source.train.train_batch(np.arange(3), seed=0, epoch=0)
+    assert len(trained.inputs) == 3 and len(trained.skipped) == 1 and "not a readable mask" in trained.skipped[0]
+    assert source.train.eval_batch(np.arange(3)).indices.tolist() == [1, 2]
+
+
+def test_masks_without_image_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_picture(write_pairs(tmp_path, [rows(0, 1)] * 3) / "annotations" / "train" / "9.png", rows(0, 1))
+    with caplog.at_level(logging.WARNING):
+        of_masks(tmp_path)
+    assert "1 mask(s) belong to no image and are left out" in caplog.text
+
+
+def test_a_layout_that_is_not_known_shows_what_was_found_and_what_is_accepted(tmp_path: Path) -> None:
+    write_picture(tmp_path / "cats" / "a.png", rows(0))
+    (tmp_path / "notes.txt").write_text("")
+    accepted = r"found cats/ \(1 files\), notes.txt; accepted: images/train \+ annotations/train .*data.yaml"
+    with pytest.raises(DataError, match=accepted):
+        of_masks(tmp_path)
+    with pytest.raises(DataError, match="no such folder; accepted: images/train"):
+        of_masks(tmp_path / "none")
