@@ -90,8 +90,8 @@ def test_values_without_a_class_are_void(tmp_path: Path, options: dict, expected
 
 
 def test_a_palette_mask_is_read_by_its_numbers_not_by_its_colours(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [rows(0, 1)] * 2)
     for number in range(2):
-        write_pairs(tmp_path, [rows(0, 1)] * 2)
         mask = Image.fromarray(rows(0, 1, 2))
         mask.putpalette([255, 0, 0, 0, 0, 0, 9, 9, 9])
         mask.save(tmp_path / "annotations" / "train" / f"{number}.png")

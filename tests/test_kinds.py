@@ -35,6 +35,7 @@ NAMES = {str(name) for names in HOMES.values() for name in names}
 DECLARED = {"settings/search.py": NAMES}  # what --help tells of each name, which PyTorch need not be imported for
 OTHER_MEANING = {  # file, name: what the name means there
     ("data/__init__.py", "dense"): "name of a data source",
+    ("data/dense/writing.py", "segmentation"): "key of COCO files",
     ("audit/verdict.py", "diverged"): "key of audit.json: how many did",
     ("models/merge.py", "mixed"): "how a mixer of an earlier version merges its branches",
     ("tasks/parts/discrete_results.py", "diverged"): "key of metrics.json: how many did",
