@@ -91,8 +91,10 @@ class Dense(Data):
     mean: Numbers | None = key("of a channel, of values from 0 to 1, subtracted", null=OF_COLOURS, added=(None,))
     std: Numbers | None = key("standard deviation of a channel, divided by", null=OF_COLOURS, added=(None,))
     scale: Numbers = key("training: sides of the image over those at which it just fits img_size, [least,most]")
-    ratio: Numbers = key("training: change of width / height, [least,most]")
-    flip_prob: float = key("probability of a horizontal flip, 0 where left and right are different things", least=0.0, most=1.0)
+    ratio: Numbers = key("training: change of width / height, [least,most]", added=([3 / 4, 4 / 3],))
+    flip_prob: float = key(
+        "probability of a horizontal flip, 0 where left and right are different things", least=0.0, most=1.0, added=(0.5,)
+    )
     colour: float = key("training: brightness, contrast and saturation change by up to this share", least=0.0, most=1.0)
     on_error: str = key("a broken image or object: raise | skip (and count)")
 
