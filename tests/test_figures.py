@@ -22,6 +22,7 @@ from lmsearch.figures.bench import bench_figure
 from lmsearch.figures.canvas import new_figure
 from lmsearch.figures.choices import choices_figure
 from lmsearch.figures.confusion import confusion_figure
+from lmsearch.figures.curves import curves_figure
 from lmsearch.figures.moves import worth_figure
 from lmsearch.figures.orders import layers_figure, orders_figure
 from lmsearch.figures.trials import front_figure, history_figure
@@ -39,6 +40,7 @@ CALLS: dict[Any, tuple[tuple, dict]] = {
         ([[0.5, float("nan")]], [["kept", ""]]),
         {"layers": ["layers.0"], "candidates": ["h", "v"], "label": "probability"},
     ),
+    curves_figure: (([0, 1], {"loss": {"train": [1.0, 0.5], "val": [1.1, 0.7]}}), {}),
     confusion_figure: ((["a", "b"], [[3, 1], [0, 0]]), {"title": "4 samples"}),
     front_figure: (([(1, 2), (2, 1), (3, 3)], [(1, 2), (2, 1)]), {"labels": ("loss", "flops"), "names": ["0", "1"]}),
     history_figure: (([0, 1, 2], [0.3, 0.2, 0.4]), {"maximise": True, "label": "accuracy"}),

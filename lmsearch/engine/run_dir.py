@@ -23,11 +23,13 @@ from lmsearch.files import (
     write_bytes,
     write_csv,
     write_figure,
+    write_image,
     write_json,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -94,6 +96,11 @@ class RunDir:
         """Write a figure in the format that the name's ending tells."""
         if self.world.main:
             write_figure(self / name, figure)
+
+    def write_image(self, name: str, image: Image) -> None:
+        """Write a picture in the format that the name's ending tells."""
+        if self.world.main:
+            write_image(self / name, image)
 
     def write_torch(self, name: str, content: dict[str, Any]) -> None:
         """Write tensors and plain values in PyTorch's format."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 FEW = 20  # classes up to which each cell gets its number
 MOST_LABELS = 100  # along an axis
 LONGEST = 24  # characters of a name
+MOST_COUNTED = 100_000  # largest count up to which cells show counts; beyond it, as of pixels, shares
 
 
 def confusion_figure(names: Sequence[str], counts: ArrayLike, *, title: str) -> Figure:
-    """Draw the confusion matrix: colours are shares of the true class, numbers (of few classes) are samples."""
+    """Draw the confusion matrix: colours are shares of the true class, numbers (of few classes) are counts, or shares."""
     counts = np.asarray(counts)
     size, samples = len(names), counts.sum(1, keepdims=True)
     shares = np.divide(counts, samples, out=np.zeros(counts.shape), where=samples > 0)
@@ -37,7 +38,8 @@ def confusion_figure(names: Sequence[str], counts: ArrayLike, *, title: str) -> 
     if size <= FEW:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            text = axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+            told = str(count) if counts.max() < MOST_COUNTED else f"{shares[row, column]:.2f}"
+            text = axes.text(column, row, told, ha="center", va="center", fontsize=8, color=colour)
             text.set_in_layout(False)  # it lies inside the axes, and measuring it takes long
     figure.colorbar(drawn, ax=axes, fraction=0.04, label="share of the true class")
     return figure
