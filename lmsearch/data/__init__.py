@@ -24,7 +24,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "planted": build_planted,
 }
 NOT_BUILT = ("sampler",)  # of a run's data: how training draws them
-TEXTS = ("root", "val_digest", "direction", "task", "memorise", "on_error")
+TEXTS = ("root", "target", "format", "val_digest", "direction", "task", "memorise", "on_error")
 
 __all__ = [
     "SOURCES",

@@ -29,6 +29,10 @@ SMALL_OPTIM = {
     "mixup": 0.0, "cutmix": 0.0, "mix_prob": 0.0,
 }  # fmt: skip
 
+DENSE_BATCH, DENSE_LR = 16, 0.004  # images of a step, and its peak learning rate for tokens of LR_WIDTH channels
+DENSE_SHOWN, DENSE_EPOCHS = 9_600, (12, 60)  # images that a training shows, about, and its fewest and most epochs
+DENSE_OPTIM = SMALL_OPTIM | {"warmup_epochs": 2, "label_smoothing": 0.0}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -76,15 +80,31 @@ def choose_recipe(
     return Choice(data, optim, top, why, notes)
 
 
+def choose_dense_recipe(
+    img_size: tuple[int, int], num_train: int, *, width: int, epochs: int | None = None, batch_size: int | None = None
+) -> Choice:
+    """Return the recipe for `num_train` images with a class per pixel or with objects; arguments as of `choose_recipe`.
+
+    The published schedules for large sets are presets of their own (conf/optim/).
+    """
+    height, wide = img_size
+    batch = batch_size or batch_for(num_train, most=DENSE_BATCH)
+    epochs = epochs or min(DENSE_EPOCHS[1], max(DENSE_EPOCHS[0], DENSE_SHOWN // num_train))
+    lr = DENSE_LR * min(1.0, LR_WIDTH / width) * min(2.0, (batch / DENSE_BATCH) ** 0.5)
+    top = {"epochs": epochs, "batch_size": batch}
+    why = f"{num_train} images of {height}x{wide} pixels with labels for each: " + told(top)
+    return Choice({}, warmed(DENSE_OPTIM | {"lr": float(f"{lr:.2g}")}, epochs), top, why)
+
+
 def epochs_for(num_train: int, *, small: bool) -> int:
     """Return the epochs that show about 27,000 small images or 60,000 larger ones, within 10 or 20 to 100."""
     least, shown = (10, 27_000) if small else (20, 60_000)
     return min(100, max(least, shown // num_train))
 
 
-def batch_for(num_train: int) -> int:
-    """Return the power of two that makes eight batches or more, from LEAST_BATCH to FULL_BATCH."""
-    batch = FULL_BATCH
+def batch_for(num_train: int, *, most: int = FULL_BATCH) -> int:
+    """Return the power of two that makes eight batches or more, from LEAST_BATCH to `most`."""
+    batch = most
     while batch > LEAST_BATCH and batch * 8 > num_train:
         batch //= 2
     return batch

@@ -77,6 +77,7 @@ class Dense(Data):
 
     root: PathName = key("folder of images with masks or objects; its layout is recognised")
     format: str | None = key(words=("masks", "coco", "yolo"), null="recognised by the layout")
+    target: str | None = key("filled in: what head= learns from", null="by head=", added=(None,))
     ignore_index: int | None = key("value of a mask that has no class", null="every value has one")
     reduce_zero_label: bool = key("masks: 0 has no class either, and class numbers begin at 1")
     val_fraction: float | None = key(

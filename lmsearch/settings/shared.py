@@ -55,6 +55,17 @@ class Training(Machine, Claiming):
         "images that pass through the network at a time, a divisor of batch_size: less memory, the same up to rounding",
         least=1, null="all of a step", added=(None,),
     )  # fmt: skip
+    head: str | None = key(
+        "what data with a class per pixel or with objects are answered by: plain | upernet | mask2former | deformable_detr",
+        null="plain with data=dense, else the model's classifier", added=(None,),
+    )  # fmt: skip
+    out_indices: Ints | None = key(
+        "layers (local_vim) or stages whose maps the head sees, the last among them",
+        null="the last layer, all stages", added=(None,),
+    )  # fmt: skip
+    frozen_stages: int = key(
+        "first layers or stages that keep their weights, with the patch embedding; 0: none", least=0, added=(0,)
+    )
     metric: str | None = key(METRICS, null="accuracy", added=(None,))
     seed: int = key("of weights, order, augmentation", least=0)
     num_workers: int = key("processes that read images (image folders)", least=0, counts=False)

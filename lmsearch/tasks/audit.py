@@ -146,7 +146,7 @@ def make_setting(settings: Audit, source: Source, precision: Precision) -> Setti
 
 def make_control(settings: Audit, source: Source, precision: Precision, options: SearchOptions) -> Planted:
     """Return a planted task on the grid of the first layer, searched as the user searches but with its own large steps."""
-    height, width = layer_grids(settings.model, source.info)[0][0]
+    height, width = layer_grids(settings, source.info)[0][0]
     batch = max(FEWEST_IMAGES, min(32, TOKENS // (height * width)))
     whole = load_search_space(settings.search_space)
     planted = whole.direction(settings.planted)

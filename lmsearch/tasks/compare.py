@@ -98,7 +98,7 @@ def make_arms(settings: Compare, source: Source, space: SearchSpace) -> list[Arm
     """The genotype in question, one random genotype per seed and the hand-made choice, with as many directions per layer."""
     genotype = load_genotype(settings.genotype)
     keep = [len(layer.directions) for layer in genotype.layers]
-    grids, padding = layer_grids(settings.model, source.info)
+    grids, padding = layer_grids(settings, source.info)
     check_depth(genotype, len(grids), settings.model.name, where=str(settings.genotype))
     candidates = layer_candidates(space, grids, padding=padding, deduplicate=True)
     drawn = [random_genotype(candidates, keep, settings.seed + n) for n in range(settings.seeds)]

@@ -95,8 +95,8 @@ def tell_baselines(metrics: dict) -> None:
 
 def derived_spec(settings: Retrain | Compare, source: Source, genotype: Genotype) -> ModelSpec:
     """Return the description of the derived net; raise GenotypeError where the genotype has another depth than the model."""
-    layer_grids(settings.model, source.info)  # raises where the model's tokens do not fit the data's targets
-    options = model_options(settings.model, source.info)
+    layer_grids(settings, source.info)  # raises where the model's tokens do not fit the data's targets
+    options = model_options(settings, source.info)
     depth = {k: options[k] for k in ("depth", "depths") if k in options}
     name = settings.model.name
     check_depth(genotype, model_depth(name, **depth), name, where=settings.genotype)

@@ -6,9 +6,9 @@ Shapes: B samples of a batch, n of a set, S sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,6 +20,14 @@ Outputs = Any  # of a network: a tensor, or an object such as DenseOutputs
 Targets = Any  # a tensor, or Instances
 
 
+class OfSet(NamedTuple):
+    """The metric of a set, one value per sample (n,) float64 whose mean it is, and further numbers by name."""
+
+    value: float
+    each: Tensor
+    told: Mapping[str, float] = {}
+
+
 @dataclass(frozen=True)
 class Objective:
     """`losses` and `scores` map (outputs, targets) to one float32 value per sample (B,), before any balancing.
@@ -27,7 +35,7 @@ class Objective:
     `classes` gives the true class of every sample (B,), or None. `statistics` gives sums over the samples (S,), which may be
     added up over batches and processes, and `summarise` makes the metric of them.
     Where the metric is no mean over samples, `parts` gives what it is made of, sample by sample, and `of_parts` makes of those
-    of a set the metric and one value per sample (n,) float64, whose mean it is: what is paired where networks are compared.
+    of a set the metric and the values of samples, which are what is paired where networks are compared.
     """
 
     metric: Metric
@@ -37,14 +45,14 @@ class Objective:
     statistics: Callable[[Outputs, Targets], Tensor | None]
     summarise: Callable[[Tensor], float]
     parts: Callable[[Outputs, Targets], Parts] | None = None
-    of_parts: Callable[[Any], tuple[float, Tensor]] | None = None
+    of_parts: Callable[[Any], OfSet] | None = None
 
     def of_set(self, batches: Iterable[Scores], *, world: Ranks = ALONE) -> Scores:
         """Join the batches of one pass, which the processes of `world` share, into scores that give the metric."""
         scores = Scores.concatenate(batches).of_all(world)
         if self.of_parts is not None and scores.parts is not None:
-            value, each = self.of_parts(scores.parts)
-            return replace(scores, scores=each, parts=None, value=value)
+            found = self.of_parts(scores.parts)
+            return replace(scores, scores=found.each, parts=None, value=found.value, told=found.told)
         return replace(scores, scores=scores.scores * balance(scores.true_classes)) if self.metric.balanced else scores
 
     def for_choice(self, scores: Scores) -> Scores:

@@ -5,8 +5,8 @@ Shapes: n samples of a set, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -25,7 +25,7 @@ class Scores:
 
     `classes` (n,) are the true classes, if there are any. `sums` are the additive counts of an evaluation. `parts` is what the
     metric of a set is made of where it is no mean over samples; `value` is that metric, once it is known, and the mean of
-    `scores` up to rounding.
+    `scores` up to rounding; `told` are further numbers of the set, by name.
     """
 
     losses: Tensor
@@ -34,6 +34,7 @@ class Scores:
     sums: Tensor | None = None
     parts: Parts | None = None
     value: float | None = None
+    told: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -81,6 +82,13 @@ class Scores:
         """The counts (C, C + 1) of an evaluation; raises ValueError where the targets are no classes."""
         if self.classes is None or self.sums is None:
             raise ValueError("these scores are of targets that are no classes, or of no evaluation")
+        return self.sums
+
+    @property
+    def confusion(self) -> Tensor:
+        """The confusion matrix (C, C) of pixels; raises ValueError where they have no classes."""
+        if self.classes is not None or self.sums is None or self.sums.dim() != 2:
+            raise ValueError("these scores are not of classes of pixels, or of no evaluation")
         return self.sums
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lmsearch.data.info import VOID
 from lmsearch.engine.objectives.metrics import METRICS
-from lmsearch.engine.objectives.objective import Objective, Outputs
+from lmsearch.engine.objectives.objective import Objective, OfSet, Outputs
 
 
 def segmentation(label_smoothing: float = 0.0, *, metric: str = "miou", class_weights: Tensor | None = None) -> Objective:
@@ -93,7 +93,7 @@ def pixel_accuracy_of(confusion: Tensor) -> float:
     return (confusion.diagonal().sum().double() / confusion.sum().clamp(min=1)).item()
 
 
-def linearised(parts: Tensor) -> tuple[float, Tensor]:
+def linearised(parts: Tensor) -> OfSet:
     """Return the mean IoU of a set and one value per image (n,) float64, whose mean it is; parts (n, 2, C) of `overlaps`.
 
     With I_ic and U_ic pixels in intersection and union of class c in image i, I_c and U_c their sums and C' classes present:
@@ -104,8 +104,8 @@ def linearised(parts: Tensor) -> tuple[float, Tensor]:
     inside, union = each.sum(0)
     present = union > 0
     if not present.any():
-        return 0.0, each.new_zeros(len(each))
+        return OfSet(0.0, each.new_zeros(len(each)))
     iou, union = inside[present] / union[present], union[present]
     excess = (each[:, 0, present] - iou * each[:, 1, present]) / union  # (n, C')
     value = iou.mean()
-    return value.item(), value + len(each) * excess.mean(1)
+    return OfSet(value.item(), value + len(each) * excess.mean(1))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lmsearch.data import DataInfo, Source, build_source
+from lmsearch.data.dense.folder import DenseFolder
 from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
 from lmsearch.engine.checkpoint import ModelSpec
@@ -18,6 +19,7 @@ from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
+from lmsearch.models.dense import HEADS, head_kind
 from lmsearch.scan.grids import Grid, grid_text
 from lmsearch.settings.model import Model
 from lmsearch.settings.optim import Optim
@@ -37,8 +39,8 @@ def build_precision(settings: Machine) -> Precision:
     return Precision(device, settings.precision, settings.micro_batch, settings.model.grad_checkpointing)
 
 
-def build_data(data: Data, *, folder: Folder | None = None) -> Source:
-    """Return a data source, drawn as data.sampler says; `folder` is the image folder at its root, once listed."""
+def build_data(data: Data, *, folder: Folder | DenseFolder | None = None) -> Source:
+    """Return a data source, drawn as data.sampler says; `folder` is what is at its root, once listed."""
     options = source_options(data) | ({} if folder is None else {"root": folder})
     source = build_source(options.pop("name"), **options)
     return source.balanced() if data.options().get("sampler") == "balanced" else source
@@ -73,17 +75,43 @@ def build_objective(info: DataInfo, metric: str | None = None) -> Objective:
     return objective_for(info.target, metric=metric)
 
 
-def model_options(model: Model, info: DataInfo) -> dict:
-    """Return the options of create_model: those that are set, and image size, channels and classes from the data."""
-    options = model.options()
+def model_options(settings: Training, info: DataInfo) -> dict:
+    """Return the options of create_model: those that are set, and image size, channels and classes from the data.
+
+    Raises ConfigError for a head that does not answer what the data ask.
+    """
+    check_head(settings, info)
+    options = settings.model.options()
     options.pop("name")
-    return options | {"img_size": list(info.img_size), "in_chans": info.in_chans, "num_classes": info.num_classes}
+    options |= {"img_size": list(info.img_size), "in_chans": info.in_chans, "num_classes": info.num_classes}
+    if settings.head is None:
+        return options
+    options |= {"head": settings.head, "frozen_stages": settings.frozen_stages}
+    if (levels := settings.out_indices) is not None:
+        options["out_indices"] = [levels] if isinstance(levels, int) else levels
+    return options
+
+
+def check_head(settings: Training, info: DataInfo) -> None:
+    """Raise ConfigError where the data need another head, a head at all, or none."""
+    needed = info.targets.per_pixel or info.targets.objects
+    if settings.head is None:
+        if needed:
+            raise ConfigError(f"data={info.name} has {info.targets.told}; set head= to what answers that")
+        if given := [key for key in ("out_indices", "frozen_stages") if settings.get(key)]:
+            raise ConfigError(f"{given[0]}={settings.get(given[0])} is a key of heads, and data={info.name} takes no head=")
+        return
+    kind = head_kind(settings.head)
+    if info.target not in kind.targets:
+        fitting = [other.name for other in HEADS.values() if info.target in other.targets]
+        other = f"accepted: {', '.join(fitting)}" if fitting else "leave head out"
+        raise ConfigError(f"head={settings.head} does not learn from data={info.name}, which has {info.targets.told}; {other}")
 
 
 def model_spec(settings: Training, info: DataInfo, directions: tuple[tuple[str, ...], ...], *, merge: str) -> ModelSpec:
     """Return the description of the model with `directions`, for this data."""
     data = {"info": asdict(info), "source": source_options(settings.data)}
-    return ModelSpec(settings.model.name, directions, merge, model_options(settings.model, info), data)
+    return ModelSpec(settings.model.name, directions, merge, model_options(settings, info), data)
 
 
 def check_tokens(model: Model, info: DataInfo, grid: Grid) -> None:
@@ -95,13 +123,13 @@ def check_tokens(model: Model, info: DataInfo, grid: Grid) -> None:
         )
 
 
-def layer_grids(model: Model, info: DataInfo) -> tuple[list[Grid], str]:
-    """Return the token grid of every layer of a model on this data, and its window padding."""
+def layer_grids(settings: Training, info: DataInfo) -> tuple[list[Grid], str]:
+    """Return the token grid of every layer of the model on this data, and its window padding."""
     with torch.device("meta"):  # no memory, no time
-        net = create_model(model.name, **model_options(model, info))
+        net = create_model(settings.model.name, **model_options(settings, info))
     padding = net.mixers()[0].options.window_padding
     grids = net.layer_grids(info.img_size)
-    check_tokens(model, info, grids[-1])
+    check_tokens(settings.model, info, grids[-1])
     return grids, padding
 
 

@@ -45,7 +45,7 @@ def find_candidates(
     """
     warn_unequal(settings.optim, source)
     space = space or load_search_space(settings.search_space)
-    grids, padding = layer_grids(settings.model, source.info)
+    grids, padding = layer_grids(settings, source.info)
     distinct_on = grids if settings.search.deduplicate else None
     candidates = layer_candidates(space, grids, padding=padding, deduplicate=settings.search.deduplicate)
     for layer, (mine, grid) in enumerate(zip(candidates, grids, strict=True)):

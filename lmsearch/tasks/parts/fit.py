@@ -27,6 +27,7 @@ from lmsearch.run_identity import run_digest
 from lmsearch.settings.shared import GoingOn
 from lmsearch.tasks.parts.build import build_objective, build_recipe
 from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion
+from lmsearch.tasks.parts.pictures import write_curves, write_first_batch
 
 
 def fit(
@@ -100,6 +101,9 @@ def fit(
     }
     run_dir.write_json("metrics.json", metrics)
     write_confusion(run_dir, source.info, test)
+    if source.info.targets.per_pixel or source.info.targets.objects:
+        write_curves(run_dir, objective.metric)
+        write_first_batch(run_dir, trainer.result, source.info, loaders.val, precision)
     warn_about_classes(source.info, test=test, val=val, what=title)
     return metrics, test
 

@@ -27,6 +27,7 @@ IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network see
 SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
 VOIDS = {"data.val_fraction": ("data.val_digest",), "data.in_chans": ("data.mean", "data.std")}  # what other values make void
 FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
+OF_HEAD = ("head", "out_indices", "frozen_stages")  # options of a network that are keys of the task
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ def _data_values(facts: Facts, image: Sequence[str]) -> dict[str, Any]:
 
 def _model_values(facts: Facts) -> dict[str, Any]:
     """Return the options of a run's model by key."""
-    return {f"model.{name}": value for name, value in facts.model.items()}
+    return {name if name in OF_HEAD else f"model.{name}": value for name, value in facts.model.items()}
 
 
 def read_by_retrain(given: Mapping[str, str]) -> list[Knowledge]:

@@ -9,11 +9,13 @@ import numpy as np
 
 from lmsearch.data import DataInfo
 from lmsearch.engine.objectives import TOP, Objective, Scores, accuracy, balanced_accuracy, class_accuracy, top5_accuracy
+from lmsearch.engine.objectives.segmentation import class_iou, pixel_accuracy_of
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.figures.confusion import confusion_figure
 from lmsearch.report.classes import absent, class_lines, one_sided
 
 log = logging.getLogger(__name__)
+SHOWN = 20  # classes of pixels that are printed
 
 
 def measured(info: DataInfo, objective: Objective, *, test: Scores, val: Scores) -> dict:
@@ -23,7 +25,17 @@ def measured(info: DataInfo, objective: Objective, *, test: Scores, val: Scores)
         numbers[f"{split}_{objective.metric}"] = scores.score
         if info.targets.classes:
             numbers |= {f"{split}_{name}": value for name, value in by_class(info, scores).items()}
+        elif info.targets.per_pixel:
+            numbers |= {f"{split}_{name}": value for name, value in by_pixel(info, scores).items()}
+        numbers |= {f"{split}_{name}": value for name, value in scores.told.items()}
     return numbers
+
+
+def by_pixel(info: DataInfo, scores: Scores) -> dict:
+    """Return the share of right pixels and the IoU of every class; None for one in neither truth nor answers."""
+    counts = scores.confusion
+    of_class = [None if math.isnan(value) else value for value in class_iou(counts).tolist()]
+    return {"pixel_accuracy": pixel_accuracy_of(counts), "class_iou": dict(zip(info.class_names, of_class, strict=True))}
 
 
 def by_class(info: DataInfo, scores: Scores) -> dict:
@@ -39,24 +51,26 @@ def by_class(info: DataInfo, scores: Scores) -> dict:
 
 
 def write_confusion(run_dir: RunDir, info: DataInfo, test: Scores) -> None:
-    """Write confusion.json and confusion.png of the test samples, where the targets are classes."""
-    if not info.targets.classes:
+    """Write confusion.json and confusion.png of the test samples, or of their pixels, where the targets are classes of them."""
+    if not (info.targets.classes or info.targets.per_pixel):
         return
-    counts = confusion(test)
+    counts = confusion(info, test)
     content = {"class_names": list(info.class_names), "counts": counts.tolist(), "rows": "true", "columns": "predicted"}
     run_dir.write_json("confusion.json", content | {"set": "test"})
-    title = f"{len(test.scores)} test samples"
+    title = f"{'pixels of ' if info.targets.per_pixel else ''}{len(test.scores)} test samples"
     run_dir.write_figure("confusion.png", confusion_figure(info.class_names, counts, title=title))
 
 
 def warn_about_classes(info: DataInfo, *, test: Scores, val: Scores, what: str) -> None:
     """Warn where a set lacks a class, and where one class takes nearly all answers; `what` names the network."""
+    if info.targets.per_pixel and (told := one_sided(info.class_names, confusion(info, test))) is not None:
+        log.warning("%s: %s (counted in pixels); more epochs or a larger optim.lr may help", what, told)
     if not info.targets.classes:
         return
     for split, scores in (("validation", val), ("test", test)):
-        if (missing := absent(info.class_names, confusion(scores))) is not None:
+        if (missing := absent(info.class_names, confusion(info, scores))) is not None:
             log.warning("%s set: %s", split, missing)
-    if (told := one_sided(info.class_names, confusion(test))) is not None:
+    if (told := one_sided(info.class_names, confusion(info, test))) is not None:
         log.warning("%s: %s; see optim.class_weights, data.sampler and test_balanced_accuracy", what, told)
 
 
@@ -65,14 +79,27 @@ def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None 
     size = "" if parameters is None else f" ({parameters:,} parameters)"
     if not info.targets.classes:
         print(f"test_{metrics['metric']}: {test.score:.4f} on {metrics['num_test']} samples{size}")
+        show_dense(info, metrics)
         return
     print(f"test_accuracy: {metrics['test_accuracy']:.4f} on {metrics['num_test']} samples{size}")
     top = f", test_top5_accuracy: {metrics['test_top5_accuracy']:.4f}" if "test_top5_accuracy" in metrics else ""
     print(f"test_balanced_accuracy: {metrics['test_balanced_accuracy']:.4f}{top}; by class:")
-    print("\n".join(class_lines(info.class_names, metrics["test_class_accuracy"], confusion(test))))
+    print("\n".join(class_lines(info.class_names, metrics["test_class_accuracy"], confusion(info, test))))
 
 
-def confusion(scores: Scores) -> np.ndarray:
+def show_dense(info: DataInfo, metrics: dict) -> None:
+    """Print what is known of classes of pixels, or of objects, besides the metric."""
+    if info.targets.per_pixel:
+        known = {name: value for name, value in metrics["test_class_iou"].items() if value is not None}
+        print(f"test_pixel_accuracy: {metrics['test_pixel_accuracy']:.4f}; IoU by class, worst first:")
+        worst = sorted(known, key=lambda name: known[name])
+        print("  " + ", ".join(f"{name} {known[name]:.4f}" for name in worst[:SHOWN]))
+    others = [name for name in metrics if name.startswith("test_") and name.endswith(("_ap", "_ap50"))]
+    if others := [name for name in others if name != f"test_{metrics['metric']}"]:
+        print(", ".join(f"{name}: {metrics[name]:.4f}" for name in others if metrics[name] is not None))
+
+
+def confusion(info: DataInfo, scores: Scores) -> np.ndarray:
     """Return the confusion matrix (C, C) of an evaluation: rows true classes, columns answers."""
-    matrix: np.ndarray = scores.class_counts[:, :-1].numpy()
+    matrix: np.ndarray = (scores.confusion if info.targets.per_pixel else scores.class_counts[:, :-1]).numpy()
     return matrix

@@ -31,7 +31,7 @@ MARKER = "run_id.txt"  # in the folder of a run that its configuration has claim
 WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot lose without losing work
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
-    "confusion.png", "comparison.json",
+    "confusion.png", "comparison.json", "curves.png", "val_batch.png",
 )  # fmt: skip
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside

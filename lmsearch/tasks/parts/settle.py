@@ -6,7 +6,7 @@ What the user sets wins. The choices are said in one line each and stand in conf
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +14,16 @@ import torch
 
 from lmsearch.data import Source
 from lmsearch.data.checks import size2d
+from lmsearch.data.dense.folder import DenseFolder, Wanted, read_dense
+from lmsearch.data.info import INSTANCES, SEGMENTATION
 from lmsearch.data.layout import Folder, read_folder
 from lmsearch.data.survey import survey
-from lmsearch.engine.recipes import choose_recipe
+from lmsearch.engine.recipes import choose_dense_recipe, choose_recipe
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
+from lmsearch.models.dense import HeadKind, head_kind
 from lmsearch.models.patches import choose_patch, own_patch
-from lmsearch.settings.data import ImageFolder
+from lmsearch.settings.data import Dense, ImageFolder
 from lmsearch.settings.groups import keys_anywhere, keys_within
 from lmsearch.settings.model import Model
 from lmsearch.settings.shared import Training
@@ -29,6 +32,7 @@ from lmsearch.words import as_text
 
 log = logging.getLogger(__name__)
 RECIPE_KEYS = tuple(dict.fromkeys(name for name, key in keys_anywhere(Training) if key.by_recipe))
+DEFAULT_HEAD = "plain"  # of dense data
 T = TypeVar("T", bound=Training)
 
 
@@ -42,6 +46,11 @@ def settle(settings: T, *, task: str = "retrain") -> tuple[T, Source]:
         size = size2d("img_size", settings.get("data.img_size"))
         settings = settle_recipe(settle_patch(settings, size), folder.train.num_images, size, task=task)
         return settings, build_data(settings.data, folder=folder)
+    if isinstance(settings.data, Dense):
+        settings, dense = settle_dense(settings, settings.data)
+        source = build_data(settings.data, folder=dense)
+        size = source.info.img_size
+        return settle_recipe(settle_patch(settings, size), len(dense.train), size, task=task), source
     source = build_data(settings.data)
     if source.info.targets.classes:
         size = source.info.img_size
@@ -62,12 +71,37 @@ def settle_folder(settings: T, data: ImageFolder) -> tuple[T, Folder]:
     folder = read_folder(Path(data.root), val_fraction=data.val_fraction, val_digest=data.val_digest)
     settings = fill(settings, {"data.val_fraction": folder.val_fraction, "data.val_digest": folder.val_digest})
     if data.img_size is None or data.in_chans is None:
-        seen = survey([path for paths in folder.train.classes.values() for path in paths])
-        height, width = seen.img_size
-        size = height if height == width else [height, width]
-        settings = fill(settings, {"data.img_size": size, "data.in_chans": seen.in_chans})
-        log.info("%s: %s; data.img_size and data.in_chans set others", data.root, seen.why)
+        settings = fill_looks(settings, [path for paths in folder.train.classes.values() for path in paths], root=data.root)
     return settings, folder
+
+
+def settle_dense(settings: T, data: Dense) -> tuple[T, DenseFolder]:
+    """Fill in what a head learns from, which images validate, and the images' size and channels."""
+    settings = fill(settings, {"head": DEFAULT_HEAD})
+    wanted = Wanted(data.ignore_index, data.reduce_zero_label, data.on_error)
+    folder = read_dense(
+        Path(data.root), format=data.format, wanted=wanted, val_fraction=data.val_fraction, val_digest=data.val_digest
+    )
+    settings = fill(settings, {"data.val_fraction": folder.val_fraction, "data.val_digest": folder.val_digest})
+    settings = fill(settings, {"data.target": target_of(head_kind(settings.head), folder)})
+    if data.img_size is None or data.in_chans is None:
+        settings = fill_looks(settings, folder.train.paths(), root=data.root)
+    return settings, folder
+
+
+def target_of(head: HeadKind, folder: DenseFolder) -> str:
+    """Return what a head learns from a folder: the first of its targets that the folder has, else its first."""
+    has = {SEGMENTATION.name: folder.masks is not None or folder.has_outlines, INSTANCES.name: folder.masks is None}
+    return next((target for target in head.targets if has[target]), head.targets[0])
+
+
+def fill_looks(settings: T, paths: Sequence[Path], *, root: str) -> T:
+    """Fill in the size and channels that images of these files suggest."""
+    seen = survey(paths)
+    height, width = seen.img_size
+    size = height if height == width else [height, width]
+    log.info("%s: %s; data.img_size and data.in_chans set others", root, seen.why)
+    return fill(settings, {"data.img_size": size, "data.in_chans": seen.in_chans})
 
 
 def settle_patch(settings: T, img_size: tuple[int, int]) -> T:
@@ -92,10 +126,11 @@ def settle_recipe(settings: T, num_train: int, img_size: tuple[int, int], *, tas
     missing = open_keys(settings)
     if not missing:
         return settings
-    choice = choose_recipe(
-        img_size, num_train, width=model_width(settings.model, img_size), task=task, epochs=settings.epochs,
-        batch_size=settings.batch_size,
-    )  # fmt: skip
+    width, given = model_width(settings.model, img_size), {"epochs": settings.epochs, "batch_size": settings.batch_size}
+    if settings.head is None:
+        choice = choose_recipe(img_size, num_train, width=width, task=task, **given)
+    else:
+        choice = choose_dense_recipe(img_size, num_train, width=width, **given)
     values = dict(choice.top) | {f"{part}.{k}": v for part in ("optim", "data") for k, v in getattr(choice, part).items()}
     mine = [name for name in RECIPE_KEYS if name in values and name not in missing and settings.get(name) is not None]
     notes = [note for key, note in choice.notes.items() if key in missing]
