@@ -164,7 +164,15 @@ class Predict(Machine):
     images: PathNames = key("an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]")
     top: int = key("classes given per image", least=1)
     batch_size: int = key("images per step", least=1)
-    out: PathName | None = key("file for the results: .csv or .jsonl, written as they come, or .json, written at the end")
+    out: PathName | None = key(
+        "file for the results: .csv or .jsonl, written as they come, or .json, written at the end; of networks for pixels or"
+        " objects a folder"
+    )
+    tile: int | None = key(
+        "networks for pixels or objects: side of the square windows in which a large image is answered",
+        unit="pixels of the image", least=16, null="the whole image at once",
+    )  # fmt: skip
+    overlap: int = key("pixels that neighbouring windows share; where they do, their answers are averaged", least=0)
     sheet: PathName | None = key(".png: thumbnails of at most 100 images, evenly spaced over all, with the answers")
     on_error: str = key("an unreadable image", words={"raise": "stop there", "skip": "named in the results, counted"})
     overwrite: bool = again(Claiming, "overwrite", help="true: replace files that out= and sheet= name")

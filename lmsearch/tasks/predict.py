@@ -1,4 +1,4 @@
-"""lmsearch predict: classify images with a trained network; the results come as the images are read."""
+"""lmsearch predict: what a trained network answers for images; the results come as the images are read."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from lmsearch.paths import shown
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
 from lmsearch.settings.tasks import Predict
 from lmsearch.tasks.parts.build import build_precision
+from lmsearch.tasks.parts.predict_dense import run_dense
 from lmsearch.tasks.parts.trained import load_trained
 
 log = logging.getLogger(__name__)
@@ -43,14 +44,23 @@ class Tally:
 
 
 def run(cfg: DictConfig) -> int:
-    """Print or write the most probable classes of every image, and a sheet of thumbnails where asked for."""
+    """Answer with a network for classes, or for pixels."""
     settings = settings_of(Predict, cfg)
-    out = output_file("out", settings.out, ENDINGS, overwrite=settings.overwrite)
-    sheet = output_file("sheet", settings.sheet, (".png",), overwrite=settings.overwrite)
     precision = build_precision(settings)
     model, spec, info = load_trained(settings.checkpoint, precision, backend=settings.backend)
+    if info.targets.per_pixel:
+        return run_dense(settings, model, info, precision)
     if not info.targets.classes:
         raise CheckpointError(f"{settings.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict")
+    if settings.tile is not None:
+        raise ConfigError(f"tile={settings.tile} is for networks that answer pixels; {spec.name} answers with a class per image")
+    return classify(settings, model, info, precision)
+
+
+def classify(settings: Predict, model: nn.Module, info: DataInfo, precision: Precision) -> int:
+    """Print or write the most probable classes of every image, and a sheet of thumbnails where asked for."""
+    out = output_file("out", settings.out, ENDINGS, overwrite=settings.overwrite)
+    sheet = output_file("sheet", settings.sheet, (".png",), overwrite=settings.overwrite)
     check_readable(info)
     files = find_files(settings.images)
     top, tally = min(settings.top, info.num_classes), Tally()
