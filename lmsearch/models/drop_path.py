@@ -22,6 +22,12 @@ def drawing(draws: Draws) -> AbstractContextManager[None]:
     return setting(_DRAWS, draws)
 
 
+def drawn(number: int) -> Tensor | None:
+    """Return the numbers in [0, 1] of the samples of this forward pass (B,) for a layer; None where none are drawn by sample."""
+    draws = _DRAWS.get()
+    return None if draws is None else draws(number)
+
+
 class DropPath(nn.Module):
     """Drop whole samples of a residual branch with probability `drop_prob` in training, scaling the rest by 1 / keep.
 
@@ -35,9 +41,9 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.drop_prob == 0.0:
             return x
-        keep, draws = 1.0 - self.drop_prob, _DRAWS.get()
+        keep, numbers = 1.0 - self.drop_prob, drawn(self.number)
         shape = (x.shape[0], *[1] * (x.dim() - 1))
-        mask = x.new_empty(shape).bernoulli_(keep) if draws is None else (draws(self.number) < keep).to(x.dtype).view(shape)
+        mask = x.new_empty(shape).bernoulli_(keep) if numbers is None else (numbers < keep).to(x.dtype).view(shape)
         return x * mask / keep
 
     def extra_repr(self) -> str:

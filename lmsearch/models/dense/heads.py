@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from lmsearch.errors import ModelError, did_you_mean, short
 from lmsearch.models.dense.plain import PlainHead
 from lmsearch.models.dense.pyramid import Level
 
+INSTALL = "python -m pip install 'transformers>=5.24,<6'"
+
 
 @dataclass(frozen=True)
 class HeadKind:
@@ -18,7 +21,8 @@ class HeadKind:
 
     `targets` are the kinds of target that it learns from, the preferred one first, as DataInfo.target. `levels` is the number
     of maps that it sees; None: those of the backbone as they are. `objects`: it answers a DenseOutputs, else logits of pixels.
-    `counted`: its MACs follow from the size of an image, so that `complexity` and the check of memory know them.
+    `counted`: its MACs follow from the size of an image, so that `complexity` and the check of memory know them. `extra`: it
+    is made of Transformers' parts, of the extra `dense`.
     """
 
     name: str
@@ -27,13 +31,42 @@ class HeadKind:
     levels: int | None = 4
     objects: bool = False
     counted: bool = False
+    extra: bool = False
 
 
-HEADS = {kind.name: kind for kind in (HeadKind("plain", ("segmentation",), PlainHead, levels=None, counted=True),)}
+def _upernet(levels: Sequence[Level], num_classes: int) -> nn.Module:
+    from lmsearch.models.dense.upernet import UperNet
+
+    return UperNet(levels, num_classes)
+
+
+def _mask2former(levels: Sequence[Level], num_classes: int) -> nn.Module:
+    from lmsearch.models.dense.mask2former import Mask2Former
+
+    return Mask2Former(levels, num_classes)
+
+
+def _deformable_detr(levels: Sequence[Level], num_classes: int) -> nn.Module:
+    from lmsearch.models.dense.deformable_detr import DeformableDetr
+
+    return DeformableDetr(levels, num_classes)
+
+
+HEADS = {
+    kind.name: kind
+    for kind in (
+        HeadKind("plain", ("segmentation",), PlainHead, levels=None, counted=True),
+        HeadKind("upernet", ("segmentation",), _upernet, extra=True, counted=True),
+        HeadKind("mask2former", ("instances", "segmentation"), _mask2former, extra=True, objects=True),
+        HeadKind("deformable_detr", ("instances",), _deformable_detr, extra=True, objects=True),
+    )
+}
 
 
 def head_kind(name: object) -> HeadKind:
-    """Return the record of a head; raise ModelError for a name that is none."""
+    """Return the record of a head; raise ModelError for a name that is none, and where what it needs is not installed."""
     if not isinstance(name, str) or name not in HEADS:
         raise ModelError(f"head={short(name)} is not accepted{did_you_mean(str(name), HEADS)}")
+    if HEADS[name].extra and importlib.util.find_spec("transformers") is None:
+        raise ModelError(f"head={name} needs Transformers, which is not installed; run: {INSTALL}")
     return HEADS[name]
