@@ -13,6 +13,7 @@ from lmsearch.data.info import TARGETS, DataInfo, TargetKind, target_kind
 from lmsearch.engine.objectives import METRICS, OBJECTIVES, Metric, metric_for, objective_for
 from lmsearch.errors import DataError
 from lmsearch.files import finite
+from lmsearch.models.dense import HEADS
 from lmsearch.search.architects.kinds import ARCHITECTS
 from lmsearch.search.derivation.kinds import DERIVATIONS
 from lmsearch.search.supernet.relax import RELAXATIONS
@@ -29,6 +30,7 @@ HOMES = {
     "data/info.py": TARGETS,
     "engine/objectives/kinds.py": OBJECTIVES,
     "engine/objectives/metrics.py": METRICS,
+    "models/dense/heads.py": HEADS,
     "status.py": [*Status, *Level],
 }
 NAMES = {str(name) for names in HOMES.values() for name in names}
