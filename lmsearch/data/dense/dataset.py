@@ -74,8 +74,8 @@ class DenseDataset:
         return Sample(str(path), size, int(self.part.ids[index]), things)
 
     def truth(self, index: int) -> Any:
-        """Return the labels of an image at its own size: a class map (H, W), or its objects."""
-        return self.labelled.read(self.part, index, self.sample(index).size)
+        """Return what answers at an image's own size are measured against: a class map (H, W), or its objects as a Truth."""
+        return self.labelled.truth(self.part, index, self.sample(index).size)
 
     def view(self, index: int) -> View:
         """Return how evaluation sees an image, for the way back to its own size."""

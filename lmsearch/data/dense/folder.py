@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsearch.data.checks import number
+from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
 from lmsearch.data.dense.maskfolder import read_mask_folder
 from lmsearch.data.dense.masks import MaskClasses, classes_of
-from lmsearch.data.dense.records import Annotated, digest_of, set_aside
+from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
+from lmsearch.data.dense.yolo import read_yolo_splits
 from lmsearch.data.layout import VAL_FRACTION, VAL_FRACTION_ALONE
 from lmsearch.errors import DataError
 
@@ -39,10 +41,23 @@ class DenseFolder:
     val_digest: str | None = None
 
     @property
+    def num_things(self) -> int:
+        """The number of objects of all splits."""
+        return sum(len(things) for things in self._things())
+
+    @property
+    def num_boxes(self) -> int:
+        """The number of objects that have a box and no outline."""
+        return sum(len(things) - things.num_outlines for things in self._things())
+
+    @property
     def has_outlines(self) -> bool:
-        """Whether every object of every split has an outline; also False where there are mask files."""
-        parts = [part.things for part in (self.train, self.val, self.test)]
-        return all(things is not None and things.num_outlines == len(things) for things in parts)
+        """Whether there are objects, and every one of every split has an outline."""
+        return self.masks is None and self.num_boxes == 0
+
+    def _things(self) -> list[Things]:
+        parts = [self.train, self.val, *([] if self.test is self.val else [self.test])]
+        return [part.things for part in parts if part.things is not None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,26 @@ def known_masks(wanted: Wanted) -> MaskClasses | None:
     return MaskClasses(wanted.class_names, tuple(colours or numbers), () if colours else tuple(void), bool(colours))
 
 
-READERS: dict[str, Callable[[Path, Wanted], Reading]] = {"masks": read_masks}
+def known_names(wanted: Wanted) -> tuple[str, ...] | None:
+    """Return the classes of objects that are known from training, if they are: those of pixels, without the ground."""
+    if wanted.class_names is None or wanted.categories is None:
+        return wanted.class_names
+    return tuple(name for name, id in zip(wanted.class_names, wanted.categories, strict=True) if id is not None)
+
+
+def read_coco(root: Path, wanted: Wanted) -> Reading:
+    """Read a COCO folder."""
+    splits, listed = read_coco_splits(root, on_error=wanted.on_error, names=known_names(wanted))
+    return Reading(splits, tuple(category.name for category in listed), tuple(category.id for category in listed))
+
+
+def read_yolo(root: Path, wanted: Wanted) -> Reading:
+    """Read a YOLO folder."""
+    splits, names = read_yolo_splits(root, on_error=wanted.on_error, names=known_names(wanted))
+    return Reading(splits, names, tuple(range(len(names))))
+
+
+READERS: dict[str, Callable[[Path, Wanted], Reading]] = {"masks": read_masks, "coco": read_coco, "yolo": read_yolo}
 
 
 def read_dense(

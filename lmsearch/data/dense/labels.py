@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lmsearch.data.dense.masks import MaskClasses
-from lmsearch.data.dense.outlines import drawn
+from lmsearch.data.dense.outlines import boxes_of, drawn
 from lmsearch.data.dense.records import Annotated, Thing
+from lmsearch.data.instances import NOTHING, Instances
 from lmsearch.data.view import View
 from lmsearch.errors import DataError
 from lmsearch.paths import shown
+from lmsearch.stats.detection import Truth
 
 Size = tuple[int, int]
+SMALLEST = 1.0  # pixels of the input that both sides of a box must have to be trained on
 T = TypeVar("T")
 
 
@@ -33,8 +36,11 @@ class Labels(Protocol[T]):
     def seen(self, labels: T, view: View, *, training: bool) -> T:
         """Return the labels as the input shows them."""
 
-    def batch(self, labels: Sequence[T], img_size: Size) -> Tensor:
+    def batch(self, labels: Sequence[T], img_size: Size) -> Tensor | Instances:
         """Return the targets of a batch."""
+
+    def truth(self, part: Annotated, index: int, size: Size) -> Any:
+        """Return what answers at the image's own size are measured against."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class PixelLabels:
     def read(self, part: Annotated, index: int, size: Size) -> np.ndarray:
         """Return the class map (H, W) uint8; raise DataError where the mask is of another size than the image."""
         if self.masks is None:
-            return class_map([] if part.things is None else part.things.at(index), size)
+            return class_map(things_of(part, index), size)
         path = part.mask_path(index)
         values = self.masks.read(path)
         if values.shape != size:
@@ -61,6 +67,74 @@ class PixelLabels:
     def batch(self, labels: Sequence[np.ndarray], img_size: Size) -> Tensor:
         """Return class maps (B, h, w) int64."""
         return torch.from_numpy(np.stack(labels).astype(np.int64)) if labels else torch.empty(0, *img_size, dtype=torch.int64)
+
+    def truth(self, part: Annotated, index: int, size: Size) -> np.ndarray:
+        """Return the class map (H, W) uint8."""
+        return self.read(part, index, size)
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of one image: boxes (n, 4), labels (n,), crowd (n,), and masks (n, H, W) bool where they are used."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    masks: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ObjectLabels:
+    """Boxes with classes; with `masks` also the pixels of every object, whose boxes are then those of the pixels seen."""
+
+    masks: bool
+
+    def read(self, part: Annotated, index: int, size: Size) -> Objects:
+        """Return the objects of an image."""
+        things = things_of(part, index)
+        masks = [np.zeros(size, dtype=bool) if thing.outline is None else drawn(thing.outline, size) for thing in things]
+        stacked = np.array(masks, dtype=bool).reshape(-1, *size) if self.masks else None
+        return Objects(*_columns(things), stacked)
+
+    def seen(self, labels: Objects, view: View, *, training: bool) -> Objects:
+        """Return the objects of which the input shows something; in training also boxes of at least SMALLEST pixels only."""
+        masks = None if labels.masks is None else view.masks(labels.masks)
+        boxes = view.boxes(labels.boxes) if masks is None else boxes_of(masks)
+        sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        there = sides >= SMALLEST if training else sides > 0
+        return Objects(boxes[there], labels.labels[there], labels.crowd[there], None if masks is None else masks[there])
+
+    def batch(self, labels: Sequence[Objects], img_size: Size) -> Instances:
+        """Return the objects of a batch, padded to the fullest image."""
+        most = max((len(one.labels) for one in labels), default=0)
+        places = (len(labels), most)
+        boxes = torch.zeros(*places, 4)
+        classes = torch.full(places, NOTHING)
+        crowd = torch.zeros(places, dtype=torch.bool)
+        masks = torch.zeros(*places, *img_size, dtype=torch.bool) if self.masks else None
+        for place, one in enumerate(labels):
+            own = slice(len(one.labels))
+            boxes[place, own] = torch.from_numpy(one.boxes).float()
+            classes[place, own], crowd[place, own] = torch.from_numpy(one.labels), torch.from_numpy(one.crowd)
+            if masks is not None and one.masks is not None:
+                masks[place, own] = torch.from_numpy(np.ascontiguousarray(one.masks))
+        return Instances(boxes, classes, crowd, masks)
+
+    def truth(self, part: Annotated, index: int, size: Size) -> Truth:
+        """Return the objects as they are annotated, with their outlines where masks are measured."""
+        things = things_of(part, index)
+        return Truth(size, *_columns(things), [thing.outline for thing in things] if self.masks else ())
+
+
+def things_of(part: Annotated, index: int) -> list[Thing]:
+    """Return the objects of an image."""
+    return [] if part.things is None else part.things.at(index)
+
+
+def _columns(things: Sequence[Thing]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes (n, 4), labels (n,) and crowd (n,) of objects."""
+    boxes = np.array([thing.box for thing in things], dtype=np.float64).reshape(-1, 4)
+    return boxes, np.array([t.label for t in things], dtype=np.int64), np.array([t.crowd for t in things], dtype=bool)
 
 
 def class_map(things: Sequence[Thing], size: Size) -> np.ndarray:

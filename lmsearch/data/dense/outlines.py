@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+MOST_BITS = 50  # of a run length in COCO's text
 Outline = Sequence[Sequence[float]] | Mapping[str, Any]  # polygons (x, y, x, y, ...), or {"size": [H, W], "counts": ...}
 
 
@@ -74,21 +75,21 @@ def read_counts(counts: str | Sequence[int]) -> np.ndarray:
     """
     if not isinstance(counts, str):
         return np.array(counts, dtype=np.int64)
-    runs: list[int] = []
-    value = shift = 0
-    for letter in counts:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError(f"{letter!r} has no place in run lengths")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (1 << shift) if bits & 16 else 0
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
+    bits = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
+    if (wrong := (bits < 0) | (bits > 63)).any():
+        raise ValueError(f"{counts[int(wrong.argmax())]!r} has no place in run lengths")
+    last = bits & 32 == 0
+    if not len(bits) or not last[-1]:
         raise ValueError("the text of run lengths is cut short")
-    return np.array(runs, dtype=np.int64)
+    starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
+    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, np.diff([*starts, len(bits)])))
+    if shifts.max() > MOST_BITS:
+        raise ValueError("a run length is too long")
+    runs = np.add.reduceat((bits & 31) << shifts, starts)
+    runs -= np.where(bits[last] & 16, 1 << (shifts[last] + 5), 0)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    return runs
 
 
 def write_counts(runs: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from lmsearch.data.dense.outlines import boxes_of
 from lmsearch.data.keyed import keyed_rng
 
 MOST_OBJECTS = 4
+EMPTY = 5  # every so many images one shows nothing
 FEWEST_PIXELS = 12  # of an object that is seen; one with fewer is not drawn
 DIGIT = "digit"
 Form = Callable[[np.ndarray, np.ndarray], np.ndarray]  # whether points (x, y), of a form of about radius 1, lie inside it
@@ -57,7 +58,7 @@ def make_scene(number: int, *, split: str, size: tuple[int, int], seed: int = 0)
     image = _texture(rng, size)
     masks: list[np.ndarray] = []
     classes: list[int] = []
-    for _ in range(int(rng.integers(0, MOST_OBJECTS + 1))):
+    for _ in range(int(rng.integers(1, MOST_OBJECTS + 1)) if (number + 1) % EMPTY else 0):
         label = int(rng.integers(len(CLASSES)))
         mask = _mask(rng, CLASSES[label], size)
         seen = [other & ~mask for other in masks]

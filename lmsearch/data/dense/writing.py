@@ -19,7 +19,6 @@ from lmsearch.data.dense.shapes import CLASSES, Scene, make_scene
 File = tuple[str, bytes]  # path in the folder, content
 SPLITS = ("train", "val", "test")
 CATEGORY_IDS = (3, 4, 8, 15, 40)  # of the classes in COCO files, with gaps as COCO's own have
-GROUND = "background"
 PALETTE = (
     0,
     0,
@@ -65,7 +64,7 @@ def mask_files(scenes: Scenes) -> Iterator[File]:
             mask.putpalette(PALETTE)
             yield f"images/{split}/{number:05}.png", png(Image.fromarray(scene.image))
             yield f"annotations/{split}/{number:05}.png", png(mask)
-    yield "classes.txt", "".join(f"{name}\n" for name in (GROUND, *CLASSES)).encode()
+    yield "classes.txt", "".join(f"{name}\n" for name in ("background", *CLASSES)).encode()
 
 
 def coco_files(scenes: Scenes) -> Iterator[File]:

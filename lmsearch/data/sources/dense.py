@@ -9,15 +9,16 @@ from pathlib import Path
 from lmsearch.data.checks import choice, interval, number, numbers, size2d
 from lmsearch.data.dense.dataset import DenseDataset
 from lmsearch.data.dense.folder import Categories, DenseFolder, Wanted, read_dense
-from lmsearch.data.dense.labels import PixelLabels
+from lmsearch.data.dense.labels import ObjectLabels, PixelLabels
 from lmsearch.data.dense.records import Annotated
-from lmsearch.data.info import SEGMENTATION, DataInfo, Source
+from lmsearch.data.info import INSTANCES, SEGMENTATION, DataInfo, Source, TargetKind
 from lmsearch.data.joint import JointTransform
 from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
 from lmsearch.data.survey import survey
 from lmsearch.errors import DataError
 
-KINDS = (SEGMENTATION.name,)
+KINDS = {kind.name: kind for kind in (SEGMENTATION, INSTANCES)}
+GROUND = "background"  # the class of pixels where no object is
 
 
 def build_dense(
@@ -48,7 +49,7 @@ def build_dense(
     image folders. `scale`, `ratio`, `flip_prob`, `colour` are those of JointTransform. `on_error`: what is broken ends the run
     ("raise"), or is left out, counted and logged ("skip"). `class_names` and `categories` are those of training.
     """
-    choice("target", target, KINDS)
+    kind = KINDS[choice("target", target, tuple(KINDS))]
     choice("on_error", on_error, ("raise", "skip"))
     names = None if class_names is None else tuple(class_names)
     wanted = Wanted(ignore_index, reduce_zero_label, on_error, names, None if categories is None else tuple(categories))
@@ -57,7 +58,8 @@ def build_dense(
     else:
         folder = read_dense(Path(root), format=format, wanted=wanted, val_fraction=val_fraction, val_digest=val_digest)
     size, chans = _looks(folder, img_size, in_chans)
-    info = _info(folder, size, chans, mean, std)
+    labelled = labels_of(folder, kind)
+    info = _info(folder, kind, size, chans, mean, std)
     transform = JointTransform(
         size,
         interval("scale", scale, least=0.01, most=10),
@@ -67,10 +69,24 @@ def build_dense(
     )
 
     def dataset(part: Annotated) -> DenseDataset:
-        return DenseDataset(part, info, PixelLabels(folder.masks), transform, on_error)
+        return DenseDataset(part, info, labelled, transform, on_error)
 
     train, val = dataset(folder.train), dataset(folder.val)
     return Source(info, train, val, val if folder.test is folder.val else dataset(folder.test))
+
+
+def labels_of(folder: DenseFolder, kind: TargetKind) -> PixelLabels | ObjectLabels:
+    """Return how images are labelled; raise DataError where the folder does not have such labels."""
+    if kind.per_pixel:
+        if folder.masks is None and not folder.has_outlines:
+            told = f"{folder.num_boxes} of {folder.num_things} objects have a box only"
+            raise DataError(f"{folder.root}: a class per pixel needs the outline of every object, but {told}; train boxes on it")
+        return PixelLabels(folder.masks)
+    if folder.masks is not None:
+        raise DataError(
+            f"{folder.root}: masks of classes do not tell objects apart; give COCO or YOLO labels, or train {SEGMENTATION.name}"
+        )
+    return ObjectLabels(masks=folder.has_outlines)
 
 
 def _looks(folder: DenseFolder, img_size: object, in_chans: int | None) -> tuple[tuple[int, int], int]:
@@ -85,6 +101,7 @@ def _looks(folder: DenseFolder, img_size: object, in_chans: int | None) -> tuple
 
 def _info(
     folder: DenseFolder,
+    kind: TargetKind,
     size: tuple[int, int],
     chans: int,
     mean: float | Sequence[float] | None,
@@ -92,15 +109,17 @@ def _info(
 ) -> DataInfo:
     """Return what a model must know of the data."""
     grey = chans == 1
+    ground = kind.per_pixel and folder.masks is None
+    names = (GROUND, *folder.class_names) if ground else folder.class_names
     return DataInfo(
         "dense",
-        len(folder.class_names),
-        folder.class_names,
+        len(names),
+        names,
         size,
         chans,
         numbers("mean", ((0.5,) if grey else IMAGENET_MEAN) if mean is None else mean, count=chans),
         numbers("std", ((0.5,) if grey else IMAGENET_STD) if std is None else std, count=chans, least=1e-6),
-        target=SEGMENTATION.name,
+        target=kind.name,
         crop_pct=1.0,
-        categories=folder.categories,
+        categories=(None, *folder.categories) if ground else folder.categories,
     )

@@ -1,0 +1,55 @@
+"""What can be wrong with the box or the outline of an object, in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lmsearch.data.dense.outlines import read_counts
+from lmsearch.data.dense.records import Box
+
+REACH = 1.0  # pixels by which a box may reach beyond its image, which rounding does
+FEWEST_POINTS = 3
+
+
+def box_fault(box: Box, size: tuple[int, int]) -> str:
+    """Return what is wrong with a box in an image of `size` (height, width), "" for nothing."""
+    left, top, right, bottom = box
+    if not (right > left and bottom > top):
+        return f"has a box of no area: {_told(box)}"
+    height, width = size
+    if left < -REACH or top < -REACH or right > width + REACH or bottom > height + REACH:
+        return f"has a box that reaches outside its image of {height}x{width}: {_told(box)}"
+    return ""
+
+
+def outline_fault(outline: Any) -> str:
+    """Return what is wrong with polygons or run lengths, "" for nothing."""
+    if outline is None:
+        return ""
+    if isinstance(outline, Mapping):
+        return _runs_fault(outline)
+    for points in outline:
+        if len(points) < 2 * FEWEST_POINTS:
+            return f"has a polygon of {len(points) // 2} point(s), and a polygon has at least {FEWEST_POINTS}"
+    corners = np.array([point for points in outline for point in points], dtype=np.float64).reshape(-1, 2)
+    return "" if (np.ptp(corners, axis=0) > 0).all() else "has an outline of no area"
+
+
+def _runs_fault(outline: Mapping[str, Any]) -> str:
+    """Return what is wrong with run lengths."""
+    try:
+        runs = read_counts(outline["counts"])
+    except ValueError as error:
+        return f"has damaged run lengths ({error})"
+    height, width = outline["size"]
+    if len(runs) == 0 or runs.min() < 0 or runs.sum() != height * width:
+        return f"has run lengths of {int(runs.sum())} pixels, its image has {height * width}"
+    return "" if runs[1::2].sum() else "has run lengths of no area"
+
+
+def _told(box: Box) -> str:
+    left, top, right, bottom = box
+    return f"left {left:g}, top {top:g}, right {right:g}, bottom {bottom:g}"

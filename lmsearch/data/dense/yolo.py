@@ -1,0 +1,190 @@
+"""YOLO folders: data.yaml with the splits and class names, and a text file of labels beside each image.
+
+A line is a class and a box (centre, width, height) or a polygon (x, y, ...), in shares of the sides. The labels of
+a/images/b.jpg are a/labels/b.txt; an image without such a file shows nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmsearch.data.dense.boxes import box_fault, outline_fault
+from lmsearch.data.dense.faults import Faults
+from lmsearch.data.dense.folders import SPLITS, check_paired, yolo_file
+from lmsearch.data.dense.records import Annotated, Thing, Things, packed
+from lmsearch.data.listing import find_images
+from lmsearch.data.reading import image_size
+from lmsearch.errors import DataError, short
+from lmsearch.paths import shown
+from lmsearch.reading import parse_yaml, read_text
+from lmsearch.words import first_of
+
+log = logging.getLogger(__name__)
+Size = tuple[int, int]
+IMAGES, LABELS = "images", "labels"
+OF_BOX = 5  # numbers of a line with a box; a polygon has an odd number from 7 on
+EXPECTED = "expected a class and a box (4 numbers) or a polygon (at least 3 points)"
+
+
+def read_yolo_splits(root: Path, *, on_error: str, names: Sequence[str] | None) -> tuple[dict[str, Annotated], tuple[str, ...]]:
+    """Return the images of every split with their objects, and the class names in the order of labels.
+
+    `names` are the classes of training, in their order (None: those of data.yaml).
+    """
+    path = yolo_file(root)
+    if path is None:
+        raise DataError(f"{root}: no data.yaml")
+    content = parse_yaml(read_text(path, where=str(path), error=DataError), where=str(path), error=DataError)
+    if not isinstance(content, Mapping):
+        raise DataError(f"{path}: holds {short(content)}; expected train, val and names")
+    own = names_of(content, path)
+    known = own if names is None else tuple(names)
+    if surplus := [name for name in own if name not in known]:
+        raise DataError(f"{path}: {len(surplus)} classes are unknown to training: {first_of(surplus, 5)}")
+    labels = [known.index(name) for name in own]
+    splits = {}
+    for split in (split for split in SPLITS if content.get(split) is not None):
+        files = images_of(content[split], path, base=base_of(content, path), split=split)
+        if files:
+            splits[split] = read_split(f"{path}: {split}", files, labels, on_error=on_error)
+    if not splits:
+        raise DataError(f"{path}: names no images; expected train and val with folders of images")
+    return splits, known
+
+
+def names_of(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
+    """Return the class names by number; raise DataError where some are missing or given twice."""
+    names = content.get("names")
+    if isinstance(names, Mapping) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{path}: names is {short(names)}; expected a list of class names, or numbers from 0 on with a name each")
+    listed = tuple(str(name) for name in names)
+    if len(set(listed)) < len(listed):
+        raise DataError(f"{path}: names gives {short(next(name for name in listed if listed.count(name) > 1))} twice")
+    if content.get("nc") not in (None, len(listed)):
+        raise DataError(f"{path}: nc is {short(content['nc'])}, but names lists {len(listed)} classes")
+    return listed
+
+
+def base_of(content: Mapping[Any, Any], path: Path) -> Path:
+    """Return the folder that the paths of the splits begin at: `path` where it is there, else that of the file."""
+    given = content.get("path")
+    base = path.parent / given if isinstance(given, str) else path.parent
+    return base if os.path.isdir(base) else path.parent
+
+
+def images_of(value: Any, path: Path, *, base: Path, split: str) -> list[Path]:
+    """Return the images of a split: of a folder, of a text file that lists them, or of several; none where a test/ is missing."""
+    entries = value if isinstance(value, list) else [value]
+    found: list[Path] = []
+    for entry in entries:
+        if not isinstance(entry, str) or "\0" in entry:
+            raise DataError(f"{path}: {split} is {short(value)}; expected a folder of images, or a list of folders")
+        place = _place(entry, path, base)
+        if place is None and split == "test":
+            log.warning("%s: test is %s, which is not there; the val split tests", path, short(entry))
+            continue
+        if place is None:
+            raise DataError(f"{path}: {split} is {short(entry)}, which is not there; looked in {base} and {path.parent}")
+        images = find_images(place).images if place.is_dir() else _listed(place, base)
+        if not images:
+            raise DataError(f"{path}: {split} is {short(entry)}, which holds no images")
+        found += images
+    return found
+
+
+def _place(entry: str, path: Path, base: Path) -> Path | None:
+    """Return what a path of data.yaml names; "../train/images" may stand for train/images, as Roboflow writes it."""
+    places = [base / entry, path.parent / entry, base / entry.removeprefix("../"), path.parent / entry.removeprefix("../")]
+    return next((place for place in places if os.path.exists(place)), None)
+
+
+def _listed(listing: Path, base: Path) -> list[Path]:
+    """Return the images that a text file lists, "./" from its own folder on."""
+    lines = [line.strip() for line in read_text(listing, where=str(listing), error=DataError).splitlines()]
+    files = [listing.parent / line if line.startswith("./") else base / line for line in lines if line and "\0" not in line]
+    check_paired(str(listing), [file for file in files if not os.path.isfile(file)], what="image(s) are not there")
+    return files
+
+
+def label_path(image: Path) -> Path:
+    """Return the path of an image's labels: the last folder images/ becomes labels/."""
+    parts = list(image.with_suffix(".txt").parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == IMAGES:
+            parts[place] = LABELS
+            break
+    return Path(*parts)
+
+
+def read_split(where: str, files: Sequence[Path], labels: Sequence[int], *, on_error: str) -> Annotated:
+    """Return the images of a split with their objects; `labels` are the places of the class numbers."""
+    texts = [label_path(file) for file in files]
+    there = [os.path.isfile(text) for text in texts]
+    if not any(there):
+        raise DataError(f"{where}: none of the {len(files)} images has a label file; the first would be {shown(texts[0])}")
+    faults = Faults(on_error)
+    sizes = [image_size(file) for file in files]
+    things = [
+        read_labels(text, labels, size, faults=faults) if present else []
+        for text, present, size in zip(texts, there, sizes, strict=True)
+    ]
+    faults.say(where)
+    if not any(things):
+        raise DataError(f"{where}: all {len(files)} images are empty; nothing could be learned or measured")
+    if missing := there.count(False):
+        log.info("%s: %d of %d images have no label file and count as images of nothing", where, missing, len(files))
+    return Annotated(where, packed(files), np.arange(1, len(files) + 1), np.array(sizes, dtype=np.int64), Things.of(things))
+
+
+def read_labels(path: Path, labels: Sequence[int], size: Size, *, faults: Faults) -> list[Thing]:
+    """Return the objects of a label file for an image of `size` (height, width)."""
+    things = []
+    lines = read_text(path, where=shown(path), error=DataError).splitlines()
+    for number, line in enumerate(lines, start=1):
+        where = f"{shown(path)}: line {number}"
+        if not line.strip():
+            continue
+        values = _numbers(line.split(), where)
+        if len(values) < OF_BOX or len(values) % 2 == 0:
+            raise DataError(f"{where} has {len(values)} numbers; {EXPECTED}")
+        if values[0] not in range(len(labels)):
+            raise DataError(
+                f"{where} has class {values[0]:g}, which is not among the {len(labels)} of data.yaml (0 is the first)"
+            )
+        thing = _thing(labels[int(values[0])], values[1:], size)
+        if wrong := box_fault(thing.box, size) or outline_fault(thing.outline):
+            faults.add(f"{where} {wrong}")
+        else:
+            things.append(thing)
+    return things
+
+
+def _numbers(words: Sequence[str], where: str) -> list[float]:
+    """Return the numbers of a line."""
+    try:
+        values = [float(word) for word in words]
+    except ValueError as error:
+        raise DataError(f"{where} is {short(' '.join(words))}; {EXPECTED}") from error
+    if not all(map(math.isfinite, values)):
+        raise DataError(f"{where} holds a number that is not finite; {EXPECTED}")
+    return values
+
+
+def _thing(label: int, values: Sequence[float], size: Size) -> Thing:
+    """Return the object of a line in pixels."""
+    height, width = size
+    if len(values) == OF_BOX - 1:
+        x, y, wide, high = values
+        return Thing(label, ((x - wide / 2) * width, (y - high / 2) * height, (x + wide / 2) * width, (y + high / 2) * height))
+    points = np.array(values).reshape(-1, 2) * (width, height)
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    return Thing(label, (left, top, right, bottom), [points.reshape(-1).tolist()])

@@ -1,0 +1,316 @@
+"""COCO and YOLO folders: the same shapes read alike in every layout, and every way in which annotations can be wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dense_folders import SIZE, coco, write_coco, write_picture, write_shapes
+
+from lmsearch.data import Source, build_source
+from lmsearch.data.dense.shapes import CLASSES, make_scene
+from lmsearch.data.dense.writing import CATEGORY_IDS
+from lmsearch.data.instances import Instances
+from lmsearch.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {format: write_shapes(tmp_path_factory.mktemp(format), format) for format in ("coco", "yolo", "masks")}
+
+
+def of(folder: Path, **options: object) -> Source:
+    return build_source("dense", root=str(folder), **{"img_size": list(SIZE), "in_chans": 3, **options})
+
+
+def small(folder: Path, **options: object) -> Source:
+    """Return the source of a folder of 6 x 8 pixels with boxes and masks."""
+    return of(folder, **{"img_size": [6, 8], "in_chans": 1, "target": "instances", "val_fraction": 0.5, **options})
+
+
+def pair(folder: Path, content: dict[str, Any], **options: object) -> Source:
+    """Return the source of a folder whose training and validation split are both `content`."""
+    return small(write_coco(write_coco(folder, content), content, split="val"), val_fraction=None, **options)
+
+
+def objects(source: Source) -> Instances:
+    """Return the objects of the training images as evaluation sees them."""
+    targets = source.train.eval_batch(np.arange(len(source.train.part))).targets
+    assert isinstance(targets, Instances)
+    return targets
+
+
+@pytest.mark.parametrize("format", ["coco", "yolo"])
+def test_boxes_and_masks_of_objects_are_those_of_the_shapes(folders: dict[str, Path], format: str) -> None:
+    source = of(folders[format], target="instances")
+    assert source.info.class_names == CLASSES and source.info.target == "instances"
+    assert source.info.categories == (CATEGORY_IDS if format == "coco" else (0, 1, 2, 3, 4))
+    held = objects(source)
+    for number in range(8):
+        scene, own = make_scene(number, split="train", size=SIZE), held.of_image(number)
+        assert own.masks is not None and np.array_equal(own.masks[0].numpy(), scene.masks)
+        assert own.classes[0].tolist() == scene.classes.tolist() and not own.crowd.any()
+        assert np.array_equal(own.boxes[0].numpy(), scene.boxes)
+        told = np.array([thing.box for thing in source.train.sample(number).things]).reshape(-1, 4)
+        assert np.allclose(told, scene.boxes)
+
+
+def test_all_layouts_give_the_same_classes_of_pixels(folders: dict[str, Path]) -> None:
+    sources = {format: of(folder) for format, folder in folders.items()}
+    assert {source.info.class_names for source in sources.values()} == {("background", *CLASSES)}
+    assert sources["coco"].info.categories == (None, *CATEGORY_IDS)
+    batches = [source.train.eval_batch(np.arange(8)) for source in sources.values()]
+    for other in batches[1:]:
+        assert torch.equal(batches[0].targets, other.targets) and torch.equal(batches[0].inputs, other.inputs)
+    assert len(sources["yolo"].val.part) == 2 and sources["yolo"].test is not sources["yolo"].val
+
+
+def test_training_on_objects_hangs_on_seed_epoch_and_image_alone(folders: dict[str, Path]) -> None:
+    train = of(folders["coco"], target="instances", img_size=16).train
+    batch = train.train_batch(np.arange(8), seed=0, epoch=3)
+    assert isinstance(batch.targets, Instances) and batch.targets.masks is not None
+    alone = train.train_batch(np.array([5]), seed=0, epoch=3)
+    assert isinstance(alone.targets, Instances)
+    assert torch.equal(alone.inputs[0], batch.inputs[5]) and torch.equal(
+        alone.targets.boxes[0], batch.targets.of_image(5).boxes[0]
+    )
+    for place in range(8):
+        own = batch.targets.of_image(place)
+        assert own.masks is not None
+        for box, mask in zip(own.boxes[0], own.masks[0], strict=True):
+            left, top, right, bottom = box.int().tolist()
+            assert mask[top:bottom, left:right].sum() == mask.sum() and mask[top].any() and mask[:, right - 1].any()
+
+
+def test_images_without_objects_stay(folders: dict[str, Path]) -> None:
+    held = objects(of(folders["yolo"], target="instances"))
+    counts = [len(make_scene(number, split="train", size=SIZE).classes) for number in range(8)]
+    assert held.present.sum(1).tolist() == counts and 0 in counts
+
+
+def test_a_crowd_is_marked_and_boxes_without_outline_have_no_masks(tmp_path: Path) -> None:
+    runs = {"size": [6, 8], "counts": [0, 12, 36]}
+    crowd = {"id": 2, "image_id": 5, "category_id": 7, "bbox": [0, 0, 2, 6], "iscrowd": 1, "segmentation": runs}
+    content = coco()
+    content["annotations"] += [crowd]
+    source = pair(tmp_path, content)
+    held = objects(source).of_image(0)
+    assert held.crowd[0].tolist() == [False, True] and held.masks is not None and held.masks[0].sum((1, 2)).tolist() == [6, 12]
+    assert source.train.truth(0).crowd.tolist() == [False, True] and source.train.sample(0).id == 5
+    for entry in content["annotations"]:
+        entry.pop("segmentation")
+    plain = pair(tmp_path, content)
+    assert objects(plain).masks is None and objects(plain).boxes[0].tolist() == [[1, 2, 4, 4], [0, 0, 2, 6]]
+
+
+def test_one_class_and_gaps_in_the_ids_are_numbered_from_0(tmp_path: Path) -> None:
+    listed = [{"id": 90, "name": "b"}, {"id": 7, "name": "a"}]
+    assert small(write_coco(tmp_path, coco(categories=listed))).info.class_names == ("a", "b")
+    assert small(write_coco(tmp_path, coco())).info.categories == (7,)
+
+
+def test_categories_of_other_splits_go_by_name(tmp_path: Path) -> None:
+    write_coco(tmp_path, coco(categories=[{"id": 7, "name": "square"}, {"id": 9, "name": "disc"}]))
+    content = coco(categories=[{"id": 1, "name": "square"}])
+    content["annotations"][0]["category_id"] = 1
+    source = small(write_coco(tmp_path, content, split="val"), val_fraction=None)
+    assert source.val.sample(0).things[0].label == 0
+    content["categories"][0]["name"] = "star"
+    with pytest.raises(DataError, match="1 categories are unknown to training: star; its classes are square, disc"):
+        small(write_coco(tmp_path, content, split="val"), val_fraction=None)
+
+
+def test_known_classes_keep_their_places(tmp_path: Path) -> None:
+    source = pair(tmp_path, coco(), class_names=("disc", "square"), categories=(3, 7))
+    assert source.info.class_names == ("disc", "square") and source.train.sample(0).things[0].label == 1
+    known = {"class_names": ("background", "disc", "square"), "categories": (None, 3, 7)}
+    pixels = pair(tmp_path, coco(), target="segmentation", **known)
+    assert (
+        pixels.info.class_names == ("background", "disc", "square") and pixels.train.eval_batch(np.array([0])).targets.max() == 2
+    )
+
+
+def test_a_file_beside_its_images_is_read(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        write_coco(tmp_path, coco(), split=split)
+        (tmp_path / "annotations" / f"instances_{split}.json").rename(tmp_path / split / "_annotations.coco.json")
+    source = small(tmp_path, val_fraction=None)
+    assert len(source.train.part) == 2 and source.val.path(0) == str(tmp_path / "valid" / "5.png")
+
+
+def test_small_objects_lie_on_top_of_large_ones(tmp_path: Path) -> None:
+    def rectangle(id: int, left: int, right: int) -> dict[str, Any]:
+        outline = [[left, 0, right, 0, right, 6, left, 6]]
+        return {"id": 1, "image_id": 5, "category_id": id, "bbox": [left, 0, right - left, 6], "segmentation": outline}
+
+    listed = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    content = coco(annotations=[rectangle(1, 2, 4), rectangle(2, 0, 7)], categories=listed)
+    values = pair(tmp_path, content, target="segmentation").train.eval_batch(np.array([0])).targets[0, 0]
+    assert values.tolist() == [2, 2, 1, 1, 2, 2, 2, 0]
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """Return a COCO file with other values in its annotation."""
+    content = coco()
+    content["annotations"][0] |= values
+    return content
+
+
+WRONG: list[tuple[object, str]] = [
+    (changed(bbox=[9, 1, 3, 2]), "1 has a box that reaches outside its image of 6x8: left 9, top 1, right 12, bottom 3"),
+    (changed(bbox=[1, 1, 0, 2]), "has a box of no area: left 1, top 1, right 1, bottom 3; data.on_error=skip leaves"),
+    (changed(bbox=[1, 1, 2]), r"has the bbox \[1, 1, 2\]; expected \[left, top, width, height\]"),
+    (changed(bbox=[1, 1, 2, 10**400]), "has the bbox"),
+    (changed(segmentation=[[1, 1, 3, 3]]), r"annotation 1 has a polygon of 2 point\(s\), and a polygon has at least 3"),
+    (changed(segmentation=[[1, 1, 3, 3, 5]]), "has the polygon .*; expected a list x, y, x, y"),
+    (changed(segmentation={"size": [6, 8], "counts": [5, 5]}), "has run lengths of 10 pixels, its image has 48"),
+    (changed(segmentation={"size": [8, 6], "counts": [48]}), r"run lengths of size \[8, 6\] for an image of 6x8"),
+    (changed(segmentation={"size": [6, 8], "counts": "~"}), "damaged run lengths .'~' has no place"),
+    (changed(segmentation="x"), "has the segmentation 'x'; expected polygons"),
+    (changed(category_id=8), "annotation 1 has category_id 8, which is not listed; listed: 7"),
+    (changed(image_id=6), "annotation 1 is of image 6, which is not listed"),
+    (changed(iscrowd=3), "has iscrowd 3; expected 0 or 1"),
+    (coco(images=coco()["images"][:1] * 2), "the image id is given twice: 5"),
+    (coco(categories=coco()["categories"] * 2), "the category id is given twice: 7"),
+    (coco(annotations=[]), "annotations is an empty list: all 2 images are empty; nothing could be learned or measured"),
+    (coco(images=[]), "images is an empty list"),
+    (coco(images=[{"id": "a", "file_name": "x.png"}]), "an image is .*; expected a whole number as id, and a file_name"),
+    ({"images": [], "annotations": {}}, "images is an empty list"),
+    ("", "not valid JSON at line 1, column 1 .*is the file complete"),
+    (json.dumps(coco())[:-40], "not valid JSON at line 1, column .*is the file complete"),
+    ("[1]", r"holds \[1\]; expected an object with images, annotations, categories"),
+    ("[" * 100_000, "too deep"),
+    ('{"images": NaN}', "NaN is no number that JSON has"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "message"), WRONG)
+def test_what_is_wrong_with_annotations_is_one_line(tmp_path: Path, content: object, message: str) -> None:
+    write_coco(tmp_path, content)
+    with pytest.raises(DataError, match=message) as caught:
+        small(tmp_path)
+    assert "\n" not in str(caught.value) and "instances_train.json" in str(caught.value)
+
+
+def test_missing_images_are_counted_and_images_of_another_size_refused(tmp_path: Path) -> None:
+    source = pair(tmp_path, coco())
+    write_picture(tmp_path / "train" / "5.png", np.zeros((8, 6), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"5.png: the image has 8x6 pixels \(upright\), its annotations are for 6x8"):
+        source.train.eval_batch(np.array([0]))
+    (tmp_path / "train" / "9.png").unlink()
+    with pytest.raises(DataError, match=r"instances_train.json: 1 image\(s\) are not in .*train: 9.png"):
+        small(tmp_path)
+    (tmp_path / "train" / "5.png").unlink()
+    with pytest.raises(DataError, match="its first image '5.png' is in none of the folders looked at: annotations, train"):
+        small(tmp_path)
+
+
+def test_broken_objects_are_counted_where_that_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = changed()
+    content["annotations"] += [changed(bbox=[1, 1, 0, 2])["annotations"][0]] * 2
+    with caplog.at_level(logging.WARNING):
+        source = small(write_coco(tmp_path, content), on_error="skip")
+    assert "2 object(s) are left out, the first: " in caplog.text and len(source.train.part) == 1
+
+
+def test_several_files_of_one_split_are_refused(tmp_path: Path) -> None:
+    write_coco(tmp_path, coco())
+    (tmp_path / "annotations" / "instances_train2.json").write_text(json.dumps(coco()))
+    with pytest.raises(DataError, match="several COCO files could be the train split: annotations/instances_train.json, "):
+        small(tmp_path)
+
+
+def test_labels_that_do_not_fit_the_target_are_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(DataError, match="masks of classes do not tell objects apart; give COCO or YOLO labels"):
+        of(folders["masks"], target="instances")
+    content = changed()
+    content["annotations"][0].pop("segmentation")
+    with pytest.raises(
+        DataError, match="a class per pixel needs the outline of every object, but 1 of 1 objects have a box only"
+    ):
+        small(write_coco(tmp_path, content), target="segmentation")
+    with pytest.raises(DataError, match="target is 'boxes'.*accepted: segmentation, instances"):
+        of(folders["masks"], target="boxes")
+
+
+def write_yolo(folder: Path, labels: str | None = "0 0.5 0.5 0.25 0.5\n", *, description: str | None = None) -> Path:
+    """Write a YOLO folder of four images of 6 x 8 pixels, all but the last with these labels."""
+    for number in range(4):
+        write_picture(folder / "train" / "images" / f"{number}.png", np.full((6, 8), 90, dtype=np.uint8))
+        if labels is not None and number < 3:
+            path = folder / "train" / "labels" / f"{number}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(labels)
+    (folder / "data.yaml").write_text(description or "train: ../train/images\nnc: 2\nnames: [a, b]\n")
+    return folder
+
+
+def test_boxes_of_yolo_are_read_in_pixels_and_a_missing_label_file_is_an_image_of_nothing(tmp_path: Path) -> None:
+    source = small(write_yolo(tmp_path), val_fraction=0.25)
+    held = [source.train.sample(number).things for number in range(3)] + [source.val.sample(0).things]
+    assert sorted(len(things) for things in held) == [0, 1, 1, 1]
+    assert next(things[0].box for things in held if things) == (3.0, 1.5, 5.0, 4.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("0 0.5 0.5 0.25\n", "0.txt: line 1 has 4 numbers; expected a class and a box"),
+        ("\n0 0.1 0.1 0.5 0.5 0.9\n", "0.txt: line 2 has 6 numbers; expected"),
+        ("2 0.5 0.5 0.25 0.5\n", "line 1 has class 2, which is not among the 2 of data.yaml"),
+        ("0.5 0.5 0.5 0.25 0.5\n", "line 1 has class 0.5, which is not among"),
+        ("0 0.5 0.5 0 0.5\n", "0.txt: line 1 has a box of no area"),
+        ("0 5 3 2 4\n", "0.txt: line 1 has a box that reaches outside its image of 6x8"),
+        ("0 0.1 0.1 0.5 0.5 0.9 0.9 1.9 0.1\n", "line 1 has a box that reaches outside"),
+        ("a b c d e\n", "line 1 is 'a b c d e'; expected"),
+        ("0 nan 0.5 0.5 0.5\n", "line 1 holds a number that is not finite"),
+        ("", "all 4 images are empty; nothing could be learned or measured"),
+        (None, r"none of the 4 images has a label file; the first would be .*train/labels/0.txt"),
+    ],
+)
+def test_what_is_wrong_with_yolo_labels_is_one_line(tmp_path: Path, labels: str | None, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        small(write_yolo(tmp_path, labels))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ("train: train/images\n", "data.yaml: names is None; expected a list of class names"),
+        ("train: train/images\nnames: [a, a]\n", "names gives 'a' twice"),
+        ("train: train/images\nnames: {0: a, 2: b}\n", "names is .*; expected a list of class names"),
+        ("train: train/images\nnames: [a]\nnc: 2\n", "nc is 2, but names lists 1 classes"),
+        ("train: elsewhere\nnames: [a]\n", "train is 'elsewhere', which is not there; looked in"),
+        ("names: [a]\n", "names no images; expected train and val"),
+        ("train: [1]\nnames: [a]\n", r"train is \[1\]; expected a folder of images"),
+        ("- a\n", "holds .*; expected train, val and names"),
+        ("train: [\n", "data.yaml, line .*not a readable YAML file"),
+    ],
+)
+def test_what_is_wrong_with_data_yaml_is_one_line(tmp_path: Path, description: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        small(write_yolo(tmp_path, description=description))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_listing_of_images_and_a_path_are_followed(tmp_path: Path) -> None:
+    write_yolo(tmp_path / "data")
+    (tmp_path / "data.yaml").write_text("path: data\ntrain: mine.txt\nval: [train/images]\ntest: none\nnames: {0: a, 1: b}\n")
+    (tmp_path / "data" / "mine.txt").write_text("./train/images/0.png\ntrain/images/1.png\n\n")
+    source = small(tmp_path, val_fraction=None)
+    assert len(source.train.part) == 2 and len(source.val.part) == 4 and source.test is source.val
+
+
+def test_a_folder_of_two_layouts_needs_to_be_told_which(tmp_path: Path) -> None:
+    write_coco(write_yolo(tmp_path), coco())
+    with pytest.raises(DataError, match="looks like coco and yolo; data.format=coco|yolo says which to read"):
+        small(tmp_path)
+    assert small(tmp_path, format="coco").info.class_names == ("square",)
+    with pytest.raises(DataError, match="is not laid out as data.format=masks: found annotations/"):
+        small(tmp_path, format="masks")
