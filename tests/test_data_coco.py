@@ -285,6 +285,10 @@ def test_what_is_wrong_with_yolo_labels_is_one_line(tmp_path: Path, labels: str 
         ("train: train/images\n", "data.yaml: names is None; expected a list of class names"),
         ("train: train/images\nnames: [a, a]\n", "names gives 'a' twice"),
         ("train: train/images\nnames: {0: a, 2: b}\n", "names is .*; expected a list of class names"),
+        (
+            "train: train/images\nnames: [yes, no]\n",
+            "names holds True, which YAML does not read as text; put the name into quotes",
+        ),
         ("train: train/images\nnames: [a]\nnc: 2\n", "nc is 2, but names lists 1 classes"),
         ("train: elsewhere\nnames: [a]\n", "train is 'elsewhere', which is not there; looked in"),
         ("names: [a]\n", "names no images; expected train and val"),

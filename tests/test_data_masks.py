@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -78,9 +80,9 @@ def test_images_of_other_shapes_are_padded_with_void(tmp_path: Path) -> None:
     ("options", "expected", "categories"),
     [
         ({}, [0, 1, VOID], (0, 3)),
-        ({"ignore_index": None}, [0, 1, 2], (0, 3, 255)),
+        ({"ignore_index": -1}, [0, 1, 2], (0, 3, 255)),
         ({"ignore_index": 3}, [0, VOID, 1], (0, 255)),
-        ({"ignore_index": None, "reduce_zero_label": True}, [VOID, 0, 1], (3, 255)),
+        ({"ignore_index": -1, "reduce_zero_label": True}, [VOID, 0, 1], (3, 255)),
     ],
 )
 def test_values_without_a_class_are_void(tmp_path: Path, options: dict, expected: list[int], categories: tuple) -> None:
@@ -104,6 +106,28 @@ def test_masks_of_16_bits_and_grey_ones_saved_as_colours_are_numbers(tmp_path: P
     write_picture(tmp_path / "annotations" / "train" / "1.png", rows(0, 7)[..., None].repeat(3, axis=2))
     source = of_masks(tmp_path, val_fraction=0.5)
     assert seen(source) == [[0]] * 3 + [[1]] * 3 and source.val.eval_batch(np.array([0])).targets.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_levels_of_few_bits_are_the_numbers_of_the_file(tmp_path: Path, bits: int) -> None:
+    write_pairs(tmp_path, [rows(0, 1)] * 2)
+    for number in range(2):
+        (tmp_path / "annotations" / "train" / f"{number}.png").write_bytes(grey_png(rows(0, 1, 3), bits))
+    assert of_masks(tmp_path).info.categories == (0, 1, 3) and seen(of_masks(tmp_path)) == [[0], [0], [1], [1], [2], [2]]
+
+
+def grey_png(values: np.ndarray, bits: int) -> bytes:
+    """Return a grey PNG whose samples have 2 or 4 bits, as Pillow does not write them."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = values.shape
+    each = (values[..., None] >> np.arange(bits)[::-1]) & 1
+    lines = np.packbits(each.reshape(height, width * bits), axis=1)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines)))
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
 
 
 def test_one_colour_per_class_is_read_by_a_table_or_as_found(tmp_path: Path) -> None:
@@ -204,7 +228,7 @@ def spoil_twins(folder: Path) -> None:
         (spoil_listing, "classes.txt: the class 'ground' is given twice"),
         (spoil_colours, "class_dict.csv: line 2 is 'road,200,0'; expected name,r,g,b with 0 to 255"),
         (spoil_jpeg, "0.jpg: JPEG and WebP change the values of a mask; save masks as PNG"),
-        (spoil_binary, r"the masks hold no two classes: 0, beside void \(255\); data.ignore_index=null makes 255 a class"),
+        (spoil_binary, r"the masks hold no two classes: 0, beside void \(255\); data.ignore_index=-1 makes 255 a class"),
         (spoil_masks, "annotations/train: no such folder; .*images/train needs masks of the same stems there"),
         (spoil_twins, "0.png: 0.jpg has the same stem"),
     ],

@@ -38,6 +38,7 @@ DECLARED = {"settings/search.py": NAMES}  # what --help tells of each name, whic
 OTHER_MEANING = {  # file, name: what the name means there
     ("data/__init__.py", "dense"): "name of a data source",
     ("data/dense/writing.py", "segmentation"): "key of COCO files",
+    ("stats/detection.py", "segmentation"): "key of COCO files",
     ("audit/verdict.py", "diverged"): "key of audit.json: how many did",
     ("models/merge.py", "mixed"): "how a mixer of an earlier version merges its branches",
     ("tasks/parts/discrete_results.py", "diverged"): "key of metrics.json: how many did",

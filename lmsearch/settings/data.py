@@ -78,7 +78,7 @@ class Dense(Data):
     root: PathName = key("folder of images with masks or objects; its layout is recognised")
     format: str | None = key(words=("masks", "coco", "yolo"), null="recognised by the layout")
     target: str | None = key("filled in: what head= learns from", null="by head=", added=(None,))
-    ignore_index: int | None = key("value of a mask that has no class", null="every value has one")
+    ignore_index: int = key("value of a mask that has no class; -1: every value has one", least=-1)
     reduce_zero_label: bool = key("masks: 0 has no class either, and class numbers begin at 1")
     val_fraction: float | None = key(
         "where there is no val split: share of the images that validates",

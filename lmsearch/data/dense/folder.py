@@ -11,7 +11,7 @@ from lmsearch.data.checks import number
 from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
 from lmsearch.data.dense.maskfolder import read_mask_folder
-from lmsearch.data.dense.masks import MaskClasses, classes_of
+from lmsearch.data.dense.masks import MaskClasses, classes_of, void_numbers
 from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
 from lmsearch.data.dense.yolo import read_yolo_splits
 from lmsearch.data.layout import VAL_FRACTION, VAL_FRACTION_ALONE
@@ -72,9 +72,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How to read: what is void in masks, what happens to broken objects, and the classes where they are known already."""
+    """How to read: what is void in masks (ignore_index -1: nothing), what happens to broken objects, and known classes."""
 
-    ignore_index: int | None = 255
+    ignore_index: int = 255
     reduce_zero_label: bool = False
     on_error: str = "raise"
     class_names: tuple[str, ...] | None = None
@@ -97,8 +97,8 @@ def known_masks(wanted: Wanted) -> MaskClasses | None:
         return None
     colours = [int(value[1:], 16) for value in wanted.categories if isinstance(value, str)]
     numbers = [value for value in wanted.categories if isinstance(value, int)]
-    void = [*(() if wanted.ignore_index is None else (wanted.ignore_index,)), *((0,) if wanted.reduce_zero_label else ())]
-    return MaskClasses(wanted.class_names, tuple(colours or numbers), () if colours else tuple(void), bool(colours))
+    void = void_numbers(wanted.ignore_index, reduce_zero_label=wanted.reduce_zero_label)
+    return MaskClasses(wanted.class_names, tuple(colours or numbers), () if colours else void, bool(colours))
 
 
 def known_names(wanted: Wanted) -> tuple[str, ...] | None:

@@ -29,6 +29,7 @@ VOID_NAME = "void"  # of a colour that has no class
 LOSSY = (".jpg", ".jpeg", ".webp")
 MOST_CLASSES = VOID
 MOST_TOLD = 8
+SPREAD = {"L;2": 255 // 3, "L;4": 255 // 15}  # how far apart Pillow puts the grey levels of few bits
 NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow that hold one number per pixel
 LISTED = f"list the classes in {NAMES} (a name per line, line 1 is value 0) or {COLOURS[0]} (name,r,g,b)"
 
@@ -74,11 +75,16 @@ def hex_of(value: int) -> str:
 
 
 def open_mask(path: Path) -> Image.Image:
-    """Return a mask file, decoded; raise DataError where it cannot be read."""
+    """Return a mask file, decoded; raise DataError where it cannot be read.
+
+    Grey levels of 2 or 4 bits, which Pillow spreads over 0 to 255, are the numbers of the file again.
+    """
     try:
         with Image.open(path, formats=readable_formats()) as image:
+            stored = image.tile[0].args if image.tile else None
             image.load()
-            return image
+            step = SPREAD.get(stored[0] if isinstance(stored, tuple) else str(stored), 1)
+            return image if step == 1 else image.point([level // step for level in range(256)])
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{shown(path)}: not a readable mask ({reason})") from error
@@ -112,11 +118,11 @@ def is_coloured(path: Path) -> bool:
 
 
 def classes_of(
-    root: Path, masks: Sequence[Path], *, ignore_index: int | None, reduce_zero_label: bool, known: MaskClasses | None = None
+    root: Path, masks: Sequence[Path], *, ignore_index: int, reduce_zero_label: bool, known: MaskClasses | None = None
 ) -> MaskClasses:
     """Return the classes of the masks: `known` ones, else those that a file lists, else the values that training masks hold.
 
-    `ignore_index` (None: none) is a number without class; `reduce_zero_label`: 0 is another one, and line 1 names value 1.
+    `ignore_index` (-1: none) is a number without class; `reduce_zero_label`: 0 is another one, and line 1 names value 1.
     """
     if lossy := [path for path in masks if path.suffix.lower() in LOSSY]:
         raise DataError(f"{shown(lossy[0])}: JPEG and WebP change the values of a mask; save masks as PNG")
@@ -128,10 +134,15 @@ def classes_of(
                 f"reduce_zero_label is true, but {listing} lists colours; leave it out and name a colour {VOID_NAME!r}"
             )
         return _listed_colours(listing)
-    void = tuple(dict.fromkeys([*(() if ignore_index is None else (ignore_index,)), *((0,) if reduce_zero_label else ())]))
+    void = void_numbers(ignore_index, reduce_zero_label=reduce_zero_label)
     if (root / NAMES).is_file():
         return _listed_names(root / NAMES, void, first=int(reduce_zero_label))
     return _found(root, masks, void)
+
+
+def void_numbers(ignore_index: int, *, reduce_zero_label: bool) -> tuple[int, ...]:
+    """Return the numbers that have no class."""
+    return tuple(dict.fromkeys([*([ignore_index] if ignore_index >= 0 else []), *([0] if reduce_zero_label else [])]))
 
 
 def _listed_names(path: Path, void: tuple[int, ...], *, first: int) -> MaskClasses:
@@ -172,11 +183,9 @@ def _found(root: Path, masks: Sequence[Path], void: tuple[int, ...]) -> MaskClas
             raise DataError(f"{shown(path)}: the masks up to this one hold {len(held)} values, which are no classes; {LISTED}")
     values = tuple(sorted(held if colour else held - set(void)))
     if len(values) < 2:
-        beside = " and ".join(str(value) for value in void)
-        hint = "data.ignore_index=null makes 255 a class" if VOID in held else LISTED
-        raise DataError(
-            f"{root}: the masks hold no two classes: {', '.join(map(str, values)) or 'nothing'}, beside void ({beside}); {hint}"
-        )
+        beside = f", beside void ({' and '.join(map(str, void))})" if void else ""
+        hint = "data.ignore_index=-1 makes 255 a class" if VOID in held else LISTED
+        raise DataError(f"{root}: the masks hold no two classes: {', '.join(map(str, values)) or 'nothing'}{beside}; {hint}")
     names = tuple(hex_of(value) if colour else str(value) for value in values)
     log.info("%s: no %s, so the %d values that the training masks hold are the classes", root, NAMES, len(values))
     return MaskClasses(names, values, () if colour else void, colour)

@@ -66,6 +66,8 @@ def names_of(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{path}: names is {short(names)}; expected a list of class names, or numbers from 0 on with a name each")
+    if wrong := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int | float)]:
+        raise DataError(f"{path}: names holds {short(wrong[0])}, which YAML does not read as text; put the name into quotes")
     listed = tuple(str(name) for name in names)
     if len(set(listed)) < len(listed):
         raise DataError(f"{path}: names gives {short(next(name for name in listed if listed.count(name) > 1))} twice")

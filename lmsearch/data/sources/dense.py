@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmsearch.data.checks import choice, interval, number, numbers, size2d
+from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
 from lmsearch.data.dense.dataset import DenseDataset
 from lmsearch.data.dense.folder import Categories, DenseFolder, Wanted, read_dense
 from lmsearch.data.dense.labels import ObjectLabels, PixelLabels
@@ -26,7 +26,7 @@ def build_dense(
     root: str | os.PathLike[str] | DenseFolder,
     format: str | None = None,
     target: str = SEGMENTATION.name,
-    ignore_index: int | None = 255,
+    ignore_index: int = 255,
     reduce_zero_label: bool = False,
     val_fraction: float | None = None,
     val_digest: str | None = None,
@@ -44,7 +44,7 @@ def build_dense(
 ) -> Source:
     """Return the images under `root` (or of a folder that was read) with labels of the kind `target`.
 
-    `format` forces a layout (None: recognised). `ignore_index` (None: none) is a mask value without class; `reduce_zero_label`:
+    `format` forces a layout (None: recognised). `ignore_index` (-1: none) is a mask value without class; `reduce_zero_label`:
     0 is one too. `img_size` and `in_chans` None are chosen by the images; `mean`, `std`, `val_fraction`, `val_digest` as of
     image folders. `scale`, `ratio`, `flip_prob`, `colour` are those of JointTransform. `on_error`: what is broken ends the run
     ("raise"), or is left out, counted and logged ("skip"). `class_names` and `categories` are those of training.
@@ -52,7 +52,13 @@ def build_dense(
     kind = KINDS[choice("target", target, tuple(KINDS))]
     choice("on_error", on_error, ("raise", "skip"))
     names = None if class_names is None else tuple(class_names)
-    wanted = Wanted(ignore_index, reduce_zero_label, on_error, names, None if categories is None else tuple(categories))
+    wanted = Wanted(
+        whole("ignore_index", ignore_index, least=-1),
+        reduce_zero_label,
+        on_error,
+        names,
+        None if categories is None else tuple(categories),
+    )
     if isinstance(root, DenseFolder):
         folder = root
     else:

@@ -40,5 +40,5 @@ def own_source(spec: ModelSpec, checkpoint: str) -> Source:
 def data_for(options: Mapping[str, Any], info: DataInfo) -> Source:
     """Return the data source of `options` for a network that was trained on `info`: its classes, in their order."""
     name = options["name"]
-    classes = {"class_names": info.class_names} if "class_names" in options_of(name) else {}
+    classes = {key: getattr(info, key) for key in ("class_names", "categories") if key in options_of(name)}
     return build_source(name, **{key: value for key, value in options.items() if key != "name"} | classes)
