@@ -268,7 +268,7 @@ def test_boxes_of_yolo_are_read_in_pixels_and_a_missing_label_file_is_an_image_o
         ("0 5 3 2 4\n", "0.txt: line 1 has a box that reaches outside its image of 6x8"),
         ("0 0.1 0.1 0.5 0.5 0.9 0.9 1.9 0.1\n", "line 1 has a box that reaches outside"),
         ("a b c d e\n", "line 1 is 'a b c d e'; expected"),
-        ("0 nan 0.5 0.5 0.5\n", "line 1 holds a number that is not finite"),
+        ("0 nan 0.5 0.5 0.5\n", "line 1 holds 'nan', which is no class and no share of a side"),
         ("", "all 4 images are empty; nothing could be learned or measured"),
         (None, r"none of the 4 images has a label file; the first would be .*train/labels/0.txt"),
     ],

@@ -7,7 +7,6 @@ a/images/b.jpg are a/labels/b.txt; an image without such a file shows nothing.
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from lmsearch.words import first_of
 log = logging.getLogger(__name__)
 Size = tuple[int, int]
 IMAGES, LABELS = "images", "labels"
+LARGEST = 1e6  # of any number in a line
 OF_BOX = 5  # numbers of a line with a box; a polygon has an odd number from 7 on
 EXPECTED = "expected a class and a box (4 numbers) or a polygon (at least 3 points)"
 
@@ -176,8 +176,8 @@ def _numbers(words: Sequence[str], where: str) -> list[float]:
         values = [float(word) for word in words]
     except ValueError as error:
         raise DataError(f"{where} is {short(' '.join(words))}; {EXPECTED}") from error
-    if not all(map(math.isfinite, values)):
-        raise DataError(f"{where} holds a number that is not finite; {EXPECTED}")
+    if wrong := [word for word, value in zip(words, values, strict=True) if not abs(value) <= LARGEST]:  # nan, too
+        raise DataError(f"{where} holds {short(wrong[0])}, which is no class and no share of a side; {EXPECTED}")
     return values
 
 
