@@ -44,12 +44,41 @@ def test_samples_are_added_only_while_they_help_and_the_second_supernet_takes_as
     draw = torch.Generator().manual_seed(0)
     worth = torch.randn(1 + CHOICES, 1, generator=draw, dtype=torch.float64)
     noise = torch.randn(1 + CHOICES, 512, generator=draw, dtype=torch.float64)
+    noise[0] -= 0.2  # some hope
     shares = (0.125, 0.25, 0.5, 1.0)
     cut = [int(512 * share) for share in shares]
     clear = [Look(share, (worth + 0.1 * noise)[:, :n]) for share, n in zip(shares, cut, strict=True)]
     blurred = [Look(share, (0 * worth + noise)[:, :n]) for share, n in zip(shares, cut, strict=True)]
     assert enough(clear, None).shape[1] == 64 and enough(blurred, None).shape[1] == 512
     assert enough(blurred, 128).shape[1] == 128
+
+
+def noisy_looks(losses: torch.Tensor) -> list[Look]:
+    """Return the looks at an eighth, a quarter, half and all of losses (choices, samples)."""
+    shares = (0.125, 0.25, 0.5, 1.0)
+    return [Look(share, losses[:, : int(share * losses.shape[1])]) for share in shares]
+
+
+def test_a_supernet_that_leaves_no_hope_is_looked_at_only_until_that_is_known() -> None:
+    losses = torch.randn(1 + CHOICES, 512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    losses[0] += 0.4
+    assert enough(noisy_looks(losses), None).shape[1] == 64
+    losses[0] -= 0.8
+    assert enough(noisy_looks(losses), None).shape[1] == 512
+
+
+@pytest.mark.parametrize(("advantage", "noise"), [(0.0, 8.0), (2.0, 8.0), (4.0, 16.0)])
+def test_ending_the_looks_early_misses_hardly_anything(advantage: float, noise: float) -> None:
+    draw, missed, ended, searches = torch.Generator().manual_seed(3), 0, 0, 200
+    for _ in range(searches):
+        trained = torch.randn(1, 1 + CHOICES, 1, generator=draw) + 0.3 * torch.randn(2, 1 + CHOICES, 1, generator=draw)
+        trained[:, 0] += advantage
+        losses = (noise * torch.randn(2, 1 + CHOICES, 256, generator=draw) - trained).double()
+        early = enough(noisy_looks(losses[0]), None)
+        cut = early.shape[1] < 256 and first_advantage(early)[1] < HOPELESS
+        ended += cut
+        missed += cut and fresh_advantage(losses[:, 0], losses[:, 1:])[1] >= 3
+    assert missed <= 1 and (ended / searches > 0.25 or advantage > 0)
 
 
 def test_a_recheck_without_hope_asks_for_no_second_supernet_and_says_so() -> None:

@@ -18,7 +18,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, planned, quota_of, surviving
 from lmsearch.search.derivation.kinds import Derived, derivation_kind, derive, samples_for
 from lmsearch.search.discrete.architectures import Architecture
-from lmsearch.search.supernet.masking import Evaluate, OnBatches, losses_of
+from lmsearch.search.supernet.masking import Evaluate, OnBatches
 from lmsearch.search.supernet.network import Branches, masked, probabilities, remaining
 from lmsearch.search.supernet.relax import Relaxation
 from lmsearch.search.trust.health import Health, check_health, untested
@@ -95,5 +95,5 @@ class Trained:
         """Return how much the held-out loss of the mixture rises when one direction of one layer is left out."""
         scores, mixture, held = self.scores, self.mixture(), self.on(self.holdout)
         choices = choose(scores, quota_of(self.quota, scores))
-        rises = leave_one_out(self.module, held, choices, mixture, losses_of(self.module, held, [mixture])[0])
+        rises = leave_one_out(self.module, held, choices, mixture)
         return [dict.fromkeys(p, 0.0) | rises.get(layer, {}) for layer, p in scores.items()]

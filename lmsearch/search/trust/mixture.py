@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,35 +36,51 @@ def mixture_health(
     module: nn.Module, choices: Sequence[LayerChoice], quick: Evaluate, *, advantage: float, gap: float
 ) -> Mixture:
     """Compare the derived directions, of the given advantage and gap, with the mixture that alphas weigh."""
-    mixture = mixture_of(module, choices)
     recovered = advantage / (advantage + gap) if advantage + gap > 0 else 0.0
-    part = losses_of(module, quick, [mixture])[0]
-    agreement = alpha_agreement(choices, leave_one_out(module, quick, choices, mixture, part))
-    gaps = gap_curve(module, quick, choices, part)
+    rises, gaps = look_at(module, quick, choices)
+    agreement = alpha_agreement(choices, rises)
     findings = (discretisation_gap(gaps, recovered, at_stake=advantage + gap), *([] if agreement is None else [agreement]))
     return Mixture(gap, recovered, None if agreement is None else agreement.value, findings)
 
 
-def leave_one_out(
-    module: nn.Module,
-    evaluate: Evaluate,
-    choices: Sequence[LayerChoice],
-    mixture: Mapping[str, Branches],
-    whole: Tensor,
-) -> dict[str, dict[str, float]]:
-    """Return {layer: {direction: mean loss increase when it alone is left out}}, the others scaled up to a sum of 1.
+def look_at(
+    module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoice]
+) -> tuple[dict[str, dict[str, float]], list[float]]:
+    """Return what leaving one direction out costs and the gap for every k, both against the mixture, in one masked pass."""
+    mixture, best = mixture_of(module, choices), by_size(module, choices)
+    without = left_out(module, choices, mixture)
+    whole, *others = losses_of(module, evaluate, [mixture, *without.values(), *best])
+    ones, sizes = others[: len(without)], others[len(without) :]
+    return rises_of(without, ones, whole), [(losses - whole).mean().item() for losses in sizes]
 
-    `whole` holds the per-sample losses of the whole `mixture`.
-    """
+
+def leave_one_out(
+    module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoice], mixture: Mapping[str, Branches]
+) -> dict[str, dict[str, float]]:
+    """Return {layer: {direction: mean loss increase when it alone is left out of the mixture}}."""
+    without = left_out(module, choices, mixture)
+    whole, *losses = losses_of(module, evaluate, [mixture, *without.values()])
+    return rises_of(without, losses, whole)
+
+
+def left_out(
+    module: nn.Module, choices: Sequence[LayerChoice], mixture: Mapping[str, Branches]
+) -> dict[tuple[str, str], Mapping[str, Branches]]:
+    """Return the mixture without each direction of each layer that has others, which are scaled up to a sum of 1."""
     ways: dict[tuple[str, str], Mapping[str, Branches]] = {}
     for choice in choices:
         names = surviving(choice.scores)
-        for left_out in names if len(names) > 1 else ():
-            rest = remaining(module, choice.name, [n for n in names if n != left_out], choice.scores)
-            ways[choice.name, left_out] = {**mixture, choice.name: rest}
+        for one in names if len(names) > 1 else ():
+            rest = remaining(module, choice.name, [n for n in names if n != one], choice.scores)
+            ways[choice.name, one] = {**mixture, choice.name: rest}
+    return ways
+
+
+def rises_of(ways: Iterable[tuple[str, str]], losses: Sequence[Tensor], whole: Tensor) -> dict[str, dict[str, float]]:
+    """Return {layer: {direction: mean of the losses (n,) without it, less those of the whole mixture}}."""
     rises: dict[str, dict[str, float]] = {}
-    for (layer, left_out), losses in zip(ways, losses_of(module, evaluate, [*ways.values()]), strict=True):
-        rises.setdefault(layer, {})[left_out] = (losses - whole).mean().item()
+    for (layer, one), without in zip(ways, losses, strict=True):
+        rises.setdefault(layer, {})[one] = (without - whole).mean().item()
     return rises
 
 
@@ -87,9 +103,8 @@ def alpha_agreement(choices: Sequence[LayerChoice], rises: Mapping[str, Mapping[
     return rank_agreement(taus, counts, float(np.mean(shares))) if taus else None
 
 
-def gap_curve(module: nn.Module, evaluate: Evaluate, choices: Sequence[LayerChoice], whole: Tensor) -> list[float]:
-    """Return, for every k up to the most candidates of a layer, the loss of each layer's k most probable minus the whole's."""
+def by_size(module: nn.Module, choices: Sequence[LayerChoice]) -> list[dict[str, Branches]]:
+    """Return, for every k up to the most candidates of a layer, each layer's k most probable directions."""
     most = max(len(surviving(c.scores)) for c in choices)
     best = [{c.name: top_k(c.scores, min(k, len(surviving(c.scores)))).directions for c in choices} for k in range(1, most + 1)]
-    found = losses_of(module, evaluate, [masked(module, directions) for directions in best])
-    return [(losses - whole).mean().item() for losses in found]
+    return [masked(module, directions) for directions in best]
