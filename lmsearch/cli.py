@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _main(words)
     except LmsearchError as error:
         print(f"lmsearch: error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return error.exit_code
     except OSError as error:
         if error.errno not in NO_ROOM and (error.errno not in NO_USE or error.filename is None):
             raise

@@ -16,6 +16,8 @@ class LmsearchError(ValueError):
     A message longer than LONGEST, which quotes long input, loses its middle.
     """
 
+    exit_code = 2  # of the command line: bad input
+
     def __init__(self, message: object = "") -> None:
         text = str(message)
         if len(text) > LONGEST:

@@ -13,15 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from lmsearch.audit import auditor, verdict
+from lmsearch.audit import verdict
 from lmsearch.audit.auditor import Auditor
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
+from lmsearch.audit.parts import draw_pool, searched
 from lmsearch.audit.setting import Plan, Setting, Speed, derivation_cost, make_plan, per_round
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError, FileError
 from lmsearch.scan.directions import label, parse_direction
@@ -152,7 +154,7 @@ def test_an_audit_that_goes_on_says_that_it_keeps_its_plan(tmp_path: Path, caplo
         first = make_plan(setting, speed, minutes=30.0)
         ledger.once("plan", lambda plan=first: {"speed": asdict(speed), "plan": asdict(plan)}, must=True)
         caplog.clear()
-        assert Auditor(setting, None, ledger, minutes).plan() == first
+        assert Auditor(setting, None, ledger, minutes, Workers(1, 1)).plan() == first
         assert ("goes on as it was planned" in caplog.text) is warned
 
 
@@ -161,7 +163,7 @@ def test_a_search_that_diverges_is_a_part_of_the_audit_like_any_other(monkeypatc
         raise TrainingDiverged("the loss is nan in step 3")
 
     monkeypatch.setattr(Setting, "search", diverges)
-    row = auditor.searched(digits_setting(), epochs=1)
+    row = searched(digits_setting(), epochs=1)
     assert row["status"] == Status.DIVERGED and "step 3" in row["reason"] and row["derived"] == []
 
 
@@ -273,8 +275,7 @@ def test_what_is_cut_keeps_the_share_of_its_warm_ups() -> None:
 @pytest.mark.parametrize(("size", "per_round"), [(6, 2), (6, 4), (6, 5), (6, 6), (100, 3)])
 def test_no_architecture_is_drawn_twice_in_a_round(size: int, per_round: int) -> None:
     space = ArchitectureSpace.of((tuple(f"d{i}" for i in range(size)),), (1,))
-    auditor = SimpleNamespace(setting=SimpleNamespace(space=space, seed=0))
-    drawn = Auditor.pool(auditor, Plan(epochs=1, rounds=4, per_round=per_round))
+    drawn = draw_pool(SimpleNamespace(space=space, seed=0), Plan(epochs=1, rounds=4, per_round=per_round))
     assert all(len(set(drawn[n * per_round : (n + 1) * per_round])) == per_round for n in range(4))
     first = size // per_round * per_round
     assert len(set(drawn[:first])) == min(first, 4 * per_round)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,14 +20,30 @@ import pytest
 import torch
 
 import lmsearch
+from lmsearch import cli
+from lmsearch.audit import auditor
+from lmsearch.audit.auditor import Auditor
+from lmsearch.audit.ledger import Ledger, OutOfTime
+from lmsearch.audit.parts import parts_of
+from lmsearch.audit.setting import Plan, Setting, Speed
 from lmsearch.cli import main
+from lmsearch.config import compose_settings
 from lmsearch.engine import side_by_side
 from lmsearch.engine.finite import TrainingDiverged
-from lmsearch.engine.side_by_side import JobError, Workers
-from lmsearch.engine.threads import cores
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import CrashError, Failure, JobError, Keep, Running, Success, Workers
+from lmsearch.engine.threads import cores, exactly
 from lmsearch.errors import ConfigError, DataError
+from lmsearch.interrupts import Stopped, answering_signals
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.discrete.evaluators import Evaluation, StandAlone
+from lmsearch.search.discrete.trials import build_strategy
+from lmsearch.settings.tasks import Audit, Search
 from lmsearch.tasks import search
-from lmsearch.tasks.parts import recheck
+from lmsearch.tasks.audit import OF_A_SEARCH, make_setting
+from lmsearch.tasks.parts import discrete, recheck
+from lmsearch.tasks.parts.build import build_data, build_precision
+from lmsearch.tasks.search import check_workers
 
 TINY = ["data=planted", "data.grid=3", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "data.steps_per_epoch=5"]
 SEARCH = ["search", *TINY, "keep=2", "epochs=2", "search=darts", "optim.lr=0.02", "search.alpha_lr=0.2", "search.health_every=0"]
@@ -41,15 +63,64 @@ def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def here(workers: Workers, jobs: Iterable[tuple[str, Callable[[], object]]], keep: Keep) -> None:
+    """Do in this process what workers do, after the pickling that they need."""
+    for name, job in jobs:
+        keep(name, pickle.loads(pickle.dumps(job))(), 1.0)
+
+
 def test_answers_come_in_the_order_of_the_jobs_and_each_has_its_threads() -> None:
     assert Workers(2, 1).run({"slow": partial(answer, 1, 2.0), "fast": partial(answer, 2)}) == {"slow": (1, 1), "fast": (2, 1)}
 
 
 def test_what_fails_is_told_of_when_the_others_are_done(tmp_path: Path) -> None:
     jobs = {"first": broken, "second": killed, "third": partial((tmp_path / "done").write_text, "x")}
-    with pytest.raises(JobError, match=r"2 of 3 failed \(.*first: no such image") as raised:
+    with pytest.raises(CrashError, match=r"2 of 3 failed \(.*first: no such image") as raised:
         Workers(2, 1).run(jobs)
     assert "second: killed by SIGKILL" in str(raised.value) and (tmp_path / "done").read_text() == "x"
+
+
+@pytest.mark.parametrize(("error", "code"), [(JobError("no such image"), 2), (CrashError("killed"), 1)])
+def test_only_what_a_user_can_mend_exits_with_2(
+    error: JobError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(words: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_main", fails)
+    assert main(["search"]) == code and f"error: {error}" in capsys.readouterr().err
+
+
+def test_an_error_of_a_users_is_told_from_a_crash() -> None:
+    def outcome(good: bool, exitcode: int) -> Success | Failure:
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        if not exitcode:
+            writer.send_bytes(pickle.dumps((good, "value")))
+        writer.close()
+        return Running("job", SimpleNamespace(join=lambda: None, exitcode=exitcode), 0, 0.0).result(reader)
+
+    assert outcome(True, 0) == Success("value") and outcome(False, 0) == Failure("job", "value", of_a_user=True)
+    crashed = outcome(False, 1)
+    assert isinstance(crashed, Failure) and not crashed.of_a_user and "ended with code 1" in str(crashed)
+
+
+def test_a_signal_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(workers: Workers, job: object, slot: int) -> tuple[Connection, SimpleNamespace]:
+        """Start a process that is no Python: this is about its end."""
+        started.append(subprocess.Popen(["sleep", "1000"]))
+        return multiprocessing.Pipe(duplex=False)[0], SimpleNamespace(terminate=started[0].terminate, join=started[0].wait)
+
+    def jobs() -> Iterator[tuple[str, Callable[[], object]]]:
+        yield "long", dict
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Workers, "_start", start)
+
+    with pytest.raises(Stopped), answering_signals():
+        Workers(2, 1).each(jobs(), lambda *told: None)
+    assert [process.poll() for process in started] == [-signal.SIGTERM]
 
 
 def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,15 +185,116 @@ def test_workers_that_there_is_no_room_for_are_refused_before_anything_is_writte
     genotype = tmp_path / "genotype.json"
     genotype.write_text('{"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h", "v"]}]}')
     compare = ["compare", *TINY, f"genotype={genotype}", "epochs=1", "optim.warmup_epochs=0"]
-    for words in (SEARCH, compare):
+    for words in (SEARCH, compare, ["audit", *TINY, "keep=2"], ["search", "search=random", *TRIALS]):
         assert main([*words, f"workers={cores() + 1}", f"run_dir={tmp_path / 'run'}"]) == 2
         assert f"workers={cores() + 1} needs" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_a_search_of_trials_tells_that_workers_have_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    words = ["search", *TINY, "search=random", "search.trials=1", "keep=2", "epochs=1", "optim.warmup_epochs=0", "workers=2"]
-    assert main([*words, f"run_dir={tmp_path}"]) == 0
-    assert "workers=2 has no effect: search=random" in caplog.text
+@two_cores
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["search=random", "search.evaluate=shared"], "search.evaluate=shared trains one supernet"),
+        (["search=local", "search.evaluate=standalone"], "search=local proposes each trial after the score of the one before"),
+    ],
+)
+def test_a_search_of_trials_tells_where_workers_have_no_effect(
+    words: list[str], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = compose_settings(Search, [*words, "workers=2"])
+    strategy = build_strategy(settings.discrete.method, population=3, tournament=2)
+    assert discrete.workers_of(settings, strategy, ArchitectureSpace.of([("h", "v", "w2")], [1])) is None
+    assert f"workers=2 has no effect: {told}" in caplog.text
+
+
+@two_cores
+def test_a_single_training_tells_that_workers_have_no_effect(caplog: pytest.LogCaptureFixture) -> None:
+    check_workers(compose_settings(Search, ["seeds=1", "search.recheck=0", "workers=2"]))
+    assert "workers=2 has no effect: seeds=1" in caplog.text
+
+
+@two_cores
+def test_trials_side_by_side_are_those_of_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandAlone, "__call__", made_up)
+    monkeypatch.setattr(Workers, "each", here)
+    words = ["search", "search=evolution", *TRIALS, "search.population=5"]
+    for workers in (1, 2):
+        assert main([*words, "threads=1", f"workers={workers}", f"run_dir={tmp_path / str(workers)}"]) == 0
+    assert len(trials(tmp_path / "1")) == 12 and trials(tmp_path / "1") == trials(tmp_path / "2")
+    one, two = ((tmp_path / name / "genotype.json").read_bytes() for name in "12")
+    assert one == two
+
+
+TRIALS = ["data=planted", "data.grid=3", "data.steps_per_epoch=1", "epochs=1", "optim.warmup_epochs=0", "batch_size=128"]
+TRIALS += ["model.depth=1", "model.embed_dim=8", "keep=2", "search.trials=12", "search.evaluate=standalone"]
+
+
+def trials(run_dir: Path) -> list[dict[str, object]]:
+    """Return the lines of trials.csv, but for the seconds that they took."""
+    return [row | {"seconds": 0} for row in csv.DictReader((run_dir / "trials.csv").read_text().splitlines())]
+
+
+def made_up(alone: StandAlone, architecture: Architecture) -> Evaluation:
+    """A score that tells architectures apart."""
+    score = sum(map(ord, "".join(architecture[0]))) % 89
+    return Evaluation(score, -score, alone.price(2))
+
+
+@two_cores
+def test_trials_that_were_done_beside_one_that_failed_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Architecture] = []
+
+    def failing(workers: Workers, jobs: Iterable[tuple[str, Callable[[], object]]], keep: Keep) -> None:
+        (first, job), _ = jobs
+        keep(first, job(), 1.0)
+        raise JobError("1 of 2 failed")
+
+    def counted(alone: StandAlone, architecture: Architecture) -> Evaluation:
+        trained.append(architecture)
+        return made_up(alone, architecture)
+
+    monkeypatch.setattr(StandAlone, "__call__", counted)
+    words = ["search", "search=random", *TRIALS, "search.trials=4", "threads=1", f"run_dir={tmp_path}"]
+    with monkeypatch.context() as only_here:
+        only_here.setattr(Workers, "each", failing)
+        assert main([*words, "workers=2"]) == 2
+    assert len(trained) == 1 and main(words) == 0
+    assert len(trained) == len(set(trained)) == 4
+
+
+@two_cores
+def test_the_parts_of_an_audit_side_by_side_are_those_of_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = audit_setting(["model.depth=1", "model.embed_dim=8"])
+    one = Speed(1.0, 13, 1.0, 1.0, 16, 1.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(auditor, "parts_of", lambda setting, planted, plan: {f"part {n}": partial(dict, n=n) for n in range(5)})
+    monkeypatch.setattr(auditor, "measure", lambda setting: one)
+    monkeypatch.setattr(Workers, "each", here)
+    found = []
+    for workers, minutes in ((1, 30.0), (2, 15.0)):
+        folder = RunDir(tmp_path / str(workers))
+        folder.make()
+        ledger = Ledger(folder, identity="a", limit_s=60 * minutes, at_once=workers)
+        found.append(Auditor(setting, None, ledger, minutes, Workers(workers, 1)).run())
+    (first, rows), (second, others) = found
+    assert first == second and [row["key"] for row in rows] == [row["key"] for row in others]
+    assert [row.get("n") for row in rows] == [row.get("n") for row in others] == [None, 0, 1, 2, 3, 4]
+
+
+def test_no_part_of_an_audit_starts_in_a_worker_when_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workers, "each", here)
+    ledger = Ledger(RunDir(tmp_path), identity="a", limit_s=1.0, at_once=2)
+    auditor = Auditor(None, None, ledger, 1.0, Workers(2, 1))
+    with pytest.raises(OutOfTime):
+        auditor.complete({f"part {n}": dict for n in range(5)})  # of a second each, see `here`
+    assert [*ledger.rows] == ["part 0", "part 1"]
+
+
+def audit_setting(words: list[str]) -> Setting:
+    """Return what `lmsearch audit` with these words audits."""
+    settings = compose_settings(Audit, words).changed(OF_A_SEARCH)
+    return make_setting(settings, build_data(settings.data), build_precision(settings))
 
 
 def searched_both_ways(folder: Path, *words: str) -> list[tuple[bytes, bytes]]:
@@ -158,3 +330,23 @@ def test_arms_side_by_side_are_the_arms_of_one_after_the_other(tmp_path: Path) -
     one, two = ((tmp_path / name / "comparison.json").read_bytes() for name in ("one", "two"))
     assert one == two
     assert main([*words, "workers=0", f"run_dir={tmp_path / 'none'}"]) == 2
+
+
+@pytest.mark.slow
+@two_cores
+def test_the_parts_of_an_audit_measure_in_workers_what_they_measure_here() -> None:
+    setting = audit_setting([*TINY, "keep=2", "epochs=1", "optim.warmup_epochs=0", "search.recheck=0"])
+    parts = parts_of(setting, None, Plan(epochs=1, rounds=1, per_round=1))
+    parts = {key: job for key, job in parts.items() if key != "control planted"}  # a search of its own, longer than all others
+    with exactly(1):
+        here = {key: job() for key, job in parts.items()}
+    assert json.dumps(Workers(2, 1).run(parts)) == json.dumps(here) and len(here) == 5
+
+
+@pytest.mark.slow
+@two_cores
+def test_architectures_trained_side_by_side_score_as_one_after_the_other(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        words = ["search", "search=random", *TRIALS, "search.trials=4", "threads=1", f"workers={workers}"]
+        assert main([*words, f"run_dir={tmp_path / str(workers)}"]) == 0
+    assert trials(tmp_path / "1") == trials(tmp_path / "2")

@@ -135,6 +135,26 @@ def test_a_trial_that_another_process_took_for_lost_is_left_to_the_queue(
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("diverged", [False, True])
+def test_what_is_asked_for_ahead_of_the_scores_is_what_would_be_asked_for_later(method: str, diverged: bool) -> None:
+    one, several = start(method, UNEVEN), start(method, UNEVEN)
+
+    def tell(search: DiscreteSearch, architecture: Architecture, number: int) -> None:
+        score = -math.inf if diverged and number % 5 == 2 else worth(architecture)
+        search.tell(architecture, Evaluation(score, 0.0, 1.0))
+
+    number = 0
+    while number < 20:
+        wave = [several.ask() for _ in range(min(3, several.strategy.ahead(several.history())))]
+        for architecture in wave:
+            assert one.ask() == architecture
+            tell(one, architecture, number)
+            number += 1
+        for place, architecture in reversed([*enumerate(wave, number - len(wave))]):
+            tell(several, architecture, place)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_another_seed_tries_something_else(method: str) -> None:
     assert advance(start(method, WIDE, seed=1), 3) != advance(start(method, WIDE, seed=2), 3)
 

@@ -1,70 +1,68 @@
-"""The parts of an audit: controls, random architectures with two seeds, and rounds of search against random and hand-made."""
+"""An audit: controls, random architectures with two seeds, and rounds of search against random and hand-made."""
 
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import asdict, dataclass, replace
-
-import numpy as np
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
+from lmsearch.audit.parts import Planted, parts_of
 from lmsearch.audit.setting import Plan, Setting, Speed, make_plan, measure
-from lmsearch.audit.shuffled import shuffled
-from lmsearch.engine.finite import TrainingDiverged
-from lmsearch.engine.randomness import key
+from lmsearch.engine.side_by_side import Job, Workers
+from lmsearch.engine.threads import exactly
 from lmsearch.errors import ConfigError
-from lmsearch.scan.directions import label
-from lmsearch.search.derivation.choice import kept
-from lmsearch.search.discrete.architectures import Architecture
-from lmsearch.search.discrete.strategies import History, Tried, draw_new
-from lmsearch.search.session import SearchSession
-from lmsearch.status import Status
 
 log = logging.getLogger(__name__)
-MASKED = "masked"
-
-
-@dataclass(frozen=True)
-class Planted:
-    """The control that a search must pass: a small planted task on the user's grid, searched with the user's options."""
-
-    setting: Setting
-    direction: str
-    epochs: int
 
 
 @dataclass(frozen=True)
 class Auditor:
-    """Runs every part once; `ledger` remembers them."""
+    """Runs every part once, as many at a time as there are `workers`; `ledger` remembers them. All may take `minutes`."""
 
     setting: Setting
     planted: Planted
     ledger: Ledger
     minutes: float
+    workers: Workers
 
     def run(self) -> tuple[Plan, list[Row]]:
-        """Return the plan and the rows of all parts; those that there was no time for are missing."""
+        """Return the plan and the rows of all parts, in their order; those that there was no time for are missing."""
         plan = self.plan()
         self.ledger.total = plan.parts
+        parts = parts_of(self.setting, self.planted, plan)
         try:
-            self.ledger.once("control planted", self.find_planted)
-            self.ledger.once("control shuffled", lambda: self.search_shuffled(plan))
-            pool = self.pool(plan)
-            for number in range(plan.rounds):
-                self.race(plan, number, pool[number * plan.per_round : (number + 1) * plan.per_round])
-            for architecture in pool[: plan.repeated]:
-                self.train(plan, architecture, self.setting.seed + plan.rounds, "second seed")
+            self.complete(parts)
         except OutOfTime:
             log.info("audit  the time is up; parts that were left out make the verdict less sure")
-        return plan, list(self.ledger.rows.values())
+        place = {key: number for number, key in enumerate(parts)}
+        return plan, sorted(self.ledger.rows.values(), key=lambda row: place.get(row["key"], -1))
+
+    def complete(self, parts: Mapping[str, Job]) -> None:
+        """Do the parts that are not done; raise OutOfTime where one of them may not start any more."""
+        if self.workers.number == 1:
+            for key, work in parts.items():
+                self.ledger.once(key, work)
+            return
+        self.workers.each(self.startable(parts), self.ledger.record)
+        if not all(key in self.ledger.rows for key in parts):
+            raise OutOfTime
+
+    def startable(self, parts: Mapping[str, Job]) -> Iterator[tuple[str, Job]]:
+        """Yield the parts that are not done as long as there is time."""
+        for key, work in parts.items():
+            if key not in self.ledger.rows:
+                if self.ledger.time_is_up:
+                    return
+                yield key, work
 
     def plan(self) -> Plan:
-        """Measure the speed once and plan by it."""
+        """Measure the speed once, with the threads that parts will have, and plan by it."""
 
         def measured() -> Row:
-            speed = measure(self.setting)
-            return {"speed": asdict(speed), "plan": asdict(make_plan(self.setting, speed, minutes=self.minutes))}
+            with exactly(self.workers.threads):
+                speed = measure(self.setting)
+            return {"speed": asdict(speed), "plan": asdict(self.planned(speed))}
 
         row = self.ledger.once("plan", measured, must=True)
         plan, speed = Plan(**row["plan"]), Speed(**row["speed"])
@@ -74,14 +72,18 @@ class Auditor:
             plan.parts,
             plan.epochs,
             self.setting.recipe.epochs,
-            speed.total_s(plan) / 60,
+            speed.total_s(plan) / self.workers.number / 60,
         )
         return plan
+
+    def planned(self, speed: Speed) -> Plan:
+        """Return the plan that fits into the minutes; raise ConfigError where none does."""
+        return make_plan(self.setting, speed, minutes=self.minutes, at_once=self.workers.number)
 
     def compare_plans(self, plan: Plan, speed: Speed) -> None:
         """Say so where more minutes would give another plan than the one that is gone on with."""
         try:
-            now = make_plan(self.setting, speed, minutes=self.minutes)
+            now = self.planned(speed)
         except ConfigError:  # too few for any plan, but what is done can be read again
             return
         if now != plan:
@@ -93,82 +95,3 @@ class Auditor:
                 now.rounds,
                 now.epochs,
             )
-
-    def find_planted(self) -> Row:
-        """Search for a planted direction."""
-        planted = self.planted
-        told = searched(planted.setting, epochs=planted.epochs)
-        return {"planted": label(planted.direction), "found": told["derived"][:1] == [[label(planted.direction)]]} | told
-
-    def search_shuffled(self, plan: Plan) -> Row:
-        """Search on targets that the images do not tell."""
-        setting = replace(self.setting, source=shuffled(self.setting.source, seed=self.setting.seed))
-        return searched(setting, epochs=plan.epochs)
-
-    def pool(self, plan: Plan) -> list[Architecture]:
-        """Draw the random architectures of all rounds, no one twice while the space has enough others for a round."""
-        space = self.setting.space
-        drawn: list[Architecture] = []
-        known: list[Architecture] = []
-        rng = np.random.default_rng(key(self.setting.seed, "audit"))
-        for _ in range(plan.rounds):
-            if space.size - len(known) < plan.per_round:
-                known = []
-            for _ in range(plan.per_round):
-                known.append(draw_new(History(space, [Tried(a, 0.0) for a in known], set(known)), rng))
-            drawn += known[-plan.per_round :]
-        return drawn
-
-    def race(self, plan: Plan, number: int, random: list[Architecture]) -> None:
-        """One round: search, derive and train; train the hand-made directions; train random ones for the same cost."""
-        seed = self.setting.seed + number
-
-        def search_and_train() -> Row:
-            try:
-                found = self.setting.search(epochs=plan.epochs, seed=seed)
-                derived = kept(found.derive()[0])
-            except TrainingDiverged as error:
-                return {"val": -math.inf, "test": -math.inf, "reason": str(error)}
-            trained = self.trained(plan, derived, seed)
-            return trained | {"search_cost": found.cost, "scores": self.scores(plan, found)}
-
-        self.ledger.once(f"searched round {number}", search_and_train)
-        self.ledger.once(f"hand-made round {number}", lambda: self.trained(plan, self.setting.hand_made, seed))
-        for architecture in random:
-            self.train(plan, architecture, seed, f"random round {number}")
-
-    def train(self, plan: Plan, architecture: Architecture, seed: int, what: str) -> None:
-        """Train one random architecture with one seed."""
-        name = "/".join("+".join(layer) for layer in architecture)
-        self.ledger.once(f"{what}: {name}", lambda: self.trained(plan, architecture, seed))
-
-    def trained(self, plan: Plan, architecture: Architecture, seed: int) -> Row:
-        """Return validation and test score (higher is better) of one training, and its cost in branch-scan steps."""
-        val, test = self.setting.alone(epochs=plan.epochs, seed=seed).val_and_test(architecture)
-        return {"architecture": architecture, "seed": seed, "val": val.score, "test": test.score, "cost": val.cost}
-
-    def scores(self, plan: Plan, found: SearchSession) -> list[Row]:
-        """Return what a supernet says about every random architecture: loss when masked and, of alphas, log probability.
-
-        Architectures whose masked losses are not finite are left out.
-        """
-        shared = found.shared()
-        trained = found.trained
-        losses = {a: shared(a).loss for a in dict.fromkeys(self.pool(plan))}
-        return [
-            {"architecture": a, MASKED: -loss} | ({"alpha": trained.alpha_score(a)} if found.learns else {})
-            for a, loss in losses.items()
-            if math.isfinite(loss)
-        ]
-
-
-def searched(setting: Setting, *, epochs: int) -> Row:
-    """Return what a search derives, and its verdict on that; its status is "diverged" where the training did."""
-    try:
-        found = setting.search(epochs=epochs, seed=setting.seed)
-        choices, _ = found.derive()
-        health = found.health(choices)
-    except TrainingDiverged as error:
-        return {"derived": [], "status": Status.DIVERGED, "reason": str(error)}
-    named = [[label(name) for name in layer] for layer in kept(choices)]
-    return {"derived": named, "status": health.status, "reason": health.reason}

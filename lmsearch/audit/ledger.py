@@ -23,14 +23,17 @@ class OutOfTime(Exception):
 
 
 class Ledger:
-    """Rows of parts.jsonl by key. `limit_s` is what all parts together may take, those of earlier calls included."""
+    """Rows of parts.jsonl by key. `limit_s` is what all parts together may take, those of earlier calls included.
 
-    def __init__(self, run_dir: RunDir, *, identity: str, limit_s: float, differs: str = "") -> None:
+    Where parts are done `at_once`, that many seconds of them pass in each second.
+    """
+
+    def __init__(self, run_dir: RunDir, *, identity: str, limit_s: float, differs: str = "", at_once: int = 1) -> None:
         """Open the rows of this audit; raise ConfigError where the file belongs to another one, which `differs` so.
 
         Raises FileError where the file cannot be read or a line is damaged.
         """
-        self.run_dir, self.limit_s, self.total = run_dir, limit_s, 0
+        self.run_dir, self.limit_s, self.at_once, self.total = run_dir, limit_s * at_once, at_once, 0
         self.rows: dict[str, Row] = {}
         read = read_json_lines(run_dir / PARTS)
         if read and read[0].get("identity") != identity:
@@ -50,6 +53,11 @@ class Ledger:
         """Seconds that the finished parts took."""
         return sum(row["took_s"] for row in self.rows.values())
 
+    @property
+    def time_is_up(self) -> bool:
+        """Whether no part may start any more."""
+        return self.spent_s >= self.limit_s
+
     def once(self, key: str, work: Callable[[], Row], *, must: bool = False) -> Row:
         """Return the row `key`, doing its work only if no earlier call did.
 
@@ -57,14 +65,18 @@ class Ledger:
         """
         if key in self.rows:
             return self.rows[key]
-        if self.spent_s >= self.limit_s and not must:
+        if self.time_is_up and not must:
             raise OutOfTime(key)
         began = time.perf_counter()
-        row: Row = {"key": key} | work()
-        row["took_s"] = round(time.perf_counter() - began, 2)
+        row = work()
+        return self.record(key, row, time.perf_counter() - began)
+
+    def record(self, key: str, found: Row, took_s: float) -> Row:
+        """Keep the row of a part that took so long, and say so."""
+        row: Row = {"key": key} | found | {"took_s": round(took_s, 2)}
         self.run_dir.append_line(PARTS, json.dumps(row))
         self.rows[key] = json.loads(json.dumps(row))
-        left = max(0.0, self.limit_s - self.spent_s)
+        left = max(0.0, self.limit_s - self.spent_s) / self.at_once
         of = f"/{self.total}" if self.total else ""
         log.info("audit  part %d%s  %s (%.0f s)  at most %.0f s left", len(self.rows), of, key, row["took_s"], left)
         return self.rows[key]

@@ -213,12 +213,12 @@ def per_round(setting: Setting, speed: Speed, epochs: int) -> int:
     return min(setting.space.size, max(1, int((searching + training) // training)))
 
 
-def make_plan(setting: Setting, speed: Speed, *, minutes: float) -> Plan:
+def make_plan(setting: Setting, speed: Speed, *, minutes: float, at_once: int = 1) -> Plan:
     """Return the plan that fits: as many rounds as there is time for, at the recipe's epochs or, if need be, at fewer.
 
-    Raises ConfigError where not even single epochs fit.
+    So many parts are done `at_once`. Raises ConfigError where not even single epochs fit.
     """
-    time_s, full = SAFETY * 60 * minutes, setting.recipe.epochs
+    time_s, full = SAFETY * 60 * minutes * at_once, setting.recipe.epochs
 
     def planned(epochs: int, rounds: int) -> Plan:
         """The plan of so many epochs and rounds."""
@@ -232,5 +232,5 @@ def make_plan(setting: Setting, speed: Speed, *, minutes: float) -> Plan:
         epochs = longest(rounds)
         if epochs == full or (rounds <= WANTED_ROUNDS and epochs >= full / 2) or (rounds == FEWEST_ROUNDS and epochs):
             return planned(epochs, rounds)
-    least = speed.total_s(planned(1, FEWEST_ROUNDS)) / SAFETY / 60
+    least = speed.total_s(planned(1, FEWEST_ROUNDS)) / SAFETY / 60 / at_once
     raise ConfigError(f"minutes={minutes:g} are too few: trainings of one epoch each need about {least:.0f}")

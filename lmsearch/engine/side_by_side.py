@@ -9,7 +9,8 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -26,12 +27,19 @@ from lmsearch.process import set_up_logging, tune_process
 
 log = logging.getLogger(__name__)
 Job = Callable[[], Any]  # pickled, as is what it returns
+Keep = Callable[[str, Any, float], object]  # what is done with the name of a job, what it returned and the seconds that it took
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PR_SET_PDEATHSIG = 1  # of Linux' prctl: a signal for the death of the parent
 
 
 class JobError(LmsearchError):
     """Some of several trainings failed; the others are done and kept."""
+
+
+class CrashError(JobError):
+    """Some failed in a way that no user's input explains: an unexpected error, or they were killed."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -62,37 +70,47 @@ class Workers:
         return self.run(jobs) if self.number > 1 else {name: job() for name, job in jobs.items()}
 
     def run(self, jobs: Mapping[str, Job]) -> dict[str, Any]:
-        """Run all jobs, as many at a time as there are workers, and return what each returned, under its name.
-
-        Raises JobError, when all others are done, where one raised an error of a user's or was killed. An interrupt ends all.
-        """
-        waiting, free, running = list(jobs.items()), list(range(self.number)), dict[Connection, Running]()
+        """Run all jobs as `each` does and return what each returned, under its name."""
         found: dict[str, Any] = {}
-        failed: dict[str, str] = {}
+        self.each(jobs.items(), lambda name, value, took_s: found.update({name: value}))
+        return {name: found[name] for name in jobs}
+
+    def each(self, jobs: Iterable[tuple[str, Job]], keep: Keep) -> None:
+        """Run jobs, as many at a time as there are workers; `keep` is called here, as soon as one is done.
+
+        The next job is asked for when a worker is free. When all others are done, raises JobError where one raised an error of a
+        user's, and CrashError where one ended otherwise. A signal ends all.
+        """
+        waiting, free, running = iter(jobs), list(range(self.number)), dict[Connection, Running]()
+        done, failed = 0, list[Failure]()
         try:
-            while waiting or running:
-                while waiting and free:
-                    name, job = waiting.pop(0)
+            while True:
+                while free and (named := next(waiting, None)) is not None:
                     slot = free.pop(0)
                     with interrupts_held():
-                        reader, process = self._start(job, slot)
-                        running[reader] = Running(name, process, slot)
+                        reader, process = self._start(named[1], slot)
+                        running[reader] = Running(named[0], process, slot, time.perf_counter())
+                if not running:
+                    break
                 ready = set(wait(list(running)))
                 for reader in [reader for reader in running if reader in ready]:
-                    done = running.pop(reader)
-                    free.append(done.slot)
-                    good, value = done.result(reader)
-                    (found if good else failed)[done.name] = value
-                    if not good:
-                        log.warning("%s failed: %s", done.name, value)
+                    job = running.pop(reader)
+                    free.append(job.slot)
+                    outcome = job.result(reader)
+                    done += 1
+                    if isinstance(outcome, Failure):
+                        failed.append(outcome)
+                        log.warning("%s", outcome)
+                    else:
+                        keep(job.name, outcome.value, time.perf_counter() - job.began)
         finally:
             for left in running.values():
                 left.process.terminate()
                 left.process.join()
         if failed:
-            what = "; ".join(f"{name}: {why}" for name, why in failed.items())
-            raise JobError(f"{len(failed)} of {len(jobs)} failed ({what}); the same command goes on with what is left")
-        return {name: found[name] for name in jobs}
+            what = "; ".join(f"{one.name}: {one.why}" for one in failed)
+            kind = JobError if all(one.of_a_user for one in failed) else CrashError
+            raise kind(f"{len(failed)} of {done} failed ({what}); the same command goes on with what is left")
 
     def _start(self, job: Job, slot: int) -> tuple[Connection, BaseProcess]:
         reader, writer = multiprocessing.Pipe(duplex=False)
@@ -105,24 +123,45 @@ class Workers:
 
 
 @dataclass(frozen=True)
+class Success:
+    """What a job returned."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job of this name failed, and whether an error of a user's says so."""
+
+    name: str
+    why: str
+    of_a_user: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} failed: {self.why}"
+
+
+@dataclass(frozen=True)
 class Running:
-    """A job at work."""
+    """A job at work since `began` (time.perf_counter)."""
 
     name: str
     process: BaseProcess
     slot: int
+    began: float
 
-    def result(self, reader: Connection) -> tuple[bool, Any]:
-        """Return (True, what the job returned) or (False, why it failed)."""
+    def result(self, reader: Connection) -> Success | Failure:
+        """Return what became of the job, which has ended or is about to."""
         try:
             good, value = pickle.loads(reader.recv_bytes())
-            return good, value
+            return Success(value) if good else Failure(self.name, value, of_a_user=True)
         except EOFError:
             self.process.join()
             code = self.process.exitcode or 0
             if code < 0:
-                return False, f"killed by {signal.Signals(-code).name}, most often for want of memory; fewer workers= take less"
-            return False, f"its process ended with code {code}; what it printed tells why"
+                by = signal.Signals(-code).name
+                return Failure(self.name, f"killed by {by}, most often for want of memory; fewer workers= take less")
+            return Failure(self.name, f"its process ended with code {code}; what it printed tells why")
         finally:
             reader.close()
             self.process.join()

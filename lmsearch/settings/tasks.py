@@ -73,13 +73,13 @@ class Search(Searching, GoingOn, Strict, SideBySide):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Searching, HandMade, Strict):
+class Audit(Searching, HandMade, Strict, SideBySide):
     """lmsearch audit."""
 
     metric: str | None = again(Training, "metric", help=f"scores and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)
     seed: int = again(Training, "seed", help="first seed of the trainings")
     minutes: float = key(
-        "what the audit may take: it decides on rounds and, where they do not fit, on fewer epochs",
+        "what the audit may take with all its workers: it decides on rounds and, where they do not fit, on fewer epochs",
         least=0.0, endless=True,
     )  # fmt: skip
     planted: str = key("direction that the control plants on the grid of the first layer")

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from lmsearch.audit.auditor import Auditor, Planted
+from lmsearch.audit.auditor import Auditor
 from lmsearch.audit.ledger import PARTS, Ledger, Row
+from lmsearch.audit.parts import Planted
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read, trainings
 from lmsearch.config import compose_settings, settings_of
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.figures.audit import audit_figure
@@ -59,10 +61,11 @@ def run(cfg: DictConfig) -> int:
     running = setting.options.branches_at_once(setting.keep, setting.candidates)
     check_memory(settings.batch_size, setting.spec, precision, running=running)
     planted = make_control(settings, source, precision, setting.options)
+    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     with open_run_dir(settings, "audit") as run_dir:
         ledger = open_ledger(settings, run_dir, setting)
         write_config(run_dir, settings)
-        plan, rows = Auditor(setting, planted, ledger, settings.minutes).run()
+        plan, rows = Auditor(setting, planted, ledger, settings.minutes, workers).run()
         measured = write_audit(settings, run_dir, setting, ledger, plan, rows, tested_on=tested_on)
     print("\n".join(measured["verdict"]["sentences"]))
     print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
@@ -78,7 +81,8 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
         for name in (PARTS, "audit.json", "audit.png"):
             run_dir.remove(name)
     how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
-    return Ledger(run_dir, identity=identity(settings, setting), limit_s=60 * settings.minutes, differs=how)
+    limit_s, at_once = 60 * settings.minutes, settings.workers
+    return Ledger(run_dir, identity=identity(settings, setting), limit_s=limit_s, differs=how, at_once=at_once)
 
 
 def write_audit(

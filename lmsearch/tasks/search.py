@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> int:
     setup = search_setup(settings, source, budget=settings.budget)
     check_memory(settings.batch_size, setup.spec, precision, running=setup.running)
     search_data(settings, source, precision)  # a split that cannot be made is found before anything is written
-    Workers.asked_for(settings.workers, settings.threads, settings.device)  # and so are workers that there is no room for
+    check_workers(settings)
     with claim(settings, setup) as run_dir:
         if settings.seeds == 1:
             genotype = search_once(settings, run_dir, setup, source, precision)
@@ -80,6 +80,13 @@ def run(cfg: DictConfig) -> int:
             genotype = search_seeds(settings, run_dir, setup, source)
     show(run_dir, genotype)
     return NOT_OK if settings.strict and genotype.health["status"] != Status.OK else 0
+
+
+def check_workers(settings: Search) -> None:
+    """Raise ConfigError for more workers than there is room for; tell where they have no effect."""
+    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+    if workers.number > 1 and settings.seeds == 1 and settings.supernet.recheck == 0:
+        log.warning("workers=%d has no effect: seeds=1 and search.recheck=0 leave one training", workers.number)
 
 
 def claim(settings: Search, setup: SearchSetup) -> AbstractContextManager[RunDir]:

@@ -91,6 +91,7 @@ class Keys:
 class OptunaStrategy:
     """`sampler(seed)` makes the sampler of one proposal; `objectives` 2 adds Tried.second, lower is better.
 
+    `startup` architectures are drawn at random; after them, those of one `generation` are proposed from the one before.
     The study in memory is a cache: from the same history it comes out the same.
     """
 
@@ -98,6 +99,7 @@ class OptunaStrategy:
     code: Code
     objectives: int = 1
     startup: int = 0
+    generation: int = 1
     told: list[Tried] = field(default_factory=list, init=False)
     study: optuna.Study | None = field(default=None, init=False)
 
@@ -111,6 +113,13 @@ class OptunaStrategy:
         study.tell(trial, state=TrialState.FAIL)  # what counts comes in with the history
         proposed = self.code.decode(history.space, trial.params)
         return proposed if proposed not in history.taken else changed(proposed, history, rng)
+
+    def ahead(self, history: History) -> int:
+        """The rest of the random ones, or of the generation."""
+        if len(history.tried) < self.startup:
+            return self.startup - len(history.tried)
+        scored = sum(all(map(math.isfinite, self._values(one))) for one in history.tried)
+        return self.generation - scored % self.generation
 
     def _follow(self, history: History) -> optuna.Study:
         """Return the study in memory, which is told what is new."""
@@ -148,4 +157,4 @@ def nsga2(population: int) -> OptunaStrategy:
     def sampler(seed: int) -> NSGAIISampler:
         return NSGAIISampler(population_size=population, seed=seed)
 
-    return OptunaStrategy(sampler, Numbers(), objectives=2)
+    return OptunaStrategy(sampler, Numbers(), objectives=2, generation=population)

@@ -50,6 +50,9 @@ class Strategy(Protocol):
     def propose(self, history: History, rng: np.random.Generator) -> Architecture:
         """Return an architecture of the space that is not taken; the history must not be exhausted."""
 
+    def ahead(self, history: History) -> int:
+        """Return how many proposals in a row, one or more, are the same whatever those before them score."""
+
 
 def draw_new(history: History, rng: np.random.Generator) -> Architecture:
     """Draw an architecture that is not taken: uniformly, and in a nearly exhausted space the next one in order."""
@@ -89,6 +92,10 @@ class RandomSearch:
         """Draw one that is not taken."""
         return draw_new(history, rng)
 
+    def ahead(self, history: History) -> int:
+        """All: scores do not matter."""
+        return history.space.size
+
 
 @dataclass(frozen=True)
 class LocalSearch:
@@ -111,6 +118,10 @@ class LocalSearch:
         free = [a for a in left if a not in history.taken]
         return free[rng.integers(len(free))] if free else draw_new(history, rng)
 
+    def ahead(self, history: History) -> int:
+        """One: where the climb stands depends on the score before."""
+        return 1
+
 
 @dataclass(frozen=True)
 class Evolution:
@@ -130,3 +141,7 @@ class Evolution:
         rivals = rng.choice(len(alive), size=min(self.tournament, len(alive)), replace=False)
         child = max((alive[i] for i in rivals), key=lambda one: one.score).architecture
         return changed(child, history, rng)
+
+    def ahead(self, history: History) -> int:
+        """The rest of the first population, which is drawn; then one."""
+        return max(1, self.population - len(history.tried))

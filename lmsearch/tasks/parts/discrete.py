@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import optuna
 import torch
@@ -12,15 +14,17 @@ from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.objectives import Metric, Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError
 from lmsearch.run_identity import run_digest
-from lmsearch.scan.directions import former_names
+from lmsearch.scan.directions import former_names, label
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.budget import Budget, evaluation_cost, training_cost
 from lmsearch.search.discrete.costs import Flops, Latency
 from lmsearch.search.discrete.evaluators import Evaluation, SharedWeights, StandAlone
+from lmsearch.search.discrete.strategies import History, Strategy
 from lmsearch.search.discrete.trials import METHODS, DiscreteSearch, best_of, build_strategy
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SINGLE_PATH
@@ -65,6 +69,8 @@ def run(settings: Search) -> int:
     budget = Budget(options.budget_steps)
     training, price = costs(settings, candidates, source, precision)
     check_budget(budget, training, price)
+    strategy = build_strategy(options.method, population=options.population, tournament=options.tournament)
+    workers = workers_of(settings, strategy, space)
     with claim_run_dir(settings, "search", identity) as run_dir:
         evaluator = build_evaluator(settings, run_dir, candidates, source, precision)
         budget.charge(training)
@@ -72,7 +78,7 @@ def run(settings: Search) -> int:
             storage or open_storage(run_dir / "trials.journal"),
             study_name(settings, storage, identity),
             space,
-            build_strategy(options.method, population=options.population, tournament=options.tournament),
+            strategy,
             seed=settings.seed,
             second=second_objective(settings, candidates, precision),
         )
@@ -82,7 +88,7 @@ def run(settings: Search) -> int:
         if not budget.allows(0):
             log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
         metric = build_objective(source.info, settings.metric).metric
-        explore(search, evaluator, budget, price=price, trials=options.trials, metric=metric)
+        explore(search, evaluator, budget, price=price, trials=options.trials, metric=metric, workers=workers)
         found = Found(search, candidates, metric, training, budget.spent)
         status = write_results(settings, run_dir, found)
     return INDETERMINATE if settings.strict and status == Status.INDETERMINATE else 0
@@ -103,8 +109,26 @@ def check_options(settings: Search) -> None:
         )
     if search.method == "evolution" and search.tournament > search.population:
         raise ConfigError(f"search.tournament={search.tournament} is larger than search.population={search.population}")
-    if settings.workers > 1:
-        log.warning("workers=%d has no effect: search=%s runs one trial after the other", settings.workers, search.method)
+
+
+def workers_of(settings: Search, strategy: Strategy, space: ArchitectureSpace) -> Workers | None:
+    """Return what trains architectures side by side, None where they are evaluated one by one.
+
+    Raises ConfigError for more than there is room for; tells where workers have no effect.
+    """
+    workers, search = Workers.asked_for(settings.workers, settings.threads, settings.device), settings.discrete
+    if workers.number == 1:
+        return None
+    first = strategy.ahead(History(space, [], set()))
+    if search.evaluate != "standalone" or first == 1:
+        why = f"search={search.method} proposes each trial after the score of the one before"
+        if search.evaluate != "standalone":
+            why = f"search.evaluate={search.evaluate} trains one supernet; standalone trains every architecture"
+        log.warning("workers=%d has no effect: %s", workers.number, why)
+        return None
+    if first < space.size:
+        log.info("search=%s: trials run side by side where none depends on the score of another", search.method)
+    return workers
 
 
 def study_name(settings: Search, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
@@ -199,32 +223,74 @@ def train_shared(
 
 
 def explore(
-    search: DiscreteSearch, evaluator: Evaluator, budget: Budget, *, price: float, trials: int | None, metric: Metric
+    search: DiscreteSearch,
+    evaluator: Evaluator,
+    budget: Budget,
+    *,
+    price: float,
+    trials: int | None,
+    metric: Metric,
+    workers: Workers | None = None,
 ) -> None:
-    """Ask, evaluate, tell, until trials, budget or space are used up; `price` is what the dearest evaluation costs."""
-    history = search.history()
+    """Ask, evaluate, tell, until trials, budget or space are used up; `price` is what the dearest evaluation costs.
+
+    Several `workers` evaluate at a time what is proposed whatever the others score, so the trials are those of one worker.
+    """
+    at_once, history = 1 if workers is None else workers.number, search.history()
     while not history.exhausted and (trials is None or len(history.tried) < trials) and budget.allows(price):
-        architecture = search.ask()
-        try:
-            with search.evaluating(architecture):
-                result = evaluator(architecture)
-        except BaseException as error:  # an interruption too: the trial goes back in the queue
-            cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else INTERRUPTED
-            search.give_back(architecture, reason=cause)
-            raise
-        stored = search.tell(architecture, result)
-        budget.charge(result.cost)
+        left = history.space.size - len(history.taken)
+        most = min(at_once, search.strategy.ahead(history), left, left if trials is None else trials - len(history.tried))
+        asked = [search.ask()]
+        while len(asked) < most and budget.allows((len(asked) + 1) * price):
+            asked.append(search.ask())
+        for architecture, result in evaluated(search, evaluator, asked, workers):
+            budget.charge(result.cost)
+            tell(search, architecture, result, budget, trials=trials, metric=metric)
         history = search.history()
-        if not stored:
-            log.warning("a trial was given to another process, since no heartbeat of this one was seen for long")
-            continue
-        log.info(
-            "trial %d%s  %s %.4f  best %.4f  %.0f%s branch-scan steps spent",
-            len(history.tried),
-            "" if trials is None else f"/{trials}",
-            metric,
-            metric.signed(result.score),
-            metric.signed(best_of(search.trials()).evaluation.score),
-            budget.spent,
-            "" if budget.total is None else f" of {budget.total:g}",
-        )
+
+
+def evaluated(
+    search: DiscreteSearch, evaluator: Evaluator, asked: Sequence[Architecture], workers: Workers | None
+) -> list[tuple[Architecture, Evaluation]]:
+    """Return the architectures with their results, in order.
+
+    Where one fails, the trials of those that were evaluated are told, and the others go back in the queue.
+    """
+    done: dict[str, Evaluation] = {}
+    jobs = {"/".join("+".join(map(label, layer)) for layer in one): partial(evaluator, one) for one in asked}
+    try:
+        with ExitStack() as stack:
+            for architecture in asked:
+                stack.enter_context(search.evaluating(architecture))
+            if workers is None or len(jobs) == 1:
+                done = {name: job() for name, job in jobs.items()}
+            else:
+                workers.each(jobs.items(), lambda name, value, took_s: done.update({name: value}))
+    except BaseException as error:  # an interruption too: the trial goes back in the queue
+        cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else INTERRUPTED
+        for name, architecture in zip(jobs, asked, strict=True):
+            if name in done:
+                search.tell(architecture, done[name])
+            else:
+                search.give_back(architecture, reason=cause)
+        raise
+    return [(architecture, done[name]) for name, architecture in zip(jobs, asked, strict=True)]
+
+
+def tell(
+    search: DiscreteSearch, architecture: Architecture, result: Evaluation, budget: Budget, *, trials: int | None, metric: Metric
+) -> None:
+    """Store a result and say what it is worth."""
+    if not search.tell(architecture, result):
+        log.warning("a trial was given to another process, since no heartbeat of this one was seen for long")
+        return
+    log.info(
+        "trial %d%s  %s %.4f  best %.4f  %.0f%s branch-scan steps spent",
+        len(search.history().tried),
+        "" if trials is None else f"/{trials}",
+        metric,
+        metric.signed(result.score),
+        metric.signed(best_of(search.trials()).evaluation.score),
+        budget.spent,
+        "" if budget.total is None else f" of {budget.total:g}",
+    )
