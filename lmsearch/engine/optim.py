@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lmsearch.errors import ConfigError
+from lmsearch.models import Network
+
+SCALE = "lr_scale"  # key of a group: what the learning rate of a step is multiplied by, as timm calls it
 COMPUTED = ("fused", "foreach", "capturable", "differentiable")  # of an optimizer: how its steps are computed
 
 Group = dict[str, Any]  # of an optimizer
@@ -44,15 +48,42 @@ def undecayed(module: nn.Module) -> set[str]:
     return names
 
 
-def decay_groups(named: Iterable[tuple[str, Tensor]], weight_decay: float, *, skip: Collection[str] = ()) -> list[Group]:
-    """Split parameters in two groups: those with one axis and those named in `skip` are not decayed. Frozen ones are left out."""
-    decayed: list[Tensor] = []
-    free: list[Tensor] = []
+def decay_groups(
+    named: Iterable[tuple[str, Tensor]],
+    weight_decay: float,
+    *,
+    skip: Collection[str] = (),
+    scales: Mapping[str, float] | None = None,
+) -> list[Group]:
+    """Split parameters in two groups: those with one axis and those named in `skip` are not decayed. Frozen ones are left out.
+
+    `scales` multiply the learning rate of every parameter by name, which makes two groups for each scale, the largest first.
+    """
+    split: dict[float | None, tuple[list[Tensor], list[Tensor]]] = {} if scales else {None: ([], [])}
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
+        decayed, free = split.setdefault(scales[name] if scales else None, ([], []))
         (free if parameter.dim() <= 1 or name in skip else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups = []
+    for scale, parts in sorted(split.items(), key=lambda item: -(item[0] or 0.0)):
+        own: Group = {} if scale is None else {SCALE: scale}
+        groups += [{"params": part, "weight_decay": decay} | own for part, decay in zip(parts, (weight_decay, 0.0), strict=True)]
+    return groups
+
+
+def layer_scales(module: nn.Module, decay: float) -> dict[str, float] | None:
+    """Return decay ** (layers above it) of every parameter by name: 1 after the last layer; None where decay is 1.
+
+    Layer-wise decay of the learning rate, as in BEiT (arXiv 2106.08254). Raises ConfigError for a network that does not tell
+    its layers.
+    """
+    if decay == 1.0:
+        return None
+    if not isinstance(module, Network):
+        raise ConfigError(f"optim.layer_decay={decay:g} needs a network of lmsearch, which tells its layers")
+    last = len(module.mixers()) + 1
+    return {name: decay ** (last - module.layer_of(name)) for name, _ in module.named_parameters()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -83,17 +114,18 @@ def adamw(
     weight_decay: float,
     betas: Sequence[float],
     skip: Collection[str] = (),
+    scales: Mapping[str, float] | None = None,
 ) -> torch.optim.AdamW:
     """AdamW (eps 1e-8) in its fused implementation over the groups of `decay_groups`."""
     beta1, beta2 = betas
-    groups = decay_groups(named, weight_decay, skip=skip)
+    groups = decay_groups(named, weight_decay, skip=skip, scales=scales)
     return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group of `optimizer` the learning rate `lr`."""
+    """Give every group of `optimizer` the learning rate `lr`, times its own scale where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(SCALE, 1.0)
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

@@ -13,7 +13,7 @@ from lmsearch.data.info import Loader
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objectives import Objective, class_weights, objective_for
-from lmsearch.engine.optim import Cosine, adamw, moving_average, undecayed
+from lmsearch.engine.optim import Cosine, adamw, layer_scales, moving_average, undecayed
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
 from lmsearch.errors import ConfigError
 from lmsearch.models.mixer import recompute_mixers
@@ -39,6 +39,7 @@ class Recipe:
     mix_switch_prob: float
     ema_decay: float | None
     class_weights: str = "none"
+    layer_decay: float = 1.0
 
     def over(self, epochs: int) -> Recipe:
         """Return this recipe over other epochs; the warm-up keeps its share of them."""
@@ -116,7 +117,10 @@ def trainer_for(
     """Return the trainer of `named_parameters` towards `goal` as the recipe describes; `hook` may act in every step."""
     if precision.grad_checkpointing:
         recompute_mixers(model)
-    optimizer = adamw(named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model))
+    optimizer = adamw(
+        named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model),
+        scales=layer_scales(model, recipe.layer_decay),
+    )  # fmt: skip
     return Trainer(
         model,
         optimizer,

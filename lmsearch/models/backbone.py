@@ -16,6 +16,7 @@ from lmsearch.models.mixer import DirectionalMixer, recompute_mixers
 from lmsearch.scan.grids import Grid
 
 FORMATS = ("NCHW", "NHWC")
+TOKENS = ("patch_embed.", "pos_embed", "cls_token")  # parameters that make tokens
 
 
 class Network(nn.Module):
@@ -32,6 +33,10 @@ class Network(nn.Module):
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
         raise TypeError(f"{type(self).__name__} does not say how large its patches are")
+
+    def layer_of(self, name: str) -> int:
+        """Return how deep a parameter lies: 0 for what makes tokens, 1 and on for the layers, one more for what follows them."""
+        raise TypeError(f"{type(self).__name__} does not say how deep its parameters lie")
 
     def mixers(self) -> list[DirectionalMixer]:
         """Return the mixers in the order of the layers."""
@@ -74,6 +79,17 @@ class Backbone(Network):
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
         return self.patch_embed.patch_size
+
+    def layer_of(self, name: str) -> int:
+        """Return how deep a parameter lies; what leads from a stage to the next lies with the last layer of the stage."""
+        layers = [found.removesuffix("mixer") for found, m in self.named_modules() if isinstance(m, DirectionalMixer)]
+        inside = [number for number, layer in enumerate(layers, start=1) if name.startswith(layer)]
+        if inside:
+            return inside[0]
+        level = [f"{told['module']}." for told in self.feature_info if name.startswith(f"{told['module']}.")]
+        if level:
+            return max(number for number, layer in enumerate(layers, start=1) if layer.startswith(level[0]))
+        return 0 if name.startswith(TOKENS) else len(layers) + 1
 
     def spatial(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Return the tokens of the grid, without a class token: (B, L, D) to (B, H * W, D)."""
@@ -149,9 +165,9 @@ class Backbone(Network):
         for part in self.frozen_parts():
             for name, parameter in part.named_parameters():
                 parameter.requires_grad_(name.rpartition(".")[2] == "alphas")
-        for name in ("pos_embed", "cls_token"):
-            if levels and isinstance(own := getattr(self, name, None), nn.Parameter):
-                own.requires_grad_(False)
+        for name, parameter in self.named_parameters():
+            if levels and name.startswith(TOKENS):
+                parameter.requires_grad_(False)
         self.train(self.training)
 
     def frozen_parts(self) -> list[nn.Module]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lmsearch.settings.fields import Clip, key
 from lmsearch.settings.groups import Group
 
+LEAST_LAYER_DECAY = 0.01  # below that the first layers of a deep network do not move at all
 LARGEST_RATE = 1e30  # far above any that trains; beyond single precision PyTorch raises errors of its own
 
 
@@ -35,6 +36,12 @@ class Optim(Group):
     class_weights: str = key(
         words={"none": "", "balanced": "classes count alike in the loss of training, however many images they have"},
         added=("none",),
+    )
+    layer_decay: float = key(
+        "of the learning rate from each layer to the one below it, such as 0.75 where a pre-trained backbone goes on; 1: none",
+        least=LEAST_LAYER_DECAY,
+        most=1.0,
+        added=(1.0,),
     )
     mixup: float = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
     cutmix: float = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")

@@ -21,8 +21,9 @@ class HeadKind:
 
     `targets` are the kinds of target that it learns from, the preferred one first, as DataInfo.target. `levels` is the number
     of maps that it sees; None: those of the backbone as they are. `objects`: it answers a DenseOutputs, else logits of pixels.
-    `counted`: its MACs follow from the size of an image, so that `complexity` and the check of memory know them. `extra`: it
-    is made of Transformers' parts, of the extra `dense`.
+    `counted`: its MACs follow from the size of an image, so that `complexity` and the check of memory know them.
+    `classifier` names the module whose rows are classes, if there is one. `extra`: it is made of Transformers' parts, of the
+    extra `dense`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class HeadKind:
     levels: int | None = 4
     objects: bool = False
     counted: bool = False
+    classifier: str | None = None
     extra: bool = False
 
 
@@ -55,8 +57,8 @@ def _deformable_detr(levels: Sequence[Level], num_classes: int) -> nn.Module:
 HEADS = {
     kind.name: kind
     for kind in (
-        HeadKind("plain", ("segmentation",), PlainHead, levels=None, counted=True),
-        HeadKind("upernet", ("segmentation",), _upernet, extra=True, counted=True),
+        HeadKind("plain", ("segmentation",), PlainHead, levels=None, counted=True, classifier="classifier"),
+        HeadKind("upernet", ("segmentation",), _upernet, extra=True, counted=True, classifier="decoder.classifier"),
         HeadKind("mask2former", ("instances", "segmentation"), _mask2former, extra=True, objects=True),
         HeadKind("deformable_detr", ("instances",), _deformable_detr, extra=True, objects=True),
     )

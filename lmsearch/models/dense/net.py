@@ -16,6 +16,8 @@ from lmsearch.models.dense.heads import HeadKind
 from lmsearch.models.dense.pyramid import Pyramid, SameStrides, levels_of
 from lmsearch.scan.grids import Grid
 
+BACKBONE = "backbone."  # what names of the backbone's tensors begin with
+
 
 class DenseNet(Network):
     """Maps of `backbone`, which has no classifier, to the answers of a head; the backbone's parameters are `backbone.<name>`.
@@ -54,6 +56,15 @@ class DenseNet(Network):
     def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
         """Return the token grid of every mixer for an image of (height, width) pixels, padded to whole patches."""
         return self.backbone.layer_grids(whole_patches(img_size, self.patch_size))
+
+    def layer_of(self, name: str) -> int:
+        """Return how deep a parameter lies; the head and its maps follow the last layer."""
+        inside = name.startswith(BACKBONE)
+        return self.backbone.layer_of(name.removeprefix(BACKBONE)) if inside else len(self.mixers()) + 1
+
+    def same_parts(self, other: DenseNet) -> bool:
+        """Tell whether another network has the same head on the same maps, whatever its classes."""
+        return self.kind is other.kind and self.map_levels == other.map_levels and self.out_indices == other.out_indices
 
     def map_shapes(self, padded: tuple[int, int]) -> list[tuple[int, Grid]]:
         """Return channels and grid of the backbone's maps of an image of `padded` pixels."""

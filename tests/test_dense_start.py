@@ -1,0 +1,157 @@
+"""Dense networks that start from other networks' weights, and learning rates that fall from layer to layer below the head."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from lmsearch.data import DataInfo
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.optim import decay_groups, layer_scales, set_lr
+from lmsearch.engine.warm_start import Start, start_from
+from lmsearch.errors import CheckpointError, ConfigError
+from lmsearch.models.dense import DenseNet
+from lmsearch.models.layers import resize_positions
+
+VIM = {"embed_dim": 8, "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2, "depth": 2}
+VMAMBA = {"dims": [8, 16], "depths": [2, 1], "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2}
+ORDERS = (("h", "v"), ("v_flip", "h"))
+FAMILIES = {"local_vim": (VIM, ORDERS), "local_vmamba": (VMAMBA, (*ORDERS, ("h",)))}
+PETS = DataInfo("pets", 3, ("cat", "dog", "eel"), (8, 8), 1, (0.5,), (0.5,))
+
+
+def spec_of(family: str, *, merge: str = "sum", info: DataInfo | None = None, **options) -> ModelSpec:
+    own, directions = FAMILIES[family]
+    data = {} if info is None else {"info": asdict(info)}
+    return ModelSpec(family, directions, merge, own | options, data)
+
+
+def trained(spec: ModelSpec) -> Start:
+    """Return a network whose every weight is random, as after training."""
+    torch.manual_seed(0)
+    weights = {name: torch.randn_like(value) * 0.1 for name, value in spec.build(backend="reference").state_dict().items()}
+    return Start(spec, weights, "init_from=there")
+
+
+def started(start: Start, spec: ModelSpec, **told) -> tuple[DenseNet, list[str]]:
+    torch.manual_seed(1)
+    net = spec.build(backend="reference")
+    return net, start_from(net, start, **told)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("merge", ["sum", "weighted"])
+def test_a_backbone_starts_from_a_classifier_of_another_size(family: str, merge: str) -> None:
+    start = trained(spec_of(family, merge=merge))
+    fresh = spec_of(family, head="plain", img_size=[12, 17])
+    net, lines = started(start, fresh)
+    told = lines[-1]
+    assert told == "init_from=there classifies images: the head starts fresh, with the maps that it sees"
+    assert len(lines) == (2 if merge == "weighted" else 1) and all("alphas" in line for line in lines[:-1])
+    for name, value in net.state_dict().items():
+        own = name.removeprefix("backbone.")
+        if own == "pos_embed":
+            assert torch.equal(value, resize_positions(start.weights[own], (4, 4), (6, 9)))
+        elif name.startswith("backbone."):
+            assert torch.equal(value, start.weights[own]), name
+    again = fresh.build(backend="reference")
+    torch.manual_seed(1)
+    again = fresh.build(backend="reference")
+    assert all(
+        torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items() if name[:4] in ("head", "neck")
+    )
+
+
+def test_a_supernet_under_a_head_starts_from_a_supernet_of_images_with_its_alphas() -> None:
+    start = trained(spec_of("local_vim", merge="weighted"))
+    start.weights["layers.1.mixer.alphas"][0] = -torch.inf
+    directions = (("v", "h"), ("h", "w2", "v_flip"))
+    net, lines = started(start, replace(spec_of("local_vim", merge="weighted", head="plain"), directions=directions))
+    assert lines[:2] == [
+        "init_from=there lacks directions, which start fresh: backbone.layers.1: w2",
+        "init_from=there dropped directions during its search, which trained until then: backbone.layers.1: v_flip",
+    ]
+    first, second = (mixer.supernet_alphas for mixer in net.mixers())
+    assert torch.equal(first, start.weights["layers.0.mixer.alphas"][[1, 0]])
+    assert second[0] == start.weights["layers.1.mixer.alphas"][1] and torch.isneginf(second[2])
+
+
+def test_a_classifier_starts_from_the_backbone_of_a_dense_network() -> None:
+    start = trained(spec_of("local_vmamba", head="plain"))
+    net, lines = started(start, spec_of("local_vmamba"))
+    assert lines == ["init_from=there has head=plain: the head starts fresh"]
+    same = {name: value for name, value in net.state_dict().items() if not name.startswith("head.")}
+    assert same and all(torch.equal(value, start.weights[f"backbone.{name}"]) for name, value in same.items())
+
+
+def test_a_plain_head_comes_along_class_by_class() -> None:
+    start = trained(spec_of("local_vim", head="plain", info=PETS))
+    wanted = spec_of("local_vim", head="plain", num_classes=2)
+    net, lines = started(start, wanted, classes=("eel", "fox"))
+    assert lines == ["init_from=there lacks classes, which start fresh: fox"]
+    rows = net.state_dict()["head.classifier.weight"]
+    assert torch.equal(rows[0], start.weights["head.classifier.weight"][2])
+    assert torch.equal(net.state_dict()["head.fuse.weight"], start.weights["head.fuse.weight"])
+    _, lines = started(start, wanted, classes=("fox", "gnu"))
+    assert lines == ["init_from=there has other classes: the head's last layer starts fresh"]
+    net, lines = started(start, spec_of("local_vim", head="plain"), classes=PETS.class_names)
+    assert lines == [] and all(torch.equal(value, start.weights[name]) for name, value in net.state_dict().items())
+
+
+def test_a_head_on_other_levels_starts_fresh() -> None:
+    start = trained(spec_of("local_vim", head="plain"))
+    net, lines = started(start, spec_of("local_vim", head="plain", out_indices=[0, 1]))
+    assert lines == ["init_from=there has its head on other levels: the head starts fresh, with the maps that it sees"]
+    assert torch.equal(net.state_dict()["backbone.norm_f.weight"], start.weights["backbone.norm_f.weight"])
+
+
+def test_another_architecture_is_refused_and_nothing_loaded() -> None:
+    net = spec_of("local_vim", head="plain").build()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    for other in (spec_of("local_vmamba"), spec_of("local_vim", embed_dim=16)):
+        with pytest.raises(CheckpointError, match="checkpoint of another model"):
+            start_from(net, trained(other))
+    deeper = replace(spec_of("local_vim", depth=3), directions=(*ORDERS, ("h",)))
+    with pytest.raises(CheckpointError, match="backbone.layers.2.* is not in the model"):
+        start_from(net, trained(deeper))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_parameter_lies_as_deep_as_its_layer() -> None:
+    vim, vmamba = spec_of("local_vim").build(), spec_of("local_vmamba", head="plain").build()
+    expected = {
+        "patch_embed.proj.weight": 0, "pos_embed": 0, "layers.0.norm.weight": 1, "layers.1.mixer.A_log": 2, "norm_f.weight": 3,
+        "head.weight": 3,
+    }  # fmt: skip
+    assert {name: vim.layer_of(name) for name in expected} == expected
+    expected = {
+        "backbone.patch_embed.norm.weight": 0, "backbone.stages.0.blocks.1.mixer.D": 2,
+        "backbone.stages.0.downsample.reduction.weight": 2, "backbone.stages.1.blocks.0.norm.bias": 3, "backbone.norm.bias": 4,
+        "neck.norms.0.weight": 4, "head.fuse.weight": 4,
+    }  # fmt: skip
+    assert {name: vmamba.layer_of(name) for name in expected} == expected
+
+
+def test_the_learning_rate_falls_from_layer_to_layer() -> None:
+    net = spec_of("local_vim", head="plain").build()
+    scales = layer_scales(net, 0.5)
+    names = {id(p): name for name, p in net.named_parameters()}
+    groups = decay_groups(net.named_parameters(), 0.1, skip={"backbone.pos_embed"}, scales=scales)
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    set_lr(optimizer, 0.8)
+    assert optimizer.param_groups[0]["lr"] == 0.8
+    rates = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert set(rates) == set(scales) == set(names.values())
+    assert rates["head.fuse.weight"] == (0.8, 0.1) and rates["head.fuse.bias"] == (0.8, 0.0)
+    assert rates["backbone.layers.1.mixer.A_log"] == (0.4, 0.1) and rates["backbone.layers.0.norm.weight"] == (0.2, 0.0)
+    assert rates["backbone.pos_embed"] == (0.1, 0.0) and rates["backbone.patch_embed.proj.weight"] == (0.1, 0.1)
+
+
+def test_without_layer_decay_groups_are_as_ever_and_a_foreign_network_is_refused_with_it() -> None:
+    net = spec_of("local_vim").build()
+    assert layer_scales(net, 1.0) is None
+    assert [set(group) for group in decay_groups(net.named_parameters(), 0.1)] == [{"params", "weight_decay"}] * 2
+    with pytest.raises(ConfigError, match="optim.layer_decay=0.9 needs a network of lmsearch"):
+        layer_scales(torch.nn.Linear(2, 2), 0.9)
