@@ -21,6 +21,7 @@ MAX_BYTES = 16 * 2**20  # of a file of text
 MAX_DEPTH = 50  # lists and mappings inside each other
 MAX_ENTRIES = 2_000_000  # of all lists and mappings together
 MAX_DIGITS = 100  # of an integer
+PLAIN = (float, int, bool, type(None))  # values that hold no others, and no text
 TOO_DEEP = f"lists or mappings inside each other more than {MAX_DEPTH} deep"
 Error = type[LmsearchError]
 
@@ -131,7 +132,7 @@ def check_bounds(content: Any, *, where: str, error: Error) -> Any:
         for value in level:
             if isinstance(value, str) and not is_whole(value):
                 raise error(f"{where}: {short(value)} holds half a character (a lone surrogate)")
-        level = [part for value in level for part in _parts(value)]
+        level = [part for value in level for part in _parts(value) if type(part) not in PLAIN]
         if not level:
             return content
     raise error(f"{where}: {TOO_DEEP}")

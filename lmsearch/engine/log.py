@@ -128,8 +128,13 @@ def direction_history(lines: Sequence[dict[str, Any]]) -> DirectionHistory | Non
         return None
     epochs, kind = tuple(sorted(told)), told[max(told)][0]
     values = [told[epoch][1] if told[epoch][0] == kind else {} for epoch in epochs]
-    names = {layer: list(dict.fromkeys(d for v in values for d in v.get(layer, {}))) for v in values for layer in v}
-    layers = {layer: {d: tuple(v.get(layer, {}).get(d, math.nan) for v in values) for d in mine} for layer, mine in names.items()}
+    names: dict[str, dict[str, None]] = {}
+    for value in values:
+        for layer, mine in value.items():
+            names.setdefault(layer, {}).update(dict.fromkeys(mine))
+    layers = {
+        layer: {d: tuple(v.get(layer, {}).get(d, math.nan) for v in values) for d in known} for layer, known in names.items()
+    }
     return DirectionHistory(LABELS[kind], epochs, layers)
 
 
