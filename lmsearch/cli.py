@@ -28,6 +28,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "compare": ("lmsearch.tasks.compare", "retrain a genotype beside random and hand-made ones and simple baselines"),
     "audit": ("lmsearch.tasks.audit", "say whether a search is worth its cost on this data, and how sure that is"),
     "complexity": ("lmsearch.tasks.complexity", "count parameters, MACs and training memory, per layer and direction"),
+    "report": ("lmsearch.tasks.report", "write one page on what a run found, or on several runs side by side"),
     "doctor": ("lmsearch.tasks.doctor", "show versions, the machine, which scan backends run here and how to enable the others"),
     "bench": ("lmsearch.tasks.bench", "check and time the scan, the mixer and a training step beside their peers"),
     "sweep": ("lmsearch.tasks.sweep", "try values of any configuration keys of a task, and export the best configuration"),

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
+LEAVING_PAGES: ContextVar[bool] = ContextVar("whether a run that ends leaves its page", default=True)
 
 
 @contextmanager

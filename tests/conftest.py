@@ -11,9 +11,11 @@ import hypothesis
 import pytest
 
 from lmsearch.cli import tune_process
+from lmsearch.context import LEAVING_PAGES
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, one on each core; what they start inherits it
 tune_process()  # before any test imports PyTorch
+LEAVING_PAGES.set(False)  # a page takes a part of a second; the tests of pages ask for it
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and their children, ignore it
 hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no fault of a test's
 hypothesis.settings.load_profile("busy")

@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 from lmsearch.settings.fields import Ints, PathName, PathNames, again, key
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.model import Model
+from lmsearch.settings.report import Report
 from lmsearch.settings.search import DERIVATIONS, Discrete, Supernet
 from lmsearch.settings.shared import (
     METRICS,
@@ -260,6 +261,7 @@ TASKS: dict[str, type[Settings]] = {
     "compare": Compare,
     "audit": Audit,
     "complexity": Complexity,
+    "report": Report,
     "doctor": Doctor,
     "bench": Bench,
     "sweep": Sweep,

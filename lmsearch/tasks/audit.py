@@ -32,6 +32,7 @@ from lmsearch.settings.tasks import Audit, Search
 from lmsearch.tasks.parts.build import build_data, build_objective, build_precision, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
 from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.run_dir import Claim, how_it_differs, open_run_dir, write_config
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.search import search_setup
@@ -65,10 +66,12 @@ def run(cfg: DictConfig) -> int:
     with open_run_dir(settings, "audit") as run_dir:
         ledger = open_ledger(settings, run_dir, setting)
         write_config(run_dir, settings)
+        note_network(run_dir, setting.spec, source)
         plan, rows = Auditor(setting, planted, ledger, settings.minutes, workers).run()
         measured = write_audit(settings, run_dir, setting, ledger, plan, rows, tested_on=tested_on)
     print("\n".join(measured["verdict"]["sentences"]))
     print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
+    leave_page(run_dir)
     return NOT_WARRANTED if settings.strict and measured["verdict"]["answer"] != "yes" else 0
 
 

@@ -30,6 +30,7 @@ from lmsearch.tasks.parts.build import build_objective, build_precision, layer_g
 from lmsearch.tasks.parts.candidates import hand_made_choice
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.retrain import derived_spec
@@ -52,6 +53,7 @@ def run(cfg: DictConfig) -> int:
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
     with claim_run_dir(settings, "compare", content, parts=parts) as run_dir:
+        note_network(run_dir, specs[SEARCHED][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)
         baselines = simple_baselines(source, settings.baseline_limit, objective)
         verdict = verdict_of(arms)
@@ -59,6 +61,7 @@ def run(cfg: DictConfig) -> int:
             verdict += f"; {short}"
         run_dir.write_json("comparison.json", summary(settings, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=objective.metric)
+    leave_page(run_dir)
     return 0
 
 

@@ -31,6 +31,7 @@ from lmsearch.tasks.parts.build import (
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.measured import show
 from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.page import note_network
 from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
 from lmsearch.tasks.parts.settle import settle
 
@@ -53,6 +54,7 @@ def run(cfg: DictConfig) -> int:
         content.append(start.spec.directions)
     with claim_run_dir(settings, "retrain", content, genotype=genotype) as run_dir:
         run_dir.write(FILE, dumps(genotype))
+        note_network(run_dir, spec, source)
         metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
         metrics = with_baselines(settings, source, run_dir, metrics)
     show(source.info, metrics, test, parameters=metrics["parameters"])

@@ -41,6 +41,7 @@ from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
 from lmsearch.tasks.parts.fit import keeping_of
 from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.recheck import stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
@@ -74,11 +75,13 @@ def run(cfg: DictConfig) -> int:
     search_data(settings, source, precision)  # a split that cannot be made is found before anything is written
     check_workers(settings)
     with claim(settings, setup) as run_dir:
+        note_network(run_dir, setup.spec, source)
         if settings.seeds == 1:
             genotype = search_once(settings, run_dir, setup, source, precision)
         else:
             genotype = search_seeds(settings, run_dir, setup, source)
     show(run_dir, genotype)
+    leave_page(run_dir)
     return NOT_OK if settings.strict and genotype.health["status"] != Status.OK else 0
 
 

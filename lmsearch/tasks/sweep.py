@@ -17,6 +17,7 @@ from rich.console import Console
 
 from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
+from lmsearch.context import LEAVING_PAGES, setting
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.threads import cores, using_threads
@@ -41,6 +42,7 @@ from lmsearch.sweep.study import (
 )
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
+from lmsearch.tasks.parts.page import leave_page
 from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, write_config
 from lmsearch.trials.storage import exclusive, note_version, recover
 
@@ -227,7 +229,7 @@ def run_task(task: str, words: Sequence[str], folder: RunDir) -> None:
     with folder.locked(wait=True):
         pass
     threads = using_threads(cfg.get("threads"))
-    with folder.output("output.txt") as file, redirect_stdout(file), threads:
+    with folder.output("output.txt") as file, redirect_stdout(file), threads, setting(LEAVING_PAGES, False):
         for line in lines:
             print(line)
         importlib.import_module(f"lmsearch.tasks.{task}").run(cfg)
@@ -263,6 +265,7 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
     console.print(table_of(sweep, rows, front))
     if not front:
         why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
+        leave_page(sweep.run_dir)
         raise SweepError(f"no trial was completed{why}; see {sweep.run_dir / 'results.csv'}")
     best, figure = front[0], "history.png" if len(sweep.goal.metrics) == 1 else "pareto.png"
     sweep.run_dir.write_figure(figure, figure_of(sweep, rows, front))
@@ -275,4 +278,5 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
     print(f"  {command_of(sweep, best)}")
     print(f"results: {sweep.run_dir / 'results.csv'}, {sweep.run_dir / 'results.json'}   figure: {sweep.run_dir / figure}")
     print(f"best configuration: {sweep.run_dir / 'best.yaml'}   its run: {best.run_dir}")
+    leave_page(sweep.run_dir)
     return 0

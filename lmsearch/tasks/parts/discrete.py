@@ -36,6 +36,7 @@ from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_
 from lmsearch.tasks.parts.discrete_results import Found, write_results
 from lmsearch.tasks.parts.fit import keeping_of, train
 from lmsearch.tasks.parts.memory import check_memory
+from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.trials.storage import DIED, INTERRUPTED, open_storage
@@ -72,6 +73,7 @@ def run(settings: Search) -> int:
     strategy = build_strategy(options.method, population=options.population, tournament=options.tournament)
     workers = workers_of(settings, strategy, space)
     with claim_run_dir(settings, "search", identity) as run_dir:
+        note_network(run_dir, candidates.spec, source)
         evaluator = build_evaluator(settings, run_dir, candidates, source, precision)
         budget.charge(training)
         search = DiscreteSearch(
@@ -91,6 +93,7 @@ def run(settings: Search) -> int:
         explore(search, evaluator, budget, price=price, trials=options.trials, metric=metric, workers=workers)
         found = Found(search, candidates, metric, training, budget.spent)
         status = write_results(settings, run_dir, found)
+    leave_page(run_dir)
     return INDETERMINATE if settings.strict and status == Status.INDETERMINATE else 0
 
 

@@ -25,13 +25,15 @@ from lmsearch.run_identity import differences, run_digest
 from lmsearch.scan.directions import former_names
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.shared import Claiming, Output, Training
+from lmsearch.tasks.parts.cost import counting_cost
 from lmsearch.words import first_of
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
 WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot lose without losing work
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
-    "confusion.png", "comparison.json", "curves.png", "val_batch.png",
+    "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
+    "report.md", "report.json", "card.png",
 )  # fmt: skip
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside
@@ -150,7 +152,8 @@ def claim_run_dir(
         mine.write(run_dir)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
-        yield run_dir
+        with counting_cost(run_dir):
+            yield run_dir
 
 
 def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | None) -> None:

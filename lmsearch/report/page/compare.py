@@ -1,0 +1,223 @@
+"""The page of a comparison: is the searched choice better than others that were retrained alike?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmsearch.engine.objectives import METRICS
+from lmsearch.errors import DirectionError, GenotypeError
+from lmsearch.genotype import Genotype
+from lmsearch.report.arms import SEARCHED
+from lmsearch.report.page.blocks import Cell, Command, Heat, Page, Span, Table, Text, section
+from lmsearch.report.page.choices import Paths, scan_paths
+from lmsearch.report.page.common import (
+    cost_section,
+    facts_of,
+    next_command,
+    reproduce_section,
+    unfinished,
+    words_section,
+)
+from lmsearch.report.page.folder import Run
+from lmsearch.report.page.network import network_of
+from lmsearch.report.page.preferences import FAMILIES, family_of
+from lmsearch.report.page.search import choice_sections
+from lmsearch.report.page.words import COMPARE_WORDS, SEARCH_WORDS
+
+TEST = "test_"
+LONG_MAP = 60  # rows of a map from which it is shown on demand
+
+
+def compare_page(run: Run, search: Run | None = None) -> Page:
+    """Return the page of a comparison; `search` is the run that found the searched choice, where its folder is there."""
+    paths, result = Paths(run.image or (search.image if search else None)), run.result
+    chosen = _genotype(result)
+    network = network_of(run, chosen.directions) if chosen else None
+    walks = scan_paths(chosen.directions, network.grids, paths) if chosen and network else None
+    behind = search if search and search.genotype and chosen and search.genotype.directions == chosen.directions else None
+    inside = choice_sections(behind, behind.genotype, None, paths) if behind and behind.genotype else []
+    sections = [
+        section("comparison", "Beside random, hand-made and published choices", _arms(result), _baselines(result)),
+        section("map", "Which directions each arm keeps", _map(result)),
+        *(s for s in inside if s is not None and s.name in ("worth", "moves", "preferences")),
+        section("paths", "The scan paths of each layer", walks),
+        section("per-seed", "Seed by seed", _per_seed(result)),
+        cost_section(run, network),
+        words_section((*COMPARE_WORDS, *SEARCH_WORDS)),
+        reproduce_section(run),
+    ]
+    tone, verdict, meaning = _findings(run, behind)
+    return Page(
+        title=f"Comparison of scan directions: {run.path.name}",
+        kind="compare",
+        status=run.state if not result else _word(result),
+        tone=tone,
+        verdict=verdict,
+        meaning=meaning,
+        advice=_advice(run),
+        facts=(*facts_of(run), *_means(result)),
+        missing=run.missing,
+        sections=tuple(s for s in sections if s is not None),
+        defs=paths.defs,
+    )
+
+
+def _genotype(result: Mapping[str, Any]) -> Genotype | None:
+    """Return the searched choice, None where its directions cannot be read, as orders of a user's own."""
+    found = result.get("arms", {}).get(SEARCHED, {}).get("directions")
+    try:
+        return Genotype.from_directions(found[0], where="comparison.json") if found else None
+    except GenotypeError:
+        return None
+
+
+def _signs(result: Mapping[str, Any]) -> list[int]:
+    """Return for every other arm 1 where the searched one is better, -1 where it is worse, 0 within noise."""
+    metric = METRICS.get(str(result.get("metric")))
+    signs = [1 if d["low"] > 0 else -1 if d["high"] < 0 else 0 for d in result.get("differences", {}).values()]
+    return signs if metric is None or metric.higher_is_better else [-sign for sign in signs]
+
+
+def _word(result: Mapping[str, Any]) -> str:
+    """Return the outcome in a word or two."""
+    signs = _signs(result)
+    if not any(signs):
+        return "within noise"
+    word, every = ("better", min(signs) > 0) if max(signs) > 0 else ("worse", max(signs) < 0)
+    return word if every else f"{word} than some"
+
+
+def _findings(run: Run, search: Run | None) -> tuple[str, str, tuple[str, ...]]:
+    """Return tone, verdict and meaning."""
+    if not run.result:
+        verdict, meaning = unfinished(run)
+        return "open", verdict, (meaning,)
+    signs = _signs(run.result)
+    others = [name for name in run.result.get("arms", {}) if name != SEARCHED]
+    better = [name for name, sign in zip(others, signs, strict=False) if sign > 0]
+    worse = [name for name, sign in zip(others, signs, strict=False) if sign < 0]
+    same = [name for name, sign in zip(others, signs, strict=False) if sign == 0]
+    told = [f"better than {_listed(better)}"] if better else []
+    told += [f"worse than {_listed(worse)}"] if worse else []
+    verdict = (
+        f"The searched directions are {' and '.join(told)}."
+        if told
+        else (f"The searched directions are not shown to be better than {_listed(others)}: the differences are within noise.")
+    )
+    more = f" Against {_listed(same)}, the difference is within noise." if told and same else ""
+    seeds = run.result.get("seeds", 1)
+    trained = f"Every choice was trained from scratch with the same recipe, {seeds} time{'s' if seeds != 1 else ''} each."
+    own = () if search is None else _own_verdict(search)
+    tone = "good" if better and not worse else "bad" if worse and not better else "unsure"
+    return tone, verdict + more, (trained, f"In numbers: {run.result.get('verdict', '')}.", *own)
+
+
+def _own_verdict(search: Run) -> tuple[str, ...]:
+    """Return what the search itself says of its choice."""
+    health = search.genotype.health if search.genotype else {}
+    return (
+        (f"The search itself says “{health['status']}” of its choice: {health.get('reason', '')}.",) if "status" in health else ()
+    )
+
+
+def _listed(names: list[str]) -> str:
+    """Return names as a list in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "the others"
+
+
+def _advice(run: Run) -> tuple[Text | Command, ...]:
+    """Return what to do next."""
+    if not run.result:
+        return (Command(run.command, "Go on with it:"),) if run.command and not run.writer else ()
+    genotype, seeds = run.get("genotype") or "<search>", int(run.result.get("seeds", 1))
+    signs = _signs(run.result)
+    if any(signs) and min(signs) >= 0:
+        return (Command(next_command("retrain", genotype=genotype), "Use the searched directions:"),)
+    more = Command(
+        next_command("compare", genotype=genotype, seeds=max(5, 2 * seeds)),
+        "More seeds make the intervals narrower; add the other keys of the command below:",
+    )
+    return Text("Hand-made directions cost no search and are as good, as far as this shows."), more
+
+
+def _axis(result: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the least and most of all intervals."""
+    spans = [_score(arm) for arm in result.get("arms", {}).values()]
+    low, high = min(s["low"] for s in spans), max(s["high"] for s in spans)
+    room = 0.05 * (high - low) or 0.01
+    return low - room, high + room
+
+
+def _score(arm: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the interval of an arm, whatever its metric."""
+    return next(value for key, value in arm.items() if key.startswith(TEST))
+
+
+def _arms(result: Mapping[str, Any]) -> Table | None:
+    """Return one row per arm: its score with interval, and how far the searched one is ahead."""
+    if not result.get("arms"):
+        return None
+    least, most = _axis(result)
+    gaps = {key.partition(" - ")[2]: value for key, value in result.get("differences", {}).items()}
+    reach = max((max(abs(d["low"]), abs(d["high"])) for d in gaps.values()), default=1.0)
+    rows: list[tuple[Cell, ...]] = []
+    ordered = sorted(result["arms"], key=lambda name: name != SEARCHED)
+    for name in ordered:
+        score, gap = _score(result["arms"][name]), gaps.get(name)
+        difference = None if gap is None else Span(gap["low"], gap["mean"], gap["high"], -reach, reach, 0.0)
+        rows.append((name, Span(score["low"], score["mean"], score["high"], least, most), difference))
+    metric = str(result.get("metric", "score")).replace("_", " ")
+    caption = f"Test {metric} on {result.get('num_test', '?')} samples; intervals: {result.get('interval', '95 %')}."
+    return Table(caption, ("choice", f"test {metric}", "searched minus this"), tuple(rows))
+
+
+def _means(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the mean scores of all arms in a few words."""
+    arms = sorted(result.get("arms", {}), key=lambda name: name != SEARCHED)
+    told = ", ".join(f"{name} {_score(result['arms'][name])['mean']:.4f}" for name in arms)
+    return ((f"test {result.get('metric', 'score')}", told),) if told else ()
+
+
+def _baselines(result: Mapping[str, Any]) -> Table | None:
+    """Return what simple methods reach."""
+    rows = tuple((name, float(value)) for name, value in result.get("baselines", {}).items())
+    return Table("Simple methods on the pixels, for scale.", ("method", "test accuracy"), rows) if rows else None
+
+
+def _place(direction: str) -> tuple[int, str]:
+    """Return where a direction stands among others: raster before windows before the rest."""
+    try:
+        return FAMILIES.index(family_of(direction)), direction
+    except DirectionError:  # an order of the user's own, told by its label only
+        return len(FAMILIES), direction
+
+
+def _per_seed(result: Mapping[str, Any]) -> Table | None:
+    """Return the scores of every training."""
+    arms = result.get("arms", {})
+    if not arms or result.get("seeds", 1) < 2:
+        return None
+    first, ordered = int(result.get("first_seed", 0)), sorted(arms, key=lambda name: name != SEARCHED)
+    columns = zip(*(arms[name]["per_seed"] for name in ordered), strict=True)
+    rows: list[tuple[Cell, ...]] = [(f"seed {first + number}", *map(float, scores)) for number, scores in enumerate(columns)]
+    return Table("Test scores of every training.", ("seed", *ordered), tuple(rows))
+
+
+def _map(result: Mapping[str, Any]) -> Table | None:
+    """Return layers by directions: which arms keep each; of arms that differ by seed, how many seeds do."""
+    arms: Mapping[str, Any] = result.get("arms", {})
+    if SEARCHED not in arms:
+        return None
+    ordered = sorted(arms, key=lambda name: name != SEARCHED)
+    every = {d for name in ordered for seed in arms[name]["directions"] for layer in seed for d in layer}
+    names = sorted(every, key=_place)
+    rows: list[tuple[Cell, ...]] = []
+    for number in range(len(arms[SEARCHED]["directions"][0])):
+        for arm in ordered:
+            seeds = arms[arm]["directions"]
+            counts = [sum(d in seed[number] for seed in seeds) for d in names]
+            cells = [Heat(f"{n}/{len(seeds)}" if 0 < n < len(seeds) else "", n / len(seeds), n == len(seeds)) for n in counts]
+            rows.append((f"layer {number}: {arm}", *cells))
+    caption = "A frame marks what all seeds of an arm keep; n/m: n of its m seeds."
+    return Table(caption, ("layer and arm", *names), tuple(rows), folded=len(rows) > LONG_MAP)

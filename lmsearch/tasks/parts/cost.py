@@ -1,0 +1,56 @@
+"""What a run took, in cost.json: seconds and peak memory of all its sittings, and the machine."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lmsearch.bench.hardware import hardware
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import FileError
+from lmsearch.reading import parse_json, read_text
+from lmsearch.report.page.folder import COST
+
+KIB = 1 if sys.platform == "darwin" else 1024  # bytes of what getrusage counts in
+
+
+@contextmanager
+def counting_cost(run_dir: RunDir) -> Iterator[None]:
+    """Add the time of the block to cost.json, however it ends; a sitting that is killed is not counted."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        if run_dir.world.main:
+            run_dir.write_json(COST, _added(_before(run_dir), time.monotonic() - started))
+
+
+def _before(run_dir: RunDir) -> dict[str, Any]:
+    """Return what earlier sittings took; nothing where that cannot be read."""
+    path = run_dir / COST
+    if not path.is_file():
+        return {}
+    try:
+        content = parse_json(read_text(path, where=str(path), error=FileError), where=str(path), error=FileError)
+    except FileError:  # damaged: counted from here on
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _added(before: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the cost with one more sitting."""
+    peaks = [resource.getrusage(who).ru_maxrss * KIB for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+    return {
+        "seconds": round(float(before.get("seconds", 0.0)) + seconds, 1),
+        "sittings": int(before.get("sittings", 0)) + 1,
+        "peak_memory_bytes": max(*peaks, int(before.get("peak_memory_bytes", 0))),
+        "peak_gpu_memory_bytes": max(gpu, int(before.get("peak_gpu_memory_bytes", 0))),
+        "hardware": hardware(),
+    }
