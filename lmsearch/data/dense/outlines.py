@@ -37,17 +37,26 @@ def drawn(outline: Outline, size: tuple[int, int]) -> np.ndarray:
 
 
 def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the pixels (H, W) bool whose centres are inside a polygon (P, 2) of x and y, which may cross or touch itself."""
+    """Return the pixels (H, W) bool whose centres are inside a polygon (P, 2) of x and y, which may cross or touch itself.
+
+    An edge, looked at from its upper end so that it is the same to and fro, flips all pixels to its right in the rows it crosses.
+    """
     height, width = size
-    flips = np.zeros((height, width + 1), dtype=np.int32)
-    for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
-        (x0, y0), (x1, y1) = sorted((start.tolist(), end.tolist()), key=lambda point: point[1])
-        top, bottom = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in (y0, y1))
-        rows = np.arange(top, bottom)
-        if len(rows):  # else the edge meets no centre of a row
-            crossed = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-            flips[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(int)] += 1
-    inside: np.ndarray = np.cumsum(flips, axis=1)[:, :width] % 2 == 1
+    others = np.roll(points, -1, axis=0)
+    falls = (points[:, 1] <= others[:, 1])[:, None]
+    (x0, y0), (x1, y1) = np.where(falls, points, others).T, np.where(falls, others, points).T
+    top, bottom = (np.ceil(y - 0.5).clip(0, height).astype(int) for y in (y0, y1))
+    edge = np.repeat(np.arange(len(points)), bottom - top)  # of every crossing of an edge with a row of centres
+    rows = np.arange(len(edge)) + (top - np.cumsum(bottom - top) + bottom - top)[edge]
+    crossed = x0[edge] + (rows + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
+    columns = np.ceil(crossed - 0.5).clip(0, width).astype(int)
+    inside = np.zeros(size, dtype=bool)
+    if len(edge):
+        first, left = rows.min(), columns.min()
+        high, wide = rows.max() + 1 - first, columns.max() + 1 - left
+        flips = np.bincount((rows - first) * wide + columns - left, minlength=high * wide).reshape(high, wide)
+        part = inside[first : first + high, left : left + wide]
+        part[:] = (np.cumsum(flips, axis=1) % 2 == 1)[:, : part.shape[1]]
     return inside
 
 
