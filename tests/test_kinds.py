@@ -100,7 +100,7 @@ def test_help_names_the_relaxations_and_metrics_that_there_are() -> None:
     of_classes = [metric.name for metric in METRICS.values() if metric.target == "class"]
     assert told_metrics.split(" | ") == of_classes
     defaults = [metric_for(kind).name for kind in TARGETS]
-    told_defaults = [f"of dense targets {defaults[1]}", f"of classes of pixels {defaults[2]}"]
+    told_defaults = [f"of dense targets {defaults[1]}", f"of classes of pixels {defaults[2]}", f"of objects {defaults[3]}"]
     assert ", ".join([defaults[0], *told_defaults]) == OF_ALL_TARGETS
 
 

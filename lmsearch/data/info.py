@@ -39,7 +39,7 @@ SEGMENTATION = TargetKind(
     "segmentation", classes=False, per_token=False, outputs="classes of pixels", told="a class per pixel", per_pixel=True
 )
 INSTANCES = TargetKind("instances", classes=False, per_token=False, outputs="classes of objects", told="objects", objects=True)
-TARGETS = {kind.name: kind for kind in (CLASS, DENSE, SEGMENTATION)}
+TARGETS = {kind.name: kind for kind in (CLASS, DENSE, SEGMENTATION, INSTANCES)}
 
 
 def target_kind(name: str) -> TargetKind:

@@ -29,7 +29,7 @@ from lmsearch.settings.shared import (
 )
 from lmsearch.settings.sweep import Sweep
 
-OF_ALL_TARGETS = "accuracy, of dense targets mse, of classes of pixels miou"
+OF_ALL_TARGETS = "accuracy, of dense targets mse, of classes of pixels miou, of objects box_ap"
 WEIGHTS = "model.safetensors, checkpoint.pt or the run directory of a retraining"
 
 

@@ -8,6 +8,7 @@ Shapes: n objects or detections of an image, C classes, T thresholds, R recalls.
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -86,6 +87,7 @@ def evaluator() -> ModuleType:
         import faster_coco_eval
     except ImportError as error:
         raise LmsearchError(NEEDED) from error
+    logging.getLogger(faster_coco_eval.__name__).setLevel(logging.WARNING)  # it tells of every step
     module: ModuleType = faster_coco_eval
     return module
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lmsearch.engine.objectives.classes import classification
+from lmsearch.engine.objectives.instances import detection
 from lmsearch.engine.objectives.metrics import metric_for
 from lmsearch.engine.objectives.objective import Objective
 from lmsearch.engine.objectives.segmentation import segmentation
@@ -16,6 +17,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {  # by kind of target
     "class": classification,
     "dense": dense_regression,
     "segmentation": segmentation,
+    "instances": detection,
 }
 
 

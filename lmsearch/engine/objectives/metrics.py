@@ -44,6 +44,8 @@ METRICS = {  # the first of a kind of target is its default
         Metric("balanced_accuracy", "class", higher_is_better=True, bounds=SHARE, in_training="accuracy", balanced=True),
         Metric("mse", "dense", higher_is_better=False, bounds=(-math.inf, math.inf), in_training="mse"),
         Metric("miou", "segmentation", higher_is_better=True, bounds=SHARE, in_training="pixel_accuracy"),
+        Metric("box_ap", "instances", higher_is_better=True, bounds=SHARE, in_training=""),
+        Metric("mask_ap", "instances", higher_is_better=True, bounds=SHARE, in_training=""),
     )
 }
 

@@ -59,6 +59,11 @@ class Objective:
         """Return the scores with the losses that a choice of directions goes by: of a balanced metric, balanced ones."""
         return replace(scores, losses=scores.losses * balance(scores.true_classes)) if self.metric.balanced else scores
 
+    @property
+    def by_loss(self) -> Objective:
+        """The same where losses alone count, as in choices of directions: what a metric of sets is made of is left out."""
+        return self if self.parts is None else replace(self, statistics=lambda *_: None, parts=None, of_parts=None)
+
     def evaluation(self, outputs: Outputs, targets: Targets) -> Scores:
         """Return losses, scores, classes, sums and parts of one batch that is evaluated."""
         found = (self.losses(outputs, targets), self.scores(outputs, targets), self.classes(targets))

@@ -94,7 +94,7 @@ class OnBatches:
             for i in order:
                 yield running(module, choices[i], memory)
 
-        found = evaluate_each(module, batches, self.objective, self.precision, ways)
+        found = evaluate_each(module, batches, self.objective.by_loss, self.precision, ways)
         if not found:
             return []
         scores = dict(zip(order, found, strict=True))

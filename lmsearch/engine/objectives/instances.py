@@ -1,0 +1,119 @@
+"""Objects: the loss is the head's own, and what is judged is average precision over a whole set.
+
+Shapes: B images of a batch, n of a set, d detections of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmsearch.data.instances import Instances
+from lmsearch.engine.objectives.metrics import METRICS
+from lmsearch.engine.objectives.objective import Objective, OfSet, Outputs
+from lmsearch.errors import ConfigError
+from lmsearch.stats.detection import Found, Precision, Truth, average_precision, evaluator
+
+GROUPS = 20  # of images that are left out in turn, for the spread of a precision
+BOXES, MASKS = "box", "mask"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """The objects and the detections of one image; `masked` where both have masks."""
+
+    truth: Truth
+    found: Found
+    masked: bool
+
+
+def detection(label_smoothing: float = 0.0, *, metric: str = "box_ap", class_weights: Tensor | None = None) -> Objective:
+    """The loss that a head's DenseOutputs gives for Instances, one per image, judged by box or mask AP of the whole set.
+
+    Labels are smoothed and classes weighed by the head itself, if at all.
+    """
+
+    def losses(outputs: Outputs, targets: Instances) -> Tensor:
+        own: Tensor = outputs.losses(targets)
+        return own.float()
+
+    def no_scores(outputs: Outputs, targets: Instances) -> Tensor:
+        return torch.zeros(len(targets), device=targets.device)
+
+    def never(sums: Tensor) -> float:
+        raise TypeError("average precision is made of the detections of a set, not of sums")
+
+    return Objective(
+        METRICS[metric], losses, no_scores, lambda _: None, lambda outputs, targets: None, never,
+        parts=lambda outputs, targets: tuple(images_of(outputs, targets)), of_parts=partial(of_images, metric=metric),
+    )  # fmt: skip
+
+
+def images_of(outputs: Outputs, targets: Instances) -> list[Image]:
+    """Return objects and detections of every image of a batch, in pixels of the network's input."""
+    images = []
+    for place, seen in enumerate(outputs.detections()):
+        true = targets.of_image(place).to("cpu")
+        boxes, classes, crowd = (part[0].numpy() for part in (true.boxes, true.classes, true.crowd))
+        masked = true.masks is not None and seen.masks is not None
+        truth_runs = run_lengths(true.masks[0]) if masked and true.masks is not None else []
+        found_runs = run_lengths(seen.masks) if masked else []
+        truth = Truth(tuple(outputs.size), boxes.astype(np.float64), classes, crowd, truth_runs)
+        scores, labels, found = (
+            part.float().cpu().numpy().astype(np.float64) for part in (seen.scores, seen.classes, seen.boxes)
+        )
+        images.append(Image(truth, Found(scores, labels.astype(np.int64), found, found_runs), masked))
+    return images
+
+
+def run_lengths(masks: Tensor) -> list[dict[str, Any]]:
+    """Return masks (d, h, w) bool as COCO's compressed run lengths."""
+    if len(masks) == 0:
+        return []
+    columns = np.asfortranarray(masks.permute(1, 2, 0).cpu().numpy().astype(np.uint8))
+    listed: list[dict[str, Any]] = evaluator().mask.encode(columns)
+    return [{"size": list(one["size"]), "counts": one["counts"]} for one in listed]
+
+
+def of_images(images: Sequence[Image], *, metric: str) -> OfSet:
+    """Return the AP of a set, further precisions by name, and one value per image (n,) whose mean is the AP.
+
+    Values come from a delete-a-group jackknife: image i is in group g = i mod G, AP_g is the AP without that group,
+    and p_g = G AP - (G - 1) AP_g. Then v_i = AP + sqrt(n / G) (p_g - mean(p)): the standard error of their mean is that of the
+    AP, and differences of two networks on the same images are paired.
+    """
+    kinds = (BOXES, MASKS) if all(image.masked for image in images) else (BOXES,)
+    if (judged := metric.partition("_")[0]) not in kinds:
+        raise ConfigError(f"metric={metric} needs objects and answers with masks; of these there are boxes only")
+    told: dict[str, float] = {}
+    for kind in kinds:
+        found = precision(images, kind)
+        told |= {f"{kind}_ap": finite(found.ap), f"{kind}_ap50": finite(found.ap50)}
+    value = told[metric]
+    groups = np.arange(len(images)) % min(GROUPS, len(images))
+    number = int(groups.max(initial=0)) + 1
+    if number < 2:
+        return OfSet(value, torch.full((len(images),), value, dtype=torch.float64), told)
+    rest = [[image for image, own in zip(images, groups, strict=True) if own != g] for g in range(number)]
+    left = [finite(precision(some, judged).ap) for some in rest]
+    pseudo = number * value - (number - 1) * np.array(left)
+    each = np.sqrt(len(images) / number) * (pseudo - pseudo.mean())[groups]
+    return OfSet(value, torch.from_numpy(value + each - each.mean()), told)
+
+
+def precision(images: Sequence[Image], kind: str) -> Precision:
+    """Return the precision of detections in some images, of boxes or of masks."""
+    classes = 1 + max((int(part.classes.max(initial=-1)) for image in images for part in (image.truth, image.found)), default=0)
+    truths, found = [image.truth for image in images], [image.found for image in images]
+    return average_precision(truths, found, num_classes=max(classes, 1), masks=kind == MASKS)
+
+
+def finite(value: float) -> float:
+    """Return a precision, 0 where there is no object to be found."""
+    return 0.0 if np.isnan(value) else value
