@@ -44,11 +44,11 @@ class Tally:
 
 
 def run(cfg: DictConfig) -> int:
-    """Answer with a network for classes, or for pixels."""
+    """Answer with a network for classes of images, for pixels or for objects."""
     settings = settings_of(Predict, cfg)
     precision = build_precision(settings)
     model, spec, info = load_trained(settings.checkpoint, precision, backend=settings.backend)
-    if info.targets.per_pixel:
+    if info.targets.per_pixel or info.targets.objects:
         return run_dense(settings, model, info, precision)
     if not info.targets.classes:
         raise CheckpointError(f"{settings.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lmsearch.data import DataInfo, EvalLoader
+from lmsearch.data import Batch, DataInfo, EvalLoader
+from lmsearch.data.instances import Instances
 from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objectives import Metric
 from lmsearch.engine.objectives.segmentation import answers
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision
+from lmsearch.figures import overlay
 from lmsearch.figures.curves import curves_figure
-from lmsearch.figures.overlay import beside, class_colours, over_pixels
+from lmsearch.figures.overlay import Drawn, beside, class_colours
 
 CURVES, FIRST_BATCH = "curves.png", "val_batch.png"
 MOST = 8  # images of the first batch
+LIKELY = 0.3  # score from which on a detection is drawn
 
 
 def write_curves(run_dir: RunDir, metric: Metric) -> None:
@@ -36,18 +41,45 @@ def write_curves(run_dir: RunDir, metric: Metric) -> None:
 @torch.no_grad()
 def write_first_batch(run_dir: RunDir, model: nn.Module, info: DataInfo, loader: EvalLoader, precision: Precision) -> None:
     """Draw the first images of a set, as the network sees them, with their labels beside its answers."""
-    batch = precision.to_device(next(iter(loader.at(np.arange(min(MOST, loader.num_samples))))))
+    batch: Batch = precision.to_device(next(iter(loader.at(np.arange(min(MOST, loader.num_samples))))))
     model.eval()
     with precision.autocast():
         outputs = model(batch.inputs)
-    colours = class_colours(info.num_classes)
     images = [image_of(x, info) for x in batch.inputs]
-    truth, found = batch.target_values.cpu().numpy(), answers(outputs).cpu().numpy()
-    rows = [
-        (image, over_pixels(image, labels, colours), over_pixels(image, answered, colours))
-        for image, labels, answered in zip(images, truth, found, strict=True)
-    ]
+    if isinstance(batch.targets, Instances):
+        truth = [true_objects(batch.targets, place) for place in range(len(images))]
+        found = [found_objects(one) for one in outputs.detections()]
+        drawn = [[over_objects(image, one, info) for one in pair] for image, *pair in zip(images, truth, found, strict=True)]
+    else:
+        maps = zip(batch.targets.cpu().numpy(), answers(outputs).cpu().numpy(), strict=True)
+        drawn = [[over_pixels(image, one, info) for one in pair] for image, pair in zip(images, maps, strict=True)]
+    rows = [(image, *pair) for image, pair in zip(images, drawn, strict=True)]
     run_dir.write_image(FIRST_BATCH, beside(rows, ("image", "labels", "answers")))
+
+
+def over_pixels(image: Image.Image, classes: np.ndarray, info: DataInfo) -> Image.Image:
+    """Return a picture with a class map (H, W) over it."""
+    return overlay.over_pixels(image, classes, class_colours(info.num_classes))
+
+
+def over_objects(image: Image.Image, objects: Drawn, info: DataInfo) -> Image.Image:
+    """Return a picture with objects over it."""
+    colours = class_colours(info.num_classes + 1)[1:]  # no class is the ground
+    return overlay.over_objects(image, objects, info.class_names, colours)
+
+
+def true_objects(targets: Instances, place: int) -> Drawn:
+    """Return the objects of one image of a batch, to be drawn."""
+    own = targets.of_image(place).to("cpu")
+    masks = None if own.masks is None else own.masks[0].numpy()
+    return Drawn(own.boxes[0].numpy(), own.classes[0].numpy(), masks)
+
+
+def found_objects(found: Any, *, least: float = LIKELY) -> Drawn:
+    """Return the detections of one image that are likely enough, to be drawn."""
+    likely = (found.scores >= least).cpu()
+    boxes, classes, scores = (part.cpu()[likely].numpy() for part in (found.boxes, found.classes, found.scores))
+    return Drawn(boxes, classes, None if found.masks is None else found.masks.cpu()[likely].numpy(), scores)
 
 
 def image_of(inputs: Tensor, info: DataInfo) -> Image.Image:

@@ -1,11 +1,13 @@
-"""predict= of networks that answer pixels: files in a folder, written image by image, and one line at the end."""
+"""lmsearch predict with networks for pixels or objects: files in a folder, written image by image, and one line at the end."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import nn
@@ -16,29 +18,29 @@ from lmsearch.data.reading import read_image
 from lmsearch.engine.progress import CountProgress
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError, DataError
-from lmsearch.figures.overlay import class_colours, over_pixels
 from lmsearch.files import make_folder, write_image, write_json
 from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
 from lmsearch.settings.tasks import Predict
+from lmsearch.tasks.parts.pictures import over_objects, over_pixels
+from lmsearch.tasks.parts.predict_objects import category_of, coco_results, drawable, find_objects
 from lmsearch.tasks.parts.predict_pixels import class_map, label_map, legend
 
 log = logging.getLogger(__name__)
 LABELS, PICTURES, CLASSES = "labels", "pictures", "classes.json"
+RESULTS, IMAGES = "predictions.json", "images.json"
 
 
 def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Precision) -> int:
-    """Write label maps and pictures of every image into the folder that out= names; return the exit code."""
+    """Write label maps, or objects, and pictures of every image into the folder that out= names; return the exit code."""
     if settings.tile is not None and settings.overlap >= settings.tile:
         raise ConfigError(f"overlap={settings.overlap} must be smaller than tile={settings.tile}")
     if settings.sheet is not None:
-        raise ConfigError("sheet= is of networks for classes; pictures of pixels are in the folder that out= names")
+        raise ConfigError("sheet= is for networks with a class per image; this one's pictures are in the folder that out= names")
     check_readable(info)
     files = find_files(settings.images)
     out = output_folder(settings)
-    for name in (LABELS, PICTURES):
-        make_folder(out / name, key="out")
-    write_json(out / CLASSES, legend(info))
+    writer = (ObjectFiles if info.targets.objects else PixelFiles)(settings, out, model, info, precision)
     done, broken = 0, []
     try:
         with CountProgress("predict", total=len(files), unit="images") as progress:
@@ -50,7 +52,7 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
                         raise DataError(f"{error}; on_error=skip goes on and counts such files") from error
                     broken.append(str(error))
                 else:
-                    write_pixels(settings, out, name, model, info, image, precision)
+                    writer.write(path, name, image)
                     done += 1
                 progress.advance(1)
     except KeyboardInterrupt:
@@ -58,29 +60,71 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
         return INTERRUPTED
     except CheckpointError as error:
         raise CheckpointError(f"{shown(path)}: {error}") from error
+    told = writer.finish()
     if not done:
         raise DataError(f"none of the {len(broken)} images could be read, first: {broken[0]}")
     if broken:
         log.warning("%d image(s) could not be read, first: %s", len(broken), broken[0])
-    print(f"{done} images predicted   label maps: {out / LABELS}   pictures: {out / PICTURES}   classes: {out / CLASSES}")
+    print(f"{done} images predicted   {told}")
     return 0
 
 
-def write_pixels(
-    settings: Predict, out: Path, name: str, model: nn.Module, info: DataInfo, image: Image.Image, precision: Precision
-) -> None:
-    """Write the label map of an image and the picture with its classes."""
-    classes = class_map(
-        model, info, image, precision, tile=settings.tile, overlap=settings.overlap, batch_size=settings.batch_size
-    )
-    write_image(out / LABELS / f"{name}.png", label_map(classes, info))
-    write_image(out / PICTURES / f"{name}.png", over_pixels(image, classes, class_colours(info.num_classes)))
+class PixelFiles:
+    """Label maps and pictures of every image, and what the values of the maps mean."""
+
+    def __init__(self, settings: Predict, out: Path, model: nn.Module, info: DataInfo, precision: Precision) -> None:
+        self.out, self.info = out, info
+        self.answer = partial(
+            class_map, model, info, precision=precision, tile=settings.tile, overlap=settings.overlap,
+            batch_size=settings.batch_size,
+        )  # fmt: skip
+        for folder in (LABELS, PICTURES):
+            make_folder(out / folder, key="out")
+        write_json(out / CLASSES, legend(info))
+
+    def write(self, path: Path, name: str, image: Image.Image) -> None:
+        """Write what is answered for an image."""
+        classes = self.answer(image=image)
+        write_image(self.out / LABELS / f"{name}.png", label_map(classes, self.info))
+        write_image(self.out / PICTURES / f"{name}.png", over_pixels(image, classes, self.info))
+
+    def finish(self) -> str:
+        """Return where things are."""
+        return f"label maps: {self.out / LABELS}   pictures: {self.out / PICTURES}   classes: {self.out / CLASSES}"
+
+
+class ObjectFiles:
+    """Pictures of every image, and all objects in one file of COCO's results; `images.json` says which image has which id."""
+
+    def __init__(self, settings: Predict, out: Path, model: nn.Module, info: DataInfo, precision: Precision) -> None:
+        self.out, self.info = out, info
+        self.answer = partial(
+            find_objects, model, info, precision=precision, tile=settings.tile, overlap=settings.overlap,
+            batch_size=settings.batch_size,
+        )  # fmt: skip
+        self.images: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
+        make_folder(out / PICTURES, key="out")
+
+    def write(self, path: Path, name: str, image: Image.Image) -> None:
+        """Draw what is found in an image, and remember it."""
+        objects, size, number = self.answer(image=image), (image.height, image.width), len(self.images) + 1
+        self.images.append({"id": number, "file_name": str(path), "height": size[0], "width": size[1]})
+        self.results += coco_results(objects, self.info, size, image_id=number)
+        write_image(self.out / PICTURES / f"{name}.png", over_objects(image, drawable(objects, size), self.info))
+
+    def finish(self) -> str:
+        """Write the results, and return where things are."""
+        categories = [{"id": category_of(self.info, label), "name": name} for label, name in enumerate(self.info.class_names)]
+        write_json(self.out / IMAGES, {"images": self.images, "categories": categories})
+        write_json(self.out / RESULTS, self.results)
+        return f"objects: {self.out / RESULTS} (COCO)   images: {self.out / IMAGES}   pictures: {self.out / PICTURES}"
 
 
 def output_folder(settings: Predict) -> Path:
     """Return the folder that out= names; raise ConfigError where there is none, or one that holds something else."""
     if settings.out is None:
-        raise ConfigError("this network answers with a class per pixel; set out=<folder> for label maps and pictures")
+        raise ConfigError("this network answers with pixels or objects; set out=<folder> for its files and pictures")
     out = Path(settings.out)
     if out.is_file():
         raise ConfigError(f"out={settings.out!r} is a file; this network's label maps and pictures need a folder")
