@@ -34,6 +34,10 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "sweep": ("lmsearch.tasks.sweep", "try values of any configuration keys of a task, and export the best configuration"),
     "convert": ("lmsearch.tasks.convert", "turn a released LocalMamba checkpoint into a run directory of ours, or back"),
     "shapes": ("lmsearch.tasks.shapes", "write a small data set with masks and objects, made on the spot"),
+    "show": ("lmsearch.tasks.show", "draw scan paths, choices, runs and what networks look at, as text or into a file"),
+    "status": ("lmsearch.tasks.status", "list the runs in a folder: running, finished, stopped or failed, and what they found"),
+    "clean": ("lmsearch.tasks.clean", "list what of the runs in a folder could go, and delete it with delete=true"),
+    "board": ("lmsearch.tasks.board", "start TensorBoard over a run or a folder of runs"),
 }
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")

@@ -258,7 +258,7 @@ TASKS = sorted(path.stem for path in data_dir("conf").glob("*.yaml"))
 def required(task: str, *presets: str) -> list[str]:
     """Return words that give a value to every key that the shipped task leaves open."""
     content = OmegaConf.load(data_dir("conf") / f"{task}.yaml")
-    words = [f"{key}=x" for key in content if OmegaConf.is_missing(content, key)]
+    words = [f"{key}={'space' if key == 'what' else 'x'}" for key in content if OmegaConf.is_missing(content, key)]
     return [*presets, *words, *(["data.root=x"] if {"data=imagefolder", "data=dense"} & {*presets} else [])]
 
 

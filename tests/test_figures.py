@@ -21,8 +21,11 @@ from lmsearch.figures.audit import audit_figure
 from lmsearch.figures.bench import bench_figure
 from lmsearch.figures.canvas import new_figure
 from lmsearch.figures.choices import choices_figure
+from lmsearch.figures.compared import race_figure, scatter_figure
 from lmsearch.figures.confusion import confusion_figure
 from lmsearch.figures.curves import curves_figure
+from lmsearch.figures.heat import attention_figure, receptive_figure, saliency_figure
+from lmsearch.figures.importance import importance_figure
 from lmsearch.figures.moves import worth_figure
 from lmsearch.figures.orders import layers_figure, orders_figure
 from lmsearch.figures.trials import front_figure, history_figure
@@ -33,7 +36,9 @@ from lmsearch.search_space import load_search_space
 ROOT = Path(__file__).resolve().parent.parent
 GROWTH = {"axes": {"L": {"exponent": 1.0, "sizes": [{"size": 1, "seconds": 1.0}, {"size": 2, "seconds": 2.0}]}}}
 ARM = {"mean": 0.5, "low": 0.4, "high": 0.6}
+MAP = [[0.0, 0.5, 0.1], [1.0, 0.2, 0.3]]
 CALLS: dict[Any, tuple[tuple, dict]] = {
+    attention_figure: (({"h": [[1.0, 0.0], [0.5, 1.0]]}, (1, 2)), {"token": 1}),
     audit_figure: (([[0.5, 0.6], [0.7]], {"search": ARM}), {"labels": ("val", "test"), "title": "yes"}),
     bench_figure: (({"growth": GROWTH},), {}),
     choices_figure: (
@@ -44,9 +49,14 @@ CALLS: dict[Any, tuple[tuple, dict]] = {
     confusion_figure: ((["a", "b"], [[3, 1], [0, 0]]), {"title": "4 samples"}),
     front_figure: (([(1, 2), (2, 1), (3, 3)], [(1, 2), (2, 1)]), {"labels": ("loss", "flops"), "names": ["0", "1"]}),
     history_figure: (([0, 1, 2], [0.3, 0.2, 0.4]), {"maximise": True, "label": "accuracy"}),
+    importance_figure: (({"a": {"h": 0.1, "v": -0.2}, "b": {"v": 0.0}}, {"a": ["h"], "b": ["v"]}, [1.0, 0.9, 0.8]), {}),
     layers_figure: (({"layers.0": {"h": [0, 1, 2, 3]}}, {"layers.0": (2, 2)}), {"image": [[0.0, 0.5], [0.5, 1.0]]}),
     new_figure: ((4, 3), {}),
     orders_figure: (({"h": [0, 1, 2, 3], "v": [0, 2, 1, 3]}, (2, 2)), {}),
+    race_figure: (({"random": [[0.3, 0.1], [0.2, 0.2]], "fair": [[0.1, 0.0]]},), {"cost": "trainings", "label": "regret"}),
+    receptive_figure: ((MAP,), {"token": (0, 1), "grid": (2, 3)}),
+    saliency_figure: ((MAP, MAP), {}),
+    scatter_figure: (({"1 layer": ([1, 2], [2, 3])},), {"labels": ("val", "test"), "marked": {"1 layer": {0: "h+v"}}}),
     worth_figure: (
         ([0, 1], {"layers.0": {"h": [0.1, float("nan")], "v": [0.2, 0.3]}}),
         {"kept": {"layers.0": ["v"]}, "label": "p"},

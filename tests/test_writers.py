@@ -35,6 +35,7 @@ HOMES = {
     "tasks/complexity.py": "out= of complexity",
     "tasks/convert.py": "out= of convert",
     "tasks/shapes.py": "out= of shapes",
+    "tasks/show.py": "out= of show",
     "scanbench/table.py": "the tables of experiments",
     "kernels/build.py": "the compiled kernels",
     "kernels/self_test.py": "what compiled kernels were found to do",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -132,6 +132,13 @@ class RunDir:
         """Delete a file if there is one; raise FileError where it cannot be deleted, as a folder of its name."""
         if self.world.main:
             remove(self / name)
+
+    def remove_if_empty(self) -> bool:
+        """Delete the folder if nothing is in it, and tell whether it is gone."""
+        if self.world.main:
+            with suppress(OSError):  # something is in it, or came just now
+                self.path.rmdir()
+        return not self.path.exists()
 
     def clear(self) -> None:
         """Delete the folder with all that is in it, as far as that goes."""

@@ -19,11 +19,12 @@ def choices_figure(
 ) -> Figure:  # fmt: skip
     """Draw a cell per layer and candidate: its score as colour from `vmin` (None: the least), its mark as text.
 
-    `scores` and `marks` hold a row per layer. A score may be NaN and a mark empty.
+    `scores` and `marks` hold a row per layer. A score may be NaN and a mark empty. Without a `label` colours mean nothing more
+    than that there is a score, as where directions are kept or not.
     """
     figure = new_figure(1.6 + 0.75 * len(candidates), 1.4 + 0.42 * len(layers))
     axes = figure.subplots()
-    image = axes.imshow(scores, cmap="viridis", vmin=vmin, aspect="auto")
+    image = axes.imshow(scores, cmap="viridis" if label else "Purples", vmin=vmin, aspect="auto")
     for y, row in enumerate(marks):
         for x, mark in enumerate(row):
             if mark:
@@ -32,5 +33,6 @@ def choices_figure(
     axes.set_yticks(range(len(layers)), layers)
     axes.set_xlabel("scan direction")
     axes.set_title(title, fontsize=10)
-    figure.colorbar(image, label=label)
+    if label:
+        figure.colorbar(image, label=label)
     return figure

@@ -44,7 +44,7 @@ def worth_figure(
                 label=shortened(name) if chosen else "_",
             )  # fmt: skip
         panel.set_title(shortened(layer), fontsize=9, loc="left")
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.locator_params(axis="x", integer=True)
         panel.tick_params(labelsize=8)
         if mine[layer]:
             panel.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))

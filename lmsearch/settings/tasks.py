@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 
 from lmsearch.settings.fields import Ints, PathName, PathNames, again, key
 from lmsearch.settings.groups import Settings
+from lmsearch.settings.looking import Board, Clean, Show, Status
 from lmsearch.settings.model import Model
 from lmsearch.settings.report import Report
 from lmsearch.settings.search import DERIVATIONS, Discrete, Supernet
@@ -267,4 +268,8 @@ TASKS: dict[str, type[Settings]] = {
     "sweep": Sweep,
     "convert": Convert,
     "shapes": Shapes,
+    "show": Show,
+    "status": Status,
+    "clean": Clean,
+    "board": Board,
 }

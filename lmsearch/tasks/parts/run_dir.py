@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 import shlex
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import older_states
-from lmsearch.errors import ConfigError, GenotypeError, short
+from lmsearch.errors import ConfigError, FileError, GenotypeError, short
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.run_identity import differences, run_digest
@@ -28,12 +29,13 @@ from lmsearch.settings.shared import Claiming, Output, Training
 from lmsearch.tasks.parts.cost import counting_cost
 from lmsearch.words import first_of
 
+FAILURE = "error.txt"  # the traceback of what ended a run
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
 WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot lose without losing work
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
-    "report.md", "report.json", "card.png",
+    "report.md", "report.json", "card.png", FAILURE,
 )  # fmt: skip
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside
@@ -152,8 +154,20 @@ def claim_run_dir(
         mine.write(run_dir)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
-        with counting_cost(run_dir):
+        with telling_failure(run_dir), counting_cost(run_dir):
             yield run_dir
+
+
+@contextmanager
+def telling_failure(run_dir: RunDir) -> Iterator[None]:
+    """Leave the traceback of an error that ends the block in the run's folder; an interrupt is none."""
+    run_dir.remove(FAILURE)
+    try:
+        yield
+    except Exception:
+        with suppress(FileError):  # a full disk, of which the error itself may tell
+            run_dir.write(FAILURE, traceback.format_exc())
+        raise
 
 
 def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, genotype: Genotype | None) -> None:

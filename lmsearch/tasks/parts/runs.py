@@ -1,0 +1,151 @@
+"""The runs in a folder: what each is, whether it is running, and what it found. Nothing is written, and no link is followed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from lmsearch.engine.lock import owner_of
+from lmsearch.errors import ConfigError, FileError, LmsearchError
+from lmsearch.genotype import FILE
+from lmsearch.reading import parse_json, read_text
+from lmsearch.tasks.parts.run_dir import FAILURE, Claim
+
+DEPTH = 4  # folders inside each other in which runs are looked for
+# The file that a task writes when it is done. Evaluations, audits and benchmarks carry no marker: their files tell.
+DONE = {
+    "search": FILE, "derive": FILE, "retrain": "metrics.json", "compare": "comparison.json", "sweep": "results.json",
+    "audit": "audit.json", "evaluate": "metrics.json", "bench": "bench.json",
+}  # fmt: skip
+UNMARKED = (("audit", "parts.jsonl"), ("audit", "audit.json"), ("bench", "bench.json"))
+
+
+class State(StrEnum):
+    """What has become of a run."""
+
+    RUNNING = "running"  # a process writes into it
+    FINISHED = "finished"
+    STOPPED = "stopped"  # killed or interrupted: the same command continues it
+    FAILED = "failed"  # ended by an error
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its folder and task, and what its files say. `owner` is who writes into it now, `verdict` one line."""
+
+    path: Path
+    task: str
+    state: State
+    owner: str | None
+    verdict: str
+    changed: float  # seconds since the epoch
+    size: int  # bytes
+    claim: Claim
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since something in it changed."""
+        return max(0.0, time.time() - self.changed)
+
+
+def runs_in(folder: Path) -> Iterator[Run]:
+    """Yield the runs in a folder, which may be one itself, by path; seeds, arms and trials belong to their run.
+
+    Raises ConfigError where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"runs={str(folder)!r} is no folder; expected one that holds runs, or the run_dir of one")
+    yield from _walk(folder, DEPTH)
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Run]:
+    """Yield the runs in a folder and in those inside it."""
+    run = read_run(folder)
+    if run is not None:
+        yield run
+        return
+    try:
+        inside = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+    except PermissionError:
+        return  # what may not be read holds no run of this user's
+    for path in inside if depth else ():
+        yield from _walk(Path(path), depth - 1)
+
+
+def read_run(path: Path) -> Run | None:
+    """Return what is known of the run in a folder, None where the folder holds none."""
+    try:
+        claim = Claim.read(path)
+    except ConfigError:
+        claim = Claim()
+    task = claim.task or _unmarked(path)
+    if task is None:
+        return None
+    owner, (changed, size) = owner_of(path), _extent(path)
+    state = State.RUNNING if owner is not None else state_of(path, task, claim)
+    return Run(path, task, state, owner, verdict_of(path, task, state), changed, size, claim)
+
+
+def _unmarked(path: Path) -> str | None:
+    """Return the task of a run without a marker, None for a folder that holds none."""
+    for task, name in UNMARKED:
+        if (path / name).is_file():
+            return task
+    return "evaluate" if (path / "config.yaml").is_file() and (path / "metrics.json").is_file() else None
+
+
+def state_of(path: Path, task: str, claim: Claim) -> State:
+    """Return the state of a run that nobody writes into."""
+    if (path / FAILURE).exists():
+        return State.FAILED
+    file = DONE.get(task, "metrics.json")
+    parts = claim.parts if file == FILE else ()  # the seeds of a search, of which it may have got more
+    done = all((folder / file).exists() for folder in (path, *(path / part for part in parts)))
+    return State.FINISHED if done else State.STOPPED
+
+
+def verdict_of(path: Path, task: str, state: State) -> str:
+    """Return in one line what a run found, or why it failed; empty where it says nothing."""
+    try:
+        if state is State.FAILED:
+            lines = read_text(path / FAILURE, where=str(path / FAILURE), error=FileError).strip().splitlines()
+            return lines[-1] if lines else ""
+        file = path / DONE.get(task, "metrics.json")
+        if not file.is_file() or state is not State.FINISHED:
+            return ""
+        content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
+        return _told(content) if isinstance(content, dict) else ""
+    except LmsearchError as error:
+        return str(error)
+
+
+def _told(content: dict[str, Any]) -> str:
+    """Return the verdict in the result file of a task."""
+    verdict, health = content.get("verdict"), content.get("health")
+    if isinstance(verdict, str):
+        return verdict
+    if isinstance(verdict, dict):
+        return f"search warranted: {verdict.get('answer', 'unknown')}"
+    if isinstance(health, dict) and "status" in health:
+        return str(health["status"])
+    scores = [(name, value) for name, value in sorted(content.items()) if name.startswith("test_") and isinstance(value, float)]
+    shown = [pair for pair in scores if not pair[0].endswith("loss")][:1] or scores[:1]
+    return "".join(f"{name} {value:.4f}" for name, value in shown)
+
+
+def _extent(path: Path) -> tuple[float, int]:
+    """Return when something in a folder changed last, and how many bytes it holds; links count as themselves."""
+    changed, size = path.stat().st_mtime, 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                known = os.lstat(os.path.join(folder, name))
+            except FileNotFoundError:  # its run goes on
+                continue
+            changed, size = max(changed, known.st_mtime) if name != ".lock" else changed, size + known.st_size
+    return changed, size

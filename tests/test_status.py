@@ -1,0 +1,158 @@
+"""lmsearch status and clean: what runs there are, and what of them may go; nothing else is ever touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lmsearch.cli import main
+from lmsearch.engine.lock import holding
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.tasks.parts.run_dir import telling_failure
+from lmsearch.tasks.parts.runs import State, read_run, runs_in
+
+ID = "0" * 64
+
+
+def make_run(path: Path, task: str, **files: str) -> Path:
+    """Put a run together as a task leaves it: a marker, a configuration and files, of which "__" in a name is a dot."""
+    path.mkdir(parents=True)
+    (path / "run_id.txt").write_text(f"{task} {ID} {ID}\n")
+    (path / "config.yaml").write_text("seed: 0\n")
+    for name, content in files.items():
+        (path / name.replace("__", ".")).write_text(content)
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Return a folder with runs of every state, beside things that are none."""
+    root = tmp_path / "runs"
+    make_run(root / "a", "search", genotype__json="{}", checkpoint__pt="12", metrics__json='{"health": {"status": "ok"}}')
+    (root / "a" / "genotype.json").write_text('{"health": {"status": "ok"}}')
+    (root / "a" / "checkpoint-3-10.pt").write_text("older")
+    make_run(root / "demo" / "b", "retrain", metrics__json='{"test_accuracy": 0.5, "test_loss": 2.0}',
+             checkpoint__pt="12345", model__safetensors="x")  # fmt: skip
+    make_run(root / "c", "compare", checkpoint__pt="x")
+    failed = make_run(root / "d", "search", error__txt="Traceback\nValueError: no luck\n", environment__json="{}")
+    (failed / "tb").mkdir()
+    (failed / "tb" / "events.out.tfevents.1.host").write_text("x")
+    (root / "notes").mkdir()
+    (root / "notes" / "checkpoint-1-1.pt").write_text("mine")
+    return root
+
+
+def everything(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.name != ".lock"}
+
+
+def test_runs_are_listed_with_state_and_verdict(runs: Path) -> None:
+    found = {run.path.name: (run.task, run.state, run.verdict) for run in runs_in(runs)}
+    assert found == {
+        "a": ("search", State.FINISHED, "ok"),
+        "b": ("retrain", State.FINISHED, "test_accuracy 0.5000"),
+        "c": ("compare", State.STOPPED, ""),
+        "d": ("search", State.FAILED, "ValueError: no luck"),
+    }
+    with holding(runs / "c"):
+        (run,) = runs_in(runs / "c")
+        assert run.state is State.RUNNING and run.owner is not None and run.owner.startswith(f"process {os.getpid()} on ")
+    assert read_run(runs / "notes") is None
+
+
+def test_status_ends_with_where_to_look_next(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", f"runs={runs}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "2 finished, 1 stopped, 1 failed; " in lines[-2] and lines[-1].startswith("next: lmsearch report ")
+    assert main(["status", f"runs={runs / 'notes'}"]) == 0
+    assert "no runs in" in capsys.readouterr().out
+    assert main(["status", f"runs={runs / 'none'}"]) == 2
+    assert "is no folder; expected one that holds runs" in capsys.readouterr().err
+
+
+def test_a_search_that_got_more_seeds_is_not_finished(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "search", genotype__json="{}")
+    make_run(run / "s0", "search", genotype__json="{}")
+    make_run(run / "s1", "search")
+    (run / "run_id.txt").write_text(f"search {ID} {ID}\ns0\ns1\n")
+    (found,) = runs_in(tmp_path)
+    assert found.state is State.STOPPED
+
+
+def test_an_error_is_left_behind_until_the_run_goes_on(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    with pytest.raises(ValueError, match="no luck"), telling_failure(run_dir):
+        raise ValueError("no luck")
+    assert (tmp_path / "error.txt").read_text().splitlines()[-1] == "ValueError: no luck"
+    with pytest.raises(KeyboardInterrupt), telling_failure(run_dir):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "error.txt").exists()
+
+
+def test_clean_lists_and_deletes_only_when_told_to(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(runs)
+    assert main(["clean", f"runs={runs}"]) == 0
+    text = capsys.readouterr().out
+    assert everything(runs) == before
+    assert "older checkpoints of a finished run: checkpoint-3-10.pt" in text and "failed before it saved any work" in text
+    assert text.splitlines()[-1].endswith("the same command with delete=true")
+    assert main(["clean", f"runs={runs}", "delete=true"]) == 0
+    gone = {"a/checkpoint-3-10.pt", "demo/b/checkpoint.pt", *(name for name in before if name == "d" or name.startswith("d/"))}
+    assert before - everything(runs) == gone
+    assert main(["clean", f"runs={runs}"]) == 0
+    assert "nothing in" in capsys.readouterr().out
+
+
+def test_what_a_user_put_into_a_failed_run_stays(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "d" / "notes.txt").write_text("mine")
+    assert main(["clean", f"runs={runs}", "delete=true"]) == 0
+    assert (runs / "d" / "notes.txt").read_text() == "mine" and [p.name for p in (runs / "d").iterdir()] == ["notes.txt"]
+    assert "left, since it also holds notes.txt" in capsys.readouterr().out
+
+
+def test_a_failed_run_that_saved_work_stays(runs: Path) -> None:
+    (runs / "d" / "checkpoint.pt").write_text("x")
+    before = everything(runs / "d")
+    assert main(["clean", f"runs={runs}", "delete=true"]) == 0
+    assert everything(runs / "d") == before
+
+
+def test_clean_leaves_a_running_run_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(runs / "a")
+    with holding(runs / "a"):
+        assert main(["clean", f"runs={runs}", "delete=true"]) == 0
+        assert "left alone" in capsys.readouterr().out
+        assert main(["clean", f"runs={runs / 'a'}", "delete=true"]) == 2
+        assert f"is in use by process {os.getpid()} on " in capsys.readouterr().err
+    assert everything(runs / "a") == before
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """Give a run outside the folder that is cleaned; it must be untouched in the end."""
+    run = make_run(tmp_path / "outside", "search", error__txt="x", genotype__json="{}")
+    (run / "checkpoint-1-1.pt").write_text("x")
+    before = everything(tmp_path / "outside")
+    yield run
+    assert everything(tmp_path / "outside") == before
+
+
+@pytest.mark.parametrize("place", ["run", "part", "tb", "file"])
+def test_no_link_leads_clean_out_of_the_folder(place: str, runs: Path, outside: Path) -> None:
+    if place == "run":
+        (runs / "linked").symlink_to(outside)
+    elif place == "part":
+        (runs / "d" / "s0").symlink_to(outside)
+        (runs / "d" / "run_id.txt").write_text(f"search {ID} {ID}\ns0\n")
+    elif place == "tb":
+        (outside / "events.out.tfevents.1").write_text("x")
+        (runs / "d" / "tb" / "events.out.tfevents.1.host").unlink()
+        (runs / "d" / "tb").rmdir()
+        (runs / "d" / "tb").symlink_to(outside)
+        (outside / "events.out.tfevents.1").unlink()
+    else:
+        (runs / "d" / "results.csv").symlink_to(outside / "config.yaml")
+    assert main(["clean", f"runs={runs}", "delete=true"]) == 0
