@@ -39,6 +39,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "clean": ("lmsearch.tasks.clean", "list what of the runs in a folder could go, and delete it with delete=true"),
     "board": ("lmsearch.tasks.board", "start TensorBoard over a run or a folder of runs"),
 }
+IN_SEVERAL = ("search", "retrain", "evaluate", "compare")  # tasks that torchrun may start in several processes
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
@@ -105,8 +106,11 @@ def _run(task: str, cfg: DictConfig) -> int:
     from omegaconf import OmegaConf
 
     from lmsearch.data.fetching import killed_worker  # PyTorch is needed from here on
+    from lmsearch.engine.processes import refuse_several
     from lmsearch.engine.threads import using_threads
 
+    if task not in IN_SEVERAL:
+        refuse_several(f"lmsearch {task}")
     try:
         module = importlib.import_module(TASKS[task][0])
         with answering_signals(), using_threads(OmegaConf.select(cfg, "threads")), killed_worker():

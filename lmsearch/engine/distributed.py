@@ -11,6 +11,7 @@ from torch import Tensor
 from lmsearch.errors import LmsearchError
 
 Exchange = Callable[[Tensor], list[Tensor]]  # from a tensor of every process to all of them, by rank
+Add = Callable[[Tensor], None]  # replaces a tensor by its sum over the processes
 
 
 def alone(tensor: Tensor) -> list[Tensor]:
@@ -20,12 +21,16 @@ def alone(tensor: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class World:
-    """Process `rank` of `size`; `exchange` shows every process the tensors of all, which lie on `device` and are of one shape."""
+    """Process `rank` of `size`; `exchange` shows every process the tensors of all, which lie on `device` and are of one shape.
+
+    `add` sums large ones without showing them; None does it by `exchange`.
+    """
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
     exchange: Exchange = alone
+    add: Add | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
@@ -42,8 +47,21 @@ class World:
         """Replace every tensor by its mean over the processes, in place."""
         if self.size == 1:
             return
-        for tensor in tensors:
-            tensor.copy_(torch.stack(self._all(tensor)).mean(0))
+        listed = list(tensors)
+        if self.add is None:
+            for tensor in listed:
+                tensor.copy_(torch.stack(self._all(tensor)).mean(0))
+            return
+        for kind in dict.fromkeys(tensor.dtype for tensor in listed):
+            mine = [tensor for tensor in listed if tensor.dtype == kind]
+            whole = torch.cat([tensor.detach().reshape(-1) for tensor in mine]).to(self.device)  # one message for all
+            self.add(whole)
+            for tensor, part in zip(mine, whole.div_(self.size).split([tensor.numel() for tensor in mine]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.any(False)
 
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes."""
@@ -51,7 +69,7 @@ class World:
 
     def any(self, answer: bool) -> bool:
         """Return whether the answer of any process is yes."""
-        return answer if self.size == 1 else bool(torch.stack(self._all(torch.tensor(answer))).any())
+        return answer if self.size == 1 else bool(torch.stack(self._all(torch.tensor(int(answer)))).any())
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the samples (n, ...) of all processes in their order, where process r holds every size-th one from r on.

@@ -165,7 +165,8 @@ class RunLog:
     def __exit__(self, *exc: object) -> None:
         if self.tensorboard is not None:
             self.tensorboard.close()
-        write_table(self.run_dir)
+        if self.run_dir.world.main:  # others might read a line that is being written
+            write_table(self.run_dir)
 
     def write(self, epoch: int, values: dict[str, float], *, layers: Values | None = None, worth: Values | None = None) -> None:
         """Log the scalars of one epoch and, of a search, every layer's probability of every direction or its worth."""

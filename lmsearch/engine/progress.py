@@ -26,7 +26,7 @@ class Shown:
 
     def __init__(self, title: str, *, total: float | None, done: int = 0) -> None:
         self.title, self.total, self.done, self.first = title, total, done, done
-        self.terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
         columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
         columns.append(TextColumn("{task.fields[text]}"))
         self.bar = Progress(*columns, console=Console(stderr=True), disable=not self.terminal, transient=True)

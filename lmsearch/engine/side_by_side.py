@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from lmsearch.engine.devices import device_named
+from lmsearch.engine.processes import refuse_several
 from lmsearch.engine.threads import cores, exactly
 from lmsearch.errors import ConfigError, LmsearchError
 from lmsearch.process import set_up_logging, tune_process
@@ -56,6 +57,8 @@ class Workers:
 
         Raises ConfigError where that is more than there are cores, or GPUs.
         """
+        if number > 1:
+            refuse_several(f"workers={number}")
         here = cores()
         if number * (threads or 1) > here:
             each = "" if threads is None else f" with threads={threads}"

@@ -15,9 +15,12 @@ from rich.table import Table
 from lmsearch.config import settings_of
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.distributed import World
 from lmsearch.engine.objectives import Metric, Scores, metric_for
+from lmsearch.engine.processes import joined
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
+from lmsearch.engine.train import Precision
 from lmsearch.genotype import Genotype, check_depth, load_genotype
 from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, verdict_of
 from lmsearch.report.baselines import shortfall
@@ -42,6 +45,13 @@ def run(cfg: DictConfig) -> int:
     """Retrain every arm, print the table and write comparison.json."""
     settings = settings_of(Compare, cfg)
     precision = build_precision(settings)
+    with joined(precision.device) as world:
+        compare(settings, precision, world)
+    return 0
+
+
+def compare(settings: Compare, precision: Precision, world: World) -> None:
+    """Train every arm in the processes of `world`, and tell how they do."""
     settings, source = settle(settings)
     warn_unequal(settings.optim, source)
     objective = build_objective(source.info, settings.metric)
@@ -52,7 +62,7 @@ def run(cfg: DictConfig) -> int:
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
-    with claim_run_dir(settings, "compare", content, parts=parts) as run_dir:
+    with claim_run_dir(settings, "compare", content, parts=parts, world=world) as run_dir:
         note_network(run_dir, specs[SEARCHED][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)
         baselines = simple_baselines(source, settings.baseline_limit, objective)
@@ -62,7 +72,6 @@ def run(cfg: DictConfig) -> int:
         run_dir.write_json("comparison.json", summary(settings, space, arms, baselines, verdict))
     show(run_dir, arms, baselines, verdict, metric=objective.metric)
     leave_page(run_dir)
-    return 0
 
 
 def train_arms(

@@ -12,10 +12,12 @@ from lmsearch.config import settings_of
 from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.layout import read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.distributed import World
 from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.engine.processes import joined
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.train import evaluate
+from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
@@ -29,13 +31,23 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> int:
     """Evaluate and write metrics.json."""
     settings = settings_of(Evaluate, cfg)
-    checkpoint, precision = settings.checkpoint, build_precision(settings)
+    precision = build_precision(settings)
+    with joined(precision.device) as world:
+        measure(settings, precision, world)
+    return 0
+
+
+def measure(settings: Evaluate, precision: Precision, world: World) -> None:
+    """Evaluate on the samples of both sets, which the processes of `world` share, and write down what came out."""
+    checkpoint = settings.checkpoint
     model, spec, info = load_trained(checkpoint, precision, backend=settings.backend)
     if settings.data is None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
     source = data_for(measured_on(source_options(settings.data), spec, info), info)
     check_fits(source, info, checkpoint)
-    loaders = build_loaders(source, batch_size=settings.batch_size, seed=0, drop_last=False, num_workers=settings.num_workers)
+    loaders = build_loaders(
+        source, batch_size=settings.batch_size, seed=0, drop_last=False, num_workers=settings.num_workers, world=world
+    )
     objective = build_objective(info)
     try:
         with Phase("evaluation", images=loaders.val.num_samples + loaders.test.num_samples):
@@ -44,7 +56,7 @@ def run(cfg: DictConfig) -> int:
     except TrainingDiverged as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
     metrics = measured(info, objective, test=test, val=val)
-    with open_run_dir(settings, "evaluate", data=source.info.name, model=spec.name) as run_dir:
+    with open_run_dir(settings, "evaluate", data=source.info.name, model=spec.name, world=world) as run_dir:
         keep_others(run_dir)
         write_config(run_dir, settings)  # says what was measured, on what
         run_dir.write_json("metrics.json", metrics)
@@ -52,7 +64,6 @@ def run(cfg: DictConfig) -> int:
     warn_about_classes(info, test=test, val=val, what=checkpoint)
     show(info, metrics, test)
     print(f"metrics: {run_dir / 'metrics.json'}")
-    return 0
 
 
 def keep_others(run_dir: RunDir) -> None:

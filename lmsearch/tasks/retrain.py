@@ -11,7 +11,10 @@ from omegaconf import DictConfig
 from lmsearch.config import settings_of
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
+from lmsearch.engine.distributed import World
+from lmsearch.engine.processes import joined
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.train import Precision
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import FILE, Genotype, check_depth, dumps, load_genotype
@@ -43,6 +46,13 @@ def run(cfg: DictConfig) -> int:
     settings = settings_of(Retrain, cfg)
     check_start(settings)
     precision = build_precision(settings)
+    with joined(precision.device) as world:
+        retrain(settings, precision, world)
+    return 0
+
+
+def retrain(settings: Retrain, precision: Precision, world: World) -> None:
+    """Train the net in the processes of `world`, and tell what it is good for."""
     settings, source = settle(settings)
     warn_unequal(settings.optim, source)
     genotype = load_genotype(settings.genotype)
@@ -52,7 +62,7 @@ def run(cfg: DictConfig) -> int:
     content = [spec.directions, None if start is None else fingerprint(start.weights)]
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)
-    with claim_run_dir(settings, "retrain", content, genotype=genotype) as run_dir:
+    with claim_run_dir(settings, "retrain", content, genotype=genotype, world=world) as run_dir:
         run_dir.write(FILE, dumps(genotype))
         note_network(run_dir, spec, source)
         metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
@@ -65,7 +75,6 @@ def run(cfg: DictConfig) -> int:
     tell_baselines(metrics)
     print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     tell_next("checkpoint", run_dir, *(("evaluate", "predict images=...") if source.info.targets.classes else ("evaluate",)))
-    return 0
 
 
 def check_start(settings: Retrain) -> None:

@@ -15,10 +15,12 @@ from torch import nn
 from lmsearch import __version__
 from lmsearch.config import settings_of
 from lmsearch.data import SearchLoaders, Source
+from lmsearch.engine.checkpoint import fingerprint
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.objectives import Metric, Scores
+from lmsearch.engine.processes import joined, refuse_several
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
@@ -30,6 +32,7 @@ from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import label
 from lmsearch.search.checks import check_search
 from lmsearch.search.session import SearchSession
+from lmsearch.search.supernet.network import named_mixers
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search.trust.recheck import SUPERNETS
 from lmsearch.settings.search import Supernet
@@ -67,14 +70,22 @@ def run(cfg: DictConfig) -> int:
     """Search, write genotype.json and its figure, and return 0 (3 unless it is ok, with strict=true)."""
     settings = settings_of(Search, cfg)
     if discrete.asked_for(settings.search):
+        refuse_several(f"search={settings.discrete.method}")
         return discrete.run(settings)
     precision = build_precision(settings)
+    with joined(precision.device) as world:
+        genotype = search(settings, precision, world)
+    return NOT_OK if settings.strict and genotype.health["status"] != Status.OK else 0
+
+
+def search(settings: Search, precision: Precision, world: World) -> Genotype:
+    """Search in the processes of `world`, show what was found, and return it."""
     settings, source = settle(settings, task="search")
     setup = search_setup(settings, source, budget=settings.budget)
     check_memory(settings.batch_size, setup.spec, precision, running=setup.running)
-    search_data(settings, source, precision)  # a split that cannot be made is found before anything is written
+    search_data(settings, source, precision, world=world)  # a split that cannot be made is found before anything is written
     check_workers(settings)
-    with claim(settings, setup) as run_dir:
+    with claim(settings, setup, world=world) as run_dir:
         note_network(run_dir, setup.spec, source)
         if settings.seeds == 1:
             genotype = search_once(settings, run_dir, setup, source, precision)
@@ -82,7 +93,7 @@ def run(cfg: DictConfig) -> int:
             genotype = search_seeds(settings, run_dir, setup, source)
     show(run_dir, genotype)
     leave_page(run_dir)
-    return NOT_OK if settings.strict and genotype.health["status"] != Status.OK else 0
+    return genotype
 
 
 def check_workers(settings: Search) -> None:
@@ -92,11 +103,11 @@ def check_workers(settings: Search) -> None:
         log.warning("workers=%d has no effect: seeds=1 and search.recheck=0 leave one training", workers.number)
 
 
-def claim(settings: Search, setup: SearchSetup) -> AbstractContextManager[RunDir]:
+def claim(settings: Search, setup: SearchSetup, *, world: World = SINGLE) -> AbstractContextManager[RunDir]:
     """Give the block the run directory of one search, or of a search over several seeds."""
     content = [setup.spec.directions, setup.quota.keep, setup.quota.budget, settings.seeds > 1]
     parts = [] if settings.seeds == 1 else [part_of(seed) for seed in seeds_of(settings)]
-    return claim_run_dir(settings, "search", content, parts=parts)
+    return claim_run_dir(settings, "search", content, parts=parts, world=world)
 
 
 def seeds_of(settings: Search) -> range:
@@ -114,15 +125,15 @@ def search_seeds(settings: Search, run_dir: RunDir, setup: SearchSetup, source: 
     jobs = {}
     for seed in seeds_of(settings):
         seeded = settings.changed({"seed": seed, "seeds": 1, "workers": 1, "run_dir": str(run_dir / part_of(seed))})
-        jobs[f"seed {seed}"] = partial(search_part, seeded, setup, source)
+        jobs[f"seed {seed}"] = partial(search_part, seeded, setup, source, run_dir.world)
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     found = workers.complete(jobs)
     return conclude_seeds(run_dir, setup.quota, [*found.values()])
 
 
-def search_part(settings: Search, setup: SearchSetup, source: Source) -> Genotype:
+def search_part(settings: Search, setup: SearchSetup, source: Source, world: World) -> Genotype:
     """Search with one seed of several, in a folder of its own."""
-    with claim(settings, setup) as folder:
+    with claim(settings, setup, world=world) as folder:
         genotype = search_once(settings, folder, setup, source, build_precision(settings))
     print(f"seed {settings.seed}: {genotype.health['status']}: {genotype.health['reason']}", flush=True)
     return genotype
@@ -244,6 +255,7 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
             """Say what shrinking dropped after this epoch, measure, and write it down."""
             for layer, dropped in session.dropped.items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
+            session.world.assert_same(digest_of_alphas(session.supernet), what="the alphas")
             held = session.scores_on(session.loaders.holdout)  # raises where not finite, before anything of the epoch is kept
             values = scalars(session.trainer, seen, held, epoch * steps, metric=metric)
             values |= epoch_findings(session, epoch=epoch, every=settings.supernet.health_every, held=held)
@@ -252,6 +264,12 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
             run_log.write(epoch, values, layers=layers, worth=session.worth() if due and layers is None else None)
 
         session.train(start=start, state=state, on_step=progress.step, on_epoch=log_epoch)
+    run_dir.world.wait()  # until the main process has written the last epoch down, which the verdict reads
+
+
+def digest_of_alphas(supernet: nn.Module) -> str:
+    """Return a digest of all alphas, which every process must have alike."""
+    return fingerprint({layer: mixer.supernet_alphas.detach() for layer, mixer in named_mixers(supernet).items()})
 
 
 def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: Metric) -> dict[str, float]:

@@ -41,8 +41,11 @@ def train_supernet(
     """Train the fresh supernet of this number, continuing where run_dir left off; see trained_supernets."""
     file, epochs, steps = file_of(number), fresh.recipe.epochs, fresh.timing.steps_per_epoch
     mine = {"digest": digest, "epochs": epochs}
-    if (run_dir / file).exists() and not mine.items() <= load_checkpoint(run_dir / file).items():
+    foreign = (run_dir / file).exists() and not mine.items() <= load_checkpoint(run_dir / file).items()
+    run_dir.world.wait()  # until every process has looked
+    if foreign:
         run_dir.remove(file)
+    run_dir.world.wait()
     extra = {"relaxation": fresh.policy.relaxation.name, "epochs": epochs}
     keeping = Keeping(every_s)
     state = RunState(run_dir, fresh.parts(), spec=spec, run=digest, extra=extra, file=file, keeping=keeping)

@@ -154,6 +154,7 @@ def claim_run_dir(
         mine.write(run_dir)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
+        world.wait()  # nobody reads what the main process starts over
         with telling_failure(run_dir), counting_cost(run_dir):
             yield run_dir
 
