@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lmsearch"
 LAYERS = (  # top first; a module may import modules of lower layers, and of its own room
-    ("__main__",),
+    ("__main__", "testing"),
     ("cli",),
     ("tasks",),
     ("config_help", "run_identity"),

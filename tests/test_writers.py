@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "lmsearch"
 HOMES = {
     "engine/run_dir.py": "the folder of a run",
     "engine/lock.py": "its lock",
+    "engine/processes.py": "nowhere: what all but the first process print",
     "files.py": "how a file is written whole",
     "engine/torch_file.py": "how tensors are",
     "trials/journal.py": "journals of trials, which several processes append to",
@@ -39,11 +40,12 @@ HOMES = {
     "scanbench/table.py": "the tables of experiments",
     "kernels/build.py": "the compiled kernels",
     "kernels/self_test.py": "what compiled kernels were found to do",
+    "testing/faults.py": "the runs that it disturbs, and the bits that it flips",
     "bench/memory.py": "the peak memory of this process, reset",
 }
 OURS = {
     "replacing", "write_bytes", "write_text", "write_json", "write_csv", "write_figure", "write_image", "write_all",
-    "append_line", "open_to_append", "make_folder", "remove", "remove_leftovers", "save_torch", "save_genotype",
+    "append_line", "keep_copy", "open_to_append", "make_folder", "remove", "remove_leftovers", "save_torch", "save_genotype",
 }  # fmt: skip
 METHODS = {
     "mkdir", "touch", "unlink", "rmdir", "write_text", "write_bytes", "rename", "symlink_to", "hardlink_to", "savefig",

@@ -21,7 +21,7 @@ from lmsearch.engine.stored import check_kinds, needed
 from lmsearch.errors import CheckpointError
 
 LATER = ("best", "seen", "policy")  # parts that version 0.1.0 did not keep
-AGREE_EVERY = 8  # steps, of several processes
+AGREE_EVERY = 4  # steps, of several processes
 log = logging.getLogger(__name__)
 
 

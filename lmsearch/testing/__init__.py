@@ -1,0 +1,1 @@
+"""What tests of trainings need, ours and other people's."""

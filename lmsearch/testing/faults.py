@@ -1,0 +1,263 @@
+"""Disturb a training command at random moments, let it go on, and compare what it leaves with the undisturbed run.
+
+    python -m lmsearch.testing.faults kills=20 search data=planted data.grid=8 save_every_s=1
+
+All words but its own are those of the command, which must end by itself and is given its run_dir. Its own words:
+
+    kills=10        disturbances in all
+    mode=kill       kill (at a random moment), term (SIGTERM, which it answers by saving), save (killed while a file is written),
+                    loader (a process that reads images is killed), full (no file may grow beyond a size), flip (a bit of
+                    checkpoint.pt, while nothing runs)
+    processes=1     start it by torchrun in so many; `kill` then kills one of them, and torchrun starts all again
+    seed=0          of the moments
+    out=faults      folder for the runs, which must not be there yet
+
+Exit code 0: all runs left the same, to the bit. 1: one did not. Linux only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmsearch.engine.checkpoint import load_checkpoint
+from lmsearch.engine.digest import digest_of
+from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.files import LEFTOVER
+
+MODES = ("kill", "save", "loader", "full", "flip")
+OWN = {"kills": "10", "mode": "kill", "processes": "1", "seed": "0", "out": "faults"}
+BYTES = ("genotype.json", "metrics.jsonl", "results.csv", "comparison.json", "confusion.json", "*.safetensors", "model.json")
+UNTIMED = {"metrics.json": ("train_s",), "audit.json": ("spent_s", "environment")}  # what no two runs have alike
+PARTS = ("model", "ema", "optimizer", "alpha_optimizer", "epoch", "step")  # of a checkpoint.pt
+LOOK_S = 0.002
+LOST = 4  # restarts that torchrun may need for one kill
+SMALL = 2048  # bytes, of the full disk
+
+
+@dataclass
+class Run:
+    """One training in a folder, disturbed so often, and how its commands ended."""
+
+    folder: Path
+    moments: list[str] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    same: bool | None = None
+
+
+@dataclass(frozen=True)
+class Harness:
+    """Starts the command, disturbs it and compares; `words` are those of the command."""
+
+    words: Sequence[str]
+    kills: int
+    mode: str
+    processes: int
+    out: Path
+    draw: random.Random
+
+    def main(self) -> int:
+        """Do all runs, print a table, and return the exit code."""
+        whole = Run(self.out / "whole")
+        began = time.monotonic()
+        self.finish(whole)
+        took = time.monotonic() - began
+        if whole.codes[-1] != 0:
+            raise ConfigError(f"the undisturbed command ends with code {whole.codes[-1]}; see {log_of(whole.folder)}")
+        print(f"undisturbed: {took:.1f} s", flush=True)
+        wanted, runs, left = fingerprint_of(whole.folder), list[Run](), self.kills
+        while left > 0:
+            run = Run(self.out / f"disturbed-{len(runs)}")
+            runs.append(run)
+            left -= self.disturb(run, most=left, took=took)
+            run.same = run.codes[-1] == 0 and fingerprint_of(run.folder) == wanted
+            print(f"{run.folder.name}: {', '.join(run.moments) or 'nothing'}: {'the same' if run.same else 'OTHER'}", flush=True)
+        good = sum(bool(run.same) for run in runs)
+        print(f"{self.kills} disturbances ({self.mode}) in {len(runs)} runs; {good} of {len(runs)} left the same")
+        return 0 if good == len(runs) else 1
+
+    def disturb(self, run: Run, *, most: int, took: float) -> int:
+        """Run the command until it is done, disturbed at most so often; return how often."""
+        done = 0
+        while done < most:
+            process = self.start(run)
+            hit = ACTIONS[self.mode](self, run, process, self.draw.uniform(0.0, took))
+            if hit:
+                run.moments.append(hit)
+                done += 1
+            run.codes.append(process.wait())
+            if not hit:
+                return done  # it was faster
+        self.finish(run)
+        return done
+
+    def finish(self, run: Run) -> None:
+        """Run the command to its end."""
+        run.codes.append(self.start(run).wait())
+
+    def start(self, run: Run, **options: Any) -> subprocess.Popen[bytes]:
+        """Start the command in the folder of a run."""
+        command = [sys.executable, "-m"]
+        if self.processes > 1:
+            command += [
+                "torch.distributed.run",
+                "--nproc-per-node",
+                str(self.processes),
+                "--max-restarts",
+                str(LOST),
+                "--standalone",
+            ]
+            command += ["-m"]
+        command += ["lmsearch", *self.words, f"run_dir={run.folder}"]
+        run.folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(log_of(run.folder), "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, **options)
+
+
+def log_of(folder: Path) -> Path:
+    """Return the file that holds what the commands of a run print."""
+    return folder.with_name(f"{folder.name}.log")
+
+
+def wait_for(process: subprocess.Popen[bytes], seconds: float, ready: Callable[[], bool]) -> bool:
+    """Wait so long and then until something is ready; tell whether the process still runs."""
+    until = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() >= until and ready():
+            return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def kill(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
+    """Kill the process or, of several, one of them."""
+    if not wait_for(process, after, lambda: True):
+        return ""
+    victims = children_of(process.pid) if harness.processes > 1 else [process.pid]
+    if not victims:
+        return ""
+    os.kill(harness.draw.choice(victims), signal.SIGKILL)
+    return f"killed after {after:.1f} s"
+
+
+def kill_in_save(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
+    """Kill the process while it writes a file."""
+    if not wait_for(process, after, lambda: any(writing_in(run.folder))):
+        return ""
+    process.kill()
+    return f"killed in a save after {after:.1f} s"
+
+
+def kill_loader(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
+    """Kill one of the processes that read images."""
+    if not wait_for(process, after, lambda: bool(children_of(process.pid))):
+        return ""
+    for victim in children_of(process.pid)[:1]:
+        os.kill(victim, signal.SIGKILL)
+    return f"a loader killed after {after:.1f} s"
+
+
+def fill(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
+    """Let the process write no file beyond a small size from some moment on, as on a full disk."""
+    if not wait_for(process, after, lambda: True):
+        return ""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (SMALL, SMALL))
+    return f"full after {after:.1f} s"
+
+
+def flip(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
+    """Kill the process, and flip a bit of the state that it has saved."""
+    if not (hit := kill(harness, run, process, after)):
+        return ""
+    process.wait()
+    if not (states := sorted(run.folder.rglob("checkpoint.pt"))):
+        return f"{hit}, nothing to flip"
+    state = harness.draw.choice(states)
+    content = bytearray(state.read_bytes())
+    content[harness.draw.randrange(len(content))] ^= 1 << harness.draw.randrange(8)
+    state.write_bytes(content)
+    return f"{hit}, a bit of {state.relative_to(run.folder)} flipped"
+
+
+ACTIONS = dict(zip(MODES, (kill, kill_in_save, kill_loader, fill, flip), strict=True))
+
+
+def writing_in(folder: Path) -> Iterator[Path]:
+    """Yield the files that are being written in a folder."""
+    return (path for path in folder.rglob("*") if LEFTOVER.fullmatch(path.name)) if folder.is_dir() else iter(())
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has just ended
+        return []
+
+
+def fingerprint_of(folder: Path) -> dict[str, str]:
+    """Return a digest of every result in a folder, by name: bytes of files, tensors of states, numbers without times."""
+    found: dict[str, str] = {}
+    for pattern in BYTES:
+        found |= {name_in(folder, path): digest_of(path.read_bytes().hex()) for path in folder.rglob(pattern)}
+    for name, timed in UNTIMED.items():
+        for path in folder.rglob(name):
+            values = {key: value for key, value in json.loads(path.read_text()).items() if key not in timed}
+            found[name_in(folder, path)] = digest_of(json.dumps(values, sort_keys=True))
+    for path in folder.rglob("checkpoint.pt"):
+        state = load_checkpoint(path)
+        found[name_in(folder, path)] = digest_of({part: state[part] for part in PARTS if part in state})
+    return found
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """Return the name of a file in a folder."""
+    return path.relative_to(folder).as_posix()
+
+
+def harness_of(words: Sequence[str]) -> Harness:
+    """Read the words of the command line; raise ConfigError for wrong ones."""
+    given, command = dict(OWN), []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key in OWN:
+            given[key] = value
+        else:
+            command.append(word)
+    for key in ("kills", "processes", "seed"):
+        if not given[key].isdigit():
+            raise ConfigError(f"{key}={given[key]} is not a whole number")
+    if given["mode"] not in MODES:
+        raise ConfigError(f"mode={given['mode']!r} is not accepted{did_you_mean(given['mode'], MODES)}")
+    if not command:
+        raise ConfigError("no command is given; for example: kills=5 search data=planted data.grid=8")
+    if any(word.startswith("run_dir=") for word in command):
+        raise ConfigError("run_dir= is given by the harness; out= names the folder of its runs")
+    out = Path(given["out"])
+    if out.exists():
+        raise ConfigError(f"out={out} is there already; name another folder")
+    draw = random.Random(int(given["seed"]))
+    return Harness(command, int(given["kills"]), given["mode"], max(int(given["processes"]), 1), out, draw)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        return harness_of(sys.argv[1:] if words is None else words).main()
+    except ConfigError as error:
+        print(f"faults: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

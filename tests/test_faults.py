@@ -1,0 +1,67 @@
+"""The harness that disturbs a training and compares what it leaves."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmsearch.cli import main as lmsearch
+from lmsearch.engine.checkpoint import load_checkpoint, save_checkpoint
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.testing.faults import fingerprint_of, main
+
+SMALL = ["data=planted", "data.grid=4", "data.num_train=192", "model.depth=1", "model.embed_dim=8", "model.d_state=2"]
+SEARCH = ["search", *SMALL, "batch_size=32", "epochs=3", "search.recheck=0.5", "save_every_s=0"]
+ELSEWHERE = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "no command is given"),
+        (["kills=many", "search"], "kills=many is not a whole number"),
+        (["mode=kil", "search"], "mode='kil' is not accepted"),
+        (["search", "run_dir=x"], "out= names the folder"),
+        (["out=.", "search"], "out=. is there already"),
+    ],
+)
+def test_wrong_words_are_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_command_that_fails_undisturbed_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"out={tmp_path / 'out'}", "serch"]) == 2
+    assert "ends with code 2" in capsys.readouterr().err
+
+
+def test_what_is_compared_are_results_not_times(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    assert lmsearch([*SEARCH, "search.recheck=0", f"run_dir={run}"]) == 0
+    shutil.copytree(run, other)
+    state = load_checkpoint(other)
+    save_checkpoint(RunDir(other), {k: v for k, v in state.items() if k not in ("schema", "version")} | {"train_s": 99.0})
+    assert fingerprint_of(other) == fingerprint_of(run)
+    name = next(iter(state["model"]))
+    state["model"][name] = torch.nextafter(state["model"][name], torch.tensor(torch.inf))
+    save_checkpoint(RunDir(other), {k: v for k, v in state.items() if k not in ("schema", "version")})
+    assert {key for key, value in fingerprint_of(other).items() if fingerprint_of(run)[key] != value} == {"checkpoint.pt"}
+
+
+@pytest.mark.slow
+@ELSEWHERE
+@pytest.mark.parametrize("mode", ["kill", "save", "flip", "full"])
+def test_a_search_that_is_disturbed_leaves_the_same(mode: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([f"mode={mode}", "kills=3", f"out={tmp_path / 'out'}", *SEARCH]) == 0, capfd.readouterr().out
+    left = [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".tmp")]
+    assert not left and "left the same" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+@ELSEWHERE
+def test_one_of_two_processes_is_killed_and_torchrun_starts_both_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["processes=2", "kills=2", f"out={tmp_path / 'out'}", *SEARCH]) == 0, capfd.readouterr().out

@@ -1,0 +1,121 @@
+"""torchrun: several processes train as one does, write once, and go on as fewer or more."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmsearch.cli import main
+from lmsearch.engine.checkpoint import load_checkpoint
+from lmsearch.engine.processes import started_by_torchrun
+
+MODEL = ["model.depth=2", "model.embed_dim=8", "model.d_state=2"]
+SEARCH = ["search", "data=planted", "data.grid=5", "data.num_train=192", *MODEL, "batch_size=32", "epochs=2"]
+RETRAIN = ["retrain", *MODEL, "model.patch_size=4", "batch_size=256", "epochs=2", "optim.warmup_epochs=1", "baseline_limit=0"]
+CROSS = '[["h", "v"], ["h", "w2"]]'
+
+
+def torchrun(words: list[str], *, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Run lmsearch in several processes."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "lmsearch"]
+    return subprocess.run([*start, *words], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture
+def as_one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be one that torchrun started, as far as its environment tells."""
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_process_is_one_of_several_where_torchrun_says_so() -> None:
+    assert started_by_torchrun({"WORLD_SIZE": "2", "RANK": "0"})
+    assert not started_by_torchrun({"WORLD_SIZE": "1", "RANK": "0"}) and not started_by_torchrun({})
+
+
+@pytest.mark.usefixtures("as_one_of_two")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["audit"],
+        ["bench", "quick=true"],
+        ["search", "search=random", "search.trials=2"],
+        ["search", "workers=2", "seeds=2", *SEARCH[1:]],
+    ],
+)
+def test_what_runs_in_one_process_refuses_several(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code = None
+    if "workers=2" in words:  # found once the processes have met, so here without them
+        from lmsearch.engine.side_by_side import Workers
+        from lmsearch.errors import ConfigError
+
+        with pytest.raises(ConfigError, match="workers=2 runs in one process, and torchrun started 2"):
+            Workers.asked_for(2, 1, "cpu")
+        return
+    code = main([*words, f"run_dir={tmp_path / 'run'}"])
+    assert code == 2 and "runs in one process, and torchrun started 2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def choices(folder: Path) -> list[list[str]]:
+    """Return the kept directions of every layer."""
+    return [layer["directions"] for layer in json.loads((folder / "genotype.json").read_text())["layers"]]
+
+
+def close(one: Path, other: Path) -> bool:
+    """Tell whether two runs have the same weights and alphas up to rounding."""
+    mine, theirs = (load_checkpoint(folder)["model"] for folder in (one, other))
+    return all(torch.allclose(value, theirs[name], rtol=1e-3, atol=1e-4) for name, value in mine.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", ["fair", "darts"])
+def test_two_processes_search_as_one_does(search: str, tmp_path: Path) -> None:
+    words = [*SEARCH, f"search={search}", "search.recheck=0.5"]
+    assert main([*words, f"run_dir={tmp_path / 'one'}"]) == 0
+    done = torchrun([*words, f"run_dir={tmp_path / 'two'}"])
+    assert done.returncode == 0, done.stderr
+    assert choices(tmp_path / "one") == choices(tmp_path / "two") and close(tmp_path / "one", tmp_path / "two")
+    assert done.stdout.count("search status:") == 1, "one process prints"
+    lines = [[json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()] for run in ("one", "two")]
+    assert len(lines[0]) == len(lines[1])
+    for mine, theirs in zip(*lines, strict=True):
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_retrain_and_evaluate_every_sample_once(tmp_path: Path) -> None:
+    (tmp_path / "cross.json").write_text(CROSS)
+    words = [*RETRAIN, f"genotype={tmp_path / 'cross.json'}"]
+    assert torchrun([*words, f"run_dir={tmp_path / 'two'}"]).returncode == 0
+    assert main([*words, f"run_dir={tmp_path / 'one'}"]) == 0
+    assert close(tmp_path / "one", tmp_path / "two")
+    for run, start in (("by one", main), ("by two", lambda words: torchrun(words).returncode)):
+        assert start(["evaluate", f"checkpoint={tmp_path / 'two'}", f"run_dir={tmp_path / run}"]) == 0
+    mine, theirs = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("by one", "by two"))
+    assert mine == theirs, "359 test samples do not divide by two"
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_fewer_and_more_processes(tmp_path: Path) -> None:
+    words = [*SEARCH, "search.recheck=0"]
+    run = f"run_dir={tmp_path / 'run'}"
+    assert main([*words, f"run_dir={tmp_path / 'whole'}"]) == 0
+    from test_exact_resume import signalled
+
+    with signalled(15, after=2):
+        assert main([*words, run]) == 75
+    assert torchrun([*words, run, "resume=must"]).returncode == 0
+    assert choices(tmp_path / "run") == choices(tmp_path / "whole") and close(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_batch_that_processes_cannot_share_is_one_line(tmp_path: Path) -> None:
+    done = torchrun([*SEARCH, "batch_size=33", f"run_dir={tmp_path / 'run'}"])
+    assert done.returncode != 0 and "batch_size=33 cannot be shared by 2 processes" in done.stderr
