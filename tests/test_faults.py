@@ -54,11 +54,22 @@ def test_what_is_compared_are_results_not_times(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @ELSEWHERE
-@pytest.mark.parametrize("mode", ["kill", "save", "flip", "full"])
+@pytest.mark.parametrize("mode", ["kill", "term", "save", "flip", "full"])
 def test_a_search_that_is_disturbed_leaves_the_same(mode: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([f"mode={mode}", "kills=3", f"out={tmp_path / 'out'}", *SEARCH]) == 0, capfd.readouterr().out
     left = [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".tmp")]
     assert not left and "left the same" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+@ELSEWHERE
+def test_arms_that_train_side_by_side_save_when_their_parent_is_asked_to_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cross.json").write_text('[["h", "v"]]')
+    words = [f"genotype={tmp_path / 'cross.json'}", "model.depth=1", "model.embed_dim=8", "model.patch_size=4", "epochs=2"]
+    words += ["batch_size=128", "optim.warmup_epochs=0", "baseline_limit=0", "workers=2", "threads=1"]
+    assert main(["mode=term", "kills=2", f"out={tmp_path / 'out'}", "compare", *words]) == 0, capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from lmsearch.engine.devices import device_named
 from lmsearch.engine.processes import refuse_several
 from lmsearch.engine.threads import cores, exactly
 from lmsearch.errors import ConfigError, LmsearchError
+from lmsearch.interrupts import Stopped, answering_signals
 from lmsearch.process import set_up_logging, tune_process
 
 log = logging.getLogger(__name__)
@@ -171,15 +172,20 @@ class Running:
 
 
 def _work(job: bytes, threads: int, writer: Connection) -> None:
-    """Run one job in a process of its own; errors of a user's become one line, others end the process with their traceback."""
+    """Run one job in a process of its own; errors of a user's become one line, others end the process with their traceback.
+
+    A training that is to end, since its parent does, saves the step first.
+    """
     die_with_parent()
     tune_process()
     set_up_logging()
-    with exactly(threads):
-        try:
+    try:
+        with exactly(threads), answering_signals():
             result = True, pickle.loads(job)()
-        except LmsearchError as error:
-            result = False, str(error)
+    except LmsearchError as error:
+        result = False, str(error)
+    except Stopped as stopped:
+        sys.exit(stopped.code)
     writer.send_bytes(pickle.dumps(result))
 
 

@@ -35,7 +35,7 @@ from lmsearch.engine.digest import digest_of
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.files import LEFTOVER
 
-MODES = ("kill", "save", "loader", "full", "flip")
+MODES = ("kill", "term", "save", "loader", "full", "flip")
 OWN = {"kills": "10", "mode": "kill", "processes": "1", "seed": "0", "out": "faults"}
 BYTES = ("genotype.json", "metrics.jsonl", "results.csv", "comparison.json", "confusion.json", "*.safetensors", "model.json")
 UNTIMED = {"metrics.json": ("train_s",), "audit.json": ("spent_s", "environment")}  # what no two runs have alike
@@ -150,6 +150,14 @@ def kill(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: fl
     return f"killed after {after:.1f} s"
 
 
+def term(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
+    """Ask the process to end."""
+    if not wait_for(process, after, lambda: True):
+        return ""
+    process.terminate()
+    return f"asked to end after {after:.1f} s"
+
+
 def kill_in_save(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
     """Kill the process while it writes a file."""
     if not wait_for(process, after, lambda: any(writing_in(run.folder))):
@@ -189,7 +197,7 @@ def flip(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: fl
     return f"{hit}, a bit of {state.relative_to(run.folder)} flipped"
 
 
-ACTIONS = dict(zip(MODES, (kill, kill_in_save, kill_loader, fill, flip), strict=True))
+ACTIONS = dict(zip(MODES, (kill, term, kill_in_save, kill_loader, fill, flip), strict=True))
 
 
 def writing_in(folder: Path) -> Iterator[Path]:
