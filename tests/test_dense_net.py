@@ -17,6 +17,7 @@ from lmsearch.models import DirectionalMixer, Network
 from lmsearch.models.complexity import complexity
 from lmsearch.models.dense import HEADS, DenseNet, HeadKind
 from lmsearch.models.dense.pyramid import Level, Pyramid, resized
+from lmsearch.models.layers import rope_tables
 from lmsearch.models.step_memory import step_bytes
 from lmsearch.search.supernet.network import arch_parameters, masked, named_mixers, running, weight_parameters
 
@@ -204,3 +205,35 @@ def test_a_head_whose_work_depends_on_the_image_is_not_counted(monkeypatch: pyte
     monkeypatch.setitem(HEADS, "odd", HeadKind("odd", (), HEADS["plain"].build, levels=None))
     with pytest.raises(ModelError, match="head=odd cannot be counted"):
         complexity(build("vim", head="odd"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_only_gives_maps_and_tells_of_them_in_the_names_of_timm(kind: str) -> None:
+    net, classifier = build(kind, head=None, features_only=True, out_indices=[0, -1]).eval(), build(kind, head=None).eval()
+    info = net.feature_info
+    assert info.out_indices == (0, 2) and len(info) == 3 and info[1]["index"] == 1
+    x = torch.randn(1, 3, 14, 21)
+    maps = net(x)
+    assert [m.shape[1] for m in maps] == info.channels() and info.get_dicts(["num_chs"])[1] == {"num_chs": info.channels()[1]}
+    assert [tuple(m.shape[2:]) for m in maps] == [tuple(-(-side // r) for side in (16, 24)) for r in info.reduction()]
+    assert all(isinstance(net.backbone.get_submodule(name), torch.nn.Module) for name in info.module_name())
+    net.backbone.load_state_dict(classifier.state_dict(), strict=False)
+    same = classifier.forward_intermediates(F.pad(x, (0, 3, 0, 2)), [0, 2], intermediates_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(net(x), same, strict=True))
+
+
+def test_features_only_runs_no_level_after_the_last_map_and_can_be_frozen() -> None:
+    net, ran = build("vim", head=None, features_only=True, out_indices=[0], frozen_stages=1), []
+    net.backbone.layers[1].register_forward_hook(lambda *_: ran.append(1))
+    assert len(net(torch.randn(1, 3, 8, 8))) == 1 and not ran
+    assert not any(p.requires_grad for p in net.backbone.layers[0].parameters())
+    assert net.layer_of("backbone.layers.1.norm.weight") == 2 and net.layer_grids((30, 45)) == net.layer_grids((32, 48))
+    with pytest.raises(ModelError, match="features_only=True leaves the head out"):
+        build("vim", features_only=True)
+
+
+def test_angles_that_are_kept_from_another_device_do_not_meet_the_next() -> None:
+    with torch.device("meta"):
+        rope_tables(12, (5, 7), like=torch.empty(1))
+    cos, sin = rope_tables(12, (5, 7), like=torch.empty(1))
+    assert torch.allclose(cos.square() + sin.square(), torch.ones(35, 12))

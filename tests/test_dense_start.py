@@ -155,3 +155,20 @@ def test_without_layer_decay_groups_are_as_ever_and_a_foreign_network_is_refused
     assert [set(group) for group in decay_groups(net.named_parameters(), 0.1)] == [{"params", "weight_decay"}] * 2
     with pytest.raises(ConfigError, match="optim.layer_decay=0.9 needs a network of lmsearch"):
         layer_scales(torch.nn.Linear(2, 2), 0.9)
+
+
+@pytest.mark.parametrize("head", ["mask2former", "deformable_detr"])
+def test_a_head_for_objects_comes_along_where_its_classes_are_the_same(head: str) -> None:
+    start = trained(spec_of("local_vim", head=head, info=PETS))
+    for classes, told in (
+        (PETS.class_names, []),
+        (("x", "y", "z"), ["init_from=there has other class names, taken in their order"]),
+        (("dog", "cat", "eel"), ["init_from=there has other classes: the head starts fresh"]),
+    ):
+        net, lines = started(start, spec_of("local_vim", head=head), classes=classes)
+        same = [torch.equal(value, start.weights[name]) for name, value in net.state_dict().items()]
+        assert lines == told and (all(same) if "fresh" not in str(told) else not all(same))
+    _, lines = started(start, spec_of("local_vim", head=head, num_classes=2), classes=("cat", "dog"))
+    assert lines == ["init_from=there has other classes: the head starts fresh"]
+    _, lines = started(start, spec_of("local_vim", head="plain"), classes=PETS.class_names)
+    assert lines == [f"init_from=there has head={head}: the head starts fresh, with the maps that it sees"]

@@ -1,4 +1,4 @@
-"""Heads and classes of Transformers with our backbones: sizes, losses per image, and the traps on the way."""
+"""Heads of Transformers with our backbones: sizes, losses per image, and the traps on the way."""
 
 from __future__ import annotations
 

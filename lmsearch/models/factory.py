@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from lmsearch.errors import ModelError, did_you_mean, short
 from lmsearch.genotype import load_genotype
 from lmsearch.models.backbone import Backbone, Network
 from lmsearch.models.dense import DenseNet, head_kind
 from lmsearch.models.dense.net import whole_patches
+from lmsearch.models.features import FeatureNet
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import MixerOptions
@@ -148,8 +149,18 @@ def create_model(
 def create_model(
     name: str, *, directions: Directions | None = None, merge: str | None = None, head: str, **options
 ) -> DenseNet: ...
+@overload
 def create_model(
-    name: str, *, directions: Directions | None = None, merge: str | None = None, head: str | None = None, **options
+    name: str, *, directions: Directions | None = None, merge: str | None = None, features_only: Literal[True], **options
+) -> FeatureNet: ...
+def create_model(
+    name: str,
+    *,
+    directions: Directions | None = None,
+    merge: str | None = None,
+    head: str | None = None,
+    features_only: bool = False,
+    **options,
 ) -> Network:
     """Build a LocalVim or LocalVMamba: `name` is one of `model_names()`.
 
@@ -157,7 +168,8 @@ def create_model(
     w2_flip). merge: "sum" (a derived net) or "weighted" (a supernet with learnable alphas). options: num_classes, img_size
     (int or (height, width), pixels), patch_size, in_chans, drop_path_rate, global_pool, embed_dim and depth (LocalVim),
     dims and depths (LocalVMamba), attention, window_padding, init, backend, use_rope, rope_residual, middle_cls_token, norm.
-    With head ("plain": see `lmsearch.models.dense`) it is a DenseNet, whose options are also out_indices and frozen_stages.
+    With head ("plain" and others: see `lmsearch.models.dense`) it is a DenseNet, and with features_only=True, as in timm, a
+    network that returns a list of feature maps and tells of them in `feature_info`. Both take out_indices and frozen_stages.
     Raises ModelError for an unknown name or option, DirectionError for an unknown direction and for one without an order
     on its layer's grid.
     """
@@ -176,7 +188,16 @@ def create_model(
     config["directions"] = layer_directions(name, config["directions"], model_depth(name, **options))
     config.pop("depth", None)
     dense = {option: config.pop(option, default) for option, default in HEAD_OPTIONS.items()}
-    model: Network = _backbone(family, config, dense) if head is None else _with_head(family, config, head, **dense)
+    if features_only and head is not None:
+        raise ModelError(f"features_only=True leaves the head out, and head={short(head)} asks for one; take one of them")
+    model: Network
+    if head is None and not features_only:
+        for option, default in HEAD_OPTIONS.items():
+            if dense[option] != default:
+                raise ModelError(f"{option}={short(dense[option])} needs a dense head, such as head=plain")
+        model = _backbone(family, config)
+    else:
+        model = _features(family, config, **dense) if features_only else _with_head(family, config, head, **dense)
     for mixer, grid in zip(model.mixers(), model.layer_grids(config["img_size"]), strict=True):
         for direction in mixer.directions:
             parse_direction(direction).check_grid(grid)
@@ -185,16 +206,24 @@ def create_model(
     return model
 
 
-def _backbone(family: str, config: dict, dense: dict) -> Backbone:
-    """Build a network of one family from checked options; those of a dense head must be unset."""
-    for option, default in HEAD_OPTIONS.items():
-        if dense[option] != default:
-            raise ModelError(f"{option}={short(dense[option])} needs a dense head, such as head=plain")
+def _backbone(family: str, config: dict) -> Backbone:
+    """Build a network of one family from checked options."""
     mixer = MixerOptions(**{k: config[k] for k in MIXER_OPTIONS & config.keys()})
     return FAMILIES[family](**{k: v for k, v in config.items() if k not in MIXER_OPTIONS}, mixer=mixer)
 
 
-def _with_head(family: str, config: dict, head: str, **dense) -> DenseNet:
+def _without_classifier(family: str, config: dict) -> Backbone:
+    """Build a network of one family, for images that are padded to whole patches, without its classifier."""
+    patch = config.get("patch_size", inspect.signature(FAMILIES[family]).parameters["patch_size"].default)
+    return _backbone(family, config | {"num_classes": 0, "img_size": whole_patches(config["img_size"], patch)})
+
+
+def _features(family: str, config: dict, **dense) -> FeatureNet:
+    """Build a network of one family that returns its maps."""
+    return FeatureNet(_without_classifier(family, config), **dense)
+
+
+def _with_head(family: str, config: dict, head: object, **dense) -> DenseNet:
     """Build a network of one family with a dense head instead of its classifier."""
     kind = head_kind(head)
     if config.get("global_pool") is not None:
@@ -202,6 +231,4 @@ def _with_head(family: str, config: dict, head: str, **dense) -> DenseNet:
     classes = config.get("num_classes", 1000)
     if classes < 1:
         raise ModelError(f"head={kind.name} needs num_classes of at least 1")
-    patch = config.get("patch_size", inspect.signature(FAMILIES[family]).parameters["patch_size"].default)
-    own = {"num_classes": 0, "img_size": whole_patches(config["img_size"], patch)}
-    return DenseNet(_backbone(family, config | own, HEAD_OPTIONS), kind, num_classes=classes, **dense)
+    return DenseNet(_without_classifier(family, config), kind, num_classes=classes, **dense)

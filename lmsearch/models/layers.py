@@ -77,12 +77,15 @@ class PatchMerging(nn.Module):
 
 @lru_cache(maxsize=64)
 def _rope_angles(dim: int, grid: Grid, pretrained_side: int) -> Tensor:
-    """Angles (L, dim) in float64: the first half turns with the row, the second with the column."""
+    """Angles (L, dim) in float64: the first half turns with the row, the second with the column.
+
+    They are kept, so they lie on the CPU, whatever device tensors are made on around the first call.
+    """
     half = dim // 2
-    freqs = 10000.0 ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
+    freqs = 10000.0 ** (-torch.arange(0, half, 2, dtype=torch.float64, device="cpu") / half)
 
     def axis(side: int) -> Tensor:  # (side, half), every frequency twice in a row
-        t = torch.arange(side, dtype=torch.float64) / side * pretrained_side
+        t = torch.arange(side, dtype=torch.float64, device="cpu") / side * pretrained_side
         return (t[:, None] * freqs).repeat_interleave(2, dim=1)
 
     rows, columns = axis(grid[0]), axis(grid[1])

@@ -76,11 +76,8 @@ class DenseNet(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, h, w) to the head's answers at (h, w); zeros fill up whole patches right and below, and are cut off."""
-        height, width = images.shape[-2:]
-        padded = whole_patches((height, width), self.patch_size)
-        if padded != (height, width):
-            images = F.pad(images, (0, padded[1] - width, 0, padded[0] - height))
-        return self.head(self.maps(images), padded, (height, width))
+        size, images = tuple(images.shape[-2:]), to_whole_patches(images, self.patch_size)
+        return self.head(self.maps(images), tuple(images.shape[-2:]), size)
 
     def get_classifier(self) -> nn.Module:
         """Return the head."""
@@ -91,6 +88,12 @@ def whole_patches(size: tuple[int, int], patch: int) -> tuple[int, int]:
     """Return (height, width) rounded up to multiples of `patch` pixels."""
     height, width = (-(-side // patch) * patch for side in size)
     return height, width
+
+
+def to_whole_patches(images: Tensor, patch: int) -> Tensor:
+    """Return images (B, C, h, w) with zeros right and below up to multiples of `patch` pixels."""
+    right, below = (-side % patch for side in (images.shape[-1], images.shape[-2]))
+    return F.pad(images, (0, right, 0, below)) if right or below else images
 
 
 def chosen_levels(backbone: Backbone, indices: Sequence[int] | None, *, most: int | None) -> list[int]:
