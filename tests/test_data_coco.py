@@ -225,6 +225,20 @@ def test_several_files_of_one_split_are_refused(tmp_path: Path) -> None:
         small(tmp_path)
 
 
+def test_files_of_captions_beside_those_of_objects_are_left_out(tmp_path: Path) -> None:
+    write_coco(tmp_path, coco())
+    for name in ("captions_train.json", "image_info_test.json"):
+        (tmp_path / "annotations" / name).write_text("{}")
+    assert small(tmp_path).info.class_names == ("square",)
+
+
+def test_classes_that_no_training_object_has_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    listed = [{"id": 0, "name": "things"}, {"id": 7, "name": "square"}]
+    with caplog.at_level(logging.WARNING):
+        small(write_coco(tmp_path, coco(categories=listed)))
+    assert "instances_train.json: no object is of 1 of the 2 classes: things" in caplog.text
+
+
 def test_labels_that_do_not_fit_the_target_are_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
     with pytest.raises(DataError, match="masks of classes do not tell objects apart; give COCO or YOLO labels"):
         of(folders["masks"], target="instances")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from lmsearch.data.dense.outlines import read_counts
 from lmsearch.data.dense.records import Box
 
@@ -34,8 +32,10 @@ def outline_fault(outline: Any) -> str:
     for points in outline:
         if len(points) < 2 * FEWEST_POINTS:
             return f"has a polygon of {len(points) // 2} point(s), and a polygon has at least {FEWEST_POINTS}"
-    corners = np.array([point for points in outline for point in points], dtype=np.float64).reshape(-1, 2)
-    return "" if (np.ptp(corners, axis=0) > 0).all() else "has an outline of no area"
+    for axis in (0, 1):
+        if max(max(points[axis::2]) for points in outline) == min(min(points[axis::2]) for points in outline):
+            return "has an outline of no area"
+    return ""
 
 
 def _runs_fault(outline: Mapping[str, Any]) -> str:

@@ -62,18 +62,21 @@ def read_coco_splits(
 
 
 def split_files(root: Path) -> dict[str, Path]:
-    """Return the file of every split; one that names none is the training file. Raises DataError where several could be meant."""
+    """Return the file of every split; one that names none is the training file. Raises DataError where several could be meant.
+
+    Where files are called instances..., others beside them are of captions and the like.
+    """
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in coco_files(root):
+    listed = coco_files(root)
+    for path in [path for path in listed if path.name.startswith(COMMON)] or listed:
         split = split_of(path.parent.name if path.name == ROBOFLOW else path.stem)
         found[split or SPLITS["train"][0]].append(path)
     chosen = {}
     for split in (split for split in SPLITS if split in found):
-        files = [path for path in found[split] if path.name.startswith(COMMON)] or found[split]
-        if len(files) > 1:
-            names = first_of([str(path.relative_to(root)) for path in files], 4)
+        if len(found[split]) > 1:
+            names = first_of([str(path.relative_to(root)) for path in found[split]], 4)
             raise DataError(f"{root}: several COCO files could be the {split} split: {names}; leave one of them there")
-        chosen[split] = files[0]
+        chosen[split] = found[split][0]
     return chosen
 
 
@@ -157,8 +160,10 @@ def read_split(path: Path, content: Mapping[str, Any], labels: Mapping[int, int]
     rows = {entry["id"]: row for row, entry in enumerate(images)}
     faults = Faults(on_error)
     things: list[list[Thing]] = [[] for _ in images]
+    told = f"{path}: annotation"
     for entry in content["annotations"]:
-        where = f"{path}: annotation {short(entry.get('id'))}"
+        number = entry.get("id")
+        where = f"{told} {number if _is_id(number) else short(number)}"
         row = rows.get(entry["image_id"]) if _is_id(entry.get("image_id")) else None
         if row is None:
             raise DataError(f"{where} is of image {short(entry.get('image_id'))}, which is not listed")
@@ -181,7 +186,7 @@ def _size(entry: Mapping[str, Any], file: Path) -> Size:
 def read_thing(entry: Mapping[str, Any], label: int, size: Size, *, where: str, faults: Faults) -> Thing | None:
     """Return an object, or None where a fault of it was noted; raise DataError for what is no annotation."""
     box, crowd = entry.get("bbox"), entry.get("iscrowd", 0)
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
         raise DataError(f"{where} has the bbox {short(box)}; expected [left, top, width, height]")
     if crowd not in (0, 1):
         raise DataError(f"{where} has iscrowd {short(crowd)}; expected 0 or 1")
@@ -200,7 +205,7 @@ def _outline(value: Any, size: Size, *, where: str) -> Any:
         return None
     if isinstance(value, list):
         for points in value:
-            if not isinstance(points, list) or len(points) % 2 or not all(map(_is_number, points)):
+            if not isinstance(points, list) or len(points) % 2 or not _are_numbers(points):
                 raise DataError(f"{where} has the polygon {short(points)}; expected a list x, y, x, y, ... of numbers")
         return value
     counts = value.get("counts") if isinstance(value, dict) else None
@@ -220,8 +225,9 @@ def _is_side(value: Any) -> bool:
     return _is_id(value) and value > 0
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < LARGEST
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Tell whether all are numbers within bounds, quickly: a data set has millions of them."""
+    return set(map(type, values)) <= {int, float} and max(values, default=0) < LARGEST and min(values, default=0) > -LARGEST
 
 
 def _no_number(text: str) -> NoReturn:

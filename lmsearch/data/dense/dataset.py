@@ -6,7 +6,6 @@ Shapes: B batch, C image channels, h w input (img_size).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from lmsearch.data.batch import Batch
+from lmsearch.data.broken import readable_samples
 from lmsearch.data.dense.labels import Labels
 from lmsearch.data.dense.records import Annotated, Thing
 from lmsearch.data.info import DataInfo
@@ -93,14 +93,8 @@ class DenseDataset:
             draw = self.transform.draw((image.height, image.width), keyed_rng("joint", seed, epoch, key))
             return self._seen(image, labels, draw, training=True)
 
-        seen = [augmented(index, index) for index in indices.tolist()]
-        readable = [index for index, sample in zip(indices.tolist(), seen, strict=True) if sample is not None]
-        if not readable:
-            return self._batch([], indices[:0], skipped)
-        broken = [place for place, sample in enumerate(seen) if sample is None]
-        for place, index in zip(broken, cycle(readable), strict=False):
-            seen[place] = augmented(index, int(indices[place]))
-        return self._batch([sample for sample in seen if sample is not None], indices, skipped)
+        seen, _ = readable_samples(indices, augmented)
+        return self._batch(seen, indices[: len(seen)], skipped)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return the samples `indices` (B,) as evaluation sees them."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lmsearch.data.checks import number
 from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
@@ -16,6 +18,7 @@ from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
 from lmsearch.data.dense.yolo import read_yolo_splits
 from lmsearch.data.layout import VAL_FRACTION, VAL_FRACTION_ALONE
 from lmsearch.errors import DataError
+from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
 Categories = tuple[int | str | None, ...]
@@ -136,6 +139,7 @@ def read_dense(
     splits = dict(found.splits)
     if "train" not in splits:
         raise DataError(f"{root}: has {', '.join(splits) or 'no splits'}, but nothing to train on; expected a split named train")
+    say_unseen(splits["train"], found.class_names)
     digest = None
     if "val" in splits:
         if val_fraction is not None:
@@ -159,6 +163,15 @@ def read_dense_for_evaluation(root: Path, *, format: str | None, wanted: Wanted)
     found = READERS[format](root, wanted)
     parts = [found.splits[split] for split in ("val", "test") if split in found.splits] or [*found.splits.values()]
     return DenseFolder(root, format, parts[0], parts[0], parts[-1], found.class_names, found.categories, found.masks)
+
+
+def say_unseen(part: Annotated, names: tuple[str, ...]) -> None:
+    """Log the classes of which the training images show no object."""
+    if part.things is None:
+        return
+    counts = np.bincount(part.things.labels, minlength=len(names))
+    if unseen := [name for name, count in zip(names, counts, strict=True) if count == 0]:
+        log.warning("%s: no object is of %d of the %d classes: %s", part.where, len(unseen), len(names), first_of(unseen, 5))
 
 
 def _split(part: Annotated, fraction: float) -> tuple[Annotated, Annotated]:

@@ -1,17 +1,19 @@
 """What is known of the images of one split before they are read: files, sizes, and their objects or mask files.
 
-Objects of all images are kept in few arrays, which worker processes share, whatever the number of objects.
+Objects of all images are kept in few arrays, which worker processes share, whatever the number of objects. Outlines are packed by
+marshal, which is fast and never leaves the process.
 Shapes: N images, n objects of all images.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import marshal
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,7 @@ class Thing:
 
 @dataclass(frozen=True, eq=False)
 class Things:
-    """The objects of N images: those of image i are the rows first[i] to first[i + 1]; outlines are JSON texts end to end."""
+    """The objects of N images: those of image i are the rows first[i] to first[i + 1]; outlines are packed end to end."""
 
     first: np.ndarray  # (N + 1,) int64
     labels: np.ndarray  # (n,) int64
@@ -46,7 +48,7 @@ class Things:
     def of(cls, images: Sequence[Sequence[Thing]]) -> Things:
         """Pack the objects of every image."""
         things = [thing for image in images for thing in image]
-        texts = [b"" if thing.outline is None else json.dumps(thing.outline).encode() for thing in things]
+        texts = [b"" if thing.outline is None else _packed(thing.outline) for thing in things]
         return cls(
             np.cumsum([0, *map(len, images)]),
             np.array([thing.label for thing in things], dtype=np.int64),
@@ -68,10 +70,20 @@ class Things:
         """Return the objects of one image."""
         return [self._thing(row) for row in range(self.first[index], self.first[index + 1])]
 
+    def taken(self, places: np.ndarray) -> Things:
+        """Return the objects of some images (m,), in that order."""
+        counts = np.diff(self.first)[places]
+        rows = _ranges(self.first[:-1][places], counts)
+        lengths = np.diff(self.ends)[rows]
+        bounds = zip(self.ends[self.first[places]], self.ends[self.first[places + 1]], strict=True)  # bytes of every image
+        texts = np.concatenate([self.outlines[start:stop] for start, stop in bounds])
+        first, ends = (np.concatenate([[0], np.cumsum(sizes)]) for sizes in (counts, lengths))
+        return Things(first, self.labels[rows], self.boxes[rows], self.crowd[rows], texts, ends)
+
     def _thing(self, row: int) -> Thing:
         text = self.outlines[self.ends[row] : self.ends[row + 1]].tobytes()
         left, top, right, bottom = self.boxes[row].tolist()
-        outline = json.loads(text) if text else None
+        outline = marshal.loads(text) if text else None
         return Thing(int(self.labels[row]), (left, top, right, bottom), outline, bool(self.crowd[row]))
 
 
@@ -108,9 +120,20 @@ class Annotated:
 
     def taken(self, places: np.ndarray) -> Annotated:
         """Return some of the images (m,), in that order."""
-        things = None if self.things is None else Things.of([self.things.at(place) for place in places.tolist()])
+        things = None if self.things is None else self.things.taken(places)
         masks = None if self.masks is None else self.masks[places]
         return replace(self, files=self.files[places], ids=self.ids[places], sizes=self.sizes[places], things=things, masks=masks)
+
+
+def _packed(outline: Any) -> bytes:
+    return marshal.dumps(outline)
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return starts[0], starts[0] + 1, ... (counts[0] of them), then those of the next start, and so on."""
+    before = np.cumsum(counts) - counts
+    places: np.ndarray = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+    return places
 
 
 def packed(paths: Sequence[str | os.PathLike[str]]) -> np.ndarray:

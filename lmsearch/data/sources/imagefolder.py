@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from lmsearch.data.batch import Batch
+from lmsearch.data.broken import readable_samples
 from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
 from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.keyed import keyed_rng
@@ -56,16 +56,8 @@ class FolderDataset:
             image = self._read(index, skipped)
             return None if image is None else self.transform(image, keyed_rng("augment", seed, epoch, key))
 
-        tensors = [augmented(index, index) for index in indices.tolist()]
-        sources = indices.copy()
-        readable = [index for index, tensor in zip(indices.tolist(), tensors, strict=True) if tensor is not None]
-        if not readable:
-            return self._batch([], indices[:0], indices[:0], skipped)
-        broken = [place for place, tensor in enumerate(tensors) if tensor is None]
-        for place, index in zip(broken, cycle(readable), strict=False):
-            sources[place], tensors[place] = index, augmented(index, int(indices[place]))
-        images = [tensor for tensor in tensors if tensor is not None]  # all of them by now
-        return self._batch(images, self.labels[sources], indices, skipped)
+        tensors, sources = readable_samples(indices, augmented)
+        return self._batch(tensors, self.labels[sources], indices[: len(tensors)], skipped)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return the samples `indices` (B,) as evaluation sees them."""
