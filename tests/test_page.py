@@ -212,6 +212,15 @@ def test_differences_within_noise_are_called_so(tmp_path: Path) -> None:
     assert page.status == "within noise" and "not shown to be better than" in page.verdict
 
 
+def test_a_comparison_that_did_not_end_counts_its_trainings(tmp_path: Path) -> None:
+    folder = compare_run(tmp_path / "c", chosen(1))
+    (folder / "comparison.json").unlink()
+    (folder / "run_id.txt").write_text("compare 01 23\nsearched-s0\nrandom-s0\nhand-made-s0\n")
+    (folder / "searched-s0").mkdir()
+    (folder / "searched-s0" / "metrics.json").write_text("{}")
+    assert page_of(read_run(folder)).verdict == "This run did not end: 1 of 3 trainings are done."
+
+
 def test_an_audit_answers_its_question(tmp_path: Path) -> None:
     page = page_of(read_run(audit_run(tmp_path / "yes", parts())))
     assert (page.status, page.tone) == ("yes", "good") and 'id="controls"' in html_of(page)

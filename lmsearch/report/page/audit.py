@@ -8,6 +8,7 @@ from typing import Any
 from lmsearch.report.page.blocks import Cell, Command, Page, Span, Table, Text, section
 from lmsearch.report.page.choices import Paths
 from lmsearch.report.page.common import (
+    changed_command,
     cost_section,
     duration,
     facts_of,
@@ -71,7 +72,7 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     lacks = any(run.result.get(part) is None for part in ("controls", "spread", "race"))
     if not run.command or run.writer or not lacks or not isinstance(minutes, int | float):
         return use
-    again = run.command.replace(f"minutes={minutes}", "").replace("  ", " ").strip() + f" minutes={2 * minutes:g}"
+    again = changed_command(run.command, minutes=f"{2 * minutes:g}")
     return *use, Command(again, "Parts are missing; with more minutes the audit goes on with them:")
 
 

@@ -86,6 +86,7 @@ class Panel:
     svg: str
     alt: str
     note: str
+    key: tuple[tuple[str, str], ...] = ()  # class of a line, and what it stands for
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def shown(cell: Cell, *, digits: int = 4) -> str:
     if isinstance(cell, Heat):
         return f"{cell.text} kept".strip() if cell.kept else cell.text
     if isinstance(cell, Span):
-        return f"{cell.mean:.{digits}f} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+        form = f".{digits}f" if cell.mark is None else f"+.{digits}f"  # of differences with their sign
+        return f"{cell.mean:{form}} [{cell.low:{form}}, {cell.high:{form}}]"
     if isinstance(cell, Dots):
         return "" if not cell.values else f"{min(v for v, _ in cell.values):.3f} to {max(v for v, _ in cell.values):.3f}"
     if isinstance(cell, float):

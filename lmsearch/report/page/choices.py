@@ -86,7 +86,8 @@ def moves(layers: Mapping[str, Mapping[str, Sequence[float]]], kept: Mapping[str
         names = [name for name in mine if name in kept.get(layer, ())]
         classes = {name: f"k{number % COLOURS}" for number, name in enumerate(names)}
         alt = f"{layer}: {what} from the first epoch to the last; kept in the end: {', '.join(names) or 'nothing yet'}"
-        panels.append(Panel(chart(mine, classes, alt=alt, low=low, high=high), alt, layer))
+        key = tuple((style, name) for name, style in classes.items())
+        panels.append(Panel(chart(mine, classes, alt=alt, low=low, high=high), alt, layer, key))
     caption = (
         f"{what[0].upper()}{what[1:]} of each direction over {longest} measurements, from {low:.2g} to {high:.3g}."
         " Coloured: kept in the end; grey: dropped."

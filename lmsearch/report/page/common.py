@@ -24,6 +24,12 @@ def next_command(verb: str, **values: object) -> str:
     return shlex.join(["lmsearch", verb, *(f"{key}={value}" for key, value in values.items())])
 
 
+def changed_command(command: str, **values: object) -> str:
+    """Return a command with other values of some keys; those that it lacks stand at its end."""
+    words = [word for word in shlex.split(command) if word.partition("=")[0] not in values]
+    return shlex.join([*words, *(f"{key}={value}" for key, value in values.items())])
+
+
 def duration(seconds: float) -> str:
     """Return a time in its largest two units."""
     if seconds < 60:
@@ -108,6 +114,8 @@ def _machine(run: Run) -> Table | None:
     """Return the machine."""
     known: dict[str, Any] = {"architecture": run.environment.get("machine"), **run.cost.get("hardware", {})}
     known |= {"CUDA of PyTorch": run.environment.get("cuda"), "threads": run.environment.get("threads")}
+    cache = known.pop("last_level_cache_bytes", None)
+    known |= {"last level cache": None if cache is None else f"{cache / MIB:.0f} MiB"}
     rows = tuple((name.replace("_", " "), _told(value)) for name, value in known.items() if value not in (None, [], ""))
     return Table("Hardware", ("part", "value"), rows) if rows else None
 
@@ -142,8 +150,10 @@ def facts_of(run: Run) -> tuple[tuple[str, str], ...]:
 def unfinished(run: Run) -> tuple[str, str]:
     """Return verdict and meaning of a run without a result."""
     planned, done = run.get("epochs"), run.history[-1]["epoch"] + 1 if run.history else 0
+    trained, trainings = run.trainings
     counted = isinstance(planned, int) and run.task in ("search", "retrain") and not run.parts
     progress = f"{done} of {planned} epochs are done" if counted else "no result yet"
+    progress = f"{trained} of {trainings} trainings are done" if trainings else progress
     if run.writer:
         between = f"{run.writer} writes into its folder. What is shown is a state in between."
         return f"This run is still going on: {progress}.", between[0].upper() + between[1:]

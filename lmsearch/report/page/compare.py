@@ -12,6 +12,7 @@ from lmsearch.report.arms import SEARCHED
 from lmsearch.report.page.blocks import Cell, Command, Heat, Page, Span, Table, Text, section
 from lmsearch.report.page.choices import Paths, scan_paths
 from lmsearch.report.page.common import (
+    changed_command,
     cost_section,
     facts_of,
     next_command,
@@ -38,7 +39,7 @@ def compare_page(run: Run, search: Run | None = None) -> Page:
     behind = search if search and search.genotype and chosen and search.genotype.directions == chosen.directions else None
     inside = choice_sections(behind, behind.genotype, None, paths) if behind and behind.genotype else []
     sections = [
-        section("comparison", "Beside random, hand-made and published choices", _arms(result), _baselines(result)),
+        section("comparison", "Beside other choices", _arms(result), _baselines(result)),
         section("map", "Which directions each arm keeps", _map(result)),
         *(s for s in inside if s is not None and s.name in ("worth", "moves", "preferences")),
         section("paths", "The scan paths of each layer", walks),
@@ -110,7 +111,12 @@ def _findings(run: Run, search: Run | None) -> tuple[str, str, tuple[str, ...]]:
     trained = f"Every choice was trained from scratch with the same recipe, {seeds} time{'s' if seeds != 1 else ''} each."
     own = () if search is None else _own_verdict(search)
     tone = "good" if better and not worse else "bad" if worse and not better else "unsure"
-    return tone, verdict + more, (trained, f"In numbers: {run.result.get('verdict', '')}.", *own)
+    return tone, verdict + more, (trained, *_sentences(str(run.result.get("verdict", ""))), *own)
+
+
+def _sentences(verdict: str) -> tuple[str, ...]:
+    """Return the parts of a verdict, which semicolons hold together, as sentences."""
+    return tuple(f"{part[0].upper()}{part[1:]}." for part in verdict.split("; ") if part)
 
 
 def _own_verdict(search: Run) -> tuple[str, ...]:
@@ -134,10 +140,9 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     signs = _signs(run.result)
     if any(signs) and min(signs) >= 0:
         return (Command(next_command("retrain", genotype=genotype), "Use the searched directions:"),)
-    more = Command(
-        next_command("compare", genotype=genotype, seeds=max(5, 2 * seeds)),
-        "More seeds make the intervals narrower; add the other keys of the command below:",
-    )
+    further = max(5, 2 * seeds)
+    again = changed_command(run.command or next_command("compare", genotype=genotype), seeds=further)
+    more = Command(again, "More seeds make the intervals narrower; those that are done count:")
     return Text("Hand-made directions cost no search and are as good, as far as this shows."), more
 
 

@@ -45,6 +45,7 @@ class Run:
     parts: tuple[Run, ...] = ()
     missing: tuple[str, ...] = ()
     command: str = ""
+    trainings: tuple[int, int] = (0, 0)  # of a comparison: done, and to be done
 
     @property
     def ended(self) -> bool:
@@ -122,10 +123,12 @@ def read_run(path: str | Path, *, key: str = "run_dir", mine: bool = False) -> R
     result = reader.mapping(RESULTS[task]) if task in ("compare", "audit", "sweep") else {}
     parts = [_part(folder / name, reader) for name in _part_names(folder, reader)] if task == "search" else []
     image = reader.read(IMAGE, _bytes)
+    arms = _part_names(folder, reader) if task == "compare" else []
+    done = sum((folder / name / "metrics.json").is_file() for name in arms)
     return Run(
         folder, task, None if mine else owner_of(folder), config, reader.mapping(ENVIRONMENT), reader.mapping(COST),
         reader.mapping(ABOUT), reader.mapping("metrics.json"), result, tuple(history), genotype, image,
-        tuple(part for part in parts if part is not None), tuple(reader.missing),
+        tuple(part for part in parts if part is not None), tuple(reader.missing), trainings=(done, len(arms)),
     )  # fmt: skip
 
 
@@ -152,7 +155,7 @@ def _task_of(folder: Path, names: set[str], config: Mapping[str, Any], reader: R
 
 
 def _part_names(folder: Path, reader: Reader) -> list[str]:
-    """Return the names of the folders of the seeds of a search."""
+    """Return the names of the folders of the seeds of a search, or of the trainings of a comparison."""
     text = reader.read(MARKER, lambda path: read_text(path, where=str(path), error=ConfigError)) or ""
     return [name for name in text.splitlines()[1:] if re.fullmatch(r"\w[\w.-]*", name)]
 

@@ -11,6 +11,7 @@ from lmsearch.report.findings import short
 from lmsearch.report.page.blocks import Cell, Command, Page, Panels, Section, Table, Text, section
 from lmsearch.report.page.choices import Paths, direction_map, kept_of, moves, scan_paths, worth_table
 from lmsearch.report.page.common import (
+    changed_command,
     cost_section,
     curves,
     facts_of,
@@ -83,7 +84,7 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     warned = [f["advice"] for f in run.genotype.health.get("findings", []) if f["level"] == Level.WARNING and f.get("advice")]
     hints = Text(f"Worth a try before that: {'; '.join(dict.fromkeys(warned))}.") if warned else None
     if status == Status.UNCONFIRMED and run.command and run.get("search.recheck") == 0:
-        again = run.command.replace(" search.recheck=0", "") + " search.recheck=0.25"
+        again = changed_command(run.command, **{"search.recheck": 0.25})
         return Command(again, "Run the recheck; the search itself is not repeated:"), compare, retrain
     return tuple(part for part in (hints, compare, retrain) if part is not None)
 
@@ -154,7 +155,7 @@ def _comparison(run: Run) -> Section | None:
         " its page holds the result."
     )
     command = Command(next_command("compare", genotype=run.path, seeds=5))
-    return section("comparison", "Beside random, hand-made and published choices", table if rows else None, said, command)
+    return section("comparison", "Beside other choices", table if rows else None, said, command)
 
 
 def _spent(run: Run) -> list[tuple[str, str]]:

@@ -134,7 +134,7 @@ def with_network(run: Run) -> Run:
         settings = _settings(run)
         source = build_data(settings.data)
     except LmsearchError as error:
-        return replace(run, missing=(*run.missing, f"its data cannot be read now: {error}"))
+        return replace(run, missing=(*run.missing, f"its network is not known: {error}"))
     about = {"model": settings.model.name, "options": model_options(settings, source.info), "data": source.info.name}
     return replace(run, about=about, image=run.image or example_image(source))
 
@@ -145,5 +145,5 @@ def _settings(run: Run) -> Training:
     cfg: DictConfig = compose(task, words)
     settings = settings_of(TASKS[task], cfg)
     if not isinstance(settings, Training):
-        raise ConfigError(f"lmsearch {task} tells neither data nor model")
+        raise ConfigError(f"lmsearch {task} is told neither data nor model")
     return settings
