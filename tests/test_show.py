@@ -59,6 +59,19 @@ def test_a_search_is_shown_as_text_and_drawn(
     assert "overwrite=true replaces it" in refused([*words, f"out={out}"], capsys)
 
 
+def test_a_search_leaves_scalars_images_text_histograms_and_hyperparameters_for_tensorboard(searched: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(searched / "tb"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"directions/layers.0/h", "holdout_loss", "result/val_mse"} <= {*tags["scalars"]}
+    assert {"worth", "genotype"} <= {*tags["images"]}
+    assert {"genotype/text_summary", "health/text_summary"} <= {*tags["tensors"]}
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
+    assert "layers/0.mixer.alphas" in tags["histograms"]
+
+
 def test_a_published_genotype_has_the_grids_of_its_model(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(["what=paths", "genotype=localmamba/local_vmamba_tiny"], capsys)
     assert "on 56x56 tokens" in text and "on 7x7 tokens" in text

@@ -12,15 +12,21 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import lmsearch
 from lmsearch.context import setting
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import short
+from lmsearch.figures.tiles import tiles
 from lmsearch.paths import PACKAGE
 from lmsearch.reading import damaged_line, read_json_lines
 from lmsearch.scan.directions import label
+
+if TYPE_CHECKING:
+    from torch import nn
 
 METRICS = "metrics.jsonl"
 TABLE = "results.csv"
@@ -174,8 +180,18 @@ class RunLog:
         told = {layer: {label(d): p for d, p in scores.items()} for layer, scores in (given or {}).items()}
         self.run_dir.append_line(METRICS, json.dumps({"epoch": epoch, **values} | ({kind: told} if told else {})))
         shares = {f"directions/{layer}/{name}": p for layer, mine in told.items() for name, p in mine.items()}
-        for name, value in (values | shares).items():
-            if self.tensorboard is not None:
+        if self.tensorboard is not None:
+            for name, value in (values | shares).items():
                 self.tensorboard.add_scalar(name, value, epoch)
+            if told:
+                self.tensorboard.add_image(kind, np.asarray(tiles(told)), epoch, dataformats="HWC")
         if (observer := _OBSERVER.get()) is not None:
             observer(epoch, values)
+
+    def histograms(self, epoch: int, module: nn.Module) -> None:
+        """Log the distribution of the values of every parameter, for TensorBoard; a call takes about as long as a step."""
+        if self.tensorboard is not None:
+            for name, parameter in module.named_parameters():
+                values = parameter.detach().float().cpu()
+                if values.isfinite().all():  # dropped branches have an alpha of minus infinity
+                    self.tensorboard.add_histogram(name.replace(".", "/", 1), values, epoch)

@@ -39,6 +39,7 @@ from lmsearch.settings.search import Supernet
 from lmsearch.settings.tasks import Search, Searching
 from lmsearch.status import Status
 from lmsearch.tasks.parts import discrete
+from lmsearch.tasks.parts.board import fill_board, results_in
 from lmsearch.tasks.parts.build import build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
@@ -152,7 +153,9 @@ def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
         fresh = trained_side_by_side(settings, run_dir, setup, source, session)
     else:
         fresh = trained_supernets(session, run_dir, setup.spec, digest, every_s=settings.save_every_s)
-    return conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
+    genotype = conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
+    fill_board(run_dir, settings.content, results_in(run_dir), step=settings.epochs, genotype=genotype)
+    return genotype
 
 
 def trained_side_by_side(
@@ -262,6 +265,8 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
             layers = session.probabilities_after(epoch) if session.learns else None
             due = is_due(settings.supernet.health_every, epoch, settings.epochs)
             run_log.write(epoch, values, layers=layers, worth=session.worth() if due and layers is None else None)
+            if due:
+                run_log.histograms(epoch, session.supernet)
 
         session.train(start=start, state=state, on_step=progress.step, on_epoch=log_epoch)
     run_dir.world.wait()  # until the main process has written the last epoch down, which the verdict reads

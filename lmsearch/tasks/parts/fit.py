@@ -25,9 +25,11 @@ from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.run_identity import run_digest
 from lmsearch.settings.shared import GoingOn
+from lmsearch.tasks.parts.board import example_predictions, fill_board
 from lmsearch.tasks.parts.build import build_objective, build_recipe
 from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion
 from lmsearch.tasks.parts.pictures import write_curves, write_first_batch
+from lmsearch.tasks.parts.watch import is_due
 
 
 def fit(
@@ -104,6 +106,9 @@ def fit(
     if source.info.targets.per_pixel or source.info.targets.objects:
         write_curves(run_dir, objective.metric)
         write_first_batch(run_dir, trainer.result, source.info, loaders.val, precision)
+    shown = source.info.targets.classes and run_dir.world.main
+    examples = example_predictions(trainer.result, source.info, loaders.val, precision) if shown else None
+    fill_board(run_dir, settings.content, metrics, step=settings.epochs, examples=examples)
     warn_about_classes(source.info, test=test, val=val, what=title)
     return metrics, test
 
@@ -152,6 +157,8 @@ def train(
                     "lr": trainer.schedule(epoch * steps),
                 },
             )
+            if is_due(None, epoch, settings.epochs):
+                run_log.histograms(epoch, trainer.model)
             if best is not None:
                 best.offer(trainer.result, val, epoch=epoch)
 
