@@ -92,14 +92,20 @@ def test_a_wrong_peer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(PEERS["eager loop"], scan=lambda **tensors: scans.eager_loop(**tensors) * 1.001)
     monkeypatch.setitem(PEERS, "eager loop", wrong)
     with pytest.raises(KernelError, match="eager loop at"):
-        gate.check_peers(SMALL, seed=0, device="cpu")
+        gate.check_peers(SMALL, seed=0, device="cpu", quick=True)
 
 
 def test_a_missing_peer_is_listed_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    _, absent = gate.check_peers(SMALL, seed=0, device="cpu")
-    assert absent.keys() == {"mambapy", "transformers", "onnxruntime Scan", "mamba-ssm"}
-    assert all("pip install" in reason for reason in absent.values())
+    absent = {name: reason for name, peer in PEERS.items() if (reason := peer.absent("cpu", quick=False)) is not None}
+    onnx = {"onnxruntime Scan", "onnxruntime LinearAttention"}
+    assert absent.keys() - {"eager loop, token compiled"} == {"mambapy", "transformers", "JAX lax.scan", "mamba-ssm", *onnx}
+    assert all("install" in reason for reason in absent.values())
+
+
+def test_what_is_compiled_first_is_left_out_of_a_quick_run() -> None:
+    _, absent = gate.check_peers(SMALL, seed=0, device="cpu", quick=True)
+    assert all("not with quick=true" in absent[name] for name, peer in PEERS.items() if peer.compiles)
 
 
 def test_a_peer_without_gradients_is_checked_and_timed_forwards_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,27 +113,37 @@ def test_a_peer_without_gradients_is_checked_and_timed_forwards_alone(monkeypatc
         return scans.eager_loop(**tensors).detach()
 
     monkeypatch.setitem(PEERS, "forward only", replace(PEERS["eager loop"], scan=scan, gradients=False))
-    errors, _ = gate.check_peers(SMALL, seed=0, device="cpu")
+    errors, _ = gate.check_peers(SMALL, seed=0, device="cpu", quick=True)
     assert errors["forward only"].part == "output"
     found = sections.scan_section(tiny_setup())
     assert "forward only" in found["forward"] and "forward only" not in found["both"]
 
 
-def test_the_onnx_scan_takes_any_number_of_tokens() -> None:
+@pytest.mark.parametrize("scan", [onnx_scan.onnxruntime_scan, onnx_scan.onnxruntime_linear_attention])
+def test_the_onnx_scans_take_any_number_of_tokens(scan: Callable[..., torch.Tensor]) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     for tokens in (1, 49):
         tensors = peer_tensors(*scan_tensors(ScanShape(2, 1, tokens, 5, 4), seed=0))
         want = scans.eager_loop(**tensors).detach()
-        torch.testing.assert_close(onnx_scan.onnxruntime_scan(**tensors), want, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(scan(**tensors), want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.unavailable("cpu") is None])
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.absent("cpu", quick=True) is None])
 def test_a_peer_that_visits_in_order_equals_our_scan_in_raster_order(name: str) -> None:
     tensors, order = scan_tensors(SMALL, seed=3)
     visited = PEERS[name].scan(**peer_tensors(tensors, order))
     expected = ours(tensors, order, "reference")()[:, 0, order[0].long()]
     torch.testing.assert_close(visited, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of PyTorch's compiler
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.compiles and peer.unavailable("cpu") is None])
+def test_a_compiled_peer_equals_the_eager_loop_with_all_gradients(name: str) -> None:
+    mine = peer_tensors(*scan_tensors(SMALL, seed=3))
+    got, want = (gate.results(lambda scan=scan: scan(**mine), mine) for scan in (PEERS[name].scan, scans.eager_loop))
+    assert gate.worst(name, got, want).error <= gate.TOLERANCE
 
 
 @pytest.mark.parametrize("scan", available_scans("cpu"))
@@ -222,7 +238,7 @@ def test_a_run_writes_every_section_and_a_picture(
     assert found["process"]["both"][process.PLAIN]["times_first"] == {"median": 1.5, "min": 1.5, "max": 1.5}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
-    for title in ("relative errors", "scan, forward + backward", "peak memory", "growth of our scan", "ceilings"):
+    for title in ("relative errors", "scan: B2 K1 L9", "peak memory", "growth of our scan", "ceilings"):
         assert title in printed
 
 

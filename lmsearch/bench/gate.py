@@ -69,9 +69,9 @@ def check_backends(shapes: Sequence[ScanShape], *, seed: int, device: str) -> tu
     return errors, {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def check_peers(shape: ScanShape, *, seed: int, device: str) -> tuple[dict[str, Worst], dict[str, str]]:
+def check_peers(shape: ScanShape, *, seed: int, device: str, quick: bool = False) -> tuple[dict[str, Worst], dict[str, str]]:
     """Compare every peer that runs on `device` with the float64 reference, as `check_backends` does; one direction."""
-    reasons = {name: peer.unavailable(device) for name, peer in PEERS.items()}
+    reasons = {name: peer.absent(device, quick=quick) for name, peer in PEERS.items()}
     tensors, order = scan_tensors(shape, seed=seed, device=device)
     mine = peer_tensors(tensors, order)
     exact = as_float64(mine)

@@ -1,8 +1,10 @@
-"""onnxruntime's scan: one `Scan` node of ONNX, which runs a body per token. Forward only; needs onnx and onnxruntime."""
+"""Two scans of onnxruntime, forward only: a `Scan` node of ONNX, which runs a body per token, and its own `LinearAttention`,
+a kernel of the same recurrence once decays, keys and queries are written out for every channel. Both need onnx, onnxruntime."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 OPSET = 18
+MICROSOFT = "com.microsoft"  # the domain of onnxruntime's own operators
 
 
 def unavailable_reason(device: str) -> str | None:
@@ -21,32 +24,36 @@ def unavailable_reason(device: str) -> str | None:
 
 
 def onnxruntime_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """Run the scan on as many threads as PyTorch has: (B, L, D), without gradients."""
-    values = {"x": x, "delta": delta, "A": A, "B": B, "C": C, "D": D}
-    batch, _, channels = x.shape
-    session = scan_session(batch, channels, A.shape[1], torch.get_num_threads())
-    (y,) = session.run(None, {name: t.detach().numpy() for name, t in values.items()})
+    """Run the `Scan` on as many threads as PyTorch has: (B, L, D), without gradients."""
+    return _run(scan_model, {"x": x, "delta": delta, "A": A, "B": B, "C": C, "D": D})
+
+
+def onnxruntime_linear_attention(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Run `LinearAttention`, likewise."""
+    return _run(linear_attention_model, {"x": x, "delta": delta, "A": A, "B": B, "C": C, "D": D})
+
+
+def _run(model: Callable[[int, int, int], bytes], values: dict[str, Tensor]) -> Tensor:
+    sizes = (values["x"].shape[0], *values["A"].shape)
+    (y,) = session_of(model, *sizes, torch.get_num_threads()).run(None, {name: t.detach().numpy() for name, t in values.items()})
     return torch.from_numpy(y)
 
 
 @lru_cache(maxsize=4)
-def scan_session(batch: int, channels: int, states: int, threads: int) -> Any:
-    """Return an inference session of the scan for these sizes and any number of tokens."""
+def session_of(model: Callable[[int, int, int], bytes], batch: int, channels: int, states: int, threads: int) -> Any:
+    """Return an inference session of a scan for these sizes and any number of tokens."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(scan_model(batch, channels, states), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model(batch, channels, states), options, providers=["CPUExecutionProvider"])
 
 
 def scan_model(batch: int, channels: int, states: int) -> bytes:
     """Return the model, serialised: h(t) = exp(delta A) h(t-1) + delta x B, y(t) = h(t) C + D x."""
-    from onnx import TensorProto, checker, helper
+    from onnx import TensorProto, helper
 
-    def value(name: str, *size: int | str) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
-
-    node = helper.make_node
+    node, value = helper.make_node, _value
     body = helper.make_graph(
         [
             node("Unsqueeze", ["dt", "last"], ["dt1"]),
@@ -78,19 +85,62 @@ def scan_model(batch: int, channels: int, states: int) -> bytes:
             node("Add", ["scanned", "skipped"], ["y"]),
         ],
         "selective_scan",
-        [
-            *(value(name, batch, "L", channels) for name in ("x", "delta")),
-            *(value(name, batch, "L", states) for name in ("B", "C")),
-            value("A", channels, states),
-            value("D", channels),
-        ],
-        [value("y", batch, "L", channels)],
+        *_inputs_and_output(batch, channels, states),
         [
             helper.make_tensor("start", TensorProto.FLOAT, (batch, channels, states), [0.0] * (batch * channels * states)),
             helper.make_tensor("last", TensorProto.INT64, (1,), [-1]),
             helper.make_tensor("middle", TensorProto.INT64, (1,), [1]),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return _serialised(graph)
+
+
+def linear_attention_model(batch: int, channels: int, states: int) -> bytes:
+    """Return the model of the same: a head for every channel, with `states` keys and one value."""
+    from onnx import TensorProto, helper
+
+    node, heads = helper.make_node, {"q_num_heads": channels, "kv_num_heads": channels}
+    graph = helper.make_graph(
+        [
+            node("Unsqueeze", ["delta", "last"], ["delta1"]),
+            node("Mul", ["delta1", "A"], ["rates"]),
+            node("Reshape", ["rates", "flat"], ["decay"]),
+            node("Mul", ["delta", "x"], ["value"]),
+            node("Tile", ["B", "repeats"], ["key"]),
+            node("Tile", ["C", "repeats"], ["query"]),
+            node(
+                "LinearAttention", ["query", "key", "value", "", "decay"], ["scanned", "end"],
+                domain=MICROSOFT, update_rule="gated", scale=1.0, **heads,
+            ),
+            node("Mul", ["D", "x"], ["skipped"]),
+            node("Add", ["scanned", "skipped"], ["y"]),
+        ],
+        "linear_attention",
+        *_inputs_and_output(batch, channels, states),
+        [
+            helper.make_tensor("last", TensorProto.INT64, (1,), [-1]),
+            helper.make_tensor("flat", TensorProto.INT64, (3,), [0, 0, -1]),
+            helper.make_tensor("repeats", TensorProto.INT64, (3,), [1, 1, channels]),
+        ],
+    )  # fmt: skip
+    return _serialised(graph, MICROSOFT)
+
+
+def _value(name: str, *size: int | str) -> Any:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
+
+
+def _inputs_and_output(batch: int, channels: int, states: int) -> tuple[list[Any], list[Any]]:
+    tokens = [_value(name, batch, "L", channels) for name in ("x", "delta")] + [_value(n, batch, "L", states) for n in "BC"]
+    return [*tokens, _value("A", channels, states), _value("D", channels)], [_value("y", batch, "L", channels)]
+
+
+def _serialised(graph: Any, *domains: str) -> bytes:
+    from onnx import checker, helper
+
+    imports = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
     checker.check_model(model)
     return model.SerializeToString()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 TUNED, PLAIN = "lmsearch.tune_process()", "as Python starts"
 SET_BY_TUNING = ("OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_")  # a child would inherit them
 CALLS = 5
+
+
+def memory_setting() -> str:
+    """Return in words how this process keeps freed memory, which all that is timed in it shares."""
+    kept = os.environ.get("MALLOC_TRIM_THRESHOLD_")
+    return "kept, by lmsearch.tune_process()" if kept is None else f"as MALLOC_TRIM_THRESHOLD_={kept} says"
 
 
 def step_seconds(way: str, shape: LayerShape, *, threads: int, seed: int) -> float:

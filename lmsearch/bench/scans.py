@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lmsearch.bench import onnx_scan
+from lmsearch.bench import jax_scan, onnx_scan
+from lmsearch.errors import BackendUnavailableError
 from lmsearch.kernels import directional_scan, mamba_ssm
+from lmsearch.kernels.build import find_compiler
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,34 @@ def discretised(delta: Tensor, A: Tensor, B: Tensor, x: Tensor) -> tuple[Tensor,
     return torch.exp(delta.unsqueeze(-1) * A), (delta * x).unsqueeze(-1) * B.unsqueeze(2)
 
 
+def token_step(h: Tensor | int, dt: Tensor, dtx: Tensor, b: Tensor, c: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the state (B, D, N) after a token, and what it gives (B, D)."""
+    h = torch.exp(dt.unsqueeze(-1) * A) * h + dtx.unsqueeze(-1) * b.unsqueeze(1)
+    return h, torch.matmul(h, c.unsqueeze(-1)).squeeze(-1)
+
+
 def eager_loop(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Channel-last loop over time, every tensor unbound once, so that its backward pass is linear in L: (B, L, D)."""
-    h, out = 0, []
+    h: Tensor | int = 0
+    out = []
     for dt, dtx, b, c in zip(*(t.unbind(1) for t in (delta, delta * x, B, C)), strict=True):
-        h = torch.exp(dt.unsqueeze(-1) * A) * h + dtx.unsqueeze(-1) * b.unsqueeze(1)  # (B, D, N)
-        out.append(torch.matmul(h, c.unsqueeze(-1)).squeeze(-1))
+        h, y = token_step(h, dt, dtx, b, c, A)
+        out.append(y)
+    return torch.stack(out, dim=1) + D * x
+
+
+@lru_cache(maxsize=1)
+def compiled_step() -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return `token_step`, compiled by PyTorch; the whole loop, unrolled, would take minutes to compile."""
+    return torch.compile(token_step, dynamic=False, fullgraph=True)
+
+
+def compiled_loop(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """The same loop around a compiled token: (B, L, D)."""
+    h, out, step = x.new_zeros(x.shape[0], *A.shape), [], compiled_step()
+    for tokens in zip(*(t.unbind(1) for t in (delta, delta * x, B, C)), strict=True):
+        h, y = step(h, *(t.contiguous() for t in tokens), A)  # alike for all tokens, so that it is compiled once
+        out.append(y)
     return torch.stack(out, dim=1) + D * x
 
 
@@ -103,11 +128,29 @@ def mamba_ssm_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
 
 @dataclass(frozen=True)
 class Peer:
-    """Someone else's scan: the function, and why it cannot run on a device (None where it can)."""
+    """Someone else's scan: the function, and why it cannot run on a device (None where it can).
+
+    `gradients`: whether it has a backward pass; `compiles`: whether it is compiled here first, which takes long.
+    """
 
     scan: Callable[..., Tensor]
     unavailable: Callable[[str], str | None]
     gradients: bool = True
+    compiles: bool = False
+
+    def absent(self, device: str, *, quick: bool) -> str | None:
+        """Return why it is not compared on a device, None where it is; with `quick` nothing is compiled."""
+        if quick and self.compiles:
+            return "compiled first, which takes long: not with quick=true"
+        return self.unavailable(device)
+
+
+def _without_compiler(device: str) -> str | None:
+    try:
+        find_compiler()
+    except BackendUnavailableError as error:
+        return str(error)
+    return None
 
 
 def _without_mambapy(device: str) -> str | None:
@@ -126,9 +169,12 @@ def _without_transformers(device: str) -> str | None:
 
 PEERS = {
     "eager loop": Peer(eager_loop, lambda device: None),
+    "eager loop, token compiled": Peer(compiled_loop, _without_compiler, compiles=True),
     "mambapy": Peer(mambapy_scan, _without_mambapy),
     "transformers": Peer(transformers_scan, _without_transformers),
     "onnxruntime Scan": Peer(onnx_scan.onnxruntime_scan, onnx_scan.unavailable_reason, gradients=False),
+    "onnxruntime LinearAttention": Peer(onnx_scan.onnxruntime_linear_attention, onnx_scan.unavailable_reason, gradients=False),
+    "JAX lax.scan": Peer(jax_scan.jax_scan, jax_scan.unavailable_reason, compiles=True),
     "mamba-ssm": Peer(mamba_ssm_scan, lambda device: mamba_ssm.unavailable_reason(torch.device(device))),
 }
 

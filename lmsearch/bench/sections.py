@@ -95,7 +95,7 @@ def check_section(setup: Setup) -> dict:
     """The gate: every backend, peer and arrangement against float64; raises KernelError for a wrong one."""
     at: dict[str, Any] = {"seed": setup.seed, "device": setup.device}
     backends, absent = check_backends([*SMALL_CHECKS, setup.scan, *setup.longer], **at)
-    peers, absent_peers = check_peers(setup.scan, **at)
+    peers, absent_peers = check_peers(setup.scan, quick=setup.quick, **at)
     layers = check_layers(setup.layer, **at)
     groups = {"backends": backends, "peers": peers, "layers": layers}
     errors = {group: {name: asdict(w) for name, w in found.items()} for group, found in groups.items()}
@@ -117,7 +117,7 @@ def scan_section(setup: Setup) -> dict:
         REFERENCE: (ours(tensors, order, "reference"), tensors),
     }
     for name, peer in PEERS.items():
-        if peer.unavailable(setup.device) is None:
+        if peer.absent(setup.device, quick=setup.quick) is None:
             calls[name] = (partial(peer.scan, **mine), mine)
     with exactly(1):
         forward = paired({n: without_gradients(f) for n, (f, _) in calls.items()}, **rounds(setup))
@@ -126,6 +126,7 @@ def scan_section(setup: Setup) -> dict:
     return {
         "shape": str(setup.scan),
         "threads": 1,
+        "memory": process.memory_setting(),
         "elements": setup.scan.elements,
         "forward": described(forward, setup.scan.elements),
         "both": described(both, setup.scan.elements),

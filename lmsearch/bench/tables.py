@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 TITLES = {"forward": "forward", "both": "forward + backward", "step": "one training step", "compared": "one training step"}
+KINDS = ("forward", "both")  # of a scan
 
 
 def tables(section: str, values: dict) -> list[Table]:
@@ -50,24 +51,33 @@ def check_tables(values: dict) -> list[Table]:
     return [made, missing]
 
 
-def timing_table(title: str, rows: dict, *, rate: bool = False) -> Table:
+def timing_table(title: str, rows: dict) -> Table:
     """Seconds and factors of one comparison."""
-    made = table(title, "what", "ms: median (range)", *(["Gel/s"] if rate else []), "times ours: median (range)")
+    made = table(title, "what", "ms: median (range)", "times ours: median (range)")
     for name, row in rows.items():
-        shown = [f"{row['gel_s']:.3f}"] if rate else []
-        made.add_row(name, milliseconds(row["seconds"]), *shown, times(row["times_first"]))
+        made.add_row(name, milliseconds(row["seconds"]), times(row["times_first"]))
     return made
 
 
 def scan_tables(values: dict) -> list[Table]:
-    """Forward, forward + backward, longer sequences."""
-    where = f"{values['shape']}, random order, threads: {values['threads']}"
-    made = [timing_table(f"scan, {TITLES[kind]}: {where}", values[kind], rate=True) for kind in ("forward", "both")]
+    """Forward beside forward + backward, and longer sequences."""
+    where = f"{values['shape']}, random order; one process, threads: {values['threads']}, freed memory {values['memory']}"
+    made = table(
+        f"scan: {where}", "what", *(f"{TITLES[kind]}: {unit}" for kind in KINDS for unit in ("ms", "Gel/s", "times ours"))
+    )
+    for name in values["forward"]:
+        rows = [values[kind].get(name) for kind in KINDS]
+        made.add_row(name, *(cell for row in rows for cell in scan_cells(row)))
     longer = table("our scan at longer sequences", "shape", "forward Gel/s", "of the first", "both Gel/s", "of the first")
     for name, row in values["longer"].items():
-        cells = [(f"{row[k]['gel_s']:.3f}", times(row[k]["fraction_of_first"])) for k in ("forward", "both")]
+        cells = [(f"{row[k]['gel_s']:.3f}", times(row[k]["fraction_of_first"])) for k in KINDS]
         longer.add_row(name, *cells[0], *cells[1])
-    return [*made, longer]
+    return [made, longer]
+
+
+def scan_cells(row: dict | None) -> tuple[str, str, str]:
+    """Milliseconds, Gel/s and factor of one scan; empty for one without a backward pass."""
+    return ("", "", "") if row is None else (milliseconds(row["seconds"]), f"{row['gel_s']:.3f}", times(row["times_first"]))
 
 
 def layer_tables(values: dict) -> list[Table]:
