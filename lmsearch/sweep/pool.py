@@ -7,13 +7,11 @@ import multiprocessing
 import os
 import secrets
 import signal
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import optuna
@@ -21,6 +19,7 @@ from optuna.trial import TrialState
 
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import SweepError
+from lmsearch.interrupts import Stopped, answering_signals, held_signals
 from lmsearch.sweep.study import STOPPED, Sweep, work_left
 from lmsearch.trials.storage import INTERRUPTED, exclusive, recover
 
@@ -115,13 +114,17 @@ def _run_into(work: Work, sweep: Sweep, name: str) -> None:
     with logs_of(sweep).output(log_of(name)) as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    work(sweep, name)
+    try:
+        with answering_signals():
+            work(sweep, name)
+    except Stopped as stopped:  # the trial has been given back
+        sys.exit(stopped.code)
 
 
 def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, progress: Callable[[], None]) -> None:
     """Keep `workers` workers at the sweep until it is done; put trials of dead ones back in the queue and replace them.
 
-    Whatever ends it ends the workers too: an interrupt from the keyboard has reached them as well, SIGTERM (as SystemExit) not.
+    Whatever ends it ends the workers too: an interrupt from the keyboard has reached them as well, another signal not.
     """
     crew: list[Worker] = []
     looked = time.monotonic()
@@ -137,29 +140,13 @@ def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, 
                 crew += replacements(study, sweep, ended, start, vacant=workers - len(crew))
             progress()
     except BaseException as error:
-        for worker in crew:
-            worker.stop(0.0 if isinstance(error, SystemExit) else STOP_WAIT_S)
-        with exclusive(sweep.ask_lock):
-            recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # those that did not say so themselves
+        alone = isinstance(error, Stopped) and error.number != signal.SIGINT
+        with held_signals():  # a second one must not cut the leaving short
+            for worker in crew:
+                worker.stop(0.0 if alone else STOP_WAIT_S)
+            with exclusive(sweep.ask_lock):
+                recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # those that did not say so themselves
         raise
-
-
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit inside the block, so that what runs there gives its trials back and ends its workers."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the leaving short
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # signals are of the main thread
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def replacements(study: optuna.Study, sweep: Sweep, ended: list[Worker], start: Start, *, vacant: int) -> list[Worker]:

@@ -25,7 +25,7 @@ from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.settings.sweep import Sweep as SweepSettings
-from lmsearch.sweep.pool import Start, exit_on_sigterm, local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import Start, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, csv_of, figure_of, front_of, rows_of, summary, table_of, words_of
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
@@ -64,11 +64,10 @@ def run(cfg: DictConfig) -> int:
     with sweep.run_dir.locked(shared=True):  # several commands, of several machines, may work on one sweep
         study = begin(settings, sweep)
         announce = Announcer(study, sweep)
-        with exit_on_sigterm():
-            if settings.launcher == "local" and settings.workers == 1:
-                work(sweep, run_task, after=announce)
-            else:
-                supervise(study, sweep, starter(settings, sweep), workers=settings.workers, progress=announce)
+        if settings.launcher == "local" and settings.workers == 1:
+            work(sweep, run_task, after=announce)
+        else:
+            supervise(study, sweep, starter(settings, sweep), workers=settings.workers, progress=announce)
         return report(study, sweep)
 
 
