@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from lmsearch.data import Batch, PlainLoader, build_loaders, build_source, search_loaders, spread
+from lmsearch.data import Batch, PlainLoader, Source, build_loaders, build_source, search_loaders, spread
 from lmsearch.errors import DataError
 
 
@@ -30,7 +31,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources(folder: Path) -> list:
     """Return one source of every kind."""
     images = build_source("imagefolder", root=str(folder), img_size=8, in_chans=1, on_error="skip")
-    return [build_source("digits"), build_source("planted", grid=4), build_source("planted", grid=4, num_train=40), images]
+    return [
+        build_source("digits"),
+        build_source("planted", grid=4),
+        build_source("planted", grid=4, num_train=40),
+        dense(folder),
+        images,
+    ]
+
+
+def dense(folder: Path) -> Source:
+    """Return the images of one class with the same files as their masks."""
+    for kind in ("images", "masks"):
+        shutil.copytree(folder / "train" / "b", folder / "dense" / kind, dirs_exist_ok=True)
+    return build_source("dense", root=str(folder / "dense"), img_size=8, in_chans=1)
 
 
 def test_every_training_batch_of_every_source_tells_its_samples(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from dense_folders import SIZE, coco, write_coco, write_picture, write_shapes
 
+from lmsearch.cli import main
 from lmsearch.data import Source, build_source
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.dense.writing import CATEGORY_IDS
@@ -135,6 +136,15 @@ def test_known_classes_keep_their_places(tmp_path: Path) -> None:
     )
 
 
+def test_classes_that_do_not_become_those_of_training_are_refused(folders: dict[str, Path]) -> None:
+    known = {"class_names": ("background", *CLASSES), "categories": (0, 1, 2, 3, 4, 5)}  # of masks
+    with pytest.raises(
+        DataError, match="read as coco, its classes are background, background, disc.*; those of training background, disc"
+    ):
+        of(folders["coco"], **known)
+    assert of(folders["masks"], **known).info.categories == (0, 1, 2, 3, 4, 5)
+
+
 def test_a_file_beside_its_images_is_read(tmp_path: Path) -> None:
     for split in ("train", "valid"):
         write_coco(tmp_path, coco(), split=split)
@@ -195,6 +205,15 @@ def test_what_is_wrong_with_annotations_is_one_line(tmp_path: Path, content: obj
     with pytest.raises(DataError, match=message) as caught:
         small(tmp_path)
     assert "\n" not in str(caught.value) and "instances_train.json" in str(caught.value)
+
+
+def test_the_command_line_says_it_in_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_coco(tmp_path / "images", changed(bbox=[1, 1, 0, 2]))
+    (tmp_path / "g.json").write_text('{"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h"]}]}')
+    words = [f"genotype={tmp_path / 'g.json'}", "data=dense", f"data.root={tmp_path / 'images'}", "model.depth=1"]
+    assert main(["retrain", *words, f"run_dir={tmp_path / 'run'}"]) == 2
+    err = capsys.readouterr().err
+    assert "annotation 1 has a box of no area" in err and err.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
 def test_missing_images_are_counted_and_images_of_another_size_refused(tmp_path: Path) -> None:

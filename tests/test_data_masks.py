@@ -168,6 +168,19 @@ def test_known_classes_are_used_as_they_are(tmp_path: Path) -> None:
     assert source.info.class_names == ("a", "b", "c") and seen(source) == [[1]] * 3 + [[0]] * 3
 
 
+def test_known_classes_go_by_the_names_that_a_folder_lists(tmp_path: Path) -> None:
+    colours = np.array([[200, 0, 0], [0, 0, 90], [0, 0, 0]], dtype=np.uint8)
+    write_pairs(tmp_path, [colours[rows(0, 1, 2)]] * 2)
+    (tmp_path / "class_dict.csv").write_text("road,200,0,0\nsky,0,0,90\nvoid,0,0,0\n")
+    known = {"class_names": ("sky", "wall", "road"), "categories": (None, 3, 4)}
+    assert seen(of_masks(tmp_path, **known)) == [[2], [2], [0], [0], [VOID], [VOID]]
+    with pytest.raises(DataError, match="1 classes are unknown to training: road; its classes are sky, wall"):
+        of_masks(tmp_path, class_names=("sky", "wall"), categories=(1, 2))
+    (tmp_path / "class_dict.csv").unlink()
+    with pytest.raises(DataError, match="which value of a mask is which class of training cannot be told; list the classes in"):
+        of_masks(tmp_path, **known)
+
+
 def test_the_images_that_validate_are_recorded_and_others_refused(tmp_path: Path) -> None:
     write_pairs(tmp_path, [rows(0, 1)] * 5)
     with pytest.raises(DataError, match=r"no longer those of which some were set aside.*val_digest is 12ab, now [0-9a-f]{16}"):

@@ -13,7 +13,7 @@ from lmsearch.data.checks import number
 from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
 from lmsearch.data.dense.maskfolder import read_mask_folder
-from lmsearch.data.dense.masks import MaskClasses, classes_of, void_numbers
+from lmsearch.data.dense.masks import Known, MaskClasses, classes_of, void_numbers
 from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
 from lmsearch.data.dense.yolo import read_yolo_splits
 from lmsearch.data.layout import VAL_FRACTION, VAL_FRACTION_ALONE
@@ -88,20 +88,12 @@ def read_masks(root: Path, wanted: Wanted) -> Reading:
     """Read images with mask files."""
     splits = read_mask_folder(root)
     first = splits.get("train") or next(iter(splits.values()))
-    masks, known = [first.mask_path(index) for index in range(len(first))], known_masks(wanted)
-    ignore, reduce = wanted.ignore_index, wanted.reduce_zero_label
-    classes = classes_of(root, masks, ignore_index=ignore, reduce_zero_label=reduce, known=known)
-    return Reading(splits, classes.names, classes.categories, classes)
-
-
-def known_masks(wanted: Wanted) -> MaskClasses | None:
-    """Return the classes of masks that are known from training, if they are."""
-    if wanted.class_names is None or wanted.categories is None:
-        return None
-    colours = [int(value[1:], 16) for value in wanted.categories if isinstance(value, str)]
-    numbers = [value for value in wanted.categories if isinstance(value, int)]
+    masks = [first.mask_path(index) for index in range(len(first))]
     void = void_numbers(wanted.ignore_index, reduce_zero_label=wanted.reduce_zero_label)
-    return MaskClasses(wanted.class_names, tuple(colours or numbers), () if colours else void, bool(colours))
+    names, categories = wanted.class_names, wanted.categories
+    known = None if names is None or categories is None else Known(names, categories)
+    classes = classes_of(root, masks, void=void, reduced=wanted.reduce_zero_label, known=known)
+    return Reading(splits, classes.names, classes.categories, classes)
 
 
 def known_names(wanted: Wanted) -> tuple[str, ...] | None:

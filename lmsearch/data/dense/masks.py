@@ -10,7 +10,7 @@ import csv
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
 NAMES, COLOURS = "classes.txt", ("class_dict.csv", "classes.csv")
+NEVER = -1  # the value of a class that a folder does not have
 VOID_NAME = "void"  # of a colour that has no class
 LOSSY = (".jpg", ".jpeg", ".webp")
 MOST_CLASSES = VOID
@@ -32,6 +33,14 @@ MOST_TOLD = 8
 SPREAD = {"L;2": 255 // 3, "L;4": 255 // 15}  # how far apart Pillow puts the grey levels of few bits
 NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow that hold one number per pixel
 LISTED = f"list the classes in {NAMES} (a name per line, line 1 is value 0) or {COLOURS[0]} (name,r,g,b)"
+
+
+@dataclass(frozen=True)
+class Known:
+    """The classes of training: names (C) and what the data called them (C), None for the ground of objects."""
+
+    names: tuple[str, ...]
+    categories: tuple[int | str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -118,26 +127,45 @@ def is_coloured(path: Path) -> bool:
 
 
 def classes_of(
-    root: Path, masks: Sequence[Path], *, ignore_index: int, reduce_zero_label: bool, known: MaskClasses | None = None
+    root: Path, masks: Sequence[Path], *, void: tuple[int, ...], reduced: bool, known: Known | None = None
 ) -> MaskClasses:
-    """Return the classes of the masks: `known` ones, else those that a file lists, else the values that training masks hold.
+    """Return the classes of the masks: those that a file lists, else the values that training masks hold, or `known` ones.
 
-    `ignore_index` (-1: none) is a number without class; `reduce_zero_label`: 0 is another one, and line 1 names value 1.
+    `void` are numbers without class; `reduced`: 0 is one of them, and line 1 names value 1. Known classes go by the names that a
+    file lists, else by their values. Raises DataError where neither tells them.
     """
     if lossy := [path for path in masks if path.suffix.lower() in LOSSY]:
         raise DataError(f"{shown(lossy[0])}: JPEG and WebP change the values of a mask; save masks as PNG")
-    if known is not None:
-        return known
+    own = _listed(root, void, reduced=reduced)
+    if known is None:
+        return _found(root, masks, void) if own is None else own
+    if own is not None:
+        return _by_name(root, own, known.names)
+    colours = [int(value[1:], 16) for value in known.categories if isinstance(value, str)]
+    numbers = [value for value in known.categories if isinstance(value, int)]
+    if len(values := tuple(colours or numbers)) < len(known.names):
+        raise DataError(f"{root}: which value of a mask is which class of training cannot be told; {LISTED}")
+    return MaskClasses(known.names, values, () if colours else void, bool(colours))
+
+
+def _listed(root: Path, void: tuple[int, ...], *, reduced: bool) -> MaskClasses | None:
+    """Return the classes that a file in the folder lists, None where there is no such file."""
     if listing := next((root / name for name in COLOURS if (root / name).is_file()), None):
-        if reduce_zero_label:
+        if reduced:
             raise DataError(
                 f"reduce_zero_label is true, but {listing} lists colours; leave it out and name a colour {VOID_NAME!r}"
             )
         return _listed_colours(listing)
-    void = void_numbers(ignore_index, reduce_zero_label=reduce_zero_label)
-    if (root / NAMES).is_file():
-        return _listed_names(root / NAMES, void, first=int(reduce_zero_label))
-    return _found(root, masks, void)
+    return _listed_names(root / NAMES, void, first=int(reduced)) if (root / NAMES).is_file() else None
+
+
+def _by_name(root: Path, own: MaskClasses, names: tuple[str, ...]) -> MaskClasses:
+    """Return known classes with the values that a folder lists for their names; raise DataError for a name beyond them."""
+    if surplus := [name for name in own.names if name not in names]:
+        told = f"{len(surplus)} classes are unknown to training: {first_of(surplus, 5)}"
+        raise DataError(f"{root}: {told}; its classes are {first_of(names, MOST_TOLD)}")
+    values = dict(zip(own.names, own.values, strict=True))
+    return replace(own, names=names, values=tuple(values.get(name, NEVER) for name in names))
 
 
 def void_numbers(ignore_index: int, *, reduce_zero_label: bool) -> tuple[int, ...]:

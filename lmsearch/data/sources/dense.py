@@ -16,6 +16,7 @@ from lmsearch.data.joint import JointTransform
 from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
 from lmsearch.data.survey import survey
 from lmsearch.errors import DataError
+from lmsearch.words import first_of
 
 KINDS = {kind.name: kind for kind in (SEGMENTATION, INSTANCES)}
 GROUND = "background"  # the class of pixels where no object is
@@ -66,6 +67,9 @@ def build_dense(
     size, chans = _looks(folder, img_size, in_chans)
     labelled = labels_of(folder, kind)
     info = _info(folder, kind, size, chans, mean, std)
+    if names is not None and info.class_names != names:
+        told = f"its classes are {first_of(info.class_names, 8)}; those of training {first_of(names, 8)}"
+        raise DataError(f"{folder.root}: read as {folder.format}, {told}")
     transform = JointTransform(
         size,
         interval("scale", scale, least=0.01, most=10),
