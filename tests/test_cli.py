@@ -94,7 +94,7 @@ def test_a_task_gets_its_configuration_and_its_exit_code_is_returned(
         (["search", "data=imagefolder"], "lmsearch search needs data.root=...; see lmsearch search data=imagefolder --help"),
         (
             ["search", "data.root=mine"],
-            "unknown key 'data.root' with these presets; it is a key of data=dense, data=imagefolder",
+            "unknown key 'data.root' with these presets; it is a key of data=ade20k, data=coco, data=dense, data=imagefolder",
         ),
     ],
 )

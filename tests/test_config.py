@@ -111,6 +111,7 @@ class Need(Settings):
     checkpoint: PathName | None = key("weights")
 
 
+OF_FOLDERS = ("imagefolder", "dense", "ade20k", "coco")  # whose root must be given
 HARD_PATHS = ["a b", "a,b", "run=1=2", "it's", '"quoted"', "[x]", "{y}", "${seed}", r"back\slash", r"odd\${x}", "a#b", " x "]
 
 
@@ -259,7 +260,7 @@ def required(task: str, *presets: str) -> list[str]:
     """Return words that give a value to every key that the shipped task leaves open."""
     content = OmegaConf.load(data_dir("conf") / f"{task}.yaml")
     words = [f"{key}={'space' if key == 'what' else 'x'}" for key in content if OmegaConf.is_missing(content, key)]
-    return [*presets, *words, *(["data.root=x"] if {"data=imagefolder", "data=dense"} & {*presets} else [])]
+    return [*presets, *words, *(["data.root=x"] if {f"data={name}" for name in OF_FOLDERS} & {*presets} else [])]
 
 
 @pytest.mark.parametrize("task", TASKS)
