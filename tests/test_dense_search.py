@@ -63,5 +63,5 @@ def test_a_direction_planted_in_masks_is_recovered_with_the_plain_head(tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", DIRECTIONS, ids=label)
 def test_every_direction_planted_in_masks_is_recovered(direction: str, tmp_path: Path) -> None:
-    kept, status = recovered(direction, tmp_path, "epochs=10", images=320)
+    kept, status = recovered(direction, tmp_path, "epochs=8", images=192)
     assert kept == [label(direction)] and status == "ok"
