@@ -165,3 +165,17 @@ def test_predictions_that_cannot_be_written_are_refused_in_one_line(
     given = [word.format(out=tmp_path / "out") for word in words]
     assert main(["predict", f"checkpoint={run}", f"images={data / 'images'}", "device=cpu", *given]) == 2
     assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_comparison_pairs_images_and_its_differences_are_those_of_the_mean_iou(run: Path, tmp_path: Path) -> None:
+    short = ["epochs=1", "batch_size=4", "optim.warmup_epochs=0", "search_space=localmamba8_w4", f"run_dir={tmp_path}"]
+    assert main(["compare", f"genotype={run}", *short, "device=cpu"]) == 0
+    told = json.loads((tmp_path / "comparison.json").read_text())
+    arms = {name: arm["test_miou"] for name, arm in told["arms"].items()}
+    for name, arm in arms.items():
+        measured = json.loads((tmp_path / f"{name}-s0" / "metrics.json").read_text())["test_miou"]
+        assert arm["mean"] == pytest.approx(measured) and 0 <= arm["low"] <= arm["mean"] <= arm["high"] <= 1
+    for name in ("random", "hand-made"):
+        gap = told["differences"][f"searched - {name}"]
+        assert gap["mean"] == pytest.approx(arms["searched"]["mean"] - arms[name]["mean"], abs=1e-12)
+    assert told["metric"] == "miou" and told["baselines"] == {} and "normal and paired" in told["interval"]

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from lmsearch.config import settings_of
 from lmsearch.data import Source
+from lmsearch.data.info import target_kind
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.distributed import World
 from lmsearch.engine.objectives import Metric, Scores, metric_for
@@ -157,7 +158,8 @@ def interval_of(metric: Metric, *, seeds: int) -> str:
     """Return how the intervals of comparison.json are made."""
     bounded = math.isfinite(metric.bounds[1])
     if seeds == 1:
-        return f"95 %, {'binomial' if bounded else 'normal'} and paired over test samples of one seed"
+        counted = target_kind(metric.target).classes
+        return f"95 %, {'binomial' if counted else 'normal'} and paired over test samples of one seed"
     single, pairs = (", cut at 0 and 1, which costs no coverage", ", cut at -1 and 1") if bounded else ("", "")
     return f"95 %, Student's t over seeds{single}; of differences the wider of that and the one over test samples{pairs}"
 
