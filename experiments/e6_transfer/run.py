@@ -1,0 +1,159 @@
+"""E6: do directions that were searched on one task serve another? Classification, segmentation, detection, each for each.
+
+python -m experiments.e6_transfer.run [--only "pilot "] [--shard 0/2] [--limit-minutes 30] [--summary]
+The sizes of both plans are in plan.json. A plan's searches come before its trainings, which read what they found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+
+from experiments.records import Record, read_records
+from experiments.runs import LIGHT, search
+from experiments.study import EIGHT, Row, Study, main, one_thread
+from lmsearch.cli import main as lmsearch
+from lmsearch.data.dense.shapes import CLASSES, make_scene
+from lmsearch.engine.randomness import key
+from lmsearch.figures.choices import choices_figure
+from lmsearch.files import write_figure
+from lmsearch.stats.intervals import over_seeds
+
+HERE = Path(__file__).resolve().parent
+PLANS: dict[str, dict[str, float]] = json.loads((HERE / "plan.json").read_text(encoding="utf-8"))
+SIDE, KEEP, DEPTH = 32, 2, 3
+METRICS = {"classification": "accuracy", "segmentation": "miou", "detection": "box_ap"}
+HEADS = {"segmentation": "plain", "detection": "deformable_detr"}
+FORMS = {"segmentation": "masks", "detection": "coco"}
+BY_HAND = ("random", "hand-made")
+ARMS = (*METRICS, *BY_HAND)
+MODEL = ("model.patch_size=4", f"model.depth={DEPTH}", "optim.warmup_epochs=0", "device=cpu")
+
+
+def rows() -> list[Row]:
+    """Return the searches of every task and seed, then the trainings of every arm on every task with every seed, by plan."""
+    listed = []
+    for plan, sizes in PLANS.items():
+        for task, seed in product(METRICS, range(sizes["seeds"])):
+            listed.append(Row(f"{plan} search", (task, f"seed{seed}"), {"plan": plan, "task": task, "seed": seed}))
+        for task, seed, arm in product(METRICS, range(sizes["seeds"]), ARMS):
+            facts = {"plan": plan, "task": task, "seed": seed, "arm": arm}
+            listed.append(Row(f"{plan} retrain", (task, f"from {arm}", f"seed{seed}"), facts))
+    return listed
+
+
+@cache
+def scratch() -> TemporaryDirectory:
+    """Return a folder that is deleted when the study ends."""
+    return TemporaryDirectory(prefix="e6_")
+
+
+@cache
+def data(task: str, images: int) -> str:
+    """Return the folder with the data of a task, which are written on the first call."""
+    folder = Path(scratch().name) / f"{task}-{images}"
+    if task in FORMS:
+        with redirect_stdout(StringIO()):
+            lmsearch(["shapes", f"out={folder}", f"format={FORMS[task]}", f"images={images}", f"img_size={SIDE}"])
+    else:
+        for split, number in (("train", images), ("val", images // 4), ("test", images // 4)):
+            write_classes(folder / split, number, split)
+    return str(folder)
+
+
+def write_classes(folder: Path, images: int, split: str) -> None:
+    """Write the images that show something in folders by the class of their largest object."""
+    for number in range(images):
+        scene = make_scene(number, split=split, size=(SIDE, SIDE))
+        if len(scene.classes):
+            name = CLASSES[scene.classes[scene.masks.sum((1, 2)).argmax()]]
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene.image).save(folder / name / f"{number}.png")
+
+
+def words_of(row: Row, epochs: str) -> list[str]:
+    """Return what search and training of a row have in common on the command line."""
+    sizes, task, seed = PLANS[row.facts["plan"]], row.facts["task"], row.facts["seed"]
+    where = data(task, sizes["images"])
+    kind = ["data=dense", f"head={HEADS[task]}"] if task in HEADS else ["data=imagefolder"]
+    same = [f"data.root={where}", *MODEL, f"epochs={sizes[epochs]}", f"batch_size={sizes['batch_size']}", f"seed={seed}"]
+    return [*kind, *same]
+
+
+def work(row: Row) -> Record:
+    """Search, or train the directions of an arm and measure them on the test set."""
+    if row.part.endswith("search"):
+        checked = f"search.recheck={PLANS[row.facts['plan']]['recheck']}"
+        return search([*words_of(row, "search_epochs"), "search_space=localmamba8_w4", f"keep={KEEP}", LIGHT, checked])
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        genotype = Path(folder) / "genotype.json"
+        chosen = directions(row)
+        genotype.write_text(json.dumps(chosen), encoding="utf-8")
+        words = [*words_of(row, "retrain_epochs"), f"genotype={genotype}", f"run_dir={folder}/run", "baseline_limit=0"]
+        if code := lmsearch(["retrain", *words]):
+            raise SystemExit(f"lmsearch retrain {' '.join(words)} ended with exit code {code}")
+        metrics = json.loads((Path(folder) / "run" / "metrics.json").read_text(encoding="utf-8"))
+    name = METRICS[row.facts["task"]]
+    return {"chosen": chosen, "test": metrics[f"test_{name}"], "val": metrics[f"val_{name}"], "train_s": metrics["train_s"]}
+
+
+def directions(row: Row) -> list[list[str]]:
+    """Return the directions of an arm: what a search of this plan and seed found, random ones, or those by hand."""
+    plan, arm, seed = row.facts["plan"], row.facts["arm"], row.facts["seed"]
+    if arm == "random":
+        rng = np.random.default_rng(key(seed, "transfer", plan))
+        return [sorted(rng.choice(EIGHT, KEEP, replace=False).tolist()) for _ in range(DEPTH)]
+    if arm == "hand-made":
+        return [["h", "h_flip"]] * DEPTH
+    wanted = Row(f"{plan} search", (arm, f"seed{seed}")).key
+    found = [record["chosen"] for record in read_records(HERE / "results.jsonl.gz") if record.get("key") == wanted]
+    if not found:
+        raise SystemExit(f"{row.key}: needs the row {wanted!r} first")
+    return found[-1]
+
+
+def summarise(records: list[Record]) -> Record:
+    """Return, by plan, the scores of every arm on every task, and a task's own directions against all others, over seeds."""
+    return {plan: matrix([r for r in records if r["plan"] == plan and "test" in r]) for plan in PLANS}
+
+
+def matrix(records: Sequence[Mapping]) -> Record:
+    """Return mean test scores by task and arm, and differences with their 95 % intervals where there are seeds enough."""
+    scores = {(r["task"], r["arm"], r["seed"]): r["test"] for r in records}
+    seeds = sorted({seed for *_, seed in scores})
+    found: Record = {"seeds": len(seeds), "mean": {}, "own_minus": {}}
+    for task in METRICS:
+        known = {arm: [scores[task, arm, s] for s in seeds if (task, arm, s) in scores] for arm in ARMS}
+        found["mean"][task] = {arm: float(np.mean(values)) for arm, values in known.items() if values}
+        own = known[task]
+        others = {arm: values for arm, values in known.items() if arm != task and len(values) == len(own) >= 2}
+        found["own_minus"][task] = {arm: str(over_seeds(np.subtract(own, values))) for arm, values in others.items()}
+    return found
+
+
+def draw(summary: Record, path: Path) -> None:
+    """Draw the matrix of the largest plan that has scores."""
+    plans = [plan for plan in PLANS if summary[plan]["mean"].get("segmentation")]
+    if not plans:
+        return
+    mean = summary[plans[-1]]["mean"]
+    values = [[mean[task].get(arm, float("nan")) for arm in ARMS] for task in METRICS]
+    marks = [["own" if arm == task else "" for arm in ARMS] for task in METRICS]
+    label = f"test score, plan {plans[-1]}"
+    write_figure(path, choices_figure(values, marks, layers=list(METRICS), candidates=list(ARMS), label=label))
+
+
+STUDY = Study(HERE, rows(), work, summarise, draw)
+
+if __name__ == "__main__":
+    one_thread()
+    main(STUDY)
