@@ -29,7 +29,7 @@ SMALL_OPTIM = {
     "mixup": 0.0, "cutmix": 0.0, "mix_prob": 0.0,
 }  # fmt: skip
 
-DENSE_BATCH, DENSE_LR = 16, 0.004  # images of a step, and its peak learning rate for tokens of LR_WIDTH channels
+DENSE_BATCH, DENSE_LR = 8, 0.004  # images of a step, and its peak learning rate for tokens of LR_WIDTH channels
 DENSE_SHOWN, DENSE_EPOCHS = 9_600, (12, 60)  # images that a training shows, about, and its fewest and most epochs
 DENSE_OPTIM = SMALL_OPTIM | {"warmup_epochs": 2, "label_smoothing": 0.0}
 
