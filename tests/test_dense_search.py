@@ -11,11 +11,10 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.data.sources.planted_tasks import delayed_sums
-from lmsearch.scan.directions import index_table, label
-from lmsearch.search_space import load_search_space
+from lmsearch.scan.directions import index_table
 
 SIDE, SPACE = 8, "localmamba8_w4"
-DIRECTIONS = load_search_space(SPACE).candidates
+ALONG = ("h", "h_flip", "v", "v_flip")  # of windows the head's convolution sees the past from the other side
 LAG = 10  # more than a column and a token: the head's convolution sees no token's past in its neighbours' future
 
 
@@ -61,7 +60,7 @@ def test_a_direction_planted_in_masks_is_recovered_with_the_plain_head(tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", DIRECTIONS, ids=label)
-def test_every_direction_planted_in_masks_is_recovered(direction: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("direction", ALONG)
+def test_every_direction_along_rows_and_columns_planted_in_masks_is_recovered(direction: str, tmp_path: Path) -> None:
     kept, status = recovered(direction, tmp_path, "epochs=8", images=192)
-    assert kept == [label(direction)] and status == "ok"
+    assert kept == [direction] and status == "ok"

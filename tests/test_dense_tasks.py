@@ -179,3 +179,16 @@ def test_a_comparison_pairs_images_and_its_differences_are_those_of_the_mean_iou
         gap = told["differences"][f"searched - {name}"]
         assert gap["mean"] == pytest.approx(arms["searched"]["mean"] - arms[name]["mean"], abs=1e-12)
     assert told["metric"] == "miou" and told["baselines"] == {} and "normal and paired" in told["interval"]
+
+
+def test_a_network_is_measured_on_other_images_whose_masks_lack_a_class(run: Path, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for kind in ("images", "annotations"):
+        (other / kind / "test").mkdir(parents=True)
+    pixels = read_image(data / "images" / "test" / "00000.png", 3)
+    pixels.save(other / "images" / "test" / "one.png")
+    Image.fromarray(np.zeros((pixels.height, pixels.width), dtype=np.uint8)).save(other / "annotations" / "test" / "one.png")
+    words = ["evaluate", f"checkpoint={run}", f"data.root={other}", f"run_dir={tmp_path / 'e'}", "device=cpu"]
+    assert main(words) == 0
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["num_test"] == 1 and len(metrics["test_class_iou"]) == 6

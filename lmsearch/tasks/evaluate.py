@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
 from lmsearch.data import DataInfo, Source, build_loaders
+from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.layout import read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.distributed import World
@@ -19,6 +20,8 @@ from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
+from lmsearch.settings.data import Dense, ImageFolder
+from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion
@@ -43,7 +46,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     model, spec, info = load_trained(checkpoint, precision, backend=settings.backend)
     if settings.data is None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
-    source = data_for(measured_on(source_options(settings.data), spec, info), info)
+    source = data_for(measured_on(settings.data, spec, info), info)
     check_fits(source, info, checkpoint)
     loaders = build_loaders(
         source, batch_size=settings.batch_size, seed=0, drop_last=False, num_workers=settings.num_workers, world=world
@@ -74,11 +77,18 @@ def keep_others(run_dir: RunDir) -> None:
         log.warning("%s of an evaluation before is replaced; run_dir= keeps both", run_dir / "metrics.json")
 
 
-def measured_on(options: dict[str, Any], spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
-    """Return the options of the data; of another image folder than that of the training, all images for testing count."""
-    if options["name"] != "imagefolder" or options["root"] == (spec.data.get("source") or {}).get("root"):
+def measured_on(data: Data, spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
+    """Return the options of the data; of another folder than that of the training, all images for testing count."""
+    options = source_options(data)
+    if options.get("root") == (spec.data.get("source") or {}).get("root"):
         return options
-    return options | {"root": read_for_evaluation(Path(options["root"]), class_names=info.class_names)}
+    if isinstance(data, ImageFolder):
+        return options | {"root": read_for_evaluation(Path(data.root), class_names=info.class_names)}
+    if isinstance(data, Dense):
+        wanted = Wanted(data.ignore_index, data.reduce_zero_label, data.on_error, info.class_names, info.categories or None)
+        folder = read_dense_for_evaluation(Path(data.root), format=data.format, wanted=wanted)
+        return options | {"root": folder, "target": info.target}
+    return options
 
 
 def check_fits(source: Source, own: DataInfo, checkpoint: str) -> None:
