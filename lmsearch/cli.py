@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmsearch import __version__
 from lmsearch.config_help import task_help
 from lmsearch.config_presets import split_overrides
+from lmsearch.context import QUIET, VERBOSE, setting
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.interrupts import INTERRUPTED, Stopped, answering_signals
 from lmsearch.paths import data_dir
@@ -102,7 +104,10 @@ def _main(words: list[str]) -> int:
 
 def _run(task: str, cfg: DictConfig) -> int:
     """Import the task, which imports PyTorch, and run it."""
-    set_up_logging()
+    quiet, verbose = bool(cfg.get("quiet", False)), bool(cfg.get("verbose", False))
+    if quiet and verbose:
+        raise ConfigError("quiet=true and verbose=true contradict each other; give one of them")
+    set_up_logging(quiet=quiet, verbose=verbose)
     from omegaconf import OmegaConf
 
     from lmsearch.data.fetching import killed_worker  # PyTorch is needed from here on
@@ -113,8 +118,18 @@ def _run(task: str, cfg: DictConfig) -> int:
         refuse_several(f"lmsearch {task}")
     try:
         module = importlib.import_module(TASKS[task][0])
-        with answering_signals(), using_threads(OmegaConf.select(cfg, "threads")), killed_worker():
+        with (
+            setting(QUIET, quiet),
+            setting(VERBOSE, verbose),
+            answering_signals(),
+            using_threads(OmegaConf.select(cfg, "threads")),
+            killed_worker(),
+        ):
             return module.run(cfg) or 0
+    except LmsearchError:
+        if verbose:
+            traceback.print_exc()
+        raise
     except KeyboardInterrupt as error:
         code = error.code if isinstance(error, Stopped) else INTERRUPTED
         what = f"stopped by {error.name}" if isinstance(error, Stopped) and code != INTERRUPTED else "interrupted"

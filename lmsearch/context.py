@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
+QUIET: ContextVar[bool] = ContextVar("whether no progress is shown", default=False)
+VERBOSE: ContextVar[bool] = ContextVar("whether progress is shown often, and errors with their tracebacks", default=False)
 LEAVING_PAGES: ContextVar[bool] = ContextVar("whether a run that ends leaves its page", default=True)
 
 

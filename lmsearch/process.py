@@ -25,8 +25,8 @@ def tune_process() -> None:
             mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def set_up_logging() -> None:
-    """Send log lines to stderr: coloured in a terminal, plain elsewhere."""
+def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Send log lines to stderr, coloured in a terminal and plain elsewhere: of `quiet` warnings alone, of `verbose` all."""
     if sys.stderr.isatty():
         from rich.console import Console  # slow to import
         from rich.logging import RichHandler
@@ -35,4 +35,8 @@ def set_up_logging() -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
+    logging.getLogger("lmsearch").setLevel(level)
+    if quiet:
+        logging.getLogger().setLevel(level)

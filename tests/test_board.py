@@ -19,17 +19,19 @@ from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.tasks.parts.board import choices_text, health_text, plain_numbers, plain_values
 
 DEEP_TEXT = """(function text(node) {
+  if (!node || ['STYLE', 'SCRIPT'].includes(node.nodeName)) return '';
   let found = node.nodeType === 3 ? node.data + ' ' : '';
   if (node.shadowRoot) found += text(node.shadowRoot);
   for (const child of node.childNodes) found += text(child);
   return found;
-})(document.body)"""
+})(document.documentElement)"""
 IMAGES = """(function count(node) {
+  if (!node) return 0;
   let found = node.nodeName === 'IMG' && node.naturalWidth > 0 ? 1 : 0;
   if (node.shadowRoot) found += count(node.shadowRoot);
   for (const child of node.childNodes) found += count(child);
   return found;
-})(document.body)"""
+})(document.documentElement)"""
 
 
 def test_a_folder_without_events_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,11 +73,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert main(["search", *small, *words]) == 0
     assert main(["retrain", f"genotype={folder / 'search'}", *small, "baseline_limit=0", f"run_dir={folder / 'retrain'}"]) == 0
     command = [sys.executable, "-m", "lmsearch", "board", f"run_dir={folder}", "port=0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    yield next(word for word in process.stdout.readline().split() if word.startswith("http"))
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield next(word for word in process.stdout.readline().split() if word.startswith("http"))
+        process.kill()
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from lmsearch.cli import main
+from lmsearch.config import compose, plain_config
+from lmsearch.context import QUIET, setting
 from lmsearch.engine import progress
 from lmsearch.engine.objectives import Scores
 from lmsearch.engine.progress import CountProgress, Phase, TrainingProgress, duration, evaluated
+from lmsearch.run_identity import config_digest
 
 SMALL = ["data=planted", "data.grid=3", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "data.steps_per_epoch=5"]
 
@@ -75,6 +78,31 @@ def test_evaluations_count_for_the_innermost_block_alone(told: pytest.LogCapture
         evaluated(7)
     assert inner.done == 10 and inner.total == 10
     assert [line.split(" through")[0] for line in lines(told, "inner")] == ["inner  3 images", "inner  10 images"]
+
+
+def test_the_epoch_and_the_best_directions_so_far_are_told(told: pytest.LogCaptureFixture) -> None:
+    scores = Scores(torch.zeros(4), torch.ones(4))
+    with TrainingProgress("t", total_steps=4, epochs=2) as shown:
+        shown.step(1, scores)
+        shown.best({f"layers.{n}": ["h", "v"] for n in range(8)})
+    step, best = lines(told, "t  ")
+    assert step.startswith("t  step 1/4  epoch 2/2  loss 0.000") and " GB" in step
+    assert best.startswith("t  best so far  layers.0: h v  |  layers.1: h v") and best.endswith("and 2 more")
+
+
+def test_a_quiet_run_shows_no_progress(told: pytest.LogCaptureFixture) -> None:
+    with setting(QUIET, True), TrainingProgress("t", total_steps=1, epochs=1) as shown, Phase("inner") as inner:
+        shown.step(0, Scores(torch.zeros(4), torch.ones(4)))
+        shown.best({"layers.0": ["h"]})
+        inner.evaluated(3)
+    assert lines(told, "") == []
+
+
+def test_how_much_is_told_is_no_part_of_what_a_run_is(capsys: pytest.CaptureFixture[str]) -> None:
+    digests = {config_digest(plain_config(compose("search", words))) for words in ([], ["quiet=true"], ["verbose=true"])}
+    assert len(digests) == 1
+    assert main(["search", "quiet=true", "verbose=true"]) == 2
+    assert "quiet=true and verbose=true contradict each other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (119, "119 s"), (130, "2 min"), (7100, "118 min"), (9000, "2.5 h")])

@@ -6,19 +6,38 @@ One line is shown at a time. Evaluations tell it of their images by `evaluated`,
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar, Token
 from typing import Self
 
+import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.progress_bar import ProgressBar
 
+from lmsearch.context import QUIET, VERBOSE
 from lmsearch.engine.objectives import Scores
+from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
 REFRESH_S = 0.5  # terminal
-LOG_EVERY_S = 10.0  # plain text
+LOG_EVERY_S, LOG_OFTEN_S = 10.0, 1.0  # plain text; with verbose=true
+SHOWN_LAYERS = 6  # whose best directions stand in a line
+
+
+class Bars(BarColumn):
+    """Bars, but for lines that only tell something."""
+
+    def render(self, task: Task) -> ProgressBar:
+        """Return the bar of a line, of no width where it has none."""
+        bar = super().render(task)
+        if task.fields.get("bare"):
+            bar.width = 1
+            bar.pulse, bar.total, bar.completed = False, 1.0, 0.0
+        return bar
 
 
 class Shown:
@@ -26,10 +45,11 @@ class Shown:
 
     def __init__(self, title: str, *, total: float | None, done: int = 0) -> None:
         self.title, self.total, self.done, self.first = title, total, done, done
-        self.terminal = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
+        self.terminal, self.quiet = sys.stderr.isatty(), QUIET.get() or not log.isEnabledFor(logging.INFO)
+        self.every_s = REFRESH_S if self.terminal else LOG_OFTEN_S if VERBOSE.get() else LOG_EVERY_S
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), Bars(), TaskProgressColumn()]
         columns.append(TextColumn("{task.fields[text]}"))
-        self.bar = Progress(*columns, console=Console(stderr=True), disable=not self.terminal, transient=True)
+        self.bar = Progress(*columns, console=Console(stderr=True), disable=self.quiet or not self.terminal, transient=True)
         self.task = self.bar.add_task(title, total=total, completed=done, text="")
         self.outer: Token[Shown | None] | None = None
 
@@ -50,7 +70,7 @@ class Shown:
     def due(self) -> bool:
         """Tell whether it is time to show something, and take it as shown."""
         now = time.perf_counter()
-        if now - self.shown < (REFRESH_S if self.terminal else LOG_EVERY_S):
+        if self.quiet or now - self.shown < self.every_s:
             return False
         self.shown = now
         return True
@@ -66,7 +86,7 @@ class Shown:
         """Show a text beside the bar or, where there is no terminal, as a line of the log."""
         if self.terminal:
             self.bar.update(self.task, completed=self.done, text=text)
-        else:
+        elif not self.quiet:
             log.info("%s  %s", self.title, text)
 
 
@@ -86,18 +106,40 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def memory() -> str:
+    """Return the most memory that this process has held: of the GPU where it uses one."""
+    if torch.cuda.is_initialized():
+        return f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of the GPU"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB"
+
+
 class TrainingProgress(Shown):
-    """Counts the steps of a whole run; call `step` after every training step.
+    """Counts the steps of a whole run; call `step` after every training step, and `best` with what is best so far.
+
+    In a terminal there are two more lines below its bar where `epochs` says how many there are: the epoch, with a bar of its
+    steps, and what is best so far.
 
     `metric` is what the scores of a step are called ("": it has none). `later` is what comes after the steps, in the time of so
     many of them: the time left includes it.
     """
 
     def __init__(
-        self, title: str, *, total_steps: int, done_steps: int = 0, metric: str = "accuracy", later: float = 0.0
+        self,
+        title: str,
+        *,
+        total_steps: int,
+        done_steps: int = 0,
+        metric: str = "accuracy",
+        later: float = 0.0,
+        epochs: int | None = None,
     ) -> None:
         super().__init__(title, total=total_steps, done=done_steps)
-        self.metric, self.later, self.images, self.held = metric, later, 0, 0
+        self.metric, self.later, self.epochs, self.images, self.held = metric, later, epochs, 0, 0
+        self.epoch_task = self.best_task = None
+        if epochs is not None:
+            self.epoch_task = self.bar.add_task("  epoch", total=max(1, total_steps // epochs), text="")
+            self.best_task = self.bar.add_task("", total=None, text="", visible=False, bare=True)
 
     def step(self, epoch: int, scores: Scores) -> None:
         """Count one step; shows loss and score at intervals only, since reading them waits for the device."""
@@ -107,8 +149,25 @@ class TrainingProgress(Shown):
             return
         speed = f"{self.images / (time.perf_counter() - self.start):.0f} images/s"
         score = f"{self.metric} {scores.score:.3f}  " if self.metric else ""
-        text = f"epoch {epoch + 1}  loss {scores.loss:.3f}  {score}{speed}{self.left(self.later)}"
-        self.tell(text if self.terminal else f"step {self.done:.0f}/{self.total:.0f}  {text}")
+        told = f"loss {scores.loss:.3f}  {score}".rstrip()
+        pace = f"{speed}  {memory()}{self.left(self.later)}"
+        if self.terminal and self.epoch_task is not None and self.epochs is not None:
+            length = max(1, int(self.total or 0) // self.epochs)
+            begun = f"  epoch {epoch + 1}/{self.epochs}"
+            self.bar.update(self.epoch_task, description=begun, completed=self.done - epoch * length, text=told)
+            self.tell(pace)
+        else:
+            of = "" if self.epochs is None else f"/{self.epochs}"
+            step = "" if self.terminal else f"step {self.done:.0f}/{self.total:.0f}  "
+            self.tell(f"{step}epoch {epoch + 1}{of}  {told}  {pace}")
+
+    def best(self, choice: Mapping[str, Sequence[str]]) -> None:
+        """Show the directions that are best so far, by layer."""
+        told = first_of([f"{layer}: {' '.join(names)}" for layer, names in choice.items()], SHOWN_LAYERS, between="  |  ")
+        if self.terminal and self.best_task is not None:
+            self.bar.update(self.best_task, description="  best so far", text=told, visible=True)
+        elif not self.terminal and not self.quiet:
+            log.info("%s  best so far  %s", self.title, told)
 
     def evaluated(self, images: int) -> None:
         """Count images of the evaluation between two steps."""

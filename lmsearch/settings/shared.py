@@ -16,7 +16,15 @@ RUN_DIR = "runs/<task>-<data>-<model>-s<seed>"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(Settings):
+class Voice(Settings):
+    """How much a task tells while it works."""
+
+    quiet: bool = key("true: no progress, and of log lines only warnings; results are printed all the same", counts=False)
+    verbose: bool = key("true: progress every second where there is no terminal, and errors with their tracebacks", counts=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Voice):
     """Where a task computes, and how."""
 
     device: str = key(words=("auto", "cpu", "cuda"), counts=False)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from lmsearch.settings.fields import PathName, Ranges, Words, again, key
 from lmsearch.settings.groups import Group
 from lmsearch.settings.search import STORAGE, STORAGE_NULL
-from lmsearch.settings.shared import Claiming, Output
+from lmsearch.settings.shared import Claiming, Output, Voice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Submitit(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Claiming):
+class Sweep(Claiming, Voice):
     """lmsearch sweep."""
 
     presets: ClassVar[Mapping[str, str]] = {"sweep": "a prepared sweep: task, params, metric and direction"}

@@ -27,6 +27,7 @@ from lmsearch.settings.shared import (
     Spaces,
     Strict,
     Training,
+    Voice,
 )
 from lmsearch.settings.sweep import Sweep
 
@@ -217,7 +218,7 @@ class Convert(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench(Output):
+class Bench(Output, Voice):
     """lmsearch bench."""
 
     what: list[str] = key("sections to measure, in this order")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -251,6 +251,7 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
         done_steps=start.steps(steps),
         metric=metric.in_training,
         later=session.steps_after_training,
+        epochs=settings.epochs,
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 
@@ -264,7 +265,10 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
             values |= epoch_findings(session, epoch=epoch, every=settings.supernet.health_every, held=held)
             layers = session.probabilities_after(epoch) if session.learns else None
             due = is_due(settings.supernet.health_every, epoch, settings.epochs)
-            run_log.write(epoch, values, layers=layers, worth=session.worth() if due and layers is None else None)
+            worth = session.worth() if due and layers is None else None
+            run_log.write(epoch, values, layers=layers, worth=worth)
+            if due and (known := layers or worth):
+                progress.best(best_of(known, dict(zip(named_mixers(session.supernet), session.keep, strict=True))))
             if due:
                 run_log.histograms(epoch, session.supernet)
 
@@ -275,6 +279,15 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
 def digest_of_alphas(supernet: nn.Module) -> str:
     """Return a digest of all alphas, which every process must have alike."""
     return fingerprint({layer: mixer.supernet_alphas.detach() for layer, mixer in named_mixers(supernet).items()})
+
+
+def best_of(values: Mapping[str, Mapping[str, float]], keep: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the directions of every layer with the largest values, as many as it keeps, in candidate order."""
+    found = {}
+    for layer, mine in values.items():
+        best = sorted(mine, key=lambda name: mine[name], reverse=True)[: keep[layer]]
+        found[layer] = [label(name) for name in mine if name in best]
+    return found
 
 
 def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: Metric) -> dict[str, float]:

@@ -141,7 +141,12 @@ def train(
     start, steps = state.restore(), len(loader)
     total, metric = settings.epochs * steps, objective.metric.in_training
     progress = TrainingProgress(
-        title, total_steps=total, done_steps=start.steps(steps), metric=metric, later=trainings_left * total
+        title,
+        total_steps=total,
+        done_steps=start.steps(steps),
+        metric=metric,
+        later=trainings_left * total,
+        epochs=settings.epochs,
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 
