@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from lmsearch.context import QUIET, VERBOSE, setting
 from lmsearch.engine.devices import device_named
 from lmsearch.engine.processes import refuse_several
 from lmsearch.engine.threads import cores, exactly
@@ -119,7 +120,7 @@ class Workers:
     def _start(self, job: Job, slot: int) -> tuple[Connection, BaseProcess]:
         reader, writer = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_work, args=(pickle.dumps(job), self.threads, writer))
+        process = context.Process(target=_work, args=(pickle.dumps(job), self.threads, writer, QUIET.get(), VERBOSE.get()))
         with environment(VISIBLE, self.gpus[slot] if self.gpus else None):
             process.start()
         writer.close()  # so that a dead worker ends the pipe
@@ -171,16 +172,16 @@ class Running:
             self.process.join()
 
 
-def _work(job: bytes, threads: int, writer: Connection) -> None:
+def _work(job: bytes, threads: int, writer: Connection, quiet: bool, verbose: bool) -> None:
     """Run one job in a process of its own; errors of a user's become one line, others end the process with their traceback.
 
     A training that is to end, since its parent does, saves the step first.
     """
     die_with_parent()
     tune_process()
-    set_up_logging()
+    set_up_logging(quiet=quiet, verbose=verbose)
     try:
-        with exactly(threads), answering_signals():
+        with setting(QUIET, quiet), setting(VERBOSE, verbose), exactly(threads), answering_signals():
             result = True, pickle.loads(job)()
     except LmsearchError as error:
         result = False, str(error)
