@@ -34,8 +34,9 @@ from lmsearch.report.page.story import page_of, page_of_all
 from lmsearch.report.page.words import SEARCH_WORDS, STATUS
 from lmsearch.scan.directions import index_table
 from lmsearch.status import Status
+from lmsearch.tasks.parts import cost
 from lmsearch.tasks.parts import page as left
-from lmsearch.tasks.parts.cost import counting_cost
+from lmsearch.tasks.parts.cost import PROCESS, counting_cost, peak_bytes
 from lmsearch.tasks.parts.retold import command_of
 from lmsearch.tasks.parts.run_dir import Claim, start_over
 from lmsearch.words import as_text
@@ -104,7 +105,7 @@ class Balanced(HTMLParser):
 def test_a_search_ends_with_its_page(searched: Path) -> None:
     html, told = (searched / "report.html").read_text(), json.loads((searched / "report.json").read_text())
     assert told["verdict"] in html and told["verdict"] in (searched / "report.md").read_text()
-    assert told["sections"][0]["name"] == "map" and "peak memory of the process" in html and "FLOPs per image" in html
+    assert told["sections"][0]["name"] == "map" and "peak memory of the main process" in html and "FLOPs per image" in html
     for name, size in (("card.png", (1200, 675)), ("example.png", (3, 3))):
         with Image.open(searched / name) as image:
             assert image.size == size
@@ -115,8 +116,17 @@ def test_the_time_of_all_sittings_counts(tmp_path: Path) -> None:
     (tmp_path / "cost.json").write_text('{"seconds": 50.0, "sittings": 2, "peak_memory_bytes": 1e15}')
     with pytest.raises(KeyboardInterrupt), counting_cost(RunDir(tmp_path)):
         raise KeyboardInterrupt
-    cost = json.loads((tmp_path / "cost.json").read_text())
-    assert (cost["sittings"], cost["peak_memory_bytes"]) == (3, 1e15) and cost["seconds"] >= 50.0 and cost["hardware"]["cpu"]
+    told = json.loads((tmp_path / "cost.json").read_text())
+    assert (told["sittings"], told["peak_memory_bytes"]) == (3, 1e15) and told["seconds"] >= 50.0 and told["hardware"]["cpu"]
+
+
+@pytest.mark.skipif(not PROCESS.is_file(), reason="needs /proc")
+def test_the_peak_is_that_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert peak_bytes() >= int(re.search(r"VmRSS:\s*(\d+)", PROCESS.read_text())[1]) * 1024
+    told = tmp_path / "status"
+    told.write_text("Name:\tpython\nVmHWM:\t    2048 kB\n")
+    monkeypatch.setattr(cost, "PROCESS", told)
+    assert peak_bytes() == 2 << 20
 
 
 def test_findings_come_first_then_what_they_rest_on(tmp_path: Path) -> None:

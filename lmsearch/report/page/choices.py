@@ -88,8 +88,10 @@ def moves(layers: Mapping[str, Mapping[str, Sequence[float]]], kept: Mapping[str
         alt = f"{layer}: {what} from the first epoch to the last; kept in the end: {', '.join(names) or 'nothing yet'}"
         key = tuple((style, name) for name, style in classes.items())
         panels.append(Panel(chart(mine, classes, alt=alt, low=low, high=high), alt, layer, key))
+    name, _, more = what.partition(", ")
+    told = f"{name[0].upper()}{name[1:]}{f' ({more})' if more else ''}"
     caption = (
-        f"{what[0].upper()}{what[1:]} of each direction over {longest} measurements, from {low:.2g} to {high:.3g}."
+        f"{told} of each direction over {longest} measurements, from {low:.2g} to {high:.3g}."
         " Coloured: kept in the end; grey: dropped."
     )
     return Panels(caption, (("", tuple(panels)),), wide=True)

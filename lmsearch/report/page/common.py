@@ -85,7 +85,7 @@ def cost_section(run: Run, network: Network | None, *more: tuple[str, str]) -> S
         sittings = run.cost.get("sittings", 1)
         times = "" if sittings == 1 else f" in {sittings} sittings"
         rows.append(("time of this command", f"{duration(float(run.cost.get('seconds', 0)))}{times}"))
-        rows.append(("peak memory of the process", f"{float(run.cost.get('peak_memory_bytes', 0)) / GIB:.2f} GiB"))
+        rows.append(("peak memory of the main process", f"{float(run.cost.get('peak_memory_bytes', 0)) / GIB:.2f} GiB"))
     table = Table("Counted as lmsearch complexity does; measured values are of this machine.", ("what", "value"), tuple(rows))
     lacking = [] if network else ["The run does not tell its network, so parameters and FLOPs are not known."]
     lacking += [] if run.cost or more else ["Time and memory were not recorded; version 0.1.0 did not."]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from lmsearch.errors import FileError
 from lmsearch.reading import parse_json, read_text
 from lmsearch.report.page.folder import COST
 
-KIB = 1 if sys.platform == "darwin" else 1024  # bytes of what getrusage counts in
+PROCESS = Path("/proc/self/status")
 
 
 @contextmanager
@@ -45,12 +47,22 @@ def _before(run_dir: RunDir) -> dict[str, Any]:
 
 def _added(before: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return the cost with one more sitting."""
-    peaks = [resource.getrusage(who).ru_maxrss * KIB for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
     return {
         "seconds": round(float(before.get("seconds", 0.0)) + seconds, 1),
         "sittings": int(before.get("sittings", 0)) + 1,
-        "peak_memory_bytes": max(*peaks, int(before.get("peak_memory_bytes", 0))),
+        "peak_memory_bytes": max(peak_bytes(), int(before.get("peak_memory_bytes", 0))),
         "peak_gpu_memory_bytes": max(gpu, int(before.get("peak_gpu_memory_bytes", 0))),
         "hardware": hardware(),
     }
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held, in bytes.
+
+    Linux's ru_maxrss would not do where there is /proc: a process begins with the mark of the one that started it.
+    """
+    told = re.search(r"^VmHWM:\s*(\d+) kB", PROCESS.read_text(), re.MULTILINE) if PROCESS.is_file() else None
+    if told is not None:
+        return int(told[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
