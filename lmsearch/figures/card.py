@@ -43,7 +43,8 @@ def card(
     bold = _font(30, bold=True)
     draw.text((MARGIN, y + 22), _fit(status, bold, right - MARGIN), font=bold, fill=TONES.get(tone, INK))
     for number, fact in enumerate(reversed(facts[:5]), 1):
-        draw.text((MARGIN, SIZE[1] - 60 - 32 * number), _fit(fact, _font(21), right - MARGIN), font=_font(21), fill=SOFT)
+        font = next((f for f in map(_font, (21, 19, 17)) if f.getlength(fact) <= right - MARGIN), _font(15))
+        draw.text((MARGIN, SIZE[1] - 60 - 32 * number), _fit(fact, font, right - MARGIN), font=font, fill=SOFT)
     draw.text((MARGIN, SIZE[1] - 52), "lmsearch: search over scan directions", font=_font(18), fill=SOFT)
     if tiles:
         _map(draw, tiles, columns, caption)
