@@ -14,7 +14,8 @@ from lmsearch.data.sources.planted_tasks import delayed_sums
 from lmsearch.scan.directions import index_table
 
 SIDE, SPACE = 8, "localmamba8_w4"
-ALONG = ("h", "h_flip", "v", "v_flip")  # of windows the head's convolution sees the past from the other side
+ALONG = ("h", "h_flip", "v", "v_flip")
+WINDOWS = ("w2", "w2_flip", "w4", "w4_flip")
 LAG = 10  # more than a column and a token: the head's convolution sees no token's past in its neighbours' future
 
 
@@ -59,8 +60,13 @@ def test_a_direction_planted_in_masks_is_recovered_with_the_plain_head(tmp_path:
     assert {"holdout_miou", "val_miou"} <= metrics.keys()
 
 
+NOT_YET = pytest.mark.xfail(
+    reason="not recovered so far: the head's 3x3 convolution sees the past of a window from its other side"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", ALONG)
-def test_every_direction_along_rows_and_columns_planted_in_masks_is_recovered(direction: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("direction", [*ALONG, *(pytest.param(name, marks=NOT_YET) for name in WINDOWS)])
+def test_every_direction_that_is_planted_in_masks_is_recovered(direction: str, tmp_path: Path) -> None:
     kept, status = recovered(direction, tmp_path, "epochs=8", images=192)
     assert kept == [direction] and status == "ok"
