@@ -10,9 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lmsearch.models.backbone import Backbone, Network, take_levels
-from lmsearch.models.dense.net import BACKBONE, chosen_levels, to_whole_patches, whole_patches
-from lmsearch.scan.grids import Grid
+from lmsearch.models.backbone import Backbone, take_levels
+from lmsearch.models.dense.net import BACKBONE, OnBackbone, chosen_levels, to_whole_patches
 
 
 class FeatureInfo:
@@ -48,7 +47,7 @@ class FeatureInfo:
         return self.info[level]
 
 
-class FeatureNet(Network):
+class FeatureNet(OnBackbone):
     """The maps of the levels `out_indices` of a backbone without a classifier; levels after the last of them do not run.
 
     out_indices None: all stages of LocalVMamba, the last layer of LocalVim. Images are padded to whole patches.
@@ -61,15 +60,6 @@ class FeatureNet(Network):
         self.backbone, self.num_classes, self.grid = backbone, 0, backbone.grid
         self.feature_info = FeatureInfo(info, levels)
         backbone.freeze(frozen_stages)
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.backbone.patch_size
-
-    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
-        """Return the token grid of every mixer for an image of (height, width) pixels, padded to whole patches."""
-        return self.backbone.layer_grids(whole_patches(img_size, self.patch_size))
 
     def layer_of(self, name: str) -> int:
         """Return how deep a parameter lies."""

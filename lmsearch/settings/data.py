@@ -37,14 +37,9 @@ class Digits(Classes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(Classes):
-    """Images of one's own."""
+class OwnImages(Data):
+    """How image files are read."""
 
-    root: PathName = key("folder that holds train/, or the class folders")
-    val_fraction: float | None = key(
-        "where there is no val/: share of each class that validates",
-        least=0.001, most=0.9, null="0.1 beside test/, else 0.2", added=(None,),
-    )  # fmt: skip
     val_digest: str | None = key(
         "filled in: names of the images that validate; a folder that gives other ones is refused later", added=(None,)
     )
@@ -52,6 +47,17 @@ class ImageFolder(Classes):
     in_chans: int | None = key("1 (grey) or 3 (RGB)", null="1 where all images looked at are grey")
     mean: Numbers | None = key("of a channel, of values from 0 to 1, subtracted", null=OF_COLOURS, added=(None,))
     std: Numbers | None = key("standard deviation of a channel, divided by", null=OF_COLOURS, added=(None,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(Classes, OwnImages):
+    """Images of one's own."""
+
+    root: PathName = key("folder that holds train/, or the class folders")
+    val_fraction: float | None = key(
+        "where there is no val/: share of each class that validates",
+        least=0.001, most=0.9, null="0.1 beside test/, else 0.2", added=(None,),
+    )  # fmt: skip
     scale: Numbers = key(
         "share of the image's area that a random crop keeps, [least,most]", by_recipe="null", added=([0.08, 1.0],)
     )
@@ -72,7 +78,7 @@ class ImageFolder(Classes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dense(Data):
+class Dense(OwnImages):
     """Images of one's own with masks or objects."""
 
     root: PathName = key("folder of images with masks or objects; its layout is recognised")
@@ -84,13 +90,6 @@ class Dense(Data):
         "where there is no val split: share of the images that validates",
         least=0.001, most=0.9, null="0.1 beside a test split, else 0.2", added=(None,),
     )  # fmt: skip
-    val_digest: str | None = key(
-        "filled in: names of the images that validate; a folder that gives other ones is refused later", added=(None,)
-    )
-    img_size: Ints | None = key("one side, or [height,width]", unit="pixels", null="the images' own, 224 at most")
-    in_chans: int | None = key("1 (grey) or 3 (RGB)", null="1 where all images looked at are grey")
-    mean: Numbers | None = key("of a channel, of values from 0 to 1, subtracted", null=OF_COLOURS, added=(None,))
-    std: Numbers | None = key("standard deviation of a channel, divided by", null=OF_COLOURS, added=(None,))
     scale: Numbers = key("training: sides of the image over those at which it just fits img_size, [least,most]")
     ratio: Numbers = key("training: change of width / height, [least,most]", added=([3 / 4, 4 / 3],))
     flip_prob: float = key(

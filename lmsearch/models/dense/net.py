@@ -19,7 +19,22 @@ from lmsearch.scan.grids import Grid
 BACKBONE = "backbone."  # what names of the backbone's tensors begin with
 
 
-class DenseNet(Network):
+class OnBackbone(Network):
+    """A network around a backbone, which sees images with zeros right and below up to whole patches."""
+
+    backbone: Backbone
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.backbone.patch_size
+
+    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
+        """Return the token grid of every mixer for an image of (height, width) pixels, padded to whole patches."""
+        return self.backbone.layer_grids(whole_patches(img_size, self.patch_size))
+
+
+class DenseNet(OnBackbone):
     """Maps of `backbone`, which has no classifier, to the answers of a head; the backbone's parameters are `backbone.<name>`.
 
     out_indices: the backbone's levels whose maps are used, the last among them; None takes all stages of LocalVMamba and the
@@ -47,15 +62,6 @@ class DenseNet(Network):
         number = self.kind.levels
         neck = SameStrides(self.map_levels) if number is None else Pyramid(self.map_levels, number)
         return neck, self.kind.build(neck.levels, self.num_classes)
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.backbone.patch_size
-
-    def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
-        """Return the token grid of every mixer for an image of (height, width) pixels, padded to whole patches."""
-        return self.backbone.layer_grids(whole_patches(img_size, self.patch_size))
 
     def layer_of(self, name: str) -> int:
         """Return how deep a parameter lies; the head and its maps follow the last layer."""
