@@ -111,6 +111,7 @@ def _run(task: str, cfg: DictConfig) -> int:
     from omegaconf import OmegaConf
 
     from lmsearch.data.fetching import killed_worker  # PyTorch is needed from here on
+    from lmsearch.engine.events import errors_told_once
     from lmsearch.engine.processes import refuse_several
     from lmsearch.engine.threads import using_threads
 
@@ -124,6 +125,7 @@ def _run(task: str, cfg: DictConfig) -> int:
             answering_signals(),
             using_threads(OmegaConf.select(cfg, "threads")),
             killed_worker(),
+            errors_told_once(),
         ):
             return module.run(cfg) or 0
     except LmsearchError:

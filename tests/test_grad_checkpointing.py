@@ -29,7 +29,7 @@ def test_the_key_is_off_and_makes_no_other_run_and_no_other_model(task: str) -> 
     info = build_source("digits").info
     assert not build_precision(plain).grad_checkpointing and build_precision(on).grad_checkpointing
     assert run_digest(plain.content) == run_digest(on.content)
-    assert model_options(plain.model, info) == model_options(on.model, info)
+    assert model_options(plain, info) == model_options(on, info)
 
 
 @pytest.mark.parametrize("on", [False, True])

@@ -22,6 +22,7 @@ import torch
 
 from lmsearch.context import QUIET, VERBOSE, setting
 from lmsearch.engine.devices import device_named
+from lmsearch.engine.events import errors_told_once
 from lmsearch.engine.processes import refuse_several
 from lmsearch.engine.threads import cores, exactly
 from lmsearch.errors import ConfigError, LmsearchError
@@ -181,7 +182,7 @@ def _work(job: bytes, threads: int, writer: Connection, quiet: bool, verbose: bo
     tune_process()
     set_up_logging(quiet=quiet, verbose=verbose)
     try:
-        with setting(QUIET, quiet), setting(VERBOSE, verbose), exactly(threads), answering_signals():
+        with setting(QUIET, quiet), setting(VERBOSE, verbose), exactly(threads), answering_signals(), errors_told_once():
             result = True, pickle.loads(job)()
     except LmsearchError as error:
         result = False, str(error)
