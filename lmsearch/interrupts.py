@@ -97,10 +97,15 @@ def answering_signals() -> Iterator[None]:
 
 @contextmanager
 def held_signals() -> Iterator[Stop]:
-    """Hold signals back inside the block, but for a second interrupt; what it gives tells whether one came."""
+    """Hold signals back inside the block, but for a second interrupt; what it gives tells whether one came.
+
+    One that nobody has asked for by the end of the block is answered there.
+    """
     stop = _STOP.get() or Stop()
     outer, stop.held = stop.held, True
     try:
         yield stop
     finally:
         stop.held = outer
+    if stop.asked and not outer:
+        stop.end()

@@ -17,7 +17,7 @@ from lmsearch.cli import main
 from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.loop import observing_steps
 from lmsearch.engine.state import older_states
-from lmsearch.interrupts import INTERRUPTED, SAVED, Stop, Stopped, answering_signals
+from lmsearch.interrupts import INTERRUPTED, SAVED, Stop, Stopped, answering_signals, held_signals
 
 MODEL = ["model.depth=2", "model.embed_dim=8", "model.d_state=2"]
 SEARCH = [
@@ -204,6 +204,16 @@ def test_where_nothing_is_held_a_signal_ends_the_block_and_handlers_are_as_befor
     with pytest.raises(Stopped) as caught, answering_signals():
         signal.raise_signal(signal.SIGTERM)
     assert caught.value.code == SAVED and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_comes_after_the_last_save_is_answered_at_the_end_of_the_block() -> None:
+    passed = []
+    with pytest.raises(Stopped), answering_signals():
+        with held_signals():
+            signal.raise_signal(signal.SIGTERM)
+            passed.append("inside")
+        passed.append("after")
+    assert passed == ["inside"]
 
 
 def test_signals_that_are_ignored_stay_ignored() -> None:

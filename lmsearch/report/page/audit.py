@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmsearch.report.page.blocks import Cell, Command, Page, Span, Table, Text, section
+from lmsearch.report.page.blocks import Cell, Command, Page, Span, Table, Text, present, section
 from lmsearch.report.page.choices import Paths
 from lmsearch.report.page.common import (
     changed_command,
@@ -57,7 +57,7 @@ def audit_page(run: Run) -> Page:
         advice=_advice(run),
         facts=facts_of(run),
         missing=run.missing,
-        sections=tuple(s for s in sections if s is not None),
+        sections=present(sections),
         defs=paths.defs,
     )
 

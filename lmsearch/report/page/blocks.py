@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -132,6 +132,11 @@ def section(name: str, title: str, *blocks: Block | None) -> Section | None:
     """Return a section of the blocks that are there, None where none is."""
     there = tuple(block for block in blocks if block is not None)
     return Section(name, title, there) if there else None
+
+
+def present(sections: Iterable[Section | None]) -> tuple[Section, ...]:
+    """Return the sections that there are."""
+    return tuple(one for one in sections if one is not None)
 
 
 def plain(value: Any) -> Any:

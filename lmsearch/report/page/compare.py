@@ -9,7 +9,7 @@ from lmsearch.engine.objectives import METRICS
 from lmsearch.errors import DirectionError, GenotypeError
 from lmsearch.genotype import Genotype
 from lmsearch.report.arms import SEARCHED
-from lmsearch.report.page.blocks import Cell, Command, Heat, Page, Span, Table, Text, section
+from lmsearch.report.page.blocks import Cell, Command, Heat, Page, Span, Table, Text, present, section
 from lmsearch.report.page.choices import Paths, scan_paths
 from lmsearch.report.page.common import (
     changed_command,
@@ -59,7 +59,7 @@ def compare_page(run: Run, search: Run | None = None) -> Page:
         advice=_advice(run),
         facts=(*facts_of(run), *_means(result)),
         missing=run.missing,
-        sections=tuple(s for s in sections if s is not None),
+        sections=present(sections),
         defs=paths.defs,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from lmsearch.engine.log import direction_history
 from lmsearch.genotype import Genotype
 from lmsearch.report.findings import short
-from lmsearch.report.page.blocks import Cell, Command, Page, Panels, Section, Table, Text, section
+from lmsearch.report.page.blocks import Cell, Command, Page, Panels, Section, Table, Text, present, section
 from lmsearch.report.page.choices import Paths, direction_map, kept_of, moves, scan_paths, worth_table
 from lmsearch.report.page.common import (
     changed_command,
@@ -55,7 +55,7 @@ def search_page(run: Run) -> Page:
         advice=_advice(run),
         facts=facts_of(run),
         missing=run.missing,
-        sections=tuple(s for s in sections if s is not None),
+        sections=present(sections),
         defs=paths.defs,
     )
 

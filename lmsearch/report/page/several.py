@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lmsearch.errors import GenotypeError
 from lmsearch.genotype import Genotype
-from lmsearch.report.page.blocks import Cell, Heat, Page, Section, Table, Text, section
+from lmsearch.report.page.blocks import Cell, Heat, Page, Section, Table, Text, present, section
 from lmsearch.report.page.choices import Paths, candidates_of, layer_name, scan_paths
 from lmsearch.report.page.common import words_section
 from lmsearch.report.page.folder import Run
@@ -49,7 +49,7 @@ def several_page(runs: Sequence[Run], pages: Sequence[Page]) -> Page:
         advice=(Text("Each run's own page stands in its folder; lmsearch report run_dir=<folder> draws it."),),
         facts=(("runs", ", ".join(names)),),
         missing=tuple(f"{name}: {text}" for name, run in zip(names, runs, strict=True) for text in run.missing),
-        sections=tuple(s for s in sections if s is not None),
+        sections=present(sections),
         defs=paths.defs,
     )
 

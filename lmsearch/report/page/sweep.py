@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmsearch.report.page.blocks import Cell, Command, Page, Panel, Panels, Section, Table, Text, section
+from lmsearch.report.page.blocks import Cell, Command, Page, Panel, Panels, Section, Table, Text, present, section
 from lmsearch.report.page.common import cost_section, duration, reproduce_section, unfinished, words_section
 from lmsearch.report.page.draw import chart
 from lmsearch.report.page.folder import Run
@@ -43,7 +43,7 @@ def sweep_page(run: Run) -> Page:
         advice=_advice(run, best),
         facts=tuple((name, str(value)) for name, value in facts.items() if value is not None),
         missing=run.missing,
-        sections=tuple(s for s in sections if s is not None),
+        sections=present(sections),
     )
 
 

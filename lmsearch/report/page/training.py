@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmsearch.report.page.blocks import Cell, Command, Page, Table, Text, section
+from lmsearch.report.page.blocks import Cell, Command, Page, Table, Text, present, section
 from lmsearch.report.page.choices import Paths, scan_paths
 from lmsearch.report.page.common import (
     cost_section,
@@ -48,7 +48,7 @@ def training_page(run: Run) -> Page:
         advice=_advice(run),
         facts=facts_of(run),
         missing=run.missing,
-        sections=tuple(s for s in sections if s is not None),
+        sections=present(sections),
         defs=paths.defs,
     )
 

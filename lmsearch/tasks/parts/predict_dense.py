@@ -69,15 +69,17 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
     return 0
 
 
+def windows_of(settings: Predict) -> dict[str, Any]:
+    """Return how an image is cut into windows, and how many of them go through the network at a time."""
+    return {"tile": settings.tile, "overlap": settings.overlap, "batch_size": settings.batch_size}
+
+
 class PixelFiles:
     """Label maps and pictures of every image, and what the values of the maps mean."""
 
     def __init__(self, settings: Predict, out: Path, model: nn.Module, info: DataInfo, precision: Precision) -> None:
         self.out, self.info = out, info
-        self.answer = partial(
-            class_map, model, info, precision=precision, tile=settings.tile, overlap=settings.overlap,
-            batch_size=settings.batch_size,
-        )  # fmt: skip
+        self.answer = partial(class_map, model, info, precision=precision, **windows_of(settings))
         for folder in (LABELS, PICTURES):
             make_folder(out / folder, key="out")
         write_json(out / CLASSES, legend(info))
@@ -98,10 +100,7 @@ class ObjectFiles:
 
     def __init__(self, settings: Predict, out: Path, model: nn.Module, info: DataInfo, precision: Precision) -> None:
         self.out, self.info = out, info
-        self.answer = partial(
-            find_objects, model, info, precision=precision, tile=settings.tile, overlap=settings.overlap,
-            batch_size=settings.batch_size,
-        )  # fmt: skip
+        self.answer = partial(find_objects, model, info, precision=precision, **windows_of(settings))
         self.images: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
         make_folder(out / PICTURES, key="out")
