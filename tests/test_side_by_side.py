@@ -31,7 +31,7 @@ from lmsearch.config import compose_settings
 from lmsearch.engine import side_by_side
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.side_by_side import CrashError, Failure, JobError, Keep, Running, Success, Workers
+from lmsearch.engine.side_by_side import CrashError, Failure, JobError, Keep, Running, Success, Worker, Workers
 from lmsearch.engine.threads import cores, exactly
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.interrupts import Stopped, answering_signals
@@ -73,6 +73,14 @@ def test_answers_come_in_the_order_of_the_jobs_and_each_has_its_threads() -> Non
     assert Workers(2, 1).run({"slow": partial(answer, 1, 2.0), "fast": partial(answer, 2)}) == {"slow": (1, 1), "fast": (2, 1)}
 
 
+def test_a_worker_does_one_job_after_the_other_until_one_kills_it() -> None:
+    found: dict[str, int] = {}
+    jobs = {"first": os.getpid, "second": os.getpid, "bad": killed, "third": os.getpid}
+    with pytest.raises(CrashError, match="1 of 4 failed"):
+        Workers(1, 1).each(jobs.items(), lambda name, value, took_s: found.update({name: value}))
+    assert found["first"] == found["second"] and found["third"] not in (found["first"], os.getpid())
+
+
 def test_what_fails_is_told_of_when_the_others_are_done(tmp_path: Path) -> None:
     jobs = {"first": broken, "second": killed, "third": partial((tmp_path / "done").write_text, "x")}
     with pytest.raises(CrashError, match=r"2 of 3 failed \(.*first: no such image") as raised:
@@ -97,7 +105,8 @@ def test_an_error_of_a_users_is_told_from_a_crash() -> None:
         if not exitcode:
             writer.send_bytes(pickle.dumps((good, "value")))
         writer.close()
-        return Running("job", SimpleNamespace(join=lambda: None, exitcode=exitcode), 0, 0.0).result(reader)
+        process = SimpleNamespace(join=lambda: None, exitcode=exitcode)
+        return Running("job", Worker(process, reader), 0, 0.0).result()
 
     assert outcome(True, 0) == Success("value") and outcome(False, 0) == Failure("job", "value", of_a_user=True)
     crashed = outcome(False, 1)
@@ -106,11 +115,14 @@ def test_an_error_of_a_users_is_told_from_a_crash() -> None:
 
 def test_a_signal_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
+    there: list[Connection] = []  # the ends of the pipes that the processes would hold
 
-    def start(workers: Workers, job: object, slot: int) -> tuple[Connection, SimpleNamespace]:
+    def start(workers: Workers, slot: int) -> Worker:
         """Start a process that is no Python: this is about its end."""
         started.append(subprocess.Popen(["sleep", "1000"]))
-        return multiprocessing.Pipe(duplex=False)[0], SimpleNamespace(terminate=started[0].terminate, join=started[0].wait)
+        process, pipes = started[0], multiprocessing.Pipe()
+        there.append(pipes[1])
+        return Worker(SimpleNamespace(terminate=process.terminate, join=process.wait), pipes[0])
 
     def jobs() -> Iterator[tuple[str, Callable[[], object]]]:
         yield "long", dict

@@ -1,4 +1,4 @@
-"""Trainings side by side, each in a process of its own with its own threads; one that fails leaves the others whole."""
+"""Trainings side by side, in worker processes with threads of their own; one that fails leaves the others whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -87,45 +87,73 @@ class Workers:
         The next job is asked for when a worker is free. When all others are done, raises JobError where one raised an error of a
         user's, and CrashError where one ended otherwise. A signal ends all.
         """
-        waiting, free, running = iter(jobs), list(range(self.number)), dict[Connection, Running]()
+        waiting, free, running, idle = iter(jobs), list(range(self.number)), dict[Connection, Running](), dict[int, Worker]()
         done, failed = 0, list[Failure]()
         try:
             while True:
                 while free and (named := next(waiting, None)) is not None:
                     slot = free.pop(0)
                     with interrupts_held():
-                        reader, process = self._start(named[1], slot)
-                        running[reader] = Running(named[0], process, slot, time.perf_counter())
+                        worker = self._give(named[1], slot, idle.pop(slot, None))
+                        running[worker.pipe] = Running(named[0], worker, slot, time.perf_counter())
                 if not running:
                     break
                 ready = set(wait(list(running)))
-                for reader in [reader for reader in running if reader in ready]:
-                    job = running.pop(reader)
+                for pipe in [pipe for pipe in running if pipe in ready]:
+                    job = running.pop(pipe)
                     free.append(job.slot)
-                    outcome = job.result(reader)
+                    outcome = job.result()
                     done += 1
+                    if not pipe.closed:
+                        idle[job.slot] = job.worker
                     if isinstance(outcome, Failure):
                         failed.append(outcome)
                         log.warning("%s", outcome)
                     else:
                         keep(job.name, outcome.value, time.perf_counter() - job.began)
         finally:
+            for worker in idle.values():
+                worker.dismiss()
             for left in running.values():
-                left.process.terminate()
-                left.process.join()
+                left.worker.process.terminate()
+                left.worker.dismiss()
         if failed:
             what = "; ".join(f"{one.name}: {one.why}" for one in failed)
             kind = JobError if all(one.of_a_user for one in failed) else CrashError
             raise kind(f"{len(failed)} of {done} failed ({what}); the same command goes on with what is left")
 
-    def _start(self, job: Job, slot: int) -> tuple[Connection, BaseProcess]:
-        reader, writer = multiprocessing.Pipe(duplex=False)
+    def _give(self, job: Job, slot: int, worker: Worker | None) -> Worker:
+        """Give a job to the worker of a slot, or to a new one where there is none or it has died since."""
+        pickled = pickle.dumps(job)
+        if worker is not None and not worker.process.is_alive():
+            worker.dismiss()
+            worker = None
+        worker = worker or self._start(slot)
+        with suppress(BrokenPipeError):  # it has died just now: told of when its answer is read
+            worker.pipe.send_bytes(pickled)
+        return worker
+
+    def _start(self, slot: int) -> Worker:
+        here, there = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_work, args=(pickle.dumps(job), self.threads, writer, QUIET.get(), VERBOSE.get()))
+        process = context.Process(target=_work, args=(self.threads, there, QUIET.get(), VERBOSE.get()))
         with environment(VISIBLE, self.gpus[slot] if self.gpus else None):
             process.start()
-        writer.close()  # so that a dead worker ends the pipe
-        return reader, process
+        there.close()  # so that a dead worker ends the pipe
+        return Worker(process, here)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that does one job after the other, and ends when its pipe does."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def dismiss(self) -> None:
+        """Let it end, and wait until it has."""
+        self.pipe.close()
+        self.process.join()
 
 
 @dataclass(frozen=True)
@@ -149,46 +177,53 @@ class Failure:
 
 @dataclass(frozen=True)
 class Running:
-    """A job at work since `began` (time.perf_counter)."""
+    """A job that a worker has been at since `began` (time.perf_counter)."""
 
     name: str
-    process: BaseProcess
+    worker: Worker
     slot: int
     began: float
 
-    def result(self, reader: Connection) -> Success | Failure:
-        """Return what became of the job, which has ended or is about to."""
+    def result(self) -> Success | Failure:
+        """Return what became of the job, which is done or about to be; a worker that died over it is dismissed."""
         try:
-            good, value = pickle.loads(reader.recv_bytes())
+            good, value = pickle.loads(self.worker.pipe.recv_bytes())
             return Success(value) if good else Failure(self.name, value, of_a_user=True)
-        except EOFError:
-            self.process.join()
-            code = self.process.exitcode or 0
+        except (EOFError, ConnectionResetError):
+            self.worker.dismiss()
+            code = self.worker.process.exitcode or 0
             if code < 0:
                 by = signal.Signals(-code).name
                 return Failure(self.name, f"killed by {by}, most often for want of memory; fewer workers= take less")
             return Failure(self.name, f"its process ended with code {code}; what it printed tells why")
-        finally:
-            reader.close()
-            self.process.join()
 
 
-def _work(job: bytes, threads: int, writer: Connection, quiet: bool, verbose: bool) -> None:
-    """Run one job in a process of its own; errors of a user's become one line, others end the process with their traceback.
+def _work(threads: int, pipe: Connection, quiet: bool, verbose: bool) -> None:
+    """Do the jobs that come through the pipe until it ends, in a process of its own.
 
-    A training that is to end, since its parent does, saves the step first.
+    Errors of a user's become one line; others end the process with their traceback. A training that is to end, since its parent
+    does, saves the step first.
     """
     die_with_parent()
     tune_process()
     set_up_logging(quiet=quiet, verbose=verbose)
+    with setting(QUIET, quiet), setting(VERBOSE, verbose), errors_told_once():
+        while (job := _next_job(pipe)) is not None:
+            try:
+                with exactly(threads), answering_signals():
+                    result = True, pickle.loads(job)()
+            except LmsearchError as error:
+                result = False, str(error)
+            except Stopped as stopped:
+                sys.exit(stopped.code)
+            pipe.send_bytes(pickle.dumps(result))
+
+
+def _next_job(pipe: Connection) -> bytes | None:
     try:
-        with setting(QUIET, quiet), setting(VERBOSE, verbose), exactly(threads), answering_signals(), errors_told_once():
-            result = True, pickle.loads(job)()
-    except LmsearchError as error:
-        result = False, str(error)
-    except Stopped as stopped:
-        sys.exit(stopped.code)
-    writer.send_bytes(pickle.dumps(result))
+        return pipe.recv_bytes()
+    except EOFError:
+        return None  # the parent has no more
 
 
 def die_with_parent() -> None:
