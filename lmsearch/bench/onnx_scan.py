@@ -76,7 +76,7 @@ def scan_model(batch: int, channels: int, states: int) -> bytes:
         ],
         [value("h_next", batch, channels, states), value("y_token", batch, channels)],
     )
-    tokens = {"num_scan_inputs": 4, "scan_input_axes": [1] * 4, "scan_output_axes": [1]}
+    tokens: dict[str, Any] = {"num_scan_inputs": 4, "scan_input_axes": [1] * 4, "scan_output_axes": [1]}
     graph = helper.make_graph(
         [
             node("Mul", ["delta", "x"], ["step"]),
@@ -99,7 +99,8 @@ def linear_attention_model(batch: int, channels: int, states: int) -> bytes:
     """Return the model of the same: a head for every channel, with `states` keys and one value."""
     from onnx import TensorProto, helper
 
-    node, heads = helper.make_node, {"q_num_heads": channels, "kv_num_heads": channels}
+    node = helper.make_node
+    heads: dict[str, Any] = {"q_num_heads": channels, "kv_num_heads": channels}
     graph = helper.make_graph(
         [
             node("Unsqueeze", ["delta", "last"], ["delta1"]),
