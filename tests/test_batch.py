@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from idx_files import idx_source
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -33,6 +34,7 @@ def sources(folder: Path) -> list:
     images = build_source("imagefolder", root=str(folder), img_size=8, in_chans=1, on_error="skip")
     return [
         build_source("digits"),
+        idx_source(),
         build_source("planted", grid=4),
         build_source("planted", grid=4, num_train=40),
         dense(folder),

@@ -63,7 +63,7 @@ def test_task_help_explains_every_key(task: str, capsys: pytest.CaptureFixture[s
 def test_task_help_lists_the_choices_and_the_keys_of_a_chosen_preset(capsys: pytest.CaptureFixture[str]) -> None:
     main(["search", "data=planted", "--help"])
     text = capsys.readouterr().out
-    assert "dense, digits, imagefolder, planted" in text
+    assert "dense, digits, idx, imagefolder, planted" in text
     assert "data.direction=h" in text and "${" not in text
 
 
@@ -94,7 +94,8 @@ def test_a_task_gets_its_configuration_and_its_exit_code_is_returned(
         (["search", "data=imagefolder"], "lmsearch search needs data.root=...; see lmsearch search data=imagefolder --help"),
         (
             ["search", "data.root=mine"],
-            "unknown key 'data.root' with these presets; it is a key of data=ade20k, data=coco, data=dense, data=imagefolder",
+            "unknown key 'data.root' with these presets; it is a key of data=ade20k, data=coco, data=dense, data=idx,"
+            " data=imagefolder",
         ),
     ],
 )

@@ -111,7 +111,7 @@ class Need(Settings):
     checkpoint: PathName | None = key("weights")
 
 
-OF_FOLDERS = ("imagefolder", "dense", "ade20k", "coco")  # whose root must be given
+OF_FOLDERS = ("idx", "imagefolder", "dense", "ade20k", "coco")  # whose root must be given
 HARD_PATHS = ["a b", "a,b", "run=1=2", "it's", '"quoted"', "[x]", "{y}", "${seed}", r"back\slash", r"odd\${x}", "a#b", " x "]
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from idx_files import idx_source
 
 from lmsearch.data import Batch, build_loaders, build_source, search_loaders
 from lmsearch.data.affine import BatchAugment, shift_images, turn_images
@@ -16,6 +17,7 @@ from lmsearch.errors import DataError
 PLANTED = {"val_size": 32, "test_size": 32, "grid": 4, "steps_per_epoch": 3}
 SMALL_SOURCES = {
     "digits": lambda: build_source("digits"),
+    "idx": idx_source,
     "planted fresh": lambda: build_source("planted", **PLANTED),
     "planted finite": lambda: build_source("planted", num_train=100, noise=0.1, **PLANTED),
 }

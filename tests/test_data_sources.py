@@ -71,6 +71,9 @@ def test_data_info_with_wrong_keys_is_refused(digits, change, message):
     ("digit", {}, "'digit' is not a data source; did you mean digits"),
     ("digits", {"shfit": 1}, "no option 'shfit'; did you mean shift"),
     ("imagefolder", {}, "needs the option 'root'"),
+    ("idx", {}, "needs the option 'root'"),
+    ("idx", {"root": "x", "zoom": 1.0}, "zoom is 1.0; expected a number in \\[0, 0.9\\]"),
+    ("idx", {"root": "x"}, "x: no such folder; data.root must hold train-images-idx3-ubyte"),
     ("dense", {}, "needs the option 'root'"),
     ("dense", {"root": "x", "on_error": "stop"}, "on_error is 'stop'"),
     ("dense", {"root": "x", "ignore_index": None}, "ignore_index is None; expected a whole number of at least -1"),
@@ -90,7 +93,7 @@ def test_wrong_options_are_refused_with_one_clear_line(name, options, message):
 
 
 def test_every_source_is_a_function_with_keyword_options_only():
-    assert set(SOURCES) == {"dense", "digits", "imagefolder", "planted"}
+    assert set(SOURCES) == {"dense", "digits", "idx", "imagefolder", "planted"}
     for build in SOURCES.values():
         with pytest.raises(TypeError):
             build("positional")

@@ -12,6 +12,7 @@ from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.data.predict import load_images
 from lmsearch.data.sources.dense import build_dense
 from lmsearch.data.sources.digits import build_digits
+from lmsearch.data.sources.idx import build_idx
 from lmsearch.data.sources.imagefolder import build_imagefolder
 from lmsearch.data.sources.planted import build_planted
 from lmsearch.data.summary import as_arrays
@@ -20,11 +21,12 @@ from lmsearch.errors import DataError, did_you_mean, short
 SOURCES: dict[str, Callable[..., Source]] = {
     "dense": build_dense,
     "digits": build_digits,
+    "idx": build_idx,
     "imagefolder": build_imagefolder,
     "planted": build_planted,
 }
 NOT_BUILT = ("sampler",)  # of a run's data: how training draws them
-TEXTS = ("root", "target", "format", "val_digest", "direction", "task", "memorise", "on_error")
+TEXTS = ("root", "target", "format", "val_digest", "direction", "task", "memorise", "on_error", "names")
 
 __all__ = [
     "SOURCES",

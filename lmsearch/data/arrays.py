@@ -10,10 +10,15 @@ import torch
 from lmsearch.data.affine import BatchAugment
 from lmsearch.data.batch import Batch
 
+LARGEST_BYTE = 255
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayDataset:
-    """Images (N, C, H, W) float32, of [0, 1] or already normalised (mean 0, std 1), with targets (N,) or (N, L, outputs)."""
+    """Images (N, C, H, W) with targets (N,) or (N, L, outputs).
+
+    Images are float32 of [0, 1], or already normalised (mean 0, std 1), or bytes of 0 to 255, a quarter of the memory.
+    """
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -33,14 +38,18 @@ class ArrayDataset:
 
     def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return the samples `indices` (B,), augmented by the address (seed, epoch, index)."""
-        images = self.images[torch.from_numpy(indices)]
+        images = self._pixels(indices)
         if self.augment is not None:
             images = self.augment(images, indices, num_samples=len(self.images), seed=seed, epoch=epoch)
         return self._batch(images, indices)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
         """Return the samples `indices` (B,) as they are."""
-        return self._batch(self.images[torch.from_numpy(indices)], indices)
+        return self._batch(self._pixels(indices), indices)
+
+    def _pixels(self, indices: np.ndarray) -> torch.Tensor:
+        images = self.images[torch.from_numpy(indices)]
+        return images if images.is_floating_point() else images.float() / LARGEST_BYTE
 
     def _batch(self, images: torch.Tensor, indices: np.ndarray) -> Batch:
         """Return the normalised images with their targets."""

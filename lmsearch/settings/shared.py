@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lmsearch.settings.data import Dense, Digits, ImageFolder, Planted
+from lmsearch.settings.data import Dense, Digits, Idx, ImageFolder, Planted
 from lmsearch.settings.fields import Ints, PathName, key
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.model import Model
 from lmsearch.settings.optim import Optim
 
-Data = Digits | ImageFolder | Planted | Dense
+Data = Digits | Idx | ImageFolder | Planted | Dense
 METRICS = "accuracy | balanced_accuracy"
 RUN_DIR = "runs/<task>-<data>-<model>-s<seed>"
 

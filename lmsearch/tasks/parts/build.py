@@ -12,6 +12,7 @@ from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.data.dense.folder import DenseFolder
 from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
+from lmsearch.data.sources.idx import IdxSets
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.devices import device_named, lacks_bf16
 from lmsearch.engine.objectives import Objective, metric_for, objective_for
@@ -39,8 +40,8 @@ def build_precision(settings: Machine) -> Precision:
     return Precision(device, settings.precision, settings.micro_batch, settings.model.grad_checkpointing)
 
 
-def build_data(data: Data, *, folder: Folder | DenseFolder | None = None) -> Source:
-    """Return a data source, drawn as data.sampler says; `folder` is what is at its root, once listed."""
+def build_data(data: Data, *, folder: Folder | DenseFolder | IdxSets | None = None) -> Source:
+    """Return a data source, drawn as data.sampler says; `folder` is what is at its root, once listed or read."""
     options = source_options(data) | ({} if folder is None else {"root": folder})
     source = build_source(options.pop("name"), **options)
     return source.balanced() if data.options().get("sampler") == "balanced" else source

@@ -25,7 +25,11 @@ CONFIG = "config.yaml"  # of a run directory
 ROOT = "data.root"
 IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
 SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
-VOIDS = {"data.val_fraction": ("data.val_digest",), "data.in_chans": ("data.mean", "data.std")}  # what other values make void
+VOIDS = {  # what other values make void
+    "data.val_fraction": ("data.val_digest",),
+    "data.split_seed": ("data.val_digest",),
+    "data.in_chans": ("data.mean", "data.std"),
+}
 FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
 OF_HEAD = ("head", "out_indices", "frozen_stages")  # options of a network that are keys of the task
 

@@ -17,13 +17,14 @@ from lmsearch.data.checks import size2d
 from lmsearch.data.dense.folder import DenseFolder, Wanted, read_dense
 from lmsearch.data.info import INSTANCES, SEGMENTATION
 from lmsearch.data.layout import Folder, read_folder
+from lmsearch.data.sources.idx import Split, read_sets
 from lmsearch.data.survey import survey
 from lmsearch.engine.recipes import choose_dense_recipe, choose_recipe
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
 from lmsearch.models.dense import HeadKind, head_kind
 from lmsearch.models.patches import choose_patch, own_patch
-from lmsearch.settings.data import Dense, ImageFolder
+from lmsearch.settings.data import Dense, Idx, ImageFolder
 from lmsearch.settings.groups import keys_anywhere, keys_within
 from lmsearch.settings.model import Model
 from lmsearch.settings.shared import Training
@@ -51,7 +52,10 @@ def settle(settings: T, *, task: str = "retrain") -> tuple[T, Source]:
         source = build_data(settings.data, folder=dense)
         size = source.info.img_size
         return settle_recipe(settle_patch(settings, size), len(dense.train), size, task=task), source
-    source = build_data(settings.data)
+    if isinstance(settings.data, Idx):
+        settings, source = settle_idx(settings, settings.data)
+    else:
+        source = build_data(settings.data)
     if source.info.targets.classes:
         size = source.info.img_size
         return settle_recipe(settle_patch(settings, size), source.train.epoch_size(1), size, task=task), source
@@ -73,6 +77,18 @@ def settle_folder(settings: T, data: ImageFolder) -> tuple[T, Folder]:
     if data.img_size is None or data.in_chans is None:
         settings = fill_looks(settings, [path for paths in folder.train.classes.values() for path in paths], root=data.root)
     return settings, folder
+
+
+def settle_idx(settings: T, data: Idx) -> tuple[T, Source]:
+    """Fill in what tells which images validate, and return the data, whose files are read once."""
+    split = Split(data.val_fraction, data.split_seed, data.val_digest, data.num_train)
+    sets = read_sets(data.root, split, names=data.names)
+    settings = fill(settings, {"data.val_digest": sets.val_digest})
+    log.info(
+        "%s: %d images train, %d of the official training set validate, the same for every seed, and %d test",
+        data.root, len(sets.train), len(sets.val), len(sets.test_labels),
+    )  # fmt: skip
+    return settings, build_data(settings.data, folder=sets)
 
 
 def settle_dense(settings: T, data: Dense) -> tuple[T, DenseFolder]:

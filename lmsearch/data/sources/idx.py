@@ -1,0 +1,147 @@
+"""Images of MNIST's format, such as Fashion-MNIST: the official test set is the test set, validation comes from training."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lmsearch.data.affine import BatchAugment
+from lmsearch.data.arrays import ArrayDataset
+from lmsearch.data.checks import number, whole
+from lmsearch.data.idx import find_idx, read_pair
+from lmsearch.data.info import LONGEST_NAME, DataInfo, Source
+from lmsearch.data.splitting import stratified_split
+from lmsearch.errors import DataError
+from lmsearch.paths import shown
+from lmsearch.reading import is_file, read_text, user_path
+
+log = logging.getLogger(__name__)
+NAMES = "names.txt"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which of the training images validate, and how many of the others train; as of `build_idx`."""
+
+    val_fraction: float = 0.1
+    split_seed: int = 0
+    val_digest: str | None = None
+    num_train: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class IdxSets:
+    """What the four files hold, and which training images train and validate. Images (N, C, H, W) uint8, labels (N,) int64."""
+
+    images: torch.Tensor
+    labels: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    test_images: torch.Tensor
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    val_digest: str
+
+
+def read_sets(root: str | Path, split: Split, *, names: str | None = None) -> IdxSets:
+    """Read the four files under `root` and split the training images; `names` as of `build_idx`."""
+    folder = user_path(root)
+    files = find_idx(folder)
+    pairs = {part: read_pair(files[part, "images"], files[part, "labels"]) for part in ("train", "test")}
+    (images, labels), (test_images, test_labels) = pairs["train"], pairs["test"]
+    if images.shape[1:] != test_images.shape[1:]:
+        sides = " and ".join(" x ".join(map(str, pixels.shape[1:])) for pixels in (images, test_images))
+        raise DataError(f"{shown(folder)}: training and test images are of {sides}; expected the same sides and channels")
+    class_names = read_names(folder, names, int(labels.max()) + 1)
+    if (most := int(test_labels.max())) >= len(class_names):
+        raise DataError(
+            f"{shown(files['test', 'labels'])}: holds the label {most}, and training only 0 to {len(class_names) - 1}"
+        )
+    train, val = split_training(labels.astype(np.int64), split, folder)
+    digest = hashlib.sha256(labels.tobytes() + val.tobytes()).hexdigest()[:16]
+    if split.val_digest not in (None, digest):
+        raise DataError(
+            f"{shown(folder)}: its labels are no longer those of which some were set aside for validation (val_digest is"
+            f" {split.val_digest}, now {digest}): images that trained would validate; restore the files, or train on them anew"
+        )
+    first, last = (torch.from_numpy(p.transpose(0, 3, 1, 2).copy()) for p in (images, test_images))
+    return IdxSets(first, labels.astype(np.int64), train, val, last, test_labels.astype(np.int64), class_names, digest)
+
+
+def split_training(labels: np.ndarray, split: Split, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices that train and validate, every class with its share of both; `num_train` does not move the latter."""
+    fraction, seed, num_train = split.val_fraction, whole("split_seed", split.split_seed), split.num_train
+    fraction = number("val_fraction", fraction, least=0.001, most=0.9)
+    rest, val = stratified_split(labels, fraction, "idx-val", seed)
+    if not len(val):
+        raise DataError(f"{shown(folder)}: val_fraction={fraction:g} of {len(labels)} training images leaves none to validate")
+    if num_train is None:
+        return rest, val
+    if whole("num_train", num_train, least=1) > len(rest):
+        raise DataError(f"num_train is {num_train}; {shown(folder)} has {len(rest)} images to train on beside {len(val)}")
+    if num_train == len(rest):
+        return rest, val
+    return rest[stratified_split(labels[rest], num_train / len(rest), "idx-train", seed)[1]], val
+
+
+def read_names(folder: Path, given: str | None, count: int) -> tuple[str, ...]:
+    """Return a name per class: of the file `given` or names.txt beside the images, else 0, 1, 2, ..."""
+    path = folder / NAMES if given is None else user_path(given)
+    if not is_file(path):
+        if given is not None:
+            raise DataError(f"names={shown(given)}: no such file; expected a text file with one class name per line")
+        return tuple(map(str, range(count)))
+    lines = read_text(path, where=shown(path), error=DataError).splitlines()
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) < count or any(len(name) > LONGEST_NAME for name in names):
+        raise DataError(f"{shown(path)}: {len(names)} class names; expected {count} or more, one per line")
+    return names
+
+
+def build_idx(
+    *,
+    root: str | Path | IdxSets,
+    val_fraction: float = 0.1,
+    split_seed: int = 0,
+    val_digest: str | None = None,
+    num_train: int | None = None,
+    names: str | None = None,
+    shift: int = 1,
+    rotate_degrees: float = 0.0,
+    zoom: float = 0.05,
+) -> Source:
+    """Return the images of the four idx files under `root` (or those that were read).
+
+    `val_fraction` of every class of the training images validates, drawn by `split_seed`; `val_digest` is what an earlier
+    reading recorded of that. `num_train` of the others train, every class with its share (None: all). `names` is a text file
+    with one class name per line (None: names.txt beside the images, else 0, 1, 2, ...).
+    Training images are shifted by up to `shift` pixels, turned by `rotate_degrees` and zoomed in [1 - zoom, 1 + zoom].
+    """
+    augment = BatchAugment(
+        shift=whole("shift", shift),
+        rotate_degrees=number("rotate_degrees", rotate_degrees, least=0, most=180),
+        scale=number("zoom", zoom, least=0, most=0.9),
+    )
+    split = Split(val_fraction, split_seed, val_digest, num_train)
+    sets = root if isinstance(root, IdxSets) else read_sets(root, split, names=names)
+    channels, height, width = sets.images.shape[1:]
+    pixels = sets.images[sets.train].double().div_(255)
+    mean, std = (tuple(round(float(v), 4) for v in f(pixels, dim=(0, 2, 3))) for f in (torch.mean, torch.std))
+    if min(std) == 0:
+        raise DataError(f"{shown(root if isinstance(root, str | Path) else 'data.root')}: all training images are alike")
+    info = DataInfo("idx", len(sets.class_names), sets.class_names, (height, width), channels, mean, std, crop_pct=1.0)
+
+    def taken(images: torch.Tensor, labels: np.ndarray, augment: BatchAugment | None = None) -> ArrayDataset:
+        return ArrayDataset(images, torch.from_numpy(labels), info.mean, info.std, augment=augment)
+
+    return Source(
+        info,
+        taken(sets.images[sets.train], sets.labels[sets.train], augment),
+        taken(sets.images[sets.val], sets.labels[sets.val]),
+        taken(sets.test_images, sets.test_labels),
+    )
