@@ -1,4 +1,4 @@
-"""The words of a verdict, as they stand in genotype.json and audits: how a search ended, and what a single check says."""
+"""The words of a verdict, as they stand in genotype.json and audits, and of what has become of a run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ class Status(StrEnum):
 
 
 PASSED = (Status.OK, Status.UNCONFIRMED)  # no test failed
+
+
+class RunState(StrEnum):
+    """What has become of a run."""
+
+    RUNNING = "running"  # a process writes into it
+    FINISHED = "finished"
+    STOPPED = "stopped"  # killed or interrupted: the same command continues it
+    FAILED = "failed"  # ended by an error
 
 
 class Level(StrEnum):

@@ -258,12 +258,26 @@ def test_unfinished_and_damaged_runs_say_so(tmp_path: Path) -> None:
     folder = search_run(tmp_path / "a", chosen(2), epochs=5)
     (folder / "genotype.json").unlink()
     page = page_of(read_run(folder))
-    assert page.verdict == "This run did not end: 5 of 5 epochs are done." and page.status == "unfinished"
+    assert page.verdict == "This run did not end: 5 of 5 epochs are done." and page.status == "stopped"
     (folder / "metrics.jsonl").write_text('{"epoch": "x"}\n')
     (folder / "config.yaml").unlink()
     page = page_of(read_run(folder))
     assert len(page.missing) == 2 and "config.yaml is not there" in page.missing[0] and "line 1" in page.missing[1]
     html_of(page)
+
+
+def test_a_run_that_an_error_ended_says_so_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = search_run(tmp_path / "a", None)
+    traceback = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    f()\nValueError: no luck\nat all\n'
+    (folder / "error.txt").write_text(traceback)
+    assert main(["report", f"run_dir={folder}"]) == 0
+    assert "failed: This run failed: ValueError: no luck" in capsys.readouterr().out.splitlines()
+    page = page_of(read_run(folder))
+    assert (page.status, page.tone) == ("failed", "bad") and page.sections[0].blocks[0].text == traceback
+    finished = page_of(read_run(search_run(tmp_path / "b", chosen(2))))
+    (tmp_path / "b" / "error.txt").write_text(traceback)
+    again = page_of(read_run(tmp_path / "b"))
+    assert again.status == "failed" and again.meaning[-1].endswith(finished.verdict)
 
 
 def test_a_run_that_goes_on_is_read_and_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

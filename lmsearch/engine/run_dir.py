@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch.utils.tensorboard import SummaryWriter
 
+FAILURE = "error.txt"  # the traceback of what ended a run
+
+
+def failure_line(text: str) -> str:
+    """Return the line of a traceback that names the error, "" for an empty text."""
+    lines = text.strip().splitlines()
+    last = max((number for number, line in enumerate(lines) if line.startswith(("  ", "Traceback"))), default=-1)
+    return next(iter(lines[last + 1 :] or lines[-1:]), "")
+
 
 @dataclass(frozen=True)
 class RunDir:

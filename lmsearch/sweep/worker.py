@@ -19,7 +19,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lmsearch.engine.log import observing
-from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
 from lmsearch.sweep.study import FOLDER, STOPPED, Sweep, build_sampler, open_study, work_left
 from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
@@ -97,7 +97,7 @@ def outcome(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask
     except LmsearchError as error:
         return Outcome(TrialState.FAIL, note=str(error))
     except Exception as error:  # a trial that runs out of memory must not end the sweep
-        folder.write("error.txt", traceback.format_exc())
+        folder.write(FAILURE, traceback.format_exc())
         return Outcome(TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 

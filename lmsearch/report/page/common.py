@@ -159,5 +159,5 @@ def unfinished(run: Run) -> tuple[str, str]:
         return f"This run is still going on: {progress}.", between[0].upper() + between[1:]
     return (
         f"This run did not end: {progress}.",
-        "It was interrupted, or it failed. The same command goes on where its last checkpoint was written.",
+        "It was interrupted or killed. The same command goes on where its last checkpoint was written.",
     )

@@ -10,9 +10,11 @@ from typing import Any
 
 from lmsearch.engine.lock import owner_of
 from lmsearch.engine.log import METRICS, read_metrics
+from lmsearch.engine.run_dir import FAILURE, failure_line
 from lmsearch.errors import ConfigError, LmsearchError
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_json, parse_yaml, read_text, user_path
+from lmsearch.status import RunState
 
 CONFIG, ENVIRONMENT, COST, ABOUT, IMAGE = "config.yaml", "environment.json", "cost.json", "about.json", "example.png"
 MARKER, PARTS = "run_id.txt", "parts.jsonl"
@@ -46,6 +48,7 @@ class Run:
     missing: tuple[str, ...] = ()
     command: str = ""
     trainings: tuple[int, int] = (0, 0)  # of a comparison: done, and to be done
+    failure: str = ""  # the traceback of what ended it
 
     @property
     def ended(self) -> bool:
@@ -53,9 +56,16 @@ class Run:
         return bool(self.genotype if RESULTS[self.task] == FILE else self.metrics if self.task == "retrain" else self.result)
 
     @property
-    def state(self) -> str:
-        """One word: running, finished or unfinished."""
-        return "running" if self.writer else "finished" if self.ended else "unfinished"
+    def state(self) -> RunState:
+        """What has become of it."""
+        if self.writer:
+            return RunState.RUNNING
+        return RunState.FAILED if self.failure else RunState.FINISHED if self.ended else RunState.STOPPED
+
+    @property
+    def error(self) -> str:
+        """The line that names the error that ended it, "" for none."""
+        return failure_line(self.failure)
 
     def get(self, key: str) -> Any:
         """Return the value of a dotted configuration key, None where there is none."""
@@ -113,6 +123,7 @@ def read_run(path: str | Path, *, key: str = "run_dir", mine: bool = False) -> R
     except OSError as error:
         raise ConfigError(f"{key}={path} cannot be read ({error.strerror})") from error
     reader = Reader(folder)
+    failure = reader.read(FAILURE, _text) or ""
     config = reader.mapping(CONFIG, needed=True)
     task = _task_of(folder, names, config, reader)
     if task is None:
@@ -128,8 +139,13 @@ def read_run(path: str | Path, *, key: str = "run_dir", mine: bool = False) -> R
     return Run(
         folder, task, None if mine else owner_of(folder), config, reader.mapping(ENVIRONMENT), reader.mapping(COST),
         reader.mapping(ABOUT), reader.mapping("metrics.json"), result, tuple(history), genotype, image,
-        tuple(part for part in parts if part is not None), tuple(reader.missing), trainings=(done, len(arms)),
+        tuple(part for part in parts if part is not None), tuple(reader.missing), trainings=(done, len(arms)), failure=failure,
     )  # fmt: skip
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file."""
+    return read_text(path, where=str(path), error=ConfigError)
 
 
 def _bytes(path: Path) -> bytes:
@@ -141,7 +157,7 @@ def _bytes(path: Path) -> bytes:
 
 def _task_of(folder: Path, names: set[str], config: Mapping[str, Any], reader: Reader) -> str | None:
     """Return the task whose run a folder holds: by its marker, else by its files; a derivation counts as a search."""
-    marker = reader.read(MARKER, lambda path: read_text(path, where=str(path), error=ConfigError)) or ""
+    marker = reader.read(MARKER, _text) or ""
     named = re.match(r"([a-z]+) [0-9a-f]", marker)
     if named and named[1] in RESULTS:
         return named[1]
@@ -156,7 +172,7 @@ def _task_of(folder: Path, names: set[str], config: Mapping[str, Any], reader: R
 
 def _part_names(folder: Path, reader: Reader) -> list[str]:
     """Return the names of the folders of the seeds of a search, or of the trainings of a comparison."""
-    text = reader.read(MARKER, lambda path: read_text(path, where=str(path), error=ConfigError)) or ""
+    text = reader.read(MARKER, _text) or ""
     return [name for name in text.splitlines()[1:] if re.fullmatch(r"\w[\w.-]*", name)]
 
 

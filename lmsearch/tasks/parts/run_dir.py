@@ -17,7 +17,7 @@ import yaml
 
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
-from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.engine.state import older_states
 from lmsearch.errors import ConfigError, FileError, GenotypeError, short
 from lmsearch.genotype import FILE, Genotype, load_genotype
@@ -29,7 +29,6 @@ from lmsearch.settings.shared import Claiming, Output, Training
 from lmsearch.tasks.parts.cost import counting_cost
 from lmsearch.words import first_of
 
-FAILURE = "error.txt"  # the traceback of what ended a run
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
 WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot lose without losing work
 RESULTS = (  # gone with it

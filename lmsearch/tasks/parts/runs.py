@@ -6,15 +6,16 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from lmsearch.engine.lock import owner_of
+from lmsearch.engine.run_dir import FAILURE, failure_line
 from lmsearch.errors import ConfigError, FileError, LmsearchError
 from lmsearch.genotype import FILE
 from lmsearch.reading import parse_json, read_text
-from lmsearch.tasks.parts.run_dir import FAILURE, Claim
+from lmsearch.status import RunState
+from lmsearch.tasks.parts.run_dir import Claim
 
 DEPTH = 4  # folders inside each other in which runs are looked for
 # The file that a task writes when it is done. Evaluations, audits and benchmarks carry no marker: their files tell.
@@ -25,22 +26,13 @@ DONE = {
 UNMARKED = (("audit", "parts.jsonl"), ("audit", "audit.json"), ("bench", "bench.json"))
 
 
-class State(StrEnum):
-    """What has become of a run."""
-
-    RUNNING = "running"  # a process writes into it
-    FINISHED = "finished"
-    STOPPED = "stopped"  # killed or interrupted: the same command continues it
-    FAILED = "failed"  # ended by an error
-
-
 @dataclass(frozen=True)
 class Run:
     """One run: its folder and task, and what its files say. `owner` is who writes into it now, `verdict` one line."""
 
     path: Path
     task: str
-    state: State
+    state: RunState
     owner: str | None
     verdict: str
     changed: float  # seconds since the epoch
@@ -87,7 +79,7 @@ def read_run(path: Path) -> Run | None:
     if task is None:
         return None
     owner, (changed, size) = owner_of(path), _extent(path)
-    state = State.RUNNING if owner is not None else state_of(path, task, claim)
+    state = RunState.RUNNING if owner is not None else state_of(path, task, claim)
     return Run(path, task, state, owner, verdict_of(path, task, state), changed, size, claim)
 
 
@@ -99,24 +91,23 @@ def _unmarked(path: Path) -> str | None:
     return "evaluate" if (path / "config.yaml").is_file() and (path / "metrics.json").is_file() else None
 
 
-def state_of(path: Path, task: str, claim: Claim) -> State:
+def state_of(path: Path, task: str, claim: Claim) -> RunState:
     """Return the state of a run that nobody writes into."""
     if (path / FAILURE).exists():
-        return State.FAILED
+        return RunState.FAILED
     file = DONE.get(task, "metrics.json")
     parts = claim.parts if file == FILE else ()  # the seeds of a search, of which it may have got more
     done = all((folder / file).exists() for folder in (path, *(path / part for part in parts)))
-    return State.FINISHED if done else State.STOPPED
+    return RunState.FINISHED if done else RunState.STOPPED
 
 
-def verdict_of(path: Path, task: str, state: State) -> str:
+def verdict_of(path: Path, task: str, state: RunState) -> str:
     """Return in one line what a run found, or why it failed; empty where it says nothing."""
     try:
-        if state is State.FAILED:
-            lines = read_text(path / FAILURE, where=str(path / FAILURE), error=FileError).strip().splitlines()
-            return lines[-1] if lines else ""
+        if state is RunState.FAILED:
+            return failure_line(read_text(path / FAILURE, where=str(path / FAILURE), error=FileError))
         file = path / DONE.get(task, "metrics.json")
-        if not file.is_file() or state is not State.FINISHED:
+        if not file.is_file() or state is not RunState.FINISHED:
             return ""
         content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
         return _told(content) if isinstance(content, dict) else ""
