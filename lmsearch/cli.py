@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -45,6 +47,7 @@ IN_SEVERAL = ("search", "retrain", "evaluate", "compare")  # tasks that torchrun
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
+PIPE_CLOSED = 141  # as shells report a process that SIGPIPE ended
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # whatever writes: TensorBoard and Optuna do so by themselves
 NO_USE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EIO, errno.ENAMETOOLONG)
 
@@ -53,7 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, what the task returns, 2 for bad input, 75 or 130 when stopped."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(words)
+        code = _main(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not output_closed():
+            raise
+        return PIPE_CLOSED
     except LmsearchError as error:
         print(f"lmsearch: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -66,6 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nlmsearch: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def output_closed() -> bool:
+    """Tell whether nobody reads the output any more, as after `| head`; what is still printed then goes nowhere."""
+    output = select.poll()
+    output.register(sys.stdout, 0)  # errors are told unasked
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _main(words: list[str]) -> int:
@@ -97,7 +116,7 @@ def _main(words: list[str]) -> int:
     if "--cfg" in flags:
         print(OmegaConf.to_yaml(cfg, resolve=True), end="")
         return 0
-    for line in lines:
+    for line in lines if not cfg.get("quiet", False) else ():
         print(line)
     return _run(task, cfg)
 

@@ -8,9 +8,20 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
-QUIET: ContextVar[bool] = ContextVar("whether no progress is shown", default=False)
+QUIET: ContextVar[bool] = ContextVar("whether only the result is told, without progress", default=False)
 VERBOSE: ContextVar[bool] = ContextVar("whether progress is shown often, and errors with their tracebacks", default=False)
 LEAVING_PAGES: ContextVar[bool] = ContextVar("whether a run that ends leaves its page", default=True)
+
+
+def in_full() -> bool:
+    """Tell whether more than the result of a task is printed; quiet=true leaves its one line."""
+    return not QUIET.get()
+
+
+def tell(line: str) -> None:
+    """Print a line beside the result, unless the run is quiet."""
+    if in_full():
+        print(line, flush=True)
 
 
 @contextmanager

@@ -151,6 +151,12 @@ def test_tasks_that_train_nothing_start_without_the_compiler_of_pytorch() -> Non
     assert subprocess.run([sys.executable, "-c", code], cwd=_root()).returncode == 0
 
 
+def test_output_that_nobody_reads_any_more_is_no_error() -> None:
+    words = f"{sys.executable} -m lmsearch search --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, cwd=_root())
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_python_m_lmsearch_works_in_a_checkout() -> None:
     done = subprocess.run([sys.executable, "-m", "lmsearch", "--version"], capture_output=True, text=True, cwd=_root())
     assert (done.returncode, done.stdout) == (0, f"lmsearch {__version__}\n")

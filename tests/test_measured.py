@@ -79,6 +79,16 @@ def test_evaluating_says_the_same_again_class_by_class(
         assert f"  {name}  {value:.4f} of " in told
 
 
+def test_an_evaluation_ends_with_where_to_look_next_and_a_quiet_one_is_its_result(
+    retrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", f"checkpoint={retrained}", f"run_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: lmsearch predict images=... checkpoint={retrained}"
+    assert main(["evaluate", "quiet=true", f"checkpoint={retrained}", f"run_dir={tmp_path}"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("test_accuracy: ")
+
+
 def test_the_best_weights_are_those_of_the_best_epoch_on_validation(retrained: Path, tmp_path: Path) -> None:
     metrics = read(retrained / "metrics.json")
     lines = [json.loads(line) for line in (retrained / "metrics.jsonl").read_text().splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_how_much_is_told_is_no_part_of_what_a_run_is(capsys: pytest.CaptureFixt
     assert len(digests) == 1
     assert main(["search", "quiet=true", "verbose=true"]) == 2
     assert "quiet=true and verbose=true contradict each other" in capsys.readouterr().err
+
+
+def test_a_quiet_command_prints_its_result_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search, found = tmp_path / "search", tmp_path / "found"
+    assert main(["search", "quiet=true", *SMALL, "epochs=1", f"run_dir={search}"]) == 0
+    assert re.fullmatch(r"search status: \w+: .+\n", capsys.readouterr().out)
+    assert main(["compare", "quiet=true", "epochs=1", f"genotype={search}", f"run_dir={found}"]) == 0
+    assert re.fullmatch(r"[^\n]*searched.+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (119, "119 s"), (130, "2 min"), (7100, "118 min"), (9000, "2.5 h")])

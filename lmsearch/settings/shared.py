@@ -19,7 +19,7 @@ RUN_DIR = "runs/<task>-<data>-<model>-s<seed>"
 class Voice(Settings):
     """How much a task tells while it works."""
 
-    quiet: bool = key("true: no progress, and of log lines only warnings; results are printed all the same", counts=False)
+    quiet: bool = key("true: print one line, the result; no progress, and of log lines only warnings", counts=False)
     verbose: bool = key("true: progress every second where there is no terminal, and errors with their tracebacks", counts=False)
 
 

@@ -17,6 +17,7 @@ from lmsearch.audit.parts import Planted
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read, trainings
 from lmsearch.config import compose_settings, settings_of
+from lmsearch.context import tell
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
@@ -69,8 +70,10 @@ def run(cfg: DictConfig) -> int:
         note_network(run_dir, setting.spec, source)
         plan, rows = Auditor(setting, planted, ledger, settings.minutes, workers).run()
         measured = write_audit(settings, run_dir, setting, ledger, plan, rows, tested_on=tested_on)
-    print("\n".join(measured["verdict"]["sentences"]))
-    print(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
+    *reasons, answer = measured["verdict"]["sentences"]
+    tell("\n".join(reasons))
+    print(answer)
+    tell(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
     leave_page(run_dir)
     return NOT_WARRANTED if settings.strict and measured["verdict"]["answer"] != "yes" else 0
 

@@ -12,6 +12,7 @@ from lmsearch.bench.hardware import hardware
 from lmsearch.bench.sections import SECTIONS, check_section, make_setup
 from lmsearch.bench.tables import tables
 from lmsearch.config import settings_of
+from lmsearch.context import in_full, tell
 from lmsearch.engine.devices import device_named
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
@@ -43,13 +44,14 @@ def run(cfg: DictConfig) -> int:
         for name, section in {"correctness": check_section, **{name: SECTIONS[name] for name in chosen}}.items():
             found[name] = section(setup)
             for table in tables(name, found[name]):
-                console.print(table)
+                if in_full():
+                    console.print(table)
         run_dir.write_json("bench.json", found)
         console.print(f"wrote {run_dir / 'bench.json'}", highlight=False, soft_wrap=True)
         if (figure := bench_figure(found)) is not None:
             run_dir.write_figure("bench.png", figure)
-            console.print(f"wrote {run_dir / 'bench.png'}", highlight=False, soft_wrap=True)
-        if setup.quick:
+            tell(f"wrote {run_dir / 'bench.png'}")
+        if setup.quick and in_full():
             console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)
     return 0
 

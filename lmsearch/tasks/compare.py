@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmsearch.config import settings_of
+from lmsearch.context import in_full, tell
 from lmsearch.data import Source
 from lmsearch.data.info import target_kind
 from lmsearch.engine.checkpoint import ModelSpec
@@ -165,7 +166,7 @@ def interval_of(metric: Metric, *, seeds: int) -> str:
 
 
 def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
-    """Print the table and the verdict."""
+    """Print the table and the verdict, which quiet=true leaves."""
     table = Table(title=f"test {metric}, same budget and recipe")
     for column in ("choice", metric.name, "95 % interval", "searched minus this"):
         table.add_column(column)
@@ -180,6 +181,7 @@ def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict:
         )
     for name, score in baselines.items():
         table.add_row(name, f"{score:.4f}", "", "")
-    Console().print(table)
+    if in_full():
+        Console().print(table)
     print(verdict)
-    print(f"comparison: {run_dir / 'comparison.json'}")
+    tell(f"comparison: {run_dir / 'comparison.json'}")

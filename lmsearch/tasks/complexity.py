@@ -65,6 +65,9 @@ def run(cfg: DictConfig) -> int:
         make_folder(Path(settings.out).parent)
         content = {name: [describe(r) for r in sizes] for name, sizes in reports.items()}
         write_text(settings.out, json.dumps(content, indent=1) + "\n")
+        print(f"figures: {settings.out}")
+    elif not settings.published:
+        print("next: lmsearch complexity published=true sets the published models beside the paper's figures")
     return 0
 
 

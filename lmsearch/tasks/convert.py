@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -125,6 +126,7 @@ def from_official(settings: Convert) -> int:
             out.write(FILE, dumps(Genotype(layers, model=spec.name, derivation={"method": "converted"})))
             print(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} parameters: {out / 'model.safetensors'}")
             print(f"genotype: {out / 'genotype.json'}")
+            print(f"next: lmsearch evaluate {shlex.quote(f'checkpoint={out}')} data=imagefolder data.root=...")
     return 0
 
 

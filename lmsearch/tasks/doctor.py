@@ -33,6 +33,7 @@ def run(cfg: DictConfig) -> int:
         console = Console(width=PIPE_WIDTH)
     console.print(grid("lmsearch doctor", ("what", "found"), facts()), highlight=False)
     console.print(grid("scan backends", ("device", "backend", "state"), backends()), highlight=False)
+    print("next: lmsearch bench quick=true measures them")
     return 0
 
 

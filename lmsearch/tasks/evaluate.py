@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
+from lmsearch.context import tell
 from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.layout import read_for_evaluation
@@ -25,7 +26,7 @@ from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion
-from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, write_config
+from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, tell_next, write_config
 from lmsearch.tasks.parts.trained import data_for, load_trained
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,9 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
         write_confusion(run_dir, info, test)
     warn_about_classes(info, test=test, val=val, what=checkpoint)
     show(info, metrics, test)
-    print(f"metrics: {run_dir / 'metrics.json'}")
+    tell(f"metrics: {run_dir / 'metrics.json'}")
+    if not source.info.targets.per_token:
+        tell_next("checkpoint", checkpoint, "predict images=...")
 
 
 def keep_others(run_dir: RunDir) -> None:

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
+from lmsearch.context import tell
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.engine.distributed import World
@@ -71,10 +72,10 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     if metrics.get("best_epoch") is not None:
         tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
         best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
-        print(f"weights of {best}: {run_dir / 'best.safetensors'}")
+        tell(f"weights of {best}: {run_dir / 'best.safetensors'}")
     tell_baselines(metrics)
-    print(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
-    tell_next("checkpoint", run_dir, *(("evaluate", "predict images=...") if source.info.targets.classes else ("evaluate",)))
+    tell(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
+    tell_next("checkpoint", run_dir, *(("evaluate",) if source.info.targets.per_token else ("evaluate", "predict images=...")))
 
 
 def check_start(settings: Retrain) -> None:
@@ -99,7 +100,7 @@ def tell_baselines(metrics: dict) -> None:
     """Print the baselines, and warn where the net stays below one."""
     if not (baselines := metrics.get("baselines")):
         return
-    print("on the pixels: " + ", ".join(f"{name} {score:.4f}" for name, score in baselines.items()))
+    tell("on the pixels: " + ", ".join(f"{name} {score:.4f}" for name, score in baselines.items()))
     if short := shortfall({"this net": metrics[f"test_{metrics['metric']}"]}, baselines):
         log.warning(short)
 

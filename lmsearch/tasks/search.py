@@ -14,6 +14,7 @@ from torch import nn
 
 from lmsearch import __version__
 from lmsearch.config import settings_of
+from lmsearch.context import tell
 from lmsearch.data import SearchLoaders, Source
 from lmsearch.engine.checkpoint import fingerprint
 from lmsearch.engine.distributed import SINGLE, World
@@ -136,7 +137,7 @@ def search_part(settings: Search, setup: SearchSetup, source: Source, world: Wor
     """Search with one seed of several, in a folder of its own."""
     with claim(settings, setup, world=world) as folder:
         genotype = search_once(settings, folder, setup, source, build_precision(settings))
-    print(f"seed {settings.seed}: {genotype.health['status']}: {genotype.health['reason']}", flush=True)
+    tell(f"seed {settings.seed}: {genotype.health['status']}: {genotype.health['reason']}")
     return genotype
 
 

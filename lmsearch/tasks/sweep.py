@@ -17,7 +17,7 @@ from rich.console import Console
 
 from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
-from lmsearch.context import LEAVING_PAGES, setting
+from lmsearch.context import LEAVING_PAGES, in_full, setting, tell
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.threads import cores, using_threads
@@ -261,7 +261,8 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
     sweep.run_dir.write_json("results.json", summary(sweep, rows, front, versions=note_version(study)))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
-    console.print(table_of(sweep, rows, front))
+    if in_full():
+        console.print(table_of(sweep, rows, front))
     if not front:
         why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
         leave_page(sweep.run_dir)
@@ -271,11 +272,11 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
     config, _ = configure(sweep.task, words_of(sweep, best))
     sweep.run_dir.write("best.yaml", f"# {command_of(sweep, best)}\n{config_text(plain_config(config))}")
     if len(sweep.goal.metrics) == 2:
-        print(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
+        tell(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
     values = ", ".join(f"{m} {v:.6g}" for m, v in zip(sweep.goal.metrics, best.values, strict=True))
     print(f"best{' in ' + sweep.goal.metrics[0] if len(front) > 1 else ''}: trial {best.number}, {values}")
-    print(f"  {command_of(sweep, best)}")
-    print(f"results: {sweep.run_dir / 'results.csv'}, {sweep.run_dir / 'results.json'}   figure: {sweep.run_dir / figure}")
-    print(f"best configuration: {sweep.run_dir / 'best.yaml'}   its run: {best.run_dir}")
+    tell(f"  {command_of(sweep, best)}")
+    tell(f"results: {sweep.run_dir / 'results.csv'}, {sweep.run_dir / 'results.json'}   figure: {sweep.run_dir / figure}")
+    tell(f"best configuration: {sweep.run_dir / 'best.yaml'}   its run: {best.run_dir}")
     leave_page(sweep.run_dir)
     return 0

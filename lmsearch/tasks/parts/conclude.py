@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from lmsearch import __version__
+from lmsearch.context import in_full, tell
 from lmsearch.data.info import Samples
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
@@ -105,9 +106,10 @@ def scores_of(genotype: Genotype) -> str:
 
 
 def show(run_dir: RunDir, genotype: Genotype) -> None:
-    """Print the chosen directions, what the detectors found and, last, the verdict and where the files are."""
-    print_choices(genotype, scores=scores_of(genotype))
-    print_findings(genotype.health.get("findings", []))
+    """Print the chosen directions, what the detectors found, the verdict, which quiet=true leaves, and where the files are."""
+    if in_full():
+        print_choices(genotype, scores=scores_of(genotype))
+        print_findings(genotype.health.get("findings", []))
     print(f"search status: {genotype.health['status']}: {genotype.health['reason']}")
-    print(f"genotype: {run_dir / 'genotype.json'}   figure: {run_dir / 'genotype.png'}")
+    tell(f"genotype: {run_dir / 'genotype.json'}   figure: {run_dir / 'genotype.png'}")
     tell_next("genotype", run_dir, "retrain", "compare")

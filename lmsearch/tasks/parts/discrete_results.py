@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from lmsearch import __version__
+from lmsearch.context import tell
 from lmsearch.engine.objectives import Metric
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError
@@ -156,13 +157,13 @@ def write_front(run_dir: RunDir, front: list[Trial], finite: list[Trial], second
 def show(run_dir: RunDir, found: Found, best: Trial, health: dict, trials: int) -> None:
     """Print what was found, at what cost, and the verdict."""
     value = found.metric.signed(best.evaluation.score)
-    print(
+    tell(
         f"best of {trials} of {found.search.space.size:,} architectures: {found.metric} {value:.4f}"
         f" (standard error {best.evaluation.error:.4f}); {found.spent:,.0f} branch-scan steps spent,"
         f" {found.training:,.0f} of them on shared weights"
     )
     print(f"search status: {health['status']}: {health['reason']}")
-    print(f"genotype: {run_dir / 'genotype.json'}   trials: {run_dir / 'trials.csv'}")
+    tell(f"genotype: {run_dir / 'genotype.json'}   trials: {run_dir / 'trials.csv'}")
     if found.search.second is not None:
-        print(f"Pareto front: {run_dir / 'pareto.json'}   figure: {run_dir / 'pareto.png'}")
+        tell(f"Pareto front: {run_dir / 'pareto.json'}   figure: {run_dir / 'pareto.png'}")
     tell_next("genotype", run_dir, "retrain", "compare")

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from lmsearch.context import tell
 from lmsearch.data import DataInfo
 from lmsearch.engine.objectives import TOP, Objective, Scores, accuracy, balanced_accuracy, class_accuracy, top5_accuracy
 from lmsearch.engine.objectives.segmentation import class_iou, pixel_accuracy_of
@@ -75,7 +76,7 @@ def warn_about_classes(info: DataInfo, *, test: Scores, val: Scores, what: str) 
 
 
 def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None = None) -> None:
-    """Print the test score and, of classes, the balanced accuracy and every class's or the worst ones'."""
+    """Print the test score, which quiet=true leaves, and what is known of single classes, or of the worst of many."""
     size = "" if parameters is None else f" ({parameters:,} parameters)"
     if not info.targets.classes:
         print(f"test_{metrics['metric']}: {test.score:.4f} on {metrics['num_test']} samples{size}")
@@ -83,20 +84,20 @@ def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None 
         return
     print(f"test_accuracy: {metrics['test_accuracy']:.4f} on {metrics['num_test']} samples{size}")
     top = f", test_top5_accuracy: {metrics['test_top5_accuracy']:.4f}" if "test_top5_accuracy" in metrics else ""
-    print(f"test_balanced_accuracy: {metrics['test_balanced_accuracy']:.4f}{top}; by class:")
-    print("\n".join(class_lines(info.class_names, metrics["test_class_accuracy"], confusion(info, test))))
+    tell(f"test_balanced_accuracy: {metrics['test_balanced_accuracy']:.4f}{top}; by class:")
+    tell("\n".join(class_lines(info.class_names, metrics["test_class_accuracy"], confusion(info, test))))
 
 
 def show_dense(info: DataInfo, metrics: dict) -> None:
     """Print what is known of classes of pixels, or of objects, besides the metric."""
     if info.targets.per_pixel:
         known = {name: value for name, value in metrics["test_class_iou"].items() if value is not None}
-        print(f"test_pixel_accuracy: {metrics['test_pixel_accuracy']:.4f}; IoU by class, worst first:")
+        tell(f"test_pixel_accuracy: {metrics['test_pixel_accuracy']:.4f}; IoU by class, worst first:")
         worst = sorted(known, key=lambda name: known[name])
-        print("  " + ", ".join(f"{name} {known[name]:.4f}" for name in worst[:SHOWN]))
+        tell("  " + ", ".join(f"{name} {known[name]:.4f}" for name in worst[:SHOWN]))
     others = [name for name in metrics if name.startswith("test_") and name.endswith(("_ap", "_ap50"))]
     if others := [name for name in others if name != f"test_{metrics['metric']}"]:
-        print(", ".join(f"{name}: {metrics[name]:.4f}" for name in others if metrics[name] is not None))
+        tell(", ".join(f"{name}: {metrics[name]:.4f}" for name in others if metrics[name] is not None))
 
 
 def confusion(info: DataInfo, scores: Scores) -> np.ndarray:

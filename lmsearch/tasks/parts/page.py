@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from lmsearch.config import compose, settings_of
-from lmsearch.context import LEAVING_PAGES
+from lmsearch.context import LEAVING_PAGES, tell
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.run_dir import RunDir
@@ -79,7 +79,7 @@ def leave_page(run_dir: RunDir) -> None:
         again = shlex.quote(f"run_dir={run_dir}")
         log.error("the page was not drawn (%s); lmsearch report %s tries again", first_line(error), again, extra={"cause": error})
         return
-    print(f"page: {run_dir / HTML}")
+    tell(f"page: {run_dir / HTML}")
 
 
 def write_page(run_dir: RunDir, page: Page) -> None:

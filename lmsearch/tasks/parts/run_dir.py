@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lmsearch.context import tell
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import FAILURE, RunDir
@@ -263,7 +264,7 @@ def holds(path: Path, genotype: Genotype) -> bool:
         return False
 
 
-def tell_next(key: str, run_dir: RunDir, *tasks: str) -> None:
-    """Print the commands that take a run directory on, as a shell takes them."""
+def tell_next(key: str, run_dir: RunDir | str, *tasks: str) -> None:
+    """Print the commands that take a run directory or a file on, as a shell takes them."""
     word = shlex.quote(f"{key}={run_dir}")
-    print(f"next: {', or '.join(f'lmsearch {task} {word}' for task in tasks)}")
+    tell(f"next: {', or '.join(f'lmsearch {task} {word}' for task in tasks)}")
