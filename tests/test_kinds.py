@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmsearch.data.info import TARGETS, DataInfo, TargetKind, target_kind
+from lmsearch.engine.nonfinite import ANSWERS
 from lmsearch.engine.objectives import METRICS, OBJECTIVES, Metric, metric_for, objective_for
 from lmsearch.errors import DataError
 from lmsearch.files import finite
@@ -28,18 +29,23 @@ HOMES = {
     "search/derivation/kinds.py": DERIVATIONS,
     "search/supernet/relax.py": RELAXATIONS,
     "data/info.py": TARGETS,
+    "engine/nonfinite.py": ANSWERS,
     "engine/objectives/kinds.py": OBJECTIVES,
     "engine/objectives/metrics.py": METRICS,
     "models/dense/heads.py": HEADS,
     "status.py": [*Status, *Level],
 }
 NAMES = {str(name) for names in HOMES.values() for name in names}
-DECLARED = {"settings/search.py": NAMES}  # what --help tells of each name, which PyTorch need not be imported for
+DECLARED = {
+    "settings/search.py": NAMES,
+    "settings/optim.py": set(ANSWERS),
+}  # what --help tells of each name, which PyTorch need not be imported for
 OTHER_MEANING = {  # file, name: what the name means there
     ("data/__init__.py", "dense"): "name of a data source",
     ("data/dense/writing.py", "segmentation"): "key of COCO files",
     ("stats/detection.py", "segmentation"): "key of COCO files",
     ("audit/verdict.py", "diverged"): "key of audit.json: how many did",
+    ("settings/tasks.py", "skip"): "what predict does about a file that cannot be read",
     ("models/merge.py", "mixed"): "how a mixer of an earlier version merges its branches",
     ("tasks/parts/discrete_results.py", "diverged"): "key of metrics.json: how many did",
     ("tasks/parts/measured.py", "accuracy"): "key of metrics.json, whatever the metric",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import lmsearch
 from lmsearch.engine.loop import observing_steps, run_epochs
+from lmsearch.engine.nonfinite import Skips
 from lmsearch.engine.state import Position
 
 PACKAGE = Path(lmsearch.__file__).parent
+PLAIN = SimpleNamespace(skips=Skips())  # as much of a trainer as the loop itself looks at
 
 
 def test_nothing_else_loops_over_epochs_of_training() -> None:
@@ -57,7 +60,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 def test_steps_and_epochs_are_told_in_order_and_saved_last(told: list[tuple]) -> None:
     state = State()
     run_epochs(
-        None, None, start=Position(1), epochs=3, state=state,
+        PLAIN, None, start=Position(1), epochs=3, state=state,
         on_step=lambda epoch, scores: told.append(("step", epoch, scores)),
         on_epoch=lambda epoch, seen: told.append(("epoch", epoch, seen, list(state.saved))),
     )  # fmt: skip
@@ -69,7 +72,7 @@ def test_steps_and_epochs_are_told_in_order_and_saved_last(told: list[tuple]) ->
 
 
 def test_a_run_goes_on_inside_an_epoch(told: list[tuple]) -> None:
-    run_epochs(None, None, start=Position(1, step=1), epochs=3, on_step=lambda epoch, scores: told.append(scores))
+    run_epochs(PLAIN, None, start=Position(1, step=1), epochs=3, on_step=lambda epoch, scores: told.append(scores))
     assert told == ["scores 1.1", "scores 2.0", "scores 2.1"]
 
 
@@ -82,7 +85,7 @@ def test_an_epoch_that_an_observer_stops_is_not_saved(told: list[tuple]) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), observing_steps(stop):
-        run_epochs(None, None, epochs=3, state=state)
+        run_epochs(PLAIN, None, epochs=3, state=state)
     assert told == [(0, 0), (0, 1), (1, 0)] and state.saved == [Position(1)]
-    run_epochs(None, None, epochs=1)
+    run_epochs(PLAIN, None, epochs=1)
     assert len(told) == 3, "nobody watches after the block"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,31 @@ from lmsearch.words import first_of
 ALPHAS = "alphas"  # last part of their names; minus infinity there marks a direction that was dropped
 SUSPECT = 30.0  # weights larger than this are tried on a batch before they are trusted: finite ones can overflow as well
 
+SHOWN = 5  # samples in a message
+
+
+class Spoilt(NamedTuple):
+    """A step that was not finite, counted from 0, and the numbers of its samples whose loss was not (else of all)."""
+
+    epoch: int
+    step: int
+    samples: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"step {self.step + 1} of epoch {self.epoch + 1} (samples {self.first})"
+
+    @property
+    def first(self) -> str:
+        """The first of the samples, and how many more there are."""
+        return first_of(list(map(str, self.samples)), SHOWN)
+
 
 class TrainingDiverged(LmsearchError):
-    """Losses or weights are no longer finite."""
+    """Losses or weights are no longer finite; `spoilt` is the step of the first loss that is not, where that is known."""
+
+    def __init__(self, message: object = "", *, spoilt: Spoilt | None = None) -> None:
+        super().__init__(message)
+        self.spoilt = spoilt
 
 
 def unfinite(named: Iterable[tuple[str, Tensor]]) -> list[str]:

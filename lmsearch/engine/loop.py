@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -9,11 +10,15 @@ from typing import Protocol
 
 from lmsearch.context import setting
 from lmsearch.data.info import Loader
+from lmsearch.engine.divergence import check_so_far
+from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.engine.nonfinite import FILE, MOST_RETURNS
 from lmsearch.engine.objectives import Scores
 from lmsearch.engine.state import BEGINNING, Position
-from lmsearch.engine.train import Trainer, check_so_far, train_one_epoch
+from lmsearch.engine.train import Trainer, train_one_epoch
 from lmsearch.interrupts import Stop, held_signals
 
+log = logging.getLogger(__name__)
 StepObserver = Callable[[int, int, Scores], None]  # (epoch, step, scores of the step)
 _OBSERVER: ContextVar[StepObserver | None] = ContextVar("observer of steps", default=None)
 
@@ -29,6 +34,12 @@ class Saved(Protocol):
 
     def stops(self, *, asked: bool) -> bool:
         """Tell, alike in all processes, whether one of them was asked to stop."""
+
+    def go_back(self) -> Position:
+        """Load what was saved last, and return its position."""
+
+    def note(self, name: str, values: object) -> None:
+        """Write plain values into a file for people to read."""
 
 
 def observing_steps(observer: StepObserver) -> AbstractContextManager[None]:
@@ -51,27 +62,62 @@ def run_epochs(
     `on_step(epoch, scores)` follows every step and `on_epoch(epoch, scores)` every epoch, with the scores of all samples seen.
     What they raise ends the run. `state` is saved after every epoch, `on_epoch` included, and after a step where that is due. A
     signal that comes between two of these has the step saved, and then ends the run.
-    Raises Stopped for a signal, and TrainingDiverged where losses or weights do not stay finite; nothing of that is saved.
+    Raises Stopped for a signal, and TrainingDiverged where losses or weights do not stay finite; nothing of that is saved. Where
+    the trainer goes back instead, it does so to what was saved last.
     """
     observer = _OBSERVER.get()
     with held_signals() if state is not None else nullcontext(Stop()) as stop:
-        for epoch in range(start.epoch, epochs):
 
-            def follow(index: int, scores: Scores, epoch: int = epoch) -> None:
-                if on_step is not None:
-                    on_step(epoch, scores)
-                if observer is not None:
-                    observer(epoch, index, scores)
-                if state is not None and state.due(asked=stop.asked):
-                    check_so_far(trainer, epoch=epoch)
-                    keep(state, Position(epoch, index + 1), stop)
+        def follow(index: int, scores: Scores) -> None:
+            if on_step is not None:
+                on_step(position.epoch, scores)
+            if observer is not None:
+                observer(position.epoch, index, scores)
+            if state is not None and state.due(asked=stop.asked):
+                check_so_far(trainer, epoch=position.epoch)
+                keep(state, Position(position.epoch, index + 1), stop)
 
-            done = start.step if epoch == start.epoch else 0
-            seen = train_one_epoch(trainer, loader, epoch=epoch, on_step=follow, first_step=done)
-            if on_epoch is not None:
-                on_epoch(epoch, seen)
+        position = start
+        if state is not None and trainer.skips.answer.goes_back:
+            keep(state, start, stop)  # so that there is something to go back to
+        while position.epoch < epochs:
+            try:
+                seen = train_one_epoch(trainer, loader, epoch=position.epoch, on_step=follow, first_step=position.step)
+                if on_epoch is not None:
+                    on_epoch(position.epoch, seen)
+            except TrainingDiverged as error:
+                position = place_after(error, trainer, state)
+            else:
+                position = Position(position.epoch + 1)
             if state is not None:
-                keep(state, Position(epoch + 1), stop)
+                keep(state, position, stop)
+        if state is not None and trainer.skips.number:
+            state.note(FILE, trainer.skips.told())
+
+
+def place_after(error: TrainingDiverged, trainer: Trainer, state: Saved | None) -> Position:
+    """Return where a training that diverged goes on, with lower rates; raise `error` where it does not go back, or too often.
+
+    The samples that it was are written down.
+    """
+    skips = trainer.skips
+    if state is not None and (error.spoilt is not None or skips.number):
+        state.note(FILE, skips.told() if error.spoilt is None else {"ended": error.spoilt._asdict()})
+    if state is None or not skips.answer.goes_back:
+        raise error
+    if skips.returns >= MOST_RETURNS:
+        raise TrainingDiverged(f"{error}; it went back {skips.returns} times, which did not help") from error
+    return lowered(trainer, state, error)
+
+
+def lowered(trainer: Trainer, state: Saved, error: TrainingDiverged) -> Position:
+    """Load what was saved last, with lower learning rates, and return its position."""
+    known = trainer.skips.state_dict()
+    position = state.go_back()
+    trainer.skips.go_on_lower(known)
+    where = f"epoch {position.epoch + 1}, step {position.step + 1}"
+    log.warning("%s. It goes back to %s, with %g of the learning rates", error, where, trainer.skips.rate)
+    return position
 
 
 def keep(state: Saved, position: Position, stop: Stop) -> None:

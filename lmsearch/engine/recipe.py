@@ -12,6 +12,7 @@ from lmsearch.data import Batch, DataInfo, TrainLoader
 from lmsearch.data.info import Loader
 from lmsearch.data.mixup import mixup_cutmix
 from lmsearch.engine.distributed import SINGLE, World
+from lmsearch.engine.nonfinite import Skips, answer_named
 from lmsearch.engine.objectives import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, layer_scales, moving_average, undecayed
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
@@ -40,6 +41,8 @@ class Recipe:
     ema_decay: float | None
     class_weights: str = "none"
     layer_decay: float = 1.0
+    on_nonfinite: str = "stop"
+    nonfinite_steps: int = 3
 
     def over(self, epochs: int) -> Recipe:
         """Return this recipe over other epochs; the warm-up keeps its share of them."""
@@ -112,9 +115,13 @@ def trainer_for(
     steps_per_epoch: int,
     seed: int,
     hook: StepHook | None = None,
+    beside: torch.optim.Optimizer | None = None,
     world: World = SINGLE,
 ) -> Trainer:
-    """Return the trainer of `named_parameters` towards `goal` as the recipe describes; `hook` may act in every step."""
+    """Return the trainer of `named_parameters` towards `goal` as the recipe describes.
+
+    `hook` may act in every step, and `beside` is the optimizer of what it moves.
+    """
     if precision.grad_checkpointing:
         recompute_mixers(model)
     optimizer = adamw(
@@ -133,6 +140,7 @@ def trainer_for(
         None if recipe.ema_decay is None else moving_average(model, recipe.ema_decay),
         hook,
         world,
+        Skips(answer_named(recipe.on_nonfinite), recipe.nonfinite_steps, beside),
     )
 
 

@@ -20,7 +20,7 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.stored import check_kinds, needed
 from lmsearch.errors import CheckpointError
 
-LATER = ("best", "seen", "policy")  # parts that version 0.1.0 did not keep
+LATER = ("best", "seen", "policy", "skips")  # parts that version 0.1.0 did not keep
 AGREE_EVERY = 4  # steps, of several processes
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,14 @@ class RunState:
         self.stored = position
         for _, name in self.older()[max(self.keeping.number - 1, 0) :]:
             self.run_dir.remove(name)
+
+    def go_back(self) -> Position:
+        """Load the state that was saved last and return its position; raise CheckpointError where it cannot be read."""
+        return self._load(load_checkpoint(self.path), self.file)
+
+    def note(self, name: str, values: object) -> None:
+        """Write plain values into a file for people to read, named after the state where that is not the run's own."""
+        self.run_dir.write_json(name if self.file == CHECKPOINT else f"{self.path.stem}-{name}", values)
 
     def older(self) -> list[tuple[Position, str]]:
         """Return positions and names of the older states, the newest first."""

@@ -5,38 +5,30 @@ Shapes: images (B, C, h, w); targets (B,) class indices, (B, classes) soft, or d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from lmsearch.data import Batch
 from lmsearch.data.info import Loader
-from lmsearch.data.order import cut, paired, sharers
+from lmsearch.data.order import sharers
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.finite import (
-    ALPHAS,
-    SUSPECT,
-    TrainingDiverged,
-    averages_of,
-    largest,
-    several,
-    unfinite,
-    weights_of,
-)
+from lmsearch.engine.divergence import advice, check_losses, check_weights, or_precise, spoilt_samples
+from lmsearch.engine.finite import Spoilt, TrainingDiverged
+from lmsearch.engine.nonfinite import Skips, all_finite
 from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.optim import set_lr
+from lmsearch.engine.precision import Precision as Precision  # and for those who train
 from lmsearch.engine.progress import evaluated
 from lmsearch.engine.randomness import by_sample, generator, key
+from lmsearch.engine.seen import Seen
 from lmsearch.engine.state import Stateful
 
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 Mix = Callable[[Batch, torch.Generator], Batch]
 
 
@@ -60,76 +52,6 @@ class StepHook(Protocol):
 
 
 @dataclass
-class Seen:
-    """The scores of the steps that an epoch has done; a part of the training state, since an epoch may be cut."""
-
-    steps: list[Scores] = field(default_factory=list)
-
-    def begin(self, done: int) -> None:
-        """Begin an epoch of which `done` steps are done; of a state that knows nothing of them, they count as not seen."""
-        if done == 0:
-            self.steps = []
-
-    def take(self) -> list[Scores]:
-        """Return the scores of the steps, on the CPU, and forget them."""
-        steps, self.steps = self.steps, []
-        return [step.cpu() for step in steps]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return losses, scores and classes (n,) of all samples, and how many samples each step had."""
-        if not self.steps:
-            return {"sizes": []}
-        whole = Scores.concatenate(step.cpu() for step in self.steps)
-        state = {"sizes": [len(step.losses) for step in self.steps], "losses": whole.losses, "scores": whole.scores}
-        return state if whole.classes is None else state | {"classes": whole.classes}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        sizes: list[int] = state["sizes"]
-        columns = [state[name].split(sizes) for name in ("losses", "scores", "classes") if name in state]
-        self.steps = [Scores(*values) for values in zip(*columns, strict=True)]
-
-
-@dataclass(frozen=True)
-class Precision:
-    """How one device computes: in fp32, bf16 or fp16 (with loss scaling), and on how many samples at a time (None: all).
-
-    With `grad_checkpointing` the backward pass computes the inside of every mixer again, which then is not kept.
-    """
-
-    device: torch.device
-    name: str = "fp32"
-    micro_batch: int | None = None
-    grad_checkpointing: bool = False
-
-    def scaler(self) -> torch.amp.GradScaler:
-        """Return a new loss scaler: on for fp16, one that does nothing otherwise."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """Context in which forward passes run."""
-        dtype = AUTOCAST[self.name]
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
-
-    def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the device."""
-        return batch.to(self.device)
-
-    def parts(self, batch: Batch, *, in_order: bool = False) -> Iterator[tuple[Batch, float]]:
-        """Yield a batch in parts of at most `micro_batch` samples, each with its share of them.
-
-        What mixup mixes stays in one part, where parts are of even size; `in_order` samples follow each other as in the batch.
-        The mean over a batch is the sum of the parts' means times their shares, so gradients of the parts add up.
-        """
-        size = len(batch.inputs)
-        if self.micro_batch is None or size <= self.micro_batch:
-            yield batch, 1.0
-            return
-        for places in cut(np.arange(size) if in_order else paired(size), self.micro_batch):
-            yield batch.take(torch.from_numpy(places)), len(places) / size
-
-
-@dataclass
 class Trainer:
     """What stays the same from step to step of a training run; `schedule` maps the global step to a learning rate.
 
@@ -147,8 +69,10 @@ class Trainer:
     ema: AveragedModel | None = None
     hook: StepHook | None = None
     world: World = SINGLE
+    skips: Skips = field(default_factory=Skips)
     scaler: torch.amp.GradScaler = field(init=False)
     seen: Seen = field(default_factory=Seen, init=False)  # of the epoch that runs
+    samples: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64), init=False)  # (n,) of the last step
 
     def __post_init__(self) -> None:
         self.scaler = self.precision.scaler()
@@ -158,12 +82,18 @@ class Trainer:
         """What the training is for: the averaged weights where there are some, else the weights."""
         return self.model if self.ema is None else self.ema.module
 
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a global step."""
+        return self.schedule(step) * self.skips.rate
+
     def step(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Scores:
         """One optimizer step on `batch`; randomness is keyed by (seed, epoch, index), and by sample for drop path.
 
-        Returns the scores of its first pass.
+        Returns the scores of its first pass. A step that is not finite is left out where `skips` says so; raises TrainingDiverged
+        where it is one too many.
         """
-        batch, seen = self.begin(batch, epoch=epoch, index=index, lr=lr), []
+        undo = self.skips.remember() if self.skips.answer.leaves_out else None
+        batch, seen, samples = self.begin(batch, epoch=epoch, index=index, lr=lr), [], []
         for part, share, first in self.passes(batch):
             with by_sample(part, seed=self.seed, epoch=epoch), self.precision.autocast():
                 outputs = self.model(part.inputs)
@@ -172,8 +102,30 @@ class Trainer:
             if first:
                 scores = self.objective.scores(outputs.detach(), part.targets)
                 seen.append(Scores(losses.detach(), scores, self.objective.classes(part.targets)))
-        self.move()
-        return Scores.concatenate(seen)
+                samples.append(part.indices)
+        whole, self.samples = Scores.concatenate(seen), torch.cat(samples)
+        self.world.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
+        if self.moves_alphas(whole, checked=undo is not None):
+            self.move()
+        elif undo is not None:
+            undo()
+            self.model.zero_grad(set_to_none=True)  # those of alphas too, which otherwise add up
+            spoilt = Spoilt(epoch, index, spoilt_samples(self, whole.losses, self.samples))
+            self.skips.leave_out(spoilt, advice(self))
+        return whole
+
+    def moves_alphas(self, scores: Scores, *, checked: bool) -> bool:
+        """Let the hook move the alphas. `checked`: tell, alike in all processes, whether all is finite and weights may follow."""
+        if checked and not self.is_finite(scores):
+            return False
+        if self.hook is not None:
+            self.hook.after_backward(self.scaler)
+        return not checked or self.scaler.is_enabled() or not self.world.any(not self.skips.alphas_are_finite())
+
+    def is_finite(self, scores: Scores) -> bool:
+        """Tell, alike in all processes, whether losses, gradients and alphas are finite; scaled gradients may overflow."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None and not self.scaler.is_enabled()]
+        return not self.world.any(not (all_finite([scores.losses, *gradients]) and self.skips.alphas_are_finite()))
 
     def begin(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Batch:
         """Make ready for a step, and return its batch on the device, mixed."""
@@ -204,10 +156,8 @@ class Trainer:
                     parameter.grad.div_(count)
 
     def move(self) -> None:
-        """Let the gradients of a step move alphas, weights and averages."""
-        self.world.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
-        if self.hook is not None:
-            self.hook.after_backward(self.scaler)
+        """Let the gradients of a step move weights and averages."""
+        self.skips.in_a_row = 0
         if self.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters(), self.clip_grad)
@@ -219,7 +169,7 @@ class Trainer:
     def parts(self) -> dict[str, Stateful]:
         """Return what the training remembers from step to step, by name."""
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        return parts | {"seen": self.seen} | ({} if self.ema is None else {"ema": self.ema})
+        return parts | {"seen": self.seen, "skips": self.skips} | ({} if self.ema is None else {"ema": self.ema})
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what the optimizer moves."""
@@ -241,62 +191,14 @@ def train_one_epoch(
     loader.set_epoch(epoch, start_batch=first_step)
     batch = None
     for index, batch in enumerate(loader, start=first_step):
-        lr = trainer.schedule(epoch * len(loader) + index)
+        lr = trainer.rate(epoch * len(loader) + index)
         scores = trainer.step(batch, epoch=epoch, index=index, lr=lr)
-        trainer.seen.steps.append(scores)
+        if trainer.skips.in_a_row == 0:  # else it was left out
+            trainer.seen.add(scores, trainer.samples)
         on_step(index, scores)
     check_losses(trainer, epoch=epoch)
     check_weights(trainer, batch, epoch=epoch)
     return trainer.objective.of_set(trainer.seen.take(), world=trainer.world)
-
-
-def check_so_far(trainer: Trainer, *, epoch: int) -> None:
-    """Raise TrainingDiverged unless losses and weights are finite in the middle of an epoch."""
-    check_losses(trainer, epoch=epoch)
-    check_weights(trainer, None, epoch=epoch)
-
-
-def check_losses(trainer: Trainer, *, epoch: int) -> None:
-    """Raise TrainingDiverged, naming the first step of all processes that has one, where a loss of the epoch is not finite."""
-    losses = torch.stack([step.losses.mean().cpu() for step in trainer.seen.steps])
-    trainer.world.mean_([losses])
-    if not torch.isfinite(losses).all():
-        bad = int((~torch.isfinite(losses)).nonzero()[0])
-        where = f"step {bad + 1} of {len(losses)} of epoch {epoch + 1}"
-        raise TrainingDiverged(f"the training loss became {losses[bad].item()} in {where}; {advice(trainer)}")
-
-
-def check_weights(trainer: Trainer, batch: Batch | None, *, epoch: int) -> None:
-    """Raise TrainingDiverged unless weights and averages are finite after a step: the losses until then do not tell of it.
-
-    Large weights are tried on `batch`, that of the last step, as well.
-    """
-    weights, averages = [*weights_of(trainer.model)], [*averages_of(trainer.optimizer)]
-    averages += [] if trainer.ema is None else weights_of(trainer.ema.module)
-    size = largest(weights)
-    if not (math.isfinite(size) and math.isfinite(largest(averages))):
-        bad = unfinite([*weights, *averages])
-        lower = "lower search.alpha_lr" if bad and all(name.endswith(ALPHAS) for name in bad) else advice(trainer)
-        raise TrainingDiverged(f"not all weights are finite after epoch {epoch + 1} ({several(bad)}); {lower}")
-    if size > SUSPECT and batch is not None:
-        batch, losses = trainer.precision.to_device(batch), []
-        for part, _ in trainer.precision.parts(batch):
-            with torch.no_grad(), trainer.precision.autocast():
-                losses.append(trainer.objective.losses(trainer.model(part.inputs), part.targets))
-        if not torch.isfinite(trainer.world.gather(torch.cat(losses))).all():
-            raise TrainingDiverged(f"weights grew to {size:.3g} in epoch {epoch + 1}, and the loss with them; {advice(trainer)}")
-
-
-def advice(trainer: Trainer) -> str:
-    """Return what to lower where a training diverged, and what happens to the epoch."""
-    clip = "set optim.clip_grad" if trainer.clip_grad is None else f"optim.clip_grad ({trainer.clip_grad:g})"
-    lr = trainer.optimizer.param_groups[0]["lr"]
-    return f"lower optim.lr ({lr:.3g} there) or {clip}{or_precise(trainer.precision)}; this epoch is not saved"
-
-
-def or_precise(precision: Precision) -> str:
-    """Return the advice to compute in fp32, where that is not done already."""
-    return "" if precision.name == "fp32" else f", or take precision=fp32 (now {precision.name})"
 
 
 def evaluate(

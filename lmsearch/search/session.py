@@ -114,7 +114,7 @@ class SearchSession:
         )
         self.trainer = trainer_for(
             self.recipe, supernet, weight_parameters(supernet), self.goal, self.precision, steps_per_epoch=steps, seed=self.seed,
-            hook=architect, world=self.world,
+            hook=architect, beside=self.alpha_optimizer if self.learns else None, world=self.world,
         )  # fmt: skip
         check_disjoint(optimised(self.trainer.optimizer), optimised(self.alpha_optimizer))
 

@@ -48,3 +48,13 @@ class Optim(Group):
     mix_prob: float = key("probability of mixing a batch at all", least=0.0, most=1.0, by_recipe="null")
     mix_switch_prob: float = key("probability of cutmix where both are on", least=0.0, most=1.0)
     ema_decay: float | None = key("moving average of the weights", least=0.0, most=1.0, null="off")
+    on_nonfinite: str = key(
+        "what is done about a loss or gradient that is not finite",
+        words={
+            "stop": "end, and name the samples",
+            "skip": "leave the step out and count it",
+            "rollback": "leave it out, and where that does not help go back to the last saved state with half the learning rates",
+        },
+        counts=False,
+    )
+    nonfinite_steps: int = key("steps in a row, not finite, that end the training or send it back", least=1, counts=False)

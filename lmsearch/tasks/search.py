@@ -297,5 +297,6 @@ def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: 
         **trainer.objective.trained(seen),
         "holdout_loss": held.loss,
         f"holdout_{metric}": held.score,
-        "lr": trainer.schedule(step),
+        "lr": trainer.rate(step),
+        **trainer.skips.counts(),
     }

@@ -181,7 +181,7 @@ class Bilevel(OnHoldout):
         plus = _filled(self.gradients(batch, alphas), alphas)
         _move(weights, saved, ahead, -radius)
         minus = _filled(self.gradients(batch, alphas), alphas)
-        _move(weights, saved, ahead, 0.0)
+        _restore(weights, saved)
         return [g - lr * (p - m) / (2 * radius) for g, p, m in zip(first, plus, minus, strict=True)]
 
 
@@ -233,6 +233,13 @@ def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
     """Zeros where a parameter took no part."""
     return [torch.zeros_like(w) if g is None else g for w, g in zip(like, gradients, strict=True)]
+
+
+@torch.no_grad()
+def _restore(weights: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+    """Set weights to what they were: a direction that is not finite leaves no trace."""
+    for w, s in zip(weights, saved, strict=True):
+        w.copy_(s)
 
 
 @torch.no_grad()

@@ -93,10 +93,10 @@ def fit(
             val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
             test = evaluate(trainer.result, loaders.test, objective, precision, what="test")
     except TrainingDiverged as error:
-        raise TrainingDiverged(f"{title}: {error}") from error
+        raise TrainingDiverged(f"{title}: {error}", spoilt=error.spoilt) from error
     save_model(run_dir, spec, trainer.result.state_dict())
     metrics = measured(source.info, objective, test=test, val=val) | best.to_dict()
-    metrics |= {
+    metrics |= trainer.skips.counts() | {
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": settings.epochs,
         "train_s": round(state.train_s, 1),
@@ -159,7 +159,8 @@ def train(
                     **trainer.objective.trained(seen),
                     f"{split}_loss": val.loss,
                     f"{split}_{objective.metric}": val.score,
-                    "lr": trainer.schedule(epoch * steps),
+                    "lr": trainer.rate(epoch * steps),
+                    **trainer.skips.counts(),
                 },
             )
             if is_due(None, epoch, settings.epochs):
