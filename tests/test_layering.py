@@ -21,7 +21,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("search",),
     ("trials", "engine"),
     ("data", "interop"),
-    ("models",),
+    ("models", "compat"),
     ("kernels", "search_space", "genotype"),
     ("genotype_schema",),
     ("scan",),

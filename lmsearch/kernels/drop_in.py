@@ -15,6 +15,7 @@ from torch import Tensor
 from lmsearch.errors import KernelError
 from lmsearch.kernels.checks import check_floats, check_shape
 from lmsearch.kernels.ops import directional_scan
+from lmsearch.kernels.orders import time_orders
 
 
 def groups_of(name: str, t: Tensor, u: Tensor, n: int) -> int:
@@ -62,28 +63,39 @@ def check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D, z, delta
     return math.lcm(groups_of("B", B, u, A.shape[1]), groups_of("C", C, u, A.shape[1]))
 
 
-def grouped_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus: bool, groups: int, backend: str) -> Tensor:
-    """Return the scan (B, D, L) in u.dtype with one direction per group; z only where there is one group."""
+Grouped = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
+
+
+def grouped(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D, delta_bias, groups: int) -> Grouped:
+    """Return x, delta, A, B, C, D, order and delta_bias as the operator takes them, with one direction per group."""
     batch, channels, length = u.shape
     width = channels // groups
 
     def split(t: Tensor) -> Tensor:
         return t.reshape(batch, groups, width, length).transpose(2, 3).contiguous()  # (B, G, L, D / G)
 
-    y = directional_scan(
+    return (
         split(u),
         split(delta),
         A.reshape(groups, width, -1),
         per_group(B, groups, batch, length),
         per_group(C, groups, batch, length),
         None if D is None else D.reshape(groups, width),
-        torch.arange(length, dtype=torch.int32, device=u.device).expand(groups, -1),
-        z=None if z is None else z.transpose(1, 2).contiguous(),
-        delta_bias=None if delta_bias is None else delta_bias.reshape(groups, width),
-        delta_softplus=delta_softplus,
-        backend=backend,
+        time_orders(length, u.device, forwards=groups),
+        None if delta_bias is None else delta_bias.reshape(groups, width),
     )
-    return y.transpose(2, 3).reshape(batch, channels, length)
+
+
+def ungrouped(y: Tensor) -> Tensor:
+    """Return (B, D, L), dense, of a tensor (B, G, L, D / G)."""
+    return y.transpose(2, 3).flatten(1, 2).contiguous()
+
+
+def grouped_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus: bool, groups: int, backend: str) -> Tensor:
+    """Return the scan (B, D, L) in u.dtype with one direction per group; z only where there is one group."""
+    *tensors, bias = grouped(u, delta, A, B, C, D, delta_bias, groups)
+    gate = None if z is None else z.transpose(1, 2).contiguous()
+    return ungrouped(directional_scan(*tensors, z=gate, delta_bias=bias, delta_softplus=delta_softplus, backend=backend))  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -24,9 +24,12 @@ INSTALL = (
 
 def unavailable_reason(device: torch.device) -> str | None:
     """Return why mamba_ssm cannot run on `device`, with the command that would enable it, or None where it can."""
-    missing = [m for m in ("mamba_ssm", "selective_scan_cuda") if importlib.util.find_spec(m) is None]
+    found = {name: importlib.util.find_spec(name) for name in ("mamba_ssm", "selective_scan_cuda")}
+    missing = [name for name, spec in found.items() if spec is None]
     if missing:
         return f"{' and '.join(missing)} not installed; run: {INSTALL}"
+    if getattr(getattr(found["mamba_ssm"], "loader", None), "is_stand_in", False):
+        return "mamba_ssm is lmsearch.compat's stand-in for it; lmsearch.compat.uninstall() brings the original back"
     if device.type != "cuda":
         return "mamba_ssm needs CUDA tensors; move the model with .to('cuda')"
     return None

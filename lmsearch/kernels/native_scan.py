@@ -64,7 +64,8 @@ def _scan_args(
     return args, [x, delta, A, B, C, D, z, bias, order, reset, weight]
 
 
-def _states_shape(delta: Tensor, A: Tensor) -> tuple[int, ...]:
+def states_shape(delta: Tensor, A: Tensor) -> tuple[int, ...]:
+    """Return the shape of the saved states: (B, K, chunks, N, D, padded)."""
     b, k, length, _ = delta.shape
     return b, k, (length + CHUNK - 1) // CHUNK, A.shape[-1], (A.shape[1] + PAD - 1) // PAD * PAD
 
@@ -99,7 +100,7 @@ SCAN = (
 def native_scan(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_weight, delta_softplus, save_states):
     """Return y (B, K, L, D) and, where `save_states`, the states at every chunk's start (else an empty tensor)."""
     y = torch.empty(_y_shape(delta, A), dtype=torch.float32)
-    states = torch.empty(_states_shape(delta, A) if save_states else 0, dtype=torch.float32)
+    states = torch.empty(states_shape(delta, A) if save_states else 0, dtype=torch.float32)
     if y.numel():
         args, _kept = _scan_args(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_weight, softplus=delta_softplus)
         args.y, args.states = y.data_ptr(), states.data_ptr() if save_states else None
@@ -109,7 +110,7 @@ def native_scan(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_weight,
 
 @native_scan.register_fake
 def _(x, delta, A, B, C, D, order, z, delta_bias, reset, delta_weight, delta_softplus, save_states):
-    states = delta.new_empty(_states_shape(delta, A) if save_states else 0)
+    states = delta.new_empty(states_shape(delta, A) if save_states else 0)
     return delta.new_empty(_y_shape(delta, A)), states
 
 
