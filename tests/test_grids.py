@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -24,7 +23,7 @@ def test_padding_appends_zeros_on_every_axis_and_cropping_takes_them_away(
     grid: tuple[int, ...], padded: tuple[int, ...], cls: bool
 ) -> None:
     tokens, index = num_tokens(grid) + cls, middle(grid) if cls else None
-    group = ScanGroup((0,), grid, padded, index, np.zeros((1, num_tokens(padded) + cls), dtype=np.int32))
+    group = ScanGroup((0,), ("h",), grid, padded, index)
     x = torch.arange(1.0, 2 * tokens + 1).view(1, tokens, 2)
     wide = group.pad(x)
     assert wide.shape == (1, num_tokens(padded) + cls, 2) and int((wide[..., 0] != 0).sum()) == tokens

@@ -5,12 +5,11 @@ Shapes: B batch, C image channels, (H, W) token grid, L = H * W tokens, D channe
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmsearch.models.tracing import GraphInputs, graph_input, plain_grid
 from lmsearch.scan.grids import Grid, halved, middle, num_tokens
 
 
@@ -55,7 +54,7 @@ class PatchEmbed(nn.Module):
             bottom, right = (-x.shape[-2] % self.patch_size, -x.shape[-1] % self.patch_size)
             x = F.pad(x, (0, right, 0, bottom)) if bottom or right else x
         x = self.proj(self.stem(x))  # (B, D, H, W)
-        grid = tuple(x.shape[-2:])
+        grid = plain_grid(x.shape[-2:])
         return self.norm(x.flatten(2).transpose(1, 2)), grid  # (B, L, D)
 
 
@@ -75,12 +74,8 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(x.flatten(1, 2))), halved(grid)
 
 
-@lru_cache(maxsize=64)
 def _rope_angles(dim: int, grid: Grid, pretrained_side: int) -> Tensor:
-    """Angles (L, dim) in float64: the first half turns with the row, the second with the column.
-
-    They are kept, so they lie on the CPU, whatever device tensors are made on around the first call.
-    """
+    """Angles (L, dim) in float64: the first half turns with the row, the second with the column."""
     half = dim // 2
     freqs = 10000.0 ** (-torch.arange(0, half, 2, dtype=torch.float64, device="cpu") / half)
 
@@ -93,11 +88,23 @@ def _rope_angles(dim: int, grid: Grid, pretrained_side: int) -> Tensor:
     return angles.reshape(num_tokens(grid), dim)
 
 
-def rope_tables(dim: int, grid: Grid, *, like: Tensor, pretrained_side: int = 14) -> tuple[Tensor, Tensor]:
-    """Return cos and sin (L, dim) of LocalVim's 2-D rotary embedding for any grid, positions rescaled to `pretrained_side`."""
+@graph_input
+def _rope_table(dim: int, grid: Grid, pretrained_side: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """cos and sin of the angles (2, L, dim), which are computed on the CPU, whatever device tensors are made on there."""
     angles = _rope_angles(dim, grid, pretrained_side)
+    return torch.stack([angles.cos(), angles.sin()]).to(device, dtype)
+
+
+def rope_tables(
+    dim: int, grid: Grid, *, like: Tensor, pretrained_side: int = 14, inputs: GraphInputs | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return cos and sin (L, dim) of LocalVim's 2-D rotary embedding for any grid, positions rescaled to `pretrained_side`.
+
+    `inputs` are those of the module that calls, where it may be traced.
+    """
     dtype = torch.promote_types(like.dtype, torch.float32)
-    return angles.cos().to(like.device, dtype), angles.sin().to(like.device, dtype)
+    cos, sin = _rope_table(inputs or GraphInputs(), dim, grid, pretrained_side, like.device, dtype)
+    return cos, sin
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

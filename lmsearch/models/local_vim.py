@@ -27,6 +27,7 @@ from lmsearch.models.layers import (
     rope_tables,
 )
 from lmsearch.models.mixer import LocalVimMixer, MixerOptions
+from lmsearch.models.tracing import GraphInputs
 from lmsearch.scan.grids import Grid, middle, num_tokens
 
 POOLS = ("", "avg", "token")
@@ -87,7 +88,7 @@ class LocalVim(Backbone):
         self._check(embed_dim, global_pool, norm, stem, use_rope=use_rope, cls=middle_cls_token)
         depth = len(directions)
         self.num_classes, self.num_features, self.global_pool = num_classes, embed_dim, global_pool
-        self.use_rope, self.rope_residual = use_rope, rope_residual
+        self.use_rope, self.rope_residual, self.graph_inputs = use_rope, rope_residual, GraphInputs()
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim, pad=True, norm=False, stem=stem)
         self.grid = self.patch_embed.grid(img_size)
         tokens = num_tokens(self.grid)
@@ -146,7 +147,9 @@ class LocalVim(Backbone):
         return x + resize_positions(self.pos_embed, self.grid, grid, cls_index=old), grid, index
 
     def _rope(self, hidden: Tensor, grid: Grid) -> tuple[Tensor, Tensor] | None:
-        return rope_tables(hidden.shape[-1], grid, like=hidden) if self.use_rope else None
+        if not self.use_rope:
+            return None
+        return rope_tables(hidden.shape[-1], grid, like=hidden, inputs=self.graph_inputs)
 
     def _turn(self, hidden: Tensor, residual: Tensor | None, rope: tuple[Tensor, Tensor] | None) -> tuple:
         """Rotate what enters a block."""

@@ -22,7 +22,8 @@ from lmsearch.kernels import directional_conv, directional_scan
 from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.models.merge import MERGES, Gates, merge_sum, merge_weighted, present_merge
-from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, row_index, scan_groups, take
+from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, order_tensor, row_index, scan_groups, take
+from lmsearch.models.tracing import GraphInputs, plain_grid
 from lmsearch.scan.directions import label, parse_direction
 from lmsearch.scan.grids import Grid
 
@@ -76,7 +77,7 @@ class DirectionalMixer(nn.Module):
         if not directions:
             raise ModelError("a mixer needs at least one scan direction")
         self.directions = tuple(parse_direction(d).name for d in directions)
-        self.options, self.grad_checkpointing = options, False
+        self.options, self.grad_checkpointing, self.graph_inputs = options, False, GraphInputs()
         self.d_inner, self.dt_rank, self.d_state = options.expand * d_model, math.ceil(d_model / 16), options.d_state
         if self.d_inner % options.partial_channels:
             raise ModelError(f"partial_channels={options.partial_channels} does not divide the {self.d_inner} inner channels")
@@ -147,9 +148,13 @@ class DirectionalMixer(nn.Module):
         """The merged branches y (B, L, d_inner) and the gate to the result (B, L, d_model)."""
         return self.out_proj(y)
 
+    def order_of(self, group: ScanGroup, device: torch.device) -> Tensor:
+        """The order table of a group as an int32 tensor (K, P) on `device`."""
+        return order_tensor(self.graph_inputs, group.directions, group.padded, group.cls_index, device)
+
     def scan_arguments(self, tokens: Tokens, group: ScanGroup, active: tuple[int, ...]) -> dict[str, Any]:
         """What `directional_scan` takes for a group of the active branches."""
-        rows = row_index(tuple(active[k] for k in group.branches), tokens.x.device)
+        rows = row_index(self.graph_inputs, tuple([active[k] for k in group.branches]), tokens.x.device)
         z = None if tokens.z is None else group.pad(tokens.z)
         u, sizes = self.convolved(group.pad(tokens.x), group, rows), (self.dt_rank, self.d_state, self.d_state)
         if u.dim() == 4:  # one product per direction over the tokens of all images, as u lies in memory
@@ -160,7 +165,8 @@ class DirectionalMixer(nn.Module):
         delta, B, C = low_rank.split(sizes, dim=-1)
         A = -torch.exp(take(self.A_log, rows).to(torch.promote_types(self.A_log.dtype, torch.float32)))
         return {
-            "x": u, "delta": delta, "A": A, "B": B, "C": C, "D": take(self.D, rows), "order": group.order(u.device), "z": z,
+            "x": u, "delta": delta, "A": A, "B": B, "C": C, "D": take(self.D, rows), "z": z,
+            "order": self.order_of(group, u.device),
             "delta_weight": take(self.dt_proj_weight, rows), "delta_bias": take(self.dt_proj_bias, rows), "delta_softplus": True,
             "backend": self.options.backend,
         }  # fmt: skip
@@ -190,6 +196,7 @@ class DirectionalMixer(nn.Module):
             return checkpoint(self.forward, x, grid, use_reentrant=False, **told)
         if memory is not None and (known := memory.recall(x, active, weights)) is not None:
             return known
+        grid = plain_grid(grid)
         inner, gate = self.entered(x, grid)  # each (B, L, d_inner)
         tokens, by = self.split(inner, gate)
         active = tuple(range(len(self.directions)) if active is None else active)
@@ -243,7 +250,11 @@ class LocalVimMixer(DirectionalMixer):
     def convolved(self, x: Tensor, group: ScanGroup, rows: slice | Tensor) -> Tensor:
         """Tokens x (B, P, D) after a causal convolution along each order: (B, K, P, D)."""
         return directional_conv(
-            x, take(self.conv_weight, rows), take(self.conv_bias, rows), group.order(x.device), backend=self.options.backend
+            x,
+            take(self.conv_weight, rows),
+            take(self.conv_bias, rows),
+            self.order_of(group, x.device),
+            backend=self.options.backend,
         )
 
 

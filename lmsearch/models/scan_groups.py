@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmsearch.models.layers import insert_token
+from lmsearch.models.tracing import GraphInputs, constant_while_tracing, graph_input
 from lmsearch.scan.directions import index_table, parse_direction
 from lmsearch.scan.grids import Grid
 
@@ -25,17 +26,18 @@ PADDINGS = ("none", "zeros")
 
 @dataclass(frozen=True, eq=False)
 class ScanGroup:
-    """Branches (their positions in the mixer) that scan one padded grid, with their order table (K, P)."""
+    """Branches (their positions in the mixer) that scan one padded grid, along these directions."""
 
     branches: tuple[int, ...]
+    directions: tuple[str, ...]
     grid: Grid
     padded: Grid
     cls_index: int | None
-    table: np.ndarray
 
-    def order(self, device: torch.device) -> Tensor:
-        """The order table as an int32 tensor (K, P) on `device`."""
-        return _order_tensor(self, torch.device(device))
+    @property
+    def table(self) -> np.ndarray:
+        """The order table (K, P)."""
+        return order_table(self.directions, self.padded, self.cls_index)
 
     def pad(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, P, D): zero tokens at the bottom and right; the class token keeps its row."""
@@ -64,19 +66,29 @@ class ScanGroup:
         return torch.cat([before, after], dim=dim), cls
 
 
-@lru_cache(maxsize=1024)
-def _order_tensor(group: ScanGroup, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # what is kept must also serve a later training step
-        return torch.tensor(group.table, device=device)
+def order_table(directions: tuple[str, ...], padded: Grid, cls_index: int | None) -> np.ndarray:
+    """Return the orders of `directions` on a padded grid, with a class token where there is one: (K, P)."""
+    table = index_table(directions, padded)
+    return table if cls_index is None else with_class_token(table, cls_index)
 
 
-@lru_cache(maxsize=1024)
-def row_index(rows: tuple[int, ...], device: torch.device) -> slice | Tensor:
+@graph_input
+def order_tensor(directions: tuple[str, ...], padded: Grid, cls_index: int | None, device: torch.device) -> Tensor:
+    """Return the order table as an int32 tensor (K, P) on `device`."""
+    return torch.tensor(order_table(directions, padded, cls_index), device=device)
+
+
+@graph_input
+def row_tensor(rows: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return rows of stacked (K, ...) parameters as an index on `device`."""
+    return torch.tensor(rows, device=device)
+
+
+def row_index(inputs: GraphInputs, rows: tuple[int, ...], device: torch.device) -> slice | Tensor:
     """The rows of stacked (K, ...) parameters as `take` wants them: a slice, which copies nothing, where they are contiguous."""
     if rows == tuple(range(rows[0], rows[0] + len(rows))):
         return slice(rows[0], rows[0] + len(rows))
-    with torch.inference_mode(False):  # as above
-        return torch.tensor(rows, device=device)
+    return row_tensor(inputs, rows, device)
 
 
 def take(stacked: Tensor, rows: slice | Tensor) -> Tensor:
@@ -90,25 +102,30 @@ def with_class_token(table: np.ndarray, index: int) -> np.ndarray:
     return np.insert(shifted, index, index, axis=1).astype(np.int32)
 
 
+@constant_while_tracing
 @lru_cache(maxsize=1024)
-def scan_groups(directions: tuple[str, ...], grid: Grid, padding: str, cls_index: int | None) -> tuple[ScanGroup, ...]:
-    """Group `directions` by the grid that they scan; `padding` is "none" or "zeros"."""
+def by_padded_grid(directions: tuple[str, ...], grid: Grid, padding: str) -> tuple[tuple[tuple[int, ...], Grid], ...]:
+    """Return the branches that share a padded grid, and that grid."""
     members: dict[Grid, list[int]] = {}
     for k, name in enumerate(directions):
         padded = parse_direction(name).padded_grid(grid) if padding == "zeros" else grid
         members.setdefault(padded, []).append(k)
-    groups = []
-    for padded, branches in members.items():
-        table = index_table(tuple(directions[k] for k in branches), padded)
-        if cls_index is not None:
-            table = with_class_token(table, cls_index)
-        groups.append(ScanGroup(tuple(branches), grid, padded, cls_index, table))
-    return tuple(groups)
+    return tuple((tuple(branches), padded) for padded, branches in members.items())
+
+
+def scan_groups(directions: tuple[str, ...], grid: Grid, padding: str, cls_index: int | None) -> tuple[ScanGroup, ...]:
+    """Group `directions` by the grid that they scan; `padding` is "none" or "zeros"."""
+    return tuple(
+        [
+            ScanGroup(branches, tuple([directions[k] for k in branches]), grid, padded, cls_index)
+            for branches, padded in by_padded_grid(directions, grid, padding)
+        ]
+    )
 
 
 def collect(outputs: Sequence[Tensor], groups: Sequence[ScanGroup]) -> Tensor:
     """Put the groups' outputs (B, Kg, L, D) back into one tensor (B, K, L, D) in the order of the branches."""
     if len(groups) == 1:
         return outputs[0]
-    position = np.argsort(np.concatenate([g.branches for g in groups]))
-    return torch.cat(list(outputs), dim=1)[:, position.tolist()]
+    branches = [branch for group in groups for branch in group.branches]
+    return torch.cat(list(outputs), dim=1)[:, [branches.index(branch) for branch in sorted(branches)]]
