@@ -14,8 +14,8 @@ from lmsearch.files import figure_bytes
 from lmsearch.scan.directions import PATTERNS, index_table, label, parse_direction
 from lmsearch.scan.tables import table_name
 
-EXAMPLES = ("h", "v", "w2", "w7", "w3x5", "cw2", "cw4x3", "snake", "snake_v", "diag", "antidiag", "zigzag", "morton", "hilbert",
-            "spiral", "atrous2", "atrous3", "random7")  # fmt: skip
+EXAMPLES = ("h", "v", "w2", "w7", "w3x5", "cw2", "cw4x3", "snake", "snake_v", "antisnake", "antisnake_v", "diag",
+            "antidiag", "zigzag", "morton", "hilbert", "spiral", "atrous2", "atrous3", "random7")  # fmt: skip
 ORDERS = tuple(name + flip for name in EXAMPLES for flip in ("", "_flip"))
 SVG = "{http://www.w3.org/2000/svg}"
 Point = tuple[float, float]

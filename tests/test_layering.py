@@ -22,6 +22,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("trials", "engine"),
     ("data", "interop"),
     ("models", "compat"),
+    ("literature",),
     ("kernels", "search_space", "genotype"),
     ("genotype_schema",),
     ("scan",),

@@ -51,6 +51,8 @@ ORDERS = (
     "cw3",
     "snake",
     "snake_v",
+    "antisnake",
+    "antisnake_v",
     "diag",
     "antidiag",
     "zigzag",

@@ -13,11 +13,11 @@ from lmsearch.search_space import load_search_space
 
 GRIDS = [(height, width) for height in range(1, 18) for width in range(1, 18)]
 BASES = (
-    "h", "v", "w3", "cw3", "cw2x5", "snake", "snake_v", "diag", "antidiag", "zigzag", "morton", "hilbert", "spiral",
-    "atrous1", "atrous3", "random0", "random7",
+    "h", "v", "w3", "cw3", "cw2x5", "snake", "snake_v", "antisnake", "antisnake_v", "diag", "antidiag", "zigzag",
+    "morton", "hilbert", "spiral", "atrous1", "atrous3", "random0", "random7",
 )  # fmt: skip
-ADJACENT = ("snake", "snake_v", "hilbert", "spiral")
-TRANSPOSES = (("h", "v"), ("w2x5", "cw5x2"), ("w3", "cw3"), ("snake", "snake_v"))
+ADJACENT = ("snake", "snake_v", "antisnake", "antisnake_v", "hilbert", "spiral")
+TRANSPOSES = (("h", "v"), ("w2x5", "cw5x2"), ("w3", "cw3"), ("snake", "snake_v"), ("antisnake", "antisnake_v"))
 
 
 def order(name: str, grid: tuple[int, int]) -> list[int]:
@@ -111,6 +111,13 @@ def test_zigzag_is_jpegs() -> None:
 def test_diagonals_on_a_small_grid() -> None:
     assert order("diag", (2, 3)) == [0, 1, 3, 2, 4, 5]
     assert order("antidiag", (2, 3)) == [2, 1, 5, 0, 4, 3]
+
+
+def test_snakes_from_the_other_corners_on_a_small_grid() -> None:
+    assert order("antisnake", (2, 3)) == [2, 1, 0, 3, 4, 5]
+    assert order("antisnake_v", (2, 3)) == [3, 0, 1, 4, 5, 2]
+    turned = ("snake", "antisnake", "snake_v", "antisnake_v")
+    assert len({tuple(order(name + flip, (4, 4))) for name in turned for flip in ("", FLIP)}) == 8
 
 
 def test_spiral_is_a_walk_that_turns_right_where_it_must() -> None:

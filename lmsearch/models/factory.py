@@ -53,6 +53,11 @@ def model_names() -> list[str]:
     return list(PRESETS)
 
 
+def model_family(name: str) -> str:
+    """Name of the family of a model, a key of FAMILIES."""
+    return str(_preset(name)["family"])
+
+
 def model_depth(name: str, **options) -> int:
     """Number of mixers (layers with directions) that `create_model(name, **options)` would have."""
     config = _preset(name) | options

@@ -62,8 +62,28 @@ def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], se
     return Genotype.from_directions(drawn, where="random genotype")
 
 
+FEW = 2  # comparisons, beyond which some differ by chance
+
+
+def unequal_kept(arms: Sequence[Arm]) -> str:
+    """Say which arms keep other numbers of directions than the first, and so have other sizes and costs; "" for none."""
+    kept = {arm.name: [len(layer) for layer in arm.genotypes[0].directions] for arm in arms}
+    mean = {name: sum(numbers) / len(numbers) for name, numbers in kept.items()}
+    first = mean[arms[0].name]
+    others = [f"{name} {number:.3g}" for name, number in mean.items() if number != first]
+    return (
+        f"directions per layer differ, and so do size and cost: {arms[0].name} {first:.3g}, {', '.join(others)}" if others else ""
+    )
+
+
+def by_chance(arms: Sequence[Arm]) -> str:
+    """Say that of many comparisons some differ by chance; "" for few."""
+    count = len(arms) - 1
+    return f"{count} intervals of 95 % each: one in 20 leaves out a difference of nothing by chance" if count > FEW else ""
+
+
 def verdict_of(arms: list[Arm]) -> str:
-    """One plain sentence on whether the searched genotype differs from the others by more than noise."""
+    """One plain sentence on whether the first arm, such as the searched genotype, differs from the others by more than noise."""
     searched, *others = arms
     differences = [(other.name, searched.minus(other)) for other in others]
     above, below = ("better", "worse") if searched.metric.higher_is_better else ("worse", "better")
@@ -74,8 +94,8 @@ def verdict_of(arms: list[Arm]) -> str:
     ]
     if not told:
         spans = ", ".join(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] against {name}" for name, d in differences)
-        return f"the differences are within noise: this comparison does not show that the search helped ({spans})"
+        helped = "the search helped" if searched.name == SEARCHED else f"{searched.name} helps"
+        return f"the differences are within noise: this comparison does not show that {helped} ({spans})"
     rest = [name for name, d in differences if d.holds_zero]
-    return f"the searched genotype is {' and '.join(told)}" + (
-        f"; against {', '.join(rest)} the difference is within noise" if rest else ""
-    )
+    subject = "the searched genotype" if searched.name == SEARCHED else f"the arm {searched.name}"
+    return f"{subject} is {' and '.join(told)}" + (f"; against {', '.join(rest)} the difference is within noise" if rest else "")

@@ -47,6 +47,8 @@ PATTERNS = (
     Pattern(f"cw{SIDES}", "cw<side>, cw<rows>x<columns>", patterns.column_windows),
     Pattern("snake", "snake", patterns.snake),
     Pattern("snake_v", "snake_v", patterns.column_snake),
+    Pattern("antisnake", "antisnake", patterns.antisnake),
+    Pattern("antisnake_v", "antisnake_v", patterns.column_antisnake),
     Pattern("diag", "diag", patterns.diagonals),
     Pattern("antidiag", "antidiag", patterns.antidiagonals),
     Pattern("zigzag", "zigzag", patterns.zigzag),

@@ -2,8 +2,8 @@
 
 Shapes: i, j are the row and column of every token, each (H, W); keys are (H, W) arrays, most significant first.
 A pattern that is a path rather than a sort gives one key: the time at which the path visits each token.
-Adjacent steps: `snake`, `snake_v`, `hilbert` and `spiral` move to a neighbouring token (one step in one axis) at every
-step, on every grid. The others jump.
+Adjacent steps: `snake`, `snake_v`, `antisnake`, `antisnake_v`, `hilbert` and `spiral` move to a neighbouring token (one step in
+one axis) at every step, on every grid. The others jump.
 """
 
 from __future__ import annotations
@@ -46,6 +46,16 @@ def snake(i: np.ndarray, j: np.ndarray) -> Keys:
 def column_snake(i: np.ndarray, j: np.ndarray) -> Keys:
     """Column by column, even columns downwards and odd columns upwards."""
     return snake(j, i)
+
+
+def antisnake(i: np.ndarray, j: np.ndarray) -> Keys:
+    """`snake` from the top right corner: even rows right to left and odd rows left to right."""
+    return i, np.where(i % 2, j, -j)
+
+
+def column_antisnake(i: np.ndarray, j: np.ndarray) -> Keys:
+    """`snake_v` from the bottom left corner: even columns upwards and odd columns downwards."""
+    return antisnake(j, i)
 
 
 def diagonals(i: np.ndarray, j: np.ndarray) -> Keys:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lmsearch.settings.fields import Ints, PathName, again, key
 from lmsearch.settings.groups import Settings
+from lmsearch.settings.model import Model
 from lmsearch.settings.shared import Claiming, HandMade, Output, Spaces
 
 SUBJECTS = {
@@ -21,6 +22,7 @@ SUBJECTS = {
     "importance": "what directions do in the supernet of a search",
     "scanbench": "all architectures of a small space, of table",
     "race": "ways to search on table",
+    "arms": "the literature's sets of directions, and which fit model",
 }
 
 
@@ -56,6 +58,7 @@ class Board(Output):
 class Show(Spaces, HandMade):
     """lmsearch show."""
 
+    model: Model | None = None
     what: str = key(words=SUBJECTS)
     out: PathName | None = key("file for the drawing, .svg or .png", null="as text on the terminal")
     overwrite: bool = again(Claiming, "overwrite", help="true: replace a file that out= names")

@@ -112,8 +112,13 @@ class Compare(GoingOn, Spaces, HandMade, Baselines, SideBySide):
     """lmsearch compare."""
 
     metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)
-    genotype: PathName = key(
-        "the run directory of a search, whose data, model and search space are taken; or genotype.json, or a shipped name"
+    genotype: PathName | None = key(
+        "the run directory of a search, whose data, model and search space are taken; or genotype.json, or a shipped name",
+        null="none, for arms= without searched",
+    )
+    arms: list[str] = key(
+        "what is compared, with the first: searched, random, hand-made, and the literature's (lmsearch show what=arms)",
+        added=(["searched", "random", "hand-made"],),
     )
     seeds: int = key("number of seeds per genotype: seed, seed + 1, ...", least=1, endless=True)
     hand_made: list[str] = again(

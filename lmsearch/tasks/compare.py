@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,29 +17,25 @@ from lmsearch.data import Source
 from lmsearch.data.info import target_kind
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.distributed import World
-from lmsearch.engine.objectives import Metric, Scores, metric_for
+from lmsearch.engine.objectives import Metric, Scores
 from lmsearch.engine.processes import joined
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.train import Precision
-from lmsearch.genotype import Genotype, check_depth, load_genotype
-from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, verdict_of
+from lmsearch.report.arms import Arm, by_chance, unequal_kept, verdict_of
 from lmsearch.report.baselines import shortfall
 from lmsearch.scan.directions import label
-from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space
 from lmsearch.settings.tasks import Compare
+from lmsearch.tasks.parts.arms import make_arms
 from lmsearch.tasks.parts.baselines import simple_baselines
-from lmsearch.tasks.parts.build import build_objective, build_precision, layer_grids, warn_unequal
-from lmsearch.tasks.parts.candidates import hand_made_choice
+from lmsearch.tasks.parts.build import build_objective, build_precision, warn_unequal
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.retrain import derived_spec
-
-log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> int:
@@ -60,15 +55,17 @@ def compare(settings: Compare, precision: Precision, world: World) -> None:
     space = load_search_space(settings.search_space)
     arms = make_arms(settings, source, space)
     specs = {arm.name: [derived_spec(settings, source, genotype) for genotype in arm.genotypes] for arm in arms}
-    check_memory(settings.batch_size, specs[SEARCHED][0], precision)
+    largest = max((own[0] for own in specs.values()), key=lambda spec: sum(map(len, spec.directions)))
+    check_memory(settings.batch_size, largest, precision)
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
     with claim_run_dir(settings, "compare", content, parts=parts, world=world) as run_dir:
-        note_network(run_dir, specs[SEARCHED][0], source)
+        note_network(run_dir, specs[arms[0].name][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)
         baselines = simple_baselines(source, settings.baseline_limit, objective)
         verdict = verdict_of(arms)
+        verdict += "".join(f"; {told}" for told in (unequal_kept(arms), by_chance(arms)) if told)
         if short := shortfall({arm.name: arm.interval().mean for arm in arms}, baselines):
             verdict += f"; {short}"
         run_dir.write_json("comparison.json", summary(settings, space, arms, baselines, verdict))
@@ -106,28 +103,6 @@ def train_arm(settings: Compare, folder: RunDir, spec: ModelSpec, source: Source
 def part_of(arm: Arm, seed: int) -> str:
     """Return the name of the folder of one arm with one seed."""
     return f"{arm.name}-s{seed}"
-
-
-def make_arms(settings: Compare, source: Source, space: SearchSpace) -> list[Arm]:
-    """The genotype in question, one random genotype per seed and the hand-made choice, with as many directions per layer."""
-    genotype = load_genotype(settings.genotype)
-    keep = [len(layer.directions) for layer in genotype.layers]
-    grids, padding = layer_grids(settings, source.info)
-    check_depth(genotype, len(grids), settings.model.name, where=str(settings.genotype))
-    candidates = layer_candidates(space, grids, padding=padding, deduplicate=True)
-    drawn = [random_genotype(candidates, keep, settings.seed + n) for n in range(settings.seeds)]
-    hand_made = Genotype.from_directions(hand_made_choice(space, settings.hand_made, keep), where="hand_made")
-    if len(settings.hand_made) < max(keep):
-        log.warning("hand_made names %d directions, fewer than the %d that a layer has", len(settings.hand_made), max(keep))
-    if genotype.search_space not in (None, "unknown", space.name):
-        log.warning(
-            "the genotype was searched in search space %s, the random ones come from %s; search_space= names another",
-            genotype.search_space,
-            space.name,
-        )
-    metric = metric_for(source.info.target, settings.metric)
-    choices = {SEARCHED: [genotype] * settings.seeds, RANDOM: drawn, HAND_MADE: [hand_made] * settings.seeds}
-    return [Arm(name, genotypes, metric=metric) for name, genotypes in choices.items()]
 
 
 def summary(settings: Compare, space: SearchSpace, arms: list[Arm], baselines: dict[str, float], verdict: str) -> dict:
@@ -168,7 +143,7 @@ def interval_of(metric: Metric, *, seeds: int) -> str:
 def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
     """Print the table and the verdict, which quiet=true leaves."""
     table = Table(title=f"test {metric}, same budget and recipe")
-    for column in ("choice", metric.name, "95 % interval", "searched minus this"):
+    for column in ("choice", metric.name, "95 % interval", f"{arms[0].name} minus this"):
         table.add_column(column)
     for arm in arms:
         i = arm.interval()

@@ -12,6 +12,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.files import make_folder, write_figure
 from lmsearch.settings.looking import Show
 from lmsearch.tasks.parts.drawn import Drawn
+from lmsearch.tasks.parts.show_arms import show_arms
 from lmsearch.tasks.parts.show_choices import show_direction, show_genotype, show_paths, show_space
 from lmsearch.tasks.parts.show_networks import show_attention, show_importance, show_receptive, show_saliency
 from lmsearch.tasks.parts.show_runs import show_race, show_run, show_scanbench, show_worth
@@ -20,7 +21,7 @@ ENDINGS = (".svg", ".png")
 SUBJECTS: dict[str, Callable[[Show], Drawn]] = {
     "direction": show_direction, "space": show_space, "genotype": show_genotype, "paths": show_paths, "run": show_run,
     "worth": show_worth, "receptive": show_receptive, "attention": show_attention, "saliency": show_saliency,
-    "importance": show_importance, "scanbench": show_scanbench, "race": show_race,
+    "importance": show_importance, "scanbench": show_scanbench, "race": show_race, "arms": show_arms,
 }  # fmt: skip
 
 

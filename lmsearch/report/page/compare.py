@@ -73,8 +73,18 @@ def _genotype(result: Mapping[str, Any]) -> Genotype | None:
         return None
 
 
+def _first(result: Mapping[str, Any]) -> str:
+    """Return the arm that the others are compared with."""
+    return next((name.partition(" - ")[0] for name in result.get("differences", {})), SEARCHED)
+
+
+def _ordered(result: Mapping[str, Any]) -> list[str]:
+    """Return the arms, that one first."""
+    return sorted(result.get("arms", {}), key=lambda name: name != _first(result))
+
+
 def _signs(result: Mapping[str, Any]) -> list[int]:
-    """Return for every other arm 1 where the searched one is better, -1 where it is worse, 0 within noise."""
+    """Return for every other arm 1 where the first one is better, -1 where it is worse, 0 within noise."""
     metric = METRICS.get(str(result.get("metric")))
     signs = [1 if d["low"] > 0 else -1 if d["high"] < 0 else 0 for d in result.get("differences", {}).values()]
     return signs if metric is None or metric.higher_is_better else [-sign for sign in signs]
@@ -95,16 +105,17 @@ def _findings(run: Run, search: Run | None) -> tuple[str, str, tuple[str, ...]]:
         verdict, meaning = unfinished(run)
         return "open", verdict, (meaning,)
     signs = _signs(run.result)
-    others = [name for name in run.result.get("arms", {}) if name != SEARCHED]
+    others = [name.partition(" - ")[2] for name in run.result.get("differences", {})]
+    subject = "The searched directions" if _first(run.result) == SEARCHED else f"The directions of {_first(run.result)}"
     better = [name for name, sign in zip(others, signs, strict=False) if sign > 0]
     worse = [name for name, sign in zip(others, signs, strict=False) if sign < 0]
     same = [name for name, sign in zip(others, signs, strict=False) if sign == 0]
     told = [f"better than {_listed(better)}"] if better else []
     told += [f"worse than {_listed(worse)}"] if worse else []
     verdict = (
-        f"The searched directions are {' and '.join(told)}."
+        f"{subject} are {' and '.join(told)}."
         if told
-        else (f"The searched directions are not shown to be better than {_listed(others)}: the differences are within noise.")
+        else (f"{subject} are not shown to be better than {_listed(others)}: the differences are within noise.")
     )
     more = f" Against {_listed(same)}, the difference is within noise." if told and same else ""
     seeds = run.result.get("seeds", 1)
@@ -136,13 +147,16 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     """Return what to do next."""
     if not run.result:
         return (Command(run.command, "Go on with it:"),) if run.command and not run.writer else ()
+    first = _first(run.result)
     genotype, seeds = run.get("genotype") or "<search>", int(run.result.get("seeds", 1))
     signs = _signs(run.result)
-    if any(signs) and min(signs) >= 0:
+    if first == SEARCHED and any(signs) and min(signs) >= 0:
         return (Command(next_command("retrain", genotype=genotype), "Use the searched directions:"),)
     further = max(5, 2 * seeds)
     again = changed_command(run.command or next_command("compare", genotype=genotype), seeds=further)
     more = Command(again, "More seeds make the intervals narrower; those that are done count:")
+    if first != SEARCHED:
+        return (more,)
     return Text("Hand-made directions cost no search and are as good, as far as this shows."), more
 
 
@@ -167,20 +181,18 @@ def _arms(result: Mapping[str, Any]) -> Table | None:
     gaps = {key.partition(" - ")[2]: value for key, value in result.get("differences", {}).items()}
     reach = max((max(abs(d["low"]), abs(d["high"])) for d in gaps.values()), default=1.0)
     rows: list[tuple[Cell, ...]] = []
-    ordered = sorted(result["arms"], key=lambda name: name != SEARCHED)
-    for name in ordered:
+    for name in _ordered(result):
         score, gap = _score(result["arms"][name]), gaps.get(name)
         difference = None if gap is None else Span(gap["low"], gap["mean"], gap["high"], -reach, reach, 0.0)
         rows.append((name, Span(score["low"], score["mean"], score["high"], least, most), difference))
     metric = str(result.get("metric", "score")).replace("_", " ")
     caption = f"Test {metric} on {result.get('num_test', '?')} samples; intervals: {result.get('interval', '95 %')}."
-    return Table(caption, ("choice", f"test {metric}", "searched minus this"), tuple(rows))
+    return Table(caption, ("choice", f"test {metric}", f"{_first(result)} minus this"), tuple(rows))
 
 
 def _means(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return the mean scores of all arms in a few words."""
-    arms = sorted(result.get("arms", {}), key=lambda name: name != SEARCHED)
-    told = ", ".join(f"{name} {_score(result['arms'][name])['mean']:.4f}" for name in arms)
+    told = ", ".join(f"{name} {_score(result['arms'][name])['mean']:.4f}" for name in _ordered(result))
     return ((f"test {result.get('metric', 'score')}", told),) if told else ()
 
 
@@ -203,7 +215,7 @@ def _per_seed(result: Mapping[str, Any]) -> Table | None:
     arms = result.get("arms", {})
     if not arms or result.get("seeds", 1) < 2:
         return None
-    first, ordered = int(result.get("first_seed", 0)), sorted(arms, key=lambda name: name != SEARCHED)
+    first, ordered = int(result.get("first_seed", 0)), _ordered(result)
     columns = zip(*(arms[name]["per_seed"] for name in ordered), strict=True)
     rows: list[tuple[Cell, ...]] = [(f"seed {first + number}", *map(float, scores)) for number, scores in enumerate(columns)]
     return Table("Test scores of every training.", ("seed", *ordered), tuple(rows))
@@ -212,13 +224,13 @@ def _per_seed(result: Mapping[str, Any]) -> Table | None:
 def _map(result: Mapping[str, Any]) -> Table | None:
     """Return layers by directions: which arms keep each; of arms that differ by seed, how many seeds do."""
     arms: Mapping[str, Any] = result.get("arms", {})
-    if SEARCHED not in arms:
+    if not arms:
         return None
-    ordered = sorted(arms, key=lambda name: name != SEARCHED)
+    ordered = _ordered(result)
     every = {d for name in ordered for seed in arms[name]["directions"] for layer in seed for d in layer}
     names = sorted(every, key=_place)
     rows: list[tuple[Cell, ...]] = []
-    for number in range(len(arms[SEARCHED]["directions"][0])):
+    for number in range(len(arms[ordered[0]]["directions"][0])):
         for arm in ordered:
             seeds = arms[arm]["directions"]
             counts = [sum(d in seed[number] for seed in seeds) for d in names]
