@@ -111,7 +111,7 @@ def derived_spec(settings: Retrain | Compare, source: Source, genotype: Genotype
     options = model_options(settings, source.info)
     depth = {k: options[k] for k in ("depth", "depths") if k in options}
     name = settings.model.name
-    check_depth(genotype, model_depth(name, **depth), name, where=settings.genotype)
+    check_depth(genotype, model_depth(name, **depth), name, where=settings.genotype or "arms")
     spec = model_spec(settings, source.info, genotype.directions, merge="sum")
     check_training(settings, spec)
     return spec
