@@ -18,6 +18,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, planned, quota_of, surviving
 from lmsearch.search.derivation.kinds import Derived, derivation_kind, derive, samples_for
 from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.supernet.kept import KeptScores
 from lmsearch.search.supernet.masking import Evaluate, OnBatches
 from lmsearch.search.supernet.network import Branches, masked, probabilities, remaining
 from lmsearch.search.supernet.relax import Relaxation
@@ -45,10 +46,11 @@ class Trained:
     objective: Objective
     precision: Precision
     seed: int
+    kept: KeptScores | None = None  # what was measured before the run was stopped
 
-    def on(self, batches: Iterable[Batch]) -> Evaluate:
-        """Return what scores a network on these samples."""
-        return OnBatches(batches, self.objective, self.precision)
+    def on(self, batches: Iterable[Batch], *, name: str = "") -> Evaluate:
+        """Return what scores a network on these samples; under a name what it measures is kept, where that is kept at all."""
+        return OnBatches(batches, self.objective, self.precision, kept=self.kept if name else None, name=name)
 
     @property
     def scores(self) -> Probabilities:
@@ -60,17 +62,18 @@ class Trained:
         batches, kind = samples_for(self.derivation, self.holdout, samples=samples), derivation_kind(self.derivation)
         taken = [n for n in (self.holdout.num_samples, samples, kind.samples) if n is not None]
         counts = [len(p) for p in self.scores.values()]
+        evaluate = self.on(batches, name="derivation")
         with Phase("derivation", images=min(taken) * kind.networks(planned(self.quota, counts), counts)):
-            return derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=self.on(batches))
+            return derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=evaluate)
 
     def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure these choices are, on samples that had no part in them; `fresh` gives the supernets of a recheck."""
         alphas = self.scores if self.relaxation.learns else None
         if self.unseen is None:
             return untested(choices, alphas)
-        quick = self.on([spread(self.unseen, QUICK_SAMPLES)])
+        quick = self.on([spread(self.unseen, QUICK_SAMPLES)], name="quick")
         parts = [self.unseen.at(places) for places in looks(self.unseen.num_samples, seed=self.seed)]
-        tested = OnBatches(self.unseen, self.objective, self.precision, parts)
+        tested = OnBatches(self.unseen, self.objective, self.precision, parts, self.kept, "look")
         return check_health(self.module, choices, tested, seed=self.seed, quick=quick, fresh=fresh, alphas=alphas)
 
     def whole(self, choices: Sequence[LayerChoice]) -> Mapping[str, Branches]:

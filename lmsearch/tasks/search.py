@@ -33,6 +33,7 @@ from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import label
 from lmsearch.search.checks import check_search
 from lmsearch.search.session import SearchSession
+from lmsearch.search.supernet.kept import keeping_scores
 from lmsearch.search.supernet.network import named_mixers
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search.trust.recheck import SUPERNETS
@@ -154,7 +155,9 @@ def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
         fresh = trained_side_by_side(settings, run_dir, setup, source, session)
     else:
         fresh = trained_supernets(session, run_dir, setup.spec, digest, every_s=settings.save_every_s)
-    genotype = conclude(run_dir, session.trained, about, loaders.val, source.info.img_size, fresh=fresh)
+    with keeping_scores(run_dir, digest, every_s=settings.save_every_s) as kept:
+        trained = replace(session.trained, kept=kept)
+        genotype = conclude(run_dir, trained, about, loaders.val, source.info.img_size, fresh=fresh)
     fill_board(run_dir, settings.content, results_in(run_dir), step=settings.epochs, genotype=genotype)
     return genotype
 

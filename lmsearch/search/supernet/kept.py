@@ -1,0 +1,90 @@
+"""Held-out losses of choices, kept while a derivation or a verdict runs, so that a search that is stopped there goes on there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from lmsearch.engine.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from lmsearch.engine.digest import digest_of
+from lmsearch.engine.objectives import Scores
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import CheckpointError
+
+FILE = "masked.pt"
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class KeptScores:
+    """Scores of choices by a digest of supernet, samples and choices, each measured once.
+
+    They are written every `every_s` seconds (None: only where a signal ends the run), and belong to the run of this digest.
+    """
+
+    run_dir: RunDir
+    run: str
+    every_s: float | None
+    known: dict[str, list[Scores]] = field(default_factory=dict)
+    written: float = field(default_factory=time.monotonic)
+    supernets: WeakKeyDictionary[nn.Module, str] = field(default_factory=WeakKeyDictionary)
+
+    def once(self, module: nn.Module, samples: str, choices: object, measure: Callable[[], list[Scores]]) -> list[Scores]:
+        """Return what `measure` gives for these choices, told as plain values, on these samples; it is asked only once."""
+        if module not in self.supernets:
+            self.supernets[module] = fingerprint(module.state_dict())
+        key = digest_of([self.supernets[module], samples, choices])
+        if key not in self.known:
+            self.known[key] = measure()
+            if self.every_s is not None and time.monotonic() - self.written >= self.every_s:
+                self.write()
+        return self.known[key]
+
+    def write(self) -> None:
+        """Write what is known."""
+        losses = {key: [_plain(scores) for scores in found] for key, found in self.known.items()}
+        save_checkpoint(self.run_dir, {"digest": self.run, "losses": losses}, file=FILE)
+        self.written = time.monotonic()
+
+    def read(self) -> None:
+        """Take over what the same run has written; what cannot be read is told of, and measured again."""
+        path = self.run_dir / FILE
+        if not path.is_file():
+            return
+        try:
+            state = load_checkpoint(path)
+            if state.get("digest") == self.run:
+                self.known = {key: [Scores(**one) for one in found] for key, found in state["losses"].items()}
+        except (CheckpointError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s cannot be read (%s); its choices are evaluated again", path, error)
+
+
+@contextmanager
+def keeping_scores(run_dir: RunDir, run: str, *, every_s: float | None) -> Iterator[KeptScores]:
+    """Give the block the scores that are known; they are written where a signal ends it, and deleted where it is done."""
+    kept = KeptScores(run_dir, run, every_s)
+    kept.read()
+    try:
+        yield kept
+    except KeyboardInterrupt:
+        if kept.known:
+            kept.write()
+        raise
+    run_dir.remove(FILE)
+
+
+def _plain(scores: Scores) -> dict[str, Tensor]:
+    """Return the tensors that choices go by."""
+    tensors: Sequence[tuple[str, Tensor | None]] = [
+        ("losses", scores.losses),
+        ("scores", scores.scores),
+        ("classes", scores.classes),
+        ("sums", scores.sums),
+    ]
+    return {name: tensor for name, tensor in tensors if tensor is not None}
