@@ -9,7 +9,7 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmsearch import __version__
 from lmsearch.config_help import task_help
@@ -19,6 +19,7 @@ from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.interrupts import INTERRUPTED, Stopped, answering_signals
 from lmsearch.paths import data_dir
 from lmsearch.process import set_up_logging, tune_process
+from lmsearch.words import as_text, dotted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,6 +45,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "board": ("lmsearch.tasks.board", "start TensorBoard over a run or a folder of runs"),
 }
 IN_SEVERAL = ("search", "retrain", "evaluate", "compare")  # tasks that torchrun may start in several processes
+MEMORY = {"batch_size": "lower", "micro_batch": "set or lower", "model.grad_checkpointing": "set to true"}  # what takes less
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
@@ -131,6 +133,7 @@ def _run(task: str, cfg: DictConfig) -> int:
 
     from lmsearch.data.fetching import killed_worker  # PyTorch is needed from here on
     from lmsearch.engine.events import errors_told_once
+    from lmsearch.engine.memory import telling_want_of_memory
     from lmsearch.engine.processes import refuse_several
     from lmsearch.engine.threads import using_threads
 
@@ -143,6 +146,7 @@ def _run(task: str, cfg: DictConfig) -> int:
             setting(VERBOSE, verbose),
             answering_signals(),
             using_threads(OmegaConf.select(cfg, "threads")),
+            telling_want_of_memory(memory_keys(cfg)),
             killed_worker(),
             errors_told_once(),
         ):
@@ -159,6 +163,17 @@ def _run(task: str, cfg: DictConfig) -> int:
             how += ", without overwrite=true, to continue from the last checkpoint"
         print(f"\nlmsearch: {what}; {how}", file=sys.stderr)
         return code
+
+
+def memory_keys(cfg: DictConfig) -> str:
+    """Return which keys of a configuration to set where memory is short, and what they are now."""
+    from omegaconf import OmegaConf
+
+    known = dict(dotted(cast("dict[str, object]", OmegaConf.to_container(cfg))))
+    said = [
+        f"{what} {key}" + (f" (now {as_text(known[key])})" if known[key] else "") for key, what in MEMORY.items() if key in known
+    ]
+    return ", ".join(said) or "give it smaller input, or a machine with more"
 
 
 def overview() -> str:

@@ -23,6 +23,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose, plain_config
 from lmsearch.context import LEAVING_PAGES, setting
 from lmsearch.engine.lock import holding
+from lmsearch.engine.memory import PROCESS, peak_bytes
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.genotype import LayerChoice
 from lmsearch.report.page import render
@@ -36,7 +37,7 @@ from lmsearch.scan.directions import index_table
 from lmsearch.status import Status
 from lmsearch.tasks.parts import cost
 from lmsearch.tasks.parts import page as left
-from lmsearch.tasks.parts.cost import PROCESS, counting_cost, peak_bytes
+from lmsearch.tasks.parts.cost import counting_cost
 from lmsearch.tasks.parts.retold import command_of
 from lmsearch.tasks.parts.run_dir import Claim, start_over
 from lmsearch.words import as_text

@@ -23,6 +23,7 @@ import torch
 from lmsearch.context import QUIET, VERBOSE, setting
 from lmsearch.engine.devices import device_named
 from lmsearch.engine.events import errors_told_once
+from lmsearch.engine.memory import telling_want_of_memory
 from lmsearch.engine.processes import refuse_several
 from lmsearch.engine.threads import cores, exactly
 from lmsearch.errors import ConfigError, LmsearchError
@@ -210,7 +211,7 @@ def _work(threads: int, pipe: Connection, quiet: bool, verbose: bool) -> None:
     with setting(QUIET, quiet), setting(VERBOSE, verbose), errors_told_once():
         while (job := _next_job(pipe)) is not None:
             try:
-                with exactly(threads), answering_signals():
+                with exactly(threads), answering_signals(), telling_want_of_memory("fewer workers=, a lower batch_size"):
                     result = True, pickle.loads(job)()
             except LmsearchError as error:
                 result = False, str(error)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lmsearch.bench.hardware import hardware
+from lmsearch.engine.memory import peak_bytes
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import FileError
 from lmsearch.reading import parse_json, read_text
 from lmsearch.report.page.folder import COST
-
-PROCESS = Path("/proc/self/status")
 
 
 @contextmanager
@@ -55,14 +50,3 @@ def _added(before: dict[str, Any], seconds: float) -> dict[str, Any]:
         "peak_gpu_memory_bytes": max(gpu, int(before.get("peak_gpu_memory_bytes", 0))),
         "hardware": hardware(),
     }
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has held, in bytes.
-
-    Linux's ru_maxrss would not do where there is /proc: a process begins with the mark of the one that started it.
-    """
-    told = re.search(r"^VmHWM:\s*(\d+) kB", PROCESS.read_text(), re.MULTILINE) if PROCESS.is_file() else None
-    if told is not None:
-        return int(told[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.engine.memory import free_bytes
+from lmsearch.engine.memory import ESTIMATE, GIB, free_bytes
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import Network
@@ -19,7 +19,6 @@ from lmsearch.scan.grids import grid_text
 
 log = logging.getLogger(__name__)
 VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-GIB = 2**30
 
 
 def check_memory(batch_size: int, spec: ModelSpec, precision: Precision, *, running: Sequence[int] | None = None) -> None:
@@ -39,6 +38,7 @@ def check_memory(batch_size: int, spec: ModelSpec, precision: Precision, *, runn
     free = free_bytes(precision.device)
     images = f"{batch_size} images" + (f", {at_once} at a time," if at_once < batch_size else "")
     what = f"a step of {images} of {grid_text(model.layer_grids(size)[0])} tokens needs about {need / GIB:.2g} GiB{without}"
+    ESTIMATE.set(what)
     if free is not None and need > free:
         raise ConfigError(
             f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower micro_batch, batch_size or"
