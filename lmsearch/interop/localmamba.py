@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch.errors import CheckpointError, ModelError, first_line
+from lmsearch.interop.key_names import LOCALMAMBA, KeyNames, check_version
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.scan.directions import label
@@ -64,20 +65,26 @@ VMAMBA_MIXER = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of ours and the published tensors that hold the same numbers, each of `shape`, in order."""
+    """One tensor of ours and the published tensors that hold the same numbers, each of `shape`, in order.
+
+    The published ones are `scale` times ours.
+    """
 
     ours: str
     official: tuple[str, ...]
     shape: tuple[int, ...]
+    scale: float = 1.0
 
     def to_official(self, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Split and reshape a tensor of ours."""
         parts = tensor.detach().cpu().reshape(len(self.official), *self.shape)
+        parts = parts if self.scale == 1 else parts * self.scale
         return ((key, part.clone()) for key, part in zip(self.official, parts, strict=True))
 
     def to_ours(self, official: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
         """Reshape and stack the published tensors."""
-        return torch.stack([official[key] for key in self.official]).reshape(shape)
+        stacked = torch.stack([official[key] for key in self.official]).reshape(shape)
+        return stacked if self.scale == 1 else stacked / self.scale
 
 
 def _vim_entry(key: str, tensor: Tensor) -> Entry:
@@ -113,10 +120,25 @@ def _vmamba_entry(key: str, tensor: Tensor) -> Entry:
     return Entry(key, (key_there,), shape)
 
 
-def layout(model: nn.Module) -> list[Entry]:
-    """Return how every tensor of the model's state dict is stored in a published one; ModelError for another architecture."""
-    entry = _vim_entry if isinstance(released(model), LocalVim) else _vmamba_entry
-    return [entry(key, tensor) for key, tensor in model.state_dict().items()]
+def layout(model: nn.Module, names: KeyNames = LOCALMAMBA) -> list[Entry]:
+    """Return how every tensor of the model's state dict is stored in a published one.
+
+    Raises ModelError for another architecture, and where a layer has more directions than there are `names` for.
+    """
+    most = max(len(mixer.directions) for mixer in released(model).mixers())
+    if names.order is not None and most > len(names.order):
+        raise ModelError(f"{names.project} has names for {len(names.order)} directions of a layer, this network has {most}")
+    vim = isinstance(model, LocalVim)
+    doubled = names.halved and isinstance(model, LocalVim) and model.cls_token is not None
+    entries = [(_vim_entry if vim else _vmamba_entry)(key, tensor) for key, tensor in model.state_dict().items()]
+    return [
+        replace(
+            entry,
+            official=tuple(map(names.rename, entry.official)),
+            scale=2.0 if doubled and entry.ours.endswith("mixer.out_proj.weight") else 1.0,
+        )
+        for entry in entries
+    ]
 
 
 def released(model: nn.Module) -> LocalVim | LocalVMamba:
@@ -141,22 +163,24 @@ def _rope(model: nn.Module) -> dict[str, Tensor]:
     return dict(zip(ROPE, rope_buffers(model.num_features, model.grid), strict=True))
 
 
-def to_official_state_dict(model: nn.Module) -> dict[str, Tensor]:
+def to_official_state_dict(model: nn.Module, names: KeyNames = LOCALMAMBA) -> dict[str, Tensor]:
     """Return a copy of the model's weights on the CPU under the published key names and shapes, rotary tables included."""
     ours = model.state_dict()
-    official = {key: part for entry in layout(model) for key, part in entry.to_official(ours[entry.ours])}
+    official = {key: part for entry in layout(model, names) for key, part in entry.to_official(ours[entry.ours])}
     wide = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     return official | {key: table.to(wide) for key, table in _rope(model).items()}
 
 
-def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor], names: KeyNames = LOCALMAMBA) -> None:
     """Fill a LocalVim or LocalVMamba of ours, derived net or supernet, from a state dict with the published key names.
 
-    Raises one CheckpointError that names the missing, unexpected and mis-shaped keys; then nothing has been loaded.
-    LocalVim's rotary tables are no weights of ours: they may be absent, and are compared where present. To train with
-    another number of classes, load first and call `reset_classifier` afterwards.
+    `names` are those of another project whose networks ours can be. Raises one CheckpointError that names the missing,
+    unexpected and mis-shaped keys, or the version that is not read; then nothing has been loaded. LocalVim's rotary tables are
+    no weights of ours: they may be absent, and are compared where present. To train with another number of classes, load
+    first and call `reset_classifier` afterwards.
     """
-    entries, grid = layout(model), released(model).grid
+    check_version(names, state_dict)
+    entries, grid = layout(model, names), released(model).grid
     tables = _rope(model)
     expected = {key: entry.shape for entry in entries for key in entry.official}
     expected |= {key: tuple(table.shape) for key, table in tables.items()}
@@ -195,11 +219,12 @@ def _some(keys: list[str]) -> str:
     return shown if len(keys) <= SHOWN else f"{shown}, ... ({len(keys) - SHOWN} more)"
 
 
-def beyond_released(model: nn.Module) -> list[str]:
+def beyond_released(model: nn.Module, names: KeyNames = LOCALMAMBA) -> list[str]:
     """Return what of a network the released code computes otherwise or not at all, such as "stem=conv"."""
     model = released(model)
     own = model.mixers()[0].options
-    found = [f"{name}={getattr(own, name)}" for name, value in RELEASED.items() if getattr(own, name) != value]
+    always = RELEASED | {"attention": names.attention}
+    found = [f"{name}={getattr(own, name)}" for name, value in always.items() if getattr(own, name) != value]
     if isinstance(model, LocalVim):
         pool = "avg" if model.cls_token is None else "token"
         found += ["stem=conv"] if len(list(model.patch_embed.stem.parameters())) else []
@@ -208,8 +233,11 @@ def beyond_released(model: nn.Module) -> list[str]:
     else:
         pool = "avg"
     found += [f"global_pool={model.global_pool!r}"] if model.global_pool != pool else []
-    names = {d for m in model.mixers() for d in m.directions}
-    other = sorted(label(d) for d in names if not re.fullmatch(RELEASED_DIRECTION, d))
+    if names.order is not None:
+        alike = all(mixer.directions == names.order for mixer in model.mixers())
+        return found if alike else [*found, f"directions, which are not {', '.join(names.order)}"]
+    directions = {d for m in model.mixers() for d in m.directions}
+    other = sorted(label(d) for d in directions if not re.fullmatch(RELEASED_DIRECTION, d))
     return found + ([f"directions {', '.join(other)}"] if other else [])
 
 

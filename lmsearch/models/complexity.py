@@ -255,11 +255,12 @@ def own_count(report: Complexity) -> MacCount:
     return MacCount(projections, scan, report.total.macs - projections - scan)
 
 
-def released_count(model: LocalVim | LocalVMamba, report: Complexity) -> MacCount:
+def released_count(model: LocalVim | LocalVMamba, report: Complexity, *, norms: bool = True) -> MacCount:
     """Count `model` as the released code does, whose "FLOPs" are MACs with a scan formula of each family.
 
     LocalVim: conv1d, x_proj, dt_proj and attention once per layer instead of once per direction; scan 5N + 2 per token and
-    channel; norms 1 per value. LocalVMamba: every direction at the longest padded length; scan 9N + 1; LayerNorms 5.
+    channel; norms 1 per value. LocalVMamba: every direction at the longest padded length; scan 9N + 1; LayerNorms 5. Without
+    `norms` they count nothing, as in VMamba's own code.
     """
     mixers = [m for m in model.modules() if isinstance(m, DirectionalMixer)]
     projections, scan, other = 0, 0, report.rest.macs
@@ -270,10 +271,10 @@ def released_count(model: LocalVim | LocalVMamba, report: Complexity) -> MacCoun
         if isinstance(mixer, LocalVimMixer):
             projections += first.conv.macs + first.x_proj.macs + first.dt_proj.macs
             scan += sum(c.tokens * e * (5 * n + 2) for c in layer.directions)
-            other += first.attention.macs + first.tokens * d
+            other += first.attention.macs + norms * first.tokens * d
         else:
             longest, tokens = max(c.tokens for c in layer.directions), num_tokens(layer.grid)
             projections += k * longest * e * (2 * mixer.dt_rank + 2 * n)
             scan += k * longest * e * (9 * n + 1)
-            other += sum(c.attention.macs for c in layer.directions) + 5 * tokens * (d + (k + 1) * e)
+            other += sum(c.attention.macs for c in layer.directions) + norms * 5 * tokens * (d + (k + 1) * e)
     return MacCount(projections, scan, other)

@@ -25,6 +25,8 @@ SEARCHED = "searched"  # the layer directions that LocalMamba published under th
 
 VIM = {"family": "local_vim", "img_size": 224, "depth": 20, "window_padding": "zeros", "directions": HAND_MADE}
 VMAMBA = {"family": "local_vmamba", "img_size": 224, "window_padding": "zeros", "directions": HAND_MADE}
+RASTER_PAIR = ("h", "h_flip")  # Vim's directions
+CROSS = ("h", "v", "h_flip", "v_flip")  # VMamba's, in the order of its weights
 CLS_TOKEN = {"use_rope": False, "rope_residual": False, "middle_cls_token": True}
 NANO = {"attention": "spatial_channel", "window_padding": "none", "drop_path_rate": 0.0, "img_size": 8, "patch_size": 1}
 NANO |= {"d_state": 8, "in_chans": 1, "num_classes": 10}  # the digits
@@ -42,6 +44,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local_vmamba_tiny": VMAMBA | {"directions": SEARCHED},
     "local_vmamba_small": VMAMBA | {"directions": SEARCHED, "depths": (2, 2, 27, 2)},
     "local_vmamba_tiny_search": VMAMBA | SUPERNET | {"dims": (32, 64, 128, 256)},
+    "vim_tiny": VIM | {"directions": RASTER_PAIR, "attention": "none", "depth": 24},
+    "vim_small": VIM | {"directions": RASTER_PAIR, "attention": "none", "depth": 24, "embed_dim": 384},
+    "vmamba_tiny": VMAMBA | {"directions": CROSS, "attention": "none"},
+    "vmamba_small": VMAMBA | {"directions": CROSS, "attention": "none", "depths": (2, 2, 27, 2), "drop_path_rate": 0.3},
     "local_vmamba_small_search": VMAMBA | SUPERNET | {"dims": (32, 64, 128, 256), "depths": (2, 2, 27, 2)},
 }
 MIXER_OPTIONS = {f.name for f in fields(MixerOptions)}

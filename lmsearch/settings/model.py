@@ -73,6 +73,10 @@ MODELS: dict[str, type[Backbone]] = {
     "local_vmamba_small_search": LocalVMamba,
     "local_vmamba_tiny": LocalVMamba,
     "local_vmamba_tiny_search": LocalVMamba,
+    "vim_small": LocalVim,
+    "vim_tiny": LocalVim,
+    "vmamba_small": LocalVMamba,
+    "vmamba_tiny": LocalVMamba,
 }
 
 

@@ -30,6 +30,7 @@ from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.files import make_folder
 from lmsearch.genotype import FILE, Genotype, LayerChoice, check_depth, dumps, load_genotype
+from lmsearch.interop.key_names import names_for, options_told
 from lmsearch.interop.localmamba import (
     DESCRIPTION,
     beyond_released,
@@ -80,10 +81,11 @@ def to_official(settings: Convert) -> int:
     keep_files(out)
     spec, weights = read_model(Path(settings.source))
     model = load_model(spec, weights, source=settings.source)
-    official = to_official_state_dict(model)
+    names = names_for(spec.name)
+    official = to_official_state_dict(model, names)
     make_folder(out.parent, key="out")
     save_torch(out, {"model": official, DESCRIPTION: {"version": VERSION} | asdict(spec)})
-    if beyond := beyond_released(model):
+    if beyond := beyond_released(model, names):
         log.warning("%s: the released code cannot run it, for its %s; `lmsearch convert` reads it back", out, ", ".join(beyond))
     print(f"{spec.name}: {len(official)} tensors under the released names, below 'model': {out}")
     return 0
@@ -111,7 +113,7 @@ def from_official(settings: Convert) -> int:
         spec = describe(settings, settings.model, weights)
     model = spec.build()
     try:
-        load_official_state_dict(model, weights)
+        load_official_state_dict(model, weights, names_for(spec.name))
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
     model, spec = in_order(settings, model, spec)
@@ -141,6 +143,7 @@ def describe(settings: Convert, model: Model, weights: dict[str, Tensor]) -> Mod
     if not any(key in weights for key in HEADS):
         options["num_classes"] = 0
     options["img_size"] = side_or_sides(settings.img_size)
+    options = options_told(names_for(name), weights) | options
     merge = "weighted" if supernet else "sum"
     directions = layer_directions(settings, name, options, supernet=supernet)
     return ModelSpec(
