@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lmsearch.bench import ceiling, gate, growth, memory, onnx_scan, process, scans, sections, timing, workloads
+from lmsearch.bench import calls, ceiling, gate, growth, memory, onnx_scan, process, scans, sections, timing, workloads
 from lmsearch.bench.released import SCANS, ReleasedMixer, available_scans
 from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tensors
 from lmsearch.bench.workloads import LayerShape, SupernetShape
@@ -93,6 +93,16 @@ def test_a_wrong_peer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PEERS, "eager loop", wrong)
     with pytest.raises(KernelError, match="eager loop at"):
         gate.check_peers(SMALL, seed=0, device="cpu", quick=True)
+
+
+@pytest.mark.parametrize("name", calls.CALLS)
+def test_a_call_that_is_wrong_in_ours_or_beside_it_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = calls.CALLS[name]
+    tensors = calls.call_tensors(call, SMALL, seed=0, device="cpu")
+    assert calls.check_call(name, tensors, device="cpu").keys() >= {"lmsearch", "eager loop"}
+    monkeypatch.setitem(calls.CALLS, name, replace(call, ours=lambda **tensors: 1.001 * call.ours(**tensors)))
+    with pytest.raises(KernelError, match=f"{name}: lmsearch is wrong: .*nothing was timed"):
+        calls.check_call(name, tensors, device="cpu")
 
 
 def test_a_missing_peer_is_listed_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +241,7 @@ def test_a_run_writes_every_section_and_a_picture(
     assert row["times_first"] == {"median": 1.0, "min": 1.0, "max": 1.0}
     assert row["gel_s"] == pytest.approx(SMALL.elements / row["seconds"]["median"] / 1e9)
     assert len(found["scan"]["longer"]) == 2
+    assert all({first, "eager loop"} <= call["both"].keys() for call in found["calls"]["calls"].values())
     assert {"reference backend", "released, eager loop"} <= found["layer"]["both"].keys() & found["supernet"]["compared"].keys()
     assert found["growth"]["axes"].keys() == set(growth.AXES)
     assert found["memory"]["peaks"]["released, eager loop"] == {"peak_bytes": 2000, "times_first": 2.5}

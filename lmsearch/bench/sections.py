@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lmsearch.bench import ceiling, growth, memory, process
+from lmsearch.bench.calls import CALLS, call_tensors, check_call, functions_of
 from lmsearch.bench.gate import TOLERANCE, check_backends, check_peers
 from lmsearch.bench.hardware import last_level_cache
 from lmsearch.bench.policies import KEEPS, STAGES, policy_step, shrinking_cost, ways
@@ -132,6 +133,21 @@ def scan_section(setup: Setup) -> dict:
         "both": described(both, setup.scan.elements),
         "longer": longer_sequences(setup),
     }
+
+
+def calls_section(setup: Setup) -> dict:
+    """Calls of other people's models on one thread, each after its own gate: ours beside the same call around other scans."""
+    found = {}
+    for name, call in CALLS.items():
+        tensors = call_tensors(call, setup.scan, seed=setup.seed, device=setup.device)
+        errors = check_call(name, tensors, device=setup.device)
+        functions = functions_of(call, tensors, ours=our_name(setup), device=setup.device)
+        with exactly(1):
+            forward = paired({who: without_gradients(f) for who, f in functions.items()}, **rounds(setup))
+            both = paired({who: with_gradients(f, list(tensors.values())) for who, f in functions.items()}, **rounds(setup))
+        kinds = {"forward": described(forward), "both": described(both)}
+        found[name] = kinds | {"errors": {who: asdict(w) for who, w in errors.items()}}
+    return {"shape": str(setup.scan), "threads": 1, "calls": found}
 
 
 def longer_sequences(setup: Setup) -> dict[str, dict]:
@@ -283,6 +299,7 @@ def process_section(setup: Setup) -> dict:
 
 SECTIONS = {
     "scan": scan_section,
+    "calls": calls_section,
     "layer": layer_section,
     "supernet": supernet_section,
     "policies": policies_section,

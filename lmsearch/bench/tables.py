@@ -75,6 +75,19 @@ def scan_tables(values: dict) -> list[Table]:
     return [made, longer]
 
 
+def calls_tables(values: dict) -> list[Table]:
+    """One table per call, forward and forward + backward."""
+    made = []
+    for name, found in values["calls"].items():
+        columns = [f"{TITLES[kind]}: {unit}" for kind in KINDS for unit in ("ms", "times ours")]
+        rows = table(f"{name}: {values['shape']}, threads: {values['threads']}", "what", *columns)
+        for who in found["forward"]:
+            cells = [(milliseconds(found[k][who]["seconds"]), times(found[k][who]["times_first"])) for k in KINDS]
+            rows.add_row(who, *cells[0], *cells[1])
+        made.append(rows)
+    return made
+
+
 def scan_cells(row: dict | None) -> tuple[str, str, str]:
     """Milliseconds, Gel/s and factor of one scan; empty for one without a backward pass."""
     return ("", "", "") if row is None else (milliseconds(row["seconds"]), f"{row['gel_s']:.3f}", times(row["times_first"]))
@@ -146,6 +159,7 @@ def process_tables(values: dict) -> list[Table]:
 TABLES = {
     "correctness": check_tables,
     "scan": scan_tables,
+    "calls": calls_tables,
     "layer": layer_tables,
     "supernet": supernet_tables,
     "policies": policies_tables,

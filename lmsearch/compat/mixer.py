@@ -97,12 +97,13 @@ class Mamba(nn.Module):
     def _start_dt(self, least: float, most: float, kind: str, scale: float, floor: float, at: dict) -> None:
         """Start dt_proj: step sizes log-uniform from `least` to `most` behind the softplus, weights within the rank's scale."""
         bound = scale * self.dt_rank**-0.5
-        steps = torch.empty(self.d_inner, **at).uniform_(math.log(least), math.log(most)).exp().clamp(min=floor)
         with torch.no_grad():
             if kind == "constant":
                 self.dt_proj.weight.fill_(bound)
             else:
                 self.dt_proj.weight.uniform_(-bound, bound)
+            steps = torch.rand(self.d_inner, **at) * (math.log(most) - math.log(least)) + math.log(least)
+            steps = steps.exp().clamp(min=floor)
             self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # the inverse of the softplus
         self.dt_proj.bias._no_reinit = True  # type: ignore[attr-defined] # read by the initialisers of such networks
 
