@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-comp
 SOURCES = setup.py setup.cfg constraints.txt $(wildcard lmsearch/kernels/csrc/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install search test test-slow golden lint clean
+.PHONY: help install search test test-slow golden docs lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,13 +30,17 @@ test-slow: $(VENV)/.installed-test  ## run the tests that take longer
 golden: $(VENV)/.installed-test  ## write the golden records of tests/golden/ anew (a commit that changes them says why)
 	$(BIN)/python tests/golden_records.py
 
+docs: $(VENV)/.installed-test  ## build the documentation into site/, generated pages and pictures first
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+
 lint: $(VENV)/.installed-test  ## check the style and the types of the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 
 clean:  ## remove what builds and tests leave behind; runs/ and .venv/ stay
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis lmsearch/kernels/_native*.so
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis lmsearch/kernels/_native*.so
 	find lmsearch tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f "$(VENV)/.installed" "$(VENV)/.installed-test"
 

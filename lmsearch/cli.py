@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from lmsearch import __version__
+from lmsearch.completion import completion
 from lmsearch.config_help import task_help
 from lmsearch.config_presets import split_overrides
 from lmsearch.context import QUIET, VERBOSE, setting
@@ -46,6 +47,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
 }
 IN_SEVERAL = ("search", "retrain", "evaluate", "compare")  # tasks that torchrun may start in several processes
 MEMORY = {"batch_size": "lower", "micro_batch": "set or lower", "model.grad_checkpointing": "set to true"}  # what takes less
+COMPLETION = "completion"  # no task: it has no keys, and a shell that starts must not wait for it
 HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
@@ -103,6 +105,9 @@ def _main(words: list[str]) -> int:
         print(overview())
         return 0 if flags else BAD_INPUT
     task, *overrides = words
+    if task == COMPLETION and not overrides:
+        print(completion([*TASKS], conf_dir=data_dir("conf")), end="")
+        return 0
     if task not in TASKS:
         raise ConfigError(f"{task!r} is not a task{did_you_mean(task, TASKS)}")
     if set(flags) & set(HELP):
@@ -186,6 +191,7 @@ def overview() -> str:
             "usage: lmsearch <task> [key=value ...]",
             "       lmsearch <task> --help    presets and keys of a task, with units",
             "       lmsearch <task> --cfg     the resolved configuration, without running it",
+            '       lmsearch completion       bash: eval "$(lmsearch completion)" completes tasks, presets and keys',
             "",
             "tasks:",
             *tasks,

@@ -21,7 +21,7 @@ from lmsearch.search.architects.kinds import ARCHITECTS, PATHS
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.search_space import SearchSpace
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "python.md"
 FOUR = SearchSpace("four", ("h", "h_flip", "v", "v_flip"), 1)
 PLANTED = "v_flip"
 
@@ -286,7 +286,7 @@ def test_a_comparison_says_how_the_arms_differ(objective: object, seeds: int, me
     assert "within noise" in found.verdict or "the searched genotype is" in found.verdict
 
 
-def test_the_short_example_of_the_readme_runs() -> None:
-    (block,) = (text for text in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "run_search" in text)
+def test_the_short_example_of_the_docs_runs() -> None:
+    (block,) = (text for text in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "run_search" in text)
     exec(block, {"dataset": images(64, side=8)})  # noqa: S102
     assert sum(bool(line.strip()) for line in block.splitlines()) <= 15

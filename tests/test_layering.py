@@ -12,7 +12,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("__main__", "testing"),
     ("cli",),
     ("tasks",),
-    ("config_help", "run_identity"),
+    ("config_help", "run_identity", "completion"),
     ("config",),
     ("config_presets",),
     ("config_values",),

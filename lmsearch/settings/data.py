@@ -120,7 +120,7 @@ class Planted(Data):
 
     direction: str = key("the direction to find")
     directions: AnyValue | None = key(
-        "several in its place: [h,v_flip] one channel group each; chained: of the two layers; teacher: [[h,v],[w2]]"
+        "several in its place: [h,v_flip] for groups of channels or chained layers, [[h,v],[w2]] for teacher"
     )
     task: str = key("decayed_sum | latest_key | chained | teacher | token_mean (no direction) | random (no signal)")
     grid: Ints | None = key("tokens per side, or [height,width]")

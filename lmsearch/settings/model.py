@@ -15,7 +15,7 @@ class Backbone(Group):
 
     name: str = key("name of the model")
     grad_checkpointing: bool = key(
-        "training keeps only what enters every layer and computes the rest again: less memory, more time, the same gradients",
+        "compute the inside of each layer twice instead of keeping it: less memory, more time",
         counts=False,
     )
     patch_size: int | None = key("side of a patch", unit="pixels", least=1, null="the model's own", absent=True)

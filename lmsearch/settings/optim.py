@@ -38,7 +38,7 @@ class Optim(Group):
         added=("none",),
     )
     layer_decay: float = key(
-        "of the learning rate from each layer to the one below it, such as 0.75 where a pre-trained backbone goes on; 1: none",
+        "each layer's learning rate as a share of the next one's, such as 0.75 to fine-tune; 1: all alike",
         least=LEAST_LAYER_DECAY,
         most=1.0,
         added=(1.0,),

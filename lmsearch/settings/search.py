@@ -38,9 +38,7 @@ class AnySearch(Group):
 class Supernet(AnySearch):
     """A supernet is trained, and what to keep is derived from it."""
 
-    relaxation: str = key(
-        "alphas to branch weights: softmax | sigmoid | gumbel (samples branches) | sampled | dirichlet | uniform (no alphas)"
-    )
+    relaxation: str = key("alphas to branch weights: softmax | sigmoid | gumbel | sampled | dirichlet | uniform (no alphas)")
     update: str = key("of the alphas", words=("adam", "exponentiated_gradient"))
     architect: str = key(
         "alphas learn on",
@@ -53,10 +51,7 @@ class Supernet(AnySearch):
     )
     order: int = key("bilevel: 1 or 2 (finite differences)", least=1, most=2)
     mixed_weight: float = key("mixed: weight of the held-out gradient", least=0.0)
-    holdout: float = key(
-        "share of the training set held out: bilevel, mixed, perturbation and climb choose on it"
-        " (and are tested on the validation set), others are tested on it"
-    )
+    holdout: float = key("share of the training set that weights do not learn on; choices are made or tested on it")
     alpha_lr: float = key("learning rate of the alphas, constant", least=0.0, most=LARGEST_RATE)
     alpha_betas: list[float] = key("of the alphas' Adam", check=betas_fault)
     alpha_weight_decay: float = key("of the alphas; decay pulls them back to uniform", least=0.0)
@@ -67,17 +62,14 @@ class Supernet(AnySearch):
     samples: int | None = key(
         "gumbel, sampled: branches that a step runs per layer", least=1, null="as many as the layer keeps, 2 at least"
     )
-    shrink: Stages = key(
-        "[[progress,branches],...]: from that share of the search on, layers hold at most so many branches"
-        " (never fewer than they keep)"
-    )
+    shrink: Stages = key("[[progress,branches],...]: from that share of the search on, layers hold so many branches at most")
     passes: int | None = key(
         "fair: passes of a step, each of as many branches as layers keep", least=1, null="until every branch had its turn"
     )
     partial_channels: int = key("the supernet scans 1/partial_channels of its channels, the others pass by: less memory", least=1)
     derivation: str = key(words=DERIVATIONS)
     recheck: float = key(
-        "verdict: two fresh supernets train all directions alike, each in this share of the search's steps; 0: none are trained",
+        "two fresh supernets check the choice, each trained for this share of the steps; 0: no recheck",
         least=0.0, endless=True,
     )  # fmt: skip
     health_every: int | None = key(

@@ -60,11 +60,11 @@ class Training(Machine, Claiming):
     epochs: int = key("passes over the training set", least=1, by_recipe="null")
     batch_size: int = key("images per step", least=1, by_recipe="null")
     micro_batch: int | None = key(
-        "images that pass through the network at a time, a divisor of batch_size: less memory, the same up to rounding",
+        "images in memory at a time, a divisor of batch_size: less memory, same result up to rounding",
         least=1, null="all of a step", added=(None,),
     )  # fmt: skip
     head: str | None = key(
-        "what data with a class per pixel or with objects are answered by: plain | upernet | mask2former | deformable_detr",
+        "answers pixels or objects: plain | upernet | mask2former | deformable_detr",
         null="plain with data=dense, else the model's classifier", added=(None,),
     )  # fmt: skip
     out_indices: Ints | None = key(
@@ -75,7 +75,7 @@ class Training(Machine, Claiming):
         "first layers or stages that keep their weights, with the patch embedding; 0: none", least=0, added=(0,)
     )
     metric: str | None = key(METRICS, null="accuracy", added=(None,))
-    seed: int = key("of weights, order, augmentation", least=0)
+    seed: int = key("of all that is random: weights, order of images, augmentation", least=0)
     num_workers: int = key("processes that read images (image folders)", least=0, counts=False)
 
 
@@ -105,7 +105,7 @@ class SideBySide(Settings):
     """How many trainings run at a time."""
 
     workers: int = key(
-        "processes that train side by side, each with `threads` threads (null: the cores, shared out); one per GPU at most",
+        "processes that train side by side, each with `threads` threads; one per GPU at most",
         least=1, counts=False,
     )  # fmt: skip
 

@@ -31,9 +31,7 @@ class Sweep(Claiming, Voice):
 
     presets: ClassVar[Mapping[str, str]] = {"sweep": "a prepared sweep: task, params, metric and direction"}
     task: str = key("the task that is run, such as retrain or search")
-    params: Ranges | None = key(
-        "what varies: {key: range, ...}, a range being uniform(a,b), log(a,b), int(a,b), int(a,b,step), logint(a,b) or [x,y,z]"
-    )
+    params: Ranges | None = key("{key: range}: uniform(a,b), log(a,b), int(a,b), int(a,b,step), logint(a,b) or [x,y,z]")
     params_file: PathName | None = key("YAML file with such a mapping, read first; a key of params replaces the file's")
     overrides: Words = key("key=value words that every trial gets, such as [data=planted,epochs=2]")
     metric: Words = key("what is optimised: a number of the run directory's metrics file, or two of them as [a,b]", added=(None,))

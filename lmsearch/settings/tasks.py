@@ -62,8 +62,7 @@ class Search(Searching, GoingOn, Strict, SideBySide):
         help=f"choice and verdict go by it: {METRICS} (losses of all classes alike)", null=OF_ALL_TARGETS,
     )  # fmt: skip
     budget: int | None = key(
-        "directions kept over all layers together, in place of keep (not with derivation=climb, so with search=fair set"
-        " search.derivation=perturbation)",
+        "directions kept over all layers together, in place of keep; needs derivation=perturbation or topk",
         least=1, null="keep decides",
     )  # fmt: skip
     seeds: int = key(
@@ -82,7 +81,7 @@ class Audit(Searching, HandMade, Strict, SideBySide):
     metric: str | None = again(Training, "metric", help=f"scores and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)
     seed: int = again(Training, "seed", help="first seed of the trainings")
     minutes: float = key(
-        "what the audit may take with all its workers: it decides on rounds and, where they do not fit, on fewer epochs",
+        "time that the audit may take; it plans its rounds, and if need be shorter trainings, to fit",
         least=0.0, endless=True,
     )  # fmt: skip
     planted: str = key("direction that the control plants on the grid of the first layer")
@@ -94,15 +93,12 @@ class Retrain(GoingOn, Baselines):
     """lmsearch retrain."""
 
     metric: str | None = again(Training, "metric", help=f"best.safetensors goes by it: {METRICS}", null=OF_ALL_TARGETS)
-    genotype: PathName = key(
-        "the run directory of a search, whose data and model are taken; or genotype.json, or a shipped name such as"
-        " localmamba/local_vim_tiny"
-    )
+    genotype: PathName = key("run directory of a search (its data and model are taken), genotype.json or shipped name")
     init_from: PathName | None = key(
         "fine-tune: start from this model.safetensors or run directory; directions and classes go by name"
     )
     init_strict: bool = key(
-        "refuse an init_from that lacks a direction, or is a supernet; false: lacking ones start fresh, named in a line",
+        "refuse an init_from that lacks a direction or is a supernet; false: what it lacks starts fresh",
         counts=False,
     )  # fmt: skip
 
@@ -113,17 +109,17 @@ class Compare(GoingOn, Spaces, HandMade, Baselines, SideBySide):
 
     metric: str | None = again(Training, "metric", help=f"intervals and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)
     genotype: PathName | None = key(
-        "the run directory of a search, whose data, model and search space are taken; or genotype.json, or a shipped name",
+        "run directory of a search (its data, model and space are taken), genotype.json or shipped name",
         null="none, for arms= without searched",
     )
     arms: list[str] = key(
-        "what is compared, with the first: searched, random, hand-made, and the literature's (lmsearch show what=arms)",
+        "what is compared, with the first: searched, random, hand-made, or any of lmsearch show what=arms",
         added=(["searched", "random", "hand-made"],),
     )
     seeds: int = key("number of seeds per genotype: seed, seed + 1, ...", least=1, endless=True)
     hand_made: list[str] = again(
         HandMade, "hand_made",
-        help="directions of the hand-made choice, every layer; the first of them, as many as the genotype keeps there",
+        help="directions of the hand-made choice; each layer takes as many of the first as it keeps",
     )  # fmt: skip
     search_space: PathName = again(
         Spaces, "search_space", help="random genotypes are drawn from it, and it knows your own orders"
@@ -136,7 +132,7 @@ class Derive(Machine, Claiming, Kept):
 
     checkpoint: PathName | None = key("checkpoint.pt or the run directory of a search")
     genotypes: PathNames | None = key(
-        "in place of checkpoint: [a,b,...] genotype.json files or run directories, or a folder with s<seed>/ in it"
+        "in place of checkpoint: [a,b,...] of genotype.json or run directories, or a folder of s<seed>/"
     )
     keep: Ints | None = again(
         Kept, "keep", help="directions kept per layer: a number, one per layer, or null for what the search was asked for"
@@ -172,10 +168,7 @@ class Predict(Machine):
     images: PathNames = key("an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]")
     top: int = key("classes given per image", least=1)
     batch_size: int = key("images per step", least=1)
-    out: PathName | None = key(
-        "file for the results: .csv or .jsonl, written as they come, or .json, written at the end; of networks for pixels or"
-        " objects a folder"
-    )
+    out: PathName | None = key(".csv, .jsonl or .json file for the results; a folder where pixels or objects are answered")
     tile: int | None = key(
         "networks for pixels or objects: side of the square windows in which a large image is answered",
         unit="pixels of the image", least=16, null="the whole image at once",
