@@ -19,6 +19,7 @@ import torch
 
 from lmsearch.cli import TASKS, main
 from lmsearch.config import compose
+from lmsearch.scan.directions import PATTERNS
 from lmsearch.settings.catalogue import declared_anywhere
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +100,11 @@ def test_pictures_are_current(generator: ModuleType, names: tuple[str, ...]) -> 
 def test_every_key_is_on_the_page_of_keys(documents: dict[str, str]) -> None:
     missing = [name for name in declared_anywhere() if f"`{name}`" not in documents["keys.md"]]
     assert missing == []
+
+
+def test_every_direction_stands_in_the_table_of_directions() -> None:
+    table = (DOCS / "concepts.md").read_text(encoding="utf-8").partition("## All directions")[2]
+    assert [p.usage for p in PATTERNS for name in p.usage.split(", ") if f"`{name}`" not in table] == []
 
 
 def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Optim(Group):
         words={
             "stop": "end, and name the samples",
             "skip": "leave the step out and count it",
-            "rollback": "leave it out, and where that does not help go back to the last saved state with half the learning rates",
+            "rollback": "leave it out, then go back to the last saved state with half the learning rates",
         },
         counts=False,
     )
