@@ -238,3 +238,40 @@ def test_two_processes_search_as_one(words: list[str]) -> None:
         assert mine.loss == pytest.approx(whole.loss, rel=1e-3)
     assert torch.equal(first[2].sums[1], held.sums[1]), "as many samples"
     assert first[3] == second[3] and "health/cosine" in first[3] and "health/sharpness" in first[3]
+
+
+class Double(TrainLoader):
+    """Batches in double precision."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            yield batch._replace(inputs=batch.inputs.double())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["search=darts"], BILEVEL, ["search=fair"]], ids=" ".join)
+def test_in_double_precision_two_processes_search_as_one_to_nine_digits(words: list[str]) -> None:
+    settings = compose_settings(
+        Search, [*SEARCH, *words, "data.steps_per_epoch=50", "data.grid=4", "model.depth=2", "backend=reference"]
+    )
+    objective = replace(objective_for("dense"), losses=lambda out, t: (out - t.double().view_as(out)).square().flatten(1).mean(1))
+    building = threading.Lock()
+
+    def searched(world: World) -> dict[str, Tensor]:
+        with building:
+            source, precision = build_data(settings.data), Precision(CPU)
+            loaders = search_data(settings, source, precision, world=world)
+            session = open_session(settings, search_setup(settings, source), loaders, source, precision, world=world)
+        session.supernet.double()
+        session.trainer.objective = objective
+        for loader in (session.loaders.weights, session.loaders.alphas):
+            loader.__class__ = Double
+        if hasattr(session.trainer.hook, "objective"):
+            session.trainer.hook.objective = objective
+        session.train()
+        return session.supernet.state_dict()
+
+    one, (first, second) = searched(SINGLE), Meeting(2).run(searched)
+    worst = max((value - first[name]).abs().max().item() for name, value in one.items() if value.is_floating_point())
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert 0 < worst < 1e-9, "rounding only"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lmsearch.engine.loop import observing_steps, run_epochs
 from lmsearch.engine.objectives import classification
 from lmsearch.engine.optim import adamw, moving_average
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.state import Position, RunState
+from lmsearch.engine.state import Keeping, Position, RunState
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import CheckpointError
 
@@ -150,3 +151,11 @@ def test_files_of_other_runs_and_parts_that_do_not_fit_are_one_clear_error(tmp_p
         state_of(tmp_path, training, spec=ModelSpec("local_vim_nano", (("v",), ("h",)), "sum", SPEC.options)).restore()
     with pytest.raises(CheckpointError, match=r"can continue from \(alphas: 'alphas'\)"):
         RunState(RunDir(tmp_path), training.parts() | {"alphas": Counter(0)}, spec=SPEC, run="mine").restore()
+
+
+def test_when_to_save_goes_by_a_clock_that_does_not_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = RunState(RunDir(tmp_path), {}, spec=SPEC, run="0f", keeping=Keeping(every_s=600.0))
+    monkeypatch.setattr(time, "time", lambda: 1e12)
+    assert not state.due(asked=False)
+    state.since -= 601
+    assert state.due(asked=False)

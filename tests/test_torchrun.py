@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from test_distributed import Meeting
 
 from lmsearch.cli import main
+from lmsearch.config import compose_settings
 from lmsearch.engine.checkpoint import load_checkpoint
-from lmsearch.engine.processes import started_by_torchrun
+from lmsearch.engine.distributed import World
+from lmsearch.engine.processes import joined, started_by_torchrun
+from lmsearch.engine.side_by_side import Workers
+from lmsearch.errors import ConfigError
+from lmsearch.settings.tasks import Search
+from lmsearch.tasks.parts.run_dir import claim_run_dir
 
 MODEL = ["model.depth=2", "model.embed_dim=8", "model.d_state=2"]
 SEARCH = ["search", "data=planted", "data.grid=5", "data.num_train=192", *MODEL, "batch_size=32", "epochs=2"]
@@ -52,14 +60,33 @@ def test_a_process_is_one_of_several_where_torchrun_says_so() -> None:
 def test_what_runs_in_one_process_refuses_several(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code = None
     if "workers=2" in words:  # found once the processes have met, so here without them
-        from lmsearch.engine.side_by_side import Workers
-        from lmsearch.errors import ConfigError
-
         with pytest.raises(ConfigError, match="workers=2 runs in one process, and torchrun started 2"):
             Workers.asked_for(2, 1, "cpu")
         return
     code = main([*words, f"run_dir={tmp_path / 'run'}"])
     assert code == 2 and "runs in one process, and torchrun started 2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_port_that_is_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=f"MASTER_PORT={port} is in use on this machine"), joined(torch.device("cpu")):
+            pass
+
+
+def test_processes_with_other_configurations_are_one_line(tmp_path: Path) -> None:
+    words = [*SEARCH[1:], f"run_dir={tmp_path / 'run'}"]
+    settings = [compose_settings(Search, [*words, f"seed={seed}"]) for seed in (0, 1)]
+
+    def claim(world: World) -> None:
+        with claim_run_dir(settings[world.rank], "search", [], world=world):
+            pytest.fail("they differ")
+
+    told = {str(error) for error in Meeting(2).run(claim)}
+    assert told == {f"the configuration of process {other} is not that of process {1 - other}" for other in (0, 1)}
     assert not (tmp_path / "run").exists()
 
 

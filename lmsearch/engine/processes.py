@@ -19,6 +19,7 @@ from torch import Tensor
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.errors import ConfigError, LmsearchError
 
+IN_USE = "EADDRINUSE"  # in PyTorch's words
 WAIT = timedelta(minutes=30)  # for the slowest process, such as one that reads images while others wait
 
 
@@ -55,7 +56,7 @@ def joined(device: torch.device) -> Iterator[World]:
         if here >= torch.cuda.device_count():
             raise ConfigError(f"process {here} of this machine has no GPU of its own: there are {torch.cuda.device_count()}")
         torch.cuda.set_device(here)
-    with calling_others():
+    with calling_others(), telling_port_in_use():
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=WAIT)))
         again = os.environ.get(
             "TORCHELASTIC_RESTART_COUNT", "0"
@@ -70,6 +71,20 @@ def joined(device: torch.device) -> Iterator[World]:
                 dist.barrier()  # who leaves first would take the connection along
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def telling_port_in_use() -> Iterator[None]:
+    """Raise ConfigError where the processes cannot meet since something else listens at their port."""
+    try:
+        yield
+    except dist.DistNetworkError as error:
+        if IN_USE not in str(error):
+            raise
+        port = os.environ.get("MASTER_PORT", "")
+        raise ConfigError(
+            f"MASTER_PORT={port} is in use on this machine; set another, or start with torchrun --standalone"
+        ) from error
 
 
 def all_of(tensor: Tensor) -> list[Tensor]:

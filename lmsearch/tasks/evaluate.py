@@ -21,6 +21,7 @@ from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import CheckpointError, ConfigError, DataError
+from lmsearch.run_identity import config_digest
 from lmsearch.settings.data import Dense, ImageFolder
 from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
@@ -44,6 +45,7 @@ def run(cfg: DictConfig) -> int:
 def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     """Evaluate on the samples of both sets, which the processes of `world` share, and write down what came out."""
     checkpoint = settings.checkpoint
+    world.assert_same(config_digest(settings.content), what="the configuration")
     model, spec, info = load_trained(checkpoint, precision, backend=settings.backend)
     if settings.data is None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
