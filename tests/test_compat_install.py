@@ -46,6 +46,9 @@ SIGNATURES = {
         "rms_norm_fn": "x weight bias residual=None prenorm=False residual_in_fp32=False eps=1e-06",
         "RMSNorm": "hidden_size eps=1e-05 device=None dtype=None",
     },
+    "mamba_ssm.ops.triton.selective_state_update": {
+        "selective_state_update": "state x dt A B C D=None z=None dt_bias=None dt_softplus=False state_batch_indices=None",
+    },
     "mamba_ssm.modules.mamba_simple": {
         "Mamba": "d_model d_state=16 d_conv=4 expand=2 dt_rank='auto' dt_min=0.001 dt_max=0.1 dt_init='random' dt_scale=1.0"
         " dt_init_floor=0.0001 conv_bias=True bias=False use_fast_path=True layer_idx=None device=None dtype=None"

@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from naive_mamba import TOLERANCES, compare, layouts, naive_inner, naive_scan
+from naive_mamba import TOLERANCES, assert_close, compare, layouts, naive_conv, naive_inner, naive_scan
 from torch import Tensor
 
 from lmsearch.compat import extension
 from lmsearch.compat.inner import bimamba_inner_fn, mamba_inner_fn, mamba_inner_fn_no_out_proj
-from lmsearch.compat.scan import selective_scan_ref
+from lmsearch.compat.scan import selective_scan_ref, selective_state_update
 from lmsearch.errors import KernelError
 from lmsearch.kernels import selective_scan_fn
 
@@ -208,6 +208,70 @@ def test_the_inner_functions_add_the_biases_of_B_and_C(both_ways):
     compare(ours, naive_inner, tensors, 2e-5)
 
 
+@pytest.mark.parametrize("normed", [("b_rms_weight",), ("c_rms_weight",), ("b_rms_weight", "c_rms_weight", "dt_rms_weight")])
+def test_the_inner_function_norms_B_C_and_delta(normed):
+    g = torch.Generator().manual_seed(6)
+    weights = {name: draw(g, D if name == "dt_rms_weight" else N) for name in normed}
+
+    def ours(xz, conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias, **weights):
+        first = (xz, conv_weight, conv_bias, x_proj, dt_proj, torch.eye(A.shape[0]), None, A)
+        return mamba_inner_fn(*first, D=D, delta_bias=delta_bias, b_c_dt_rms_eps=1e-3, **weights).mT
+
+    def naive(xz, conv_weight, conv_bias, x_proj, dt_proj, A, D, delta_bias, **weights):
+        x, z = xz.double().chunk(2, dim=1)
+        u = naive_conv(x, conv_weight[:, 0], conv_bias, activation="silu")
+        low = torch.einsum("rd,bdl->brl", x_proj.double(), u)
+        parts = {"b_rms_weight": low[:, R : R + N], "c_rms_weight": low[:, R + N :]}
+        parts["dt_rms_weight"] = torch.einsum("dr,brl->bdl", dt_proj.double(), low[:, :R])
+        for name, weight in weights.items():
+            part = parts[name]
+            parts[name] = part / (part.square().mean(1, keepdim=True) + 1e-3).sqrt() * weight.double()[:, None]
+        B, C, delta = parts.values()
+        return naive_scan(u, delta, A, B, C, D, z, delta_bias, True)[0]
+
+    compare(ours, naive, inner_tensors() | weights, 2e-5)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_single_steps_are_the_scan(dtype):
+    t = scan_tensors(dtype, groups=1) | {"z": torch.linspace(-2, 2, BATCH * D * L).view(BATCH, D, L).to(dtype)}
+    state, parts = torch.zeros(BATCH, D, N), []
+    for x, dt, z, B, C in zip(*(v.unbind(-1) for v in (t["u"], t["delta"], t["z"], t["B"][:, 0], t["C"][:, 0])), strict=True):
+        parts.append(selective_state_update(state, x, dt, t["A"], B, C, t["D"], z, t["delta_bias"], True))
+    y, last = naive_scan(**t, delta_softplus=True)
+    assert parts[0].dtype == dtype
+    assert_close("result", torch.stack(parts, dim=-1), y, TOLERANCES[dtype])
+    assert_close("state", state, last, 1e-5)
+
+
+def test_single_steps_of_heads_share_B_and_C_by_group():
+    g = torch.Generator().manual_seed(8)
+    x, dt, B, C = draw(g, BATCH, 4, D), draw(g, BATCH, 4, D), draw(g, BATCH, 2, N), draw(g, BATCH, 2, N)
+    A, skip, bias, state = -torch.rand(4, D, N, generator=g), draw(g, 4, D), draw(g, 4, D), draw(g, BATCH, 4, D, N)
+    before = state.clone()
+    y = selective_state_update(state, x, dt, A, B, C, skip, dt_bias=bias)
+    for head in range(4):
+        own = before[:, head].clone()
+        arguments = (x[:, head], dt[:, head], A[head], B[:, head // 2], C[:, head // 2], skip[head])
+        assert_close("result", y[:, head], selective_state_update(own, *arguments, dt_bias=bias[head]), 1e-6)
+        assert_close("state", state[:, head], own, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state_batch_indices": torch.zeros(2)}, "is not served with state_batch_indices"),
+        ({"state": torch.zeros(2, 3)}, r"state has shape \(2, 3\)"),
+        ({"dt": torch.zeros(2, 5)}, r"dt has shape \(2, 1, 5\); expected with its heads = \(2, 1, 4\)"),
+        ({"B": torch.zeros(2, 3, 3)}, "B has 3 groups, which do not divide H = 1"),
+    ],
+)
+def test_what_a_single_step_cannot_take_is_named(change, message):
+    given = {"state": torch.zeros(2, 4, 3), "x": torch.zeros(2, 4), "dt": torch.zeros(2, 4), "A": torch.zeros(4, 3)}
+    with pytest.raises(KernelError, match=message):
+        selective_state_update(**given | {"B": torch.zeros(2, 3), "C": torch.zeros(2, 3)} | change)
+
+
 def test_the_inner_function_does_without_bias_D_and_softplus():
     tensors = inner_tensors()
     for name in ("conv_bias", "D", "delta_bias"):
@@ -245,7 +309,8 @@ def test_the_inner_functions_pass_gradcheck():
         ({"x_proj": torch.ones(R + N, D)}, {}, r"x_proj's output has shape .*expected \(B, K, L, R \+ 2 N\)"),
         ({"A": torch.ones(D, N, dtype=torch.complex64)}, {}, "complex A is not supported"),
         ({}, {"checkpoint_lvl": 2}, "checkpoint_lvl=2; accepted: 0, 1"),
-        ({}, {"dt_rms_weight": torch.ones(D)}, "mamba_inner_fn is not served with dt_rms_weight"),
+        ({}, {"dt_rms_weight": torch.ones(N)}, r"dt_rms_weight has shape \(3,\); expected \(D,\) = \(4,\)"),
+        ({}, {"b_rms_weight": torch.ones(N), "B": torch.ones(D, N)}, "not served with b_rms_weight and a given B or C"),
     ],
 )
 def test_what_the_inner_functions_cannot_take_is_named(change, options, message):

@@ -54,22 +54,32 @@ def _with_bias(B: Tensor, bias: Tensor | None) -> Tensor:
     return B if bias is None else B + bias.to(B.dtype)
 
 
+def _normed(t: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    if weight is None:
+        return t
+    compute = torch.promote_types(t.dtype, torch.float32)
+    return F.rms_norm(t.to(compute), weight.shape, weight.to(compute), eps).to(t.dtype)
+
+
 def _gated(
-    xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias, B_proj_bias, C_proj_bias, softplus
-) -> Tensor:
-    """Return the gated scan (B, L, D)."""
+    xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias, B_proj_bias, C_proj_bias,
+    softplus: bool, norms: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None), eps: float = 1e-6,
+) -> Tensor:  # fmt: skip
+    """Return the gated scan (B, L, D); `norms` are the weights of RMS norms of B, C and delta, behind their projections."""
     x, z = halves(xz)
     check_inner(x, conv1d_weight, x_proj_weight, delta_proj_weight, A)
     rank, n, order = delta_proj_weight.shape[1], A.shape[1], time_orders(x.shape[1], x.device)
     bias = None if conv1d_bias is None else conv1d_bias.unsqueeze(0)
     u = directional_conv(x, conv1d_weight.transpose(0, 1), bias, order)[:, 0]  # (B, L, D)
     projected = F.linear(u, x_proj_weight)
-    if B is None and C is None and B_proj_bias is None and C_proj_bias is None:
+    if all(t is None for t in (B, C, B_proj_bias, C_proj_bias, *norms)):
         weight, states, skip, dt_bias = (None if t is None else t.unsqueeze(0) for t in (delta_proj_weight, A, D, delta_bias))
         return low_rank_scan(u, z, projected.unsqueeze(1), weight, states, skip, dt_bias, order, softplus)[:, 0]
-    delta = F.linear(projected[..., :rank], delta_proj_weight)
-    B = _with_bias(projected[..., rank : rank + n], B_proj_bias).transpose(1, 2) if B is None else B
-    C = _with_bias(projected[..., -n:], C_proj_bias).transpose(1, 2) if C is None else C
+    delta = _normed(F.linear(projected[..., :rank], delta_proj_weight), norms[2], eps)
+    if B is None:
+        B = _normed(_with_bias(projected[..., rank : rank + n], B_proj_bias), norms[0], eps).transpose(1, 2)
+    if C is None:
+        C = _normed(_with_bias(projected[..., -n:], C_proj_bias), norms[1], eps).transpose(1, 2)
     u, delta, z = (t.transpose(1, 2) for t in (u, delta, z))
     y = selective_scan_fn(u, delta, A, B, C, D, z=z, delta_bias=delta_bias, delta_softplus=softplus)
     return y.transpose(1, 2)  # type: ignore[union-attr] # without the last state
@@ -102,18 +112,21 @@ def mamba_inner_fn(
     conv1d_weight (D, 1, W); x_proj_weight (R + 2N, D); delta_proj_weight (D, R); out_proj_weight (d_model, D); A (D, N)
     real; D, delta_bias (D,). B and C come from x_proj unless they are given as `selective_scan_fn` takes them.
     `checkpoint_lvl` (0 or 1) chooses what the original keeps for its backward pass and changes no value: here nothing.
-    Raises KernelError for what does not fit, for complex A and for the weights of a norm inside, which the original's
-    backward pass leaves out. Source: mamba_ssm/ops/selective_scan_interface.py of mamba-ssm 2.3.2.
+    `b_rms_weight`, `c_rms_weight` (N,) and `dt_rms_weight` (D,) norm B, C and delta as FalconMamba does; the gradient goes
+    through these norms, which the original's backward pass leaves out. Raises KernelError for what does not fit, for
+    complex A and for a given B or C that is to be normed. Source: mamba_ssm/ops/selective_scan_interface.py of mamba-ssm 2.3.2.
     """
-    norms = {"b_rms_weight": b_rms_weight, "c_rms_weight": c_rms_weight, "dt_rms_weight": dt_rms_weight}
-    for name, weight in norms.items():
-        if weight is not None:
-            raise KernelError(f"lmsearch.compat: mamba_inner_fn is not served with {name}; expected None")
     if checkpoint_lvl not in (0, 1):
         raise KernelError(f"checkpoint_lvl={checkpoint_lvl!r}; accepted: 0, 1")
+    norms = {"b_rms_weight": b_rms_weight, "c_rms_weight": c_rms_weight, "dt_rms_weight": dt_rms_weight}
+    for name, given, size in zip(norms, (B, C, None), (A.shape[-1], A.shape[-1], A.shape[0]), strict=True):
+        if (weight := norms[name]) is not None:
+            check_shape(name, weight, (size,), "(D,)" if name == "dt_rms_weight" else "(N,)")
+            if given is not None:
+                raise KernelError(f"lmsearch.compat: mamba_inner_fn is not served with {name} and a given B or C")
     y = _gated(
         xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias, B_proj_bias, C_proj_bias,
-        delta_softplus,
+        delta_softplus, (b_rms_weight, c_rms_weight, dt_rms_weight), b_c_dt_rms_eps,
     )  # fmt: skip
     return F.linear(y, out_proj_weight, out_proj_bias)
 

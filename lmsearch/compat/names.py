@@ -46,6 +46,7 @@ STAND_INS = {
                 "layer_norm_fn": (NORM, "old_layer_norm_fn"),
                 "rms_norm_fn": (NORM, "old_rms_norm_fn"),
             },
+            "mamba_ssm.ops.triton.selective_state_update": _same(HERE + "scan", "selective_state_update"),
             "mamba_ssm.utils": {},
             "mamba_ssm.utils.generation": _same(TEXT, "GenerationMixin"),
             "mamba_ssm.utils.hf": _same(TEXT, "load_config_hf", "load_state_dict_hf"),
