@@ -6,7 +6,8 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -46,15 +47,29 @@ def paired(functions: Mapping[str, Callable[[], object]], *, repeats: int, min_s
     calls = {name: _calls(function, min_sample_s) for name, function in functions.items()}
     samples: dict[str, list[float]] = {name: [] for name in functions}
     names = list(functions)
-    for turn in range(repeats):
-        for name in names if turn % 2 == 0 else names[::-1]:
-            gc.collect()
-            samples[name].append(_seconds(functions[name], calls[name]))
+    with _only_new_garbage():
+        for turn in range(repeats):
+            for name in names if turn % 2 == 0 else names[::-1]:
+                gc.collect()
+                samples[name].append(_seconds(functions[name], calls[name]))
     first = samples[names[0]]
     return {
         name: Measured(Spread.of(own), Spread.of([a / b for a, b in zip(own, first, strict=True)]))
         for name, own in samples.items()
     }
+
+
+@contextmanager
+def _only_new_garbage() -> Iterator[None]:
+    """Keep what is there by now out of garbage collection, which would walk all of it before every sample."""
+    before = gc.get_freeze_count()
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not before:
+            gc.unfreeze()
 
 
 def _calls(function: Callable[[], object], min_sample_s: float) -> int:
