@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from lmsearch.data import build_source
 from lmsearch.errors import DataError
 
 pytestmark = pytest.mark.slow
-ONES = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONES = settings(
+    max_examples=int(os.environ.get("LMSEARCH_FUZZ", "150")), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 NUMBERS = st.one_of(
     st.integers(-3, 12),
     st.floats(-3, 12, allow_nan=False),
