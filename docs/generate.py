@@ -15,6 +15,7 @@ from pictures import pictures
 
 import lmsearch
 from lmsearch.cli import TASKS as SUMMARIES
+from lmsearch.config_help import nested
 from lmsearch.config_presets import choices_of, preset_keys, task_keys, task_presets
 from lmsearch.paths import data_dir
 from lmsearch.settings.catalogue import declared
@@ -64,9 +65,9 @@ def task_section(task: str) -> str:
     return "\n\n".join([*told, table(own, keys_of(task))] if own else told)
 
 
-def keys_of(task: str) -> Mapping[str, Key]:
-    """Return what is known of every key that a task may have."""
-    return declared(task, {})
+def keys_of(task: str, *parts: Mapping[str, Any]) -> Mapping[str, Key]:
+    """Return what is known of the keys of a task, with these keys of presets."""
+    return declared(task, nested({name: value for part in (task_keys(task, CONF), *parts) for name, value in part.items()}))
 
 
 def table(values: Mapping[str, Any], keys: Mapping[str, Key]) -> str:
@@ -83,7 +84,8 @@ def cell(text: str) -> str:
 def preset_section(group: str, choice: str) -> str:
     """Return a preset with the keys that it brings."""
     brought = preset_keys(group, choice, CONF)
-    keys = keys_of("sweep" if group == "sweep" else "search")
+    task = "sweep" if group == "sweep" else "search"
+    keys = keys_of(task, brought)
     return f"### `{group}={choice}`\n\n{comment_of(CONF / group / f'{choice}.yaml')}\n\n{table(brought, keys)}"
 
 
@@ -99,7 +101,9 @@ def model_section() -> str:
     named = ", ".join(f"`{name}`" for name in sorted(MODELS))
     brought = {f"model.{key}": value for family in ("local_vim", "local_vmamba") for key, value in model_preset(family).items()}
     del brought["model.name"]
-    return f"`model=` one of {named}. Keys that a family does not have are refused.\n\n{table(brought, keys_of('search'))}"
+    return (
+        f"`model=` one of {named}. Keys that a family does not have are refused.\n\n{table(brought, keys_of('search', brought))}"
+    )
 
 
 def search_section() -> str:
@@ -114,7 +118,7 @@ def search_section() -> str:
         rows.append(f"| `{choice}` | {beside} | {cell(', '.join(other)) or 'nothing'} |")
     changes = "\n".join(["| `search=` | beside | sets otherwise |", "|---|---|---|", *rows])
     only = {key: value for key, value in evolution.items() if key not in fair}
-    known = keys_of("search")
+    known = keys_of("search", fair) | keys_of("search", evolution)
     return "\n\n".join(
         [
             changes, "### Keys of a supernet's search (`search=fair`)", table(fair, known),
@@ -128,7 +132,7 @@ def optim_section() -> str:
     choices = [c for c in choices_of("optim", conf_dir=CONF) if not c.endswith(("ade20k", "coco"))]
     brought = {choice: preset_keys("optim", choice, CONF) for choice in choices}
     names = list(dict.fromkeys(name for keys in brought.values() for name in keys))
-    known = keys_of("search")
+    known = keys_of("search", *brought.values())
     meanings = "\n".join(["| key | meaning |", "|---|---|", *(f"| `{n}` | {cell(known[n].told(''))} |" for n in names)])
     cells = {name: [f"`{as_text(keys[name])}`" if name in keys else "" for keys in brought.values()] for name in names}
     rows = [f"| `{name}` | {' | '.join(found)} |" for name, found in cells.items()]

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 TASKS = {  # name: (module with run(cfg), one line for --help)
     "search": ("lmsearch.tasks.search", "train a supernet over scan directions and write the genotype that it prefers"),
-    "derive": ("lmsearch.tasks.derive", "derive a genotype again from the checkpoint of a search"),
+    "derive": ("lmsearch.tasks.derive", "choose directions again from a trained search: another keep, or what several agree on"),
     "retrain": ("lmsearch.tasks.retrain", "train the network of a genotype from scratch"),
-    "evaluate": ("lmsearch.tasks.evaluate", "measure the accuracy of a checkpoint"),
-    "predict": ("lmsearch.tasks.predict", "classify an image or a folder of images with a checkpoint"),
-    "compare": ("lmsearch.tasks.compare", "retrain a genotype beside random and hand-made ones and simple baselines"),
+    "evaluate": ("lmsearch.tasks.evaluate", "measure a trained network on the test images of its data, or of another folder"),
+    "predict": ("lmsearch.tasks.predict", "answer an image or a folder of images with a trained network"),
+    "compare": ("lmsearch.tasks.compare", "train a genotype beside random and hand-made ones, and say whether it is better"),
     "audit": ("lmsearch.tasks.audit", "say whether a search is worth its cost on this data, and how sure that is"),
     "complexity": ("lmsearch.tasks.complexity", "count parameters, MACs and training memory, per layer and direction"),
     "report": ("lmsearch.tasks.report", "write one page on what a run found, or on several runs side by side"),
@@ -42,7 +42,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "shapes": ("lmsearch.tasks.shapes", "write a small data set with masks and objects, made on the spot"),
     "show": ("lmsearch.tasks.show", "draw scan paths, choices, runs and what networks look at, as text or into a file"),
     "status": ("lmsearch.tasks.status", "list the runs in a folder: running, finished, stopped or failed, and what they found"),
-    "clean": ("lmsearch.tasks.clean", "list what of the runs in a folder could go, and delete it with delete=true"),
+    "clean": ("lmsearch.tasks.clean", "list files of runs that nobody needs any more; delete=true deletes them"),
     "board": ("lmsearch.tasks.board", "start TensorBoard over a run or a folder of runs"),
 }
 IN_SEVERAL = ("search", "retrain", "evaluate", "compare")  # tasks that torchrun may start in several processes

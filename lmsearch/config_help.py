@@ -25,7 +25,7 @@ def task_help(task: str, summary: str, *, conf_dir: Path, chosen: Mapping[str, s
     """
     presets, own = _chosen(task_presets(task, conf_dir), chosen), task_keys(task, conf_dir)
     brought = {group: preset_keys(group, choice, conf_dir) for group, choice in presets.items()}
-    keys = declared(task, _nested(own | {key: value for inside in brought.values() for key, value in inside.items()}))
+    keys = declared(task, nested(own | {key: value for inside in brought.values() for key, value in inside.items()}))
     lines = [f"lmsearch {task}: {summary}", "", f"usage: lmsearch {task} [key=value ...]", ""]
     if presets:
         lines += ["presets:"]
@@ -46,7 +46,7 @@ def _chosen(presets: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, 
     return {group: re.sub(r"\$\{(\w+)\}", lambda m: values.get(m[1], m[0]), choice) for group, choice in values.items()}
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return dotted keys as sections."""
     content: dict[str, Any] = {}
     for name, value in values.items():

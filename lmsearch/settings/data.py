@@ -43,7 +43,7 @@ class Idx(Classes):
     root: PathName = key("folder that holds train-images-idx3-ubyte and the three others, each also with .gz")
     val_fraction: float = key("share of every class of the training images that validates", least=0.001, most=0.9)
     split_seed: int = key("draws which images validate, and which of the others train; `seed` does not", least=0)
-    val_digest: str | None = key("filled in: what validates; files that give something else are refused later")
+    val_digest: str | None = key("filled in by a search: which images validate; other files are refused later")
     num_train: int | None = key("training images, every class with its share", least=1, null="all that do not validate")
     names: PathName | None = key("text file with one class name per line", null="names.txt beside the images, else 0, 1, 2, ...")
     shift: int = key("largest random shift", unit="pixels")

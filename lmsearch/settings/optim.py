@@ -29,8 +29,8 @@ class Optim(Group):
     min_lr: float = key("learning rate at the end of the cosine", least=0.0, most=LARGEST_RATE, by_recipe="null")
     warmup_lr: float = key("learning rate before the warm-up", least=0.0, most=LARGEST_RATE, by_recipe="null")
     warmup_epochs: int = key("epochs of linear warm-up, part of `epochs`", least=0, by_recipe="null")
-    weight_decay: float = key("of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")
-    betas: list[float] = key("AdamW", check=betas_fault)
+    weight_decay: float = key("AdamW's, of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")
+    betas: list[float] = key("the two betas of AdamW", check=betas_fault)
     clip_grad: Clip | None = key("largest gradient norm", least=0.0, null="no clipping", by_recipe="auto")
     label_smoothing: float = key("share of the target spread over all classes", least=0.0, most=1.0, by_recipe="null")
     class_weights: str = key(
@@ -43,8 +43,8 @@ class Optim(Group):
         most=1.0,
         added=(1.0,),
     )
-    mixup: float = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
-    cutmix: float = key("alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
+    mixup: float = key("blending two images: alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
+    cutmix: float = key("pasting a part of another image: alpha of the Beta distribution; 0: off", least=0.0, by_recipe="null")
     mix_prob: float = key("probability of mixing a batch at all", least=0.0, most=1.0, by_recipe="null")
     mix_switch_prob: float = key("probability of cutmix where both are on", least=0.0, most=1.0)
     ema_decay: float | None = key("moving average of the weights", least=0.0, most=1.0, null="off")

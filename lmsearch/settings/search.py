@@ -13,7 +13,7 @@ DERIVATIONS = {
     "perturbation": "drop what the held-out loss minds least; K + ... + (k+1) passes per layer",
     "climb": "swap what lowers it",
 }
-STORAGE = "of the trials: a journal file or a database URL (sqlite:///x.db)"
+STORAGE = "where trials are kept: a journal file or a database URL (sqlite:///x.db)"
 STORAGE_NULL = "trials.journal in run_dir"
 
 
@@ -39,7 +39,7 @@ class Supernet(AnySearch):
     """A supernet is trained, and what to keep is derived from it."""
 
     relaxation: str = key("alphas to branch weights: softmax | sigmoid | gumbel | sampled | dirichlet | uniform (no alphas)")
-    update: str = key("of the alphas", words=("adam", "exponentiated_gradient"))
+    update: str = key("how alphas are moved", words=("adam", "exponentiated_gradient"))
     architect: str = key(
         "alphas learn on",
         words={
@@ -49,16 +49,16 @@ class Supernet(AnySearch):
             "fair": "none learn",
         },
     )
-    order: int = key("bilevel: 1 or 2 (finite differences)", least=1, most=2)
-    mixed_weight: float = key("mixed: weight of the held-out gradient", least=0.0)
+    order: int = key("architect=bilevel: order of the gradient, 1 or 2 (finite differences)", least=1, most=2)
+    mixed_weight: float = key("architect=mixed: weight of the held-out gradient", least=0.0)
     holdout: float = key("share of the training set that weights do not learn on; choices are made or tested on it")
     alpha_lr: float = key("learning rate of the alphas, constant", least=0.0, most=LARGEST_RATE)
-    alpha_betas: list[float] = key("of the alphas' Adam", check=betas_fault)
-    alpha_weight_decay: float = key("of the alphas; decay pulls them back to uniform", least=0.0)
-    alpha_weight_decay_end: float | None = key("at the end of the search", least=0.0, null="constant")
+    alpha_betas: list[float] = key("the two betas of the alphas' Adam", check=betas_fault)
+    alpha_weight_decay: float = key("weight decay of the alphas, which pulls them back to uniform", least=0.0)
+    alpha_weight_decay_end: float | None = key("the same at the end of the search", least=0.0, null="constant")
     alpha_warmup_epochs: int = key("epochs in which only the weights learn", least=0)
-    temperature: float = key("alphas are divided by it; small: sharp")
-    temperature_end: float | None = key("at the end of the search, geometric in between", null="constant")
+    temperature: float = key("alphas are divided by it; a small one makes their weights sharp")
+    temperature_end: float | None = key("the same at the end of the search, geometric in between", null="constant")
     samples: int | None = key(
         "gumbel, sampled: branches that a step runs per layer", least=1, null="as many as the layer keeps, 2 at least"
     )

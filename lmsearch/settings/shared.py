@@ -27,8 +27,8 @@ class Voice(Settings):
 class Machine(Voice):
     """Where a task computes, and how."""
 
-    device: str = key(words=("auto", "cpu", "cuda"), counts=False)
-    precision: str = key(words=("fp32", "bf16", "fp16"))
+    device: str = key("where networks run", words=("auto", "cpu", "cuda"), counts=False)
+    precision: str = key("numbers that networks compute with", words=("fp32", "bf16", "fp16"))
     threads: int | None = key(
         "CPU threads of this process",
         least=1, counts=False, null="PyTorch's own (OMP_NUM_THREADS, else the cores); equal threads give equal bytes",
