@@ -251,6 +251,13 @@ def test_the_module_of_mamba_has_the_parameters_of_the_original():
     assert shapes == both | logs | {"in_proj.weight": (64, 16), "out_proj.weight": (16, 32), "gamma": (16,)}
 
 
+def test_the_module_of_mamba_takes_videomamba_s_name_for_two_ways():
+    names = [
+        list(Mamba(8, **options).state_dict()) for options in ({"bimamba": True}, {"bimamba_type": "v2"}, {"bimamba": False}, {})
+    ]
+    assert names[0] == names[1] and names[2] == names[3] and len(names[0]) > len(names[2])
+
+
 def test_the_module_of_mamba_starts_as_the_original():
     torch.manual_seed(0)
     model = Mamba(64, d_state=4, dt_min=0.01, dt_max=0.05)

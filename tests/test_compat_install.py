@@ -52,7 +52,7 @@ SIGNATURES = {
     "mamba_ssm.modules.mamba_simple": {
         "Mamba": "d_model d_state=16 d_conv=4 expand=2 dt_rank='auto' dt_min=0.001 dt_max=0.1 dt_init='random' dt_scale=1.0"
         " dt_init_floor=0.0001 conv_bias=True bias=False use_fast_path=True layer_idx=None device=None dtype=None"
-        " bimamba_type='none' if_divide_out=False init_layer_scale=None",
+        " bimamba_type='none' if_divide_out=False init_layer_scale=None bimamba=None",
     },
     "causal_conv1d": {
         "causal_conv1d_fn": "x weight bias=None seq_idx=None initial_states=None return_final_states=False"

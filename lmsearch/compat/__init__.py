@@ -37,11 +37,11 @@ def install(*, replace: bool = False, quiet: bool = False) -> str:
     uninstall()
     originals = {package: found for package in STAND_INS if (found := original_of(package)) is not None}
     packages = [package for package in STAND_INS if replace or package not in originals]
+    line = _line(packages, {} if replace else originals)
     _displaced.update(loaded_modules(packages))
     _forget(packages)
     _finders.append(StandInFinder(packages))
     sys.meta_path.insert(0, _finders[0])
-    line = _line(packages, {} if replace else originals)
     if not quiet:
         print(line)
     return line

@@ -2,7 +2,7 @@
 
 Shapes: B batch, L tokens, D = expand * d_model inner channels, N states, R rank of delta, W taps. The names of the
 parameters are the original's, so that its checkpoints load. Source: mamba_ssm/modules/mamba_simple.py of mamba-ssm 2.3.2,
-and of the 1.1.1 that Vim (hustvl/Vim) brings along for the last three arguments.
+and of the 1.1.1 that Vim (hustvl/Vim) brings along for `bimamba_type` and after it; `bimamba` is of OpenGVLab/VideoMamba's.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ DT_INITS = ("random", "constant")
 class Mamba(nn.Module):
     """(B, L, d_model) -> (B, L, d_model): in_proj, causal convolution, selective scan, gate, out_proj.
 
-    `bimamba_type` adds a scan backwards in time; `if_divide_out` takes the mean of both instead of the sum (v2 only);
-    `init_layer_scale` scales the output by a learned gamma. `use_fast_path` and `layer_idx` change no value. Generating
-    token by token is not served: `inference_params` other than None raises KernelError, as do `step` and
-    `allocate_inference_cache`.
+    `bimamba_type` adds a scan backwards in time, and `bimamba=True` stands for v2; `if_divide_out` takes the mean of both
+    instead of the sum (v2 only); `init_layer_scale` scales the output by a learned gamma. `use_fast_path` and `layer_idx`
+    change no value. Generating token by token is not served: `inference_params` other than None raises KernelError, as do
+    `step` and `allocate_inference_cache`.
     """
 
     def __init__(
@@ -52,8 +52,10 @@ class Mamba(nn.Module):
         bimamba_type: str = "none",
         if_divide_out: bool = False,
         init_layer_scale: float | None = None,
+        bimamba: bool | None = None,
     ) -> None:
         super().__init__()
+        bimamba_type = {None: bimamba_type, True: "v2", False: "none"}[bimamba]
         if bimamba_type not in KINDS:
             raise KernelError(f"lmsearch.compat: Mamba is not served with bimamba_type={bimamba_type!r}; accepted: {KINDS}")
         if dt_init not in DT_INITS:
