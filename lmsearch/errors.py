@@ -74,6 +74,10 @@ class SweepError(LmsearchError):
     """A sweep that cannot be started, or whose trials cannot be judged."""
 
 
+class ExportError(LmsearchError):
+    """A network that cannot be exported as asked, or a file whose outputs are not the network's."""
+
+
 class KernelError(LmsearchError):
     """Arguments that a kernel cannot take."""
 

@@ -17,7 +17,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("config_presets",),
     ("config_values",),
     ("bench", "sweep", "audit", "api"),
-    ("scanbench", "report", "insight"),
+    ("scanbench", "report", "insight", "export"),
     ("search",),
     ("trials", "engine"),
     ("data", "interop"),

@@ -38,6 +38,7 @@ HOMES = {
     "tasks/convert.py": "out= of convert",
     "tasks/shapes.py": "out= of shapes",
     "tasks/show.py": "out= of show",
+    "tasks/export.py": "out= of export",
     "scanbench/table.py": "the tables of experiments",
     "kernels/build.py": "the compiled kernels",
     "kernels/self_test.py": "what compiled kernels were found to do",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lmsearch.kernels.checks import check_merge
 from lmsearch.kernels.native_merge import native_merge, native_normed_mean
-from lmsearch.kernels.ops import choose_backend
+from lmsearch.kernels.ops import Backend, is_native
 
 
 def reference_weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float) -> Tensor:
@@ -27,25 +27,25 @@ def reference_normed_mean(o: Tensor, *, eps: float) -> Tensor:
     return F.layer_norm(o, o.shape[-1:], eps=eps).mean(2)
 
 
-def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float, backend: str = "auto") -> Tensor:
+def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float, backend: Backend = "auto") -> Tensor:
     """Weighted sum of the gated branches, each row normalised over D without affine: (B, L, D) in o.dtype.
 
     Raises KernelError for arguments that do not fit.
     """
     check_merge(o, gate, weights)
-    if choose_backend(backend, o.device, o.dtype) != "native":
+    if not is_native(backend, o):
         return reference_weighted_merge(o, gate, weights, eps=eps).to(o.dtype)
     y, _moments = native_merge(o.float(), None if gate is None else gate.float(), weights.float(), eps)
     return y.to(o.dtype)
 
 
-def normed_mean(o: Tensor, *, eps: float, backend: str = "auto") -> Tensor:
+def normed_mean(o: Tensor, *, eps: float, backend: Backend = "auto") -> Tensor:
     """Mean over the tokens of the rows of o, each normalised over D without affine: (B, K, D) in o.dtype.
 
     Raises KernelError for another number of axes.
     """
     check_merge(o)
-    if choose_backend(backend, o.device, o.dtype) != "native":
+    if not is_native(backend, o):
         return reference_normed_mean(o, eps=eps)
     y, _moments = native_normed_mean(o.float(), eps)
     return y.to(o.dtype)

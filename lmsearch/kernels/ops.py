@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +23,19 @@ log = logging.getLogger(__name__)
 BACKENDS = {"reference": reference, "native": native, "triton": triton_backend, "mamba_ssm": mamba_ssm}
 # In the order in which "auto" prefers them, per device type.
 PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
+
+
+class Operators(Protocol):
+    """The two operators as methods: what may be given in place of a backend's name, such as by an export."""
+
+    def directional_scan(self, *args: Any, **options: Any) -> Tensor:
+        """Return the scan of arguments that have been checked."""
+
+    def directional_conv(self, *args: Any) -> Tensor:
+        """Return the convolution of arguments that have been checked."""
+
+
+Backend = str | Operators
 
 
 def choose_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
@@ -55,6 +69,16 @@ def _auto(device_type: str) -> str:
     raise BackendUnavailableError(f"no scan backend runs on {device_type}")
 
 
+def operators(backend: Backend, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return what holds the operators of a backend."""
+    return BACKENDS[choose_backend(backend, device, dtype)] if isinstance(backend, str) else backend
+
+
+def is_native(backend: Backend, x: Tensor) -> bool:
+    """Tell whether the native kernels run for a tensor."""
+    return isinstance(backend, str) and choose_backend(backend, x.device, x.dtype) == "native"
+
+
 def directional_scan(
     x: Tensor,
     delta: Tensor,
@@ -69,7 +93,7 @@ def directional_scan(
     delta_softplus: bool = False,
     reset: Tensor | None = None,
     delta_weight: Tensor | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Run the selective scan (Mamba-1, arXiv 2312.00752 eq. 2) along K orders at once; all tensors in raster order.
 
@@ -82,7 +106,7 @@ def directional_scan(
     and BackendUnavailableError for a forced backend that cannot run.
     """
     check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset, delta_weight=delta_weight)
-    module, low_rank = BACKENDS[choose_backend(backend, x.device, x.dtype)], {}
+    module, low_rank = operators(backend, x.device, x.dtype), {}
     if delta_weight is not None and module is native:  # the others take it whole
         low_rank = {"delta_weight": delta_weight}
     elif delta_weight is not None:
@@ -92,12 +116,12 @@ def directional_scan(
     )
 
 
-def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor, *, backend: str = "auto") -> Tensor:
+def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor, *, backend: Backend = "auto") -> Tensor:
     """silu of LocalVim's causal depthwise convolution along K orders: what each direction's scan takes as its input.
 
     x (B, L, D); weight (K, D, W), the last tap meets the current token; bias (K, D) or None; order (K, L).
     Returns (B, K, L, D) in raster order and x.dtype.
     """
     check_conv(x, weight, bias, order)
-    module = BACKENDS[choose_backend(backend, x.device, x.dtype)]
-    return module.directional_conv(x, weight, bias, order)
+    y: Tensor = operators(backend, x.device, x.dtype).directional_conv(x, weight, bias, order)
+    return y

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmsearch.kernels import normed_mean
+from lmsearch.kernels.ops import Backend
 
 KINDS = ("channel", "spatial_channel", "none")
 
@@ -31,7 +32,7 @@ class SCAttn(nn.Module):
         self.local_reduce = nn.Linear(dim, hidden) if kind == "spatial_channel" else None
         self.spatial_select = nn.Linear(2 * hidden, 1) if kind == "spatial_channel" else None
 
-    def forward(self, o: Tensor, *, backend: str = "auto") -> tuple[Tensor, Tensor | None]:
+    def forward(self, o: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor | None]:
         weight, bias = self.norm.weight, self.norm.bias
         # the affine part after the mean: the same by linearity, with smaller rounding errors in its gradients
         mean = normed_mean(o, eps=self.norm.eps, backend=backend)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.kernels import weighted_merge
+from lmsearch.kernels.ops import Backend
 
 MERGES = ("sum", "weighted")
 RENAMED = {"mixed": "weighted"}  # names of earlier versions
@@ -41,7 +42,7 @@ def merge_sum(o: Tensor, gates: Gates) -> Tensor:
 
 
 def merge_weighted(
-    o: Tensor, gates: Gates, weights: Tensor, *, branch_norm: bool = True, eps: float = 1e-5, backend: str = "auto"
+    o: Tensor, gates: Gates, weights: Tensor, *, branch_norm: bool = True, eps: float = 1e-5, backend: Backend = "auto"
 ) -> Tensor:
     """Weighted sum of the gated branches, each normalised by a LayerNorm without affine so that only `weights` (K,) scale it.
 

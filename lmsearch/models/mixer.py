@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lmsearch.errors import ModelError
 from lmsearch.kernels import directional_conv, directional_scan
+from lmsearch.kernels.ops import Backend
 from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.models.merge import MERGES, Gates, merge_sum, merge_weighted, present_merge
@@ -31,7 +32,8 @@ from lmsearch.scan.grids import Grid
 @dataclass(frozen=True)
 class MixerOptions:
     """How every mixer of a model is built: merge "sum" | "weighted", attention "channel" | "spatial_channel" | "none",
-    window_padding "none" | "zeros", the scan backend of lmsearch.kernels, and whether "weighted" normalises its branches.
+    window_padding "none" | "zeros", the scan backend of lmsearch.kernels or operators in its place, and whether "weighted"
+    normalises its branches.
 
     With partial_channels = M only the first 1 / M of the channels are scanned and the others pass by (PC-DARTS, arXiv
     1907.05737): for supernets; with M = 4 they need about a third of the memory.
@@ -40,7 +42,7 @@ class MixerOptions:
     merge: str = "sum"
     attention: str = "channel"
     window_padding: str = "none"
-    backend: str = "auto"
+    backend: Backend = "auto"
     expand: int = 2
     d_state: int = 16
     branch_norm: bool = True

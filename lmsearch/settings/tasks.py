@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+from lmsearch.settings.exporting import SHIPPED, Export
 from lmsearch.settings.fields import Ints, PathName, PathNames, again, key
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.looking import Board, Clean, Show, Status
@@ -32,7 +33,6 @@ from lmsearch.settings.shared import (
 from lmsearch.settings.sweep import Sweep
 
 OF_ALL_TARGETS = "accuracy, of dense targets mse, of classes of pixels miou, of objects box_ap"
-WEIGHTS = "model.safetensors, checkpoint.pt or the run directory of a retraining"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ class Evaluate(Machine, Output):
         "data": "null: the data of the training; its keys, where not given, are those of the training"
     }
     data: Data | None = None
-    checkpoint: PathName = key(WEIGHTS)
+    checkpoint: PathName = key(SHIPPED)
     run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>")
     batch_size: int = key("images per step", least=1)
     num_workers: int = again(Training, "num_workers")
@@ -164,7 +164,7 @@ class Evaluate(Machine, Output):
 class Predict(Machine):
     """lmsearch predict."""
 
-    checkpoint: PathName = key(WEIGHTS)
+    checkpoint: PathName = key(SHIPPED)
     images: PathNames = key("an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]")
     top: int = key("classes given per image", least=1)
     batch_size: int = key("images per step", least=1)
@@ -271,4 +271,5 @@ TASKS: dict[str, type[Settings]] = {
     "status": Status,
     "clean": Clean,
     "board": Board,
+    "export": Export,
 }

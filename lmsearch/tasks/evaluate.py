@@ -28,7 +28,7 @@ from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion
 from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, tell_next, write_config
-from lmsearch.tasks.parts.trained import data_for, load_trained
+from lmsearch.tasks.parts.trained import data_for, load_answering
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     """Evaluate on the samples of both sets, which the processes of `world` share, and write down what came out."""
     checkpoint = settings.checkpoint
     world.assert_same(config_digest(settings.content), what="the configuration")
-    model, spec, info = load_trained(checkpoint, precision, backend=settings.backend)
+    model, spec, info = load_answering(checkpoint, precision, backend=settings.backend)
     if settings.data is None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
     source = data_for(measured_on(settings.data, spec, info), info)

@@ -28,7 +28,7 @@ from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
 from lmsearch.settings.tasks import Predict
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.predict_dense import run_dense
-from lmsearch.tasks.parts.trained import load_trained
+from lmsearch.tasks.parts.trained import load_answering
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> int:
     """Answer with a network for classes of images, for pixels or for objects."""
     settings = settings_of(Predict, cfg)
     precision = build_precision(settings)
-    model, spec, info = load_trained(settings.checkpoint, precision, backend=settings.backend)
+    model, spec, info = load_answering(settings.checkpoint, precision, backend=settings.backend)
     if info.targets.per_pixel or info.targets.objects:
         return run_dense(settings, model, info, precision)
     if not info.targets.classes:

@@ -58,13 +58,15 @@ class Facts:
 def read_facts(path: Path) -> Facts | None:
     """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing."""
     from lmsearch.engine.checkpoint import ModelSpec, data_of, read_model  # imports PyTorch
+    from lmsearch.export.formats import is_exported
+    from lmsearch.export.loaded import describe_exported
 
     file = path / CONFIG if is_folder(path) else path.with_name(CONFIG)
     config = _read_config(file)
     described = path if is_file(path) else _described(path)
     if described is None:
         return _configured(config, file) if config["model"] else None
-    spec: ModelSpec = read_model(described)[0]
+    spec: ModelSpec = describe_exported(described).spec if is_exported(described) else read_model(described)[0]
     if spec.data.get("info"):
         data_of(spec, source=str(described))
     model = {"name": spec.name} | {k: v for k, v in spec.options.items() if k not in FROM_DATA}

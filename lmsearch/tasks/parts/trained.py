@@ -12,11 +12,32 @@ from lmsearch.data import DataInfo, Source, build_source, options_of
 from lmsearch.engine.checkpoint import ModelSpec, data_of, load_model, read_model
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError
+from lmsearch.export.formats import is_exported
+from lmsearch.export.loaded import load_exported
+from lmsearch.models.backbone import Network
 from lmsearch.tasks.parts.known import IMAGE
 
 
-def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tuple[nn.Module, ModelSpec, DataInfo]:
+def load_answering(checkpoint: str, precision: Precision, *, backend: str) -> tuple[nn.Module, ModelSpec, DataInfo]:
+    """Return a trained network, or an exported file as one; the others are as `load_trained` gives them.
+
+    Raises CheckpointError where an exported file is asked for another arithmetic or other kernels than it holds.
+    """
+    if not is_exported(path := Path(checkpoint)):
+        return load_trained(checkpoint, precision, backend=backend)
+    if backend != "auto" or precision.name != "fp32":
+        asked = f"backend={backend}" if backend != "auto" else f"precision={precision.name}"
+        raise CheckpointError(f"{checkpoint}: an exported file computes as it was written; leave {asked} out")
+    net = load_exported(path)
+    return net, net.described.spec, net.described.info
+
+
+def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tuple[Network, ModelSpec, DataInfo]:
     """Rebuild the network of a model.safetensors, checkpoint.pt or run directory, ready to evaluate on the device."""
+    if is_exported(Path(checkpoint)):
+        raise CheckpointError(
+            f"{checkpoint} is an exported file, which evaluate, predict and latency take; give its run directory"
+        )
     spec, weights = read_model(Path(checkpoint))
     if "info" not in spec.data:
         raise CheckpointError(f"{checkpoint}: the model carries no data description (classes, image size, normalisation)")

@@ -1,0 +1,1 @@
+"""Trained networks as files that run without lmsearch: ONNX and torch.export, each with a certificate of what it computes."""

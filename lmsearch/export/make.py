@@ -1,0 +1,45 @@
+"""Exporting: a trained network to the bytes of a file that computes the same, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmsearch.data import DataInfo
+from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.export.certificate import Size, certify
+from lmsearch.export.described import Described
+from lmsearch.export.formats import SCANS, format_for
+from lmsearch.export.options import ExportOptions, check_network
+from lmsearch.export.portable import Portable
+from lmsearch.export.program import program_of
+from lmsearch.export.sizes import axes_of, check_sizes, other_size
+from lmsearch.models.backbone import Network
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The content of a file, and what it says of itself."""
+
+    content: bytes
+    described: Described
+
+
+def export_network(
+    net: Network, spec: ModelSpec, info: DataInfo, options: ExportOptions, *, source: str, scans: Portable | None = None
+) -> Exported:
+    """Return a network as a file of `options.format` that has been compared with it at two batches, and two sizes where open.
+
+    `scans` stands in for the scans that `options.scan` names. Raises ExportError for what the network or the format cannot do,
+    and where the file's outputs are not those of the network.
+    """
+    kind = format_for(options)
+    check_network(net, merge=spec.merge, source=source)
+    sizes: list[Size] = [info.img_size]
+    if options.sizes:
+        check_sizes(net)
+        sizes.append(other_size(net, info.img_size))
+    program = program_of(net, info, scans or SCANS[options.scan](), axes=axes_of(net, sizes=options.sizes))
+    made = kind.make(program, options)
+    certificate = certify(kind.answers(made), net, info, sizes, tolerance=options.accepted_difference)
+    described = Described(spec, info, options, certificate)
+    return Exported(kind.pack(made, described.to_json()), described)

@@ -1,0 +1,49 @@
+"""What an export may be asked for, and what it needs to be installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from lmsearch.errors import ExportError
+from lmsearch.models.backbone import Network
+from lmsearch.models.dense import DenseNet
+
+TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of the largest output
+INT8_TOLERANCE = 0.1  # the same of weights in 8 bits: rounding, which accuracy tells more of
+EXTRA = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """format: a name of FORMATS. scan: a name of SCANS. sizes: images of any size are taken. int8: weights in 8 bits.
+
+    `tolerance` is the largest difference from PyTorch that is accepted, as a share of the largest output.
+    """
+
+    format: str = "onnx"
+    scan: str = "scan"
+    sizes: bool = False
+    int8: bool = False
+    tolerance: float | None = None
+
+    @property
+    def accepted_difference(self) -> float:
+        """The tolerance, or what is usual."""
+        return self.tolerance or (INT8_TOLERANCE if self.int8 else TOLERANCE)
+
+
+def need_extra(what: str) -> None:
+    """Raise ExportError, with what to type, where a package of the extra `onnx` is missing."""
+    if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
+        raise ExportError(f"{what} needs {missing[0]}, which is not installed; run: python -m pip install {' '.join(EXTRA)}")
+
+
+def check_network(net: Network, *, merge: str, source: str) -> None:
+    """Raise ExportError for a network that no file can hold: a supernet, or a head that finds objects."""
+    if any(mixer.alphas is not None for mixer in net.mixers()):
+        raise ExportError(f"{source} holds a supernet (merge={merge}); derive a genotype from it and retrain that, then export")
+    if isinstance(net, DenseNet) and net.kind.objects:
+        raise ExportError(
+            f"head={net.kind.name} answers a set of objects, which cannot be exported; accepted: no head, plain, upernet"
+        )
