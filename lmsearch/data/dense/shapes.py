@@ -1,12 +1,13 @@
 """A data set made on the spot: textured shapes and real handwritten digits on textured ground, with class, mask and box.
 
-Every image is a function of (seed, split, number). Objects hide what lies behind them: masks are of what is seen.
+Every image is a function of (seed, split, number). Three of four objects have the usual colour of their class.
+Objects hide what lies behind them: masks are of what is seen.
 Shapes: H W image, n objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +21,8 @@ MOST_OBJECTS = 4
 EMPTY = 5  # every so many images one shows nothing
 FEWEST_PIXELS = 12  # of an object that is seen; one with fewer is not drawn
 DIGIT = "digit"
+USUAL = 0.75  # how many of the objects of a class have its usual colour; the others are told by their form alone
+MIXED = 0.4  # how far the two colours of a texture go from the one that they share
 Form = Callable[[np.ndarray, np.ndarray], np.ndarray]  # whether points (x, y), of a form of about radius 1, lie inside it
 FORMS: dict[str, Form] = {
     "disc": lambda x, y: x**2 + y**2 < 1,
@@ -28,6 +31,13 @@ FORMS: dict[str, Form] = {
     "cross": lambda x, y: (np.minimum(abs(x), abs(y)) < 0.32) & (np.maximum(abs(x), abs(y)) < 1),
 }
 CLASSES = (*FORMS, DIGIT)
+COLOURS = {
+    "disc": (0.9, 0.2, 0.2),
+    "square": (0.2, 0.7, 0.3),
+    "triangle": (0.2, 0.3, 0.9),
+    "cross": (0.9, 0.8, 0.2),
+    DIGIT: (0.8, 0.3, 0.8),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +65,7 @@ class Scene:
 def make_scene(number: int, *, split: str, size: tuple[int, int], seed: int = 0) -> Scene:
     """Return the image of that number in a split; `size` is (height, width)."""
     rng = keyed_rng("shapes", seed, split, number)
-    image = _texture(rng, size)
+    image = _texture(rng, size, rng.uniform(0, 1, 3))
     masks: list[np.ndarray] = []
     classes: list[int] = []
     for _ in range(int(rng.integers(1, MOST_OBJECTS + 1)) if (number + 1) % EMPTY else 0):
@@ -64,7 +74,8 @@ def make_scene(number: int, *, split: str, size: tuple[int, int], seed: int = 0)
         seen = [other & ~mask for other in masks]
         if min((int(part.sum()) for part in [mask, *seen]), default=0) < FEWEST_PIXELS:
             continue
-        image = np.where(mask[..., None], _texture(rng, size), image)
+        colour = COLOURS[CLASSES[label]] if rng.uniform() < USUAL else rng.uniform(0, 1, 3)
+        image = np.where(mask[..., None], _texture(rng, size, colour), image)
         masks, classes = [*seen, mask], [*classes, label]
     pixels = (255 * image).round().astype(np.uint8)
     return Scene(pixels, np.array(classes, dtype=np.int64), np.array(masks, dtype=bool).reshape(-1, *size))
@@ -103,13 +114,13 @@ def _digits() -> np.ndarray:
     return np.array(enlarged) > 7
 
 
-def _texture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Return stripes of two random colours, with noise (H, W, 3) in [0, 1]."""
+def _texture(rng: np.random.Generator, size: tuple[int, int], colour: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return stripes of two colours near this one, with noise (H, W, 3) in [0, 1]."""
     height, width = size
     angle, wave = rng.uniform(0, np.pi), rng.uniform(3, 12)
     y, x = np.mgrid[:height, :width]
     stripes = 0.5 + 0.5 * np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / wave + rng.uniform(0, 6))
-    colours = rng.uniform(0, 1, (2, 3))
+    colours = (1 - MIXED) * np.asarray(colour) + MIXED * rng.uniform(0, 1, (2, 3))
     mixed = stripes[..., None] * colours[0] + (1 - stripes[..., None]) * colours[1]
     noisy: np.ndarray = mixed + rng.normal(0, 0.05, (height, width, 3))
     return noisy.clip(0, 1)
