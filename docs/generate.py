@@ -26,10 +26,12 @@ from lmsearch.words import as_text
 
 DOCS = Path(__file__).resolve().parent
 CONF = data_dir("conf")
+WIDEST = 100  # characters of a signature in one line
 MADE = "Made by `python docs/generate.py`; a test compares it with the code.\n"
 ROOMS = {  # of the Python names: title and module, besides what `lmsearch` itself has
     "Figures": ("lmsearch.figures.orders", "orders_figure", "layers_figure"),
     "Transformers": ("lmsearch.api.transformers", "backbone_of", "classifier_of"),
+    "Other people's models": ("lmsearch.compat", "install", "installed", "uninstall"),
     "Registration": ("lmsearch.interop.transformers", "register"),
 }
 
@@ -164,16 +166,14 @@ def entry(path: str, thing: Any) -> str:
 def signature(name: str, thing: Any) -> str:
     """Return a signature as it stands in the source, a parameter per line where it is long."""
     found = inspect.signature(thing)
-    text = f"{name}{found}"
-    if len(text) <= 100:
-        return text
     given = [str(p) for p in found.parameters.values()]
     keyword = next((n for n, p in enumerate(found.parameters.values()) if p.kind is p.KEYWORD_ONLY), None)
     if keyword is not None:
         given.insert(keyword, "*")
-    back = "" if found.return_annotation is found.empty else f" -> {inspect.formatannotation(found.return_annotation)}"
-    back = str(found).rpartition(") -> ")[2] if back else ""
-    return f"{name}(\n" + "".join(f"    {text},\n" for text in given) + ")" + (f" -> {back}" if back else "")
+    back = "" if found.return_annotation is found.empty else f" -> {found.return_annotation}"
+    text = f"{name}({', '.join(given)}){back}"
+    text = text if len(text) <= WIDEST else f"{name}(\n" + "".join(f"    {one},\n" for one in given) + f"){back}"
+    return re.sub(r": '([^']*)'", r": \1", text)  # annotations are text
 
 
 def paragraphs(thing: Any) -> Iterator[str]:

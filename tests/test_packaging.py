@@ -73,6 +73,7 @@ def test_the_source_archive_can_build_and_test_itself(source: Path, tmp_path: Pa
     checkout |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "lmsearch").rglob("*.py")}
     checkout |= {f"lmsearch/kernels/csrc/{path.name}" for path in (ROOT / "lmsearch/kernels/csrc").glob("*.[chij]*")}
     assert checkout | {"setup.py", "setup.cfg", "LICENSE", "constraints.txt", "Makefile", "tests/conftest.py"} <= names
+    assert {"CITATION.cff", "mkdocs.yml", "docs/quickstart.md", "docs/generate.py", "docs/pictures/eight.svg"} <= names
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
