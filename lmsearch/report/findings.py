@@ -18,7 +18,7 @@ def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
     """Print one row per finding (name, value, level, meaning, advice), warnings first and with what to try."""
     if not findings:
         return
-    table = Table(title="health of the search")
+    table = Table(title="health of the search; in brackets: what is wanted")
     table.add_column("check", no_wrap=True)
     table.add_column("measured", justify="right", overflow="fold", max_width=24)
     table.add_column("", no_wrap=True)
