@@ -27,7 +27,7 @@ class Export(Voice):
     )
     int8: bool = key("true: weights of matrix products in 8 bits (format=onnx); accuracy is measured beside it")
     tolerance: float | None = key(
-        "largest difference from PyTorch's outputs, as a share of the largest of them; a file that differs more is not written",
+        "largest difference from PyTorch's outputs that a file may have, as a share of the largest output",
         least=0.0, null="1e-4, with int8 0.1",
     )  # fmt: skip
     overwrite: bool = again(Claiming, "overwrite", help="true: replace a file that out= names")

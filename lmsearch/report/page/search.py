@@ -129,7 +129,11 @@ def _checks(health: Mapping[str, Any]) -> Section | None:
     rows: list[tuple[Cell, ...]] = [
         (f["name"], f["level"], short(f["value"]), text) for f, text in zip(found, meant, strict=True)
     ]
-    table = Table("Every check, warnings first; in brackets what is wanted.", ("check", "says", "measured", "what was measured"), tuple(rows))
+    table = Table(
+        "Every check, warnings first; in brackets what is wanted.",
+        ("check", "says", "measured", "what was measured"),
+        tuple(rows),
+    )
     return section("checks", "Why it says so: the checks", table if rows else None)
 
 
