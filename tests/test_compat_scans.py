@@ -69,6 +69,14 @@ def test_the_extensions_of_vmamba_equal_the_naive_loop(name, flags, dtype):
     assert y.dtype == (torch.float32 if flags == (True,) else dtype) and y.is_contiguous()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_without_the_native_kernels_the_forward_pass_runs_once_more(dtype, monkeypatch):
+    monkeypatch.setattr(extension, "_is_native", lambda u: False)  # as on a GPU
+    for flags in ((True,), (False,)):
+        y = compare(partial(through, "oflex", flags=flags), naive_vmamba, scan_tensors(dtype), TOLERANCES[dtype])
+        assert y.dtype == (torch.float32 if flags == (True,) else dtype)
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_extensions_take_any_number_of_groups_and_need_no_x(groups, kept):
