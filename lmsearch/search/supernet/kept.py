@@ -70,6 +70,7 @@ def keeping_scores(run_dir: RunDir, run: str, *, every_s: float | None) -> Itera
     """Give the block the scores that are known; they are written where a signal ends it, and deleted where it is done."""
     kept = KeptScores(run_dir, run, every_s)
     kept.read()
+    run_dir.world.wait()  # until all have read: the main process may delete it without having met them again
     try:
         yield kept
     except KeyboardInterrupt:

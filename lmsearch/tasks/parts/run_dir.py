@@ -18,6 +18,7 @@ import yaml
 from lmsearch.context import tell
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
+from lmsearch.engine.nonfinite import FILE as NONFINITE
 from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.engine.state import older_states
 from lmsearch.errors import ConfigError, FileError, GenotypeError, short
@@ -25,6 +26,7 @@ from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.run_identity import differences, run_digest
 from lmsearch.scan.directions import former_names
+from lmsearch.search.supernet.kept import FILE as MASKED
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.shared import Claiming, Output, Training
 from lmsearch.tasks.parts.cost import counting_cost
@@ -35,7 +37,7 @@ WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot l
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
-    "report.md", "report.json", "card.png", "nonfinite.json", "masked.pt", FAILURE,
+    "report.md", "report.json", "card.png", NONFINITE, MASKED, FAILURE,
 )  # fmt: skip
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside
@@ -164,6 +166,7 @@ def claim_run_dir(
 def telling_failure(run_dir: RunDir) -> Iterator[None]:
     """Leave the traceback of an error that ends the block in the run's folder; an interrupt is none."""
     run_dir.remove(FAILURE)
+    run_dir.remove(NONFINITE)  # of steps that are told of again, where they still count
     try:
         yield
     except Exception:
@@ -251,7 +254,8 @@ def start_over(run_dir: RunDir, before: Claim) -> None:
                 locks.enter_context(folder.locked())
         for folder in before.folders(run_dir):
             states = (name for _, name in older_states(folder.path))
-            for name in (*WORK, *RESULTS, *states, *(path.name for path in folder.path.glob("recheck*.pt"))):
+            again = (path.name for ending in (".pt", f"-{NONFINITE}") for path in folder.path.glob(f"recheck*{ending}"))
+            for name in (*WORK, *RESULTS, *states, *again):
                 folder.remove(name)
             if before.task == "search":
                 folder.remove(FILE)
