@@ -44,6 +44,7 @@ TASKS = {  # name: (module with run(cfg), one line for --help)
     "status": ("lmsearch.tasks.status", "list the runs in a folder: running, finished, stopped or failed, and what they found"),
     "clean": ("lmsearch.tasks.clean", "list files of runs that nobody needs any more; delete=true deletes them"),
     "export": ("lmsearch.tasks.export", "write a trained network as ONNX or torch.export file that was compared with it"),
+    "latency": ("lmsearch.tasks.latency", "time trained networks in PyTorch, compiled and exported, with their accuracy"),
     "board": ("lmsearch.tasks.board", "start TensorBoard over a run or a folder of runs"),
 }
 IN_SEVERAL = ("search", "retrain", "evaluate", "compare")  # tasks that torchrun may start in several processes

@@ -14,16 +14,20 @@ from exported import TINY, network, spec_of, write_run
 from torch import Tensor
 
 from lmsearch.cli import main
+from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.errors import CheckpointError, ExportError
 from lmsearch.export import onnx_file
 from lmsearch.export.certificate import Case, Certificate, certify, relative_difference
 from lmsearch.export.described import Described
 from lmsearch.export.formats import FORMATS, SCANS, format_for
 from lmsearch.export.loaded import describe_exported, load_exported
+from lmsearch.export.make import export_network
 from lmsearch.export.options import ExportOptions
 from lmsearch.export.portable import Portable
 from lmsearch.export.program import example, portable_copy, quietly
 from lmsearch.export.seal import BLANK, check_seal, sealed
+from lmsearch.models.any_grid import computed_order
+from lmsearch.scan.directions import index_table, parse_direction
 
 VIM = spec_of("local_vim_nano", [["h", "w2_flip"]], attention="none", **TINY)
 CASES = (Case(1, (8, 8), 1e-6), Case(7, (8, 8), 2e-6))
@@ -170,6 +174,47 @@ def test_heads_for_objects_are_refused_by_name(tmp_path: Path, capsys: pytest.Ca
     write_run(tmp_path / "objects", spec_of("local_vim_nano", [["h"]], target="instances", head="mask2former", **TINY))
     told = error_of(["export", f"checkpoint={tmp_path / 'objects'}", f"out={tmp_path / 'x.onnx'}"], capsys)
     assert "head=mask2former answers a set of objects, which cannot be exported; accepted: no head, plain, upernet" in told
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (VIM, "a LocalVim has positions of one grid of tokens; export with dynamic=batch"),
+        (spec_of("local_vmamba_nano", [["h", "hilbert"]], depths=[1], dims=[8]), "the order hilbert has no formula for any size"),
+        (
+            spec_of("local_vmamba_nano", [["h", "w3"]], depths=[1], dims=[8], window_padding="zeros"),
+            "takes sides that are multiples of 3 pixels, from 6 on, and was trained on 8x8",
+        ),
+    ],
+)
+def test_networks_that_do_not_take_images_of_any_size_are_refused_with_the_reason(spec: ModelSpec, told: str) -> None:
+    net, info = network(spec)
+    with pytest.raises(ExportError, match=f"dynamic=size: .*{told}"):
+        export_network(net, spec, info, ExportOptions(sizes=True), source="a run")
+
+
+@pytest.mark.parametrize("name", ["h", "v", "w2", "w3x9", "cw2", "snake", "snake_v", "diag", "antidiag", "zigzag", "atrous3"])
+def test_an_order_that_a_graph_computes_is_that_of_the_table(name: str) -> None:
+    assert parse_direction(name).arithmetic
+    for grid in ((1, 1), (4, 7), (6, 5)):
+        found = computed_order((name, f"{name}_flip"), grid, torch.device("cpu"))
+        assert torch.equal(found, torch.tensor(index_table((name, f"{name}_flip"), grid)).long())
+
+
+def test_a_network_is_timed_and_scored_as_it_is_and_as_a_file(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints = f"checkpoint=[{shipped / 'run'},{shipped / 'x.onnx'}]"
+    words = ["latency", checkpoints, "what=[pytorch]", "batches=[1,3]", "repeats=2", f"run_dir={shipped / 'latency'}"]
+    assert main(words) == 0
+    found = json.loads((shipped / "latency" / "latency.json").read_text())["tables"]
+    assert [[(row["variant"], row["batch"]) for row in table["rows"]] for table in found] == [
+        [("pytorch", 1), ("pytorch", 3)],
+        [("file", 1), ("file", 3)],
+    ]
+    assert all(0 < row["min_s"] <= row["median_s"] and row["std_s"] >= 0 for table in found for row in table["rows"])
+    assert found[0]["scores"]["pytorch"] == found[1]["scores"]["file"]
+    assert "| file | 1 | 3 |" in (shipped / "latency" / "latency.md").read_text()
+    assert "did you mean pytorch?" in error_of(["latency", f"checkpoint={shipped / 'run'}", "what=[pytorhc]"], capsys)
+    assert "batches=0 is not accepted" in error_of(["latency", f"checkpoint={shipped / 'run'}", "batches=0"], capsys)
 
 
 def test_portable_operators_compute_what_the_kernels_do_and_a_wrong_scan_is_refused() -> None:

@@ -36,7 +36,7 @@ def export_network(
     check_network(net, merge=spec.merge, source=source)
     sizes: list[Size] = [info.img_size]
     if options.sizes:
-        check_sizes(net)
+        check_sizes(net, info)
         sizes.append(other_size(net, info.img_size))
     program = program_of(net, info, scans or SCANS[options.scan](), axes=axes_of(net, sizes=options.sizes))
     made = kind.make(program, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +58,7 @@ def strip(proto: Any) -> None:
     for value in (*proto.graph.input, *proto.graph.output):
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
-                axis.dim_param = re.sub(r"\w+", lambda found: names.get(found[0], found[0]), axis.dim_param)
+                axis.dim_param = names.get(axis.dim_param, axis.dim_param)
 
 
 def parts_of(graph: Any) -> Iterator[Any]:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from lmsearch.errors import KernelError
+
 
 class Portable:
     """Operators that any runtime has, in place of a backend (lmsearch.kernels.ops.Operators); a subclass says how it scans."""
@@ -33,7 +35,9 @@ class Portable:
         delta_softplus: bool = False,
         reset: Tensor | None = None,
     ) -> Tensor:
-        """Return y (B, K, L, D); arguments as in `lmsearch.kernels.directional_scan`. There are no resets."""
+        """Return y (B, K, L, D); arguments as in `lmsearch.kernels.directional_scan`, but no resets."""
+        if reset is not None:
+            raise KernelError("an exported scan has no resets; leave reset out")
         u = x if x.dim() == 4 else x.unsqueeze(1)  # (B, K or 1, L, D)
         dt = delta if delta_bias is None else delta + delta_bias[:, None, :]
         dt = F.softplus(dt) if delta_softplus else dt

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from lmsearch.errors import ModelError
 from lmsearch.kernels import directional_conv, directional_scan
 from lmsearch.kernels.ops import Backend
+from lmsearch.models.any_grid import computed_order, is_open
 from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.models.merge import MERGES, Gates, merge_sum, merge_weighted, present_merge
@@ -152,6 +153,8 @@ class DirectionalMixer(nn.Module):
 
     def order_of(self, group: ScanGroup, device: torch.device) -> Tensor:
         """The order table of a group as an int32 tensor (K, P) on `device`."""
+        if is_open(group.padded):
+            return computed_order(group.directions, group.padded, device)
         return order_tensor(self.graph_inputs, group.directions, group.padded, group.cls_index, device)
 
     def scan_arguments(self, tokens: Tokens, group: ScanGroup, active: tuple[int, ...]) -> dict[str, Any]:

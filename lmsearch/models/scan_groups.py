@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmsearch.models.any_grid import is_open
 from lmsearch.models.layers import insert_token
 from lmsearch.models.tracing import GraphInputs, constant_while_tracing, graph_input
 from lmsearch.scan.directions import index_table, parse_direction
@@ -114,7 +115,12 @@ def by_padded_grid(directions: tuple[str, ...], grid: Grid, padding: str) -> tup
 
 
 def scan_groups(directions: tuple[str, ...], grid: Grid, padding: str, cls_index: int | None) -> tuple[ScanGroup, ...]:
-    """Group `directions` by the grid that they scan; `padding` is "none" or "zeros"."""
+    """Group `directions` by the grid that they scan; `padding` is "none" or "zeros".
+
+    On an open grid, which is one that needs no padding, there is one group.
+    """
+    if is_open(grid):
+        return (ScanGroup(tuple(range(len(directions))), directions, grid, grid, cls_index),)
     return tuple(
         [
             ScanGroup(branches, tuple([directions[k] for k in branches]), grid, padded, cls_index)

@@ -32,30 +32,32 @@ SIDES = rf"(?P<a>{NUMBER})(?:x(?P<b>{NUMBER}))?"  # of a window; one number is a
 class Pattern:
     """One family of directions: how its names look, and its sort keys, a function of (i, j) and the numbers in the name.
 
-    A regex with the groups a and b makes windows of a rows by b columns, which padding may complete.
+    A regex with the groups a and b makes windows of a rows by b columns, which padding may complete. `arithmetic`: the keys are
+    whole numbers of at most H + W, computed by operators that PyTorch has too, so that a graph can compute them for any grid.
     """
 
     regex: str
     usage: str
     keys: Callable[..., Keys]
+    arithmetic: bool = False
 
 
 PATTERNS = (
-    Pattern("h", "h", patterns.raster),
-    Pattern("v", "v", patterns.column),
-    Pattern(f"w{SIDES}", "w<side>, w<rows>x<columns>", patterns.windows),
-    Pattern(f"cw{SIDES}", "cw<side>, cw<rows>x<columns>", patterns.column_windows),
-    Pattern("snake", "snake", patterns.snake),
-    Pattern("snake_v", "snake_v", patterns.column_snake),
+    Pattern("h", "h", patterns.raster, arithmetic=True),
+    Pattern("v", "v", patterns.column, arithmetic=True),
+    Pattern(f"w{SIDES}", "w<side>, w<rows>x<columns>", patterns.windows, arithmetic=True),
+    Pattern(f"cw{SIDES}", "cw<side>, cw<rows>x<columns>", patterns.column_windows, arithmetic=True),
+    Pattern("snake", "snake", patterns.snake, arithmetic=True),
+    Pattern("snake_v", "snake_v", patterns.column_snake, arithmetic=True),
     Pattern("antisnake", "antisnake", patterns.antisnake),
     Pattern("antisnake_v", "antisnake_v", patterns.column_antisnake),
-    Pattern("diag", "diag", patterns.diagonals),
-    Pattern("antidiag", "antidiag", patterns.antidiagonals),
-    Pattern("zigzag", "zigzag", patterns.zigzag),
+    Pattern("diag", "diag", patterns.diagonals, arithmetic=True),
+    Pattern("antidiag", "antidiag", patterns.antidiagonals, arithmetic=True),
+    Pattern("zigzag", "zigzag", patterns.zigzag, arithmetic=True),
     Pattern("morton", "morton", patterns.morton),
     Pattern("hilbert", "hilbert", patterns.hilbert),
     Pattern("spiral", "spiral", patterns.spiral),
-    Pattern(rf"atrous(?P<p>{NUMBER})", "atrous<step>", patterns.atrous),
+    Pattern(rf"atrous(?P<p>{NUMBER})", "atrous<step>", patterns.atrous, arithmetic=True),
     Pattern(r"random(?P<seed>0|[1-9][0-9]{0,8})", "random<seed>", patterns.shuffled),
 )
 RENAMED = {"snake_t": "snake_v"}  # names of earlier versions
@@ -66,7 +68,7 @@ ACCEPTED = ", ".join(p.usage for p in PATTERNS) + f", each optionally followed b
 class ScanOrder:
     """One scan direction. `window` is (rows, columns) of its windows, or None; `flip` reverses the whole sequence.
 
-    `label` is the name as people read it: `name` itself, but for an order that carries its own table.
+    `label` is the name as people read it: `name` itself, but for an order that carries its own table. `arithmetic`: see Pattern.
     """
 
     name: str
@@ -75,6 +77,7 @@ class ScanOrder:
     keys: Callable[[np.ndarray, np.ndarray], Keys]
     window: tuple[int, int] | None
     flip: bool
+    arithmetic: bool = False
 
     def padded_grid(self, grid: Grid) -> Grid:
         """Return the smallest grid of whole windows that holds `grid` (LocalMamba's zero padding).
@@ -150,7 +153,7 @@ def parse_direction(name: str) -> ScanOrder:
             numbers, window = {"a": a, "b": b}, (int(a), int(b))
             base = base[: match.start("a")] + (a if a == b else f"{a}x{b}")
         keys = partial(pattern.keys, **{key: int(number) for key, number in numbers.items()})
-        return ScanOrder(base + flip, base, base + flip, keys, window, bool(flip))
+        return ScanOrder(base + flip, base, base + flip, keys, window, bool(flip), pattern.arithmetic)
     raise DirectionError(f"{short(name)} is not a scan direction; accepted: {ACCEPTED}")
 
 

@@ -2,6 +2,7 @@
 
 Shapes: i, j are the row and column of every token, each (H, W); keys are (H, W) arrays, most significant first.
 A pattern that is a path rather than a sort gives one key: the time at which the path visits each token.
+Those that are arithmetic on i and j alone take PyTorch's integer tensors as well: lmsearch/scan/directions.py names them.
 Adjacent steps: `snake`, `snake_v`, `antisnake`, `antisnake_v`, `hilbert` and `spiral` move to a neighbouring token (one step in
 one axis) at every step, on every grid. The others jump.
 """
@@ -14,6 +15,7 @@ import numpy as np
 
 Keys = tuple[np.ndarray, ...]
 Vector = tuple[int, int]  # (rows, columns)
+LONGEST_SIDE = 2**30  # no grid has as many rows or columns
 
 
 def raster(i: np.ndarray, j: np.ndarray) -> Keys:
@@ -28,7 +30,7 @@ def column(i: np.ndarray, j: np.ndarray) -> Keys:
 
 def windows(i: np.ndarray, j: np.ndarray, a: int, b: int) -> Keys:
     """Windows of a rows by b columns in raster order, raster inside each; windows at the edge are partial."""
-    a, b = min(a, i.shape[0]), min(b, i.shape[1])  # one window holds the whole grid: its size no longer matters
+    a, b = min(a, LONGEST_SIDE), min(b, LONGEST_SIDE)  # one window holds the whole grid: its size no longer matters
     return i // a, j // b, i % a, j % b
 
 
@@ -40,7 +42,7 @@ def column_windows(i: np.ndarray, j: np.ndarray, a: int, b: int) -> Keys:
 
 def snake(i: np.ndarray, j: np.ndarray) -> Keys:
     """Row by row, even rows left to right and odd rows right to left."""
-    return i, np.where(i % 2, -j, j)
+    return i, j * (1 - 2 * (i % 2))
 
 
 def column_snake(i: np.ndarray, j: np.ndarray) -> Keys:
@@ -70,7 +72,7 @@ def antidiagonals(i: np.ndarray, j: np.ndarray) -> Keys:
 
 def zigzag(i: np.ndarray, j: np.ndarray) -> Keys:
     """JPEG's zigzag: the lines i + j = constant, odd ones downwards and even ones upwards."""
-    return i + j, np.where((i + j) % 2, i, -i)
+    return i + j, i * (2 * ((i + j) % 2) - 1)
 
 
 def morton(i: np.ndarray, j: np.ndarray) -> Keys:
@@ -93,7 +95,7 @@ def spiral(i: np.ndarray, j: np.ndarray) -> Keys:
 
 def atrous(i: np.ndarray, j: np.ndarray, p: int) -> Keys:
     """Every p-th token of every p-th row, then the same one token further, and so on (p * p dilated grids)."""
-    p = min(p, max(i.shape))
+    p = min(p, LONGEST_SIDE)
     return i % p, j % p, i // p, j // p
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lmsearch.settings.fields import PathName, again, key
-from lmsearch.settings.shared import Claiming, Voice
+from lmsearch.settings.fields import Ints, PathName, PathNames, again, key
+from lmsearch.settings.shared import Claiming, Output, Voice
 
 WEIGHTS = "model.safetensors, checkpoint.pt or the run directory of a retraining"
 SHIPPED = f"{WEIGHTS}, or an exported .onnx or .pt2"
@@ -31,3 +31,15 @@ class Export(Voice):
         least=0.0, null="1e-4, with int8 0.1",
     )  # fmt: skip
     overwrite: bool = again(Claiming, "overwrite", help="true: replace a file that out= names")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencySettings(Output, Voice):
+    """lmsearch latency."""
+
+    checkpoint: PathNames = key(f"{SHIPPED}; or a list of these, a table for each: [a,b]")
+    what: list[str] = key("ways to run the network, of pytorch, compile, onnx, int8; an exported file is timed as it is")
+    batches: Ints = key("images per call: a number or a list", unit="images")
+    thread_counts: Ints = key("CPU threads: a number or a list; all of a call's")
+    repeats: int = key("calls that are timed, one by one", least=1)
+    run_dir: PathName | None = again(Output, "run_dir", help="folder of latency.json and latency.md", null="runs/latency-<model>")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from lmsearch.settings.exporting import SHIPPED, Export
+from lmsearch.settings.exporting import SHIPPED, Export, LatencySettings
 from lmsearch.settings.fields import Ints, PathName, PathNames, again, key
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.looking import Board, Clean, Show, Status
@@ -272,4 +272,5 @@ TASKS: dict[str, type[Settings]] = {
     "clean": Clean,
     "board": Board,
     "export": Export,
+    "latency": LatencySettings,
 }
