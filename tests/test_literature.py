@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lmsearch.audit import verdict
 from lmsearch.cli import main
 from lmsearch.errors import ConfigError
 from lmsearch.literature import ARMS, ZIGZAGS, arm_layers, coincidences, kept_numbers
@@ -80,3 +81,20 @@ def test_wrong_arms_are_one_line(words: list[str], message: str, tmp_path: Path,
     assert main(["compare", *TINY, *words, f"run_dir={tmp_path / 'run'}"]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lmsearch: error")]
     assert len(said) == 1 and message in said[0] and not (tmp_path / "run").exists()
+
+
+def test_arms_of_the_literature_join_the_race_of_an_audit() -> None:
+    rows = [{"key": f"{arm} round {n}", "architecture": [["h"]], "val": score, "test": score, "took_s": 1.0}
+            for n in range(3) for arm, score in (("searched", 0.8), ("hand-made", 0.7), ("arm cross", 0.9), ("random", 0.6))
+            for score in [score + 0.001 * n]]  # fmt: skip
+    rows = [row | {"key": row["key"] + ": h"} if row["key"].startswith("random") else row for row in rows]
+    raced = verdict.race(rows, per_round=1, also=("cross",))
+    assert raced is not None and raced["search_minus"]["cross"]["mean"] == pytest.approx(-0.1)
+    assert raced["test"].keys() == {"search", "random search", "hand-made directions", "cross"}
+    assert verdict.race(rows, per_round=1, also=("cross", "snakes")) is None
+
+
+def test_an_audit_refuses_arms_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arms, message in (("[crosss]", "'crosss' is not an arm"), ("[published]", "published is for models of 20")):
+        assert main(["audit", *TINY, f"arms={arms}", f"run_dir={tmp_path / 'run'}"]) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "run").exists()

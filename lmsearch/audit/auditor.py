@@ -29,7 +29,7 @@ class Auditor:
     def run(self) -> tuple[Plan, list[Row]]:
         """Return the plan and the rows of all parts, in their order; those that there was no time for are missing."""
         plan = self.plan()
-        self.ledger.total = plan.parts
+        self.ledger.total = plan.parts + plan.rounds * len(self.setting.arms)
         parts = parts_of(self.setting, self.planted, plan)
         try:
             self.complete(parts)
@@ -69,10 +69,10 @@ class Auditor:
         self.compare_plans(plan, speed)
         log.info(
             "audit  %d parts of %d epochs (recipe: %d): about %.1f minutes",
-            plan.parts,
+            plan.parts + plan.rounds * len(self.setting.arms),
             plan.epochs,
             self.setting.recipe.epochs,
-            speed.total_s(plan) / self.workers.number / 60,
+            speed.total_s(plan, arms_cost=self.setting.arms_cost) / self.workers.number / 60,
         )
         return plan
 

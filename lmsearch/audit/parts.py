@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from lmsearch.audit.ledger import Row
+from lmsearch.audit.rows import ARM
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.engine.finite import TrainingDiverged
@@ -37,7 +38,8 @@ class Planted:
 def parts_of(setting: Setting, planted: Planted, plan: Plan) -> Mapping[str, Job]:
     """Return all parts but the plan itself, by key, in the order of one after the other: each gives its row.
 
-    A round is one search, derived and trained, the hand-made directions, and random ones for the same cost.
+    A round is one search, derived and trained, the hand-made directions, those of the literature's arms, and
+    random ones for the same cost.
     """
     pool = draw_pool(setting, plan)
     parts: dict[str, Job] = {
@@ -49,6 +51,8 @@ def parts_of(setting: Setting, planted: Planted, plan: Plan) -> Mapping[str, Job
         parts[f"searched round {number}"] = partial(search_and_train, setting, pool, epochs=plan.epochs, seed=seed)
         train = partial(trained, setting, epochs=plan.epochs, seed=seed)
         parts[f"hand-made round {number}"] = partial(train, setting.hand_made)
+        for name, architecture in setting.arms.items():
+            parts[f"{ARM}{name} round {number}"] = partial(train, architecture)
         for architecture in pool[number * plan.per_round : (number + 1) * plan.per_round]:
             parts[f"random round {number}: {named(architecture)}"] = partial(train, architecture)
     for architecture in pool[: plan.repeated]:

@@ -10,12 +10,14 @@ from typing import Any
 from lmsearch.audit.setting import Plan, Speed
 from lmsearch.status import Status
 
+ARM = "arm "  # begins the keys of the literature's
 NEEDED = {  # keys of a part by how its own begins
     "plan": ("plan", "speed"),
     "control planted": ("planted", "found", "derived", "status"),
     "control shuffled": ("status",),
     "searched round": ("val", "test"),
     "hand-made round": ("architecture", "val", "test"),
+    ARM: ("architecture", "val", "test"),
     "random round": ("architecture", "val", "test"),
     "second seed": ("architecture", "val", "test"),
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.search.derivation.choice import Quota
 from lmsearch.search.derivation.kinds import derivation_kind
-from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace, num_branches
 from lmsearch.search.discrete.budget import training_cost
 from lmsearch.search.discrete.evaluators import StandAlone
 from lmsearch.search.session import SearchSession
@@ -50,6 +52,12 @@ class Setting:
     backend: str = "auto"
     num_workers: int = 0
     metric: str | None = None  # of all scores; None: the default of the kind of targets
+    arms: Mapping[str, Architecture] = field(default_factory=dict)  # of the literature, trained once per round
+
+    @property
+    def arms_cost(self) -> float:
+        """What training all arms costs, in trainings of a derived network."""
+        return sum(map(num_branches, self.arms.values())) / sum(self.keep)
 
     @property
     def candidates(self) -> tuple[int, ...]:
@@ -149,9 +157,9 @@ class Speed:
         """Seconds of one training from scratch."""
         return epochs * self.alone_steps * self.alone_step_s + self.evaluation_s
 
-    def total_s(self, plan: Plan) -> float:
-        """Seconds of an audit."""
-        searches, alone = CONTROLS + plan.rounds, plan.rounds * (2 + plan.per_round) + plan.repeated
+    def total_s(self, plan: Plan, *, arms_cost: float = 0.0) -> float:
+        """Seconds of an audit whose arms cost so many trainings a round."""
+        searches, alone = CONTROLS + plan.rounds, plan.rounds * (2 + plan.per_round + arms_cost) + plan.repeated
         masked = plan.rounds**2 * plan.per_round * self.evaluation_s
         health = CONTROLS * (self.health_s + self.recheck * plan.epochs * self.search_steps * self.alone_step_s)
         return searches * (self.search_s(plan.epochs) + self.derive_s) + alone * self.alone_s(plan.epochs) + health + masked
@@ -224,13 +232,15 @@ def make_plan(setting: Setting, speed: Speed, *, minutes: float, at_once: int = 
         """The plan of so many epochs and rounds."""
         return Plan(epochs, rounds, per_round(setting, speed, epochs))
 
+    takes_s = partial(speed.total_s, arms_cost=setting.arms_cost)
+
     def longest(rounds: int) -> int:
         """Epochs that fit, 0 for none."""
-        return max((e for e in range(1, full + 1) if speed.total_s(planned(e, rounds)) <= time_s), default=0)
+        return max((e for e in range(1, full + 1) if takes_s(planned(e, rounds)) <= time_s), default=0)
 
     for rounds in range(MOST_ROUNDS, FEWEST_ROUNDS - 1, -1):
         epochs = longest(rounds)
         if epochs == full or (rounds <= WANTED_ROUNDS and epochs >= full / 2) or (rounds == FEWEST_ROUNDS and epochs):
             return planned(epochs, rounds)
-    least = speed.total_s(planned(1, FEWEST_ROUNDS)) / SAFETY / 60 / at_once
+    least = takes_s(planned(1, FEWEST_ROUNDS)) / SAFETY / 60 / at_once
     raise ConfigError(f"minutes={minutes:g} are too few: trainings of one epoch each need about {least:.0f}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lmsearch.audit.ledger import Row
+from lmsearch.audit.rows import ARM
 from lmsearch.stats import ranking
 from lmsearch.stats.intervals import Interval, over_seeds
 from lmsearch.status import PASSED, Status
@@ -36,11 +37,13 @@ def read(
     size: int,
     tested_on: str = "test",
     bounds: tuple[float, float] = UNBOUNDED,
+    also: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return all measurements of an audit as plain values; what is missing is None.
 
     `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures of the `size`
-    that the space has; `tested_on` is "validation" where the data has no test set. No interval leaves the `bounds` of a score.
+    that the space has; `also` names the literature's arms; `tested_on` is "validation" where the data has no test set. No
+    interval leaves the `bounds` of a score.
     """
     by_key = {row["key"]: row for row in rows}
     measured = {
@@ -49,7 +52,7 @@ def read(
         "controls": controls(by_key),
         "spread": spread(rows),
         "agreement": agreement(rows),
-        "race": race(rows, per_round=per_round, bounds=bounds),
+        "race": race(rows, per_round=per_round, bounds=bounds, also=also),
     }
     found = verdict(measured)
     if epochs < full_epochs:
@@ -125,20 +128,24 @@ def agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
     return {"architectures": len(known), "tau": taus}
 
 
-def race(rows: Sequence[Row], *, per_round: int, bounds: tuple[float, float] = UNBOUNDED) -> dict[str, Any] | None:
+def race(
+    rows: Sequence[Row], *, per_round: int, bounds: tuple[float, float] = UNBOUNDED, also: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """Mean test scores at an equal budget, and paired differences to the search, over the complete rounds.
 
     Rounds in which an arm ends with a network that diverged cannot be averaged and are left out; `diverged` counts them. The
     budget is that of searching, deriving and training: the recheck, which only tests what a search found, is not in it.
     """
-    arms: dict[str, list[float]] = {SEARCHED: [], RANDOM: [], HAND_MADE: []}
+    arms: dict[str, list[float]] = {SEARCHED: [], RANDOM: [], HAND_MADE: [], **{name: [] for name in also}}
     by_key = {row["key"]: row for row in rows}
     number = diverged = 0
-    while f"searched round {number}" in by_key and f"hand-made round {number}" in by_key:
+    keys = ("searched", "hand-made", *(f"{ARM}{name}" for name in also))
+    while all(f"{key} round {number}" in by_key for key in keys):
         tried = [row for row in rows if str(row["key"]).startswith(f"random round {number}:")]
         if len(tried) < per_round:
             break
-        ended = (by_key[f"searched round {number}"], max(tried, key=lambda row: row["val"]), by_key[f"hand-made round {number}"])
+        first, *others = (by_key[f"{key} round {number}"] for key in keys)
+        ended = (first, max(tried, key=lambda row: row["val"]), *others)
         number += 1
         if not all(map(finite_scores, ended)):
             diverged += 1
@@ -148,7 +155,7 @@ def race(rows: Sequence[Row], *, per_round: int, bounds: tuple[float, float] = U
     if number - diverged < FEWEST:
         return None
     width = bounds[1] - bounds[0]
-    minus = {a: np.subtract(arms[SEARCHED], arms[a]) for a in (RANDOM, HAND_MADE)}
+    minus = {a: np.subtract(arms[SEARCHED], arms[a]) for a in arms if a != SEARCHED}
     return {
         "rounds": number - diverged,
         "diverged": diverged,
@@ -198,11 +205,13 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         return "undecided", HAND_MADE, f"directions matter, but {lost} ended with a network that diverged; lower optim.lr"
     minus = {name: Interval(**values) for name, values in raced["search_minus"].items()}
     if all(interval.above_zero for interval in minus.values()):
-        return "yes", SEARCHED, "at an equal budget the search beats random search and the hand-made directions"
+        beaten = f"{', '.join([RANDOM, *(n for n in minus if n not in (RANDOM, HAND_MADE))])} and the {HAND_MADE}"
+        return "yes", SEARCHED, f"at an equal budget the search beats {beaten}"
     best = max(raced["test"], key=lambda name: raced["test"][name]["mean"])
     if best != SEARCHED and minus[best].below_zero:
         return "no", best, f"directions matter, but at an equal budget {best} does better than the search"
-    lead = f"directions matter, but {raced['rounds']} rounds do not show the search ahead of both alternatives"
+    others = "both alternatives" if set(minus) == {RANDOM, HAND_MADE} else "all alternatives"
+    lead = f"directions matter, but {raced['rounds']} rounds do not show the search ahead of {others}"
     return "undecided", best, f"{lead}; {best} has the best mean"
 
 

@@ -84,6 +84,9 @@ class Audit(Searching, HandMade, Strict, SideBySide):
         "time that the audit may take; it plans its rounds, and if need be shorter trainings, to fit",
         least=0.0, endless=True,
     )  # fmt: skip
+    arms: list[str] = key(
+        "sets of the literature that join the race, trained once a round (lmsearch show what=arms)", added=([],)
+    )
     planted: str = key("direction that the control plants on the grid of the first layer")
     strict: bool = again(Strict, "strict", help="exit with code 3 unless search is warranted")
 

@@ -27,9 +27,11 @@ from lmsearch.errors import ConfigError
 from lmsearch.figures.audit import audit_figure
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import former_names, label
+from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search_space import load_search_space
 from lmsearch.settings.tasks import Audit, Search
+from lmsearch.tasks.parts.arms import literature_layers
 from lmsearch.tasks.parts.build import build_data, build_objective, build_precision, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
 from lmsearch.tasks.parts.memory import check_memory
@@ -98,7 +100,7 @@ def write_audit(
     full_epochs = setting.recipe.epochs
     planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
     judged = build_objective(setting.source.info, settings.metric).metric
-    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=judged.bounds)
+    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=judged.bounds, also=tuple(setting.arms))
     metric = judged.score_name
     facts = {
         "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
@@ -151,7 +153,16 @@ def make_setting(settings: Audit, source: Source, precision: Precision) -> Setti
         settings.backend,
         settings.num_workers,
         settings.metric,
+        literature_arms(settings, source),
     )
+
+
+def literature_arms(settings: Audit, source: Source) -> dict[str, Architecture]:
+    """Return the arms of the literature that arms= names, each as an architecture."""
+    grids, padding = layer_grids(settings, source.info)
+    if twice := [name for name in settings.arms if settings.arms.count(name) > 1]:
+        raise ConfigError(f"arms=[{', '.join(settings.arms)}] names {twice[0]} twice")
+    return {name: literature_layers(name, settings.model.name, grids, padding=padding, also=()) for name in settings.arms}
 
 
 def make_control(settings: Audit, source: Source, precision: Precision, options: SearchOptions) -> Planted:

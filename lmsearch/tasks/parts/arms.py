@@ -89,12 +89,12 @@ def warn_other_space(genotype: Genotype, space: SearchSpace) -> None:
         )
 
 
-def literature_layers(name: str, model: str, grids: Sequence[Grid], *, padding: str) -> Layers:
+def literature_layers(name: str, model: str, grids: Sequence[Grid], *, padding: str, also: Sequence[str] = CHOSEN) -> Layers:
     """Return the directions of an arm of the literature, saying which of them visit the tokens alike.
 
-    Raises ConfigError where the arm is unknown, or is for models of another depth.
+    Raises ConfigError where the arm is unknown, or is for models of another depth; `also` are arms that it might be.
     """
-    layers = arm_layers(name, family=model_family(model), depth=len(grids), model=model, also=CHOSEN)
+    layers = arm_layers(name, family=model_family(model), depth=len(grids), model=model, also=also)
     if same := coincidences(layers, grids, padding=padding):
         log.warning("arm %s: %s, so that it scans less than it seems to", name, same)
     return layers
