@@ -19,6 +19,10 @@ NEEDED = {  # keys of a part by how its own begins
     "hand-made round": ("architecture", "val", "test"),
     ARM: ("architecture", "val", "test"),
     "random round": ("architecture", "val", "test"),
+    "time": ("quick plan",),
+    "order ": ("loss", "score"),
+    "planted task": ("loss", "score"),
+    "orderless task": ("loss", "score"),
     "second seed": ("architecture", "val", "test"),
 }
 
@@ -88,4 +92,6 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "val": _number,
     "test": _number,
     "scores": _scores,
+    "loss": _number,
+    "score": _number,
 }

@@ -87,6 +87,10 @@ class Audit(Searching, HandMade, Strict, SideBySide):
     arms: list[str] = key(
         "sets of the literature that join the race, trained once a round (lmsearch show what=arms)", added=([],)
     )
+    quick: bool = key(
+        "true: does order matter at all? Brief trainings of fixed, shuffled and random orders, in two minutes at most",
+        added=(False,),
+    )
     planted: str = key("direction that the control plants on the grid of the first layer")
     strict: bool = again(Strict, "strict", help="exit with code 3 unless search is warranted")
 

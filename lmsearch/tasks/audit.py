@@ -2,58 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from lmsearch.audit.auditor import Auditor
-from lmsearch.audit.ledger import PARTS, Ledger, Row
-from lmsearch.audit.parts import Planted
+from lmsearch.audit.ledger import Ledger, Row
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read, trainings
-from lmsearch.config import compose_settings, settings_of
+from lmsearch.config import settings_of
 from lmsearch.context import tell
-from lmsearch.data import Source
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
-from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.figures.audit import audit_figure
-from lmsearch.run_identity import run_digest
-from lmsearch.scan.directions import former_names, label
-from lmsearch.search.discrete.architectures import Architecture
-from lmsearch.search.supernet.options import SearchOptions
-from lmsearch.search_space import load_search_space
-from lmsearch.settings.tasks import Audit, Search
-from lmsearch.tasks.parts.arms import literature_layers
-from lmsearch.tasks.parts.build import build_data, build_objective, build_precision, build_recipe, layer_grids
-from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
+from lmsearch.settings.tasks import Audit
+from lmsearch.tasks.parts.audited import identity, make_control, make_setting, open_ledger
+from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
-from lmsearch.tasks.parts.run_dir import Claim, how_it_differs, open_run_dir, write_config
+from lmsearch.tasks.parts.quick_audit import quick_audit
+from lmsearch.tasks.parts.run_dir import open_run_dir, write_config
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.tasks.search import search_setup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
-PARTS_VERSION = 2  # of what the rows of an audit hold and mean
+__all__ = ["identity", "make_control", "make_setting", "run"]
 NOT_WARRANTED = 3  # exit code with strict=true
 OF_A_SEARCH = {"budget": None}  # a key that a search has and an audit has not; runs of version 0.1.0 count it
-TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids take smaller batches
-FEWEST_IMAGES = 4  # in such a batch
 
 
 def run(cfg: DictConfig) -> int:
     """Run the audit, or go on with it; write audit.json and audit.png, print the verdict, and return 0 (see strict)."""
     settings = settings_of(Audit, cfg).changed(OF_A_SEARCH)
+    if settings.quick:
+        return quick_audit(settings)
     if (method := settings.search.method) != "supernet":
         raise ConfigError(f"search.method={method!r} is not audited; accepted: supernet (random is one of the arms)")
     precision = build_precision(settings)
@@ -80,19 +69,6 @@ def run(cfg: DictConfig) -> int:
     return NOT_WARRANTED if settings.strict and measured["verdict"]["answer"] != "yes" else 0
 
 
-def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
-    """Return what this audit has done so far; raise ConfigError where the folder holds another run."""
-    before = Claim.read(run_dir.path)
-    if before.task:
-        raise ConfigError(f"{run_dir} holds another run (of lmsearch {before.task}); choose another run_dir=")
-    if settings.overwrite:
-        for name in (PARTS, "audit.json", "audit.png"):
-            run_dir.remove(name)
-    how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
-    limit_s, at_once = 60 * settings.minutes, settings.workers
-    return Ledger(run_dir, identity=identity(settings, setting), limit_s=limit_s, differs=how, at_once=at_once)
-
-
 def write_audit(
     settings: Audit, run_dir: RunDir, setting: Setting, ledger: Ledger, plan: Plan, rows: Sequence[Row], *, tested_on: str
 ) -> dict[str, Any]:
@@ -117,84 +93,3 @@ def figure_of(rows: Sequence[Row], measured: Mapping[str, Any], *, metric: str, 
     raced = measured["race"] or {"test": {}, "rounds": 0}
     labels = f"validation {metric}", f"{tested_on} {metric}, 95 % interval over {raced['rounds']} rounds"
     return audit_figure(seeds, raced["test"], labels=labels, title=f"search warranted: {measured['verdict']['answer']}")
-
-
-def identity(settings: Audit, setting: Setting) -> str:
-    """Return what must be equal for an audit to be continued: version of its parts, configuration, what its files hold.
-
-    More minutes continue it; the recheck is a part of its controls.
-    """
-    inside = hashlib.sha256(
-        json.dumps(former_names([setting.spec.directions, setting.keep, setting.recheck])).encode()
-    ).hexdigest()
-    return f"v{PARTS_VERSION} {run_digest(settings.content)} {inside}"
-
-
-def make_setting(settings: Audit, source: Source, precision: Precision) -> Setting:
-    """Return the search that is judged, on the user's data."""
-    found = search_setup(settings, source)
-    hand_made = hand_made_choice(found.space, settings.hand_made, found.keep)
-    if len(settings.hand_made) < max(found.keep):
-        raise ConfigError(
-            f"hand_made=[{', '.join(settings.hand_made)}] names fewer directions than the {max(found.keep)} that a layer keeps"
-        )
-    return Setting(
-        found.spec,
-        source,
-        build_recipe(settings),
-        found.options,
-        found.keep,
-        settings.supernet.holdout,
-        hand_made,
-        precision,
-        settings.seed,
-        settings.supernet.derivation,
-        settings.supernet.recheck,
-        settings.backend,
-        settings.num_workers,
-        settings.metric,
-        literature_arms(settings, source),
-    )
-
-
-def literature_arms(settings: Audit, source: Source) -> dict[str, Architecture]:
-    """Return the arms of the literature that arms= names, each as an architecture."""
-    grids, padding = layer_grids(settings, source.info)
-    if twice := [name for name in settings.arms if settings.arms.count(name) > 1]:
-        raise ConfigError(f"arms=[{', '.join(settings.arms)}] names {twice[0]} twice")
-    return {name: literature_layers(name, settings.model.name, grids, padding=padding, also=()) for name in settings.arms}
-
-
-def make_control(settings: Audit, source: Source, precision: Precision, options: SearchOptions) -> Planted:
-    """Return a planted task on the grid of the first layer, searched as the user searches but with its own large steps."""
-    height, width = layer_grids(settings, source.info)[0][0]
-    batch = max(FEWEST_IMAGES, min(32, TOKENS // (height * width)))
-    whole = load_search_space(settings.search_space)
-    planted = whole.direction(settings.planted)
-    search, own = settings.supernet, {"data.direction": planted, "data.grid": [height, width], "batch_size": batch}
-    own |= {"search_space": settings.search_space, "backend": settings.backend, "search.holdout": search.holdout}
-    own |= {"search.partial_channels": search.partial_channels, "search.deduplicate": search.deduplicate}
-    control = compose_settings(Search, ["data=planted"]).changed(own)
-    task = build_data(control.data)
-    found, recipe = find_candidates(control, task, space=whole.first(1)), build_recipe(control)
-    if planted not in found.spec.directions[0]:
-        raise ConfigError(
-            f"planted={settings.planted!r} is no candidate of the first layer on {height}x{width} tokens; accepted: "
-            + ", ".join(map(label, found.spec.directions[0]))
-        )
-    mine = replace(options.over(recipe.epochs, of=settings.epochs), alpha_lr=control.supernet.alpha_lr)
-    setting = Setting(
-        found.spec,
-        task,
-        recipe,
-        mine,
-        found.keep,
-        control.supernet.holdout,
-        ((planted,),),
-        precision,
-        settings.seed,
-        settings.supernet.derivation,
-        settings.supernet.recheck,
-        settings.backend,
-    )
-    return Planted(setting, planted, recipe.epochs)

@@ -19,6 +19,7 @@ from lmsearch.report.page.common import (
 )
 from lmsearch.report.page.folder import Run
 from lmsearch.report.page.network import network_of
+from lmsearch.report.page.quick import quick_page
 from lmsearch.report.page.words import AUDIT_WORDS, SEARCH_WORDS
 
 ANSWERS = {
@@ -31,7 +32,9 @@ USES = {"hand-made directions": "the hand-made directions", "random search": "th
 
 
 def audit_page(run: Run) -> Page:
-    """Return the page of an audit."""
+    """Return the page of an audit, or of a quick one."""
+    if run.get("quick"):
+        return quick_page(run)
     paths, result = Paths(), run.result
     answer = result.get("verdict", {})
     network = network_of(run, None) if run.about else None

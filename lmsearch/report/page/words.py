@@ -57,6 +57,11 @@ AUDIT_WORDS = (
     ("noise ceiling", "The agreement that even repeated training would reach, since seeds differ."),
     ("undecided", "The numbers allow both answers, or parts are still to be run."),
 )
+QUICK_WORDS = (
+    ("shuffle", "An order drawn at random once: it has no structure, so that losing to it means that structure does not help."),
+    ("noise floor", "How far the same order comes out differently with other seeds. Smaller differences mean nothing."),
+    ("control", "A task with a known answer: one where a direction does all the work, and one where none matters."),
+)
 SWEEP_WORDS = (
     ("trial", "One run of the task with one set of values."),
     ("pruned", "A trial that was stopped early, because others were clearly better by then."),

@@ -1,0 +1,170 @@
+"""A quick audit: does order matter on these data at all? Brief trainings of fixed, shuffled and random orders, no search.
+
+`Order`s that keep equally many directions are compared with each other; the shuffles are the same in every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from lmsearch.audit.ledger import Row
+from lmsearch.audit.setting import SAFETY, Setting, step_s
+from lmsearch.data import build_loaders
+from lmsearch.data.few import few
+from lmsearch.engine.randomness import key
+from lmsearch.engine.side_by_side import Job
+from lmsearch.errors import ConfigError
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.discrete.strategies import History, Tried, draw_new
+
+MOST_MINUTES = 2.0
+MENUS = ((3, 8), (3, 6), (3, 4))  # seeds, and sets of directions that are trained with each
+WANTED_STEPS, LEAST_STEPS = 200, 40  # of one training
+VAL_IMAGES = 1000
+SHUFFLE = "random0"  # the scan order of the shuffled single one; sets take random0, random1, ...
+RASTER, SHUFFLED, SHUFFLED_SET, HAND_MADE = "raster", "shuffle", "shuffles", "hand-made"
+PLANTED, ORDERLESS = "planted task", "orderless task"  # begin the keys of the controls
+CONTROL_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Order:
+    """Directions of every layer under a name; `single` where each layer has one, beside sets that keep more."""
+
+    name: str
+    architecture: Architecture
+    single: bool
+    shuffled: bool = False
+
+
+@dataclass(frozen=True)
+class Control:
+    """A small task on the grid of the first layer: on `planted` one direction does all the work, on `orderless` none does."""
+
+    planted: Setting
+    orderless: Setting
+    direction: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a training step of a net with one direction per layer, with a whole set, and of the control."""
+
+    single_s: float
+    set_s: float
+    control_s: float
+
+
+@dataclass(frozen=True)
+class QuickPlan:
+    """So many seeds and sets, trained for `epochs` passes over `images` images; `steps` of a training."""
+
+    seeds: int
+    sets: int
+    epochs: int
+    images: int
+    steps: int
+
+
+def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[Order]:
+    """Return all orders: raster and a shuffle, one direction each, then sets, the first of which matter most.
+
+    Sets of the literature that keep other numbers of directions than the search would are left out.
+    """
+    keep = setting.keep
+    single = [
+        Order(RASTER, (("h",),) * len(keep), single=True),
+        Order(SHUFFLED, ((SHUFFLE,),) * len(keep), single=True, shuffled=True),
+    ]
+    shuffles = tuple(tuple(f"random{number}" for number in range(kept)) for kept in keep)
+    sets = [Order(HAND_MADE, setting.hand_made, single=False), Order(SHUFFLED_SET, shuffles, single=False, shuffled=True)]
+    fitting = [Order(name, own, single=False) for name, own in literature.items() if [len(layer) for layer in own] == [*keep]]
+    fitting = [order for order in fitting if order.architecture != setting.hand_made]
+    drawn = [Order(f"random {number}", own, single=False) for number, own in enumerate(draws(setting, MENUS[0][1]))]
+    pairs = [order for number in range(MENUS[0][1]) for order in (*drawn[number : number + 1], *fitting[number : number + 1])]
+    return single + sets + pairs
+
+
+def draws(setting: Setting, number: int) -> list[Architecture]:
+    """Return different random architectures, as many as there are, `number` at most."""
+    rng, space = np.random.default_rng(key(setting.seed, "quick audit")), setting.space
+    known: list[Architecture] = []
+    while len(known) < min(number, space.size):
+        known.append(draw_new(History(space, [Tried(a, 0.0) for a in known], set(known)), rng))
+    return known
+
+
+def taken(orders: Sequence[Order], plan: QuickPlan) -> list[Order]:
+    """Return the orders that a plan trains."""
+    return [order for order in orders if order.single] + [order for order in orders if not order.single][: plan.sets]
+
+
+def measure_pace(setting: Setting, control: Control, orders: Sequence[Order]) -> Pace:
+    """Time a few training steps of each kind of net."""
+    loader = build_loaders(setting.source, batch_size=setting.recipe.batch_size, seed=setting.seed).train
+    small = build_loaders(control.planted.source, batch_size=control.planted.recipe.batch_size, seed=setting.seed).train
+
+    def timed(single: bool) -> float:
+        first = next(order for order in orders if order.single is single)
+        return step_s(setting, replace(setting.derived_spec, directions=first.architecture), loader)
+
+    return Pace(timed(True), timed(False), step_s(control.planted, control.planted.derived_spec, small))
+
+
+def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, minutes: float, at_once: int = 1) -> QuickPlan:
+    """Return the plan that fits into the minutes; raise ConfigError where not even the briefest trainings do.
+
+    `orders`: how many sets there are. More sets are taken as long as trainings have WANTED_STEPS.
+    """
+    batch, source = setting.recipe.batch_size, setting.source
+    size = source.train.epoch_size(batch)
+    time_s = SAFETY * 60 * min(minutes, MOST_MINUTES) * at_once
+    seen = min(VAL_IMAGES, source.val.epoch_size(batch)) / batch / 3  # a forward pass takes a third of a step
+    controls_s = 4 * CONTROL_SEEDS * control.planted.recipe.epochs * _epoch_steps(control.planted) * pace.control_s
+    steps, chosen = 0, MENUS[-1]
+    for seeds, sets in MENUS:
+        step_all = seeds * (2 * pace.single_s + min(sets, orders) * pace.set_s)
+        steps, chosen = int((time_s - controls_s) / step_all - seen), (seeds, sets)
+        if steps >= WANTED_STEPS:
+            break
+    if steps < LEAST_STEPS:
+        need = (controls_s + (LEAST_STEPS + seen) * step_all) / SAFETY / 60 / at_once
+        hint = f"about {need:.1f} are needed" if need <= MOST_MINUTES else "take smaller images, a smaller model, or workers="
+        raise ConfigError(f"minutes={min(minutes, MOST_MINUTES):g} are too few for a quick audit: {hint}")
+    steps = min(steps, setting.recipe.epochs * max(1, size // batch))
+    images = max(batch, min(size, steps * batch // 2))
+    return QuickPlan(chosen[0], min(chosen[1], orders), max(1, steps * batch // images), images, steps)
+
+
+def _epoch_steps(setting: Setting) -> int:
+    return max(1, setting.source.train.epoch_size(setting.recipe.batch_size) // setting.recipe.batch_size)
+
+
+def jobs_of(setting: Setting, control: Control, orders: Sequence[Order], plan: QuickPlan) -> Mapping[str, Job]:
+    """Return all trainings by key: the same order with other seeds first, then the controls, then the other orders."""
+    brief = replace(setting, source=few(setting.source, train=plan.images, val=VAL_IMAGES))
+    seeds = range(setting.seed, setting.seed + plan.seeds)
+    floor, *others = sorted(taken(orders, plan), key=lambda order: order.name != HAND_MADE)
+    jobs = {named(floor, seed): partial(scored, brief, floor.architecture, plan.epochs, seed) for seed in seeds}
+    for begin, task in ((PLANTED, control.planted), (ORDERLESS, control.orderless)):
+        for name, direction in ((control.direction, control.direction), (SHUFFLED, SHUFFLE)):
+            for seed in range(setting.seed, setting.seed + CONTROL_SEEDS):
+                jobs[f"{begin}: {name} s{seed}"] = partial(scored, task, ((direction,),), task.recipe.epochs, seed)
+    for order in others:
+        jobs |= {named(order, seed): partial(scored, brief, order.architecture, plan.epochs, seed) for seed in seeds}
+    return jobs
+
+
+def named(order: Order, seed: int) -> str:
+    """Return the key of one training."""
+    return f"order {order.name} s{seed}"
+
+
+def scored(setting: Setting, architecture: Architecture, epochs: int, seed: int) -> Row:
+    """Return loss and score on the validation samples of one brief training."""
+    found = setting.alone(epochs=epochs, seed=seed)(architecture)
+    return {"loss": found.loss, "score": found.score, "seed": seed}

@@ -1,0 +1,181 @@
+"""What a quick audit found: the noise floor, the controls, whether a shuffle loses, and whether sets of directions differ.
+
+Losses are validation losses: lower is better, and they tell more than a count of right answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lmsearch.audit.quick import CONTROL_SEEDS, HAND_MADE, ORDERLESS, PLANTED, SHUFFLED, Order, QuickPlan, named
+from lmsearch.stats import ranking
+from lmsearch.stats.intervals import over_seeds
+
+GAINED = 0.5  # of the shuffle's loss, at most, that a net reads with the planted direction
+LEVEL = 0.05
+FEWEST = 3  # sets and seeds below which nothing is concluded
+
+
+def read_quick(
+    rows: Mapping[str, Mapping[str, Any]], orders: Sequence[Order], plan: QuickPlan, *, first_seed: int, planted: str
+) -> dict[str, Any]:
+    """Return all measurements of a quick audit as plain values, and its verdict; `orders` are those that were trained."""
+    seeds = range(first_seed, first_seed + plan.seeds)
+    losses, scores = {}, {}
+    for order in orders:
+        found = [rows.get(named(order, seed)) for seed in seeds]
+        if all(row is not None and math.isfinite(row["loss"]) for row in found):
+            losses[order] = [float(row["loss"]) for row in found if row is not None]
+            scores[order] = [float(row["score"]) for row in found if row is not None]
+    measured: dict[str, Any] = {
+        "floor": noise_floor(losses, scores),
+        "controls": {begin: control(rows, begin, planted, first_seed) for begin in (PLANTED, ORDERLESS)},
+        "orders": [
+            {
+                "name": order.name,
+                "kept": kept(order),
+                "shuffled": order.shuffled,
+                "alone": order.single,
+                "loss": asdict(over_seeds(losses[order])),
+                "score": float(np.mean(own)),
+            }
+            for order, own in sorted(scores.items(), key=lambda entry: float(np.mean(losses[entry[0]])))
+        ],
+        "missing": [order.name for order in orders if order not in losses],
+        "shuffled": shuffled(losses),
+        "sets": differences([losses[order] for order in losses if not order.single and not order.shuffled]),
+    }
+    return measured | {"verdict": verdict(measured)}
+
+
+def kept(order: Order) -> float:
+    """Return the directions per layer."""
+    return sum(map(len, order.architecture)) / len(order.architecture)
+
+
+def noise_floor(losses: Mapping[Order, list[float]], scores: Mapping[Order, list[float]]) -> dict[str, float] | None:
+    """Standard deviations over seeds of one order, the hand-made one."""
+    order = next((order for order in losses if order.name == HAND_MADE), None)
+    if order is None:
+        return None
+    return {"loss": float(np.std(losses[order], ddof=1)), "score": float(np.std(scores[order], ddof=1))}
+
+
+def control(rows: Mapping[str, Mapping[str, Any]], begin: str, planted: str, first_seed: int) -> dict[str, Any] | None:
+    """Losses with the planted direction and a shuffle; `told_apart` where with every seed the first is clearly lower."""
+    seeds = range(first_seed, first_seed + CONTROL_SEEDS)
+    pairs = [[rows.get(f"{begin}: {name} s{seed}") for name in (planted, SHUFFLED)] for seed in seeds]
+    if not all(row is not None for pair in pairs for row in pair):
+        return None
+    values = [[float(row["loss"]) for row in pair if row is not None] for pair in pairs]
+    told = all(own <= GAINED * other for own, other in values)
+    return {"planted": planted, "loss": float(np.mean([p[0] for p in values])),
+            "shuffled_loss": float(np.mean([p[1] for p in values])), "told_apart": told}  # fmt: skip
+
+
+def differences(losses: Sequence[Sequence[float]]) -> dict[str, Any] | None:
+    """Do orders that keep equally many directions differ by more than seeds do?"""
+    table = -np.array(losses)
+    if table.ndim != 2 or min(table.shape) < 2:
+        return None
+    p = ranking.architectures_differ(table, same_seeds=True)
+    wide = ranking.range_in_deviations(table - table.mean(axis=0))  # a seed moves all orders together
+    return {
+        "orders": len(table),
+        "range": float(np.ptp(table.mean(1))),
+        "range_in_deviations": wide,
+        "p": p,
+        "differ": len(table) >= FEWEST and ranking.differ(wide, p),
+    }
+
+
+def shuffled(losses: Mapping[Order, list[float]]) -> dict[str, Any] | None:
+    """How much more a shuffle loses than the orders of its size; `worse` where an analysis of variance of either says so.
+
+    The two p-values are corrected by Holm's rule.
+    """
+    groups = {}
+    for single in (True, False):
+        own = {order: values for order, values in losses.items() if order.single is single}
+        lost = [values for order, values in own.items() if order.shuffled]
+        others = [values for order, values in own.items() if not order.shuffled]
+        if not lost or not others:
+            continue
+        gap = np.subtract(lost[0], np.mean(others, axis=0))
+        two = np.array([lost[0], np.mean(others, axis=0)])
+        groups["one direction" if single else "sets"] = (gap, ranking.architectures_differ(-two, same_seeds=True))
+    if not groups:
+        return None
+    corrected = ranking.holm({name: p for name, (_, p) in groups.items()})
+    told = {name: asdict(over_seeds(gap)) | {"p": corrected[name]} for name, (gap, _) in groups.items()}
+    return {"gaps": told, "worse": any(gap["mean"] > 0 and gap["p"] < LEVEL for gap in told.values())}
+
+
+def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"answer": yes | no | undecided, "use": order, "sentences": [...]}: would a search have something to find?"""
+    answer, use, why = decide(measured)
+    words = {"yes": "A search may pay here", "no": "A search has little to find here", "undecided": "Undecided"}
+    sentences = [*floor_sentences(measured), *control_sentences(measured["controls"]), *order_sentences(measured)]
+    return {"answer": answer, "use": use, "sentences": [*sentences, f"{words[answer]}: {why}. Use: {use}."]}
+
+
+def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return (answer, what to use, why)."""
+    planted, orderless = (measured["controls"][name] for name in (PLANTED, ORDERLESS))
+    sets, lost = measured["sets"], measured["shuffled"]
+    if planted is None or orderless is None or sets is None or lost is None:
+        return "undecided", HAND_MADE, "too few trainings were completed"
+    if not planted["told_apart"]:
+        return "undecided", HAND_MADE, "trainings this brief miss a direction that does all the work in a planted task"
+    if orderless["told_apart"]:
+        return "undecided", HAND_MADE, "these trainings see an order where none matters"
+    if sets["differ"]:
+        best = next(order["name"] for order in measured["orders"] if not order["alone"] and not order["shuffled"])
+        return "yes", best, "sets of equally many directions differ by more than seeds do"
+    if lost["worse"]:
+        return (
+            "no",
+            HAND_MADE,
+            "order matters, since a shuffle loses, but other sets differ by no more than seeds",
+        )
+    return "no", HAND_MADE, "neither a shuffle nor another set of directions differs from the rest by more than seeds do"
+
+
+def floor_sentences(measured: Mapping[str, Any]) -> list[str]:
+    """What seeds alone do."""
+    floor = measured["floor"]
+    if floor is None:
+        return ["The noise floor was not measured."]
+    return [f"Noise floor: over seeds of the {HAND_MADE} order the loss deviates by {floor['loss']:.4f}, the score by"
+            f" {floor['score']:.4f}."]  # fmt: skip
+
+
+def control_sentences(controls: Mapping[str, Any]) -> list[str]:
+    """What the trainings see where the answer is known."""
+    told = []
+    for name, control in controls.items():
+        if control is not None:
+            seen = "told apart" if control["told_apart"] else "not told apart"
+            losses = f"{control['loss']:.3g} and {control['shuffled_loss']:.3g}"
+            told.append(f"Control, {name}: {control['planted']} and a shuffle are {seen} (losses {losses}).")
+    return told or ["The controls were not run."]
+
+
+def order_sentences(measured: Mapping[str, Any]) -> list[str]:
+    """How the orders did."""
+    sets, lost = measured["sets"], measured["shuffled"]
+    told = [f"These trainings are missing or diverged: {', '.join(measured['missing'])}."] if measured["missing"] else []
+    for name, gap in (lost or {"gaps": {}})["gaps"].items():
+        span = f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
+        told.append(f"Shuffled order, {name}: its loss is {span} above the others' (p = {gap['p']:.3f}).")
+    if sets is not None:
+        told.append(
+            f"{sets['orders']} sets that keep equally many directions range over {sets['range']:.4f} in loss,"
+            f" {sets['range_in_deviations']:.1f} times what seeds leave of it (analysis of variance p = {sets['p']:.3f})."
+        )
+    return told

@@ -1,0 +1,126 @@
+"""lmsearch audit quick=true: before any search, brief trainings say whether order matters on these data at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime, Row
+from lmsearch.audit.quick import MOST_MINUTES, Control, Order, QuickPlan, jobs_of, measure_pace, orders_of, taken
+from lmsearch.audit.quick import quick_plan as plan_for
+from lmsearch.audit.quick_verdict import read_quick
+from lmsearch.audit.setting import Setting
+from lmsearch.context import tell
+from lmsearch.data import Source
+from lmsearch.engine.log import environment
+from lmsearch.engine.side_by_side import Job, Workers
+from lmsearch.engine.threads import exactly
+from lmsearch.engine.train import Precision
+from lmsearch.figures.audit import audit_figure
+from lmsearch.literature import ARMS
+from lmsearch.models.factory import model_family
+from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.settings.tasks import Audit
+from lmsearch.tasks.parts.audited import make_control, make_setting, open_ledger
+from lmsearch.tasks.parts.build import build_objective, build_precision
+from lmsearch.tasks.parts.page import leave_page, note_network
+from lmsearch.tasks.parts.run_dir import default_run_dir, open_run_dir, write_config
+from lmsearch.tasks.parts.settle import settle
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+TASK = "quick-audit"  # begins the name of its folder
+ORDERLESS_TASK = "token_mean"
+NOTHING_TO_FIND = 3  # exit code with strict=true
+
+
+def quick_audit(settings: Audit) -> int:
+    """Run the quick audit, or go on with it; write audit.json and audit.png, print the answer; return 0 (see strict)."""
+    precision = build_precision(settings)
+    settings, source = settle(settings)
+    setting = make_setting(settings, source, precision)
+    control = controls(settings, source, precision, setting)
+    orders = orders_of(setting, fitting(settings, setting))
+    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+
+    def planned() -> Row:
+        """Measure the speed and plan by it; raise ConfigError where nothing fits."""
+        with exactly(workers.threads):
+            pace = measure_pace(setting, control, orders)
+        sets = sum(not order.single for order in orders)
+        plan = plan_for(setting, control, pace, orders=sets, minutes=settings.minutes, at_once=workers.number)
+        return {"pace": asdict(pace), "quick plan": asdict(plan)}
+
+    folder = Path(settings.run_dir) if settings.run_dir else default_run_dir(TASK, settings)
+    ahead = None if (folder / PARTS).is_file() else planned()  # before anything is written
+    with open_run_dir(settings, TASK) as run_dir:
+        ledger = open_ledger(settings.changed({"minutes": min(settings.minutes, MOST_MINUTES)}), run_dir, setting)
+        plan = QuickPlan(**ledger.once("time", lambda: ahead or planned(), must=True)["quick plan"])
+        write_config(run_dir, settings)
+        note_network(run_dir, setting.spec, source)
+        complete(ledger, jobs_of(setting, control, orders, plan), workers)
+        score = build_objective(source.info, settings.metric).metric.score_name
+        measured = measure(settings, ledger, taken(orders, plan), plan, planted=control.direction, score=score)
+        run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
+        run_dir.write_figure("audit.png", figure_of(ledger.rows, measured))
+    tell("\n".join(measured["verdict"]["sentences"]))
+    tell(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
+    leave_page(run_dir)
+    return NOTHING_TO_FIND if settings.strict and measured["verdict"]["answer"] != "yes" else 0
+
+
+def controls(settings: Audit, source: Source, precision: Precision, setting: Setting) -> Control:
+    """Return the planted tasks with and without a direction that matters."""
+    planted = make_control(settings, source, precision, setting.options)
+    orderless = make_control(settings, source, precision, setting.options, task=ORDERLESS_TASK)
+    return Control(planted.setting, orderless.setting, planted.direction)
+
+
+def fitting(settings: Audit, setting: Setting) -> Mapping[str, Architecture]:
+    """Return the arms of the literature that fit the model, or those that arms= names."""
+    if setting.arms:
+        return setting.arms
+    family, depth = model_family(settings.model.name), len(setting.keep)
+    found = {name: arm.layers(family, depth) for name, arm in ARMS.items()}
+    return {name: layers for name, layers in found.items() if layers is not None}
+
+
+def complete(ledger: Ledger, jobs: Mapping[str, Job], workers: Workers) -> None:
+    """Do the trainings that are not done, as long as there is time."""
+    ledger.total = len(jobs) + 1
+    left = {name: job for name, job in jobs.items() if name not in ledger.rows}
+    if workers.number > 1:
+        startable = ((name, job) for name, job in left.items() if not ledger.time_is_up)
+        workers.each(startable, ledger.record)
+        return
+    try:
+        for name, job in left.items():
+            ledger.once(name, job)
+    except OutOfTime:
+        log.info("audit  the time is up; trainings that were left out make the answer less sure")
+
+
+def measure(settings: Audit, ledger: Ledger, orders: list[Order], plan: QuickPlan, *, planted: str, score: str) -> dict[str, Any]:
+    """Return what audit.json holds; scores are called `score`."""
+    found = read_quick(ledger.rows, orders, plan, first_seed=settings.seed, planted=planted)
+    cost = (
+        f"Cost: {len(ledger.rows)} parts in {ledger.spent_s:.0f} s of computing; every net trained {plan.epochs} epochs on"
+        f" {plan.images} images ({plan.steps} steps), {plan.seeds} seeds. The test set was not looked at."
+    )
+    found["verdict"]["sentences"].insert(-1, cost)
+    return found | {"quick": asdict(plan), "spent_s": round(ledger.spent_s, 1), "score": score}
+
+
+def figure_of(rows: Mapping[str, Any], measured: Mapping[str, Any]) -> Figure:
+    """Return the figure: the losses of all orders, with intervals over seeds."""
+    seeds = [
+        [row["loss"] for key, row in rows.items() if key.startswith(f"order {order['name']} s")] for order in measured["orders"]
+    ]
+    arms = {order["name"]: order["loss"] for order in measured["orders"]}
+    title = f"order matters enough for a search: {measured['verdict']['answer']}"
+    return audit_figure(seeds, arms, labels=("validation loss", "validation loss, 95 % interval"), title=title)

@@ -1,0 +1,167 @@
+"""The quick audit: what it trains, what its numbers add up to, and one small run of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lmsearch.audit.quick import (
+    HAND_MADE,
+    MENUS,
+    ORDERLESS,
+    PLANTED,
+    RASTER,
+    SHUFFLED,
+    Order,
+    Pace,
+    QuickPlan,
+    named,
+    orders_of,
+    quick_plan,
+)
+from lmsearch.audit.quick_verdict import read_quick
+from lmsearch.cli import main
+from lmsearch.data import build_loaders, build_source
+from lmsearch.data.few import few
+from lmsearch.errors import ConfigError
+from lmsearch.search.discrete.architectures import ArchitectureSpace
+from lmsearch.tasks.parts import quick_audit
+
+PLAN = QuickPlan(seeds=3, sets=5, epochs=2, images=100, steps=50)
+SETS = (HAND_MADE, "shuffles", "random 0", "cross", "random 1")
+
+
+def rows(*, worth: float = 0.0, shuffle: float = 0.0, planted: float = 0.1, orderless: float = 0.5) -> dict[str, dict]:
+    """Return made-up trainings: sets differ by `worth`, shuffles lose `shuffle` more, a seed moves all orders alike."""
+    rng, found = np.random.default_rng(0), {}
+    for order in orders():
+        level = 1 + worth * SETS.index(order.name) / len(SETS) if order.name in SETS else 1.0
+        for seed in range(3):
+            loss = level + shuffle * order.shuffled + seed + 0.001 * rng.normal()
+            found[named(order, seed)] = {"loss": loss, "score": -loss}
+    for begin, value in ((PLANTED, planted), (ORDERLESS, orderless)):
+        for seed in range(2):
+            found[f"{begin}: h s{seed}"] = {"loss": value, "score": 0.0}
+            found[f"{begin}: {SHUFFLED} s{seed}"] = {"loss": 0.5, "score": 0.0}
+    return found
+
+
+def orders() -> list[Order]:
+    """Return the orders of these trainings."""
+    single = [Order(RASTER, (("h",),), single=True), Order(SHUFFLED, (("random0",),), single=True, shuffled=True)]
+    return single + [Order(name, (("h", name),), single=False, shuffled=name == "shuffles") for name in SETS]
+
+
+def verdict_of(**given: float) -> dict:
+    """Return the verdict of made-up trainings."""
+    return read_quick(rows(**given), orders(), PLAN, first_seed=0, planted="h")["verdict"]
+
+
+def test_sets_that_differ_by_more_than_seeds_leave_a_search_something_to_find() -> None:
+    found = verdict_of(worth=0.1)
+    assert (found["answer"], found["use"]) == ("yes", HAND_MADE) and "A search may pay here" in found["sentences"][-1]
+
+
+def test_a_shuffle_that_loses_alone_asks_for_no_search() -> None:
+    found = verdict_of(shuffle=0.1)
+    assert found["answer"] == "no" and "order matters, since a shuffle loses" in found["sentences"][-1]
+    assert "neither a shuffle nor" in verdict_of()["sentences"][-1]
+
+
+def test_a_shuffle_that_wins_is_not_told_as_losing() -> None:
+    assert "neither a shuffle nor" in verdict_of(shuffle=-0.1)["sentences"][-1]
+
+
+def test_trainings_that_fail_a_control_decide_nothing() -> None:
+    for given, why in (({"planted": 0.4}, "miss a direction"), ({"orderless": 0.1}, "see an order where none matters")):
+        found = verdict_of(worth=0.1, **given)
+        assert found["answer"] == "undecided" and why in found["sentences"][-1]
+
+
+def test_what_is_missing_or_diverged_is_told_and_left_out() -> None:
+    less = rows()
+    del less["order cross s1"]
+    less["order random 1 s0"]["loss"] = float("inf")
+    found = read_quick(less, orders(), PLAN, first_seed=0, planted="h")
+    assert found["missing"] == ["cross", "random 1"] and found["sets"]["differ"] is False
+    assert read_quick({}, orders(), PLAN, first_seed=0, planted="h")["verdict"]["answer"] == "undecided"
+
+
+def setting_of(*, size: int = 1000, keep: int = 2) -> SimpleNamespace:
+    """Return what a plan asks of a setting."""
+    data = SimpleNamespace(epoch_size=lambda batch: size)
+    space = ArchitectureSpace.of((("h", "v", "w2", "snake"),), (keep,))
+    source = SimpleNamespace(train=data, val=data)
+    recipe = SimpleNamespace(batch_size=50, epochs=10)
+    return SimpleNamespace(source=source, recipe=recipe, keep=(keep,), hand_made=(("h", "v"),), space=space, seed=0)
+
+
+CONTROL = SimpleNamespace(planted=setting_of(size=50))
+
+
+def test_a_plan_takes_fewer_sets_before_shorter_trainings_and_refuses_what_tells_nothing() -> None:
+    made = {s: quick_plan(setting_of(), CONTROL, Pace(s, 2 * s, s), orders=20, minutes=9) for s in (0.001, 0.01, 0.02)}
+    assert (made[0.001].steps, made[0.001].sets, made[0.001].images, made[0.001].epochs) == (200, MENUS[0][1], 1000, 10)
+    assert [made[s].sets for s in (0.01, 0.02)] == [6, 4] and made[0.02].steps < 200
+    long = quick_plan(setting_of(size=10**6), CONTROL, Pace(0.01, 0.02, 0.01), orders=20, minutes=2)
+    assert long.epochs == 2 and long.images == long.steps * 50 // 2
+    with pytest.raises(ConfigError, match=r"minutes=0.1 are too few for a quick audit: about 0.\d are needed"):
+        quick_plan(setting_of(), CONTROL, Pace(0.01, 0.02, 0.01), orders=20, minutes=0.1)
+    with pytest.raises(ConfigError, match="too few for a quick audit: take smaller images, a smaller model, or workers="):
+        quick_plan(setting_of(), CONTROL, Pace(1, 2, 1), orders=20, minutes=9)
+
+
+def test_orders_are_compared_with_those_that_keep_as_many_directions() -> None:
+    found = orders_of(
+        setting_of(), {"cross": (("h", "h_flip", "v", "v_flip"),), "pair": (("h", "h_flip"),), "same": (("h", "v"),)}
+    )
+    names = [order.name for order in found]
+    assert names[:6] == [RASTER, SHUFFLED, HAND_MADE, "shuffles", "random 0", "pair"]
+    assert "cross" not in names and "same" not in names
+    assert len({order.architecture for order in found if order.name.startswith("random ")}) == 6  # all that the space has
+
+
+def test_a_part_of_a_source_has_every_class_and_numbers_of_its_own() -> None:
+    source = build_source("digits")
+    part = few(source, train=100, val=50)
+    assert part.train.epoch_size(1) == 100 and part.test is part.val and len(part.val.labels) == 50
+    assert np.bincount(part.train.labels).min() >= 9 and few(source, train=10**6, val=10**6).train is source.train
+    loader = build_loaders(part, batch_size=20, seed=0).train
+    batch = next(iter(loader))
+    assert batch.indices.max() < 100 and batch.targets.tolist() == part.train.labels[batch.indices.numpy()].tolist()
+
+
+def test_a_budget_that_fits_nothing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["audit", "quick=true", "minutes=0.001", "model.depth=1", "model.embed_dim=8", f"run_dir={tmp_path / 'run'}"]
+    assert main([*words, "model.patch_size=2"]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lmsearch: error")]
+    assert len(told) == 1 and "minutes=0.001 are too few for a quick audit" in told[0] and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_quick_audit_runs_goes_on_and_leaves_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick_audit, "measure_pace", lambda *told: Pace(0.05, 0.1, 0.01))  # however busy the machine is
+    monkeypatch.setattr(quick_audit, "MOST_MINUTES", 60)
+    words = [
+        "audit",
+        "quick=true",
+        "model.depth=1",
+        "model.embed_dim=8",
+        "model.patch_size=2",
+        f"run_dir={tmp_path}",
+        "minutes=60",
+    ]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert found["controls"][PLANTED]["told_apart"] and not found["controls"][ORDERLESS]["told_apart"]
+    assert found["verdict"]["answer"] in ("yes", "no") and "The test set was not looked at" in capsys.readouterr().out
+    before = (tmp_path / "parts.jsonl").read_text()
+    assert main(words) == 0 and (tmp_path / "parts.jsonl").read_text() == before
+    assert main(["report", f"run_dir={tmp_path}"]) == 0
+    assert "## The orders" in (tmp_path / "report.md").read_text()
