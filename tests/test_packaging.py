@@ -44,7 +44,7 @@ def data_files() -> set[str]:
     """Return what the wheel must hold beside Python files, by its place in the wheel."""
     conf = {f"lmsearch/conf/{path.relative_to(ROOT / 'conf').as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     spaces = {f"lmsearch/search_spaces/{path.name}" for path in (ROOT / "search_spaces").glob("*.yaml")}
-    package = [*(ROOT / "lmsearch/published").rglob("*.json"), *(ROOT / "lmsearch/scanbench/tables").glob("*.json")]
+    package = [*(ROOT / "lmsearch/published").rglob("*.json"), *(ROOT / "lmsearch/scanbench").rglob("*.json")]
     package += (ROOT / "lmsearch/report/page").glob("page.*")
     package += (ROOT / "lmsearch/kernels/csrc").glob("*.[chij]*")
     return conf | spaces | {path.relative_to(ROOT).as_posix() for path in package}

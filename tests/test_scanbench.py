@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from lmsearch import scanbench
 from lmsearch.errors import DataError
-from lmsearch.scanbench.replay import best_of, space_to_search
+from lmsearch.scanbench.replaying import best_of, space_to_search
 from lmsearch.scanbench.spaces import SPACES, from_text, to_text
 from lmsearch.scanbench.table import FOLDER, Table, read_table, write_table
 from lmsearch.search.discrete.trials import build_strategy
@@ -130,3 +132,49 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
 
 def test_a_table_of_one_space_is_searched_in_that_space(made_up: Table) -> None:
     assert space_to_search(made_up.space("2 layers, top 1")).size == 64
+
+
+def test_tables_and_leaderboard_are_read_without_pytorch() -> None:
+    code = "import sys; from lmsearch import scanbench as s; s.load('digits'); s.leaderboard(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_version_names_its_tables_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scanbench.versions()[0] == "1.0" and len(scanbench.load("digits", version="1.0").architectures) == 162
+    with pytest.raises(DataError, match="version='2.0' is no version of ScanBench; did you mean 1.0"):
+        scanbench.load("digits", version="2.0")
+    (tmp_path / "digits.json").write_text((FOLDER / "digits.json").read_text() + "\n")
+    monkeypatch.setattr("lmsearch.scanbench.table.FOLDER", tmp_path)
+    with pytest.raises(DataError, match="is not that of ScanBench 1.0"):
+        scanbench.load("digits")
+
+
+def test_the_leaderboard_holds_our_methods_on_every_space_of_its_tables() -> None:
+    entries = scanbench.leaderboard()
+    for table in ("sum_h", "graded", "digits"):
+        for space in SPACES:
+            own = {entry.method for entry in entries if (entry.table, entry.space) == (table, space)}
+            assert {"search=fair", "search=random", "search=evolution"} <= own
+    assert all(0 <= e.regret_low <= e.regret <= e.regret_high and 0 <= e.percentile < 1 and e.runs >= 5 for e in entries)
+
+
+def test_choices_are_judged_by_regret_and_wrong_ones_refused(made_up: Table) -> None:
+    best = max(made_up.space("1 layer, top 2").architectures, key=made_up.mean_test)
+    entry = scanbench.judge(made_up, [best, best], method="oracle", cost=0.0, source="here")
+    assert (entry.regret, entry.percentile, entry.space, entry.scanbench) == (0.0, 0.0, "1 layer, top 2", "1.0")
+    with pytest.raises(DataError, match="1 run of oracle; a leaderboard entry needs two or more"):
+        scanbench.judge(made_up, [best], method="oracle", cost=0.0, source="here")
+    with pytest.raises(DataError, match="an entry is about one space"):
+        scanbench.judge(made_up, [best, ALL[0]], method="oracle", cost=0.0, source="here")
+
+
+def test_a_damaged_leaderboard_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmsearch.scanbench.board.FILE", tmp_path / "board.json")
+    head = {"schema": "lmsearch.scanbench.leaderboard", "version": 1}
+    for content, message in (
+        (head | {"version": 9}, "version 9 is not supported"),
+        (head | {"entries": [{}]}, "entry 0 has other"),
+    ):
+        (tmp_path / "board.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match=message):
+            scanbench.leaderboard()

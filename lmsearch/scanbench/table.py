@@ -5,6 +5,7 @@ Shapes: A architectures; S seeds. Scores are accuracies, or minus the mean squar
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.stats import ranking
 
 SCHEMA, VERSION = "lmsearch.scanbench", 1
+VERSIONS = PACKAGE / "scanbench" / "versions.json"
 FOLDER = PACKAGE / "scanbench" / "tables"
 
 
@@ -127,11 +129,31 @@ def table_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 
-def load(task: str) -> Table:
-    """Load the shipped table of a task, such as "sum_h", "graded" or "digits"; raise DataError for another name."""
+def versions() -> tuple[str, ...]:
+    """Return the versions of ScanBench, oldest first: each names its tables by their SHA-256, and none ever changes."""
+    return tuple(_versions())
+
+
+def _versions() -> dict[str, dict[str, str]]:
+    return parse_json(read_text(VERSIONS, where=str(VERSIONS), error=DataError), where=str(VERSIONS), error=DataError)
+
+
+def load(task: str, *, version: str | None = None) -> Table:
+    """Load the shipped table of a task, such as "sum_h", "graded" or "digits", as it is in a version (None: the newest).
+
+    Raises DataError for another name or version, and where the file is not the table of that version.
+    """
     path = FOLDER / f"{task}.json"
     if task not in table_names():
         raise DataError(f"{task!r} has no table in ScanBench{did_you_mean(task, table_names())}")
+    known = _versions()
+    version = list(known)[-1] if version is None else version
+    if version not in known:
+        raise DataError(f"version={short(version)} is no version of ScanBench{did_you_mean(str(version), known)}")
+    if task not in known[version]:
+        raise DataError(f"{task!r} has no table in ScanBench {version}{did_you_mean(task, known[version])}")
+    if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != known[version][task]:
+        raise DataError(f"{path}: its SHA-256 {found[:16]} is not that of ScanBench {version} ({known[version][task][:16]})")
     return read_table(path)
 
 
