@@ -153,7 +153,7 @@ def read_value(name: str, text: str, key: Key, default: Any) -> Any:
     if nullable and text == "null":
         return None
     try:
-        return _read_list(text, default) if key.kind == "list" else READERS[key.kind](text)
+        return _read_list(text, default or ()) if key.kind == "list" else READERS[key.kind](text)
     except ValueError as error:
         null = "; null is accepted too" if nullable else ""
         raise ConfigError(f"{name}={text!r} {error}{null}") from None

@@ -84,8 +84,8 @@ class Audit(Searching, HandMade, Strict, SideBySide):
         "time that the audit may take; it plans its rounds, and if need be shorter trainings, to fit",
         least=0.0, endless=True,
     )  # fmt: skip
-    arms: list[str] = key(
-        "sets of the literature that join the race, trained once a round (lmsearch show what=arms)", added=([],)
+    arms: list[str] | None = key(
+        "sets of the literature that join the race, trained once a round (lmsearch show what=arms)", null="none", added=(None,)
     )
     quick: bool = key(
         "true: does order matter at all? Brief trainings of fixed, shuffled and random orders, in two minutes at most",
@@ -119,10 +119,10 @@ class Compare(GoingOn, Spaces, HandMade, Baselines, SideBySide):
         "run directory of a search (its data, model and space are taken), genotype.json or shipped name",
         null="none, for arms= without searched",
     )
-    arms: list[str] = key(
+    arms: list[str] | None = key(
         "what is compared, with the first: searched, random, hand-made, or any of lmsearch show what=arms",
-        added=(["searched", "random", "hand-made"],),
-    )
+        null="searched, random, hand-made", added=(None,),
+    )  # fmt: skip
     seeds: int = key("number of seeds per genotype: seed, seed + 1, ...", least=1, endless=True)
     hand_made: list[str] = again(
         HandMade, "hand_made",
@@ -227,7 +227,7 @@ class Bench(Output, Voice):
     """lmsearch bench."""
 
     what: list[str] = key("sections to measure, in this order")
-    quick: bool = key("true: small sizes and at most 2 repeats, done within a minute; its figures mean little")
+    quick: bool = key("true: small sizes and at most 2 repeats, done within a minute; its figures mean little", added=(False,))
     threads: int = again(
         Machine, "threads", help="CPU threads of the mixer and the training step; the scan alone runs on 1", null=""
     )

@@ -28,7 +28,7 @@ def make_arms(settings: Compare, source: Source, space: SearchSpace) -> list[Arm
 
     Raises ConfigError for an unknown arm, one for another depth, one alone, and for a searched one without a genotype.
     """
-    names = arm_names(settings.arms)
+    names = arm_names(CHOSEN if settings.arms is None else [str(name) for name in settings.arms])
     grids, padding = layer_grids(settings, source.info)
     genotype = genotype_in_question(settings, names, depth=len(grids))
     if genotype is None:

@@ -85,9 +85,10 @@ def make_setting(settings: Audit, source: Source, precision: Precision) -> Setti
 def literature_arms(settings: Audit, source: Source) -> dict[str, Architecture]:
     """Return the arms of the literature that arms= names, each as an architecture."""
     grids, padding = layer_grids(settings, source.info)
-    if twice := [name for name in settings.arms if settings.arms.count(name) > 1]:
-        raise ConfigError(f"arms=[{', '.join(settings.arms)}] names {twice[0]} twice")
-    return {name: literature_layers(name, settings.model.name, grids, padding=padding, also=()) for name in settings.arms}
+    names = [str(name) for name in settings.arms or []]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"arms=[{', '.join(names)}] names {twice[0]} twice")
+    return {name: literature_layers(name, settings.model.name, grids, padding=padding, also=()) for name in names}
 
 
 def make_control(
