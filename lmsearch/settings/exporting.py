@@ -37,7 +37,7 @@ class Export(Voice):
 class LatencySettings(Output, Voice):
     """lmsearch latency."""
 
-    checkpoint: PathNames = key(f"{SHIPPED}; or a list of these, a table for each: [a,b]")
+    checkpoint: PathNames = key("a run directory, its weights, or an exported file; [a,b]: a table for each")
     what: list[str] = key("ways to run the network, of pytorch, compile, onnx, int8; an exported file is timed as it is")
     batches: Ints = key("images per call: a number or a list", unit="images")
     thread_counts: Ints = key("CPU threads: a number or a list; all of a call's")
