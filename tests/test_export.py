@@ -137,7 +137,7 @@ def test_a_fixed_file_names_the_image_size_that_it_takes(shipped: Path) -> None:
         (["out=y.pt2"], "another ending than format=onnx; accepted: .onnx"),
         (["out=x.onnx"], "exists already"),
         (["out=y.pt2", "format=torch_export", "int8=true"], "format=torch_export cannot hold int8=true; accepted: onnx"),
-        (["out=y.pt2", "format=torch_export", "scan=linear_attention"], "cannot hold scan=linear_attention; accepted: scan"),
+        (["out=y.onnx", "scan=unrolled"], "scan='unrolled' is not accepted; accepted: scan"),
         (["out=y.onnx", "format=tflite"], "accepted: onnx, torch_export"),
         (["out=y.onnx", "tolerance=-1"], "tolerance=-1"),
         (["out=y.onnx", "checkpoint=x.onnx"], "is an exported file"),

@@ -110,10 +110,10 @@ def test_weights_in_8_bits_are_written_with_the_accuracy_beside(tmp_path: Path, 
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
     assert main(["export", f"checkpoint={run}", f"out={plain}"]) == 0
     capsys.readouterr()
-    assert main(["export", f"checkpoint={run}", f"out={small}", "int8=true"]) == 0
+    assert main(["export", f"checkpoint={run}", f"out={small}", "int8=true", "tolerance=0.5"]) == 0
     assert re.search(r"test_accuracy: PyTorch 0\.\d{4}, .*small.onnx 0\.\d{4}", capsys.readouterr().out)
     assert small.stat().st_size < plain.stat().st_size
-    assert 0 < load_exported(small).described.certificate.difference <= 0.1
+    assert 0 < load_exported(small).described.certificate.difference <= 0.5
     with pytest.raises(ExportError, match="not written"):
         exported(load_exported(small).described.spec, ExportOptions(int8=True, tolerance=1e-6), tmp_path / "strict")
     assert isinstance(onnx_file.description_in(small.read_bytes(), source="x"), str)

@@ -18,16 +18,13 @@ class Export(Voice):
     checkpoint: PathName = key(WEIGHTS)
     format: str = key(words={"onnx": "needs the extra onnx", "torch_export": "read by torch.export.load"})
     out: PathName = key("file to write: .onnx, or .pt2 with format=torch_export")
-    scan: str = key(
-        "how the file scans",
-        words={"scan": "a loop over the tokens", "linear_attention": "onnxruntime's operator LinearAttention"},
-    )
+    scan: str = key("how the file scans", words={"scan": "a loop over the tokens: one node of the graph"})
     dynamic: str = key(
         "what may differ from call to call", words={"batch": "the number of images", "size": "and their size, where it can"}
     )
     int8: bool = key("true: weights of matrix products in 8 bits (format=onnx); accuracy is measured beside it")
     tolerance: float | None = key(
-        "largest difference from PyTorch's outputs that a file may have, as a share of the largest output",
+        "most that a file may differ from PyTorch to be written, as a share of the largest output",
         least=0.0, null="1e-4, with int8 0.1",
     )  # fmt: skip
     overwrite: bool = again(Claiming, "overwrite", help="true: replace a file that out= names")
