@@ -23,8 +23,9 @@ from lmsearch.search.discrete.strategies import History, Tried, draw_new
 
 MOST_MINUTES = 2.0
 MENUS = ((3, 8), (3, 6), (3, 4))  # seeds, and sets of directions that are trained with each
-WANTED_STEPS, LEAST_STEPS = 200, 40  # of one training
+WANTED_STEPS, LEAST_STEPS = 200, 30  # of one training
 VAL_IMAGES = 1000
+BATCH = 32  # images of a step, at most: more steps tell more than larger ones
 SHUFFLE = "random0"  # the scan order of the shuffled single one; sets take random0, random1, ...
 RASTER, SHUFFLED, SHUFFLED_SET, HAND_MADE = "raster", "shuffle", "shuffles", "hand-made"
 PLANTED, ORDERLESS = "planted task", "orderless task"  # begin the keys of the controls
@@ -68,6 +69,15 @@ class QuickPlan:
     epochs: int
     images: int
     steps: int
+
+
+def brief(setting: Setting) -> Setting:
+    """Return the setting with batches for brief trainings; the learning rate goes with the square root of their size."""
+    recipe = setting.recipe
+    if recipe.batch_size <= BATCH:
+        return setting
+    lr = recipe.lr * (BATCH / recipe.batch_size) ** 0.5
+    return replace(setting, recipe=replace(recipe, batch_size=BATCH, lr=lr))
 
 
 def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[Order]:
@@ -146,16 +156,16 @@ def _epoch_steps(setting: Setting) -> int:
 
 def jobs_of(setting: Setting, control: Control, orders: Sequence[Order], plan: QuickPlan) -> Mapping[str, Job]:
     """Return all trainings by key: the same order with other seeds first, then the controls, then the other orders."""
-    brief = replace(setting, source=few(setting.source, train=plan.images, val=VAL_IMAGES))
+    few_images = replace(setting, source=few(setting.source, train=plan.images, val=VAL_IMAGES))
     seeds = range(setting.seed, setting.seed + plan.seeds)
     floor, *others = sorted(taken(orders, plan), key=lambda order: order.name != HAND_MADE)
-    jobs = {named(floor, seed): partial(scored, brief, floor.architecture, plan.epochs, seed) for seed in seeds}
+    jobs = {named(floor, seed): partial(scored, few_images, floor.architecture, plan.epochs, seed) for seed in seeds}
     for begin, task in ((PLANTED, control.planted), (ORDERLESS, control.orderless)):
         for name, direction in ((control.direction, control.direction), (SHUFFLED, SHUFFLE)):
             for seed in range(setting.seed, setting.seed + CONTROL_SEEDS):
                 jobs[f"{begin}: {name} s{seed}"] = partial(scored, task, ((direction,),), task.recipe.epochs, seed)
     for order in others:
-        jobs |= {named(order, seed): partial(scored, brief, order.architecture, plan.epochs, seed) for seed in seeds}
+        jobs |= {named(order, seed): partial(scored, few_images, order.architecture, plan.epochs, seed) for seed in seeds}
     return jobs
 
 

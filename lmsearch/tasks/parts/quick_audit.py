@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime, Row
-from lmsearch.audit.quick import MOST_MINUTES, Control, Order, QuickPlan, jobs_of, measure_pace, orders_of, taken
+from lmsearch.audit.quick import MOST_MINUTES, Control, Order, QuickPlan, brief, jobs_of, measure_pace, orders_of, taken
 from lmsearch.audit.quick import quick_plan as plan_for
 from lmsearch.audit.quick_verdict import read_quick
 from lmsearch.audit.setting import Setting
@@ -43,7 +43,7 @@ def quick_audit(settings: Audit) -> int:
     """Run the quick audit, or go on with it; write audit.json and audit.png, print the answer; return 0 (see strict)."""
     precision = build_precision(settings)
     settings, source = settle(settings)
-    setting = make_setting(settings, source, precision)
+    setting = brief(make_setting(settings, source, precision))
     control = controls(settings, source, precision, setting)
     orders = orders_of(setting, fitting(settings, setting))
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
