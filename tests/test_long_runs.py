@@ -37,7 +37,7 @@ def test_a_run_that_is_stopped_at_every_step_leaves_no_files_behind(tmp_path: Pa
     words = ["retrain", f"genotype={tmp_path / 'cross.json'}", "model.depth=1", "model.embed_dim=8", "model.patch_size=4"]
     words += [
         "batch_size=256",
-        f"epochs={STOPS // 5}",
+        f"epochs={STOPS // 4 + 1}",
         "optim.warmup_epochs=0",
         "baseline_limit=0",
         f"run_dir={tmp_path / 'run'}",
