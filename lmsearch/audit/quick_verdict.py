@@ -128,7 +128,7 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return (answer, what to use, why)."""
     planted, orderless = (measured["controls"][name] for name in (PLANTED, ORDERLESS))
     sets, lost = measured["sets"], measured["shuffled"]
-    if planted is None or orderless is None or sets is None or lost is None:
+    if planted is None or orderless is None or lost is None or sets is None or sets["orders"] < FEWEST:
         return "undecided", HAND_MADE, "too few trainings were completed"
     if not planted["told_apart"]:
         return "undecided", HAND_MADE, "trainings this brief miss a direction that does all the work in a planted task"
