@@ -16,6 +16,7 @@ from lmsearch.data import Batch, EvalLoader, TrainLoader, build_source, spread
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objectives import Scores, objective_for
 from lmsearch.engine.recipe import Recipe, build_trainer
+from lmsearch.engine.seen import Seen
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import LmsearchError
 from lmsearch.models import create_model
@@ -205,6 +206,21 @@ def test_a_training_that_diverges_in_one_process_ends_in_all_with_the_same_line(
 
     first, second = Meeting(2).run(diverging)
     assert str(first) == str(second) and str(first).startswith("the training loss became nan in step 3 of ")
+
+
+def test_an_epoch_that_is_cut_remembers_the_samples_of_all_processes() -> None:
+    def seen(world: World) -> tuple[list[float], list[float], list[int]]:
+        mine = Seen(world=world)
+        for step in (0, 1):
+            losses = torch.arange(4.0)[world.rank :: world.size] + 10 * step
+            mine.add(Scores(losses, losses), torch.arange(len(losses)))
+        state, again = mine.state_dict(), Seen(world=world)
+        again.load_state_dict(state)
+        return state["losses"].tolist(), torch.cat([step.losses for step in again.steps]).tolist(), state["sizes"]
+
+    (one, _, sizes), ((first, mine, whole), (second, its, _)) = seen(SINGLE), Meeting(2).run(seen)
+    assert one == first == second and sizes == whole == [4, 4]
+    assert (mine, its) == ([0.0, 2.0, 10.0, 12.0], [1.0, 3.0, 11.0, 13.0])
 
 
 BILEVEL = ["search.architect=bilevel"]

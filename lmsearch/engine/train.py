@@ -76,6 +76,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.scaler = self.precision.scaler()
+        self.seen.world = self.world
 
     @property
     def result(self) -> nn.Module:
