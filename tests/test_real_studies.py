@@ -22,6 +22,13 @@ def test_rows_differ_and_choices_come_before_what_trains_them() -> None:
     assert e6.LITERATURE == tuple(name for name in e6.ARMS if name != "published")
 
 
+def test_trainings_that_count_share_their_seeds_within_a_pair_and_with_no_other() -> None:
+    counted = [row for row in e6.rows() if row.part in ("main retrain", "main transfer")]
+    pairs = {seed: {tuple(e6.seeds_of(row)) for row in counted if row.facts["seed"] == seed} for seed in range(10)}
+    assert all(len(own) == 1 for own in pairs.values())
+    assert len({seed for own in pairs.values() for seeds in own for seed in seeds}) == 10 * e6.RUNS
+
+
 def test_the_words_of_every_level_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(e6, "ROOT", "x")
     for factor, family in (("windows", "local_vim_nano"), ("attention", "local_vmamba_nano"), ("position", "local_vim_nano")):
