@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from lmsearch.audit.constant import constant_loss, entropy
 from lmsearch.audit.quick import (
     HAND_MADE,
     MENUS,
@@ -31,7 +33,8 @@ from lmsearch.errors import ConfigError
 from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.tasks.parts import quick_audit
 
-PLAN = QuickPlan(seeds=3, sets=5, epochs=2, images=100, steps=50)
+PLAN = QuickPlan(seeds=3, sets=5, epochs=2, images=100, steps=200)
+CONSTANT = 5.0  # the loss of a constant answer to these trainings
 SETS = (HAND_MADE, "shuffles", "random 0", "cross", "random 1")
 
 
@@ -56,9 +59,15 @@ def orders() -> list[Order]:
     return single + [Order(name, (("h", name),), single=False, shuffled=name == "shuffles") for name in SETS]
 
 
+def read(found: dict[str, dict], *, steps: int = 200, constant: float | None = CONSTANT) -> dict:
+    """Return what a quick audit reads of trainings of so many steps beside controls of 150."""
+    plan = replace(PLAN, steps=steps)
+    return read_quick(found, orders(), plan, first_seed=0, planted="h", control_steps=150, constant=constant)
+
+
 def verdict_of(**given: float) -> dict:
     """Return the verdict of made-up trainings."""
-    return read_quick(rows(**given), orders(), PLAN, first_seed=0, planted="h")["verdict"]
+    return read(rows(**given))["verdict"]
 
 
 def test_sets_that_differ_by_more_than_seeds_leave_a_search_something_to_find() -> None:
@@ -82,13 +91,32 @@ def test_trainings_that_fail_a_control_decide_nothing() -> None:
         assert found["answer"] == "undecided" and why in found["sentences"][-1]
 
 
+@pytest.mark.parametrize("worth", [0.0, 0.1])
+def test_trainings_that_did_not_learn_or_are_shorter_than_the_controls_decide_nothing(worth: float) -> None:
+    for given, why in (({"constant": 2.0 - 0.01}, "none of them learned"), ({"steps": 149}, "shorter than the 150 of the controls")):
+        found = read(rows(worth=worth), **given)["verdict"]
+        assert (found["answer"], found["use"]) == ("undecided", HAND_MADE) and why in found["sentences"][-1]
+        assert read(rows(worth=worth), constant=2.1, steps=150)["verdict"]["answer"] == ("yes" if worth else "no")
+    assert "nothing tells whether" in read(rows(worth=worth), constant=None)["verdict"]["sentences"][1]
+
+
+def test_a_constant_answer_loses_the_entropy_of_the_classes_or_the_variance_of_the_targets() -> None:
+    digits = few(build_source("digits"), train=100, val=50)
+    shares = np.bincount(digits.val.labels) / 50
+    assert constant_loss(digits, batch_size=32) == pytest.approx(-(shares * np.log(shares)).sum())
+    assert entropy(np.array([5, 0, 5])) == pytest.approx(np.log(2))
+    planted = few(build_source("planted", grid=4), train=64, val=64)
+    targets = np.concatenate([b.targets.numpy() for b in build_loaders(planted, batch_size=48, seed=0).val])
+    assert constant_loss(planted, batch_size=32) == pytest.approx(((targets - targets.mean()) ** 2).mean(), rel=1e-4)
+
+
 def test_what_is_missing_or_diverged_is_told_and_left_out() -> None:
     less = rows()
     del less["order cross s1"]
     less["order random 1 s0"]["loss"] = float("inf")
-    found = read_quick(less, orders(), PLAN, first_seed=0, planted="h")
+    found = read(less)
     assert found["missing"] == ["cross", "random 1"] and found["verdict"]["answer"] == "undecided"
-    assert read_quick({}, orders(), PLAN, first_seed=0, planted="h")["verdict"]["answer"] == "undecided"
+    assert read({})["verdict"]["answer"] == "undecided"
 
 
 def setting_of(*, size: int = 1000, keep: int = 2) -> SimpleNamespace:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lmsearch.audit.ledger import Row
 from lmsearch.audit.setting import SAFETY, Setting, step_s
-from lmsearch.data import build_loaders
+from lmsearch.data import Source, build_loaders
 from lmsearch.data.few import few
 from lmsearch.engine.randomness import key
 from lmsearch.engine.side_by_side import Job
@@ -134,7 +134,7 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
     size = source.train.epoch_size(batch)
     time_s = SAFETY * 60 * min(minutes, MOST_MINUTES) * at_once
     seen = min(VAL_IMAGES, source.val.epoch_size(batch)) / batch / 3  # a forward pass takes a third of a step
-    controls_s = 4 * CONTROL_SEEDS * control.planted.recipe.epochs * _epoch_steps(control.planted) * pace.control_s
+    controls_s = 4 * CONTROL_SEEDS * control_steps(control) * pace.control_s
     steps, chosen = 0, MENUS[-1]
     for seeds, sets in MENUS:
         step_all = seeds * (2 * pace.single_s + min(sets, orders) * pace.set_s)
@@ -150,13 +150,18 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
     return QuickPlan(chosen[0], min(chosen[1], orders), max(1, steps * batch // images), images, steps)
 
 
+def control_steps(control: Control) -> int:
+    """Return the training steps of a control."""
+    return control.planted.recipe.epochs * _epoch_steps(control.planted)
+
+
 def _epoch_steps(setting: Setting) -> int:
     return max(1, setting.source.train.epoch_size(setting.recipe.batch_size) // setting.recipe.batch_size)
 
 
 def jobs_of(setting: Setting, control: Control, orders: Sequence[Order], plan: QuickPlan) -> Mapping[str, Job]:
     """Return all trainings by key: the same order with other seeds first, then the controls, then the other orders."""
-    few_images = replace(setting, source=few(setting.source, train=plan.images, val=VAL_IMAGES))
+    few_images = replace(setting, source=part_of(setting, plan))
     seeds = range(setting.seed, setting.seed + plan.seeds)
     floor, *others = sorted(taken(orders, plan), key=lambda order: order.name != HAND_MADE)
     jobs = {named(floor, seed): partial(scored, few_images, floor.architecture, plan.epochs, seed) for seed in seeds}
@@ -167,6 +172,11 @@ def jobs_of(setting: Setting, control: Control, orders: Sequence[Order], plan: Q
     for order in others:
         jobs |= {named(order, seed): partial(scored, few_images, order.architecture, plan.epochs, seed) for seed in seeds}
     return jobs
+
+
+def part_of(setting: Setting, plan: QuickPlan) -> Source:
+    """Return the part of the data that a plan trains and validates on."""
+    return few(setting.source, train=plan.images, val=VAL_IMAGES)
 
 
 def named(order: Order, seed: int) -> str:

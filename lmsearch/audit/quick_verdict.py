@@ -22,9 +22,19 @@ FEWEST = 3  # sets and seeds below which nothing is concluded
 
 
 def read_quick(
-    rows: Mapping[str, Mapping[str, Any]], orders: Sequence[Order], plan: QuickPlan, *, first_seed: int, planted: str
+    rows: Mapping[str, Mapping[str, Any]],
+    orders: Sequence[Order],
+    plan: QuickPlan,
+    *,
+    first_seed: int,
+    planted: str,
+    control_steps: int,
+    constant: float | None,
 ) -> dict[str, Any]:
-    """Return all measurements of a quick audit as plain values, and its verdict; `orders` are those that were trained."""
+    """Return all measurements of a quick audit as plain values, and its verdict; `orders` are those that were trained.
+
+    Controls were trained for `control_steps`; `constant` is the loss of the best constant answer, None where it is not known.
+    """
     seeds = range(first_seed, first_seed + plan.seeds)
     losses, scores = {}, {}
     for order in orders:
@@ -49,6 +59,8 @@ def read_quick(
         "missing": [order.name for order in orders if order not in losses],
         "shuffled": shuffled(losses),
         "sets": differences([losses[order] for order in losses if not order.single and not order.shuffled]),
+        "learned": learned(losses, constant),
+        "steps": {"trainings": plan.steps, "controls": control_steps},
     }
     return measured | {"verdict": verdict(measured)}
 
@@ -64,6 +76,13 @@ def noise_floor(losses: Mapping[Order, list[float]], scores: Mapping[Order, list
     if order is None:
         return None
     return {"loss": float(np.std(losses[order], ddof=1)), "score": float(np.std(scores[order], ddof=1))}
+
+
+def learned(losses: Mapping[Order, list[float]], constant: float | None) -> dict[str, Any]:
+    """The lowest mean loss of an order beside that of a constant answer; `better` None where one of them is not known."""
+    best = min((float(np.mean(own)) for own in losses.values()), default=None)
+    better = None if best is None or constant is None else best < constant
+    return {"loss": best, "constant_loss": constant, "better": better}
 
 
 def control(rows: Mapping[str, Mapping[str, Any]], begin: str, planted: str, first_seed: int) -> dict[str, Any] | None:
@@ -120,7 +139,8 @@ def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
     """Return {"answer": yes | no | undecided, "use": order, "sentences": [...]}: would a search have something to find?"""
     answer, use, why = decide(measured)
     words = {"yes": "A search may pay here", "no": "A search has little to find here", "undecided": "Undecided"}
-    sentences = [*floor_sentences(measured), *control_sentences(measured["controls"]), *order_sentences(measured)]
+    sentences = [*floor_sentences(measured), *learned_sentences(measured["learned"])]
+    sentences += [*control_sentences(measured["controls"]), *order_sentences(measured)]
     return {"answer": answer, "use": use, "sentences": [*sentences, f"{words[answer]}: {why}. Use: {use}."]}
 
 
@@ -134,6 +154,11 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         return "undecided", HAND_MADE, "trainings this brief miss a direction that does all the work in a planted task"
     if orderless["told_apart"]:
         return "undecided", HAND_MADE, "these trainings see an order where none matters"
+    if measured["learned"]["better"] is False:
+        return "undecided", HAND_MADE, "no training did better than an answer that looks at nothing, so none of them learned"
+    if (steps := measured["steps"])["trainings"] < steps["controls"]:
+        short = f"trainings of {steps['trainings']} steps are shorter than the {steps['controls']} of the controls"
+        return "undecided", HAND_MADE, f"{short}, which do not vouch for them"
     if sets["differ"]:
         best = next(order["name"] for order in measured["orders"] if not order["alone"] and not order["shuffled"])
         return "yes", best, "sets of equally many directions differ by more than seeds do"
@@ -153,6 +178,15 @@ def floor_sentences(measured: Mapping[str, Any]) -> list[str]:
         return ["The noise floor was not measured."]
     return [f"Noise floor: over seeds of the {HAND_MADE} order the loss deviates by {floor['loss']:.4f}, the score by"
             f" {floor['score']:.4f}."]  # fmt: skip
+
+
+def learned_sentences(learned: Mapping[str, Any]) -> list[str]:
+    """Whether the trainings learned anything."""
+    if learned["better"] is None:
+        return ["The loss of a constant answer is not known here, so nothing tells whether the trainings learned."]
+    side = "below" if learned["better"] else "not below"
+    told = f"the lowest loss, {learned['loss']:.4f}, is {side} that of a constant answer, {learned['constant_loss']:.4f}"
+    return [f"Learned: {told}."]
 
 
 def control_sentences(controls: Mapping[str, Any]) -> list[str]:

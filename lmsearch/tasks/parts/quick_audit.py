@@ -8,8 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmsearch.audit.constant import constant_loss
 from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime, Row
-from lmsearch.audit.quick import MOST_MINUTES, Control, Order, QuickPlan, brief, jobs_of, measure_pace, orders_of, taken
+from lmsearch.audit.quick import (
+    MOST_MINUTES,
+    Control,
+    QuickPlan,
+    brief,
+    control_steps,
+    jobs_of,
+    measure_pace,
+    orders_of,
+    part_of,
+    taken,
+)
 from lmsearch.audit.quick import quick_plan as plan_for
 from lmsearch.audit.quick_verdict import read_quick
 from lmsearch.audit.setting import Setting
@@ -65,7 +77,16 @@ def quick_audit(settings: Audit) -> int:
         note_network(run_dir, setting.spec, source)
         complete(ledger, jobs_of(setting, control, orders, plan), workers)
         score = build_objective(source.info, settings.metric).metric.score_name
-        measured = measure(settings, ledger, taken(orders, plan), plan, planted=control.direction, score=score)
+        found = read_quick(
+            ledger.rows,
+            taken(orders, plan),
+            plan,
+            first_seed=settings.seed,
+            planted=control.direction,
+            control_steps=control_steps(control),
+            constant=constant_loss(part_of(setting, plan), batch_size=setting.recipe.batch_size),
+        )
+        measured = with_cost(found, ledger, plan) | {"score": score}
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
         run_dir.write_figure("audit.png", figure_of(ledger.rows, measured))
     tell("\n".join(measured["verdict"]["sentences"]))
@@ -105,15 +126,14 @@ def complete(ledger: Ledger, jobs: Mapping[str, Job], workers: Workers) -> None:
         log.info("audit  the time is up; trainings that were left out make the answer less sure")
 
 
-def measure(settings: Audit, ledger: Ledger, orders: list[Order], plan: QuickPlan, *, planted: str, score: str) -> dict[str, Any]:
-    """Return what audit.json holds; scores are called `score`."""
-    found = read_quick(ledger.rows, orders, plan, first_seed=settings.seed, planted=planted)
+def with_cost(found: dict[str, Any], ledger: Ledger, plan: QuickPlan) -> dict[str, Any]:
+    """Return what was found with the plan and what it took, which a sentence before the answer says."""
     cost = (
         f"Cost: {len(ledger.rows)} parts in {ledger.spent_s:.0f} s of computing; every net trained {plan.epochs} epochs on"
         f" {plan.images} images ({plan.steps} steps), {plan.seeds} seeds. The test set was not looked at."
     )
     found["verdict"]["sentences"].insert(-1, cost)
-    return found | {"quick": asdict(plan), "spent_s": round(ledger.spent_s, 1), "score": score}
+    return found | {"quick": asdict(plan), "spent_s": round(ledger.spent_s, 1)}
 
 
 def figure_of(rows: Mapping[str, Any], measured: Mapping[str, Any]) -> Figure:
