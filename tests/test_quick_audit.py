@@ -25,7 +25,7 @@ from lmsearch.audit.quick import (
     orders_of,
     quick_plan,
 )
-from lmsearch.audit.quick_verdict import read_quick
+from lmsearch.audit.quick_verdict import directions_text, read_quick
 from lmsearch.cli import main
 from lmsearch.data import build_loaders, build_source
 from lmsearch.data.few import few
@@ -36,6 +36,9 @@ from lmsearch.tasks.parts import quick_audit
 PLAN = QuickPlan(seeds=3, sets=5, epochs=2, images=100, steps=200)
 CONSTANT = 5.0  # the loss of a constant answer to these trainings
 SETS = (HAND_MADE, "shuffles", "random 0", "cross", "random 1")
+
+
+SECOND = {HAND_MADE: "h_flip", "shuffles": "random0", "random 0": "v", "cross": "w2", "random 1": "random1"}  # directions
 
 
 def rows(*, worth: float = 0.0, shuffle: float = 0.0, planted: float = 0.1, orderless: float = 0.5) -> dict[str, dict]:
@@ -56,7 +59,7 @@ def rows(*, worth: float = 0.0, shuffle: float = 0.0, planted: float = 0.1, orde
 def orders() -> list[Order]:
     """Return the orders of these trainings."""
     single = [Order(RASTER, (("h",),), single=True), Order(SHUFFLED, (("random0",),), single=True, shuffled=True)]
-    return single + [Order(name, (("h", name),), single=False, shuffled=name == "shuffles") for name in SETS]
+    return single + [Order(name, (("h", SECOND.get(name, name)),), single=False, shuffled=name == "shuffles") for name in SETS]
 
 
 def read(found: dict[str, dict], *, steps: int = 200, constant: float | None = CONSTANT) -> dict:
@@ -73,6 +76,13 @@ def verdict_of(**given: float) -> dict:
 def test_sets_that_differ_by_more_than_seeds_leave_a_search_something_to_find() -> None:
     found = verdict_of(worth=0.1)
     assert (found["answer"], found["use"]) == ("yes", HAND_MADE) and "A search may pay here" in found["sentences"][-1]
+
+
+def test_the_order_to_use_is_named_by_its_directions() -> None:
+    found = read(rows(worth=-0.1))
+    assert found["verdict"]["use"] == "random 1" and "Use: random 1 (in every layer h, random1)." in found["verdict"]["sentences"][-1]
+    assert next(o for o in found["orders"] if o["name"] == "random 1")["directions"] == [["h", "random1"]]
+    assert directions_text([["h", "v"], ["w2"]]) == "layer 0: h, v; layer 1: w2"
 
 
 def test_a_shuffle_that_loses_alone_asks_for_no_search() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lmsearch.audit.quick import CONTROL_SEEDS, HAND_MADE, ORDERLESS, PLANTED, SHUFFLED, Order, QuickPlan, named
+from lmsearch.scan.directions import label
 from lmsearch.stats import ranking
 from lmsearch.stats.intervals import over_seeds
 
@@ -48,6 +49,7 @@ def read_quick(
         "orders": [
             {
                 "name": order.name,
+                "directions": [list(map(label, layer)) for layer in order.architecture],
                 "kept": kept(order),
                 "shuffled": order.shuffled,
                 "alone": order.single,
@@ -141,7 +143,17 @@ def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
     words = {"yes": "A search may pay here", "no": "A search has little to find here", "undecided": "Undecided"}
     sentences = [*floor_sentences(measured), *learned_sentences(measured["learned"])]
     sentences += [*control_sentences(measured["controls"]), *order_sentences(measured)]
-    return {"answer": answer, "use": use, "sentences": [*sentences, f"{words[answer]}: {why}. Use: {use}."]}
+    directions = next((order["directions"] for order in measured["orders"] if order["name"] == use), None)
+    what = use if answer != "yes" or directions is None else f"{use} ({directions_text(directions)})"
+    return {"answer": answer, "use": use, "sentences": [*sentences, f"{words[answer]}: {why}. Use: {what}."]}
+
+
+def directions_text(directions: Sequence[Sequence[str]]) -> str:
+    """Return the directions of all layers in words, once where every layer has the same."""
+    layers = [", ".join(layer) for layer in directions]
+    if len(set(layers)) == 1:
+        return f"in every layer {layers[0]}"
+    return "; ".join(f"layer {number}: {layer}" for number, layer in enumerate(layers))
 
 
 def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
