@@ -204,7 +204,9 @@ def test_an_order_that_a_graph_computes_is_that_of_the_table(name: str) -> None:
 def test_a_network_is_timed_and_scored_as_it_is_and_as_a_file(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = f"checkpoint=[{shipped / 'run'},{shipped / 'x.onnx'}]"
     words = ["latency", checkpoints, "what=[pytorch]", "batches=[1,3]", "repeats=2", f"run_dir={shipped / 'latency'}"]
-    assert main(words) == 0
+    assert main([*words, "quiet=true"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("latency: ") and out.count("\n") == 1
     found = json.loads((shipped / "latency" / "latency.json").read_text())["tables"]
     assert [[(row["variant"], row["batch"]) for row in table["rows"]] for table in found] == [
         [("pytorch", 1), ("pytorch", 3)],

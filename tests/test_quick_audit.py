@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lmsearch.audit.constant import constant_loss, entropy
+from lmsearch.audit.ledger import Ledger
 from lmsearch.audit.quick import (
     HAND_MADE,
     MENUS,
@@ -25,7 +26,7 @@ from lmsearch.audit.quick import (
     orders_of,
     quick_plan,
 )
-from lmsearch.audit.quick_verdict import directions_text, read_quick
+from lmsearch.audit.quick_verdict import differences, directions_text, read_quick
 from lmsearch.cli import main
 from lmsearch.data import build_loaders, build_source
 from lmsearch.data.few import few
@@ -163,6 +164,22 @@ def test_orders_are_compared_with_those_that_keep_as_many_directions() -> None:
     assert len({order.architecture for order in found if order.name.startswith("random ")}) == 6  # all that the space has
 
 
+def test_one_direction_per_layer_is_trained_once_where_the_literature_has_it_too() -> None:
+    setting = setting_of(keep=1)
+    setting.hand_made = (("v",),)
+    names = [order.name for order in orders_of(setting, {"raster": (("h",),), "snake": (("snake",),)})]
+    assert names.count(RASTER) == 1 and "snake" in names and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("number", [2, 3, 8])
+def test_the_deviation_that_seeds_leave_is_that_of_the_noise(number: int) -> None:
+    rng, variances = np.random.default_rng(0), []
+    for _ in range(400):
+        found = differences((rng.normal(size=(number, 3)) + 10 * rng.normal(size=3)).tolist())
+        variances.append((found["range"] / found["range_in_deviations"]) ** 2)
+    assert np.mean(variances) == pytest.approx(1, abs=0.15)
+
+
 def test_a_part_of_a_source_has_every_class_and_numbers_of_its_own() -> None:
     source = build_source("digits")
     part = few(source, train=100, val=50)
@@ -178,6 +195,22 @@ def test_a_budget_that_fits_nothing_is_one_line(tmp_path: Path, capsys: pytest.C
     assert main([*words, "model.patch_size=2"]) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lmsearch: error")]
     assert len(told) == 1 and "minutes=0.001 are too few for a quick audit" in told[0] and not (tmp_path / "run").exists()
+
+
+def test_quiet_leaves_the_answer_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretend(ledger: Ledger, jobs: dict, workers: object) -> None:
+        for number, name in enumerate(jobs):
+            ledger.record(name, {"loss": 1.0 + 0.01 * (number % 3), "score": 0.5}, 0.0)
+
+    monkeypatch.setattr(quick_audit, "measure_pace", lambda *told: Pace(0.05, 0.1, 0.01))
+    monkeypatch.setattr(quick_audit, "complete", pretend)
+    words = ["audit", "quick=true", "model.depth=1", "model.embed_dim=8", "model.patch_size=2", f"run_dir={tmp_path}"]
+    assert main([*words, "quiet=true"]) == 0
+    sentences = json.loads((tmp_path / "audit.json").read_text())["verdict"]["sentences"]
+    assert capsys.readouterr().out == sentences[-1] + "\n"
+    assert main(words) == 0 and "\n".join(sentences) in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -34,7 +34,11 @@ CONTROL_SEEDS = 2
 
 @dataclass(frozen=True)
 class Order:
-    """Directions of every layer under a name; `single` where each layer has one, beside sets that keep more."""
+    """A choice of directions for every layer, with a name.
+
+    `single` marks the two orders of one direction per layer, which are compared with each other; all others are sets of as many
+    directions as the search keeps. `shuffled` marks random orders of tokens.
+    """
 
     name: str
     architecture: Architecture
@@ -83,7 +87,7 @@ def brief(setting: Setting) -> Setting:
 def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[Order]:
     """Return all orders: raster and a shuffle, one direction each, then sets, the first of which matter most.
 
-    Sets of the literature that keep other numbers of directions than the search would are left out.
+    Sets of the literature that are among them already, or keep other numbers of directions than the search would, are left out.
     """
     keep = setting.keep
     single = [
@@ -93,7 +97,8 @@ def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[
     shuffles = tuple(tuple(f"random{number}" for number in range(kept)) for kept in keep)
     sets = [Order(HAND_MADE, setting.hand_made, single=False), Order(SHUFFLED_SET, shuffles, single=False, shuffled=True)]
     fitting = [Order(name, own, single=False) for name, own in literature.items() if [len(layer) for layer in own] == [*keep]]
-    fitting = [order for order in fitting if order.architecture != setting.hand_made]
+    known = {setting.hand_made, *(order.architecture for order in single)}
+    fitting = [order for order in fitting if order.architecture not in known]
     drawn = [Order(f"random {number}", own, single=False) for number, own in enumerate(draws(setting, MENUS[0][1]))]
     pairs = [order for number in range(MENUS[0][1]) for order in (*drawn[number : number + 1], *fitting[number : number + 1])]
     return single + sets + pairs

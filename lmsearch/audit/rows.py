@@ -11,7 +11,9 @@ from lmsearch.audit.setting import Plan, Speed
 from lmsearch.status import Status
 
 ARM = "arm "  # begins the keys of the literature's
-NEEDED = {  # keys of a part by how its own begins
+NOTHING = ""
+NEEDED = {  # keys of a part by how its own begins; the longest beginning counts
+    NOTHING: (),
     "plan": ("plan", "speed"),
     "control planted": ("planted", "found", "derived", "status"),
     "control shuffled": ("status",),
@@ -32,7 +34,7 @@ def fault_of(row: Mapping[str, Any]) -> str | None:
     key = row.get("key")
     if not isinstance(key, str):
         return "no part: it has no key"
-    needed = next((names for begin, names in NEEDED.items() if key.startswith(begin)), ())
+    needed = NEEDED[max((begin for begin in NEEDED if key.startswith(begin)), key=len, default=NOTHING)]
     if missing := [name for name in ("took_s", *needed) if name not in row]:
         return f"{missing[0]} is missing"
     wrong = [name for name, right in KINDS.items() if name in row and not right(row[name])]

@@ -29,7 +29,7 @@ class Few:
 
     @property
     def in_memory(self) -> bool:
-        """As all."""
+        """Whether the samples of `base` are held in memory."""
         return self.base.in_memory
 
     def epoch_size(self, global_batch: int) -> int:

@@ -62,8 +62,8 @@ def run(cfg: DictConfig) -> int:
         found = {"environment": environment(0), "tables": [asdict(table) for table in tables]}
         run_dir.write_json("latency.json", found)
         run_dir.write("latency.md", text)
-        print(text)
-        tell(f"latency: {run_dir / 'latency.json'}   table: {run_dir / 'latency.md'}")
+        tell(text)
+        print(f"latency: {run_dir / 'latency.json'}   table: {run_dir / 'latency.md'}")
     return 0
 
 

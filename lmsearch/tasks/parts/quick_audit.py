@@ -89,7 +89,9 @@ def quick_audit(settings: Audit) -> int:
         measured = with_cost(found, ledger, plan) | {"score": score}
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
         run_dir.write_figure("audit.png", figure_of(ledger.rows, measured))
-    tell("\n".join(measured["verdict"]["sentences"]))
+    *reasons, answer = measured["verdict"]["sentences"]
+    tell("\n".join(reasons))
+    print(answer)
     tell(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
     leave_page(run_dir)
     return NOTHING_TO_FIND if settings.strict and measured["verdict"]["answer"] != "yes" else 0
