@@ -96,6 +96,19 @@ def test_a_search_behind_the_best_alternative_is_not_used() -> None:
     assert (judged["answer"], judged["use"]) == ("no", "hand-made directions")
 
 
+@pytest.mark.parametrize(("others", "answer"), [(0, "no"), (7, "undecided")])
+def test_the_best_of_many_arms_must_be_ahead_by_more_than_the_luck_of_many(others: int, answer: str) -> None:
+    ahead = (0.02, 0.04, 0.03, 0.05)
+    p = verdict.paired_p([0.5] * 4, np.add(ahead, 0.5))
+    assert 0.05 / 9 < p < 0.05 / 2
+    level = ["searched round", "hand-made round", *(f"arm {name} round" for name in range(others))]
+    rows = [{"key": f"{arm} {n}", "val": 0.5, "test": 0.5} for n in range(4) for arm in level]
+    rows += [{"key": f"random round {n}: h", "val": 0.5, "test": 0.5 + more} for n, more in enumerate(ahead)]
+    raced = verdict.race(rows, per_round=1, also=[str(name) for name in range(others)])
+    assert raced is not None and raced["p_holm"]["random search"] == pytest.approx(p * (others + 2))
+    assert verdict.decide(read(parts()) | {"race": raced})[:2] == (answer, "random search")
+
+
 def test_a_search_level_with_the_alternatives_is_undecided() -> None:
     assert read(parts(search=0.0))["verdict"]["answer"] == "undecided"
 

@@ -161,7 +161,13 @@ def race(
         "diverged": diverged,
         "test": {name: asdict(over_seeds(values).within(*bounds)) for name, values in arms.items()},
         "search_minus": {name: asdict(over_seeds(values).within(-width, width)) for name, values in minus.items()},
+        "p_holm": ranking.holm({name: paired_p(arms[SEARCHED], arms[name]) for name in minus}),
     }
+
+
+def paired_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """p-value of Student's paired t-test of two arms, as an analysis of variance of two with the rounds as blocks."""
+    return ranking.architectures_differ(np.array([first, second]), same_seeds=True)
 
 
 def finite(interval: Interval) -> dict[str, float | None]:
@@ -208,8 +214,9 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         beaten = f"{', '.join([RANDOM, *(n for n in minus if n not in (RANDOM, HAND_MADE))])} and the {HAND_MADE}"
         return "yes", SEARCHED, f"at an equal budget the search beats {beaten}"
     best = max(raced["test"], key=lambda name: raced["test"][name]["mean"])
-    if best != SEARCHED and minus[best].below_zero:
-        return "no", best, f"directions matter, but at an equal budget {best} does better than the search"
+    if best != SEARCHED and raced["p_holm"][best] < ranking.LEVEL:
+        told = f"(p = {raced['p_holm'][best]:.3f}, by Holm's rule over {len(minus)} arms)"
+        return "no", best, f"directions matter, but at an equal budget {best} does better than the search {told}"
     others = "both alternatives" if set(minus) == {RANDOM, HAND_MADE} else "all alternatives"
     lead = f"directions matter, but {raced['rounds']} rounds do not show the search ahead of {others}"
     return "undecided", best, f"{lead}; {best} has the best mean"
