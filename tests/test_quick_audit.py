@@ -81,7 +81,10 @@ def test_sets_that_differ_by_more_than_seeds_leave_a_search_something_to_find() 
 
 def test_the_order_to_use_is_named_by_its_directions() -> None:
     found = read(rows(worth=-0.1))
-    assert found["verdict"]["use"] == "random 1" and "Use: random 1 (in every layer h, random1)." in found["verdict"]["sentences"][-1]
+    assert (
+        found["verdict"]["use"] == "random 1"
+        and "Use: random 1 (in every layer h, random1)." in found["verdict"]["sentences"][-1]
+    )
     assert next(o for o in found["orders"] if o["name"] == "random 1")["directions"] == [["h", "random1"]]
     assert directions_text([["h", "v"], ["w2"]]) == "layer 0: h, v; layer 1: w2"
 
@@ -104,7 +107,10 @@ def test_trainings_that_fail_a_control_decide_nothing() -> None:
 
 @pytest.mark.parametrize("worth", [0.0, 0.1])
 def test_trainings_that_did_not_learn_or_are_shorter_than_the_controls_decide_nothing(worth: float) -> None:
-    for given, why in (({"constant": 2.0 - 0.01}, "none of them learned"), ({"steps": 149}, "shorter than the 150 of the controls")):
+    for given, why in (
+        ({"constant": 2.0 - 0.01}, "none of them learned"),
+        ({"steps": 149}, "shorter than the 150 of the controls"),
+    ):
         found = read(rows(worth=worth), **given)["verdict"]
         assert (found["answer"], found["use"]) == ("undecided", HAND_MADE) and why in found["sentences"][-1]
         assert read(rows(worth=worth), constant=2.1, steps=150)["verdict"]["answer"] == ("yes" if worth else "no")

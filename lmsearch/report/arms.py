@@ -79,7 +79,7 @@ def unequal_kept(arms: Sequence[Arm]) -> str:
 def by_chance(arms: Sequence[Arm]) -> str:
     """Say that of many comparisons some differ by chance; "" for few."""
     count = len(arms) - 1
-    return f"{count} intervals of 95 % each: one in 20 leaves out a difference of nothing by chance" if count > FEW else ""
+    return f"{count} intervals of 95 % each: about one in 20 excludes zero by chance alone" if count > FEW else ""
 
 
 def verdict_of(arms: list[Arm]) -> str:
