@@ -223,7 +223,7 @@ def test_quiet_leaves_the_answer_alone(
 def test_a_quick_audit_runs_goes_on_and_leaves_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick_audit, "measure_pace", lambda *told: Pace(0.05, 0.1, 0.01))  # however busy the machine is
+    monkeypatch.setattr(quick_audit, "measure_pace", lambda *told: Pace(0.018, 0.036, 0.01))  # however busy the machine is
     monkeypatch.setattr(quick_audit, "MOST_MINUTES", 60)
     words = [
         "audit",
@@ -237,6 +237,7 @@ def test_a_quick_audit_runs_goes_on_and_leaves_a_page(
     assert main(words) == 0
     found = json.loads((tmp_path / "audit.json").read_text())
     assert found["controls"][PLANTED]["told_apart"] and not found["controls"][ORDERLESS]["told_apart"]
+    assert found["steps"]["trainings"] >= found["steps"]["controls"] == 150 and found["learned"]["better"]
     assert found["verdict"]["answer"] in ("yes", "no") and "The test set was not looked at" in capsys.readouterr().out
     before = (tmp_path / "parts.jsonl").read_text()
     assert main(words) == 0 and (tmp_path / "parts.jsonl").read_text() == before

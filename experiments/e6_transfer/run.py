@@ -1,4 +1,4 @@
-"""E6: do directions that were searched on one task serve another? Classification, segmentation, detection, each for each.
+"""E6 transfer: do directions that were searched on one task serve another? Classes, segmentation, detection, each for each.
 
 python -m experiments.e6_transfer.run [--only "pilot "] [--shard 0/2] [--limit-minutes 30] [--summary]
 The sizes of both plans are in plan.json. A plan's searches come before its trainings, which read what they found.

@@ -22,7 +22,7 @@ ROWS = Path(__file__).parent.parent / "e3_scanbench" / "results.jsonl.gz"
 TABLES = ("sum_h", "graded", "digits")  # those on which e3 trained supernets
 REPLAYED = ("random", "local", "evolution")
 STEPS = {"sum_h": 150, "graded": 150, "digits": 198}  # of one training
-RUNS = 100
+RUNS, POPULATION = 100, 3
 SUPERNETS = {"strict_": "search=fair", "scores_": "search=darts"}  # how the keys of e3's rows begin: the method
 SPACE_WORDS = {"2layers-top1": "2 layers, top 1", "1layer-top2": "1 layer, top 2", "1layer-top4": "1 layer, top 4"}
 
@@ -34,7 +34,9 @@ def replayed() -> Iterator[Entry]:
         for name, space in SPACES.items():
             table, evaluations = whole.space(name), len(space.candidates) // space.keep
             for method in REPLAYED:
-                strategy = build_strategy(method, population=3, tournament=2)
+                strategy = build_strategy(method, population=POPULATION, tournament=2)
+                if method == "evolution" and evaluations <= POPULATION:
+                    continue  # it never breeds: what it tries is what random search tries
                 runs = (scanbench.replay(table, strategy, evaluations=evaluations, seed=seed) for seed in range(RUNS))
                 cost = float(evaluations * STEPS[task] * space.depth * space.keep)
                 source = "lmsearch, python -m experiments.scanbench_board.run"

@@ -45,8 +45,8 @@ class Entry:
 def judge(table: Table, choices: Sequence[Architecture], *, method: str, cost: float, source: str, version: str = "") -> Entry:
     """Return the entry of a method that chose these architectures, one per independent run, all of one space.
 
-    `version` is that of the tables (newest: ""). Raises DataError for fewer than two runs, and for an architecture that is not in
-    the table, or in another space than the first.
+    `version` is that of ScanBench; "" takes that of the table, or the newest where the table was not loaded from one. Raises
+    DataError for fewer than two runs, and for an architecture that is not in the table, or in another space than the first.
     """
     if len(choices) < 2:
         raise DataError(f"{len(choices)} run of {method}; a leaderboard entry needs two or more")
@@ -56,7 +56,9 @@ def judge(table: Table, choices: Sequence[Architecture], *, method: str, cost: f
     regrets = over_seeds([table.regret(choice) for choice in choices])
     share = float(np.mean([table.percentile(choice) for choice in choices]))
     mean, low, high, share = (round(value, 6) for value in (regrets.mean, max(0.0, regrets.low), regrets.high, share))
-    return Entry(method, version or versions()[-1], table.task, space, cost, len(choices), mean, low, high, share, source)
+    return Entry(
+        method, version or table.version or versions()[-1], table.task, space, cost, len(choices), mean, low, high, share, source
+    )
 
 
 def leaderboard() -> tuple[Entry, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ FOLDER = PACKAGE / "scanbench" / "tables"
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """`val` and `test` (A, S) follow `architectures`; `config` is the SHA-256 of data, network and recipe (in `setting`)."""
+    """`val` and `test` (A, S) follow `architectures`; `config` is the SHA-256 of data, network and recipe (in `setting`).
+
+    `version` is that of ScanBench which it was loaded from; "" for any other table.
+    """
 
     task: str
     metric: str
@@ -39,6 +42,7 @@ class Table:
     architectures: tuple[Architecture, ...]
     val: np.ndarray
     test: np.ndarray
+    version: str = ""
 
     @property
     def num_seeds(self) -> int:
@@ -56,7 +60,7 @@ class Table:
             raise DataError(f"{name!r} is not a space of ScanBench{did_you_mean(name, SPACES)}")
         rows = [n for n, architecture in enumerate(self.architectures) if space_of(architecture) == name]
         chosen = tuple(self.architectures[n] for n in rows)
-        return Table(self.task, self.metric, self.config, self.setting, chosen, self.val[rows], self.test[rows])
+        return replace(self, architectures=chosen, val=self.val[rows], test=self.test[rows])
 
     def score(self, architecture: Architecture, seed: int) -> float:
         """Return the validation score of one training."""
@@ -103,7 +107,7 @@ class Table:
         renamed = [tuple(tuple(names[d] for d in layer) for layer in a) for a in self.architectures]
         order = {frozenset_layers(a): n for n, a in enumerate(renamed)}
         rows = [order[frozenset_layers(a)] for a in self.architectures]
-        return Table(self.task, self.metric, self.config, self.setting, self.architectures, self.val[rows], self.test[rows])
+        return replace(self, val=self.val[rows], test=self.test[rows])
 
     def _row(self, architecture: Architecture) -> int:
         if architecture not in self.row:
@@ -154,7 +158,7 @@ def load(task: str, *, version: str | None = None) -> Table:
         raise DataError(f"{task!r} has no table in ScanBench {version}{did_you_mean(task, known[version])}")
     if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != known[version][task]:
         raise DataError(f"{path}: its SHA-256 {found[:16]} is not that of ScanBench {version} ({known[version][task][:16]})")
-    return read_table(path)
+    return replace(read_table(path), version=version)
 
 
 def read_table(path: Path) -> Table:
