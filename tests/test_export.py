@@ -15,12 +15,12 @@ from torch import Tensor
 
 from lmsearch.cli import main
 from lmsearch.engine.checkpoint import ModelSpec
-from lmsearch.errors import CheckpointError, ExportError
+from lmsearch.errors import CheckpointError, DataError, ExportError
 from lmsearch.export import onnx_file
 from lmsearch.export.certificate import Case, Certificate, certify, relative_difference
 from lmsearch.export.described import Described
-from lmsearch.export.formats import FORMATS, SCANS, format_for
-from lmsearch.export.loaded import describe_exported, load_exported
+from lmsearch.export.formats import FORMATS, format_for
+from lmsearch.export.loaded import ExportedNet, describe_exported, load_exported
 from lmsearch.export.make import export_network
 from lmsearch.export.options import ExportOptions
 from lmsearch.export.portable import Portable
@@ -137,9 +137,10 @@ def test_a_fixed_file_names_the_image_size_that_it_takes(shipped: Path) -> None:
         (["out=y.pt2"], "another ending than format=onnx; accepted: .onnx"),
         (["out=x.onnx"], "exists already"),
         (["out=y.pt2", "format=torch_export", "int8=true"], "format=torch_export cannot hold int8=true; accepted: onnx"),
-        (["out=y.onnx", "scan=unrolled"], "scan='unrolled' is not accepted; accepted: scan"),
         (["out=y.onnx", "format=tflite"], "accepted: onnx, torch_export"),
-        (["out=y.onnx", "tolerance=-1"], "tolerance=-1"),
+        (["out=y.onnx", "tolerance=-1"], "tolerance=-1.0 is out of range; accepted: 0.0 to 1.0"),
+        (["out=y.onnx", "tolerance=0"], "tolerance=0.0 is not accepted; accepted: above 0"),
+        (["out=y.onnx", "tolerance=inf"], "tolerance='inf' is not a finite number"),
         (["out=y.onnx", "checkpoint=x.onnx"], "is an exported file"),
     ],
 )
@@ -259,10 +260,63 @@ def test_a_description_is_read_as_it_was_written(int8: bool) -> None:
     assert described.options.accepted_difference == (0.1 if int8 else 1e-4)
 
 
-def test_every_format_names_scans_that_there_are() -> None:
-    for kind in FORMATS.values():
-        assert set(kind.scans) <= set(SCANS)
-        assert format_for(ExportOptions(kind.name, kind.scans[0])) is kind
+def test_every_format_is_found_by_its_name() -> None:
+    assert [format_for(ExportOptions(name)) for name in FORMATS] == list(FORMATS.values())
+
+
+def test_what_is_compared_is_what_was_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, info = network(VIM)
+    forgetful = replace(
+        FORMATS["torch_export"], pack=lambda made, told: b"x", opened=lambda content: lambda images: content and images
+    )
+    monkeypatch.setitem(FORMATS, "torch_export", forgetful)
+    with pytest.raises(ExportError, match="not written: at 1 image"):
+        export_network(net, VIM, info, ExportOptions("torch_export"), source="a run")
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, 1.5, float("inf"), float("nan")])
+def test_a_tolerance_is_above_0_and_at_most_1(tolerance: float) -> None:
+    with pytest.raises(ExportError, match="accepted: above 0, at most 1"):
+        ExportOptions(tolerance=tolerance)
+
+
+def test_outputs_of_another_shape_are_refused_whatever_the_tolerance() -> None:
+    net, info = network(VIM)
+    with pytest.raises(ExportError, match="not written"):
+        certify(lambda images: net(images)[:, :2], net, info, [(8, 8)], tolerance=float("inf"))
+
+
+def test_what_onnxruntime_refuses_is_one_line_with_the_file(
+    shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    file = load_exported(shipped / "x.onnx")
+    with pytest.raises(CheckpointError, match=r"x.onnx: onnxruntime cannot run it: .*images"):
+        file(torch.zeros(1, 3, 8, 8))
+    proto = onnx.load(shipped / "x.onnx")
+    told = proto.metadata_props[0].value
+    proto.graph.node[0].op_type = "Unheard"
+    (tmp_path / "x.onnx").write_bytes(onnx_file.pack(proto, told))
+    line = error_of(["evaluate", f"checkpoint={tmp_path / 'x.onnx'}", f"run_dir={tmp_path / 'r'}"], capsys)
+    assert "x.onnx: cannot be opened here: onnxruntime cannot run it: " in line and "Unheard" in line
+
+
+def test_a_file_of_any_size_names_the_sizes_that_it_takes(shipped: Path) -> None:
+    file = load_exported(shipped / "x.onnx")
+    options = replace(file.described.options, sizes=True)
+    any_size = ExportedNet(lambda images: images, replace(file.described, options=options, step=4), "y.onnx")
+    assert any_size(torch.zeros(1, 1, 8, 12)).shape == (1, 1, 8, 12)
+    for size in ((8, 10), (4, 8)):
+        with pytest.raises(DataError, match=f"y.onnx takes .* multiples of 4 pixels, from 8 on, not of {size[0]}x{size[1]}"):
+            any_size(torch.zeros(1, 1, *size))
+    assert Described.from_json(any_size.described.to_json(), source="y").step == 4
+
+
+def test_reading_needs_no_package_that_only_writes(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else real(name, *rest))
+    assert describe_exported(shipped / "x.onnx").step is None
 
 
 def test_exporters_are_quiet_inside_the_block_only(caplog: pytest.LogCaptureFixture) -> None:

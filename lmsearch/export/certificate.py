@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,13 +54,16 @@ class Certificate:
 
 @torch.no_grad()
 def certify(answers: Answers, net: Network, info: DataInfo, sizes: Sequence[Size], *, tolerance: float) -> Certificate:
-    """Compare `answers` with a network at two batches and at every size; raise ExportError where they differ too much."""
+    """Compare `answers` with a network at two batches and at every size; raise ExportError where they differ too much.
+
+    Outputs of another shape and outputs that are not finite differ too much whatever the tolerance.
+    """
     cases = []
     for size in sizes:
         for batch in BATCHES:
             images = example(info, batch, size)
             case = Case(batch, size, relative_difference(answers(images), net(images)))
-            if not case.difference <= tolerance:
+            if not (case.difference <= tolerance and math.isfinite(case.difference)):
                 raise ExportError(
                     f"not written: at {batch} image(s) of {grid_text(size)} pixels the file's outputs differ from PyTorch's by"
                     f" {case.difference:.2g} of the largest output; accepted: {tolerance:g} (tolerance=)"

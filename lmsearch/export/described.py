@@ -29,6 +29,7 @@ class Described:
     info: DataInfo
     options: ExportOptions
     certificate: Certificate
+    step: int | None = None  # with options.sizes: sides of images are multiples of it, in pixels, from twice it on
     lmsearch: str = __version__
 
     def to_json(self) -> str:
@@ -43,6 +44,7 @@ class Described:
             "mean": list(self.info.mean),
             "std": list(self.info.std),
             "genotype": [list(layer.directions) for layer in layers],
+            "step": self.step,
             "options": asdict(self.options),
             "model": asdict(self.spec),
             "certificate": asdict(self.certificate),
@@ -64,6 +66,9 @@ class Described:
         try:
             options = ExportOptions(**content["options"])
             certificate = Certificate.from_dict(content["certificate"])
-            return cls(spec, data_of(spec, source=source), options, certificate, str(content["lmsearch"]))
+            step = int(content["step"]) if options.sizes else None
+            if step is not None and step < 1:
+                raise ValueError(f"step {step}")
+            return cls(spec, data_of(spec, source=source), options, certificate, step, str(content["lmsearch"]))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{source}: {NO_CERTIFICATE}") from error

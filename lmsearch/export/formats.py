@@ -12,24 +12,22 @@ import torch
 from lmsearch.errors import CheckpointError, ExportError
 from lmsearch.export import onnx_file, torch_export_file
 from lmsearch.export.certificate import Answers
-from lmsearch.export.options import ExportOptions
-from lmsearch.export.portable import Portable, ScanLoop
+from lmsearch.export.options import WRITERS, ExportOptions, need
 from lmsearch.reading import is_file
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format. `make` turns a graph into what `answers` runs and `pack` writes with a description.
+    """A format. `make` turns a graph into what `pack` writes with a description; `opened` makes a function of what was written.
 
-    `scans`: names of SCANS that it can hold. `int8`: it can hold weights in 8 bits.
+    `int8`: it can hold weights in 8 bits. `packages`: what must be installed to write it.
     """
 
     name: str
     ending: str
-    scans: tuple[str, ...]
     int8: bool
+    packages: tuple[str, ...]
     make: Callable[[torch.export.ExportedProgram, ExportOptions], Any]
-    answers: Callable[[Any], Answers]
     pack: Callable[[Any, str], bytes]
     description_in: Callable[..., str]
     opened: Callable[[bytes], Answers]
@@ -38,10 +36,9 @@ class Format:
 ONNX = Format(
     "onnx",
     ".onnx",
-    scans=("scan",),
     int8=True,
+    packages=WRITERS,
     make=lambda program, options: onnx_file.to_proto(program, int8=options.int8),
-    answers=lambda proto: onnx_file.OnnxAnswers(proto.SerializeToString()),
     pack=onnx_file.pack,
     description_in=onnx_file.description_in,
     opened=onnx_file.OnnxAnswers,
@@ -49,26 +46,23 @@ ONNX = Format(
 TORCH_EXPORT = Format(
     "torch_export",
     ".pt2",
-    scans=("scan",),
     int8=False,
+    packages=(),
     make=lambda program, options: torch_export_file.without_traces(program),
-    answers=torch_export_file.answers_of,
     pack=torch_export_file.pack,
     description_in=torch_export_file.description_in,
     opened=torch_export_file.opened,
 )
 FORMATS = {kind.name: kind for kind in (ONNX, TORCH_EXPORT)}
-SCANS: dict[str, Callable[[], Portable]] = {"scan": ScanLoop}
 
 
 def format_for(options: ExportOptions) -> Format:
-    """Return the record of a format; raise ExportError for what it cannot hold."""
+    """Return the record of a format; raise ExportError for what it cannot hold, and where a package is missing."""
     kind = FORMATS[options.format]
-    if options.scan not in kind.scans:
-        raise ExportError(f"format={kind.name} cannot hold scan={options.scan}; accepted: {', '.join(kind.scans)}")
     if options.int8 and not kind.int8:
         able = ", ".join(other.name for other in FORMATS.values() if other.int8)
         raise ExportError(f"format={kind.name} cannot hold int8=true; accepted: {able}")
+    need(kind.packages, f"format={kind.name}")
     return kind
 
 

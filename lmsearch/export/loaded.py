@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lmsearch.errors import CheckpointError, DataError
+from lmsearch.errors import CheckpointError, DataError, first_line
 from lmsearch.export.certificate import Answers
 from lmsearch.export.described import Described
 from lmsearch.export.formats import Format, read_exported
 from lmsearch.export.seal import check_seal
+from lmsearch.export.sizes import LEAST
 from lmsearch.scan.grids import grid_text
 
 
@@ -24,14 +25,26 @@ class ExportedNet(nn.Module):
         self.num_classes = described.info.num_classes
 
     def forward(self, images: Tensor) -> Tensor:
-        size, own = tuple(images.shape[-2:]), self.described.info.img_size
-        if not self.described.options.sizes and size != tuple(own):
+        self.check_size(tuple(images.shape[-2:]))
+        with torch.autocast(images.device.type, enabled=False):
+            try:
+                return self.answers(images.cpu()).to(images.device)
+            except CheckpointError as error:
+                raise CheckpointError(f"{self.source}: {error}") from error
+
+    def check_size(self, size: tuple[int, ...]) -> None:
+        """Raise DataError, naming the sizes that the file takes, for images of another size (pixels)."""
+        own, step = tuple(self.described.info.img_size), self.described.step
+        if step is None and size != own:
             raise DataError(
                 f"{self.source} takes images of {grid_text(own)} pixels only, not of {grid_text(size)}; export with dynamic=size"
                 " for others"
             )
-        with torch.autocast(images.device.type, enabled=False):
-            return self.answers(images.cpu()).to(images.device)
+        if step is not None and any(side % step or side < LEAST * step for side in size):
+            raise DataError(
+                f"{self.source} takes images whose sides are multiples of {step} pixels, from {LEAST * step} on, not of"
+                f" {grid_text(size)}"
+            )
 
 
 def describe_exported(path: Path) -> Described:
@@ -44,8 +57,8 @@ def load_exported(path: Path) -> ExportedNet:
     kind, content, described = _checked(path)
     try:
         answers = kind.opened(content)
-    except RuntimeError as error:  # of another version of PyTorch or onnxruntime, since its bytes are those that were written
-        raise CheckpointError(f"{path}: cannot be opened here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, CheckpointError) as error:  # of another version of a library: its bytes are those that were written
+        raise CheckpointError(f"{path}: cannot be opened here: {first_line(error)}") from error
     return ExportedNet(answers, described, str(path)).eval()
 
 

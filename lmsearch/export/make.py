@@ -8,11 +8,11 @@ from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.export.certificate import Size, certify
 from lmsearch.export.described import Described
-from lmsearch.export.formats import SCANS, format_for
+from lmsearch.export.formats import format_for
 from lmsearch.export.options import ExportOptions, check_network
 from lmsearch.export.portable import Portable
 from lmsearch.export.program import program_of
-from lmsearch.export.sizes import axes_of, check_sizes, other_size
+from lmsearch.export.sizes import axes_of, check_sizes, other_size, step_of
 from lmsearch.models.backbone import Network
 
 
@@ -29,8 +29,8 @@ def export_network(
 ) -> Exported:
     """Return a network as a file of `options.format` that has been compared with it at two batches, and two sizes where open.
 
-    `scans` stands in for the scans that `options.scan` names. Raises ExportError for what the network or the format cannot do,
-    and where the file's outputs are not those of the network.
+    The bytes that are compared are read again first. `scans` stands in for the portable scans. Raises ExportError for what the
+    network or the format cannot do, and where the file's outputs are not those of the network.
     """
     kind = format_for(options)
     check_network(net, merge=spec.merge, source=source)
@@ -38,8 +38,9 @@ def export_network(
     if options.sizes:
         check_sizes(net, info)
         sizes.append(other_size(net, info.img_size))
-    program = program_of(net, info, scans or SCANS[options.scan](), axes=axes_of(net, sizes=options.sizes))
+    program = program_of(net, info, scans or Portable(), axes=axes_of(net, sizes=options.sizes))
     made = kind.make(program, options)
-    certificate = certify(kind.answers(made), net, info, sizes, tolerance=options.accepted_difference)
-    described = Described(spec, info, options, certificate)
+    read = kind.opened(kind.pack(made, ""))  # the description comes last, for it holds the certificate
+    certificate = certify(read, net, info, sizes, tolerance=options.accepted_difference)
+    described = Described(spec, info, options, certificate, step_of(net) if options.sizes else None)
     return Exported(kind.pack(made, described.to_json()), described)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lmsearch import __version__
-from lmsearch.errors import CheckpointError
+from lmsearch.errors import CheckpointError, first_line
 from lmsearch.export.described import KEY, NO_CERTIFICATE
-from lmsearch.export.options import need_extra
+from lmsearch.export.options import READERS, need
 from lmsearch.export.program import quietly
 from lmsearch.export.seal import BLANK, sealed
 
@@ -24,7 +25,6 @@ AXES = ("batch", "channels", "height", "width")  # of the input
 
 def to_proto(program: torch.export.ExportedProgram, *, int8: bool) -> Any:
     """Return the ONNX model of a graph, its weights in 8 bits where `int8` says so."""
-    need_extra("format=onnx")
     with quietly():
         made = torch.onnx.export(program, (), input_names=[INPUT], output_names=[OUTPUT], verbose=False)
     proto = made.model_proto  # type: ignore[union-attr] # None only of the exporter before this one
@@ -84,7 +84,7 @@ def pack(proto: Any, described: str) -> bytes:
 
 def description_in(content: bytes, *, source: str) -> str:
     """Return the description in a file; raise CheckpointError where it is no ONNX file, or not one of ours."""
-    need_extra(source)
+    need(READERS, source)
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -98,16 +98,33 @@ def description_in(content: bytes, *, source: str) -> str:
     return str(found[0])
 
 
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise CheckpointError for what onnxruntime raises inside the block; its exceptions have no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    kinds = tuple(kind for kind in vars(raised).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    try:
+        yield
+    except kinds as error:
+        raise CheckpointError(f"onnxruntime cannot run it: {first_line(error)}") from error
+
+
 class OnnxAnswers:
-    """The outputs of an ONNX model on this machine's CPU, on as many threads as PyTorch has."""
+    """The outputs of an ONNX model on this machine's CPU, on as many threads as PyTorch has.
+
+    Raises CheckpointError where onnxruntime cannot open or run it.
+    """
 
     def __init__(self, content: bytes) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        with told():
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: Tensor) -> Tensor:
-        (found,) = self.session.run([OUTPUT], {INPUT: np.ascontiguousarray(images.numpy())})
+        with told():
+            (found,) = self.session.run([OUTPUT], {INPUT: np.ascontiguousarray(images.numpy())})
         return torch.from_numpy(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmsearch.errors import ExportError
@@ -11,32 +12,39 @@ from lmsearch.models.dense import DenseNet
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of the largest output
 INT8_TOLERANCE = 0.1  # the same of weights in 8 bits: rounding, which accuracy tells more of
-EXTRA = ("onnx", "onnxscript", "onnxruntime")
+READERS = ("onnx", "onnxruntime")  # packages that an ONNX file is read with
+WRITERS = ("onnx", "onnxscript", "onnxruntime")  # and written with: the extra `onnx`
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """format: a name of FORMATS. scan: a name of SCANS. sizes: images of any size are taken. int8: weights in 8 bits.
+    """format: a name of FORMATS. sizes: images of any size are taken. int8: weights in 8 bits.
 
-    `tolerance` is the largest difference from PyTorch that is accepted, as a share of the largest output.
+    `tolerance` is the largest difference from PyTorch that is accepted, as a share of the largest output: above 0, at most 1.
+    Raises ExportError for another one.
     """
 
     format: str = "onnx"
-    scan: str = "scan"
     sizes: bool = False
     int8: bool = False
     tolerance: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 < self.tolerance <= 1:
+            raise ExportError(f"tolerance={self.tolerance:g} is out of range; accepted: above 0, at most 1")
+
     @property
     def accepted_difference(self) -> float:
         """The tolerance, or what is usual."""
-        return self.tolerance or (INT8_TOLERANCE if self.int8 else TOLERANCE)
+        if self.tolerance is not None:
+            return self.tolerance
+        return INT8_TOLERANCE if self.int8 else TOLERANCE
 
 
-def need_extra(what: str) -> None:
-    """Raise ExportError, with what to type, where a package of the extra `onnx` is missing."""
-    if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
-        raise ExportError(f"{what} needs {missing[0]}, which is not installed; run: python -m pip install {' '.join(EXTRA)}")
+def need(packages: Sequence[str], what: str) -> None:
+    """Raise ExportError, with what to type, where a package is missing that `what` needs."""
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise ExportError(f"{what} needs {missing[0]}, which is not installed; run: python -m pip install {' '.join(packages)}")
 
 
 def check_network(net: Network, *, merge: str, source: str) -> None:

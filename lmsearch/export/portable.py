@@ -14,11 +14,24 @@ from lmsearch.errors import KernelError
 
 
 class Portable:
-    """Operators that any runtime has, in place of a backend (lmsearch.kernels.ops.Operators); a subclass says how it scans."""
+    """Operators that any runtime has, in place of a backend (lmsearch.kernels.ops.Operators).
+
+    It scans by PyTorch's `scan`, which becomes one Scan node of ONNX whatever the number of tokens.
+    """
 
     def recurrence(self, dt: Tensor, du: Tensor, B: Tensor, C: Tensor, A: Tensor) -> Tensor:
         """y_t = C_t . h_t of h_t = exp(dt_t A) h_{t-1} + du_t B_t along L: dt, du and y (B, K, L, D), A (K, D, N)."""
-        raise TypeError("use ScanLoop or LinearAttention")
+        from torch._higher_order_ops.scan import scan  # imports the compiler
+
+        def step(h: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+            dt_t, du_t, B_t, C_t = now  # (B, K, D or N)
+            h = torch.exp(dt_t.unsqueeze(-1) * A) * h + du_t.unsqueeze(-1) * B_t.unsqueeze(-2)  # (B, K, D, N)
+            return h, (h * C_t.unsqueeze(-2)).sum(-1)
+
+        start = dt.new_zeros(dt.shape[0], *A.shape)
+        _, y = scan(step, start, (dt, du, B, C), dim=2)
+        found: Tensor = y
+        return found
 
     def directional_scan(
         self,
@@ -79,20 +92,3 @@ def _rows(order: Tensor) -> Tensor:
 def moved(t: Tensor, rows: Tensor) -> Tensor:
     """Return t (B, K, L, ...) with its tokens taken by `rows` (K * L,)."""
     return t.flatten(1, 2).index_select(1, rows).view(t.shape)
-
-
-class ScanLoop(Portable):
-    """The recurrence as PyTorch's `scan`, which becomes one Scan node of ONNX whatever the number of tokens."""
-
-    def recurrence(self, dt: Tensor, du: Tensor, B: Tensor, C: Tensor, A: Tensor) -> Tensor:
-        from torch._higher_order_ops.scan import scan  # imports the compiler
-
-        def step(h: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-            dt_t, du_t, B_t, C_t = now  # (B, K, D or N)
-            h = torch.exp(dt_t.unsqueeze(-1) * A) * h + du_t.unsqueeze(-1) * B_t.unsqueeze(-2)  # (B, K, D, N)
-            return h, (h * C_t.unsqueeze(-2)).sum(-1)
-
-        start = dt.new_zeros(dt.shape[0], *A.shape)
-        _, y = scan(step, start, (dt, du, B, C), dim=2)
-        found: Tensor = y
-        return found

@@ -11,6 +11,11 @@ WEIGHTS = "model.safetensors, checkpoint.pt or the run directory of a retraining
 SHIPPED = f"{WEIGHTS}, or an exported .onnx or .pt2"
 
 
+def above_0(value: float) -> str:
+    """Return what is wrong with a share that is nothing."""
+    return "" if value > 0 else "is not accepted; accepted: above 0"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Export(Voice):
     """lmsearch export."""
@@ -18,14 +23,13 @@ class Export(Voice):
     checkpoint: PathName = key(WEIGHTS)
     format: str = key(words={"onnx": "needs the extra onnx", "torch_export": "read by torch.export.load"})
     out: PathName = key("file to write: .onnx, or .pt2 with format=torch_export")
-    scan: str = key("how the file scans", words={"scan": "a loop over the tokens: one node of the graph"})
     dynamic: str = key(
         "what may differ from call to call", words={"batch": "the number of images", "size": "and their size, where it can"}
     )
     int8: bool = key("true: weights of matrix products in 8 bits (format=onnx); accuracy is measured beside it")
     tolerance: float | None = key(
         "most that a file may differ from PyTorch to be written, as a share of the largest output",
-        least=0.0, null="1e-4, with int8 0.1",
+        least=0.0, most=1.0, null="1e-4, with int8 0.1", check=above_0,
     )  # fmt: skip
     overwrite: bool = again(Claiming, "overwrite", help="true: replace a file that out= names")
 

@@ -16,7 +16,7 @@ from lmsearch.export.described import Described
 from lmsearch.export.formats import format_for
 from lmsearch.export.loaded import load_exported
 from lmsearch.export.make import export_network
-from lmsearch.export.options import ExportOptions, need_extra
+from lmsearch.export.options import ExportOptions
 from lmsearch.files import make_folder, write_bytes
 from lmsearch.scan.grids import grid_text
 from lmsearch.settings.exporting import Export
@@ -24,16 +24,13 @@ from lmsearch.tasks.parts.shipped import told_accuracy
 from lmsearch.tasks.parts.trained import load_trained
 
 CPU = Precision(torch.device("cpu"))
-EXTRA_FORMAT = "onnx"
 
 
 def run(cfg: DictConfig) -> int:
     """Export, compare, write and say what was written."""
     settings = settings_of(Export, cfg)
-    options = ExportOptions(settings.format, settings.scan, settings.dynamic == "size", settings.int8, settings.tolerance)
+    options = ExportOptions(settings.format, settings.dynamic == "size", settings.int8, settings.tolerance)
     kind, out = format_for(options), Path(settings.out)
-    if settings.format == EXTRA_FORMAT:
-        need_extra("format=onnx")
     if out.suffix != kind.ending:
         raise ConfigError(f"out={settings.out!r} has another ending than format={kind.name}; accepted: {kind.ending}")
     if out.is_dir():
