@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from idx_files import idx_bytes, write_idx
 
 from lmsearch.cli import main
 from lmsearch.data import build_source
 from lmsearch.data.idx import read_idx
+from lmsearch.data.sources.idx import mean_and_std
 from lmsearch.errors import DataError
 
 CROSS = '[["h", "h_flip"]]'
@@ -70,7 +72,7 @@ BROKEN = {
     "labels for images": (IMAGES, lambda old: idx_bytes(np.zeros(80)), "begins with 0x00000801; expected 0x00000803"),
     "no images": (IMAGES, lambda old: idx_bytes(np.zeros((0, 4, 4))), "0 images"),
     "other sides": (IMAGES, lambda old: idx_bytes(np.ones((80, 5, 4))), "images are of 5 x 4 x 1 and 4 x 4 x 1"),
-    "one value": (IMAGES, lambda old: idx_bytes(np.ones((80, 4, 4))), "all training images are alike"),
+    "one value": (IMAGES, lambda old: idx_bytes(np.ones((80, 4, 4))), r"all training images are of one value \(0.0039 of 1\)"),
     "unknown class": ("t10k-labels-idx1-ubyte", lambda old: old[:-1] + b"\7", "holds the label 7, and training only 0 to 3"),
 }  # fmt: skip
 
@@ -91,6 +93,42 @@ def test_a_packed_file_that_is_cut_off_or_not_packed_is_one_clear_line(tmp_path:
         (tmp_path / "x.gz").write_bytes(content)
         with pytest.raises(DataError, match="x.gz: (cannot be read|begins with 0x)"):
             read_idx(tmp_path / "x.gz", axes=(1,))
+
+
+def test_files_of_two_sets_in_one_folder_are_not_one_set(tmp_path: Path) -> None:
+    for path in list(write_idx(tmp_path).iterdir()):
+        of = "letters" if path.name.startswith("train") else "digits"
+        path.rename(tmp_path / f"emnist-{of}-{path.name}")
+    with pytest.raises(DataError, match="emnist-letters-train-images.*emnist-digits-t10k-labels.* are of several sets"):
+        build_source("idx", root=tmp_path)
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / path.name.replace("letters", "digits"))
+    assert len(build_source("idx", root=tmp_path).test.labels) == 20
+
+
+def test_mean_and_std_are_those_of_all_values_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmsearch.data.sources.idx.CHUNK", 7)
+    images, chosen = torch.randint(0, 256, (60, 3, 5, 4), dtype=torch.uint8), np.arange(0, 60, 2)
+    values = images[chosen].double() / 255
+    for found, wanted in zip(mean_and_std(images, chosen), (values.mean((0, 2, 3)), values.std((0, 2, 3))), strict=True):
+        assert list(found) == [round(v, 4) for v in wanted.tolist()]
+
+
+def test_a_channel_of_one_value_is_named_and_one_that_hardly_moves_is_taken() -> None:
+    images = torch.randint(0, 256, (4000, 3, 2, 2), dtype=torch.uint8)
+    images[:, 1] = 5
+    assert mean_and_std(images, np.arange(4000))[1][1] == 0
+    images[0, 1, 0, 0] = 6
+    assert mean_and_std(images, np.arange(4000))[1][1] == 1e-4
+
+
+def test_a_constant_channel_of_colour_images_is_refused_by_number(tmp_path: Path) -> None:
+    path = write_idx(tmp_path, chans=3, packed=False) / "train-images-idx4-ubyte"
+    content = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    content[20:].reshape(-1, 3)[:, 2] = 0
+    path.write_bytes(content.tobytes())
+    with pytest.raises(DataError, match="channel 2 of all training images is of one value"):
+        build_source("idx", root=tmp_path)
 
 
 def test_missing_and_doubled_files_are_named_with_what_is_there(tmp_path: Path) -> None:

@@ -19,9 +19,7 @@ from lmsearch.paths import shown
 from lmsearch.reading import is_folder
 
 UNSIGNED_BYTES = 0x08  # the one type of values that is read
-NAME = re.compile(
-    r"(?P<set>.*?)(?P<part>train|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx(?P<axes>[134])-ubyte(?P<packed>\.gz)?"
-)
+NAME = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx[134]-ubyte(?:\.gz)?")
 PARTS = {"train": "train", "t10k": "test", "test": "test"}  # as files are named: the split
 AXES = {"images": (3, 4), "labels": (1,)}
 WANTED = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, each also with .gz"
@@ -30,7 +28,8 @@ WANTED = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-uby
 def find_idx(root: Path) -> dict[tuple[str, str], Path]:
     """Return the four files under `root` by split ("train", "test") and kind ("images", "labels").
 
-    Raises DataError where one is missing or where there are two, beside a packed copy of the same file.
+    Raises DataError where one is missing, where there are two, beside a packed copy of the same file, and where the names begin
+    otherwise, such as emnist-letters- and emnist-digits-: those are files of several sets.
     """
     if not is_folder(root):
         raise DataError(f"{shown(root)}: no such folder; data.root must hold {WANTED}")
@@ -46,7 +45,12 @@ def find_idx(root: Path) -> dict[tuple[str, str], Path]:
     if missing := [f"{kind} of the {split} set" for (split, kind), paths in found.items() if not paths]:
         there = _names(path for paths in found.values() for path in paths) or "no idx file"
         raise DataError(f"{shown(root)}: {missing[0]} are missing, found {there}; expected {WANTED}")
-    return {which: paths[0] for which, paths in found.items()}
+    files = {which: paths[0] for which, paths in found.items()}
+    if len({told["set"] for path in files.values() if (told := NAME.fullmatch(path.name))}) > 1:
+        raise DataError(
+            f"{shown(root)}: {_names(files.values())} are of several sets; expected four files whose names begin alike"
+        )
+    return files
 
 
 def _names(paths: Iterable[Path]) -> str:

@@ -40,7 +40,7 @@ class Digits(Classes):
 class Idx(Classes):
     """Images in MNIST's format."""
 
-    root: PathName = key("folder that holds train-images-idx3-ubyte and the three others, each also with .gz")
+    root: PathName = key("folder of train-images-idx3-ubyte and the three others, also .gz; EMNIST's images lie transposed")
     val_fraction: float = key("share of every class of the training images that validates", least=0.001, most=0.9)
     split_seed: int = key("draws which images validate, and which of the others train; `seed` does not", least=0)
     val_digest: str | None = key("filled in by a search: which images validate; other files are refused later")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lmsearch.reading import is_file, read_text, user_path
 
 log = logging.getLogger(__name__)
 NAMES = "names.txt"
+CHUNK = 1000  # images whose values are summed at once
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,24 @@ def read_names(folder: Path, given: str | None, count: int) -> tuple[str, ...]:
     return names
 
 
+def mean_and_std(images: torch.Tensor, chosen: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of every channel of the `chosen` images, as shares of 255, to four digits.
+
+    A channel that holds several values has a standard deviation above 0, however small. The sums are of whole numbers, exact.
+    """
+    total = squares = torch.zeros(images.shape[1], dtype=torch.int64)
+    for part in np.array_split(chosen, max(1, len(chosen) // CHUNK)):
+        values = images[part].long()
+        total, squares = total + values.sum((0, 2, 3)), squares + values.square().sum((0, 2, 3))
+    count = len(chosen) * images[0, 0].numel()
+    mean, std = [], []
+    for first, second in zip(total.tolist(), squares.tolist(), strict=True):
+        spread = (count * second - first * first) / (count * max(count - 1, 1))
+        mean.append(round(first / count / 255, 4))
+        std.append(max(round(math.sqrt(spread) / 255, 4), 1e-4 if spread else 0.0))
+    return tuple(mean), tuple(std)
+
+
 def build_idx(
     *,
     root: str | Path | IdxSets,
@@ -130,10 +150,13 @@ def build_idx(
     split = Split(val_fraction, split_seed, val_digest, num_train)
     sets = root if isinstance(root, IdxSets) else read_sets(root, split, names=names)
     channels, height, width = sets.images.shape[1:]
-    pixels = sets.images[sets.train].double().div_(255)
-    mean, std = (tuple(round(float(v), 4) for v in f(pixels, dim=(0, 2, 3))) for f in (torch.mean, torch.std))
-    if min(std) == 0:
-        raise DataError(f"{shown(root if isinstance(root, str | Path) else 'data.root')}: all training images are alike")
+    mean, std = mean_and_std(sets.images, sets.train)
+    if 0 in std:
+        where, which = shown(root if isinstance(root, str | Path) else "data.root"), std.index(0)
+        told = (
+            "all training images are of one value" if channels == 1 else f"channel {which} of all training images is of one value"
+        )
+        raise DataError(f"{where}: {told} ({mean[which]:g} of 1); there is nothing to normalise by")
     info = DataInfo("idx", len(sets.class_names), sets.class_names, (height, width), channels, mean, std, crop_pct=1.0)
 
     def taken(images: torch.Tensor, labels: np.ndarray, augment: BatchAugment | None = None) -> ArrayDataset:
