@@ -12,9 +12,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from test_layering import imports_of
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".*", "runs", "build", "dist", "__pycache__", "*.egg-info", "*.so", "experiments")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".ci", ".*_cache", ".hypothesis", "runs", "build", "dist", "site", "__pycache__", "*.egg-info", "*.so"
+)
 NO_COMPILER = {"CC": "/nonexistent/cc", "CXX": "/nonexistent/c++", "LMSEARCH_REQUIRE_NATIVE": "0"}
 
 
@@ -74,6 +77,22 @@ def test_the_source_archive_can_build_and_test_itself(source: Path, tmp_path: Pa
     checkout |= {f"lmsearch/kernels/csrc/{path.name}" for path in (ROOT / "lmsearch/kernels/csrc").glob("*.[chij]*")}
     assert checkout | {"setup.py", "setup.cfg", "LICENSE", "constraints.txt", "Makefile", "tests/conftest.py"} <= names
     assert {"CITATION.cff", "mkdocs.yml", "docs/quickstart.md", "docs/generate.py", "docs/pictures/eight.svg"} <= names
+    assert {"experiments/e3_scanbench/results.jsonl.gz", ".ruff.toml"} <= names  # pictures are drawn of it; make lint reads it
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "findings").glob("*.sh")} <= names
+    assert beside_the_package() and beside_the_package() <= names
+
+
+def beside_the_package() -> set[str]:
+    """Return the files of the checkout that tests and docs import, and that those import in turn."""
+    found: set[str] = set()
+    waiting = [path for room in ("tests", "docs") for path in (ROOT / room).rglob("*.py")]
+    while waiting:
+        for name in imports_of(waiting.pop()):
+            path = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+            if name.startswith("experiments.") and path.is_file() and path.relative_to(ROOT).as_posix() not in found:
+                found.add(path.relative_to(ROOT).as_posix())
+                waiting.append(path)
+    return found
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
