@@ -29,11 +29,14 @@ CONF = data_dir("conf")
 WIDEST = 100  # characters of a signature in one line
 MADE = "Made by `python docs/generate.py`; a test compares it with the code.\n"
 ROOMS = {  # of the Python names: title and module, besides what `lmsearch` itself has
+    "ScanBench": (
+        "lmsearch.scanbench", "load", "versions", "table_names", "Table", "Space", "replay", "judge", "Entry", "leaderboard",
+    ),
     "Figures": ("lmsearch.figures.orders", "orders_figure", "layers_figure"),
     "Transformers": ("lmsearch.api.transformers", "backbone_of", "classifier_of"),
     "Other people's models": ("lmsearch.compat", "install", "installed", "uninstall"),
     "Registration": ("lmsearch.interop.transformers", "register"),
-}
+}  # fmt: skip
 
 
 def documents() -> dict[str, str]:

@@ -35,6 +35,8 @@ FAMILIES = (
     "cw3",
     "snake",
     "snake_v",
+    "antisnake",
+    "antisnake_v",
     "diag",
     "antidiag",
     "zigzag",
@@ -42,6 +44,7 @@ FAMILIES = (
     "morton",
     "spiral",
     "atrous2",
+    "random0",
 )
 SMALL = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
 EXAMPLE = load_genotype(DOCS / "pictures" / "example.json")
