@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,7 @@ RUNS = {  # name: the words of its command
     "digits": ["search", *DIGITS, *SHORT, "search=darts", "keep=2", "epochs=3"],
     "retrain": ["retrain", *DIGITS, *MIXED, "epochs=2"],
 }
+FAST = ("fair", "darts", "bilevel", "seeds", "digits", "retrain")  # what every test run makes anew; the slow tests make all
 TRAINED = ("test_loss", "test_accuracy", "val_accuracy", "parameters")  # what is kept of the metrics of a training
 GENOTYPE = [["h", "v_flip", "w2"], ["h_flip", "v"]]  # that is retrained
 
@@ -121,13 +122,13 @@ def machine() -> dict:
     return {"torch": torch.__version__.partition("+")[0], "processor": platform.machine(), "control": digest(net.state_dict())}
 
 
-def write(folder: Path) -> None:
-    """Run everything in this process and write one file for each run into `folder`, and machine.json."""
+def write(folder: Path, names: Sequence[str]) -> None:
+    """Do these runs in this process and write one file for each into `folder`, and machine.json."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {MACHINE: machine()}
-    for name, words in RUNS.items():
+    for name in names:
         with tempfile.TemporaryDirectory() as scratch:
-            found[name] = record(words, Path(scratch))
+            found[name] = record(RUNS[name], Path(scratch))
     for name, values in found.items():
         (folder / f"{name}.json").write_text(as_text(values))
 
@@ -146,15 +147,15 @@ def read(folder: Path, name: str) -> dict:
     return json.loads((folder / f"{name}.json").read_text())
 
 
-def make(folder: Path) -> None:
-    """Write the records into `folder`, from a process of its own with pinned arithmetic."""
-    command = [sys.executable, str(Path(__file__).resolve()), str(folder)]
+def make(folder: Path, names: Sequence[str] = tuple(RUNS)) -> None:
+    """Write these records into `folder`, from a process of its own with pinned arithmetic."""
+    command = [sys.executable, str(Path(__file__).resolve()), str(folder), *names]
     done = subprocess.run(command, env=PINNED | os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        write(Path(sys.argv[1]))
+        write(Path(sys.argv[1]), sys.argv[2:])
     else:
         make(FOLDER)

@@ -23,7 +23,6 @@ NETS: dict[str, dict[str, Any]] = {  # what create_model takes
     "plain head": {"name": "local_vmamba_nano", "depths": (1, 1), "head": "plain"},
     "upernet": {"name": "local_vim_nano", "depth": 1, "head": "upernet"},
 }  # fmt: skip
-FAST = ("class token, padded",)
 MOST_GRAPHS = 2  # one for the first batch, one for any batch
 
 
@@ -57,11 +56,8 @@ class Graphs:
         return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
 
 
-def names(chosen: tuple[str, ...]) -> list[Any]:
-    return [pytest.param(name, marks=() if name in chosen else pytest.mark.slow) for name in NETS]
-
-
-@pytest.mark.parametrize("name", names(FAST))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
 def test_a_network_is_one_graph_and_two_of_them_serve_every_batch(name: str) -> None:
     net, graphs = net_of(name), Graphs()
@@ -71,7 +67,8 @@ def test_a_network_is_one_graph_and_two_of_them_serve_every_batch(name: str) -> 
     assert graphs.number <= MOST_GRAPHS
 
 
-@pytest.mark.parametrize("name", names(()))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
 def test_a_compiled_network_trains_as_it_does_uncompiled(name: str) -> None:
     net = net_of(name).train()
     for module in net.modules():
@@ -83,7 +80,8 @@ def test_a_compiled_network_trains_as_it_does_uncompiled(name: str) -> None:
         assert (one is None and other is None) or torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", names(()))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
 @torch.no_grad()
 def test_a_network_is_exported_in_strict_mode_for_any_batch(name: str) -> None:
     net = net_of(name)

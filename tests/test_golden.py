@@ -6,24 +6,41 @@ same PyTorch but other rounding, losses must be close and choices equal; another
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import golden_records
 import pytest
-from golden_records import FOLDER, MACHINE, RUNS, read
+from golden_records import FAST, FOLDER, MACHINE, RUNS, read
 
 CLOSE = 1e-3  # relative difference of losses after some 20 steps, where sums are rounded otherwise
 
 
+SLOW = [name for name in RUNS if name not in FAST]
+NAMES = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+
+
 @pytest.fixture(scope="module")
-def now(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the records of this code on this machine."""
-    folder = tmp_path_factory.mktemp("golden")
-    golden_records.make(folder)
-    return folder
+def makes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Path]:
+    """Return what gives a folder with such records of this code on this machine."""
+
+    @cache
+    def made(names: Sequence[str]) -> Path:
+        folder = tmp_path_factory.mktemp("golden")
+        golden_records.make(folder, names)
+        return folder
+
+    return made
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.fixture
+def now(name: str, makes: Callable[[Sequence[str]], Path]) -> Path:
+    """Return a folder that holds the record of this name, with others that are made together."""
+    return makes(FAST if name in FAST else tuple(SLOW))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_step_and_the_result_are_those_of_the_record(name: str, now: Path) -> None:
     recorded, here = read(FOLDER, MACHINE), read(now, MACHINE)
     if recorded != here:
@@ -34,7 +51,7 @@ def test_every_step_and_the_result_are_those_of_the_record(name: str, now: Path)
     assert (now / f"{name}.json").read_bytes() == (FOLDER / f"{name}.json").read_bytes()
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", NAMES)
 def test_losses_and_choices_are_those_of_the_record_however_the_machine_rounds(name: str, now: Path) -> None:
     recorded, here = read(FOLDER, MACHINE)["torch"], read(now, MACHINE)["torch"]
     if recorded != here:

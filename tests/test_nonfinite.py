@@ -85,6 +85,7 @@ def test_steps_that_are_left_out_are_counted_and_a_run_that_was_stopped_counts_o
         assert main([*words, f"run_dir={tmp_path / 'whole'}"]) == 0
         with signalled(15, after=6):
             assert main([*words, f"run_dir={tmp_path / 'cut'}"]) == SAVED
+        assert json.loads((tmp_path / "cut" / "nonfinite.json").read_text())["skipped_steps"] == 2, "told while it is unfinished"
         assert main([*words, f"run_dir={tmp_path / 'cut'}", "resume=must"]) == 0
     for name in ("metrics.jsonl", "model.safetensors", "nonfinite.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

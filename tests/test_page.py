@@ -22,6 +22,7 @@ from test_audit import parts
 from lmsearch.cli import main
 from lmsearch.config import compose, plain_config
 from lmsearch.context import LEAVING_PAGES, setting
+from lmsearch.engine import memory
 from lmsearch.engine.lock import holding
 from lmsearch.engine.memory import PROCESS, peak_bytes
 from lmsearch.engine.run_dir import RunDir
@@ -35,7 +36,6 @@ from lmsearch.report.page.story import page_of, page_of_all
 from lmsearch.report.page.words import SEARCH_WORDS, STATUS
 from lmsearch.scan.directions import index_table
 from lmsearch.status import Status
-from lmsearch.tasks.parts import cost
 from lmsearch.tasks.parts import page as left
 from lmsearch.tasks.parts.cost import counting_cost
 from lmsearch.tasks.parts.retold import command_of
@@ -128,7 +128,7 @@ def test_the_peak_is_that_of_this_process(tmp_path: Path, monkeypatch: pytest.Mo
     assert peak_bytes() >= int(re.search(r"VmRSS:\s*(\d+)", PROCESS.read_text())[1]) * 1024
     told = tmp_path / "status"
     told.write_text("Name:\tpython\nVmHWM:\t    2048 kB\n")
-    monkeypatch.setattr(cost, "PROCESS", told)
+    monkeypatch.setattr(memory, "PROCESS", told)
     assert peak_bytes() == 2 << 20
 
 

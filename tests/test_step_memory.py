@@ -103,6 +103,8 @@ def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) 
     for limit, free in (("max", 3000 * 1024), ("5000", 4000)):
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         assert free_bytes(cpu, meminfo=meminfo, group=tmp_path) == free
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 700\nactive_file 5\n")
+    assert free_bytes(cpu, meminfo=meminfo, group=tmp_path) == 4700, "files that were read are no memory in use"
     assert free_bytes(cpu, meminfo=tmp_path / "none") is None and free_bytes(torch.device("meta")) is None
 
 

@@ -66,6 +66,8 @@ def run_epochs(
     the trainer goes back instead, it does so to what was saved last.
     """
     observer = _OBSERVER.get()
+    if state is None and trainer.skips.answer.goes_back:
+        log.warning("on_nonfinite=rollback finds nothing saved in this training: steps are left out, and too many of them end it")
     with held_signals() if state is not None else nullcontext(Stop()) as stop:
 
         def follow(index: int, scores: Scores) -> None:
@@ -75,11 +77,11 @@ def run_epochs(
                 observer(position.epoch, index, scores)
             if state is not None and state.due(asked=stop.asked):
                 check_so_far(trainer, epoch=position.epoch)
-                keep(state, Position(position.epoch, index + 1), stop)
+                keep(trainer, state, Position(position.epoch, index + 1), stop)
 
         position = start
-        if state is not None and trainer.skips.answer.goes_back:
-            keep(state, start, stop)  # so that there is something to go back to
+        if state is not None and trainer.skips.answer.goes_back and start.epoch < epochs:
+            keep(trainer, state, start, stop)  # so that there is something to go back to
         while position.epoch < epochs:
             try:
                 seen = train_one_epoch(trainer, loader, epoch=position.epoch, on_step=follow, first_step=position.step)
@@ -90,15 +92,13 @@ def run_epochs(
             else:
                 position = Position(position.epoch + 1)
             if state is not None:
-                keep(state, position, stop)
-        if state is not None and trainer.skips.number:
-            state.note(FILE, trainer.skips.told())
+                keep(trainer, state, position, stop)
 
 
 def place_after(error: TrainingDiverged, trainer: Trainer, state: Saved | None) -> Position:
     """Return where a training that diverged goes on, with lower rates; raise `error` where it does not go back, or too often.
 
-    The samples that it was are written down.
+    The samples of its last batch are written down.
     """
     skips = trainer.skips
     if state is not None and (error.spoilt is not None or skips.number):
@@ -120,8 +120,10 @@ def lowered(trainer: Trainer, state: Saved, error: TrainingDiverged) -> Position
     return position
 
 
-def keep(state: Saved, position: Position, stop: Stop) -> None:
-    """Save the state, and end the run where a signal has asked for that."""
+def keep(trainer: Trainer, state: Saved, position: Position, stop: Stop) -> None:
+    """Save the state and what was left out, and end the run where a signal has asked for that."""
     state.save(position)
+    if trainer.skips.number:
+        state.note(FILE, trainer.skips.told())
     if state.stops(asked=stop.asked):
         stop.end()

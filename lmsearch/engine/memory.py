@@ -44,7 +44,13 @@ def _left_in(group: Path) -> int | None:
     limit, used = group / "memory.max", group / "memory.current"
     if not (limit.is_file() and used.is_file()) or (most := limit.read_text().strip()) == "max":
         return None
-    return int(most) - int(used.read_text())
+    return int(most) - int(used.read_text()) + _reclaimable(group / "memory.stat")
+
+
+def _reclaimable(stat: Path) -> int:
+    """Return the bytes of a container that hold files and are given back when somebody asks for memory."""
+    found = re.search(r"^inactive_file (\d+)$", stat.read_text(), re.MULTILINE) if stat.is_file() else None
+    return 0 if found is None else int(found[1])
 
 
 class OutOfMemory(LmsearchError):

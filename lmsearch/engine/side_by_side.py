@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import multiprocessing
 import os
@@ -94,9 +95,11 @@ class Workers:
             while True:
                 while free and (named := next(waiting, None)) is not None:
                     slot = free.pop(0)
+                    name, pickled = named[0], pickle.dumps(named[1])
                     with interrupts_held():
-                        worker = self._give(named[1], slot, idle.pop(slot, None))
-                        running[worker.pipe] = Running(named[0], worker, slot, time.perf_counter())
+                        worker = self._worker(slot, idle)
+                        running[worker.pipe] = Running(name, worker, slot, time.perf_counter())
+                    worker.take(pickled)
                 if not running:
                     break
                 ready = set(wait(list(running)))
@@ -113,26 +116,20 @@ class Workers:
                     else:
                         keep(job.name, outcome.value, time.perf_counter() - job.began)
         finally:
-            for worker in idle.values():
-                worker.dismiss()
             for left in running.values():
                 left.worker.process.terminate()
-                left.worker.dismiss()
+            for worker in (*idle.values(), *(left.worker for left in running.values())):
+                worker.dismiss()
         if failed:
             what = "; ".join(f"{one.name}: {one.why}" for one in failed)
             kind = JobError if all(one.of_a_user for one in failed) else CrashError
             raise kind(f"{len(failed)} of {done} failed ({what}); the same command goes on with what is left")
 
-    def _give(self, job: Job, slot: int, worker: Worker | None) -> Worker:
-        """Give a job to the worker of a slot, or to a new one where there is none or it has died since."""
-        pickled = pickle.dumps(job)
-        if worker is not None and not worker.process.is_alive():
-            worker.dismiss()
-            worker = None
-        worker = worker or self._start(slot)
-        with suppress(BrokenPipeError):  # it has died just now: told of when its answer is read
-            worker.pipe.send_bytes(pickled)
-        return worker
+    def _worker(self, slot: int, idle: dict[int, Worker]) -> Worker:
+        """Return the idle worker of a slot, or a new one where there is none or it has died since."""
+        if slot in idle and not idle[slot].process.is_alive():
+            idle.pop(slot).dismiss()
+        return idle.pop(slot) if slot in idle else self._start(slot)
 
     def _start(self, slot: int) -> Worker:
         here, there = multiprocessing.Pipe()
@@ -150,6 +147,11 @@ class Worker:
 
     process: BaseProcess
     pipe: Connection
+
+    def take(self, job: bytes) -> None:
+        """Give it a job."""
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has died: told of when its answer is read
+            self.pipe.send_bytes(job)
 
     def dismiss(self) -> None:
         """Let it end, and wait until it has."""
@@ -218,17 +220,19 @@ def _work(threads: int, pipe: Connection, quiet: bool, verbose: bool) -> None:
             except Stopped as stopped:
                 sys.exit(stopped.code)
             pipe.send_bytes(pickle.dumps(result))
+            del job, result
+            gc.collect()  # the networks of this job are gone before those of the next one come
 
 
 def _next_job(pipe: Connection) -> bytes | None:
     try:
         return pipe.recv_bytes()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         return None  # the parent has no more
 
 
 def die_with_parent() -> None:
-    """End this process when its parent dies, on Linux, or now where it is dead; elsewhere it ends with its job."""
+    """End this process when its parent dies, on Linux, or now where it is dead; elsewhere it ends after its job."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     parent = multiprocessing.parent_process()

@@ -112,7 +112,9 @@ class RunState:
 
     def go_back(self) -> Position:
         """Load the state that was saved last and return its position; raise CheckpointError where it cannot be read."""
-        return self._load(load_checkpoint(self.path), self.file)
+        position = self._load(load_checkpoint(self.path), self.file)
+        self.run_dir.world.wait()  # until all have read: the main process writes it anew
+        return position
 
     def note(self, name: str, values: object) -> None:
         """Write plain values into a file for people to read, named after the state where that is not the run's own."""

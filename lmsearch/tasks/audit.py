@@ -41,10 +41,10 @@ OF_A_SEARCH = {"budget": None}  # a key that a search has and an audit has not; 
 def run(cfg: DictConfig) -> int:
     """Run the audit, or go on with it; write audit.json and audit.png, print the verdict, and return 0 (see strict)."""
     settings = settings_of(Audit, cfg).changed(OF_A_SEARCH)
-    if settings.quick:
-        return quick_audit(settings)
     if (method := settings.search.method) != "supernet":
         raise ConfigError(f"search.method={method!r} is not audited; accepted: supernet (random is one of the arms)")
+    if settings.quick:
+        return quick_audit(settings)
     precision = build_precision(settings)
     settings, source = settle(settings)
     tested_on = "validation" if source.test is source.val else "test"

@@ -31,20 +31,24 @@ def make_arms(settings: Compare, source: Source, space: SearchSpace) -> list[Arm
     names = arm_names(CHOSEN if settings.arms is None else [str(name) for name in settings.arms])
     grids, padding = layer_grids(settings, source.info)
     genotype = genotype_in_question(settings, names, depth=len(grids))
-    if genotype is None:
-        keep = resolve_keep(space, None, len(grids), grids=grids, padding=padding)
-    else:
-        keep = tuple(len(layer.directions) for layer in genotype.layers)
+    if genotype is not None and RANDOM in names:
         warn_other_space(genotype, space)
+
+    def kept() -> tuple[int, ...]:
+        if genotype is None:
+            return resolve_keep(space, None, len(grids), grids=grids, padding=padding)
+        return tuple(len(layer.directions) for layer in genotype.layers)
 
     def searched() -> list[Genotype]:
         return [] if genotype is None else [genotype] * settings.seeds
 
     def random() -> list[Genotype]:
         candidates = layer_candidates(space, grids, padding=padding, deduplicate=True)
+        keep = kept()
         return [random_genotype(candidates, keep, settings.seed + n) for n in range(settings.seeds)]
 
     def hand_made() -> list[Genotype]:
+        keep = kept()
         if len(settings.hand_made) < max(keep):
             log.warning("hand_made names %d directions, fewer than the %d that a layer has", len(settings.hand_made), max(keep))
         return [Genotype.from_directions(hand_made_choice(space, settings.hand_made, keep), where="hand_made")] * settings.seeds

@@ -1,4 +1,7 @@
-"""What a run took, in cost.json: seconds and peak memory of all its sittings, and the machine."""
+"""What a run took, in cost.json: seconds and peak memory of all its sittings, and the machine.
+
+The memory is that of the process, which may have done others of its kind before.
+"""
 
 from __future__ import annotations
 

@@ -142,7 +142,11 @@ def claim_run_dir(
     """
     inside = hashlib.sha256(json.dumps(former_names(content), sort_keys=True).encode()).hexdigest()
     mine = Claim(f"{task} {run_digest(settings.content)} {inside}", tuple(parts))
-    world.assert_same(hashlib.sha256(mine.run.encode()).hexdigest(), what="the configuration")
+    alike = [
+        mine.run,
+        *(settings.get(f"optim.{name}") for name in ("on_nonfinite", "nonfinite_steps")),
+    ]  # not of a run's identity
+    world.assert_same(hashlib.sha256(json.dumps(alike).encode()).hexdigest(), what="the configuration")
     if settings.overwrite and settings.get("resume") == "must":
         raise ConfigError("resume=must goes on with a run, overwrite=true starts it over; give one of them")
     with open_run_dir(settings, task, world=world) as run_dir:

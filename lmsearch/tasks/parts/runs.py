@@ -21,9 +21,9 @@ DEPTH = 4  # folders inside each other in which runs are looked for
 # The file that a task writes when it is done. Evaluations, audits and benchmarks carry no marker: their files tell.
 DONE = {
     "search": FILE, "derive": FILE, "retrain": "metrics.json", "compare": "comparison.json", "sweep": "results.json",
-    "audit": "audit.json", "evaluate": "metrics.json", "bench": "bench.json",
+    "audit": "audit.json", "evaluate": "metrics.json", "bench": "bench.json", "latency": "latency.json",
 }  # fmt: skip
-UNMARKED = (("audit", "parts.jsonl"), ("audit", "audit.json"), ("bench", "bench.json"))
+UNMARKED = (("audit", "parts.jsonl"), ("audit", "audit.json"), ("bench", "bench.json"), ("latency", "latency.json"))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ def _told(content: dict[str, Any]) -> str:
     if isinstance(verdict, str):
         return verdict
     if isinstance(verdict, dict):
-        return f"search warranted: {verdict.get('answer', 'unknown')}"
+        what = "order matters" if "quick" in content else "search warranted"
+        return f"{what}: {verdict.get('answer', 'unknown')}"
     if isinstance(health, dict) and "status" in health:
         return str(health["status"])
     scores = [(name, value) for name, value in sorted(content.items()) if name.startswith("test_") and isinstance(value, float)]
