@@ -37,6 +37,7 @@ def portable_copy(net: Network, scans: Portable) -> Network:
 
 def program_of(net: Network, info: DataInfo, scans: Portable, *, axes: Mapping[int, Any]) -> torch.export.ExportedProgram:
     """Return the graph of a network; `axes` are the axes of the images that stay open, as torch.export takes them."""
+    torch._dynamo.reset()  # else sizes that earlier exports of this process fixed are guards of this graph
     images = example(info, BATCH, info.img_size)
     with torch.no_grad(), quietly():
         return torch.export.export(portable_copy(net, scans), (images,), dynamic_shapes=(dict(axes),), strict=False)
