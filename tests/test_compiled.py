@@ -23,6 +23,7 @@ NETS: dict[str, dict[str, Any]] = {  # what create_model takes
     "plain head": {"name": "local_vmamba_nano", "depths": (1, 1), "head": "plain"},
     "upernet": {"name": "local_vim_nano", "depth": 1, "head": "upernet"},
 }  # fmt: skip
+ROUNDED = ("upernet",)  # torch.compile takes the interpolation of this head apart, which rounds otherwise; all else is equal
 MOST_GRAPHS = 2  # one for the first batch, one for any batch
 
 
@@ -45,6 +46,14 @@ def images(net: nn.Module, batch: int, *, side: int = 0) -> Tensor:
     return torch.rand(batch, 1, side or height, side or width, generator=torch.Generator().manual_seed(batch))
 
 
+def check(name: str, got: Tensor, want: Tensor) -> None:
+    """Compare bits, or where another rounding is expected, float32 numbers by PyTorch's own tolerance."""
+    if name in ROUNDED:
+        torch.testing.assert_close(got, want)
+    else:
+        assert torch.equal(got, want)
+
+
 class Graphs:
     """A compiler that takes graphs apart into plain operators, runs these as they are, and counts the graphs."""
 
@@ -63,7 +72,7 @@ def test_a_network_is_one_graph_and_two_of_them_serve_every_batch(name: str) -> 
     net, graphs = net_of(name), Graphs()
     compiled = torch.compile(net, fullgraph=True, backend=graphs)
     for batch in (2, 3, 4, 7):
-        assert torch.equal(compiled(images(net, batch)), net(images(net, batch)))
+        check(name, compiled(images(net, batch)), net(images(net, batch)))
     assert graphs.number <= MOST_GRAPHS
 
 
@@ -75,7 +84,7 @@ def test_a_compiled_network_trains_as_it_does_uncompiled(name: str) -> None:
         module.drop_prob = 0.0
     weights = [p for p in net.parameters() if p.requires_grad]
     got, want = (call(images(net, 2)) for call in (torch.compile(net, fullgraph=True, backend="aot_eager"), net))
-    assert torch.equal(got, want)
+    check(name, got, want)
     for one, other in zip(*(torch.autograd.grad(y.square().sum(), weights, allow_unused=True) for y in (got, want)), strict=True):
         assert (one is None and other is None) or torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
