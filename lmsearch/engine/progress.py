@@ -6,7 +6,6 @@ One line is shown at a time. Evaluations tell it of their images by `evaluated`,
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.progress_bar import ProgressBar
 
 from lmsearch.context import QUIET, VERBOSE
+from lmsearch.engine.memory import peak_bytes
 from lmsearch.engine.objectives import Scores
 from lmsearch.words import first_of
 
@@ -110,8 +110,7 @@ def memory() -> str:
     """Return the most memory that this process has held: of the GPU where it uses one."""
     if torch.cuda.is_initialized():
         return f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of the GPU"
-    unit = 1 if sys.platform == "darwin" else 1024
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB"
+    return f"{peak_bytes() / 1e9:.1f} GB"
 
 
 class TrainingProgress(Shown):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
 from lmsearch.context import tell
-from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.export.described import Described
 from lmsearch.export.formats import format_for
@@ -20,10 +18,8 @@ from lmsearch.export.options import ExportOptions
 from lmsearch.files import make_folder, write_bytes
 from lmsearch.scan.grids import grid_text
 from lmsearch.settings.exporting import Export
-from lmsearch.tasks.parts.shipped import told_accuracy
+from lmsearch.tasks.parts.shipped import CPU, told_accuracy
 from lmsearch.tasks.parts.trained import load_trained
-
-CPU = Precision(torch.device("cpu"))
 
 
 def run(cfg: DictConfig) -> int:

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
 from lmsearch.context import tell
 from lmsearch.engine.log import environment
 from lmsearch.engine.threads import cores
-from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, DataError, ExportError, did_you_mean
 from lmsearch.export.formats import is_exported
 from lmsearch.export.latency import Latency, latencies
@@ -23,11 +21,10 @@ from lmsearch.export.variants import VARIANTS, Answering, Subject
 from lmsearch.scan.directions import label
 from lmsearch.settings.exporting import LatencySettings
 from lmsearch.tasks.parts.run_dir import open_run_dir
-from lmsearch.tasks.parts.shipped import test_scores
+from lmsearch.tasks.parts.shipped import CPU, test_scores
 from lmsearch.tasks.parts.trained import load_answering, load_trained
 
 log = logging.getLogger(__name__)
-CPU = Precision(torch.device("cpu"))
 FILE = "file"  # the variant of a checkpoint that is an exported file
 
 

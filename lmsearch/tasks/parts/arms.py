@@ -64,12 +64,17 @@ def make_arms(settings: Compare, source: Source, space: SearchSpace) -> list[Arm
 
 def arm_names(names: Sequence[str]) -> list[str]:
     """Return the arms to compare, the searched one first; raise ConfigError for one alone or one that is named twice."""
-    if repeated := [name for name in names if list(names).count(name) > 1]:
-        raise ConfigError(f"arms=[{', '.join(names)}] names {repeated[0]} twice")
+    refuse_twice(names)
     if len(names) < 2:
         accepted = ", ".join((*CHOSEN, *ARMS))
         raise ConfigError(f"arms=[{', '.join(names)}] leaves nothing to compare; name two or more of: {accepted}")
     return sorted(names, key=lambda name: name != SEARCHED)
+
+
+def refuse_twice(names: Sequence[str]) -> None:
+    """Raise ConfigError for arms of which one is named twice."""
+    if repeated := [name for name in names if list(names).count(name) > 1]:
+        raise ConfigError(f"arms=[{', '.join(names)}] names {repeated[0]} twice")
 
 
 def genotype_in_question(settings: Compare, names: Sequence[str], *, depth: int) -> Genotype | None:

@@ -20,7 +20,7 @@ from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search_space import load_search_space
 from lmsearch.settings.tasks import Audit, Search
-from lmsearch.tasks.parts.arms import literature_layers
+from lmsearch.tasks.parts.arms import literature_layers, refuse_twice
 from lmsearch.tasks.parts.build import build_data, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
 from lmsearch.tasks.parts.run_dir import Claim, how_it_differs
@@ -86,8 +86,7 @@ def literature_arms(settings: Audit, source: Source) -> dict[str, Architecture]:
     """Return the arms of the literature that arms= names, each as an architecture."""
     grids, padding = layer_grids(settings, source.info)
     names = [str(name) for name in settings.arms or []]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"arms=[{', '.join(names)}] names {twice[0]} twice")
+    refuse_twice(names)
     return {name: literature_layers(name, settings.model.name, grids, padding=padding, also=()) for name in names}
 
 
