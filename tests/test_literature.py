@@ -19,11 +19,12 @@ TINY += ["epochs=1", "optim.warmup_epochs=0"]
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_every_arm_builds_a_network_of_a_depth_that_it_is_for_and_names_its_source(name: str) -> None:
+def test_every_arm_builds_a_network_of_a_depth_that_it_is_for_and_is_listed_with_its_source(name: str, root: Path) -> None:
     arm, depth = ARMS[name], 20
     layers = arm_layers(name, family="local_vim", depth=depth)
     assert len(layers) == depth and all(parse_direction(d).name == d for layer in layers for d in layer)
-    assert "arXiv" in arm.source and 2023 <= arm.year <= 2024 and arm.scans
+    assert "arXiv" in arm.source and arm.year >= 2023 and arm.scans
+    assert f"| `{name}` |" in (root / "docs" / "literature.md").read_text(encoding="utf-8")
     if name != "published":
         model = create_model("local_vim", directions=layers[:2], depth=2, embed_dim=8, img_size=64, num_classes=1)
         assert [mixer.directions for mixer in model.mixers()] == list(layers[:2])
