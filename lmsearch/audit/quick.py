@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,9 +22,10 @@ from lmsearch.errors import ConfigError
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.strategies import History, Tried, draw_new
 
-MOST_MINUTES = 2.0
+QUICK_MINUTES = 2.0  # that are planned for, unless trainings as long as the controls need more
 MENUS = ((3, 8), (3, 6), (3, 4))  # seeds, and sets of directions that are trained with each
 WANTED_STEPS, LEAST_STEPS = 200, 30  # of one training
+ROUNDING = 1e-6  # of a step, that the time for it may come out short of it
 VAL_IMAGES = 1000
 BATCH = 32  # images of a step, at most: more steps tell more than larger ones
 SHUFFLE = "random0"  # the scan order of the shuffled single one; sets take random0, random1, ...
@@ -131,26 +133,31 @@ def measure_pace(setting: Setting, control: Control, orders: Sequence[Order]) ->
 
 
 def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, minutes: float, at_once: int = 1) -> QuickPlan:
-    """Return the plan that fits into the minutes; raise ConfigError where not even the briefest trainings do.
+    """Return a plan of about QUICK_MINUTES, or of as much as trainings as long as the controls need, but of `minutes` at most.
 
-    `orders`: how many sets there are. More sets are taken as long as trainings have WANTED_STEPS.
+    `orders`: how many sets there are. More sets are taken as long as trainings have WANTED_STEPS. Raises ConfigError where not
+    even the briefest trainings fit into the minutes.
     """
     batch, source = setting.recipe.batch_size, setting.source
     size = source.train.epoch_size(batch)
-    time_s = SAFETY * 60 * min(minutes, MOST_MINUTES) * at_once
+    most_steps = setting.recipe.epochs * max(1, size // batch)
     seen = min(VAL_IMAGES, source.val.epoch_size(batch)) / batch / 3  # a forward pass takes a third of a step
     controls_s = 4 * CONTROL_SEEDS * control_steps(control) * pace.control_s
-    steps, chosen = 0, MENUS[-1]
-    for seeds, sets in MENUS:
-        step_all = seeds * (2 * pace.single_s + min(sets, orders) * pace.set_s)
-        steps, chosen = int((time_s - controls_s) / step_all - seen), (seeds, sets)
-        if steps >= WANTED_STEPS:
-            break
+
+    def step_s_of(menu: tuple[int, int]) -> float:
+        return menu[0] * (2 * pace.single_s + min(menu[1], orders) * pace.set_s)
+
+    def minutes_for(steps: int) -> float:
+        return (controls_s + (steps + seen) * step_s_of(MENUS[-1])) / SAFETY / 60 / at_once
+
+    within = min(minutes, max(QUICK_MINUTES, minutes_for(max(LEAST_STEPS, min(control_steps(control), most_steps)))))
+    time_s = SAFETY * 60 * within * at_once
+    fitting = [(math.floor((time_s - controls_s) / step_s_of(menu) - seen + ROUNDING), menu) for menu in MENUS]
+    steps, chosen = next((found for found in fitting if found[0] >= WANTED_STEPS), fitting[-1])
     if steps < LEAST_STEPS:
-        need = (controls_s + (LEAST_STEPS + seen) * step_all) / SAFETY / 60 / at_once
-        hint = f"about {need:.1f} are needed" if need <= MOST_MINUTES else "take smaller images, a smaller model, or workers="
-        raise ConfigError(f"minutes={min(minutes, MOST_MINUTES):g} are too few for a quick audit: {hint}")
-    steps = min(steps, setting.recipe.epochs * max(1, size // batch))
+        need = f"about {minutes_for(LEAST_STEPS):.1f} are needed; smaller images, a smaller model or workers= take less"
+        raise ConfigError(f"minutes={minutes:g} are too few for a quick audit: {need}")
+    steps = min(steps, most_steps)
     images = max(batch, min(size, steps * batch // 2))
     return QuickPlan(chosen[0], min(chosen[1], orders), max(1, steps * batch // images), images, steps)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from lmsearch.audit.constant import constant_loss
 from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime, Row
 from lmsearch.audit.quick import (
-    MOST_MINUTES,
     Control,
     QuickPlan,
     brief,
@@ -71,7 +70,7 @@ def quick_audit(settings: Audit) -> int:
     folder = Path(settings.run_dir) if settings.run_dir else default_run_dir(TASK, settings)
     ahead = None if (folder / PARTS).is_file() else planned()  # before anything is written
     with open_run_dir(settings, TASK) as run_dir:
-        ledger = open_ledger(settings.changed({"minutes": min(settings.minutes, MOST_MINUTES)}), run_dir, setting)
+        ledger = open_ledger(settings, run_dir, setting)
         plan = QuickPlan(**ledger.once("time", lambda: ahead or planned(), must=True)["quick plan"])
         write_config(run_dir, settings)
         note_network(run_dir, setting.spec, source)
