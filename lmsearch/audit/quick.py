@@ -138,28 +138,37 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
     `orders`: how many sets there are. More sets are taken as long as trainings have WANTED_STEPS. Raises ConfigError where not
     even the briefest trainings fit into the minutes.
     """
-    batch, source = setting.recipe.batch_size, setting.source
-    size = source.train.epoch_size(batch)
+    batch, size = setting.recipe.batch_size, setting.source.train.epoch_size(setting.recipe.batch_size)
     most_steps = setting.recipe.epochs * max(1, size // batch)
-    seen = min(VAL_IMAGES, source.val.epoch_size(batch)) / batch / 3  # a forward pass takes a third of a step
-    controls_s = 4 * CONTROL_SEEDS * control_steps(control) * pace.control_s
 
-    def step_s_of(menu: tuple[int, int]) -> float:
-        return menu[0] * (2 * pace.single_s + min(menu[1], orders) * pace.set_s)
+    def minutes_for(menu: tuple[int, int], steps: int) -> float:
+        seeds, sets = menu
+        return planned_s(setting, control, pace, seeds=seeds, sets=min(sets, orders), steps=steps) / SAFETY / 60 / at_once
 
-    def minutes_for(steps: int) -> float:
-        return (controls_s + (steps + seen) * step_s_of(MENUS[-1])) / SAFETY / 60 / at_once
-
-    within = min(minutes, max(QUICK_MINUTES, minutes_for(max(LEAST_STEPS, min(control_steps(control), most_steps)))))
-    time_s = SAFETY * 60 * within * at_once
-    fitting = [(math.floor((time_s - controls_s) / step_s_of(menu) - seen + ROUNDING), menu) for menu in MENUS]
-    steps, chosen = next((found for found in fitting if found[0] >= WANTED_STEPS), fitting[-1])
+    enough = minutes_for(MENUS[-1], max(LEAST_STEPS, min(control_steps(control), most_steps)))
+    within = min(minutes, max(QUICK_MINUTES, enough))
+    steps, chosen = 0, MENUS[-1]
+    for chosen in MENUS:
+        none = minutes_for(chosen, 0)
+        steps = math.floor((within - none) / (minutes_for(chosen, 1) - none) + ROUNDING)
+        if steps >= WANTED_STEPS:
+            break
     if steps < LEAST_STEPS:
-        need = f"about {minutes_for(LEAST_STEPS):.1f} are needed; smaller images, a smaller model or workers= take less"
+        need = (
+            f"about {minutes_for(MENUS[-1], LEAST_STEPS):.1f} are needed; smaller images, a smaller model or workers= take less"
+        )
         raise ConfigError(f"minutes={minutes:g} are too few for a quick audit: {need}")
     steps = min(steps, most_steps)
     images = max(batch, min(size, steps * batch // 2))
     return QuickPlan(chosen[0], min(chosen[1], orders), max(1, steps * batch // images), images, steps)
+
+
+def planned_s(setting: Setting, control: Control, pace: Pace, *, seeds: int, sets: int, steps: int) -> float:
+    """Return the seconds that controls and trainings of so many steps take, one after the other."""
+    batch = setting.recipe.batch_size
+    seen = min(VAL_IMAGES, setting.source.val.epoch_size(batch)) / batch / 3  # a forward pass takes a third of a step
+    trainings_s = seeds * (2 * pace.single_s + sets * pace.set_s) * (steps + seen)
+    return 4 * CONTROL_SEEDS * control_steps(control) * pace.control_s + trainings_s
 
 
 def control_steps(control: Control) -> int:

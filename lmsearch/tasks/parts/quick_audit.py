@@ -12,6 +12,7 @@ from lmsearch.audit.constant import constant_loss
 from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime, Row
 from lmsearch.audit.quick import (
     Control,
+    Pace,
     QuickPlan,
     brief,
     control_steps,
@@ -19,6 +20,7 @@ from lmsearch.audit.quick import (
     measure_pace,
     orders_of,
     part_of,
+    planned_s,
     taken,
 )
 from lmsearch.audit.quick import quick_plan as plan_for
@@ -71,7 +73,11 @@ def quick_audit(settings: Audit) -> int:
     ahead = None if (folder / PARTS).is_file() else planned()  # before anything is written
     with open_run_dir(settings, TASK) as run_dir:
         ledger = open_ledger(settings, run_dir, setting)
-        plan = QuickPlan(**ledger.once("time", lambda: ahead or planned(), must=True)["quick plan"])
+        row = ledger.once("time", lambda: ahead or planned(), must=True)
+        plan = QuickPlan(**row["quick plan"])
+        tell_plan(plan, planned_s(
+            setting, control, Pace(**row["pace"]), seeds=plan.seeds, sets=plan.sets, steps=plan.steps
+        ) / workers.number)  # fmt: skip
         write_config(run_dir, settings)
         note_network(run_dir, setting.spec, source)
         complete(ledger, jobs_of(setting, control, orders, plan), workers)
@@ -94,6 +100,12 @@ def quick_audit(settings: Audit) -> int:
     tell(f"audit: {run_dir / 'audit.json'}   figure: {run_dir / 'audit.png'}")
     leave_page(run_dir)
     return NOTHING_TO_FIND if settings.strict and measured["verdict"]["answer"] != "yes" else 0
+
+
+def tell_plan(plan: QuickPlan, seconds: float) -> None:
+    """Say how much is trained, and about how long that takes."""
+    trainings = plan.seeds * (2 + plan.sets)
+    log.info("audit  %d trainings of %d steps, and controls: about %.1f minutes", trainings, plan.steps, seconds / 60)
 
 
 def controls(settings: Audit, source: Source, precision: Precision, setting: Setting) -> Control:
