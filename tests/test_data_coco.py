@@ -102,7 +102,8 @@ def test_a_crowd_is_marked_and_boxes_without_outline_have_no_masks(tmp_path: Pat
     source = pair(tmp_path, content)
     held = objects(source).of_image(0)
     assert held.crowd[0].tolist() == [False, True] and held.masks is not None and held.masks[0].sum((1, 2)).tolist() == [6, 12]
-    assert source.train.truth(0).crowd.tolist() == [False, True] and source.train.sample(0).id == 5
+    own = source.train.eval_batch(np.array([0])).own
+    assert own is not None and own[0].truth.crowd.tolist() == [False, True] and source.train.sample(0).id == 5
     for entry in content["annotations"]:
         entry.pop("segmentation")
     plain = pair(tmp_path, content)

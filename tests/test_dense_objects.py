@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_distributed import Meeting
 from torch import Tensor
 
 from lmsearch.cli import main
 from lmsearch.data.instances import Instances
 from lmsearch.data.tiles import Window
+from lmsearch.engine.distributed import World
 from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.errors import ConfigError
 from lmsearch.stats.detection import Found, Truth, average_precision
@@ -97,6 +99,22 @@ def test_the_precision_of_a_set_does_not_depend_on_batches_and_is_the_mean_of_th
     assert whole.score == scores.score and torch.equal(whole.scores, scores.scores)
     by_mask = scored(objective_for("instances", metric="mask_ap"), answered, targets)
     assert by_mask.score == scores.told["mask_ap"]
+
+
+def test_processes_together_measure_the_precision_of_one() -> None:
+    answered, targets = made(1.0, masks=True)
+    alone, objective = scored(objective_for("instances"), answered, targets), objective_for("instances")
+
+    def share(world: World) -> Scores:
+        mine = torch.arange(world.rank, IMAGES - 1, world.size)  # of an odd number of images
+        batches = [objective.evaluation(Answered([answered.found[i] for i in some]), targets[some]) for some in mine.split(7)]
+        return objective.of_set(batches, world=world)
+
+    first, second = Meeting(2).run(share)
+    whole = objective.of_set([objective.evaluation(Answered(answered.found[:-1]), targets[: IMAGES - 1])])
+    for scores in (first, second):
+        assert isinstance(scores, Scores) and scores.score == whole.score != alone.score and scores.told == whole.told
+        assert torch.equal(scores.scores, whole.scores)
 
 
 def test_paired_values_of_images_tell_a_better_detector_from_a_worse_one() -> None:

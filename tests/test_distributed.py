@@ -96,6 +96,13 @@ def test_gathered_samples_are_in_the_order_of_the_whole_set(count: int) -> None:
         assert torch.equal(found, whole)
 
 
+@pytest.mark.parametrize("count", [1, 6, 7])
+def test_gathered_objects_are_in_the_order_of_the_whole_set(count: int) -> None:
+    whole = tuple({"number": number, "name": "x" * number} for number in range(count))
+    assert Meeting(2).run(lambda world: world.gather_each(whole[world.rank :: world.size])) == [whole] * 2
+    assert SINGLE.gather_each(whole) is whole
+
+
 def test_processes_that_differ_are_one_clear_line() -> None:
     same = Meeting(2).run(lambda world: world.assert_same("0f" * 32, what="the run"))
     assert same == [None, None]

@@ -99,7 +99,7 @@ def test_answers_of_an_object_are_its_own_losses_and_its_semantic_logits() -> No
 
     found = objective_for("segmentation").evaluation(Answered(), targets)
     assert found.losses.tolist() == [0.25] * len(targets)
-    assert torch.equal(found.sums, objective_for("segmentation").statistics(logits, targets))
+    assert torch.equal(found.sums, objective_for("segmentation").evaluation(logits, targets).sums)
 
 
 def test_batches_carry_objects_as_they_carry_tensors() -> None:

@@ -130,6 +130,22 @@ def test_two_processes_retrain_and_evaluate_every_sample_once(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("head", "format"), [("deformable_detr", "yolo"), ("mask2former", "coco"), ("plain", "masks")])
+def test_two_processes_measure_objects_and_pixels_as_one_does(head: str, format: str, tmp_path: Path) -> None:
+    data = ["data=dense", f"data.root={tmp_path / 'data'}", f"head={head}"]
+    assert main(["shapes", f"out={tmp_path / 'data'}", f"format={format}", "images=12", "img_size=[32,40]"]) == 0
+    (tmp_path / "cross.json").write_text(CROSS)
+    small = ["model.embed_dim=16", "batch_size=4", "data.img_size=32", "model.patch_size=8", "run_dir=" + str(tmp_path / "two")]
+    done = torchrun([*RETRAIN, f"genotype={tmp_path / 'cross.json'}", *data, *small])
+    assert done.returncode == 0, done.stderr
+    assert main(["evaluate", f"checkpoint={tmp_path / 'two'}", f"run_dir={tmp_path / 'by one'}"]) == 0
+    assert torchrun(["evaluate", f"checkpoint={tmp_path / 'two'}", f"run_dir={tmp_path / 'by two'}"]).returncode == 0
+    mine, theirs, trained = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("by one", "by two", "two"))
+    assert mine == theirs and mine["num_test"] == 3, "3 test samples do not divide by two"
+    assert {name: trained[name] for name in mine} == mine
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_fewer_and_more_processes(tmp_path: Path) -> None:
     words = [*SEARCH, "search.recheck=0"]
     run = f"run_dir={tmp_path / 'run'}"

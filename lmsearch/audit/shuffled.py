@@ -82,7 +82,7 @@ class RolledStream(RolledTargets):
 
 def _rolled(batch: Batch) -> Batch:
     places = torch.arange(len(batch.targets)).roll(1)
-    return batch._replace(targets=batch.targets[places.to(batch.inputs.device)])
+    return batch._replace(targets=batch.targets[places.to(batch.inputs.device)], own=None)
 
 
 def shuffled(source: Source, *, seed: int) -> Source:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,15 @@ from lmsearch.data.keyed import address_key
 from lmsearch.data.order import ALONE, Ranks
 from lmsearch.errors import DataError, short
 
+if TYPE_CHECKING:
+    from lmsearch.data.own_size import OwnSize
+
 
 class Batch(NamedTuple):
     """Samples with their numbers: all that is drawn at random for a sample is drawn by its number, not by its place.
 
     `skipped` names unreadable files, `error` is a message to raise: of batches on their way from worker processes.
+    `own` tells of every image that is evaluated what it is at its own size; None where answers are measured at the input's.
     """
 
     inputs: torch.Tensor  # (B, C, H, W) float32, normalised
@@ -29,6 +33,7 @@ class Batch(NamedTuple):
     indices: torch.Tensor  # (B,) int64 numbers of the samples in their dataset, always on the CPU
     skipped: tuple[str, ...] = ()
     error: str | None = None
+    own: tuple[OwnSize, ...] | None = None
 
     @property
     def target_values(self) -> torch.Tensor:
@@ -49,14 +54,18 @@ class Batch(NamedTuple):
     def take(self, places: torch.Tensor) -> Batch:
         """Return the samples at some places (n,) of the batch; `places` lies on the CPU."""
         there = places.to(self.inputs.device)
-        return self._replace(inputs=self.inputs[there], targets=self.targets[there], indices=self.indices[places])
+        own = None if self.own is None else tuple(self.own[place] for place in places.tolist())
+        return self._replace(inputs=self.inputs[there], targets=self.targets[there], indices=self.indices[places], own=own)
 
     @classmethod
     def joined(cls, parts: Iterable[Batch]) -> Batch:
         """Return several batches as one."""
         parts = list(parts)
         inputs, indices = torch.cat([part.inputs for part in parts]), torch.cat([part.indices for part in parts])
-        return cls(inputs, _joined([part.targets for part in parts]), indices, tuple(line for p in parts for line in p.skipped))
+        skipped = tuple(line for part in parts for line in part.skipped)
+        own = [part.own for part in parts if part.own is not None]
+        together = tuple(one for some in own for one in some) if len(own) == len(parts) else None
+        return cls(inputs, _joined([part.targets for part in parts]), indices, skipped, own=together)
 
 
 def _joined(targets: list[torch.Tensor | Instances]) -> torch.Tensor | Instances:

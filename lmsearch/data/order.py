@@ -6,13 +6,15 @@ hold just that; what mixup mixes, places p and B - 1 - p of a batch of B, is in 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from lmsearch.data.keyed import permutation
 from lmsearch.errors import DataError
+
+T = TypeVar("T")
 
 
 class Ranks(Protocol):
@@ -29,6 +31,9 @@ class Ranks(Protocol):
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the samples (n, ...) of all processes in the order of EvalLoader, where they take turns."""
 
+    def gather_each(self, samples: tuple[T, ...]) -> tuple[T, ...]:
+        """Return what all processes have of their samples, one object each, in the same order."""
+
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes."""
 
@@ -41,6 +46,10 @@ class Alone:
     def gather(self, tensor: Tensor) -> Tensor:
         """Return its own samples."""
         return tensor
+
+    def gather_each(self, samples: tuple[T, ...]) -> tuple[T, ...]:
+        """Return its own samples."""
+        return samples
 
     def total(self, tensor: Tensor) -> Tensor:
         """Return its own tensor."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from lmsearch.errors import LmsearchError
 
 Exchange = Callable[[Tensor], list[Tensor]]  # from a tensor of every process to all of them, by rank
 Add = Callable[[Tensor], None]  # replaces a tensor by its sum over the processes
+T = TypeVar("T")
 
 
 def alone(tensor: Tensor) -> list[Tensor]:
@@ -80,6 +83,18 @@ class World:
         padded = torch.cat([tensor, tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])])
         interleaved = torch.stack(self._all(padded), dim=1).flatten(0, 1)  # (most * size, ...)
         return interleaved[: sum(counts)]
+
+    def gather_each(self, samples: tuple[T, ...]) -> tuple[T, ...]:
+        """Return what all processes have of their samples, one object each, in the order of `gather`. Objects are pickled."""
+        if self.size == 1:
+            return samples
+        mine = torch.frombuffer(bytearray(pickle.dumps(samples)), dtype=torch.uint8)
+        lengths = [int(length) for length in self._all(torch.tensor(len(mine)))]
+        padded = torch.cat([mine, mine.new_zeros(max(lengths) - len(mine))])
+        sent = [part[:length].numpy().tobytes() for part, length in zip(self._all(padded), lengths, strict=True)]
+        held: list[tuple[T, ...]] = [pickle.loads(text) for text in sent]
+        turns = range(max(map(len, held)))
+        return tuple(own[turn] for turn in turns for own in held if turn < len(own))
 
     def assert_same(self, digest: str, *, what: str) -> None:
         """Raise LmsearchError unless all processes have the same hexadecimal digest of `what`."""

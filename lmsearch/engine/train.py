@@ -231,7 +231,7 @@ def evaluate_each(
                 outputs = model(part.inputs)
             if number == len(scored):
                 scored.append([])
-            scored[number].append(objective.evaluation(outputs, part.targets).cpu())
+            scored[number].append(objective.evaluation(outputs, part.targets, part.own).cpu())
             evaluated(len(part.inputs))
     found = [objective.of_set(mine, world=sharers(loader)) for mine in scored]
     for scores in found:

@@ -22,21 +22,21 @@ from lmsearch.errors import LmsearchError
 
 Size = tuple[int, int]
 MOST = 100  # detections of an image that count
-NEEDED = "box and mask AP need faster-coco-eval, which is not installed: pip install 'lmsearch[dense]'"
+NEEDED = "box and mask AP need faster-coco-eval, which is not installed; run: python -m pip install faster-coco-eval"
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
     """The objects of an image of `size` (height, width): boxes (n, 4) as left, top, right, bottom, classes (n,), crowd (n,).
 
-    `outlines` are polygons or run lengths (COCO's), one for each object, where masks are measured.
+    `outlines` are polygons or run lengths (COCO's), one for each object, where masks are measured; None: they are not.
     """
 
     size: Size
     boxes: np.ndarray
     classes: np.ndarray
     crowd: np.ndarray
-    outlines: Sequence[Any] = ()
+    outlines: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Found:
     scores: np.ndarray
     classes: np.ndarray
     boxes: np.ndarray
-    outlines: Sequence[Mapping[str, Any]] = ()
+    outlines: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +118,15 @@ def as_coco(truths: Sequence[Truth], *, num_classes: int, masks: bool) -> dict[s
                 "area": (right - left) * (bottom - top),
                 "iscrowd": int(truth.crowd[place]),
             }
-            entries.append(entry | ({"segmentation": truth.outlines[place]} if masks else {}))
+            entries.append(entry | ({"segmentation": outlines_of(truth)[place]} if masks else {}))
     return {"images": images, "annotations": entries, "categories": [{"id": c + 1, "name": str(c)} for c in range(num_classes)]}
+
+
+def outlines_of(part: Truth | Found) -> Sequence[Any]:
+    """Return the outlines of objects or detections; raise ValueError where there are none."""
+    if part.outlines is None:
+        raise ValueError("masks are measured of objects and detections with outlines only")
+    return part.outlines
 
 
 def empty(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,5 +144,5 @@ def results(found: Sequence[Found], *, masks: bool) -> list[dict[str, Any]]:
             left, top, right, bottom = box
             entry = {"image_id": number, "category_id": int(label) + 1, "score": float(score)}
             boxed = {"bbox": [left, top, right - left, bottom - top]}
-            listed.append(entry | ({"segmentation": dict(part.outlines[place])} if masks else boxed))
+            listed.append(entry | ({"segmentation": dict(outlines_of(part)[place])} if masks else boxed))
     return listed

@@ -16,14 +16,14 @@ from torch import Tensor
 from lmsearch.data.batch import Batch
 from lmsearch.data.broken import readable_samples
 from lmsearch.data.dense.labels import Labels
+from lmsearch.data.dense.looked import SKIP, check_size
 from lmsearch.data.dense.records import Annotated, Thing
 from lmsearch.data.info import DataInfo
 from lmsearch.data.joint import Draw, JointTransform
 from lmsearch.data.keyed import keyed_rng
+from lmsearch.data.own_size import OwnSize
 from lmsearch.data.reading import image_size, read_image
-from lmsearch.data.view import View
 from lmsearch.errors import DataError
-from lmsearch.paths import shown
 
 Seen = tuple[Tensor, Any]  # the input (C, h, w), and its labels as Labels.seen gives them
 
@@ -73,14 +73,6 @@ class DenseDataset:
         things = () if self.part.things is None else tuple(self.part.things.at(index))
         return Sample(str(path), size, int(self.part.ids[index]), things)
 
-    def truth(self, index: int) -> Any:
-        """Return what answers at an image's own size are measured against: a class map (H, W), or its objects as a Truth."""
-        return self.labelled.truth(self.part, index, self.sample(index).size)
-
-    def view(self, index: int) -> View:
-        """Return how evaluation sees an image, for the way back to its own size."""
-        return View.whole(self.sample(index).size, self.info.img_size)
-
     def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return the samples `indices` (B,), augmented by the address (seed, epoch, index)."""
         skipped: list[str] = []
@@ -97,30 +89,29 @@ class DenseDataset:
         return self._batch(seen, indices[: len(seen)], skipped)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
-        """Return the samples `indices` (B,) as evaluation sees them."""
+        """Return the samples `indices` (B,) as evaluation sees them, and what they are at their own sizes."""
         skipped: list[str] = []
-        seen, read = [], []
+        seen, read, own = [], [], []
         for index in indices.tolist():
             if (sample := self._read(index, skipped)) is not None:
                 image, labels = sample
                 draw = self.transform.plain((image.height, image.width))
                 seen.append(self._seen(image, labels, draw, training=False))
                 read.append(index)
-        return self._batch(seen, np.array(read, dtype=np.int64), skipped)
+                own.append(OwnSize(draw.view, self.labelled.truth(labels, self.part, index)))
+        return self._batch(seen, np.array(read, dtype=np.int64), skipped)._replace(own=tuple(own))
 
     def _read(self, index: int, skipped: list[str]) -> tuple[Image.Image, Any] | None:
         """Return the image and its labels, or None after noting in `skipped` what is wrong with them."""
         path = self.part.path(index)
         try:
             image = read_image(path, self.info.in_chans)
-            size, told = (image.height, image.width), tuple(self.part.sizes[index].tolist())
-            if any(told) and told != size:
-                sizes = f"{size[0]}x{size[1]} pixels (upright), its annotations are for {told[0]}x{told[1]}"
-                raise DataError(f"{shown(path)}: the image has {sizes}")
+            size = (image.height, image.width)
+            check_size(self.part, index, size)
             return image, self.labelled.read(self.part, index, size)
         except DataError as error:
             if self.on_error == "raise":
-                raise DataError(f"{error}; data.on_error=skip leaves such files out and counts them") from error
+                raise DataError(f"{error}; {SKIP}") from error
             skipped.append(str(error))
             return None
 

@@ -12,6 +12,7 @@ import numpy as np
 from lmsearch.data.checks import number
 from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
+from lmsearch.data.dense.looked import look_through
 from lmsearch.data.dense.maskfolder import read_mask_folder
 from lmsearch.data.dense.masks import Known, MaskClasses, classes_of, void_numbers
 from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
@@ -132,6 +133,8 @@ def read_dense(
     if "train" not in splits:
         raise DataError(f"{root}: has {', '.join(splits) or 'no splits'}, but nothing to train on; expected a split named train")
     say_unseen(splits["train"], found.class_names)
+    if wanted.on_error == "raise":
+        look_through(splits.values(), found.masks)
     digest = None
     if "val" in splits:
         if val_fraction is not None:
@@ -154,6 +157,8 @@ def read_dense_for_evaluation(root: Path, *, format: str | None, wanted: Wanted)
     format = recognise(root, format)
     found = READERS[format](root, wanted)
     parts = [found.splits[split] for split in ("val", "test") if split in found.splits] or [*found.splits.values()]
+    if wanted.on_error == "raise":
+        look_through(parts, found.masks)
     return DenseFolder(root, format, parts[0], parts[0], parts[-1], found.class_names, found.categories, found.masks)
 
 

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmsearch.data.dense.looked import check_mask
 from lmsearch.data.dense.masks import MaskClasses
 from lmsearch.data.dense.outlines import boxes_of, drawn
 from lmsearch.data.dense.records import Annotated, Thing
 from lmsearch.data.instances import NOTHING, Instances
 from lmsearch.data.view import View
-from lmsearch.errors import DataError
-from lmsearch.paths import shown
 from lmsearch.stats.detection import Truth
 
 Size = tuple[int, int]
@@ -39,8 +38,8 @@ class Labels(Protocol[T]):
     def batch(self, labels: Sequence[T], img_size: Size) -> Tensor | Instances:
         """Return the targets of a batch."""
 
-    def truth(self, part: Annotated, index: int, size: Size) -> Any:
-        """Return what answers at the image's own size are measured against."""
+    def truth(self, labels: T, part: Annotated, index: int) -> Any:
+        """Return what answers at the image's own size are measured against; `labels` are those of that image."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,7 @@ class PixelLabels:
             return class_map(things_of(part, index), size)
         path = part.mask_path(index)
         values = self.masks.read(path)
-        if values.shape != size:
-            sizes = f"{values.shape[0]}x{values.shape[1]} pixels, the image {size[0]}x{size[1]}"
-            raise DataError(f"{shown(path)}: the mask has {sizes} (upright); both must be of one size")
+        check_mask(path, values, size)
         return values
 
     def seen(self, labels: np.ndarray, view: View, *, training: bool) -> np.ndarray:
@@ -68,15 +65,16 @@ class PixelLabels:
         """Return class maps (B, h, w) int64."""
         return torch.from_numpy(np.stack(labels).astype(np.int64)) if labels else torch.empty(0, *img_size, dtype=torch.int64)
 
-    def truth(self, part: Annotated, index: int, size: Size) -> np.ndarray:
+    def truth(self, labels: np.ndarray, part: Annotated, index: int) -> np.ndarray:
         """Return the class map (H, W) uint8."""
-        return self.read(part, index, size)
+        return labels
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The objects of one image: boxes (n, 4), labels (n,), crowd (n,), and masks (n, H, W) bool where they are used."""
+    """The objects of one image of `size`: boxes (n, 4), labels (n,), crowd (n,), and masks (n, H, W) bool where they are used."""
 
+    size: Size
     boxes: np.ndarray
     labels: np.ndarray
     crowd: np.ndarray
@@ -94,7 +92,7 @@ class ObjectLabels:
         things = things_of(part, index)
         masks = [np.zeros(size, dtype=bool) if thing.outline is None else drawn(thing.outline, size) for thing in things]
         stacked = np.array(masks, dtype=bool).reshape(-1, *size) if self.masks else None
-        return Objects(*_columns(things), stacked)
+        return Objects(size, *_columns(things), stacked)
 
     def seen(self, labels: Objects, view: View, *, training: bool) -> Objects:
         """Return the objects of which the input shows something; in training also boxes of at least SMALLEST pixels only."""
@@ -102,7 +100,8 @@ class ObjectLabels:
         boxes = view.boxes(labels.boxes) if masks is None else boxes_of(masks)
         sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
         there = sides >= SMALLEST if training else sides > 0
-        return Objects(boxes[there], labels.labels[there], labels.crowd[there], None if masks is None else masks[there])
+        kept = None if masks is None else masks[there]
+        return Objects(view.img_size, boxes[there], labels.labels[there], labels.crowd[there], kept)
 
     def batch(self, labels: Sequence[Objects], img_size: Size) -> Instances:
         """Return the objects of a batch, padded to the fullest image."""
@@ -120,10 +119,10 @@ class ObjectLabels:
                 masks[place, own] = torch.from_numpy(np.ascontiguousarray(one.masks))
         return Instances(boxes, classes, crowd, masks)
 
-    def truth(self, part: Annotated, index: int, size: Size) -> Truth:
+    def truth(self, labels: Objects, part: Annotated, index: int) -> Truth:
         """Return the objects as they are annotated, with their outlines where masks are measured."""
-        things = things_of(part, index)
-        return Truth(size, *_columns(things), [thing.outline for thing in things] if self.masks else ())
+        outlines = [thing.outline for thing in things_of(part, index)] if self.masks else None
+        return Truth(labels.size, labels.boxes, labels.labels, labels.crowd, outlines)
 
 
 def things_of(part: Annotated, index: int) -> list[Thing]:

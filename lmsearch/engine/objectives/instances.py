@@ -1,6 +1,6 @@
 """Objects: the loss is the head's own, and what is judged is average precision over a whole set.
 
-Shapes: B images of a batch, n of a set, d detections of an image.
+Shapes: B images of a batch, n of a set, d detections of an image, h w input of the network.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from lmsearch.data.instances import Instances
+from lmsearch.data.own_size import OwnSize
+from lmsearch.data.view import View
 from lmsearch.engine.objectives.metrics import METRICS
 from lmsearch.engine.objectives.objective import Objective, OfSet, Outputs
 from lmsearch.errors import ConfigError
@@ -22,15 +24,20 @@ from lmsearch.stats.detection import Found, Precision, Truth, average_precision,
 
 GROUPS = 20  # of images that are left out in turn, for the spread of a precision
 BOXES, MASKS = "box", "mask"
+SHOWN = 0.5  # of a pixel of the image that a mask must cover
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """The objects and the detections of one image; `masked` where both have masks."""
+    """The objects and the detections of one image, at its own size where that is known."""
 
     truth: Truth
     found: Found
-    masked: bool
+
+    @property
+    def masked(self) -> bool:
+        """Whether both have masks."""
+        return self.truth.outlines is not None and self.found.outlines is not None
 
 
 def detection(label_smoothing: float = 0.0, *, metric: str = "box_ap", class_weights: Tensor | None = None) -> Objective:
@@ -51,25 +58,45 @@ def detection(label_smoothing: float = 0.0, *, metric: str = "box_ap", class_wei
 
     return Objective(
         METRICS[metric], losses, no_scores, lambda _: None, lambda outputs, targets: None, never,
-        parts=lambda outputs, targets: tuple(images_of(outputs, targets)), of_parts=partial(of_images, metric=metric),
+        parts=images_of, of_parts=partial(of_images, metric=metric), measured=located,
     )  # fmt: skip
 
 
-def images_of(outputs: Outputs, targets: Instances) -> list[Image]:
-    """Return objects and detections of every image of a batch, in pixels of the network's input."""
-    images = []
-    for place, seen in enumerate(outputs.detections()):
-        true = targets.of_image(place).to("cpu")
-        boxes, classes, crowd = (part[0].numpy() for part in (true.boxes, true.classes, true.crowd))
-        masked = true.masks is not None and seen.masks is not None
-        truth_runs = run_lengths(true.masks[0]) if masked and true.masks is not None else []
-        found_runs = run_lengths(seen.masks) if masked else []
-        truth = Truth(tuple(outputs.size), boxes.astype(np.float64), classes, crowd, truth_runs)
-        scores, labels, found = (
-            part.float().cpu().numpy().astype(np.float64) for part in (seen.scores, seen.classes, seen.boxes)
-        )
-        images.append(Image(truth, Found(scores, labels.astype(np.int64), found, found_runs), masked))
-    return images
+def images_of(found: Sequence[Found], truths: Sequence[Truth]) -> tuple[Image, ...]:
+    """Return objects and detections of every image of a batch."""
+    return tuple(Image(truth, seen) for truth, seen in zip(truths, found, strict=True))
+
+
+def located(outputs: Outputs, targets: Instances, own: Sequence[OwnSize] | None) -> tuple[list[Found], list[Truth]]:
+    """Return detections and objects of every image, in pixels of the image where `own` tells its size, else of the input.
+
+    Of an image at its own size the annotations count as they are, and answers are scaled back to it.
+    """
+    seen = outputs.detections()
+    masked = targets.masks is not None
+    if own is not None:
+        return [found_in(one, place.view, masked=masked) for one, place in zip(seen, own, strict=True)], [o.truth for o in own]
+    size = tuple(outputs.size)
+    whole = View.whole(size, size)
+    truths = [true_objects(targets.of_image(place).to("cpu"), size) for place in range(len(seen))]
+    return [found_in(one, whole, masked=masked) for one in seen], truths
+
+
+def true_objects(targets: Instances, size: tuple[int, int]) -> Truth:
+    """Return the objects of a batch of one image, in pixels of the input."""
+    boxes, classes, crowd = (part[0].numpy() for part in (targets.boxes, targets.classes, targets.crowd))
+    outlines = None if targets.masks is None else run_lengths(targets.masks[0])
+    return Truth(size, boxes.astype(np.float64), classes, crowd, outlines)
+
+
+def found_in(seen: Any, view: View, *, masked: bool) -> Found:
+    """Return the detections of one image that the input showed by `view`, in pixels of the image."""
+    scores, labels = (part.float().cpu().numpy().astype(np.float64) for part in (seen.scores, seen.classes))
+    boxes = view.boxes_back(seen.boxes.float().cpu()).numpy().astype(np.float64)
+    outlines = None
+    if masked and seen.masks is not None:  # one after the other: images may be large
+        outlines = [run for mask in seen.masks for run in run_lengths(view.maps_back(mask[None].float()) > SHOWN)]
+    return Found(scores, labels.astype(np.int64), boxes, outlines)
 
 
 def run_lengths(masks: Tensor) -> list[dict[str, Any]]:

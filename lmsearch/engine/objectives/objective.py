@@ -6,9 +6,9 @@ Shapes: B samples of a batch, n of a set, S sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,8 +16,16 @@ from lmsearch.data.order import ALONE, Ranks
 from lmsearch.engine.objectives.metrics import Metric
 from lmsearch.engine.objectives.scores import Parts, Scores
 
+if TYPE_CHECKING:
+    from lmsearch.data.own_size import OwnSize
+
 Outputs = Any  # of a network: a tensor, or an object such as DenseOutputs
 Targets = Any  # a tensor, or Instances
+
+
+def as_they_are(outputs: Outputs, targets: Targets, own: Sequence[OwnSize] | None) -> tuple[Any, Any]:
+    """Return outputs and targets unchanged."""
+    return outputs, targets
 
 
 class OfSet(NamedTuple):
@@ -36,6 +44,8 @@ class Objective:
     added up over batches and processes, and `summarise` makes the metric of them.
     Where the metric is no mean over samples, `parts` gives what it is made of, sample by sample, and `of_parts` makes of those
     of a set the metric and the values of samples, which are what is paired where networks are compared.
+    `measured` maps (outputs, targets, own) to what `statistics` and `parts` take: answers and truth at the images' own sizes,
+    where `own` tells them.
     """
 
     metric: Metric
@@ -46,6 +56,7 @@ class Objective:
     summarise: Callable[[Tensor], float]
     parts: Callable[[Outputs, Targets], Parts] | None = None
     of_parts: Callable[[Any], OfSet] | None = None
+    measured: Callable[[Outputs, Targets, Sequence[OwnSize] | None], tuple[Any, Any]] = as_they_are
 
     def of_set(self, batches: Iterable[Scores], *, world: Ranks = ALONE) -> Scores:
         """Join the batches of one pass, which the processes of `world` share, into scores that give the metric."""
@@ -62,13 +73,16 @@ class Objective:
     @property
     def by_loss(self) -> Objective:
         """The same where losses alone count, as in choices of directions: what a metric of sets is made of is left out."""
-        return self if self.parts is None else replace(self, statistics=lambda *_: None, parts=None, of_parts=None)
+        if self.parts is None:
+            return self
+        return replace(self, statistics=lambda *_: None, parts=None, of_parts=None, measured=as_they_are)
 
-    def evaluation(self, outputs: Outputs, targets: Targets) -> Scores:
-        """Return losses, scores, classes, sums and parts of one batch that is evaluated."""
+    def evaluation(self, outputs: Outputs, targets: Targets, own: Sequence[OwnSize] | None = None) -> Scores:
+        """Return losses, scores, classes, sums and parts of one batch that is evaluated; `own` are its images at their own sizes."""
         found = (self.losses(outputs, targets), self.scores(outputs, targets), self.classes(targets))
-        parts = None if self.parts is None else self.parts(outputs, targets)
-        return Scores(*found, self.statistics(outputs, targets), parts)
+        answers, truth = self.measured(outputs, targets, own)
+        parts = None if self.parts is None else self.parts(answers, truth)
+        return Scores(*found, self.statistics(answers, truth), parts)
 
     def trained(self, seen: Scores) -> dict[str, float]:
         """Return what the batches of an epoch in training tell, by name in metrics.jsonl."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lmsearch.data.order import Ranks
-from lmsearch.errors import ConfigError
 
 Parts = Tensor | tuple[Any, ...]  # (n, ...), or one object per sample
 
@@ -71,10 +70,8 @@ class Scores:
         """Return the scores of the samples of all processes, each of which has evaluated its part: every sample once."""
         losses, scores = world.gather(self.losses), world.gather(self.scores)
         classes, sums, parts = None if self.classes is None else world.gather(self.classes), self.sums, self.parts
-        if isinstance(parts, Tensor):
-            parts = world.gather(parts)
-        elif parts is not None and world.size > 1:
-            raise ConfigError("objects are scored in one process; this evaluation has several")
+        if parts is not None:
+            parts = world.gather(parts) if isinstance(parts, Tensor) else world.gather_each(parts)
         return Scores(losses, scores, classes, None if sums is None else world.total(sums), parts)
 
     @property

@@ -1,16 +1,20 @@
 """A class per pixel: cross-entropy over the labelled pixels, and what one confusion matrix of a whole set tells.
 
-Shapes: B images of a batch, n of a set, C classes, H W pixels. Confusion matrices are (C, C): rows are true classes, columns
+Shapes: B images of a batch, n of a set, C classes, H W pixels, those of an image's own size where it is known. Confusion matrices are (C, C): rows are true classes, columns
 those answered; void pixels are in none.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lmsearch.data.info import VOID
+from lmsearch.data.own_size import OwnSize
 from lmsearch.engine.objectives.metrics import METRICS
 from lmsearch.engine.objectives.objective import Objective, OfSet, Outputs
 
@@ -35,15 +39,36 @@ def segmentation(label_smoothing: float = 0.0, *, metric: str = "miou", class_we
         right = (answers(outputs) == targets).flatten(1).sum(1)
         return right.float() / labelled(targets).clamp(min=1)
 
-    def statistics(outputs: Outputs, targets: Tensor) -> Tensor:
-        return of_images(outputs, targets).sum(0)
+    def statistics(found: ClassMaps, truth: Sequence[Tensor]) -> Tensor:
+        return of_images(found, truth).sum(0)
 
-    def parts(outputs: Outputs, targets: Tensor) -> Tensor:
-        return overlaps(of_images(outputs, targets))
+    def parts(found: ClassMaps, truth: Sequence[Tensor]) -> Tensor:
+        return overlaps(of_images(found, truth))
 
     return Objective(
-        METRICS[metric], losses, pixel_accuracy, lambda _: None, statistics, mean_iou, parts=parts, of_parts=linearised
-    )
+        METRICS[metric], losses, pixel_accuracy, lambda _: None, statistics, mean_iou, parts=parts, of_parts=linearised,
+        measured=class_maps,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMaps:
+    """The most probable class of every pixel, a map (H, W) for each image, of `num_classes`."""
+
+    maps: Sequence[Tensor]
+    num_classes: int
+
+
+def class_maps(outputs: Outputs, targets: Tensor, own: Sequence[OwnSize] | None) -> tuple[ClassMaps, Sequence[Tensor]]:
+    """Return the classes that are answered and the true ones (H, W) of every image, where they are known at its own size.
+
+    Logits are scaled back to that, bilinear, as in mmseg.
+    """
+    logits = logits_of(outputs)
+    if own is None:
+        return ClassMaps(list(logits.argmax(1)), logits.shape[1]), list(targets)
+    maps = [one.view.maps_back(mine).argmax(0) for one, mine in zip(own, logits, strict=True)]
+    return ClassMaps(maps, logits.shape[1]), [torch.from_numpy(one.truth).to(logits.device, torch.int64) for one in own]
 
 
 def logits_of(outputs: Outputs) -> Tensor:
@@ -62,13 +87,15 @@ def labelled(targets: Tensor) -> Tensor:
     return (targets != VOID).flatten(1).sum(1)
 
 
-def of_images(outputs: Outputs, targets: Tensor) -> Tensor:
+def of_images(found: ClassMaps, truth: Sequence[Tensor]) -> Tensor:
     """Return the confusion matrix of every image (B, C, C) int64."""
-    logits = logits_of(outputs)
-    images, number = logits.shape[:2]
-    image = torch.arange(images, device=targets.device)[:, None, None].expand_as(targets)
-    cell = (image * number + targets) * number + logits.argmax(1)  # (B, H, W)
-    return cell[targets != VOID].bincount(minlength=images * number**2).view(images, number, number)
+    return torch.stack([confusion_of(answer, true, found.num_classes) for answer, true in zip(found.maps, truth, strict=True)])
+
+
+def confusion_of(answers: Tensor, truth: Tensor, num_classes: int) -> Tensor:
+    """Return the confusion matrix (C, C) int64 of one image; answers and true classes (H, W)."""
+    cell = truth * num_classes + answers
+    return cell[truth != VOID].bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def overlaps(confusion: Tensor) -> Tensor:

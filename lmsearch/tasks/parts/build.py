@@ -25,6 +25,7 @@ from lmsearch.scan.grids import Grid, grid_text
 from lmsearch.settings.model import Model
 from lmsearch.settings.optim import Optim
 from lmsearch.settings.shared import Data, Machine, Training
+from lmsearch.stats.detection import evaluator
 
 log = logging.getLogger(__name__)
 UNEQUAL = 3  # times as many training images in the largest class as in the smallest, at which that is said
@@ -94,7 +95,10 @@ def model_options(settings: Training, info: DataInfo) -> dict:
 
 
 def check_head(settings: Training, info: DataInfo) -> None:
-    """Raise ConfigError where the data need another head, a head at all, or none."""
+    """Raise ConfigError where the data need another head, a head at all, or none.
+
+    Raises LmsearchError where there are objects, and what measures them in the end is not installed.
+    """
     needed = info.targets.per_pixel or info.targets.objects
     if settings.head is None:
         if needed:
@@ -107,6 +111,8 @@ def check_head(settings: Training, info: DataInfo) -> None:
         fitting = [other.name for other in HEADS.values() if info.target in other.targets]
         other = f"accepted: {', '.join(fitting)}" if fitting else "leave head out"
         raise ConfigError(f"head={settings.head} does not learn from data={info.name}, which has {info.targets.told}; {other}")
+    if info.targets.objects:
+        evaluator()
 
 
 def model_spec(settings: Training, info: DataInfo, directions: tuple[tuple[str, ...], ...], *, merge: str) -> ModelSpec:
