@@ -62,7 +62,7 @@ def annotated(**changes: Any) -> dict[str, Any]:
     ("more", "told"),
     [
         ([mask("train/1.png", rows(0, 1, size=(4, 8)))], "train/1.png: the mask has 4x8 pixels, the image 6x8 (upright)"),
-        ([mask("train/2.png", rows(0, 7))], "2.png: the mask holds 1 value(s) without a class: 7; the classes are 0 ground, 1 thing"),
+        ([mask("train/2.png", rows(0, 7))], "2.png: the mask holds 1 value(s) without a class: 7; the classes are 0 ground, 1"),
         (
             [lambda folder: write_pairs(folder, [rows(0, 1), rows(1, 9)], split="val")],
             "val/1.png: the mask holds 1 value(s) without a class: 9",

@@ -138,5 +138,7 @@ def test_an_object_of_exactly_32_pixels_a_side_counts_once() -> None:
 
 def test_what_to_type_is_said_where_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    with pytest.raises(LmsearchError, match="need faster-coco-eval, which is not installed; run: python -m pip install faster-coco-eval"):
+    with pytest.raises(
+        LmsearchError, match="need faster-coco-eval, which is not installed; run: python -m pip install faster-coco-eval"
+    ):
         average_precision([ONE], [NOTHING], num_classes=1)

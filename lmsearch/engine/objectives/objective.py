@@ -78,7 +78,7 @@ class Objective:
         return replace(self, statistics=lambda *_: None, parts=None, of_parts=None, measured=as_they_are)
 
     def evaluation(self, outputs: Outputs, targets: Targets, own: Sequence[OwnSize] | None = None) -> Scores:
-        """Return losses, scores, classes, sums and parts of one batch that is evaluated; `own` are its images at their own sizes."""
+        """Return losses, scores, classes, sums and parts of a batch that is evaluated; `own` are its images at their sizes."""
         found = (self.losses(outputs, targets), self.scores(outputs, targets), self.classes(targets))
         answers, truth = self.measured(outputs, targets, own)
         parts = None if self.parts is None else self.parts(answers, truth)

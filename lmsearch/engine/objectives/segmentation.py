@@ -1,7 +1,7 @@
 """A class per pixel: cross-entropy over the labelled pixels, and what one confusion matrix of a whole set tells.
 
-Shapes: B images of a batch, n of a set, C classes, H W pixels, those of an image's own size where it is known. Confusion matrices are (C, C): rows are true classes, columns
-those answered; void pixels are in none.
+Shapes: B images of a batch, n of a set, C classes, H W pixels, those of an image's own size where it is known. Confusion
+matrices are (C, C): rows are true classes, columns those answered; void pixels are in none.
 """
 
 from __future__ import annotations
