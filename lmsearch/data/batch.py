@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ import torch
 from lmsearch.data.instances import Instances
 from lmsearch.data.keyed import address_key
 from lmsearch.data.order import ALONE, Ranks
+from lmsearch.data.own_size import OwnSize
 from lmsearch.errors import DataError, short
-
-if TYPE_CHECKING:
-    from lmsearch.data.own_size import OwnSize
 
 
 class Batch(NamedTuple):

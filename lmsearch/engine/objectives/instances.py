@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.data.instances import Instances
-from lmsearch.data.own_size import OwnSize
+from lmsearch.data.own_size import OwnSize, WayBack
 from lmsearch.data.view import View
 from lmsearch.engine.objectives.metrics import METRICS
 from lmsearch.engine.objectives.objective import Objective, OfSet, Outputs
@@ -89,7 +89,7 @@ def true_objects(targets: Instances, size: tuple[int, int]) -> Truth:
     return Truth(size, boxes.astype(np.float64), classes, crowd, outlines)
 
 
-def found_in(seen: Any, view: View, *, masked: bool) -> Found:
+def found_in(seen: Any, view: WayBack, *, masked: bool) -> Found:
     """Return the detections of one image that the input showed by `view`, in pixels of the image."""
     scores, labels = (part.float().cpu().numpy().astype(np.float64) for part in (seen.scores, seen.classes))
     boxes = view.boxes_back(seen.boxes.float().cpu()).numpy().astype(np.float64)

@@ -8,16 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lmsearch.data.order import ALONE, Ranks
+from lmsearch.data.own_size import OwnSize
 from lmsearch.engine.objectives.metrics import Metric
 from lmsearch.engine.objectives.scores import Parts, Scores
-
-if TYPE_CHECKING:
-    from lmsearch.data.own_size import OwnSize
 
 Outputs = Any  # of a network: a tensor, or an object such as DenseOutputs
 Targets = Any  # a tensor, or Instances
