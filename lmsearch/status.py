@@ -18,7 +18,7 @@ class Status(StrEnum):
 PASSED = (Status.OK, Status.UNCONFIRMED)  # no test failed
 
 
-class RunState(StrEnum):
+class RunStatus(StrEnum):
     """What has become of a run."""
 
     RUNNING = "running"  # a process writes into it

@@ -11,7 +11,7 @@ import pytest
 from lmsearch.cli import main
 from lmsearch.engine.lock import holding
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.status import RunState
+from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import telling_failure
 from lmsearch.tasks.parts.runs import read_run, runs_in
 
@@ -53,14 +53,14 @@ def everything(root: Path) -> set[str]:
 def test_runs_are_listed_with_state_and_verdict(runs: Path) -> None:
     found = {run.path.name: (run.task, run.state, run.verdict) for run in runs_in(runs)}
     assert found == {
-        "a": ("search", RunState.FINISHED, "ok"),
-        "b": ("retrain", RunState.FINISHED, "test_accuracy 0.5000"),
-        "c": ("compare", RunState.STOPPED, ""),
-        "d": ("search", RunState.FAILED, "ValueError: no luck"),
+        "a": ("search", RunStatus.FINISHED, "ok"),
+        "b": ("retrain", RunStatus.FINISHED, "test_accuracy 0.5000"),
+        "c": ("compare", RunStatus.STOPPED, ""),
+        "d": ("search", RunStatus.FAILED, "ValueError: no luck"),
     }
     with holding(runs / "c"):
         (run,) = runs_in(runs / "c")
-        assert run.state is RunState.RUNNING and run.owner is not None and run.owner.startswith(f"process {os.getpid()} on ")
+        assert run.state is RunStatus.RUNNING and run.owner is not None and run.owner.startswith(f"process {os.getpid()} on ")
     assert read_run(runs / "notes") is None
 
 
@@ -80,7 +80,7 @@ def test_a_search_that_got_more_seeds_is_not_finished(tmp_path: Path) -> None:
     make_run(run / "s1", "search")
     (run / "run_id.txt").write_text(f"search {ID} {ID}\ns0\ns1\n")
     (found,) = runs_in(tmp_path)
-    assert found.state is RunState.STOPPED
+    assert found.state is RunStatus.STOPPED
 
 
 def test_an_error_is_left_behind_until_the_run_goes_on(tmp_path: Path) -> None:

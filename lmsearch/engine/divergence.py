@@ -27,7 +27,7 @@ from lmsearch.engine.precision import Precision
 from lmsearch.engine.seen import Seen
 
 
-class Trained(Protocol):
+class Checked(Protocol):
     """What is checked: a Trainer."""
 
     model: nn.Module
@@ -40,14 +40,14 @@ class Trained(Protocol):
     seen: Seen
 
 
-def check_so_far(trainer: Trained, *, epoch: int) -> None:
+def check_so_far(trainer: Checked, *, epoch: int) -> None:
     """Raise TrainingDiverged unless losses and weights are finite in the middle of an epoch."""
     if trainer.seen.steps:
         check_losses(trainer, epoch=epoch)
     check_weights(trainer, None, epoch=epoch)
 
 
-def check_losses(trainer: Trained, *, epoch: int) -> None:
+def check_losses(trainer: Checked, *, epoch: int) -> None:
     """Raise TrainingDiverged, naming the first step of all processes that has one, where a loss of the epoch is not finite.
 
     It names the samples as well, where this call has seen them.
@@ -66,14 +66,14 @@ def check_losses(trainer: Trained, *, epoch: int) -> None:
         raise TrainingDiverged(f"the training loss became {losses[bad].item()} in {where}; {advice(trainer)}", spoilt=spoilt)
 
 
-def spoilt_samples(trainer: Trained, losses: Tensor, samples: Tensor) -> tuple[int, ...]:
+def spoilt_samples(trainer: Checked, losses: Tensor, samples: Tensor) -> tuple[int, ...]:
     """Return which samples (n,) of a step, of all processes, have losses (n,) that are not finite; all where none has."""
     losses, samples = trainer.world.gather(losses.detach().cpu()), trainer.world.gather(samples)
     bad = ~torch.isfinite(losses)
     return tuple(sorted((samples[bad] if bad.any() else samples).tolist()))
 
 
-def check_weights(trainer: Trained, batch: Batch | None, *, epoch: int) -> None:
+def check_weights(trainer: Checked, batch: Batch | None, *, epoch: int) -> None:
     """Raise TrainingDiverged unless weights and averages are finite after a step: the losses until then do not tell of it.
 
     Large weights are tried on `batch`, that of the last step, as well.
@@ -94,7 +94,7 @@ def check_weights(trainer: Trained, batch: Batch | None, *, epoch: int) -> None:
             raise TrainingDiverged(f"weights grew to {size:.3g} in epoch {epoch + 1}, and the loss with them; {advice(trainer)}")
 
 
-def advice(trainer: Trained) -> str:
+def advice(trainer: Checked) -> str:
     """Return what to lower where a training diverged, and what happens to the epoch."""
     clip = "set optim.clip_grad" if trainer.clip_grad is None else f"optim.clip_grad ({trainer.clip_grad:g})"
     lr = trainer.optimizer.param_groups[0]["lr"]

@@ -19,7 +19,7 @@ from lmsearch.errors import InUseError
 from lmsearch.files import LEFTOVER
 from lmsearch.genotype import FILE
 from lmsearch.settings.looking import Clean
-from lmsearch.status import RunState
+from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import MARKER, RESULTS, WORK
 from lmsearch.tasks.parts.runs import Run, runs_in, state_of
 from lmsearch.tasks.status import size_text
@@ -63,15 +63,15 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def could_go(one: Run, state: RunState) -> Iterator[Going]:
+def could_go(one: Run, state: RunStatus) -> Iterator[Going]:
     """Yield what of a run nobody needs any more: a failed one without saved work, older checkpoints, leftovers of kills."""
     folders = folders_of(one)
     names = [path for folder in folders for path in files_in(folder)]
     worked = any(path.name in WORK for path in names)
-    if state is RunState.FAILED and not worked and one.claim.run:
+    if state is RunStatus.FAILED and not worked and one.claim.run:
         events = [path for folder in folders for path in files_in(folder / "tb") if EVENTS.fullmatch(path.name)]
         yield Going("failed before it saved any work", tuple(path for path in names if path.name in OF_RUNS) + tuple(events))
-    if state is RunState.FINISHED:
+    if state is RunStatus.FINISHED:
         if older := tuple(folder / name for folder in folders for _, name in older_states(folder) if folder / name in names):
             yield Going("older checkpoints of a finished run", older)
         trained = [path for path in names if path.name == "checkpoint.pt" and (path.parent / "model.safetensors").exists()]

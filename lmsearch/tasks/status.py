@@ -14,12 +14,12 @@ from lmsearch.config import settings_of
 from lmsearch.engine.progress import duration
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.settings.looking import Status
-from lmsearch.status import RunState
+from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import tell_next
 from lmsearch.tasks.parts.runs import Run, runs_in
 
 PIPE_WIDTH = 160  # columns where the output is no terminal
-STYLES = {RunState.RUNNING: "cyan", RunState.FINISHED: "green", RunState.STOPPED: "yellow", RunState.FAILED: "red"}
+STYLES = {RunStatus.RUNNING: "cyan", RunStatus.FINISHED: "green", RunStatus.STOPPED: "yellow", RunStatus.FAILED: "red"}
 DAY_S = 86400
 
 
@@ -33,7 +33,7 @@ def run(cfg: DictConfig) -> int:
         return 0
     console = Console()
     (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table_of(runs))
-    counts = {state: sum(run.state is state for run in runs) for state in RunState}
+    counts = {state: sum(run.state is state for run in runs) for state in RunStatus}
     print(
         ", ".join(f"{number} {state}" for state, number in counts.items() if number) + f"; {size_text(sum(r.size for r in runs))}"
     )

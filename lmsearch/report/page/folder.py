@@ -14,7 +14,7 @@ from lmsearch.engine.run_dir import FAILURE, failure_line
 from lmsearch.errors import ConfigError, LmsearchError
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_json, parse_yaml, read_text, user_path
-from lmsearch.status import RunState
+from lmsearch.status import RunStatus
 
 CONFIG, ENVIRONMENT, COST, ABOUT, IMAGE = "config.yaml", "environment.json", "cost.json", "about.json", "example.png"
 MARKER, PARTS = "run_id.txt", "parts.jsonl"
@@ -56,11 +56,11 @@ class Run:
         return bool(self.genotype if RESULTS[self.task] == FILE else self.metrics if self.task == "retrain" else self.result)
 
     @property
-    def state(self) -> RunState:
+    def state(self) -> RunStatus:
         """What has become of it."""
         if self.writer:
-            return RunState.RUNNING
-        return RunState.FAILED if self.failure else RunState.FINISHED if self.ended else RunState.STOPPED
+            return RunStatus.RUNNING
+        return RunStatus.FAILED if self.failure else RunStatus.FINISHED if self.ended else RunStatus.STOPPED
 
     @property
     def error(self) -> str:

@@ -14,7 +14,7 @@ from lmsearch.report.page.search import search_page
 from lmsearch.report.page.several import several_page
 from lmsearch.report.page.sweep import sweep_page
 from lmsearch.report.page.training import training_page
-from lmsearch.status import RunState
+from lmsearch.status import RunStatus
 
 KINDS: Mapping[str, Callable[[Run], Page]] = {
     "search": search_page, "compare": compare_page, "audit": audit_page, "sweep": sweep_page, "retrain": training_page,
@@ -24,7 +24,7 @@ KINDS: Mapping[str, Callable[[Run], Page]] = {
 def page_of(run: Run, search: Run | None = None) -> Page:
     """Return the page of one run; `search` is the run whose choice a comparison is about, where that is known."""
     page = compare_page(run, search) if search is not None else KINDS[run.task](run)
-    return failed_page(run, page) if run.state is RunState.FAILED else page
+    return failed_page(run, page) if run.state is RunStatus.FAILED else page
 
 
 def failed_page(run: Run, page: Page) -> Page:

@@ -15,11 +15,12 @@ import numpy as np
 
 from lmsearch.errors import ModelError
 from lmsearch.scan.directions import label
+from lmsearch.stats import sequential
 from lmsearch.status import Level
 
 # The first three were fixed on planted tasks and their controls, seeds 0 to 7 (experiments/e1_planted).
 ENTROPY_UNIFORM = 0.95  # normalised entropy above which alphas have not left uniform
-Z_REQUIRED = 3.0  # standard errors by which the derived directions must beat random ones
+Z_REQUIRED = sequential.LEVEL  # standard errors by which the derived directions must beat random ones
 RECOVERED_REQUIRED = 0.8  # share of the way from random directions to the whole mixture that the derived ones must go
 ENTROPY_OVER_SEEDS = 0.99  # the same as ENTROPY_UNIFORM, for the mean over seeds, where a margin below seed noise says more
 LEVEL = 0.05  # of one-sided tests

@@ -14,7 +14,7 @@ from lmsearch.engine.run_dir import FAILURE, failure_line
 from lmsearch.errors import ConfigError, FileError, LmsearchError
 from lmsearch.genotype import FILE
 from lmsearch.reading import parse_json, read_text
-from lmsearch.status import RunState
+from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import Claim
 
 DEPTH = 4  # folders inside each other in which runs are looked for
@@ -32,7 +32,7 @@ class Run:
 
     path: Path
     task: str
-    state: RunState
+    state: RunStatus
     owner: str | None
     verdict: str
     changed: float  # seconds since the epoch
@@ -79,7 +79,7 @@ def read_run(path: Path) -> Run | None:
     if task is None:
         return None
     owner, (changed, size) = owner_of(path), _extent(path)
-    state = RunState.RUNNING if owner is not None else state_of(path, task, claim)
+    state = RunStatus.RUNNING if owner is not None else state_of(path, task, claim)
     return Run(path, task, state, owner, verdict_of(path, task, state), changed, size, claim)
 
 
@@ -91,23 +91,23 @@ def _unmarked(path: Path) -> str | None:
     return "evaluate" if (path / "config.yaml").is_file() and (path / "metrics.json").is_file() else None
 
 
-def state_of(path: Path, task: str, claim: Claim) -> RunState:
+def state_of(path: Path, task: str, claim: Claim) -> RunStatus:
     """Return the state of a run that nobody writes into."""
     if (path / FAILURE).exists():
-        return RunState.FAILED
+        return RunStatus.FAILED
     file = DONE.get(task, "metrics.json")
     parts = claim.parts if file == FILE else ()  # the seeds of a search, of which it may have got more
     done = all((folder / file).exists() for folder in (path, *(path / part for part in parts)))
-    return RunState.FINISHED if done else RunState.STOPPED
+    return RunStatus.FINISHED if done else RunStatus.STOPPED
 
 
-def verdict_of(path: Path, task: str, state: RunState) -> str:
+def verdict_of(path: Path, task: str, state: RunStatus) -> str:
     """Return in one line what a run found, or why it failed; empty where it says nothing."""
     try:
-        if state is RunState.FAILED:
+        if state is RunStatus.FAILED:
             return failure_line(read_text(path / FAILURE, where=str(path / FAILURE), error=FileError))
         file = path / DONE.get(task, "metrics.json")
-        if not file.is_file() or state is not RunState.FINISHED:
+        if not file.is_file() or state is not RunStatus.FINISHED:
             return ""
         content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
         return _told(content) if isinstance(content, dict) else ""
