@@ -30,6 +30,7 @@ HAND_MADE = {  # directions of every layer, by how many a layer keeps
     4: (("h", "h_flip", "v", "v_flip"), ("h", "h_flip", "w2", "w2_flip")),
 }
 SEARCHES = {"softmax": ("search=darts",), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
+BOTH = ("search=fair", "search.dominance=0.01")  # masking, or alphas where one direction dominates
 SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks, on all held-out samples
 CLIMB_SHARE = 4  # local search on shared weights masks so many times more architectures on as many times fewer samples
 DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by masking
@@ -136,10 +137,26 @@ def by_masking(arena: Arena, preset: str, derivation: str, samples: int) -> tupl
     return derived, arena.judge(derived, 0)[1]
 
 
-def climbing_samples(arena: Arena) -> int:
-    """Return the held-out samples per masked choice that the given-up epochs pay for, were it to take as many as expected."""
+def both_regimes(arena: Arena) -> tuple[Architecture, float]:
+    """Search as `fair` does, and look whether one direction does all the work: there alphas decide, and no climb follows.
+
+    What the looks took is paid for by fewer samples of the climb.
+    """
+    epochs, options = arena.task.recipe.epochs - DERIVING_EPOCHS, options_of(*BOTH)
+    found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options, derivation="climb", epochs=epochs)
+    whole = training_cost(epochs * arena.source.train.steps_per_epoch, arena.space.depth * len(arena.space.candidates))
+    samples = None if found.policy.dominant else climbing_samples(arena, spent=found.cost - whole)
+    derived = kept(found.derive(samples=samples)[0])
+    return derived, arena.judge(derived, 0)[1]
+
+
+def climbing_samples(arena: Arena, *, spent: float = 0.0) -> int:
+    """Return the held-out samples per masked choice that the given-up epochs pay for, were it to take as many as expected.
+
+    So many branch-scan steps of theirs are `spent` already.
+    """
     choices = expected_choices(*quotas(arena.space))
-    return min(paid_samples(arena, choices * arena.branches), arena.source.val.epoch_size(1))
+    return min(paid_samples(arena, choices * arena.branches, spent=spent), arena.source.val.epoch_size(1))
 
 
 def deriving_samples(arena: Arena) -> int:
@@ -152,11 +169,11 @@ def quotas(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (space.keep,) * space.depth, (len(space.candidates),) * space.depth
 
 
-def paid_samples(arena: Arena, branches: int) -> int:
-    """Return how many samples the given-up epochs pay for, each passed forward through so many branches."""
+def paid_samples(arena: Arena, branches: int, *, spent: float = 0.0) -> int:
+    """Return how many samples the given-up epochs, of which so much is `spent`, pay for, each through so many branches."""
     whole = arena.space.depth * len(arena.space.candidates)
     paid = training_cost(DERIVING_EPOCHS * arena.source.train.steps_per_epoch, whole)
-    return int(paid * arena.task.recipe.batch_size / (branches * EVALUATION_SHARE))
+    return int((paid - spent) * arena.task.recipe.batch_size / (branches * EVALUATION_SHARE))
 
 
 def weight_sharing(arena: Arena, strategy: Strategy, *, share: int) -> tuple[Architecture, float]:
@@ -186,6 +203,7 @@ ARMS: dict[str, Callable[[Arena], tuple[Architecture, float]]] = {
     "evolution": lambda arena: stand_alone(arena, Evolution(POPULATION, TOURNAMENT)),
     "tpe": lambda arena: stand_alone(arena, tpe(startup=POPULATION)),
     "fair": lambda arena: by_masking(arena, "search=fair", "climb", climbing_samples(arena)),
+    "fair, dominance": both_regimes,
     "softmax": lambda arena: searched(arena, SEARCHES["softmax"]),
     "softmax, perturbation": lambda arena: by_masking(arena, "search=darts", "perturbation", deriving_samples(arena)),
     "sampled": lambda arena: searched(arena, SEARCHES["sampled"]),

@@ -6,7 +6,7 @@ Rows of the tables run once the tables of experiments/e3_scanbench are complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -19,12 +19,14 @@ from experiments.e3_scanbench.analysis import FLIPS
 from experiments.e3_scanbench.scores import options_of
 from experiments.e3_scanbench.tasks import STRENGTHS, BenchTask, graded, planted_sum
 from experiments.e5_race.arms import ARMS, SEARCHES, Arena
+from experiments.e5_race.arms import BOTH as BOTH_WORDS
 from experiments.e5_race.verdict import draw, summarise
+from experiments.records import read_records
 from experiments.study import EIGHT, Record, Row, Study, main, one_thread
 from lmsearch.data import Source
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import Precision
-from lmsearch.scanbench.spaces import SPACES, Space, to_text
+from lmsearch.scanbench.spaces import SPACES, Space, from_text, to_text
 from lmsearch.scanbench.table import Table, load, table_names
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.evaluators import StandAlone
@@ -32,8 +34,12 @@ from lmsearch.search.discrete.evaluators import StandAlone
 HERE = Path(__file__).resolve().parent
 TABLE_SEEDS, LIVE_INSTANCES, FRESH_INSTANCES, RETRAINED_INSTANCES = range(20), range(12), range(12, 24), range(24, 48)
 RETRAINED_ARMS = ("random", "hand-made", "fair", "softmax")
+BOTH = "fair, dominance"  # the arm that was added last
+BEFORE = {"both table": "table", "both retrained": "retrained"}  # parts that run it on rows of earlier parts
 NEW_RUNS = range(1000, 1003)  # trainings of what was shipped, with seeds that no arm saw
 LIVE_SPACE = Space(3, 2)  # 28^3 = 21 952 architectures
+Trained = dict[tuple[Architecture, int], tuple[float, float]]  # (validation, test) score by architecture and run
+EARLIER = tuple(name for name in ARMS if name != BOTH)
 Shipped = Mapping[str, tuple[Architecture, float]]  # by arm: architecture, test score of the network
 
 
@@ -52,19 +58,38 @@ def rows() -> list[Row]:
         direction = drawn_direction(seed)
         if f"sum_{direction.removesuffix('_flip')}" in table_names():
             tables += [Row("table", (space, f"seed{seed}"), {"direction": direction}) for space in SPACES]
-    return live + tables
+    both = [Row(part, row.words, row.facts) for part, old in BEFORE.items() for row in live + tables if row.part == old]
+    return live + tables + sorted(both, key=lambda row: row.part, reverse=True)
 
 
 def work(row: Row) -> Record:
-    """Run every arm on one instance. Every draw is keyed by the whole row: rows with the same seed share none of them."""
-    seed = key(row.key)
-    if row.part == "table":
-        return on_table(row.words[0], drawn_direction(int(row.words[1].removeprefix("seed"))), seed)
+    """Run every arm on one instance. Every draw is keyed by the whole row: rows with the same seed share none of them.
+
+    The arm that was added last shares those of the earlier row that it is compared with.
+    """
+    part = BEFORE.get(row.part, row.part)
+    seed = key(Row(part, row.words).key)
+    arms = (BOTH,) if row.part in BEFORE else RETRAINED_ARMS if part == "retrained" else EARLIER
+    if part == "table":
+        return on_table(row.words[0], drawn_direction(int(row.words[1].removeprefix("seed"))), seed, arms)
     instance = int(row.words[0].removeprefix("instance"))
-    return retrained(instance, seed) if row.part == "retrained" else live(instance, seed)
+    known = trained_before(row.words) if row.part in BEFORE else {}
+    return retrained(instance, seed, arms, known) if part == "retrained" else live(instance, seed, arms)
 
 
-def on_table(space: str, direction: str, seed: int) -> Record:
+def trained_before(words: Sequence[str]) -> Trained:
+    """Return the scores of the trainings that the earlier row did of what fair and softmax shipped, to be taken over."""
+    found: Trained = {}
+    for record in read_records(HERE / "results.jsonl.gz"):
+        if record.get("part") == "retrained" and record["words"] == list(words):
+            for arm in ("fair", "softmax"):
+                shipped = from_text(record["shipped"][arm])
+                tests = dict(zip((0, *NEW_RUNS), (record["test"][arm], *record["retrained"][arm]), strict=True))
+                found |= {(shipped, run): (float("nan"), test) for run, test in tests.items()}
+    return found
+
+
+def on_table(space: str, direction: str, seed: int, arms: Sequence[str]) -> Record:
     """Race for a planted direction: networks come from its table, supernets are trained.
 
     The table of a reversed direction is that of the direction itself with all directions reversed (experiment e3 checks it).
@@ -78,26 +103,26 @@ def on_table(space: str, direction: str, seed: int) -> Record:
         return table.score(architecture, drawn), table.mean_test(architecture)
 
     arena = Arena(task, source_of(f"sum_{direction}"), SPACES[space], seed, judge)
-    return race(arena, table)
+    return race(arena, table, arms)
 
 
-def live(instance: int, seed: int) -> Record:
+def live(instance: int, seed: int, arms: Sequence[str]) -> Record:
     """Race in the 3-layer space: a graded task whose strengths and images are an instance's own."""
-    return race(live_arena(instance, seed), None)
+    return race(live_arena(instance, seed), None, arms)
 
 
-def retrained(instance: int, seed: int) -> Record:
+def retrained(instance: int, seed: int, arms: Sequence[str] = RETRAINED_ARMS, known: Trained | None = None) -> Record:
     """Race as `live` does, and train what was shipped anew: what an architecture is worth to whoever trains it."""
-    arena = live_arena(instance, seed)
-    shipped = shipped_by(arena, RETRAINED_ARMS)
+    arena = live_arena(instance, seed, known)
+    shipped = shipped_by(arena, arms)
     tests = {name: [round(arena.judge(a, run)[1], 6) for run in NEW_RUNS] for name, (a, _) in shipped.items()}
     return record(arena, shipped) | {"retrained": tests}
 
 
-def live_arena(instance: int, seed: int) -> Arena:
-    """Return an instance of the graded task in the 3-layer space, where every architecture is trained."""
+def live_arena(instance: int, seed: int, known: Trained | None = None) -> Arena:
+    """Return an instance of the graded task in the 3-layer space, where every architecture is trained that is not `known`."""
     task, source = live_task(instance), source_of(f"graded{instance}")
-    alone = {}
+    alone = dict(known or {})
 
     def judge(architecture: Architecture, run: int) -> tuple[float, float]:
         if (architecture, run) not in alone:
@@ -128,9 +153,9 @@ def train_alone(task: BenchTask, source: Source, architecture: Architecture, see
     return val.score, test.score
 
 
-def race(arena: Arena, table: Table | None) -> Record:
-    """Return what every arm shipped, and the budget."""
-    shipped = shipped_by(arena, ARMS)
+def race(arena: Arena, table: Table | None, arms: Sequence[str]) -> Record:
+    """Return what these arms shipped, and the budget."""
+    shipped = shipped_by(arena, arms)
     found = record(arena, shipped)
     if table is not None:
         found["regret"] = {name: round(table.regret(a), 6) for name, (a, _) in shipped.items()}
@@ -147,7 +172,7 @@ def record(arena: Arena, shipped: Shipped) -> Record:
     """Return what was shipped, what the budget was, and what the presets were then."""
     found: Record = {"budget": arena.budget, "evaluations": arena.evaluations, "config": arena.task.digest()}
     presets = {name: asdict(options_of(*words)) for name, words in SEARCHES.items()}
-    found["options"] = presets | {"fair": asdict(options_of("search=fair"))}
+    found["options"] = presets | {"fair": asdict(options_of("search=fair")), BOTH: asdict(options_of(*BOTH_WORDS))}
     found["shipped"] = {name: to_text(architecture) for name, (architecture, _) in shipped.items()}
     found["test"] = {name: round(test, 6) for name, (_, test) in shipped.items()}
     return found

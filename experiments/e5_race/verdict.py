@@ -28,6 +28,8 @@ PAIR = {
     "retrained": "one instance, mean over new trainings of what was shipped",
     "table": "one seed, mean over its three spaces",
 }
+BOTH, RIVALS = "fair, dominance", ("softmax", "fair")  # the arm that was added last, and what it is to be compared with
+BEFORE = {"both table": "table", "both retrained": "retrained"}  # its parts, and the rows that they share all draws with
 SHIPPED = "retrained: as shipped"  # the same rows, by the test scores of the networks that the arms ended with
 Scores = Mapping[str, np.ndarray]
 
@@ -47,11 +49,33 @@ def summarise(records: list[Record]) -> Record:
         summary[part] = {"pair": PAIR[part], "ours": ours} | compare(scores, ours) | decided({part: scores}, ours)[part]
     if pairs["retrained"]:
         summary[SHIPPED] = compare(scores_of(pairs["retrained"], "test"), OURS["retrained"])
+    for part, old in BEFORE.items():
+        joined = with_both([r for r in records if r["part"] == part], rows[old])
+        grouped = whole_seeds(joined) if old == "table" else [[r] for r in joined]
+        if grouped:
+            summary[part] = {"pair": PAIR[old], "ours": BOTH} | compare(scores_of(grouped, scored.get(old, "test")), BOTH)
+            summary[part]["p_holm"] = corrected_p(summary[part]["p_uncorrected"])
     ours = OURS["table"]
     for space, found in decided(spaces, ours).items():
         summary[f"table: {space}"] = {"pair": "one seed", "ours": ours} | compare(spaces[space], ours) | found
         summary[f"table: {space}"]["percentile"] = percentiles(by_space[space])
     return summary
+
+
+def with_both(records: Sequence[Record], earlier: Sequence[Record]) -> list[Record]:
+    """Return the earlier rows that have one of the arm that was added last, with what it found among the arms."""
+    found = {tuple(r["words"]): r for r in records}
+    kinds = ("test", "retrained", "regret")
+    return [
+        r | {kind: r[kind] | found[words][kind] for kind in kinds if kind in r}
+        for r in earlier
+        if (words := tuple(r["words"])) in found
+    ]
+
+
+def corrected_p(uncorrected: Mapping[str, float]) -> dict[str, float]:
+    """Return the p-values of the comparisons with RIVALS, with Holm's correction over them."""
+    return {arm: round(p, 5) for arm, p in holm({arm: uncorrected[arm] for arm in RIVALS}).items()}
 
 
 def whole_seeds(records: Sequence[Record]) -> list[list[Record]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 
 import torch
 from torch import nn
@@ -26,14 +27,16 @@ from lmsearch.engine.state import BEGINNING, Position, Stateful
 from lmsearch.engine.train import Precision, Trainer, evaluate
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.learning import Timing
+from lmsearch.search.derivation import dominance
 from lmsearch.search.derivation.choice import Probabilities, Quota, planned
-from lmsearch.search.derivation.kinds import Derived, derivation_kind, unseen_part
+from lmsearch.search.derivation.kinds import Derived, by_alphas, derivation_kind, unseen_part
 from lmsearch.search.derivation.marginal import marginal_worth
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import SharedWeights
 from lmsearch.search.supernet.network import named_mixers, probabilities, running, weight_parameters
 from lmsearch.search.supernet.options import SINGLE_PATH, SearchOptions
 from lmsearch.search.supernet.policy import BranchPolicy
+from lmsearch.search.supernet.relax import Relaxation
 from lmsearch.search.trained import QUICK_SAMPLES, Trained
 from lmsearch.search.trust.detectors import check_disjoint
 from lmsearch.search.trust.health import NUM_RANDOM, Health
@@ -49,7 +52,8 @@ class SearchSession:
     is trained for, `objective` what choice and verdict go by. `recheck_share` is the share of the steps in which each of the
     recheck's supernets trains every direction (0: no recheck). The processes of `world` train one supernet together, and share
     all batches.
-    `cost` counts what training took here, in branch-scan steps; `dropped` are the directions that the last epoch dropped.
+    `cost` counts what training took here, in branch-scan steps; `dropped` are the directions that the last epoch
+    dropped, `found` is the one that dominates since then.
     """
 
     build: Callable[[], nn.Module]
@@ -73,6 +77,7 @@ class SearchSession:
     trainer: Trainer = field(init=False)
     alpha_optimizer: torch.optim.Optimizer = field(init=False)
     dropped: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False)
+    found: str = field(default="", init=False)
     cost: float = field(default=0.0, init=False)
 
     @classmethod
@@ -114,7 +119,7 @@ class SearchSession:
         )
         self.trainer = trainer_for(
             self.recipe, supernet, weight_parameters(supernet), self.goal, self.precision, steps_per_epoch=steps, seed=self.seed,
-            hook=architect, beside=self.alpha_optimizer if self.learns else None, world=self.world,
+            hook=architect, beside=self.alpha_optimizer if self.may_learn else None, world=self.world,
         )  # fmt: skip
         check_disjoint(optimised(self.trainer.optimizer), optimised(self.alpha_optimizer))
 
@@ -150,6 +155,11 @@ class SearchSession:
         """True where alphas learn."""
         return self.policy.relaxation.learns
 
+    @property
+    def may_learn(self) -> bool:
+        """True where alphas learn or may yet do so."""
+        return self.learns or self.options.dominance is not None
+
     def train(
         self,
         *,
@@ -159,11 +169,11 @@ class SearchSession:
         on_epoch: Callable[[int, Scores], None] | None = None,
     ) -> None:
         """Train weights and alphas from `start` to the end; the arguments are those of engine.loop.run_epochs."""
-        passes = self.options.passes_of(self.keep, self.candidates)
 
         def follow(epoch: int, scores: Scores) -> None:
             """Count the branches of the step; all of its passes run as many."""
             branches = sum(len(draw.picked) for draw in self.policy.draws.values())
+            passes = 1 if self.policy.dominant else self.options.passes_of(self.keep, self.candidates)
             self.cost += branches * (passes if self.timing.warm(epoch) else 1)
             if on_step is not None:
                 on_step(epoch, scores)
@@ -171,12 +181,27 @@ class SearchSession:
         def end(epoch: int, seen: Scores) -> None:
             """Drop what shrinking drops after this epoch."""
             self.dropped = self.policy.end_epoch(self.timing.progress(epoch + 1, 0))
+            self.look_for_dominance(epoch)
             if on_epoch is not None:
                 on_epoch(epoch, seen)
 
         weights, alphas = self.loaders.weights, self.loaders.alphas
         with self.policy.attached(), closing(weights), closing(alphas):
             run_epochs(self.trainer, weights, epochs=self.recipe.epochs, start=start, on_step=follow, on_epoch=end, state=state)
+
+    def look_for_dominance(self, epoch: int) -> None:
+        """Let alphas learn from now on where, after this epoch, one direction does all the work."""
+        level, self.found = self.options.dominance, ""
+        if level is None or self.policy.dominant or not dominance.due(epoch, self.recipe.epochs):
+            return
+        batch = spread(self.loaders.holdout, dominance.SAMPLES)
+        found = dominance.dominant(self.supernet, self.trained.on([batch]), self.keep, level=level, seed=self.seed, look=epoch)
+        looked = dominance.CHOICES * sum(self.keep)
+        self.cost += evaluation_cost(len(batch.indices), batch_size=self.recipe.batch_size, branches=looked)
+        self.world.assert_same(sha256((found or "").encode()).hexdigest(), what="the direction that dominates")
+        if found is not None:
+            self.found = found
+            self.policy.follow_alphas(found)
 
     def scores_on(self, batches: Iterable[Batch]) -> Scores:
         """Return the scores, while it trains, of the mixture that alphas weigh or, without alphas, of what ran last."""
@@ -187,7 +212,11 @@ class SearchSession:
 
     def probabilities(self, progress: float = 1.0) -> Probabilities:
         """Return every layer's probability of every direction in the mixture of this share of the search."""
-        return probabilities(self.supernet, self.options.relaxation_at(progress))
+        return probabilities(self.supernet, self.relaxation_at(progress))
+
+    def relaxation_at(self, progress: float) -> Relaxation:
+        """The relaxation whose probabilities are those of the mixture of this share of the search."""
+        return self.policy.relaxation if self.policy.dominant else self.options.relaxation_at(progress)
 
     def probabilities_after(self, epoch: int) -> Probabilities:
         """Return the probabilities when `epoch`, counted from 0, is done."""
@@ -202,8 +231,8 @@ class SearchSession:
     def trained(self) -> Trained:
         """The supernet as it is now, to derive from and to test."""
         return Trained(
-            self.supernet, self.options.relaxation_at(1.0), self.derivation, self.quota, self.loaders.holdout, self.unseen,
-            self.objective, self.precision, self.seed,
+            self.supernet, self.relaxation_at(1.0), by_alphas(self.derivation, self.policy.dominant), self.quota,
+            self.loaders.holdout, self.unseen, self.objective, self.precision, self.seed, dominant=self.policy.dominant,
         )  # fmt: skip
 
     def derive(self, *, samples: int | None = None) -> Derived:

@@ -47,6 +47,7 @@ class Trained:
     precision: Precision
     seed: int
     kept: KeptScores | None = None  # what was measured before the run was stopped
+    dominant: str = ""  # the direction that was found to do all the work while the supernet trained
 
     def on(self, batches: Iterable[Batch], *, name: str = "") -> Evaluate:
         """Return what scores a network on these samples; under a name what it measures is kept, where that is kept at all."""
@@ -64,7 +65,8 @@ class Trained:
         counts = [len(p) for p in self.scores.values()]
         evaluate = self.on(batches, name="derivation")
         with Phase("derivation", images=min(taken) * kind.networks(planned(self.quota, counts), counts)):
-            return derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=evaluate)
+            choices, how = derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=evaluate)
+        return choices, how | ({"dominant": self.dominant} if self.dominant else {})
 
     def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure these choices are, on samples that had no part in them; `fresh` gives the supernets of a recheck."""

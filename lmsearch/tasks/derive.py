@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,9 @@ from lmsearch.reading import user_path
 from lmsearch.report.directions import genotype_figure
 from lmsearch.run_identity import config_digest
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
-from lmsearch.search.derivation.kinds import DERIVATIONS, derivation_kind, derive, unseen_part
+from lmsearch.search.derivation.kinds import DERIVATIONS, by_alphas, derivation_kind, derive, unseen_part
 from lmsearch.search.supernet.network import layer_probabilities
+from lmsearch.search.supernet.policy import FOLLOWED
 from lmsearch.search.supernet.relax import Relaxation, at_temperature, relaxation
 from lmsearch.search.trained import Trained
 from lmsearch.search.trust.consensus import check_alike, common_quota
@@ -88,7 +89,9 @@ def read_search(settings: Derive, path: Path) -> Stored:
     state = load_checkpoint(path)
     spec = ModelSpec.from_dict(state.get("spec"), source=str(path))
     # checkpoints of version 0.1.0 without a relaxation hold softmax alphas
-    relaxed = at_temperature(relaxation(state.get("relaxation", "softmax")), state.get("temperature", 1.0))
+    dominant = dominant_in(state)
+    named = FOLLOWED if dominant else state.get("relaxation", "softmax")
+    relaxed = at_temperature(relaxation(named), state.get("temperature", 1.0))
     if not relaxed.learns and "architect" not in state:
         raise CheckpointError(
             f"{path}: shared weights, which learned no alphas, of a discrete search or a recheck; genotype.json is beside them"
@@ -97,7 +100,7 @@ def read_search(settings: Derive, path: Path) -> Stored:
     scores = checkpoint_probabilities(spec, weights, relaxed, source=str(path))
     keep = state.get("keep")
     quota = quota_asked(settings, Quota(None if keep is None else tuple(keep), state.get("budget")), depth=len(scores))
-    derivation = settings.derivation or state.get("derivation", "topk")
+    derivation = settings.derivation or by_alphas(state.get("derivation", "topk"), dominant)
     kind = derivation_kind(derivation)
     if not kind.takes_budget and quota.budget is not None:
         raise ConfigError(
@@ -109,6 +112,11 @@ def read_search(settings: Derive, path: Path) -> Stored:
         accepted = ", ".join(sorted(other.name for other in DERIVATIONS.values() if not other.needs_alphas))
         raise ConfigError(f"derivation={derivation}: {path} learned no alphas, so none is more probable; accepted: {accepted}")
     return Stored(path, state, spec, relaxed, scores, quota, derivation)
+
+
+def dominant_in(state: Mapping[str, Any]) -> str:
+    """Return the direction that a search found to do all the work, so that alphas learned and decide; "" for none."""
+    return str(state.get("policy", {}).get("dominant", ""))
 
 
 def from_alphas(settings: Derive, stored: Stored) -> int:
@@ -129,7 +137,7 @@ def with_data(settings: Derive, stored: Stored) -> int:
     for key in ("holdout", "seed"):
         if key not in state:
             raise CheckpointError(f"{stored.path}: does not say which data the search held out ({key} is missing)")
-    precision, source = build_precision(settings), own_source(spec, str(stored.path))
+    precision, source, dominant = build_precision(settings), own_source(spec, str(stored.path)), dominant_in(state)
     loaders = search_loaders(
         source, holdout=state["holdout"], batch_size=settings.batch_size, seed=state["seed"], drop_last=False,
         num_workers=settings.num_workers,
@@ -137,8 +145,9 @@ def with_data(settings: Derive, stored: Stored) -> int:
     supernet = load_model(spec, state["model"], source=str(stored.path), backend=settings.backend)
     trained = Trained(
         supernet.to(precision.device).eval(), stored.relaxation, stored.derivation, stored.quota, loaders.holdout,
-        unseen_part(loaders, stored.derivation, state.get("architect", "single")),
+        loaders.val if dominant else unseen_part(loaders, stored.derivation, state.get("architect", "single")),
         build_objective(source.info, stored.about.metric), precision, stored.seed,
+        dominant=dominant,
     )  # fmt: skip
     fresh = stored_supernets(stored.about.history, spec, state.get("digest"), backend=settings.backend, device=precision.device)
     with output(settings, stored) as run_dir:

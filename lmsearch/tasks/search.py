@@ -65,7 +65,9 @@ class SearchSetup(Candidates):
 
     @property
     def running(self) -> tuple[int, ...]:
-        """Branches of each layer that run at a time."""
+        """Branches of each layer that run at a time, or may do so once alphas weigh them."""
+        if self.options.dominance is not None:
+            return tuple(len(layer) for layer in self.spec.directions)
         return self.options.branches_at_once(self.keep, [len(layer) for layer in self.spec.directions])
 
 
@@ -263,6 +265,8 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
             """Say what shrinking dropped after this epoch, measure, and write it down."""
             for layer, dropped in session.dropped.items():
                 log.info("epoch %d: %s drops %s", epoch + 1, layer, ", ".join(map(label, dropped)))
+            if session.found:
+                log.info("epoch %d: the best choices all hold %s: alphas learn from now on", epoch + 1, label(session.found))
             session.world.assert_same(digest_of_alphas(session.supernet), what="the alphas")
             held = session.scores_on(session.loaders.holdout)  # raises where not finite, before anything of the epoch is kept
             values = scalars(session.trainer, seen, held, epoch * steps, metric=metric)

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch.amp import GradScaler
 
 from lmsearch.data.batch import Batch
 from lmsearch.engine.randomness import generator
-from lmsearch.search.architects.learning import Frozen
+from lmsearch.search.architects.learning import Frozen, SingleLevel
 from lmsearch.search.supernet.network import named_mixers
 from lmsearch.search.supernet.policy import Draw
 from lmsearch.search.supernet.relax import Picked
@@ -47,13 +48,17 @@ def fair_sets(total: int, keep: int, passes: int, draw: torch.Generator) -> list
 
 @dataclass
 class Fair(Frozen):
-    """Alphas do not learn; the weights' gradient is the mean over the passes of a step."""
+    """The weights' gradient is the mean over the passes of a step, and alphas do not learn, until the policy follows them."""
 
     passes: int | None = None  # per step; None: a whole round
+    alphas: SingleLevel | None = None  # what moves them from then on; None: they never learn
     sets: list[dict[str, Picked]] = field(default_factory=list, init=False)  # of this step, one per pass
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
         """Draw the sets of this step."""
+        if self.later is not None:
+            self.later.before_step(batch, epoch=epoch, step=step, lr=lr)
+            return
         mixers = named_mixers(self.policy.module)
         whole = passes_per_round(self.policy.keep, [len(m.directions) for m in mixers.values()])
         passes = self.passes or whole
@@ -65,8 +70,13 @@ class Fair(Frozen):
                 self.sets.append({layer: sets[place] for layer, sets in drawn.items()})
 
     def passes_of_step(self) -> int:
-        """Return how many sets this step has."""
-        return len(self.sets)
+        """Return how many sets this step has; one pass runs all branches where alphas weigh them."""
+        return len(self.sets) if self.later is None else 1
+
+    @property
+    def later(self) -> SingleLevel | None:
+        """What moves alphas where they weigh the branches, None before."""
+        return self.alphas if self.policy.relaxation.learns else None
 
     def round(self, turn: int, passes: int) -> dict[str, list[Picked]]:
         """Draw the sets of one round of turns of every layer, keyed by the round's number in the search."""
@@ -78,5 +88,12 @@ class Fair(Frozen):
 
     def begin_pass(self, number: int) -> None:
         """Let the next forward pass run one of the sets."""
+        if self.later is not None:
+            return
         for layer, mixer in named_mixers(self.policy.module).items():
             self.policy.draws[layer] = Draw(tuple(range(len(mixer.directions))), self.sets[number][layer], None)
+
+    def after_backward(self, scaler: GradScaler) -> None:
+        """Move the alphas where they weigh the branches."""
+        if self.later is not None:
+            self.later.after_backward(scaler)

@@ -97,8 +97,8 @@ def build_mixed(parts: Parts, knobs: Knobs) -> StepHook:
 
 
 def build_fair(parts: Parts, knobs: Knobs) -> StepHook:
-    """Return the architect that leaves alphas alone and trains all branches alike."""
-    return Fair(parts.policy, parts.timing, knobs.passes)
+    """Return the architect that trains all branches alike and leaves alphas alone, as long as the policy does not follow them."""
+    return Fair(parts.policy, parts.timing, knobs.passes, SingleLevel(*common(parts)))
 
 
 def fair_passes(knobs: Knobs, keep: Sequence[int], candidates: Sequence[int]) -> int:

@@ -105,6 +105,14 @@ DERIVATIONS = {
 }  # fmt: skip
 
 
+BY_ALPHAS = "topk"  # what takes the most probable directions
+
+
+def by_alphas(name: str, dominant: str) -> str:
+    """Return the derivation of a search for which `name` is set: alphas decide where a direction was found to dominate."""
+    return BY_ALPHAS if dominant else name
+
+
 def derivation_kind(name: str) -> DerivationKind:
     """Return the derivation `name`; raise ConfigError for any other text."""
     if name not in DERIVATIONS:

@@ -52,6 +52,7 @@ class SearchOptions:
     samples: int | None
     shrink: Sequence[Sequence[float]]
     passes: int | None
+    dominance: float | None = None  # chance to find a dominant direction where none matters; None: nobody looks
 
     def __post_init__(self) -> None:
         how = self.how
@@ -68,6 +69,8 @@ class SearchOptions:
             return
         if self.passes is not None:
             raise ConfigError(f"search.passes={self.passes} needs search=fair; with alphas the architect says how many there are")
+        if self.dominance is not None:
+            raise ConfigError(f"search.dominance={self.dominance} needs search=fair; here alphas learn from the start")
         if self.update != "adam" and how.probabilities is not softmax_probabilities:
             raise ConfigError(f"search.update={self.update} moves probabilities that are softmax(alphas); {named} has others")
         if self.update != "adam" and (self.temperature, self.temperature_end or 1.0) != (1.0, 1.0):

@@ -19,8 +19,9 @@ from lmsearch.engine.randomness import generator
 from lmsearch.errors import ConfigError
 from lmsearch.models import DirectionalMixer
 from lmsearch.search.supernet.network import Branches, alive, named_mixers
-from lmsearch.search.supernet.relax import Picked, Relaxation, at_temperature
+from lmsearch.search.supernet.relax import RELAXATIONS, Picked, Relaxation, at_temperature
 
+FOLLOWED = "softmax"  # the relaxation of alphas that learn once a direction dominates
 Args = tuple[Any, ...]  # of a forward pass
 Options = dict[str, Any]
 Call = tuple[Args, Options]
@@ -80,7 +81,8 @@ class Draw:
 class BranchPolicy:
     """What every mixer runs. `samples` are the branches per step of a sampling relaxation, one number per layer.
 
-    `keep` is how many directions each layer will keep: shrinking never goes below it.
+    `keep` is how many directions each layer will keep: shrinking never goes below it. `dominant` is the direction that was
+    found to do all the work: since then alphas weigh the branches.
     """
 
     module: nn.Module
@@ -92,14 +94,22 @@ class BranchPolicy:
     shrink: tuple[Shrink, ...] = ()
     now: float = field(default=1.0, init=False)  # temperature of this step
     draws: dict[str, Draw] = field(default_factory=dict, init=False)  # of this step, per layer
+    dominant: str = field(default="", init=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the last step drew: what evaluation of supernets without alphas runs."""
-        return {"now": self.now, "draws": {layer: vars(draw) for layer, draw in self.draws.items()}}
+        """Return what the last step drew, which is what evaluation of supernets without alphas runs, and who dominates."""
+        draws = {layer: vars(draw) for layer, draw in self.draws.items()}
+        return {"now": self.now, "draws": draws, "dominant": self.dominant}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self.now, self.draws = state["now"], {layer: Draw(**values) for layer, values in state["draws"].items()}
+        if found := state.get("dominant", ""):  # searches that began before there was such a test have none
+            self.follow_alphas(found)
+
+    def follow_alphas(self, dominant: str) -> None:
+        """Let alphas weigh all branches from now on, since one direction does all the work."""
+        self.dominant, self.relaxation = dominant, RELAXATIONS[FOLLOWED]
 
     def begin_step(self, *, epoch: int, step: int, progress: float) -> None:
         """Draw what this step runs; the draw is keyed by (seed, epoch, step, layer). Call it before every training step."""
