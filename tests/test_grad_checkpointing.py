@@ -1,4 +1,4 @@
-"""model.grad_checkpointing: a key of how training computes, which is no part of the model and of what a run is."""
+"""model.grad_checkpointing and model.compile: keys of how training computes, which are no part of the model and of what a run is."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ ON = "model.grad_checkpointing=true"
 
 
 @pytest.mark.parametrize("task", ["search", "retrain", "compare", "audit"])
-def test_the_key_is_off_and_makes_no_other_run_and_no_other_model(task: str) -> None:
+def test_the_keys_are_off_and_make_no_other_run_and_no_other_model(task: str) -> None:
     words = ["genotype=g"] if task in ("retrain", "compare") else []
-    plain, on = (compose_settings(TASKS[task], [*words, *more]) for more in ([], [ON]))
+    plain, on = (compose_settings(TASKS[task], [*words, *more]) for more in ([], [ON, "model.compile=true"]))
     info = build_source("digits").info
-    assert not build_precision(plain).grad_checkpointing and build_precision(on).grad_checkpointing
+    for key in ("grad_checkpointing", "compile"):
+        assert not getattr(build_precision(plain), key) and getattr(build_precision(on), key)
     assert run_digest(plain.content) == run_digest(on.content)
     assert model_options(plain, info) == model_options(on, info)
 

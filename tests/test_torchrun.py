@@ -101,6 +101,11 @@ def close(one: Path, other: Path) -> bool:
     return all(torch.allclose(value, theirs[name], rtol=1e-3, atol=1e-4) for name, value in mine.items())
 
 
+def lines_of(run_dir: Path) -> list[dict[str, float]]:
+    """Return what a run has logged, an epoch a line."""
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("search", ["fair", "darts"])
 def test_two_processes_search_as_one_does(search: str, tmp_path: Path) -> None:
@@ -110,10 +115,30 @@ def test_two_processes_search_as_one_does(search: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert choices(tmp_path / "one") == choices(tmp_path / "two") and close(tmp_path / "one", tmp_path / "two")
     assert done.stdout.count("search status:") == 1, "one process prints"
-    lines = [[json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()] for run in ("one", "two")]
+    lines = [lines_of(tmp_path / run) for run in ("one", "two")]
     assert len(lines[0]) == len(lines[1])
     for mine, theirs in zip(*lines, strict=True):
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["search", "retrain"])
+@pytest.mark.parametrize("key", ["model.grad_checkpointing=true", "model.compile=true"])
+def test_two_processes_train_alike_where_layers_are_computed_again_or_compiled(task: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "cross.json").write_text(CROSS)
+    (tmp_path / "space.yaml").write_text("name: three\ncandidates: [h, v, w2]\nkeep: 1\n")
+    few = [f"search_space={tmp_path / 'space.yaml'}", "search.recheck=0"]  # a program is made for every choice of branches
+    words = {"search": [*SEARCH, *few], "retrain": [*RETRAIN, f"genotype={tmp_path / 'cross.json'}"]}[task]
+    for run, more in (("plain", []), ("other", [key])):
+        done = torchrun([*words, *more, f"run_dir={tmp_path / run}"])
+        assert done.returncode == 0, done.stderr
+        assert "recompile_limit" not in done.stderr
+    plain, other = (load_checkpoint(tmp_path / run)["model"] for run in ("plain", "other"))
+    if "checkpointing" in key:
+        assert all(torch.equal(value, other[name]) for name, value in plain.items())
+    assert close(tmp_path / "plain", tmp_path / "other")
+    for mine, its in zip(lines_of(tmp_path / "plain"), lines_of(tmp_path / "other"), strict=True):
+        assert its["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -19,13 +19,15 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Precision:
     """How one device computes: in fp32, bf16 or fp16 (with loss scaling), and on how many samples at a time (None: all).
 
-    With `grad_checkpointing` the backward pass computes the inside of every mixer again, which then is not kept.
+    With `grad_checkpointing` the backward pass computes the inside of every mixer again, which then is not kept. With `compile`
+    training runs what torch.compile makes of the mixers.
     """
 
     device: torch.device
     name: str = "fp32"
     micro_batch: int | None = None
     grad_checkpointing: bool = False
+    compile: bool = False
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return a new loss scaler: on for fp16, one that does nothing otherwise."""

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from lmsearch.data import Batch, DataInfo, TrainLoader
 from lmsearch.data.info import Loader
 from lmsearch.data.mixup import mixup_cutmix
+from lmsearch.engine.devices import check_compiler
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.nonfinite import Skips, answer_named
 from lmsearch.engine.objectives import Objective, class_weights, objective_for
 from lmsearch.engine.optim import Cosine, adamw, layer_scales, moving_average, undecayed
 from lmsearch.engine.train import Mix, Precision, StepHook, Trainer
 from lmsearch.errors import ConfigError
-from lmsearch.models.mixer import recompute_mixers
+from lmsearch.models.mixer import compile_mixers, recompute_mixers
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,9 @@ def trainer_for(
     """
     if precision.grad_checkpointing:
         recompute_mixers(model)
+    if precision.compile:
+        check_compiler(precision.device)
+        compile_mixers(model)
     optimizer = adamw(
         named_parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, skip=undecayed(model),
         scales=layer_scales(model, recipe.layer_decay),

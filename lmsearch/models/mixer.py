@@ -25,7 +25,7 @@ from lmsearch.models.attention import KINDS, build_attention
 from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.models.merge import MERGES, Gates, merge_sum, merge_weighted, present_merge
 from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, order_tensor, row_index, scan_groups, take
-from lmsearch.models.tracing import GraphInputs, plain_grid
+from lmsearch.models.tracing import GraphInputs, compiled, plain_grid
 from lmsearch.scan.directions import label, parse_direction
 from lmsearch.scan.grids import Grid
 
@@ -80,7 +80,8 @@ class DirectionalMixer(nn.Module):
         if not directions:
             raise ModelError("a mixer needs at least one scan direction")
         self.directions = tuple(parse_direction(d).name for d in directions)
-        self.options, self.grad_checkpointing, self.graph_inputs = options, False, GraphInputs()
+        self.options, self.graph_inputs = options, GraphInputs()
+        self.grad_checkpointing, self.compiled = False, False  # of training
         self.d_inner, self.dt_rank, self.d_state = options.expand * d_model, math.ceil(d_model / 16), options.d_state
         if self.d_inner % options.partial_channels:
             raise ModelError(f"partial_channels={options.partial_channels} does not divide the {self.d_inner} inner channels")
@@ -196,9 +197,11 @@ class DirectionalMixer(nn.Module):
 
         `recompute` keeps only x for the backward pass, which computes the rest again; None: as `grad_checkpointing` says.
         """
+        told: dict[str, Any] = {"cls_index": cls_index, "active": active, "weights": weights, "recompute": False}
         if recompute or (recompute is None and self.grad_checkpointing and self.training):
-            told: dict[str, Any] = {"cls_index": cls_index, "active": active, "weights": weights, "recompute": False}
             return checkpoint(self.forward, x, grid, use_reentrant=False, **told)
+        if self.compiled and self.training and memory is None and not torch.compiler.is_compiling():
+            return compiled(DirectionalMixer.forward)(self, x, grid, **told)
         if memory is not None and (known := memory.recall(x, active, weights)) is not None:
             return known
         grid = plain_grid(grid)
@@ -287,3 +290,10 @@ def recompute_mixers(module: nn.Module, enable: bool = True) -> None:
     for mixer in module.modules():
         if isinstance(mixer, DirectionalMixer):
             mixer.grad_checkpointing = enable
+
+
+def compile_mixers(module: nn.Module) -> None:
+    """Let training run what torch.compile makes of the mixers of a network."""
+    for mixer in module.modules():
+        if isinstance(mixer, DirectionalMixer):
+            mixer.compiled = True

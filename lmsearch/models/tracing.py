@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import cache, lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from lmsearch.scan.grids import Grid
 P = ParamSpec("P")
 R = TypeVar("R")
 KEPT = 1024  # tensors of each kind
+GRAPHS = 256  # that torch.compile makes of one function; what needs more runs as it is
 
 
 def constant_while_tracing(function: Callable[P, R]) -> Callable[P, R]:
@@ -30,6 +31,14 @@ def constant_while_tracing(function: Callable[P, R]) -> Callable[P, R]:
 
     called._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return called
+
+
+@cache
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Return what torch.compile makes of a function: a graph for all sizes of tensors and values of other arguments that come."""
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, GRAPHS)  # by default 8, of all layers and choices of branches together
+    return torch.compile(function, dynamic=False)
 
 
 class GraphInputs:

@@ -8,6 +8,8 @@ from typing import Any
 from lmsearch.settings.fields import Ints, key
 from lmsearch.settings.groups import Group, keys_of
 
+TRAINING = ("grad_checkpointing", "compile")  # keys of how training computes a model, which are no options of it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone(Group):
@@ -18,6 +20,7 @@ class Backbone(Group):
         "compute the inside of each layer twice instead of keeping it: less memory, more time",
         counts=False,
     )
+    compile: bool = key("let torch.compile make a faster program of each layer's inside for training", counts=False)
     patch_size: int | None = key("side of a patch", unit="pixels", least=1, null="the model's own", absent=True)
     d_state: int | None = key("states of each channel's scan", least=1, absent=True)
     drop_path_rate: float | None = key(
@@ -30,7 +33,7 @@ class Backbone(Group):
 
     def options(self) -> dict[str, Any]:
         """Return the keys that are set, by name; how training computes a model is no option of it."""
-        return {name: value for name, value in super().options().items() if name != "grad_checkpointing"}
+        return {name: value for name, value in super().options().items() if name not in TRAINING}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,4 +85,4 @@ MODELS: dict[str, type[Backbone]] = {
 
 def model_preset(name: str) -> dict[str, Any]:
     """Return the keys of model=<name>: its name, and nothing set otherwise."""
-    return dict.fromkeys(keys_of(MODELS[name])) | {"name": name, "grad_checkpointing": False}
+    return dict.fromkeys(keys_of(MODELS[name])) | {"name": name} | dict.fromkeys(TRAINING, False)

@@ -38,7 +38,8 @@ def build_precision(settings: Machine) -> Precision:
         log.warning("precision=bf16: this CPU has no arithmetic for it (AVX512-BF16, AMX) and imitates it; fp32 is far faster")
     if not isinstance(settings, Training):
         return Precision(device, settings.precision)
-    return Precision(device, settings.precision, settings.micro_batch, settings.model.grad_checkpointing)
+    model = settings.model
+    return Precision(device, settings.precision, settings.micro_batch, model.grad_checkpointing, model.compile)
 
 
 def build_data(data: Data, *, folder: Folder | DenseFolder | IdxSets | None = None) -> Source:
