@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from lmsearch.cli import main as lmsearch
 from lmsearch.engine.checkpoint import load_checkpoint, save_checkpoint
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.testing.faults import fingerprint_of, main
+from lmsearch.testing.lost import Pace, lost_steps, pace_of
+from lmsearch.testing.recorded import Step, steps_in
 
 SMALL = ["data=planted", "data.grid=4", "data.num_train=192", "model.depth=1", "model.embed_dim=8", "model.d_state=2"]
 SEARCH = ["search", *SMALL, "batch_size=32", "epochs=3", "search.recheck=0.5", "save_every_s=0"]
@@ -52,13 +55,40 @@ def test_what_is_compared_are_results_not_times(tmp_path: Path) -> None:
     assert {key for key, value in fingerprint_of(other).items() if fingerprint_of(run)[key] != value} == {"checkpoint.pt"}
 
 
+@pytest.mark.parametrize(
+    ("words", "done", "lost"),
+    [
+        ("abcd", [2], [0]),  # saved after b
+        ("abcdcdef", [4], [2]),
+        ("abcdcdefef", [4, 8], [2, 2]),
+        ("abcdcd", [4, 4], [2, 0]),  # no step between two
+        ("abcdbcdbcd", [4, 7], [3, 3]),  # nothing was saved between two
+        ("abc", [0, 3], [0, 0]),  # before the first step, and after the last
+    ],
+)
+def test_what_is_done_again_was_lost(words: str, done: list[int], lost: list[int]) -> None:
+    assert lost_steps([Step(float(place), word) for place, word in enumerate(words)], done) == lost
+
+
+def test_a_pace_says_what_may_be_lost(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("save_every_s: 2\n")
+    steps = [Step(at, str(at)) for at in (0.0, 0.5, 1.0, 9.0)]
+    pace = pace_of(tmp_path, steps, processes=1)
+    assert pace == Pace(0.5, 2.0) and pace.most_s == 2.5 and "at most 3 steps of 0.500 s = 1.50 s" in pace.told([0, 3])
+    assert pace_of(tmp_path, steps, processes=2) == Pace(0.5, 2.0, 2) and Pace(0.5, 2.0, 2).most_s == 4.0
+    assert pace_of(tmp_path, steps[:1], processes=1) is None and steps_in(tmp_path / "none") == []
+
+
 @pytest.mark.slow
 @ELSEWHERE
 @pytest.mark.parametrize("mode", ["kill", "term", "save", "flip", "full"])
 def test_a_search_that_is_disturbed_leaves_the_same(mode: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([f"mode={mode}", "kills=3", f"out={tmp_path / 'out'}", *SEARCH]) == 0, capfd.readouterr().out
     left = [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".tmp")]
-    assert not left and "left the same" in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert not left and "left the same" in told
+    if mode in ("kill", "term"):  # every step is saved: at most the one that was done and not yet saved is done again
+        assert {int(lost) for lost in re.findall(r"(\d+) steps lost", told)} <= {0, 1}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""model.grad_checkpointing and model.compile: keys of how training computes, which are no part of the model and of what a run is."""
+"""model.grad_checkpointing, model.compile: keys of how training computes, no part of the model and of what a run is."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ HOMES = {
     "kernels/build.py": "the compiled kernels",
     "kernels/self_test.py": "what compiled kernels were found to do",
     "testing/faults.py": "the runs that it disturbs, and the bits that it flips",
+    "testing/recorded.py": "the steps of a command",
     "bench/memory.py": "the peak memory of this process, reset",
 }
 OURS = {

@@ -12,7 +12,8 @@ All words but its own are those of the command, which must end by itself and is 
     seed=0          of the moments
     out=faults      folder for the runs, which must not be there yet
 
-Exit code 0: all runs left the same, to the bit. 1: one did not. Linux only.
+It tells how many steps each disturbance has cost, and how that compares with save_every_s, where the trainings run in the
+process of the command. Exit code 0: all runs left the same, to the bit. 1: one did not. Linux only.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.digest import digest_of
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.files import LEFTOVER
+from lmsearch.testing.lost import lost_steps, pace_of
+from lmsearch.testing.recorded import steps_in
 
 MODES = ("kill", "term", "save", "loader", "full", "flip")
 OWN = {"kills": "10", "mode": "kill", "processes": "1", "seed": "0", "out": "faults"}
@@ -43,6 +46,7 @@ PARTS = ("model", "ema", "optimizer", "alpha_optimizer", "epoch", "step")  # of 
 LOOK_S = 0.002
 LOST = 4  # restarts that torchrun may need for one kill
 SMALL = 2048  # bytes, of the full disk
+SETTLE_S = 1.0  # in which processes notice that another is gone, and before torchrun's new ones train
 
 
 @dataclass
@@ -52,7 +56,33 @@ class Run:
     folder: Path
     moments: list[str] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)  # steps recorded by each of the moments
     same: bool | None = None
+
+    @property
+    def steps_file(self) -> Path:
+        """The file that holds the steps of its commands."""
+        return self.folder.with_name(f"{self.folder.name}.steps")
+
+    @property
+    def log_file(self) -> Path:
+        """The file that holds what its commands print."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def note(self, moment: str) -> None:
+        """Remember a disturbance, and how many steps were done by then."""
+        self.moments.append(moment)
+        self.done.append(len(steps_in(self.steps_file)))
+
+    def lost(self) -> list[int]:
+        """Return how many steps each disturbance has cost."""
+        return lost_steps(steps_in(self.steps_file), self.done)
+
+    def told(self) -> str:
+        """Return what happened and came of it, as a line."""
+        costs = [f", {lost} steps lost" if self.steps_file.exists() else "" for lost in self.lost()]
+        moments = "; ".join(f"{moment}{cost}" for moment, cost in zip(self.moments, costs, strict=True))
+        return f"{self.folder.name}: {moments or 'nothing'}: {'the same' if self.same else 'OTHER'}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +103,7 @@ class Harness:
         self.finish(whole)
         took = time.monotonic() - began
         if whole.codes[-1] != 0:
-            raise ConfigError(f"the undisturbed command ends with code {whole.codes[-1]}; see {log_of(whole.folder)}")
+            raise ConfigError(f"the undisturbed command ends with code {whole.codes[-1]}; see {whole.log_file}")
         print(f"undisturbed: {took:.1f} s", flush=True)
         wanted, runs, left = fingerprint_of(whole.folder), list[Run](), self.kills
         while left > 0:
@@ -81,9 +111,11 @@ class Harness:
             runs.append(run)
             left -= self.disturb(run, most=left, took=took)
             run.same = run.codes[-1] == 0 and fingerprint_of(run.folder) == wanted
-            print(f"{run.folder.name}: {', '.join(run.moments) or 'nothing'}: {'the same' if run.same else 'OTHER'}", flush=True)
+            print(run.told(), flush=True)
         good = sum(bool(run.same) for run in runs)
         print(f"{self.kills} disturbances ({self.mode}) in {len(runs)} runs; {good} of {len(runs)} left the same")
+        if pace := pace_of(whole.folder, steps_in(whole.steps_file), processes=self.processes):
+            print(pace.told([lost for run in runs for lost in run.lost()]))
         return 0 if good == len(runs) else 1
 
     def disturb(self, run: Run, *, most: int, took: float) -> int:
@@ -93,7 +125,8 @@ class Harness:
             process = self.start(run)
             hit = ACTIONS[self.mode](self, run, process, self.draw.uniform(0.0, took))
             if hit:
-                run.moments.append(hit)
+                time.sleep(SETTLE_S) if self.processes > 1 else process.wait()
+                run.note(hit)
                 done += 1
             run.codes.append(process.wait())
             if not hit:
@@ -118,15 +151,11 @@ class Harness:
                 "--standalone",
             ]
             command += ["-m"]
-        command += ["lmsearch", *self.words, f"run_dir={run.folder}"]
         run.folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(log_of(run.folder), "ab") as log:
+        steps = os.devnull if self.mode == "full" else str(run.steps_file)  # a file more would be full first
+        command += ["lmsearch.testing.recorded", steps, *self.words, f"run_dir={run.folder}"]
+        with open(run.log_file, "ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, **options)
-
-
-def log_of(folder: Path) -> Path:
-    """Return the file that holds what the commands of a run print."""
-    return folder.with_name(f"{folder.name}.log")
 
 
 def wait_for(process: subprocess.Popen[bytes], seconds: float, ready: Callable[[], bool]) -> bool:
