@@ -59,6 +59,10 @@ SIGNATURES = {
         " final_states_out=None activation=None",
         "causal_conv1d_update": "x conv_state weight bias=None activation=None cache_seqlens=None conv_state_indices=None",
     },
+    "selective_scan_cuda": {
+        "fwd": "u delta A B C D z delta_bias delta_softplus",
+        "bwd": "u delta A B C D z delta_bias dout x out dz delta_softplus recompute_out_z",
+    },
     "selective_scan_cuda_core": {"fwd": "u delta A B C D delta_bias delta_softplus nrows", "bwd": BACKWARD},
     "selective_scan_cuda_oflex": {"fwd": "u delta A B C D delta_bias delta_softplus nrows out_float", "bwd": BACKWARD},
 }
@@ -211,3 +215,9 @@ def test_the_scan_backend_of_that_name_does_not_take_a_stand_in_for_the_original
     with compat.installed(replace=True, quiet=True):
         reason = mamba_ssm.unavailable_reason(torch.device("cuda"))
     assert reason == "mamba_ssm is lmsearch.compat's stand-in for it; lmsearch.compat.uninstall() brings the original back"
+
+
+def test_the_scan_backend_takes_no_stand_in_for_the_extension_of_an_original(original: Path) -> None:
+    with compat.installed(quiet=True):
+        reason = mamba_ssm.unavailable_reason(torch.device("cuda"))
+    assert reason is not None and reason.startswith("selective_scan_cuda is lmsearch.compat's stand-in")

@@ -1,4 +1,4 @@
-"""Forward and backward as VMamba's extensions selective_scan_cuda_core and selective_scan_cuda_oflex have them.
+"""Forward and backward as VMamba's extensions selective_scan_cuda_core and _oflex and mamba-ssm's selective_scan_cuda have them.
 
 Shapes: B batch, L tokens, D channels, N states, G groups of D / G channels that share B and C. Source:
 kernels/selective_scan/csrc/selective_scan of MzeroMiko/VMamba at 2ed52ea. The extensions know nothing of autograd: forward
@@ -139,3 +139,48 @@ def oflex_bwd(
     every, bias = _repeated(delta, 1, times), _repeated(delta_bias, 0, times)
     *first, ddelta, dA, dB, dC, dD, dbias = _backward(u, every, A, B, C, D, bias, dout, x, delta_softplus)
     return [*first, _summed(ddelta, 1, times), dA, dB, dC, dD, _summed(dbias, 0, times)]
+
+
+def _gate_parts(z: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Return silu(z) and its derivative, both in at least float32; raise KernelError where z has another shape than out."""
+    check_shape("z", z, tuple(out.shape), "(B, D, L)")
+    wide = z.to(torch.promote_types(z.dtype, torch.float32))
+    part = torch.sigmoid(wide)
+    return wide * part, part * (1 + wide * (1 - part))
+
+
+@torch.no_grad()
+def cuda_fwd(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> list[Tensor]:  # fmt: skip
+    """Return [out, x], with a gate z (B, D, L) [out, x, out * silu(z)], each but x (B, D, L) in u.dtype.
+
+    As mamba-ssm 2.3.2's selective_scan_cuda (csrc/selective_scan/selective_scan.cpp), which VMamba's block v0 calls. The rest is
+    as in `core_fwd`. Raises KernelError for B and C of other forms than (B, G, N, L) and for arguments that do not fit.
+    """
+    wide, x = _forward(u, delta, A, B, C, D, delta_bias, delta_softplus, torch.promote_types(u.dtype, torch.float32))
+    out = wide.to(u.dtype)
+    return [out, x] if z is None else [out, x, (wide * _gate_parts(z, wide)[0]).to(u.dtype)]
+
+
+@torch.no_grad()
+def cuda_bwd(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, delta_bias: Tensor | None,
+    dout: Tensor, x: Tensor | None, out: Tensor | None, dz: Tensor | None, delta_softplus: bool, recompute_out_z: bool,
+) -> list[Tensor | None]:  # fmt: skip
+    """Return what `core_bwd` returns; with a gate z also dz, and out * silu(z) where `recompute_out_z`.
+
+    With z, `dout` is the gradient of the gated result, `out` is what forward returned first, and the gradient is written into
+    `dz` where that is given. Raises KernelError for z without out.
+    """
+    if z is None:
+        return _backward(u, delta, A, B, C, D, delta_bias, dout, x, delta_softplus)
+    if out is None:
+        raise KernelError("selective_scan_cuda.bwd: z needs out, what fwd returned first; out is None")
+    check_shape("out", out, tuple(u.shape), "(B, D, L)")
+    gate, slope = _gate_parts(z, u)
+    grads = _backward(u, delta, A, B, C, D, delta_bias, dout * gate, x, delta_softplus)
+    found = (dout * out * slope).to(z.dtype)
+    more = [found if dz is None else dz.copy_(found)]
+    return [*grads, *more, *([(out * gate).to(u.dtype)] if recompute_out_z else [])]

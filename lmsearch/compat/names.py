@@ -56,6 +56,7 @@ STAND_INS = {
     "causal_conv1d": StandIn(
         {"causal_conv1d": _CONVS, "causal_conv1d.causal_conv1d_interface": _CONVS}, version="1.6.1+lmsearch"
     ),
+    "selective_scan_cuda": StandIn({"selective_scan_cuda": {"fwd": (EXTENSION, "cuda_fwd"), "bwd": (EXTENSION, "cuda_bwd")}}),
     "selective_scan_cuda_core": StandIn(
         {"selective_scan_cuda_core": {"fwd": (EXTENSION, "core_fwd"), "bwd": (EXTENSION, "core_bwd")}}
     ),

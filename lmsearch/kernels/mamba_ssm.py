@@ -28,8 +28,9 @@ def unavailable_reason(device: torch.device) -> str | None:
     missing = [name for name, spec in found.items() if spec is None]
     if missing:
         return f"{' and '.join(missing)} not installed; run: {INSTALL}"
-    if getattr(getattr(found["mamba_ssm"], "loader", None), "is_stand_in", False):
-        return "mamba_ssm is lmsearch.compat's stand-in for it; lmsearch.compat.uninstall() brings the original back"
+    served = [name for name, spec in found.items() if getattr(getattr(spec, "loader", None), "is_stand_in", False)]
+    if served:
+        return f"{served[0]} is lmsearch.compat's stand-in for it; lmsearch.compat.uninstall() brings the original back"
     if device.type != "cuda":
         return "mamba_ssm needs CUDA tensors; move the model with .to('cuda')"
     return None
