@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -25,9 +26,9 @@ from lmsearch.export.make import export_network
 from lmsearch.export.options import ExportOptions
 from lmsearch.export.portable import Portable
 from lmsearch.export.program import example, portable_copy, quietly
+from lmsearch.export.scans import SCANS
 from lmsearch.export.seal import BLANK, check_seal, sealed
-from lmsearch.models.any_grid import computed_order
-from lmsearch.scan.directions import index_table, parse_direction
+from lmsearch.settings.exporting import Export
 
 VIM = spec_of("local_vim_nano", [["h", "w2_flip"]], attention="none", **TINY)
 CASES = (Case(1, (8, 8), 1e-6), Case(7, (8, 8), 2e-6))
@@ -137,6 +138,8 @@ def test_a_fixed_file_names_the_image_size_that_it_takes(shipped: Path) -> None:
         (["out=y.pt2"], "another ending than format=onnx; accepted: .onnx"),
         (["out=x.onnx"], "exists already"),
         (["out=y.pt2", "format=torch_export", "int8=true"], "format=torch_export cannot hold int8=true; accepted: onnx"),
+        (["out=y.pt2", "format=torch_export", "scan=linear_attention"], "cannot hold scan=linear_attention; accepted: onnx"),
+        (["out=y.onnx", "scan=loop"], "scan='loop' is not accepted; accepted: scan, linear_attention"),
         (["out=y.onnx", "format=tflite"], "accepted: onnx, torch_export"),
         (["out=y.onnx", "tolerance=-1"], "tolerance=-1.0 is out of range; accepted: 0.0 to 1.0"),
         (["out=y.onnx", "tolerance=0"], "tolerance=0.0 is not accepted; accepted: above 0"),
@@ -180,10 +183,10 @@ def test_heads_for_objects_are_refused_by_name(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        (VIM, "a LocalVim has positions of one grid of tokens; export with dynamic=batch"),
+        (spec_of("local_vim_nano", [["h", "random7"]], **TINY), "the order random7 has no formula for any size"),
         (spec_of("local_vmamba_nano", [["h", "hilbert"]], depths=[1], dims=[8]), "the order hilbert has no formula for any size"),
         (
-            spec_of("local_vmamba_nano", [["h", "w3"]], depths=[1], dims=[8], window_padding="zeros"),
+            spec_of("local_vim_nano", [["h", "w3"]], **TINY | {"patch_size": 3}),
             "takes sides that are multiples of 3 pixels, from 6 on, and was trained on 8x8",
         ),
     ],
@@ -192,14 +195,6 @@ def test_networks_that_do_not_take_images_of_any_size_are_refused_with_the_reaso
     net, info = network(spec)
     with pytest.raises(ExportError, match=f"dynamic=size: .*{told}"):
         export_network(net, spec, info, ExportOptions(sizes=True), source="a run")
-
-
-@pytest.mark.parametrize("name", ["h", "v", "w2", "w3x9", "cw2", "snake", "snake_v", "diag", "antidiag", "zigzag", "atrous3"])
-def test_an_order_that_a_graph_computes_is_that_of_the_table(name: str) -> None:
-    assert parse_direction(name).arithmetic
-    for grid in ((1, 1), (4, 7), (6, 5)):
-        found = computed_order((name, f"{name}_flip"), grid, torch.device("cpu"))
-        assert torch.equal(found, torch.tensor(index_table((name, f"{name}_flip"), grid)).long())
 
 
 def test_a_network_is_timed_and_scored_as_it_is_and_as_a_file(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,8 +255,10 @@ def test_a_description_is_read_as_it_was_written(int8: bool) -> None:
     assert described.options.accepted_difference == (0.1 if int8 else 1e-4)
 
 
-def test_every_format_is_found_by_its_name() -> None:
+def test_every_format_and_every_scan_is_found_by_its_name() -> None:
     assert [format_for(ExportOptions(name)) for name in FORMATS] == list(FORMATS.values())
+    words = {field.name: field.metadata["key"].words for field in dataclasses.fields(Export) if "key" in field.metadata}
+    assert list(words["format"]) == list(FORMATS) and list(words["scan"]) == list(SCANS)
 
 
 def test_what_is_compared_is_what_was_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -65,19 +66,21 @@ def test_a_file_computes_what_the_network_does(name: str, format: str, tmp_path:
         assert relative_difference(file(images), net(images)) <= 1e-4
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("head", [None, "plain"])
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("name", ["class token, padded, 5 x 5 tokens", "stages, padded, 12 x 12 pixels"])
 @torch.no_grad()
-def test_a_file_takes_images_of_any_size_where_the_network_does(head: str | None, format: str, tmp_path: Path) -> None:
-    dense = {} if head is None else {"head": head, "target": "segmentation", "window_padding": "zeros"}
-    directions = [["h", "w2_flip", "snake", "zigzag_flip"], ["v", "cw2", "atrous2", "antidiag"]]
-    spec = spec_of("local_vmamba_nano", directions, **STAGES | dense)
-    file = load_exported(exported(spec, ExportOptions(format, sizes=True), tmp_path / "x"))
-    assert len({case.img_size for case in file.described.certificate.cases}) == 2
-    net, info = network(spec)
-    for batch, size in ((1, (8, 8)), (7, (24, 16)), (2, (12, 40))):
-        images = example(info, batch, size)
-        assert relative_difference(file(images), net(images)) <= 1e-4
+def test_a_file_that_scans_by_linear_attention_computes_the_same(name: str, int8: bool, tmp_path: Path) -> None:
+    import onnx
+
+    spec, options = SPECS[name], ExportOptions(scan="linear_attention", int8=int8, tolerance=0.5 if int8 else None)
+    path = exported(spec, options, tmp_path / "x")
+    nodes = [node.op_type for node in onnx.load(path).graph.node]
+    assert "LinearAttention" in nodes and "Scan" not in nodes
+    assert json.loads(onnx_file.description_in(path.read_bytes(), source="x"))["options"]["scan"] == "linear_attention"
+    file, (net, info) = load_exported(path), network(spec)
+    for batch in (1, 3, 7):
+        images = example(info, batch, info.img_size)
+        assert relative_difference(file(images), net(images)) <= options.accepted_difference
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -95,14 +98,31 @@ def test_equal_exports_are_equal_bytes(format: str, tmp_path: Path) -> None:
     assert one == other and str(Path(__file__).parent.parent).encode() not in one
 
 
-def test_the_nodes_of_a_file_are_as_many_for_more_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [ExportOptions(), ExportOptions(scan="linear_attention"), ExportOptions(sizes=True)])
+def test_more_tokens_make_no_more_nodes_and_no_constant_but_tables_of_tokens_larger(
+    options: ExportOptions, tmp_path: Path
+) -> None:
+    found = []
+    for side in (8, 32):  # 16 tokens, and 16 times as many
+        spec = spec_of("local_vim_nano", PAIR, side=side, **TINY)
+        found.append(insides(exported(spec, options, tmp_path / str(side))))
+    (nodes, few), (more_nodes, many) = found
+    assert nodes == more_nodes and len(few) == len(many)
+    grown = [(a, b) for a, b in zip(few, many, strict=True) if a != b]
+    assert all(b == 16 * a for a, b in grown)
+    if options.sizes:
+        assert grown == [(16 * TINY["embed_dim"] * 4, 256 * TINY["embed_dim"] * 4)]  # the positions alone
+
+
+def insides(path: Path) -> tuple[list[str], list[int]]:
+    """Return the operators of a file, also those inside others, and the bytes of its constants: what it takes to load it."""
     import onnx
 
-    counts = []
-    for side in (8, 32):
-        spec = spec_of("local_vim_nano", PAIR, side=side, **TINY)
-        counts.append(len(onnx.load(exported(spec, ExportOptions(), tmp_path / str(side))).graph.node))
-    assert counts[0] == counts[1]
+    parts = list(onnx_file.parts_of(onnx.load(path).graph))
+    nodes = [part.op_type for part in parts if isinstance(part, onnx.NodeProto)]
+    held = [part for part in parts if isinstance(part, onnx.TensorProto)]
+    held += [a.t for part in parts if isinstance(part, onnx.NodeProto) for a in part.attribute if a.HasField("t")]
+    return nodes, [onnx.numpy_helper.to_array(tensor).nbytes for tensor in held]
 
 
 def test_weights_in_8_bits_are_written_with_the_accuracy_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmsearch.export.linear_attention import DOMAIN, OPERATOR, attributes
+
 OPSET = 18
-MICROSOFT = "com.microsoft"  # the domain of onnxruntime's own operators
 
 
 def unavailable_reason(device: str) -> str | None:
@@ -100,7 +101,6 @@ def linear_attention_model(batch: int, channels: int, states: int) -> bytes:
     from onnx import TensorProto, helper
 
     node = helper.make_node
-    heads: dict[str, Any] = {"q_num_heads": channels, "kv_num_heads": channels}
     graph = helper.make_graph(
         [
             node("Unsqueeze", ["delta", "last"], ["delta1"]),
@@ -110,8 +110,7 @@ def linear_attention_model(batch: int, channels: int, states: int) -> bytes:
             node("Tile", ["B", "repeats"], ["key"]),
             node("Tile", ["C", "repeats"], ["query"]),
             node(
-                "LinearAttention", ["query", "key", "value", "", "decay"], ["scanned", "end"],
-                domain=MICROSOFT, update_rule="gated", scale=1.0, **heads,
+                OPERATOR, ["query", "key", "value", "", "decay"], ["scanned", "end"], domain=DOMAIN, **attributes(channels),
             ),
             node("Mul", ["D", "x"], ["skipped"]),
             node("Add", ["scanned", "skipped"], ["y"]),
@@ -124,7 +123,7 @@ def linear_attention_model(batch: int, channels: int, states: int) -> bytes:
             helper.make_tensor("repeats", TensorProto.INT64, (3,), [1, 1, channels]),
         ],
     )  # fmt: skip
-    return _serialised(graph, MICROSOFT)
+    return _serialised(graph, DOMAIN)
 
 
 def _value(name: str, *size: int | str) -> Any:

@@ -12,6 +12,7 @@ from lmsearch.engine.checkpoint import ModelSpec, data_of
 from lmsearch.errors import CheckpointError, short
 from lmsearch.export.certificate import Certificate
 from lmsearch.export.options import ExportOptions
+from lmsearch.export.sizes import LEAST
 from lmsearch.files import finite
 from lmsearch.genotype import Genotype
 from lmsearch.reading import parse_json
@@ -29,7 +30,8 @@ class Described:
     info: DataInfo
     options: ExportOptions
     certificate: Certificate
-    step: int | None = None  # with options.sizes: sides of images are multiples of it, in pixels, from twice it on
+    step: int | None = None  # with options.sizes: sides of images are multiples of it, in pixels,
+    least: int = LEAST  # and at least so many steps
     lmsearch: str = __version__
 
     def to_json(self) -> str:
@@ -45,6 +47,7 @@ class Described:
             "std": list(self.info.std),
             "genotype": [list(layer.directions) for layer in layers],
             "step": self.step,
+            "least": self.least,
             "options": asdict(self.options),
             "model": asdict(self.spec),
             "certificate": asdict(self.certificate),
@@ -67,8 +70,9 @@ class Described:
             options = ExportOptions(**content["options"])
             certificate = Certificate.from_dict(content["certificate"])
             step = int(content["step"]) if options.sizes else None
-            if step is not None and step < 1:
-                raise ValueError(f"step {step}")
-            return cls(spec, data_of(spec, source=source), options, certificate, step, str(content["lmsearch"]))
+            least = int(content.get("least", LEAST))
+            if least < 1 or (step is not None and step < 1):
+                raise ValueError(f"step {step}, least {least}")
+            return cls(spec, data_of(spec, source=source), options, certificate, step, least, str(content["lmsearch"]))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{source}: {NO_CERTIFICATE}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lmsearch.errors import CheckpointError, ExportError
 from lmsearch.export import onnx_file, torch_export_file
 from lmsearch.export.certificate import Answers
 from lmsearch.export.options import WRITERS, ExportOptions, need
+from lmsearch.export.scans import SCANS
 from lmsearch.reading import is_file
 
 
@@ -20,12 +21,14 @@ from lmsearch.reading import is_file
 class Format:
     """A format. `make` turns a graph into what `pack` writes with a description; `opened` makes a function of what was written.
 
-    `int8`: it can hold weights in 8 bits. `packages`: what must be installed to write it.
+    `int8`: it can hold weights in 8 bits. `onnxruntime`: it can hold operators of that runtime's own. `packages`: what must be
+    installed to write it.
     """
 
     name: str
     ending: str
     int8: bool
+    onnxruntime: bool
     packages: tuple[str, ...]
     make: Callable[[torch.export.ExportedProgram, ExportOptions], Any]
     pack: Callable[[Any, str], bytes]
@@ -37,6 +40,7 @@ ONNX = Format(
     "onnx",
     ".onnx",
     int8=True,
+    onnxruntime=True,
     packages=WRITERS,
     make=lambda program, options: onnx_file.to_proto(program, int8=options.int8),
     pack=onnx_file.pack,
@@ -47,6 +51,7 @@ TORCH_EXPORT = Format(
     "torch_export",
     ".pt2",
     int8=False,
+    onnxruntime=False,
     packages=(),
     make=lambda program, options: torch_export_file.without_traces(program),
     pack=torch_export_file.pack,
@@ -60,10 +65,16 @@ def format_for(options: ExportOptions) -> Format:
     """Return the record of a format; raise ExportError for what it cannot hold, and where a package is missing."""
     kind = FORMATS[options.format]
     if options.int8 and not kind.int8:
-        able = ", ".join(other.name for other in FORMATS.values() if other.int8)
-        raise ExportError(f"format={kind.name} cannot hold int8=true; accepted: {able}")
+        raise cannot_hold(kind, "int8=true", [other.name for other in FORMATS.values() if other.int8])
+    if SCANS[options.scan].onnxruntime and not kind.onnxruntime:
+        raise cannot_hold(kind, f"scan={options.scan}", [other.name for other in FORMATS.values() if other.onnxruntime])
     need(kind.packages, f"format={kind.name}")
     return kind
+
+
+def cannot_hold(kind: Format, what: str, able: Sequence[str]) -> ExportError:
+    """Return the error of what a format cannot hold."""
+    return ExportError(f"format={kind.name} cannot hold {what}; accepted: {', '.join(able)}")
 
 
 def is_exported(path: Path) -> bool:

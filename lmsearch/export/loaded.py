@@ -12,7 +12,6 @@ from lmsearch.export.certificate import Answers
 from lmsearch.export.described import Described
 from lmsearch.export.formats import Format, read_exported
 from lmsearch.export.seal import check_seal
-from lmsearch.export.sizes import LEAST
 from lmsearch.scan.grids import grid_text
 
 
@@ -34,15 +33,15 @@ class ExportedNet(nn.Module):
 
     def check_size(self, size: tuple[int, ...]) -> None:
         """Raise DataError, naming the sizes that the file takes, for images of another size (pixels)."""
-        own, step = tuple(self.described.info.img_size), self.described.step
+        own, step, least = tuple(self.described.info.img_size), self.described.step, self.described.least
         if step is None and size != own:
             raise DataError(
                 f"{self.source} takes images of {grid_text(own)} pixels only, not of {grid_text(size)}; export with dynamic=size"
                 " for others"
             )
-        if step is not None and any(side % step or side < LEAST * step for side in size):
+        if step is not None and any(side % step or side < least * step for side in size):
             raise DataError(
-                f"{self.source} takes images whose sides are multiples of {step} pixels, from {LEAST * step} on, not of"
+                f"{self.source} takes images whose sides are multiples of {step} pixels, from {least * step} on, not of"
                 f" {grid_text(size)}"
             )
 

@@ -12,7 +12,8 @@ from lmsearch.export.formats import format_for
 from lmsearch.export.options import ExportOptions, check_network
 from lmsearch.export.portable import Portable
 from lmsearch.export.program import program_of
-from lmsearch.export.sizes import axes_of, check_sizes, other_size, step_of
+from lmsearch.export.scans import SCANS
+from lmsearch.export.sizes import axes_of, check_sizes, least_of, other_size, step_of
 from lmsearch.models.backbone import Network
 
 
@@ -38,9 +39,9 @@ def export_network(
     if options.sizes:
         check_sizes(net, info)
         sizes.append(other_size(net, info.img_size))
-    program = program_of(net, info, scans or Portable(), axes=axes_of(net, sizes=options.sizes))
+    program = program_of(net, info, scans or SCANS[options.scan].build(), axes=axes_of(net, sizes=options.sizes))
     made = kind.make(program, options)
     read = kind.opened(kind.pack(made, ""))  # the description comes last, for it holds the certificate
     certificate = certify(read, net, info, sizes, tolerance=options.accepted_difference)
-    described = Described(spec, info, options, certificate, step_of(net) if options.sizes else None)
+    described = Described(spec, info, options, certificate, step_of(net) if options.sizes else None, least_of(net))
     return Exported(kind.pack(made, described.to_json()), described)

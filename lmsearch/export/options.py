@@ -18,7 +18,7 @@ WRITERS = ("onnx", "onnxscript", "onnxruntime")  # and written with: the extra `
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """format: a name of FORMATS. sizes: images of any size are taken. int8: weights in 8 bits.
+    """format: a name of FORMATS. scan: one of SCANS. sizes: images of any size are taken. int8: weights in 8 bits.
 
     `tolerance` is the largest difference from PyTorch that is accepted, as a share of the largest output: above 0, at most 1.
     Raises ExportError for another one.
@@ -28,6 +28,7 @@ class ExportOptions:
     sizes: bool = False
     int8: bool = False
     tolerance: float | None = None
+    scan: str = "scan"
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 < self.tolerance <= 1:

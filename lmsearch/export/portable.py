@@ -65,23 +65,28 @@ class Portable:
     def directional_conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Tensor:
         """Return silu of the causal depthwise convolution of x (B, L, D) along each order: (B, K, L, D)."""
         (directions, channels, taps), length = weight.shape, order.shape[1]
-        forth, back = rows_of(order)
-        visits = moved(x.unsqueeze(1).expand(-1, directions, -1, -1), forth)  # (B, K, L, D)
+        forth, back = rows_of(order, shared=True)
+        visits = x.index_select(1, forth).unflatten(1, order.shape)  # (B, K, L, D)
         flat = F.pad(visits.transpose(2, 3).flatten(1, 2), (taps - 1, 0))  # (B, K * D, W - 1 + L)
         flat_bias = None if bias is None else bias.flatten()
         y = F.conv1d(flat, weight.flatten(0, 1).unsqueeze(1), flat_bias, groups=directions * channels)
         return F.silu(moved(y.view(-1, directions, channels, length).transpose(2, 3), back))
 
 
-def rows_of(order: Tensor) -> tuple[Tensor, Tensor]:
+def rows_of(order: Tensor, *, shared: bool = False) -> tuple[Tensor, Tensor]:
     """Return the rows (K * L,) of all directions' tokens in the order of the visit, and those that lead back.
 
+    The rows are those of tokens (B, K, L, D); with `shared` the first are those of tokens (B, L, D) that all directions have.
     An order that is known while the graph is made is a constant of it, as are these.
     """
     if type(order) is Tensor:
         with _disable_current_modes():
-            return _rows(order.long()), _rows(order.argsort(dim=1))
-    return _rows(order), _rows(order.argsort(dim=1))
+            return _both_rows(order.long(), shared)
+    return _both_rows(order, shared)
+
+
+def _both_rows(order: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
+    return order.flatten() if shared else _rows(order), _rows(order.argsort(dim=1))
 
 
 def _rows(order: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,10 +11,9 @@ from lmsearch.errors import ExportError
 from lmsearch.export.certificate import Size
 from lmsearch.models.backbone import Network
 from lmsearch.models.dense import DenseNet
-from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.scan.directions import parse_direction
 
-LEAST = 2  # steps of the side of an image: PyTorch takes an axis of one for fixed
+LEAST = 2  # steps of the side of an image, or cells of a map: PyTorch takes an axis of one for fixed
 ADVICE = "export with dynamic=batch"
 
 
@@ -23,42 +21,36 @@ def axes_of(net: Network, *, sizes: bool) -> dict[int, Any]:
     """Return the open axes of images (B, C, h, w) as torch.export takes them."""
     axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if sizes:
-        step = step_of(net)
-        axes |= {2: step * torch.export.Dim("rows", min=LEAST), 3: step * torch.export.Dim("columns", min=LEAST)}
+        step, least = step_of(net), least_of(net)
+        axes |= {2: step * torch.export.Dim("rows", min=least), 3: step * torch.export.Dim("columns", min=least)}
     return axes
 
 
 def check_sizes(net: Network, info: DataInfo) -> None:
     """Raise ExportError, with the reason, for a network whose graph is that of one image size."""
-    backbone = net.backbone if isinstance(net, DenseNet) else net
-    if not isinstance(backbone, LocalVMamba):
-        raise ExportError(f"dynamic=size: a {type(backbone).__name__} has positions of one grid of tokens; {ADVICE}")
-    if isinstance(net, DenseNet) and net.kind.extra:
-        raise ExportError(f"dynamic=size: head={net.kind.name} pools to sizes that depend on the image's; {ADVICE}")
     for mixer in net.mixers():
         for name in mixer.directions:
             if not (scan := parse_direction(name)).arithmetic:
                 raise ExportError(f"dynamic=size: the order {scan.label} has no formula for any size; {ADVICE}")
-    step, own = step_of(net), info.img_size
-    if any(side % step or side < LEAST * step for side in own):
+    step, least, own = step_of(net), least_of(net), info.img_size
+    if any(side % step or side < least * step for side in own):
         raise ExportError(
-            f"dynamic=size: the network takes sides that are multiples of {step} pixels, from {LEAST * step} on, and was trained"
+            f"dynamic=size: the network takes sides that are multiples of {step} pixels, from {least * step} on, and was trained"
             f" on {own[0]}x{own[1]}; {ADVICE}"
         )
 
 
 def step_of(net: Network) -> int:
-    """Return what the sides of an image must be multiples of, in pixels, so that nothing is ever padded or cut off."""
+    """Return what the sides of an image must be multiples of, in pixels, so that patches and stages divide them."""
     backbone = net.backbone if isinstance(net, DenseNet) else net
     stages = len(getattr(backbone, "stages", (None,)))
-    windows = [
-        side
-        for mixer in net.mixers()
-        if mixer.options.window_padding == "zeros"
-        for name in mixer.directions
-        for side in parse_direction(name).window or ()
-    ]
-    return net.patch_size * 2 ** (stages - 1) * math.lcm(*windows)
+    return net.patch_size * 2 ** (stages - 1)
+
+
+def least_of(net: Network) -> int:
+    """Return how many steps the sides of an image have at least, so that the coarsest map of a head is LEAST cells wide."""
+    coarsest = max(level.stride for level in net.neck.levels) if isinstance(net, DenseNet) else 0
+    return max(LEAST, (LEAST - 1) * coarsest // step_of(net) + 1)
 
 
 def other_size(net: Network, size: Size) -> Size:

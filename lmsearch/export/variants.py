@@ -64,9 +64,8 @@ def compiled(subject: Subject) -> Answering:
     return Answering(lambda: net, subject.weight_bytes, subject.net.num_classes)
 
 
-def as_onnx(subject: Subject, *, int8: bool = False) -> Answering:
+def as_onnx(subject: Subject, options: ExportOptions) -> Answering:
     """Return the network as an ONNX file that has been compared with it."""
-    options = ExportOptions(int8=int8)
     content = export_network(subject.net, subject.spec, subject.info, options, source=subject.source).content
     return Answering(lambda: OnnxAnswers(content), len(content), subject.net.num_classes)
 
@@ -74,6 +73,7 @@ def as_onnx(subject: Subject, *, int8: bool = False) -> Answering:
 VARIANTS: dict[str, Callable[[Subject], Answering]] = {
     "pytorch": as_it_is,
     "compile": compiled,
-    "onnx": as_onnx,
-    "int8": lambda subject: as_onnx(subject, int8=True),
+    "onnx": lambda subject: as_onnx(subject, ExportOptions()),
+    "linear_attention": lambda subject: as_onnx(subject, ExportOptions(scan="linear_attention")),
+    "int8": lambda subject: as_onnx(subject, ExportOptions(int8=True)),
 }

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
+from lmsearch.models.class_token import take_token
 from lmsearch.models.layers import PatchEmbed
 from lmsearch.models.mixer import DirectionalMixer, recompute_mixers
 from lmsearch.scan.grids import Grid
@@ -102,7 +103,7 @@ class Backbone(Network):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the tokens (B, L, D) and classify: (B, num_classes), or (B, L, num_classes) with global_pool=""."""
         if self.global_pool == "token":
-            x = x[:, (x.shape[1] - 1) // 2]
+            x = take_token(x, (x.shape[1] - 1) // 2, dim=1).squeeze(1)
         elif self.global_pool == "avg":
             x = x.mean(1)
         return x if pre_logits else self.head(x)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmsearch.models.any_grid import cubic_weights, is_open, places
+from lmsearch.models.class_token import insert_token, split_token
 from lmsearch.models.tracing import GraphInputs, graph_input, plain_grid
 from lmsearch.scan.grids import Grid, halved, middle, num_tokens
 
@@ -103,8 +105,24 @@ def rope_tables(
     `inputs` are those of the module that calls, where it may be traced.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
+    if is_open(grid):
+        return _open_rope_tables(dim, grid, pretrained_side, like.device, dtype)
     cos, sin = _rope_table(inputs or GraphInputs(), dim, grid, pretrained_side, like.device, dtype)
     return cos, sin
+
+
+def _open_rope_tables(
+    dim: int, grid: Grid, pretrained_side: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The same as a graph computes them for any grid, in `dtype`."""
+    half = dim // 2
+    freqs = torch.tensor([10000.0 ** (-i / half) for i in range(0, half, 2)], dtype=dtype, device=device).repeat_interleave(2)
+    axes = (
+        place.flatten()[:, None].to(dtype) / side * pretrained_side
+        for place, side in zip(places(grid, device), grid, strict=True)
+    )
+    angles = torch.cat([t * freqs for t in axes], dim=1)  # (L, dim)
+    return angles.cos(), angles.sin()
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -119,19 +137,17 @@ def resize_positions(pos_embed: Tensor, old: Grid, new: Grid, *, cls_index: int 
 
     `cls_index` is that row's index in the old table; in the result it is at new_H * new_W // 2.
     """
-    if old == new:
+    if not is_open(new) and old == new:
         return pos_embed
     cls = None
     if cls_index is not None:
-        cls = pos_embed[:, cls_index : cls_index + 1]
-        pos_embed = torch.cat([pos_embed[:, :cls_index], pos_embed[:, cls_index + 1 :]], dim=1)
+        pos_embed, cls = split_token(pos_embed, cls_index, dim=1)
     image = pos_embed.unflatten(1, old).permute(0, 3, 1, 2)  # (1, D, H, W)
     image = image.to(torch.promote_types(image.dtype, torch.float32))
-    image = F.interpolate(image, size=new, mode="bicubic", align_corners=False, antialias=True)
+    if is_open(new):
+        rows, columns = (cubic_weights(before, side, like=image) for before, side in zip(old, new, strict=True))
+        image = rows @ image @ columns.mT
+    else:
+        image = F.interpolate(image, size=new, mode="bicubic", align_corners=False, antialias=True)
     resized = image.to(pos_embed.dtype).flatten(2).transpose(1, 2)  # (1, L, D)
     return resized if cls is None else insert_token(resized, cls, middle(new))
-
-
-def insert_token(x: Tensor, token: Tensor, index: int) -> Tensor:
-    """Insert token (1 or B, 1, D) into x (B, L, D) before position `index`."""
-    return torch.cat([x[:, :index], token.expand(x.shape[0], -1, -1), x[:, index:]], dim=1)

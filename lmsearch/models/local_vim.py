@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
 from lmsearch.models.backbone import Backbone
+from lmsearch.models.class_token import insert_token, split_token
 from lmsearch.models.drop_path import DropPath
 from lmsearch.models.init import check_init, init_local_vim
 from lmsearch.models.layers import (
@@ -22,7 +23,6 @@ from lmsearch.models.layers import (
     STEMS,
     PatchEmbed,
     apply_rope,
-    insert_token,
     resize_positions,
     rope_tables,
 )
@@ -135,8 +135,7 @@ class LocalVim(Backbone):
         """Return the tokens of the grid, without a class token: (B, L, D) to (B, H * W, D)."""
         if self.cls_token is None:
             return tokens
-        index = middle(grid)
-        return torch.cat([tokens[:, :index], tokens[:, index + 1 :]], dim=1)
+        return split_token(tokens, middle(grid), dim=1)[0]
 
     def _embed(self, x: Tensor) -> tuple[Tensor, Grid, int | None]:
         x, grid = self.patch_embed(x)  # (B, L, D)

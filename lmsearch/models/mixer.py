@@ -155,7 +155,7 @@ class DirectionalMixer(nn.Module):
     def order_of(self, group: ScanGroup, device: torch.device) -> Tensor:
         """The order table of a group as an int32 tensor (K, P) on `device`."""
         if is_open(group.padded):
-            return computed_order(group.directions, group.padded, device)
+            return computed_order(group.directions, group.padded, device, group.cls_index)
         return order_tensor(self.graph_inputs, group.directions, group.padded, group.cls_index, device)
 
     def scan_arguments(self, tokens: Tokens, group: ScanGroup, active: tuple[int, ...]) -> dict[str, Any]:
@@ -163,7 +163,9 @@ class DirectionalMixer(nn.Module):
         rows = row_index(self.graph_inputs, tuple([active[k] for k in group.branches]), tokens.x.device)
         z = None if tokens.z is None else group.pad(tokens.z)
         u, sizes = self.convolved(group.pad(tokens.x), group, rows), (self.dt_rank, self.d_state, self.d_state)
-        if u.dim() == 4:  # one product per direction over the tokens of all images, as u lies in memory
+        if u.dim() == 4 and is_open(group.padded):  # a graph for any size must not depend on how u lies in memory
+            low_rank = torch.matmul(u, take(self.x_proj_weight, rows).mT)
+        elif u.dim() == 4:  # one product per direction over the tokens of all images, as u lies in memory
             low_rank = torch.bmm(u.transpose(0, 1).flatten(1, 2), take(self.x_proj_weight, rows).mT)  # (K, B * P, R + 2N)
             low_rank = low_rank.unflatten(1, (u.shape[0], u.shape[2])).transpose(0, 1)  # (B, K, P, R + 2N)
         else:

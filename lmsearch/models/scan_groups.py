@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmsearch.models.any_grid import is_open
-from lmsearch.models.layers import insert_token
+from lmsearch.models.any_grid import cropped_to, is_open, padded_to
+from lmsearch.models.class_token import insert_token, split_token
 from lmsearch.models.tracing import GraphInputs, constant_while_tracing, graph_input
 from lmsearch.scan.directions import index_table, parse_direction
 from lmsearch.scan.grids import Grid
@@ -40,31 +40,38 @@ class ScanGroup:
         """The order table (K, P)."""
         return order_table(self.directions, self.padded, self.cls_index)
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether nothing is padded; of an open grid, whether nothing ever is."""
+        return self.padded is self.grid if is_open(self.grid) else self.padded == self.grid
+
     def pad(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, P, D): zero tokens at the bottom and right; the class token keeps its row."""
-        if self.padded == self.grid:
+        if self.is_whole:
             return x
         x, cls = self._split(x, dim=1)
-        x = x.unflatten(1, self.grid)
-        more = [above - side for above, side in zip(self.padded, self.grid, strict=True)]  # after the last token of each axis
-        x = F.pad(x, (0, 0, *(amount for side in reversed(more) for amount in (0, side)))).flatten(1, -2)
+        if is_open(self.grid):
+            x = padded_to(x, self.grid, self.padded)
+        else:
+            more = [above - side for above, side in zip(self.padded, self.grid, strict=True)]  # after the last token of each axis
+            x = F.pad(x.unflatten(1, self.grid), (0, 0, *(amount for side in reversed(more) for amount in (0, side)))).flatten(
+                1, -2
+            )
         return x if cls is None or self.cls_index is None else insert_token(x, cls, self.cls_index)
 
     def crop(self, y: Tensor) -> Tensor:
         """(B, K, P, D) -> (B, K, L, D): drop the padding."""
-        if self.padded == self.grid:
+        if self.is_whole:
             return y
         y, cls = self._split(y, dim=2)
-        y = y.unflatten(2, self.padded)[:, :, *(slice(side) for side in self.grid)].flatten(2, -2)
-        if cls is None:
-            return y
-        return torch.cat([y[:, :, : self.cls_index], cls, y[:, :, self.cls_index :]], dim=2)
+        if is_open(self.grid):
+            y = cropped_to(y, self.grid, self.padded)
+        else:
+            y = y.unflatten(2, self.padded)[:, :, *(slice(side) for side in self.grid)].flatten(2, -2)
+        return y if cls is None or self.cls_index is None else insert_token(y, cls, self.cls_index, dim=2)
 
     def _split(self, x: Tensor, *, dim: int) -> tuple[Tensor, Tensor | None]:
-        if self.cls_index is None:
-            return x, None
-        before, cls, after = x.tensor_split((self.cls_index, self.cls_index + 1), dim=dim)
-        return torch.cat([before, after], dim=dim), cls
+        return (x, None) if self.cls_index is None else split_token(x, self.cls_index, dim=dim)
 
 
 def order_table(directions: tuple[str, ...], padded: Grid, cls_index: int | None) -> np.ndarray:
@@ -114,18 +121,31 @@ def by_padded_grid(directions: tuple[str, ...], grid: Grid, padding: str) -> tup
     return tuple((tuple(branches), padded) for padded, branches in members.items())
 
 
+def by_window(directions: tuple[str, ...], grid: Grid, padding: str) -> tuple[tuple[tuple[int, ...], Grid], ...]:
+    """Return the branches whose windows fill up an open grid alike, and the grid that they make.
+
+    Sides are rounded up without negative numbers, whose division ONNX rounds towards zero.
+    """
+    members: dict[tuple[int, int] | None, list[int]] = {}
+    for k, name in enumerate(directions):
+        members.setdefault(parse_direction(name).window if padding == "zeros" else None, []).append(k)
+    return tuple(
+        (
+            tuple(branches),
+            grid if window is None else tuple((side + w - 1) // w * w for side, w in zip(grid, window, strict=True)),
+        )
+        for window, branches in members.items()
+    )
+
+
 def scan_groups(directions: tuple[str, ...], grid: Grid, padding: str, cls_index: int | None) -> tuple[ScanGroup, ...]:
     """Group `directions` by the grid that they scan; `padding` is "none" or "zeros".
 
-    On an open grid, which is one that needs no padding, there is one group.
+    On an open grid those with windows of one size are a group.
     """
-    if is_open(grid):
-        return (ScanGroup(tuple(range(len(directions))), directions, grid, grid, cls_index),)
+    found = by_window(directions, grid, padding) if is_open(grid) else by_padded_grid(directions, grid, padding)
     return tuple(
-        [
-            ScanGroup(branches, tuple([directions[k] for k in branches]), grid, padded, cls_index)
-            for branches, padded in by_padded_grid(directions, grid, padding)
-        ]
+        [ScanGroup(branches, tuple([directions[k] for k in branches]), grid, padded, cls_index) for branches, padded in found]
     )
 
 

@@ -32,8 +32,9 @@ SIDES = rf"(?P<a>{NUMBER})(?:x(?P<b>{NUMBER}))?"  # of a window; one number is a
 class Pattern:
     """One family of directions: how its names look, and its sort keys, a function of (i, j) and the numbers in the name.
 
-    A regex with the groups a and b makes windows of a rows by b columns, which padding may complete. `arithmetic`: the keys are
-    whole numbers of at most H + W, computed by operators that PyTorch has too, so that a graph can compute them for any grid.
+    A regex with the groups a and b makes windows of a rows by b columns, which padding may complete. `arithmetic`: the keys
+    after the first are whole numbers of at most H + W, all computed by operators that PyTorch has too, so that a graph can
+    compute them for any grid.
     """
 
     regex: str
@@ -49,14 +50,14 @@ PATTERNS = (
     Pattern(f"cw{SIDES}", "cw<side>, cw<rows>x<columns>", patterns.column_windows, arithmetic=True),
     Pattern("snake", "snake", patterns.snake, arithmetic=True),
     Pattern("snake_v", "snake_v", patterns.column_snake, arithmetic=True),
-    Pattern("antisnake", "antisnake", patterns.antisnake),
-    Pattern("antisnake_v", "antisnake_v", patterns.column_antisnake),
+    Pattern("antisnake", "antisnake", patterns.antisnake, arithmetic=True),
+    Pattern("antisnake_v", "antisnake_v", patterns.column_antisnake, arithmetic=True),
     Pattern("diag", "diag", patterns.diagonals, arithmetic=True),
     Pattern("antidiag", "antidiag", patterns.antidiagonals, arithmetic=True),
     Pattern("zigzag", "zigzag", patterns.zigzag, arithmetic=True),
-    Pattern("morton", "morton", patterns.morton),
+    Pattern("morton", "morton", patterns.morton, arithmetic=True),
     Pattern("hilbert", "hilbert", patterns.hilbert),
-    Pattern("spiral", "spiral", patterns.spiral),
+    Pattern("spiral", "spiral", patterns.spiral, arithmetic=True),
     Pattern(rf"atrous(?P<p>{NUMBER})", "atrous<step>", patterns.atrous, arithmetic=True),
     Pattern(r"random(?P<seed>0|[1-9][0-9]{0,8})", "random<seed>", patterns.shuffled),
 )

@@ -52,7 +52,7 @@ def column_snake(i: np.ndarray, j: np.ndarray) -> Keys:
 
 def antisnake(i: np.ndarray, j: np.ndarray) -> Keys:
     """`snake` from the top right corner: even rows right to left and odd rows left to right."""
-    return i, np.where(i % 2, j, -j)
+    return i, j * (2 * (i % 2) - 1)
 
 
 def column_antisnake(i: np.ndarray, j: np.ndarray) -> Keys:
@@ -77,20 +77,37 @@ def zigzag(i: np.ndarray, j: np.ndarray) -> Keys:
 
 def morton(i: np.ndarray, j: np.ndarray) -> Keys:
     """Morton's Z: by the interleaved bits of row and column, the row's first; on other grids its tokens in that order."""
-    keys: list[np.ndarray] = []
-    for bit in reversed(range(max(1, (max(i.shape) - 1).bit_length()))):
-        keys += [i >> bit & 1, j >> bit & 1]
-    return tuple(keys)
+    return (2 * _spread(i) + _spread(j),)
+
+
+def _spread(number: np.ndarray) -> np.ndarray:
+    """Return whole numbers below 2^31 with a zero bit before each of their bits."""
+    for shift, mask in (
+        (16, 0x0000FFFF0000FFFF),
+        (8, 0x00FF00FF00FF00FF),
+        (4, 0x0F0F0F0F0F0F0F0F),
+        (2, 0x3333333333333333),
+        (1, 0x5555555555555555),
+    ):
+        number = (number | number * 2**shift) & mask
+    return number
 
 
 def spiral(i: np.ndarray, j: np.ndarray) -> Keys:
     """Inward and clockwise from the top left corner."""
     height, width = i.shape
-    ring = np.minimum(np.minimum(i, height - 1 - i), np.minimum(j, width - 1 - j))
-    h, w = height - 1 - 2 * ring, width - 1 - 2 * ring  # steps along a ring's sides
-    sides = [i == ring, j == width - 1 - ring, i == height - 1 - ring]  # top, right, bottom; else left
-    times = [j - ring, w + i - ring, w + h + width - 1 - ring - j]
-    return ring, np.select(sides, times, default=2 * w + h + height - 1 - ring - i)
+    ring = _lesser(_lesser(i, height - 1 - i), _lesser(j, width - 1 - j))
+    top = i == ring
+    right = (j == width - 1 - ring) & ~top
+    bottom = (i == height - 1 - ring) & ~top & ~right
+    left = ~(top | right | bottom)
+    return ring, right + 2 * bottom + 3 * left, j * top + i * right - j * bottom - i * left
+
+
+def _lesser(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the lesser of whole numbers."""
+    lesser: np.ndarray = (a + b - abs(a - b)) // 2
+    return lesser
 
 
 def atrous(i: np.ndarray, j: np.ndarray, p: int) -> Keys:

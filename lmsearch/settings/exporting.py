@@ -23,6 +23,10 @@ class Export(Voice):
     checkpoint: PathName = key(WEIGHTS)
     format: str = key(words={"onnx": "needs the extra onnx", "torch_export": "read by torch.export.load"})
     out: PathName = key("file to write: .onnx, or .pt2 with format=torch_export")
+    scan: str = key(
+        "how the file scans",
+        words={"scan": "a Scan node of ONNX", "linear_attention": "onnxruntime's LinearAttention (format=onnx)"},
+    )
     dynamic: str = key(
         "what may differ from call to call", words={"batch": "the number of images", "size": "and their size, where it can"}
     )
@@ -39,7 +43,9 @@ class LatencySettings(Output, Voice):
     """lmsearch latency."""
 
     checkpoint: PathNames = key("a run directory, its weights, or an exported file; [a,b]: a table for each")
-    what: list[str] = key("ways to run the network, of pytorch, compile, onnx, int8; an exported file is timed as it is")
+    what: list[str] = key(
+        "ways to run the network, of pytorch, compile, onnx, linear_attention, int8; an exported file is timed as it is"
+    )
     batches: Ints = key("images per call: a number or a list", unit="images")
     thread_counts: Ints = key("CPU threads: a number or a list; all of a call's")
     repeats: int = key("calls that are timed, one by one", least=1)

@@ -25,7 +25,7 @@ from lmsearch.tasks.parts.trained import load_trained
 def run(cfg: DictConfig) -> int:
     """Export, compare, write and say what was written."""
     settings = settings_of(Export, cfg)
-    options = ExportOptions(settings.format, settings.dynamic == "size", settings.int8, settings.tolerance)
+    options = ExportOptions(settings.format, settings.dynamic == "size", settings.int8, settings.tolerance, settings.scan)
     kind, out = format_for(options), Path(settings.out)
     if out.suffix != kind.ending:
         raise ConfigError(f"out={settings.out!r} has another ending than format={kind.name}; accepted: {kind.ending}")

@@ -10,8 +10,21 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from transformers import UperNetConfig, UperNetForSemanticSegmentation
 
+from lmsearch.models.any_grid import is_open, pooling_weights
 from lmsearch.models.dense.handed import maps_config, width_for
 from lmsearch.models.dense.pyramid import ChannelNorm, Level, resized
+
+
+class MeanPool(nn.AdaptiveAvgPool2d):
+    """Adaptive pooling that a graph which takes any size can hold as well: there as two products with matrices of weights."""
+
+    output_size: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_open(x.shape[-2:]):
+            return super().forward(x)
+        rows, columns = (pooling_weights(side, self.output_size, like=x) for side in x.shape[-2:])
+        return rows @ (x @ columns.mT)  # (n, H) (B, C, H, W) (W, n)
 
 
 class UperNet(nn.Module):
@@ -32,6 +45,9 @@ class UperNet(nn.Module):
             for name, child in module.named_children():
                 if isinstance(child, nn.BatchNorm2d):
                     setattr(module, name, ChannelNorm(child.num_features))
+        for block in self.decoder.psp_modules.blocks:
+            block.layers[0] = MeanPool(block.layers[0].output_size)
+            block.add_module("0", block.layers[0])
 
     def forward(self, maps: Sequence[Tensor], padded: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Maps of an image of `padded` pixels to the logits of its upper left `size` pixels (height, width)."""
