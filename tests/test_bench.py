@@ -253,6 +253,7 @@ def test_a_run_writes_every_section_and_a_picture(
         assert title in printed
 
 
+@pytest.mark.slow
 def test_a_pass_is_timed_in_processes_with_and_without_their_settings() -> None:
     for way in (process.TUNED, process.PLAIN):
         assert 0 < process.step_seconds(way, memory.TINY, threads=1, seed=0) < 60

@@ -18,8 +18,7 @@ VIM = ["model.embed_dim=8", "model.depth=1", "model.patch_size=4", "model.stem=p
 VMAMBA = ["model=local_vmamba_nano", "model.dims=[8,16]", "model.depths=[1,1]", "model.patch_size=2"]
 KINDS = {
     "non-square": [*VIM, "data.img_size=[8,12]"],
-    "grey": [*VIM, "data.img_size=12", "data.in_chans=1"],
-    "averaged": [*VIM, "data.img_size=12", "optim.ema_decay=0.6"],
+    "grey, averaged": [*VIM, "data.img_size=12", "data.in_chans=1", "optim.ema_decay=0.6"],
     "hierarchical": [*VMAMBA, "data.img_size=12"],
 }
 
