@@ -15,7 +15,7 @@ from lmsearch.scan.directions import index_table
 
 SIDE, SPACE = 8, "localmamba8_w4"
 DIRECTIONS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
-RECALL = Task("latest_key", SIDE * SIDE, decay=0.9, lag=1, key_rate=0.12)
+RECALL = Task("latest_key", SIDE * SIDE, decay=0.9, lag=1, key_rate=0.25)
 VOID = 255
 
 
@@ -27,7 +27,7 @@ def write_planted(folder: Path, direction: str, *, images: int) -> Path:
     not tell windows from lines: the head convolves three rows of scans along `h` to what a scan along `w2` holds.
     """
     order = index_table((direction,), (SIDE, SIDE))[0]
-    for split, count in (("train", images), ("val", 64)):
+    for split, count in (("train", images), ("val", 128)):
         sequences, recalled = RECALL.draw(np.arange(count), ("masks", split))
         pixels = np.zeros((count, SIDE * SIDE, 3), dtype=np.uint8)
         pixels[:, order, 0] = np.clip(127.5 + 60 * sequences[:, 0], 0, 255)
@@ -70,5 +70,5 @@ def test_a_direction_planted_in_masks_is_recovered_with_the_plain_head(tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_direction_that_is_planted_in_masks_is_recovered(direction: str, tmp_path: Path) -> None:
-    kept, status = recovered(direction, tmp_path, "epochs=8", images=256)
+    kept, status = recovered(direction, tmp_path, "epochs=10", "search.recheck=0.5", images=256)
     assert kept == [direction] and status == "ok"
