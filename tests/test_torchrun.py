@@ -122,6 +122,23 @@ def test_two_processes_search_as_one_does(search: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("search", ["fair", "darts"])
+def test_over_fifty_steps_two_processes_lose_what_one_does(
+    search: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "data=planted", "data.grid=4", "data.steps_per_epoch=1", *MODEL, "batch_size=32", "epochs=50"]
+    words += [f"search={search}", "search.health_every=0"]
+    assert main([*words, f"run_dir={tmp_path / 'one'}"]) == 0
+    assert torchrun([*words, f"run_dir={tmp_path / 'two'}"]).returncode == 0
+    assert choices(tmp_path / "one") == choices(tmp_path / "two")
+    curves = [[line["train_loss"] for line in lines_of(tmp_path / run)] for run in ("one", "two")]
+    worst = max(abs(its / mine - 1) for mine, its in zip(*curves, strict=True))
+    with capsys.disabled():
+        print(f" {search}: losses of {len(curves[0])} steps differ by {worst:.1e} of them at most")
+    assert len(curves[0]) == 50 and worst < 1e-4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["search", "retrain"])
 @pytest.mark.parametrize("key", ["model.grad_checkpointing=true", "model.compile=true"])
 def test_two_processes_train_alike_where_layers_are_computed_again_or_compiled(task: str, key: str, tmp_path: Path) -> None:

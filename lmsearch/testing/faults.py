@@ -129,8 +129,8 @@ class Harness:
                 run.note(hit)
                 done += 1
             run.codes.append(process.wait())
-            if not hit:
-                return done  # it was faster
+            if not hit or run.codes[-1] == 0:
+                return done  # the command is done: it was faster, or torchrun or its own care has brought it to its end
         self.finish(run)
         return done
 
