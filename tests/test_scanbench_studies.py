@@ -168,10 +168,10 @@ def test_the_live_part_has_twelve_instances_that_share_neither_strengths_nor_ima
 
 
 def test_rows_of_the_same_seed_draw_their_proposals_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(e5, "race", lambda arena, table: {"seed": arena.seed})
+    monkeypatch.setattr(e5, "race", lambda arena, table, arms: {"seed": arena.seed})
     rows = [Row("live", (f"instance{n}", "seed0")) for n in e5.LIVE_INSTANCES]
     rows += [Row("table", (space, f"seed{seed}")) for space in SPACES for seed in e5.TABLE_SEEDS if planted_along_h(seed)]
-    monkeypatch.setattr(e5, "retrained", lambda instance, seed: {"seed": seed})
+    monkeypatch.setattr(e5, "retrained", lambda instance, seed, arms, known: {"seed": seed})
     rows += [row for row in e5.rows() if row.part == "retrained"]
     assert len({e5.work(row)["seed"] for row in rows}) == len(rows)
 
@@ -210,8 +210,7 @@ def test_what_was_shipped_is_trained_anew_with_seeds_that_no_arm_used(monkeypatc
         return len(seen), -len(seen)
 
     monkeypatch.setattr(e5, "train_alone", trained)
-    monkeypatch.setattr(e5, "RETRAINED_ARMS", ("random", "hand-made"))
-    found = e5.retrained(24, seed=3)
+    found = e5.retrained(24, seed=3, arms=("random", "hand-made"))
     used = seen[: -2 * len(e5.NEW_RUNS)]
     again = seen[len(used) :]
     assert len(used) == 4 + 2 and not {seed for _, seed in used} & {seed for _, seed in again}
@@ -228,6 +227,19 @@ def test_the_retrained_part_counts_the_new_trainings_and_reports_the_shipped_net
     assert found["retrained"]["primary"] == {"random": "better", "hand-made": "better"}
     assert found["retrained"]["pairs"] == 24 and set(found["retrained"]["test"]) == set(e5.RETRAINED_ARMS)
     assert abs(found[verdict.SHIPPED]["ours_minus"]["random"][0]) < 0.01 and "primary" not in found[verdict.SHIPPED]
+
+
+def test_the_arm_that_was_added_last_is_compared_on_the_rows_that_it_shares() -> None:
+    rng, last = np.random.default_rng(0), verdict.BOTH
+    rows = [raced("table", (space, f"seed{seed}"), 0.0, rng) for seed in range(8) for space in SPACES]
+    for row in rows:
+        del row["test"][last]
+    both = [{"part": "both table", "words": row["words"], "test": {last: row["test"]["softmax"] + 1.0}} for row in rows[:-1]]
+    found = verdict.summarise([*rows, *both])
+    assert last not in found["table"]["test"]
+    assert found["both table"]["pairs"] == 7, "a seed of which a space is missing does not count"
+    assert found["both table"]["ours_minus"]["softmax"][0] == pytest.approx(1.0)
+    assert set(found["both table"]["p_holm"]) == {"softmax", "fair"}
 
 
 def test_the_direction_of_a_primary_comparison_is_that_of_the_ranks() -> None:

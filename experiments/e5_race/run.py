@@ -111,7 +111,7 @@ def live(instance: int, seed: int, arms: Sequence[str]) -> Record:
     return race(live_arena(instance, seed), None, arms)
 
 
-def retrained(instance: int, seed: int, arms: Sequence[str] = RETRAINED_ARMS, known: Trained | None = None) -> Record:
+def retrained(instance: int, seed: int, arms: Sequence[str], known: Trained | None = None) -> Record:
     """Race as `live` does, and train what was shipped anew: what an architecture is worth to whoever trains it."""
     arena = live_arena(instance, seed, known)
     shipped = shipped_by(arena, arms)
