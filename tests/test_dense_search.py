@@ -70,5 +70,5 @@ def test_a_direction_planted_in_masks_is_recovered_with_the_plain_head(tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_direction_that_is_planted_in_masks_is_recovered(direction: str, tmp_path: Path) -> None:
-    kept, status = recovered(direction, tmp_path, "epochs=10", "search.recheck=0.5", images=256)
+    kept, status = recovered(direction, tmp_path, "epochs=10", "search.recheck=1", images=256)
     assert kept == [direction] and status == "ok"
