@@ -15,9 +15,13 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3.11 -m venv venv
 venv/bin/pip install -q torch==2.13.0 onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 numpy==2.4.6
-venv/bin/python -W ignore - <<'PY' 2>/dev/null
+venv/bin/python -W ignore - <<'PY'
+import logging
+
 import onnxruntime
 import torch
+
+logging.disable(logging.WARNING)  # the exporter's
 
 
 class Rows(torch.nn.Module):

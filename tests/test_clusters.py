@@ -51,7 +51,7 @@ class Cluster:
     def send_off(self, torchrun: str) -> str:
         """Send off the script of the page, with `torchrun` in place of that program; return the number of the job."""
         write_program(self.folder / "torchrun", torchrun)
-        (self.folder / "slurm.sh").write_text(block_with("#SBATCH").replace(":29500", ":0"))
+        (self.folder / "slurm.sh").write_text(block_with("#SBATCH"))
         other = ["--parsable", "--gres=gpu:2", "--cpus-per-task=1", "--output=log"]
         return self.call("sbatch", *other, "slurm.sh", *SEARCH, "device=cpu", "run_dir=run")
 

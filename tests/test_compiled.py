@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmsearch.models import create_model
+from lmsearch.models import create_model, tracing
 from lmsearch.models.tracing import plain_grid
 
 PLACED = {"use_rope": False, "rope_residual": False, "middle_cls_token": True}
@@ -120,3 +121,17 @@ def test_tables_made_while_a_graph_is_traced_serve_later_calls() -> None:
 
 def test_a_plain_grid_is_the_same_grid() -> None:
     assert plain_grid((3, 5)) == (3, 5)
+
+
+@pytest.mark.slow
+def test_a_layer_that_needs_more_programs_than_are_made_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    monkeypatch.setattr(tracing, "GRAPHS", 1)
+    tracing.compiled.cache_clear()
+    net = create_model("local_vim_nano", depth=1, embed_dim=8, directions=["h", "v", "w2"], d_state=2, img_size=4).train()
+    (mixer,) = net.mixers()
+    x, plain = torch.randn(2, 16, 8), copy.deepcopy(mixer)
+    mixer.compiled = True
+    for active in ((0,), (1,), (0, 1), (1, 2)):
+        torch.testing.assert_close(mixer(x, (4, 4), active=active), plain(x, (4, 4), active=active), rtol=1e-4, atol=1e-5)
+    tracing.compiled.cache_clear()

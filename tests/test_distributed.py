@@ -103,6 +103,15 @@ def test_gathered_objects_are_in_the_order_of_the_whole_set(count: int) -> None:
     assert SINGLE.gather_each(whole) is whole
 
 
+@pytest.mark.parametrize("shares", [(1, 3), (3, 1), (0, 2), (2, 2, 0)])
+def test_no_sample_is_lost_where_processes_hold_other_numbers_of_them(shares: tuple[int, ...]) -> None:
+    held = [[10 * rank + turn for turn in range(share)] for rank, share in enumerate(shares)]
+    whole = [mine[turn] for turn in range(max(shares)) for mine in held if turn < len(mine)]
+    for found in Meeting(len(shares)).run(lambda world: world.gather(torch.tensor(held[world.rank], dtype=torch.int64))):
+        assert found.tolist() == whole
+    assert Meeting(len(shares)).run(lambda world: world.gather_each(tuple(held[world.rank]))) == [tuple(whole)] * len(shares)
+
+
 def test_processes_that_differ_are_one_clear_line() -> None:
     same = Meeting(2).run(lambda world: world.assert_same("0f" * 32, what="the run"))
     assert same == [None, None]

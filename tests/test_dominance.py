@@ -21,6 +21,7 @@ from lmsearch.models import create_model
 from lmsearch.search.architects.alpha_update import alpha_optimizer
 from lmsearch.search.architects.fair import Fair
 from lmsearch.search.architects.learning import SingleLevel, Timing
+from lmsearch.search.checks import check_dominance
 from lmsearch.search.derivation import dominance
 from lmsearch.search.derivation.dominance import LOOKS, dominant, due
 from lmsearch.search.supernet.masking import Choice
@@ -58,7 +59,9 @@ class Landscape:
 
 
 def found_in(loss: Loss, *, depth: int = 1, keep: int = 2, seed: int = 0, level: float = LEVEL) -> str | None:
-    return dominant(supernet(depth=depth), Landscape(loss), (keep,) * depth, level=level, seed=seed, look=0)
+    model = supernet(depth=depth)
+    choices = dominance.random_choices(model, (keep,) * depth, seed=seed, look=0)
+    return dominant(model, Landscape(loss), choices, level=level)
 
 
 def additive(strengths: Sequence[float]) -> Loss:
@@ -124,6 +127,8 @@ def test_what_dominates_is_part_of_the_state_and_old_states_have_none() -> None:
     other = BranchPolicy(supernet(), RELAXATIONS["uniform"], (2,), (2,), 0)
     other.load_state_dict(state)
     assert other.dominant == "v" and other.relaxation.learns
+    other.load_state_dict({**state, "dominant": ""})  # a training that was rolled back to before it was found
+    assert other.dominant == "" and not other.relaxation.learns
     old = BranchPolicy(supernet(), RELAXATIONS["uniform"], (2,), (2,), 0)
     old.load_state_dict({name: value for name, value in state.items() if name != "dominant"})
     assert old.dominant == "" and not old.relaxation.learns
@@ -145,7 +150,7 @@ def test_a_search_that_is_stopped_around_the_look_ends_as_the_whole_one(after: i
     assert ["probabilities" in line for line in lines] == [False, True, True]
     assert main(["derive", f"checkpoint={tmp_path / 'cut'}", f"run_dir={tmp_path / 'again'}"]) == 0
     again = lmsearch.load_genotype(tmp_path / "again")
-    assert again.directions == found.directions and again.derivation["method"] == "topk"
+    assert again.directions == found.directions and again.derivation == found.derivation
 
 
 def test_a_search_that_does_not_look_is_what_it_was(tmp_path: Path) -> None:
@@ -167,3 +172,22 @@ def test_a_planted_direction_is_found_to_dominate_and_kept(direction: str, tmp_p
     assert main([*words, LOOKING, f"run_dir={tmp_path}"]) == 0
     found = lmsearch.load_genotype(tmp_path)
     assert found.derivation == {"method": "topk", "dominant": direction} and direction in found.directions[0]
+
+
+@pytest.mark.parametrize(
+    ("level", "keep", "candidates", "epochs", "told"),
+    [
+        (0.01, (2,), (8,), 8, ""), (0.01, (1, 1), (8, 8), 8, ""), (0.01, (2,), (8,), 1, "of so few epochs (1) has no look"),
+        (0.01, (1,), (8,), 8, "of so few choices none is told below 2"), (0.01, (2,), (4,), 8, "of so few choices none is told"),
+    ],
+)  # fmt: skip
+def test_a_search_that_can_find_no_direction_says_so(
+    level: float, keep: tuple[int, ...], candidates: tuple[int, ...], epochs: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_dominance(level, keep, candidates, epochs=epochs)
+    assert (told in caplog.text) if told else not caplog.text
+
+
+def test_a_chance_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY, "search.dominance=0", f"run_dir={tmp_path / 'run'}"]) == 2
+    assert "search.dominance=0 can find nothing" in capsys.readouterr().err and not (tmp_path / "run").exists()

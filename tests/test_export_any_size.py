@@ -38,12 +38,15 @@ SPECS = {
 }
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", SPECS)
+WAYS = [*((name, format, "scan") for name in SPECS for format in FORMATS)]
+WAYS += [(name, "onnx", "linear_attention") for name in ("class token, padded", "stages, padded")]
+
+
+@pytest.mark.parametrize(("name", "format", "scan"), WAYS)
 @torch.no_grad()
-def test_a_file_takes_images_of_any_size(name: str, format: str, tmp_path: Path) -> None:
+def test_a_file_takes_images_of_any_size(name: str, format: str, scan: str, tmp_path: Path) -> None:
     spec = SPECS[name]
-    file = load_exported(exported(spec, ExportOptions(format, sizes=True), tmp_path / "x"))
+    file = load_exported(exported(spec, ExportOptions(format, sizes=True, scan=scan), tmp_path / "x"))
     sizes = {case.img_size for case in file.described.certificate.cases}
     assert len(sizes) == 2 and any(height != width for height, width in sizes)
     net, info = network(spec)

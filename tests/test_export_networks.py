@@ -22,6 +22,7 @@ from lmsearch.export.loaded import load_exported
 from lmsearch.export.make import export_network
 from lmsearch.export.options import ExportOptions
 from lmsearch.export.program import example
+from lmsearch.export.scans import SCANS, ScanKind
 
 pytestmark = pytest.mark.slow
 STAGES: dict[str, Any] = {"dims": [8, 16], "depths": [1, 1], "d_state": 2}
@@ -84,11 +85,12 @@ def test_a_file_that_scans_by_linear_attention_computes_the_same(name: str, int8
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_wrong_scan_is_not_written(format: str) -> None:
+def test_a_wrong_scan_is_not_written(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = SPECS["rope, one gate per channel"]
+    monkeypatch.setitem(SCANS, "scan", ScanKind("scan", lambda: Loop(forgets=True)))
     net, info = network(spec)
     with pytest.raises(ExportError, match="not written: at 1 image"):
-        export_network(net, spec, info, ExportOptions(format), source="a run", scans=Loop(forgets=True))
+        export_network(net, spec, info, ExportOptions(format), source="a run")
 
 
 @pytest.mark.parametrize("format", FORMATS)

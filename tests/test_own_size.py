@@ -10,15 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dense_folders import write_pairs, write_shapes
+from test_distributed import Meeting
 from torch import Tensor
 
-from lmsearch.data import build_source
+from lmsearch.data import build_source, spread
 from lmsearch.data.batch import Batch
 from lmsearch.data.dense.outlines import to_rle
 from lmsearch.data.info import VOID
 from lmsearch.data.instances import Instances
+from lmsearch.data.loaders import EvalLoader
 from lmsearch.data.own_size import OwnSize
 from lmsearch.data.view import View
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.objectives.segmentation import mean_iou
 from lmsearch.engine.train import Precision, evaluate
@@ -126,3 +129,17 @@ def test_every_labelled_pixel_of_the_images_counts_once(tmp_path: Path) -> None:
     batch = source.val.eval_batch(np.arange(2))
     scores = evaluate(net, [batch], objective_for("segmentation"), Precision(torch.device("cpu"), micro_batch=1))
     assert scores.confusion.sum() == 7 * 9 + 20 * 5
+
+
+def test_images_that_are_spread_over_a_set_know_their_own_size_in_every_process(tmp_path: Path) -> None:
+    val = build_source("dense", root=str(write_shapes(tmp_path, "masks")), img_size=list(INPUT)).train
+
+    def few(world: World) -> Batch:
+        return spread(EvalLoader(val, batch_size=2, world=world), 5)
+
+    one = few(SINGLE)
+    assert one.own is not None and len(one.own) == 5
+    for found in Meeting(2).run(few):
+        assert found.own is not None
+        assert all(np.array_equal(own.truth, its.truth) for own, its in zip(found.own, one.own, strict=True))
+        assert found.take(torch.tensor([4])).own is not None

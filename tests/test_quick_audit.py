@@ -157,6 +157,8 @@ def test_a_plan_takes_fewer_sets_before_shorter_trainings_and_longer_where_those
     needed = quick_plan(setting_of(), long_control, slow, orders=20, minutes=10)  # 8 of them, which are more than two
     assert (needed.steps, needed.sets) == (control_steps(long_control), 4) and needed.steps == 200
     assert quick_plan(setting_of(), long_control, slow, orders=20, minutes=60) == needed
+    longer, large = SimpleNamespace(planted=setting_of(size=3000)), setting_of(size=10**5)  # controls of 600 steps
+    assert quick_plan(large, longer, Pace(0.01, 0.02, 0.001), orders=20, minutes=60).steps == control_steps(longer) == 600
     long = quick_plan(setting_of(size=10**6), CONTROL, Pace(0.01, 0.02, 0.01), orders=20, minutes=2)
     assert long.epochs == 2 and long.images == long.steps * 50 // 2
     with pytest.raises(ConfigError, match=r"minutes=0.1 are too few for a quick audit: about 0.\d are needed; smaller images"):

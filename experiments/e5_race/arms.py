@@ -30,7 +30,7 @@ HAND_MADE = {  # directions of every layer, by how many a layer keeps
     4: (("h", "h_flip", "v", "v_flip"), ("h", "h_flip", "w2", "w2_flip")),
 }
 SEARCHES = {"softmax": ("search=darts",), "sampled": ("search=sampled",), "drnas": ("search=drnas",)}
-BOTH = ("search=fair", "search.dominance=0.01")  # masking, or alphas where one direction dominates
+DOMINANCE = ("search=fair", "search.dominance=0.01")  # masking, or alphas where one direction dominates
 SHARED_TRIES = 32  # random architectures that the arm with weight sharing masks, on all held-out samples
 CLIMB_SHARE = 4  # local search on shared weights masks so many times more architectures on as many times fewer samples
 DERIVING_EPOCHS = 1  # of a supernet's training, given up to pay for derivation by masking
@@ -142,7 +142,7 @@ def both_regimes(arena: Arena) -> tuple[Architecture, float]:
 
     What the looks took is paid for by fewer samples of the climb.
     """
-    epochs, options = arena.task.recipe.epochs - DERIVING_EPOCHS, options_of(*BOTH)
+    epochs, options = arena.task.recipe.epochs - DERIVING_EPOCHS, options_of(*DOMINANCE)
     found = supernet(arena.task, arena.source, arena.space, arena.seed, options=options, derivation="climb", epochs=epochs)
     whole = training_cost(epochs * arena.source.train.steps_per_epoch, arena.space.depth * len(arena.space.candidates))
     samples = None if found.policy.dominant else climbing_samples(arena, spent=found.cost - whole)

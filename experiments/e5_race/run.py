@@ -18,9 +18,8 @@ import torch
 from experiments.e3_scanbench.analysis import FLIPS
 from experiments.e3_scanbench.scores import options_of
 from experiments.e3_scanbench.tasks import STRENGTHS, BenchTask, graded, planted_sum
-from experiments.e5_race.arms import ARMS, SEARCHES, Arena
-from experiments.e5_race.arms import BOTH as BOTH_WORDS
-from experiments.e5_race.verdict import draw, summarise
+from experiments.e5_race.arms import ARMS, DOMINANCE, SEARCHES, Arena
+from experiments.e5_race.verdict import BEFORE, BOTH, draw, summarise
 from experiments.records import read_records
 from experiments.study import EIGHT, Record, Row, Study, main, one_thread
 from lmsearch.data import Source
@@ -34,8 +33,6 @@ from lmsearch.search.discrete.evaluators import StandAlone
 HERE = Path(__file__).resolve().parent
 TABLE_SEEDS, LIVE_INSTANCES, FRESH_INSTANCES, RETRAINED_INSTANCES = range(20), range(12), range(12, 24), range(24, 48)
 RETRAINED_ARMS = ("random", "hand-made", "fair", "softmax")
-BOTH = "fair, dominance"  # the arm that was added last
-BEFORE = {"both table": "table", "both retrained": "retrained"}  # parts that run it on rows of earlier parts
 NEW_RUNS = range(1000, 1003)  # trainings of what was shipped, with seeds that no arm saw
 LIVE_SPACE = Space(3, 2)  # 28^3 = 21 952 architectures
 Trained = dict[tuple[Architecture, int], tuple[float, float]]  # (validation, test) score by architecture and run
@@ -172,7 +169,7 @@ def record(arena: Arena, shipped: Shipped) -> Record:
     """Return what was shipped, what the budget was, and what the presets were then."""
     found: Record = {"budget": arena.budget, "evaluations": arena.evaluations, "config": arena.task.digest()}
     presets = {name: asdict(options_of(*words)) for name, words in SEARCHES.items()}
-    found["options"] = presets | {"fair": asdict(options_of("search=fair")), BOTH: asdict(options_of(*BOTH_WORDS))}
+    found["options"] = presets | {"fair": asdict(options_of("search=fair")), BOTH: asdict(options_of(*DOMINANCE))}
     found["shipped"] = {name: to_text(architecture) for name, (architecture, _) in shipped.items()}
     found["test"] = {name: round(test, 6) for name, (_, test) in shipped.items()}
     return found

@@ -145,13 +145,12 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
         seeds, sets = menu
         return planned_s(setting, control, pace, seeds=seeds, sets=min(sets, orders), steps=steps) / SAFETY / 60 / at_once
 
-    enough = minutes_for(MENUS[-1], max(LEAST_STEPS, min(control_steps(control), most_steps)))
-    within = min(minutes, max(QUICK_MINUTES, enough))
-    steps, chosen = 0, MENUS[-1]
+    enough = max(LEAST_STEPS, min(control_steps(control), most_steps))
+    within, steps = min(minutes, max(QUICK_MINUTES, minutes_for(MENUS[-1], enough))), 0
     for chosen in MENUS:
         none = minutes_for(chosen, 0)
         steps = math.floor((within - none) / (minutes_for(chosen, 1) - none) + ROUNDING)
-        if steps >= WANTED_STEPS:
+        if steps >= max(WANTED_STEPS, enough):
             break
     if steps < LEAST_STEPS:
         need = (

@@ -1,9 +1,9 @@
 """Forward and backward as VMamba's extensions selective_scan_cuda_core and _oflex and mamba-ssm's selective_scan_cuda have them.
 
 Shapes: B batch, L tokens, D channels, N states, G groups of D / G channels that share B and C. Source:
-kernels/selective_scan/csrc/selective_scan of MzeroMiko/VMamba at 2ed52ea. The extensions know nothing of autograd: forward
-returns [out, x], and x is what backward wants back. Here x is flat and in no documented order; the last states, which the
-original's x holds, come from `selective_scan_fn(..., return_last_state=True)`.
+kernels/selective_scan/csrc/selective_scan of MzeroMiko/VMamba at 2ed52ea, and mamba-ssm 2.3.2. The extensions know nothing of
+autograd: forward returns [out, x], and x is what backward wants back. Here x is flat and in no documented order; the last states,
+which the original's x holds, come from `selective_scan_fn(..., return_last_state=True)`.
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ def cuda_bwd(
         return _backward(u, delta, A, B, C, D, delta_bias, dout, x, delta_softplus)
     if out is None:
         raise KernelError("selective_scan_cuda.bwd: z needs out, what fwd returned first; out is None")
-    check_shape("out", out, tuple(u.shape), "(B, D, L)")
+    for name, tensor in (("out", out), ("dout", dout), ("dz", dz)):
+        if tensor is not None:
+            check_shape(name, tensor, tuple(u.shape), "(B, D, L)")
     gate, slope = _gate_parts(z, u)
     grads = _backward(u, delta, A, B, C, D, delta_bias, dout * gate, x, delta_softplus)
     found = (dout * out * slope).to(z.dtype)

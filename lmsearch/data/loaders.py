@@ -273,4 +273,5 @@ def spread(loader: HeldOut, number: int) -> Batch:
     if loader.world.size == 1:
         return own
     inputs, targets, indices = map(loader.world.gather, (own.inputs, own.target_values, own.indices))
-    return own._replace(inputs=inputs, targets=targets, indices=indices)
+    ways_back = None if own.own is None else loader.world.gather_each(own.own)
+    return own._replace(inputs=inputs, targets=targets, indices=indices, own=ways_back)

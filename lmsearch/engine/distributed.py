@@ -77,12 +77,13 @@ class World:
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the samples (n, ...) of all processes in their order, where process r holds every size-th one from r on.
 
-        The numbers of samples may differ by one between processes, as those of EvalLoader do.
+        Where processes hold other numbers of samples, those that have more come last.
         """
         counts = [int(count) for count in self._all(torch.tensor(len(tensor)))]
         padded = torch.cat([tensor, tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])])
         interleaved = torch.stack(self._all(padded), dim=1).flatten(0, 1)  # (most * size, ...)
-        return interleaved[: sum(counts)]
+        held = torch.tensor([turn < count for turn in range(max(counts)) for count in counts], device=tensor.device)
+        return interleaved[held]
 
     def gather_each(self, samples: tuple[T, ...]) -> tuple[T, ...]:
         """Return what all processes have of their samples, one object each, in the order of `gather`. Objects are pickled."""

@@ -63,6 +63,9 @@ FORMATS = {kind.name: kind for kind in (ONNX, TORCH_EXPORT)}
 
 def format_for(options: ExportOptions) -> Format:
     """Return the record of a format; raise ExportError for what it cannot hold, and where a package is missing."""
+    for name, value, known in (("format", options.format, FORMATS), ("scan", options.scan, SCANS)):
+        if value not in known:
+            raise ExportError(f"{name}={value!r} is not accepted; accepted: {', '.join(known)}")
     kind = FORMATS[options.format]
     if options.int8 and not kind.int8:
         raise cannot_hold(kind, "int8=true", [other.name for other in FORMATS.values() if other.int8])

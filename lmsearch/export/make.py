@@ -10,7 +10,6 @@ from lmsearch.export.certificate import Size, certify
 from lmsearch.export.described import Described
 from lmsearch.export.formats import format_for
 from lmsearch.export.options import ExportOptions, check_network
-from lmsearch.export.portable import Portable
 from lmsearch.export.program import program_of
 from lmsearch.export.scans import SCANS
 from lmsearch.export.sizes import axes_of, check_sizes, least_of, other_size, step_of
@@ -25,13 +24,11 @@ class Exported:
     described: Described
 
 
-def export_network(
-    net: Network, spec: ModelSpec, info: DataInfo, options: ExportOptions, *, source: str, scans: Portable | None = None
-) -> Exported:
+def export_network(net: Network, spec: ModelSpec, info: DataInfo, options: ExportOptions, *, source: str) -> Exported:
     """Return a network as a file of `options.format` that has been compared with it at two batches, and two sizes where open.
 
-    The bytes that are compared are read again first. `scans` stands in for the portable scans. Raises ExportError for what the
-    network or the format cannot do, and where the file's outputs are not those of the network.
+    The bytes that are compared are read again first. Raises ExportError for what the network or the format cannot do, and where
+    the file's outputs are not those of the network.
     """
     kind = format_for(options)
     check_network(net, merge=spec.merge, source=source)
@@ -39,7 +36,7 @@ def export_network(
     if options.sizes:
         check_sizes(net, info)
         sizes.append(other_size(net, info.img_size))
-    program = program_of(net, info, scans or SCANS[options.scan].build(), axes=axes_of(net, sizes=options.sizes))
+    program = program_of(net, info, SCANS[options.scan].build(), axes=axes_of(net, sizes=options.sizes))
     made = kind.make(program, options)
     read = kind.opened(kind.pack(made, ""))  # the description comes last, for it holds the certificate
     certificate = certify(read, net, info, sizes, tolerance=options.accepted_difference)

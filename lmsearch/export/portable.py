@@ -5,6 +5,8 @@ Shapes: B batch, K directions, L tokens, D channels, N states, W taps; raster or
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,7 +57,7 @@ class Portable:
         dt = delta if delta_bias is None else delta + delta_bias[:, None, :]
         dt = F.softplus(dt) if delta_softplus else dt
         sizes = (A.shape[1], A.shape[1], A.shape[2], A.shape[2])
-        forth, back = rows_of(order)
+        forth, back = constant(_rows, order), constant(_rows_back, order)
         steps = moved(torch.cat([dt, dt * u, B, C], dim=-1), forth)  # one move for all of them
         dt, du, B, C = steps.split(sizes, dim=-1)
         y = moved(self.recurrence(dt, du, B, C, A), back)  # (B, K, L, D)
@@ -65,7 +67,7 @@ class Portable:
     def directional_conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Tensor:
         """Return silu of the causal depthwise convolution of x (B, L, D) along each order: (B, K, L, D)."""
         (directions, channels, taps), length = weight.shape, order.shape[1]
-        forth, back = rows_of(order, shared=True)
+        forth, back = constant(Tensor.flatten, order), constant(_rows_back, order)
         visits = x.index_select(1, forth).unflatten(1, order.shape)  # (B, K, L, D)
         flat = F.pad(visits.transpose(2, 3).flatten(1, 2), (taps - 1, 0))  # (B, K * D, W - 1 + L)
         flat_bias = None if bias is None else bias.flatten()
@@ -73,25 +75,23 @@ class Portable:
         return F.silu(moved(y.view(-1, directions, channels, length).transpose(2, 3), back))
 
 
-def rows_of(order: Tensor, *, shared: bool = False) -> tuple[Tensor, Tensor]:
-    """Return the rows (K * L,) of all directions' tokens in the order of the visit, and those that lead back.
-
-    The rows are those of tokens (B, K, L, D); with `shared` the first are those of tokens (B, L, D) that all directions have.
-    An order that is known while the graph is made is a constant of it, as are these.
-    """
+def constant(make: Callable[[Tensor], Tensor], order: Tensor) -> Tensor:
+    """Return make(order), as a constant of the graph where the order is known while that is made."""
     if type(order) is Tensor:
         with _disable_current_modes():
-            return _both_rows(order.long(), shared)
-    return _both_rows(order, shared)
-
-
-def _both_rows(order: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
-    return order.flatten() if shared else _rows(order), _rows(order.argsort(dim=1))
+            return make(order.long())
+    return make(order)
 
 
 def _rows(order: Tensor) -> Tensor:
+    """Return the rows (K * L,) of tokens (B, K, L, D) in the order of the visit."""
     directions, length = order.shape
     return (order + length * torch.arange(directions, device=order.device)[:, None]).flatten()
+
+
+def _rows_back(order: Tensor) -> Tensor:
+    """Return the rows (K * L,) that lead back."""
+    return _rows(order.argsort(dim=1))
 
 
 def moved(t: Tensor, rows: Tensor) -> Tensor:

@@ -54,6 +54,6 @@ def least_of(net: Network) -> int:
 
 
 def other_size(net: Network, size: Size) -> Size:
-    """Return another image size to compare at, no square."""
+    """Return another image size to compare at; one of the two is no square."""
     step = step_of(net)
     return size[0] + step, size[1] + 2 * step

@@ -35,6 +35,6 @@ def take_token(x: Tensor, index: int, *, dim: int) -> Tensor:
 
 
 def rows_with(length: int, index: int, device: torch.device) -> Tensor:
-    """Return which of `length` rows and one more after them comes where that one is to come before row `index`: (L + 1,)."""
+    """Return the rows (L + 1,) that move the last of `length` + 1 rows to place `index` and keep the others in order."""
     place = torch.arange(length + 1, device=device)
     return place - (place > index).long() + (place == index).long() * (length - index)

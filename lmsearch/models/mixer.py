@@ -153,7 +153,7 @@ class DirectionalMixer(nn.Module):
         return self.out_proj(y)
 
     def order_of(self, group: ScanGroup, device: torch.device) -> Tensor:
-        """The order table of a group as an int32 tensor (K, P) on `device`."""
+        """The order table of a group as a tensor of integers (K, P) on `device`."""
         if is_open(group.padded):
             return computed_order(group.directions, group.padded, device, group.cls_index)
         return order_tensor(self.graph_inputs, group.directions, group.padded, group.cls_index, device)
@@ -203,7 +203,19 @@ class DirectionalMixer(nn.Module):
         if recompute or (recompute is None and self.grad_checkpointing and self.training):
             return checkpoint(self.forward, x, grid, use_reentrant=False, **told)
         if self.compiled and self.training and memory is None and not torch.compiler.is_compiling():
-            return compiled(DirectionalMixer.forward)(self, x, grid, **told)
+            return compiled(DirectionalMixer.computed)(self, x, grid, cls_index, active, weights)
+        return self.computed(x, grid, cls_index, active, weights, memory)
+
+    def computed(
+        self,
+        x: Tensor,
+        grid: Grid,
+        cls_index: int | None,
+        active: Sequence[int] | None,
+        weights: Tensor | None,
+        memory: BranchMemory | None = None,
+    ) -> Tensor:
+        """What `forward` returns, computed here and now; it asks for no compiler, which may run it as it is."""
         if memory is not None and (known := memory.recall(x, active, weights)) is not None:
             return known
         grid = plain_grid(grid)

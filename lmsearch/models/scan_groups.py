@@ -20,7 +20,7 @@ from lmsearch.models.any_grid import cropped_to, is_open, padded_to
 from lmsearch.models.class_token import insert_token, split_token
 from lmsearch.models.tracing import GraphInputs, constant_while_tracing, graph_input
 from lmsearch.scan.directions import index_table, parse_direction
-from lmsearch.scan.grids import Grid
+from lmsearch.scan.grids import Grid, whole_windows
 
 PADDINGS = ("none", "zeros")
 
@@ -122,20 +122,12 @@ def by_padded_grid(directions: tuple[str, ...], grid: Grid, padding: str) -> tup
 
 
 def by_window(directions: tuple[str, ...], grid: Grid, padding: str) -> tuple[tuple[tuple[int, ...], Grid], ...]:
-    """Return the branches whose windows fill up an open grid alike, and the grid that they make.
-
-    Sides are rounded up without negative numbers, whose division ONNX rounds towards zero.
-    """
+    """Return the branches whose windows fill up an open grid alike, and the grid that they make."""
     members: dict[tuple[int, int] | None, list[int]] = {}
     for k, name in enumerate(directions):
         members.setdefault(parse_direction(name).window if padding == "zeros" else None, []).append(k)
-    return tuple(
-        (
-            tuple(branches),
-            grid if window is None else tuple((side + w - 1) // w * w for side, w in zip(grid, window, strict=True)),
-        )
-        for window, branches in members.items()
-    )
+    found = members.items()
+    return tuple((tuple(branches), grid if window is None else whole_windows(grid, window)) for window, branches in found)
 
 
 def scan_groups(directions: tuple[str, ...], grid: Grid, padding: str, cls_index: int | None) -> tuple[ScanGroup, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from lmsearch.errors import DirectionError, short
 from lmsearch.scan import patterns
-from lmsearch.scan.grids import Grid, grid_text, num_tokens
+from lmsearch.scan.grids import Grid, grid_text, num_tokens, whole_windows
 from lmsearch.scan.patterns import Keys
 from lmsearch.scan.tables import MARK, read_table_name, table_on, tabled
 
@@ -87,7 +87,7 @@ class ScanOrder:
         """
         if self.window is None:
             return grid
-        padded = tuple(-(-side // w) * w for side, w in zip(grid, self.window, strict=True))
+        padded = whole_windows(grid, self.window)
         if num_tokens(padded) > max(MOST_PADDED, 4 * num_tokens(grid)):
             raise DirectionError(
                 f"{self.label} with zero padding makes {grid_text(padded)} tokens of {grid_text(grid)}; accepted: up to"

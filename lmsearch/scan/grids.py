@@ -22,6 +22,11 @@ def halved(grid: Grid) -> Grid:
     return tuple((side + 1) // 2 for side in grid)
 
 
+def whole_windows(grid: Grid, window: tuple[int, int]) -> Grid:
+    """Return the smallest grid of whole windows that holds `grid`, without negative numbers: ONNX divides those towards zero."""
+    return tuple((side + w - 1) // w * w for side, w in zip(grid, window, strict=True))
+
+
 def middle(grid: Grid) -> int:
     """Return the place of a class token in the middle of the tokens."""
     return num_tokens(grid) // 2

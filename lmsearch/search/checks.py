@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from lmsearch.errors import ConfigError
+from lmsearch.search.derivation import dominance
 from lmsearch.search.derivation.choice import Quota, planned
 from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search.supernet.policy import read_shrink
+
+log = logging.getLogger(__name__)
 
 
 def check_search(options: SearchOptions, quota: Quota, candidates: Sequence[int], *, epochs: int, derivation: str) -> None:
@@ -32,5 +36,15 @@ def check_search(options: SearchOptions, quota: Quota, candidates: Sequence[int]
             f"budget={quota.budget} with search.derivation={derivation}, which takes keep; "
             "search.derivation=perturbation takes a budget"
         )
+    if options.dominance is not None:
+        check_dominance(options.dominance, planned(quota, candidates), candidates, epochs=epochs)
     if warm >= epochs:
         raise ConfigError(f"search.alpha_warmup_epochs={warm} leaves none of the {epochs} epochs to the alphas")
+
+
+def check_dominance(level: float, keep: Sequence[int], candidates: Sequence[int], *, epochs: int) -> None:
+    """Warn where a search never looks for a dominant direction, or has too few choices to find one."""
+    if not any(dominance.due(epoch, epochs) for epoch in range(epochs)):
+        log.warning("search.dominance=%g has no effect: a search of so few epochs (%d) has no look", level, epochs)
+    elif (least := dominance.least_level(keep, candidates)) > level:
+        log.warning("search.dominance=%g has no effect: of so few choices none is told below %.2g", level, least)

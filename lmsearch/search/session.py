@@ -195,8 +195,9 @@ class SearchSession:
         if level is None or self.policy.dominant or not dominance.due(epoch, self.recipe.epochs):
             return
         batch = spread(self.loaders.holdout, dominance.SAMPLES)
-        found = dominance.dominant(self.supernet, self.trained.on([batch]), self.keep, level=level, seed=self.seed, look=epoch)
-        looked = dominance.CHOICES * sum(self.keep)
+        choices = dominance.random_choices(self.supernet, self.keep, seed=self.seed, look=epoch)
+        found = dominance.dominant(self.supernet, self.trained.on([batch]), choices, level=level)
+        looked = len(choices) * sum(self.keep)
         self.cost += evaluation_cost(len(batch.indices), batch_size=self.recipe.batch_size, branches=looked)
         self.world.assert_same(sha256((found or "").encode()).hexdigest(), what="the direction that dominates")
         if found is not None:

@@ -16,7 +16,7 @@ from lmsearch.engine.progress import Phase
 from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, planned, quota_of, surviving
-from lmsearch.search.derivation.kinds import Derived, derivation_kind, derive, samples_for
+from lmsearch.search.derivation.kinds import Derived, derivation_kind, derive, samples_for, told_of
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.kept import KeptScores
 from lmsearch.search.supernet.masking import Evaluate, OnBatches
@@ -66,7 +66,7 @@ class Trained:
         evaluate = self.on(batches, name="derivation")
         with Phase("derivation", images=min(taken) * kind.networks(planned(self.quota, counts), counts)):
             choices, how = derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=evaluate)
-        return choices, how | ({"dominant": self.dominant} if self.dominant else {})
+        return choices, told_of(how, self.dominant)
 
     def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure these choices are, on samples that had no part in them; `fresh` gives the supernets of a recheck."""

@@ -88,7 +88,7 @@ class Audit(Searching, HandMade, Strict, SideBySide):
         "sets of the literature that join the race, trained once a round (lmsearch show what=arms)", null="none", added=(None,)
     )
     quick: bool = key(
-        "true: does order matter at all? About two minutes of brief trainings of fixed and random orders",
+        "true: does order matter at all? Brief trainings of fixed and random orders, two minutes or more",
         added=(False,),
     )
     planted: str = key("direction that the control plants on the grid of the first layer")

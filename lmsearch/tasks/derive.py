@@ -25,7 +25,7 @@ from lmsearch.reading import user_path
 from lmsearch.report.directions import genotype_figure
 from lmsearch.run_identity import config_digest
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
-from lmsearch.search.derivation.kinds import DERIVATIONS, by_alphas, derivation_kind, derive, unseen_part
+from lmsearch.search.derivation.kinds import DERIVATIONS, by_alphas, derivation_kind, derive, told_of, unseen_part
 from lmsearch.search.supernet.network import layer_probabilities
 from lmsearch.search.supernet.policy import FOLLOWED
 from lmsearch.search.supernet.relax import Relaxation, at_temperature, relaxation
@@ -123,7 +123,7 @@ def from_alphas(settings: Derive, stored: Stored) -> int:
     """Derive from the alphas alone."""
     choices, how = derive(stored.derivation, stored.scores, stored.quota, seed=stored.seed)
     reason = "derived from alphas alone, without held-out data; health=true tests them"
-    genotype = stored.about.genotype(choices, how, alpha_health(choices, reason=reason))
+    genotype = stored.about.genotype(choices, told_of(how, dominant_in(stored.state)), alpha_health(choices, reason=reason))
     with output(settings, stored) as run_dir:
         run_dir.write(FILE, dumps(genotype))
         run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=scores_of(genotype)))

@@ -125,7 +125,10 @@ class Harness:
             process = self.start(run)
             hit = ACTIONS[self.mode](self, run, process, self.draw.uniform(0.0, took))
             if hit:
-                time.sleep(SETTLE_S) if self.processes > 1 else process.wait()
+                if self.processes > 1:
+                    time.sleep(SETTLE_S)
+                else:
+                    process.wait()
                 run.note(hit)
                 done += 1
             run.codes.append(process.wait())

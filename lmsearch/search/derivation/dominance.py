@@ -33,13 +33,19 @@ def due(epoch: int, epochs: int) -> bool:
     return epoch + 1 in {math.ceil(epochs * share) for share in LOOKS} - {epochs}
 
 
-def dominant(module: nn.Module, evaluate: Evaluate, keep: Sequence[int], *, level: float, seed: int, look: int) -> str | None:
-    """Return a direction that all of the best choices hold, None where there is none.
+def least_level(keep: Sequence[int], candidates: Sequence[int]) -> float:
+    """Return about the lowest `level` at which a search that keeps keep[l] of candidates[l] can find a direction."""
+    choices = min(CHOICES, math.prod(map(math.comb, candidates, keep)))
+    without = math.prod(1 - k / total for k, total in zip(keep, candidates, strict=True))
+    return len(LOOKS) * max(candidates) / math.comb(choices, round(choices * (1 - without)))
+
+
+def dominant(module: nn.Module, evaluate: Evaluate, choices: Sequence[Choice], *, level: float) -> str | None:
+    """Return a direction that all of the best of these random choices hold, None where there is none.
 
     `evaluate` scores the same held-out samples every time; `level` is the chance that a search finds one although no direction
     matters.
     """
-    choices = random_choices(module, keep, seed=seed, look=look)
     losses = np.array([mine.mean().item() for mine in losses_of(module, evaluate, [masked(module, c) for c in choices])])
     names = dict.fromkeys(name for mixer in named_mixers(module).values() for name in mixer.directions)
     for name in names:

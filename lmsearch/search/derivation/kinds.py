@@ -113,6 +113,11 @@ def by_alphas(name: str, dominant: str) -> str:
     return BY_ALPHAS if dominant else name
 
 
+def told_of(how: dict[str, Any], dominant: str) -> dict[str, Any]:
+    """Return how a choice was made, with the direction that was found to dominate, if any."""
+    return how | ({"dominant": dominant} if dominant else {})
+
+
 def derivation_kind(name: str) -> DerivationKind:
     """Return the derivation `name`; raise ConfigError for any other text."""
     if name not in DERIVATIONS:

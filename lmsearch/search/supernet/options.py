@@ -66,6 +66,8 @@ class SearchOptions:
             )
         if not how.learns:
             self._check_without_alphas()
+            if self.dominance == 0:
+                raise ConfigError("search.dominance=0 can find nothing; null: nobody looks, 0.01: usual")
             return
         if self.passes is not None:
             raise ConfigError(f"search.passes={self.passes} needs search=fair; with alphas the architect says how many there are")

@@ -95,6 +95,10 @@ class BranchPolicy:
     now: float = field(default=1.0, init=False)  # temperature of this step
     draws: dict[str, Draw] = field(default_factory=dict, init=False)  # of this step, per layer
     dominant: str = field(default="", init=False)
+    begun: Relaxation = field(init=False)  # the relaxation as long as no direction was found to dominate
+
+    def __post_init__(self) -> None:
+        self.begun = self.relaxation
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the last step drew, which is what evaluation of supernets without alphas runs, and who dominates."""
@@ -104,6 +108,7 @@ class BranchPolicy:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self.now, self.draws = state["now"], {layer: Draw(**values) for layer, values in state["draws"].items()}
+        self.dominant, self.relaxation = "", self.begun
         if found := state.get("dominant", ""):  # searches that began before there was such a test have none
             self.follow_alphas(found)
 
