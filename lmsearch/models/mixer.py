@@ -197,25 +197,17 @@ class DirectionalMixer(nn.Module):
     ) -> Tensor:
         """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional.
 
-        `recompute` keeps only x for the backward pass, which computes the rest again; None: as `grad_checkpointing` says.
+        `recompute` keeps only x for the backward pass, which computes the rest again; None: as `grad_checkpointing` says. False
+        also asks for no compiler, which may run this as it is.
         """
-        told: dict[str, Any] = {"cls_index": cls_index, "active": active, "weights": weights, "recompute": False}
-        if recompute or (recompute is None and self.grad_checkpointing and self.training):
-            return checkpoint(self.forward, x, grid, use_reentrant=False, **told)
-        if self.compiled and self.training and memory is None and not torch.compiler.is_compiling():
-            return compiled(DirectionalMixer.computed)(self, x, grid, cls_index, active, weights)
-        return self.computed(x, grid, cls_index, active, weights, memory)
-
-    def computed(
-        self,
-        x: Tensor,
-        grid: Grid,
-        cls_index: int | None,
-        active: Sequence[int] | None,
-        weights: Tensor | None,
-        memory: BranchMemory | None = None,
-    ) -> Tensor:
-        """What `forward` returns, computed here and now; it asks for no compiler, which may run it as it is."""
+        if recompute is not False:
+            told: dict[str, Any] = {"cls_index": cls_index, "active": active, "weights": weights, "recompute": False}
+            compiling = self.compiled and self.training and memory is None and not torch.compiler.is_compiling()
+            run = compiled(DirectionalMixer.forward) if compiling else DirectionalMixer.forward
+            if recompute or (self.grad_checkpointing and self.training):
+                return checkpoint(run, self, x, grid, use_reentrant=False, **told)
+            if compiling:
+                return run(self, x, grid, **told)
         if memory is not None and (known := memory.recall(x, active, weights)) is not None:
             return known
         grid = plain_grid(grid)
