@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dense_folders import write_pairs, write_shapes
+from test_dense_objects import Answered, Seen
 from test_distributed import Meeting
-from torch import Tensor
 
 from lmsearch.data import build_source, spread
 from lmsearch.data.batch import Batch
@@ -29,30 +28,6 @@ from lmsearch.stats.detection import Found, Truth, average_precision
 
 INPUT, CLASSES = (12, 12), 3
 SIZES = ((20, 10), (9, 30))  # neither of the input's proportions
-
-
-@dataclass
-class Seen:
-    """Detections of one image in pixels of the input."""
-
-    scores: Tensor
-    classes: Tensor
-    boxes: Tensor
-    masks: Tensor | None = None
-
-
-@dataclass
-class Answered:
-    """What a head answers for a batch."""
-
-    found: list[Seen]
-    size: tuple[int, int] = INPUT
-
-    def losses(self, targets: Instances) -> Tensor:
-        return torch.zeros(len(targets))
-
-    def detections(self) -> list[Seen]:
-        return self.found
 
 
 def test_classes_of_pixels_are_counted_in_the_image_and_not_in_the_input() -> None:
@@ -100,10 +75,12 @@ def test_boxes_and_masks_are_scaled_back_and_measured_against_the_annotations() 
     none = torch.zeros(2, 1, dtype=torch.bool)
     targets = Instances(torch.zeros(2, 1, 4), torch.zeros(2, 1, dtype=torch.int64), none, torch.zeros(2, 1, *INPUT).bool())
     objective = objective_for("instances")
-    scores = objective.of_set([objective.evaluation(Answered(found), targets, own)])
+    scores = objective.of_set([objective.evaluation(Answered(found, INPUT), targets, own)])
     ap = average_precision([one.truth for one in own], expected, num_classes=CLASSES).ap
     assert scores.score == pytest.approx(ap, abs=1e-9) and 0.5 < ap < 1 and scores.told["mask_ap"] > 0.5
-    assert objective.of_set([objective.evaluation(Answered(found), targets)]).score == 0, "of the input's size there is no object"
+    assert objective.of_set([objective.evaluation(Answered(found, INPUT), targets)]).score == 0, (
+        "of the input's size there is no object"
+    )
 
 
 def test_evaluation_gives_every_image_its_own_size_and_its_annotations(tmp_path: Path) -> None:

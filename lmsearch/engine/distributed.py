@@ -79,9 +79,8 @@ class World:
 
         Where processes hold other numbers of samples, those that have more come last.
         """
-        counts = [int(count) for count in self._all(torch.tensor(len(tensor)))]
-        padded = torch.cat([tensor, tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])])
-        interleaved = torch.stack(self._all(padded), dim=1).flatten(0, 1)  # (most * size, ...)
+        counts, padded = self._all_padded(tensor)
+        interleaved = torch.stack(padded, dim=1).flatten(0, 1)  # (most * size, ...)
         held = torch.tensor([turn < count for turn in range(max(counts)) for count in counts], device=tensor.device)
         return interleaved[held]
 
@@ -90,9 +89,7 @@ class World:
         if self.size == 1:
             return samples
         mine = torch.frombuffer(bytearray(pickle.dumps(samples)), dtype=torch.uint8)
-        lengths = [int(length) for length in self._all(torch.tensor(len(mine)))]
-        padded = torch.cat([mine, mine.new_zeros(max(lengths) - len(mine))])
-        sent = [part[:length].numpy().tobytes() for part, length in zip(self._all(padded), lengths, strict=True)]
+        sent = [part[:length].numpy().tobytes() for length, part in zip(*self._all_padded(mine), strict=True)]
         held: list[tuple[T, ...]] = [pickle.loads(text) for text in sent]
         turns = range(max(map(len, held)))
         return tuple(own[turn] for turn in turns for own in held if turn < len(own))
@@ -102,6 +99,11 @@ class World:
         mine = torch.tensor(list(bytes.fromhex(digest)))
         if different := [rank for rank, other in enumerate(self._all(mine)) if not torch.equal(other, mine)]:
             raise LmsearchError(f"{what} of process {different[0]} is not that of process {self.rank}")
+
+    def _all_padded(self, tensor: Tensor) -> tuple[list[int], list[Tensor]]:
+        """Return the lengths of the tensors (n, ...) of all processes by rank, and these with zeros up to the longest."""
+        counts = [int(count) for count in self._all(torch.tensor(len(tensor)))]
+        return counts, self._all(torch.cat([tensor, tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])]))
 
     def _all(self, tensor: Tensor) -> list[Tensor]:
         """Return the tensors of all processes by rank, where this one's lies."""
