@@ -175,7 +175,7 @@ def test_held_out_batches_follow_from_epoch_and_step(kind: ArchitectKind) -> Non
         assert torch.equal(Run(kind).trainer.hook.held_batch(epoch, step).inputs, inputs)
 
 
-def test_a_held_out_batch_that_is_left_out_is_made_up_for_by_the_next_one() -> None:
+def test_a_held_out_batch_that_is_not_given_is_made_up_for_by_the_next_one() -> None:
     class Broken(Loader):
         def __iter__(self):
             return iter(list(super().__iter__())[:-1])

@@ -9,14 +9,21 @@ import pickle
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_data_loaders import Rank
+from test_distributed import Meeting
 
-from lmsearch.data import as_arrays, build_loaders, build_source, load_images, search_loaders
+from lmsearch.data import EvalLoader, as_arrays, build_loaders, build_source, load_images, search_loaders, spread
+from lmsearch.data.broken import refilled
 from lmsearch.data.fetching import killed_worker
+from lmsearch.engine.distributed import SINGLE
+from lmsearch.engine.objectives import objective_for
+from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import DataError
 
 CLASSES = ("a cat", "dog, big", "x=y")
@@ -219,12 +226,59 @@ def test_a_refilled_batch_holds_only_its_own_samples(own_folder):
     assert batch.targets.tolist() == [2, 2] and not torch.equal(batch.inputs[0], batch.inputs[1])
 
 
-def test_a_batch_of_broken_images_is_left_out(own_folder):
-    for path in (own_folder / "train" / CLASSES[0]).glob("img*"):
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_batch_of_broken_images_takes_the_next_one_that_can_be_read(own_folder, ranks):
+    for path in (own_folder / "train" / CLASSES[1]).glob("img*"):
         BROKEN["text"](path)
     source = build_source("imagefolder", root=own_folder, img_size=8, on_error="skip")
-    loader = build_loaders(source, batch_size=1, seed=0).train
-    assert len(list(loader)) == 10 and len(loader.skipped) == 5
+    for rank in range(ranks):
+        loader = build_loaders(source, batch_size=ranks, seed=0, world=Rank(rank, ranks)).train
+        whole = list(loader)
+        assert [len(batch.inputs) for batch in whole] == [1] * (15 // ranks) and len(set(loader.skipped)) == len(loader.skipped)
+        for batch, index in zip(whole, loader.epoch_indices(0), strict=True):
+            assert batch.targets.tolist() == [2 if 5 <= index < 10 else source.train.labels[index]]
+            assert batch.indices.tolist() == [index]
+        loader.set_epoch(0, start_batch=2)
+        assert_equal(list(loader), whole[2:])
+
+
+def test_what_takes_the_place_of_broken_images_is_of_the_same_part_and_of_the_same_number(own_folder):
+    for path in (own_folder / "train" / CLASSES[0]).glob("img*"):
+        BROKEN["text"](path)
+    train = build_source("imagefolder", root=own_folder, img_size=8, on_error="skip").train
+    read, pool = partial(train.train_batch, seed=0, epoch=0), np.array([0, 3, 4, 13])
+    batch = refilled(read, np.array([3, 0]), pool)
+    assert batch.targets.tolist() == [2, 2] and batch.indices.tolist() == [3, 0] and len(batch.skipped) == 3
+    assert torch.equal(batch.inputs, read(np.array([3, 0, 13])).inputs[:2]) and not torch.equal(*batch.inputs)
+    with pytest.raises(DataError, match="none of 2 samples can be read, first: .*not a readable image"):
+        refilled(read, np.array([1]), np.array([1, 2]))
+
+
+def test_a_process_that_can_read_nothing_takes_part_in_an_evaluation(own_folder):
+    for number in (0, 2, 4):
+        BROKEN["text"](next((own_folder / "val" / CLASSES[0]).glob(f"img {number},*")))
+    source = build_source("imagefolder", root=own_folder, img_size=8, on_error="skip")
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+
+    def scored(world):
+        loader = EvalLoader(source.val, batch_size=2, indices=np.arange(5), world=world)  # those of the first are broken
+        scores = evaluate(net, loader, objective_for("class"), Precision(torch.device("cpu")))
+        return scores.losses.tolist(), scores.sums.tolist(), spread(loader, 5).indices.tolist()
+
+    alone = scored(SINGLE)
+    assert Meeting(2).run(scored) == [alone] * 2 and len(alone[0]) == 2 and alone[2] == [1, 3]
+
+
+def test_an_evaluation_of_which_nothing_can_be_read_is_one_line(own_folder):
+    for path in (own_folder / "val" / CLASSES[0]).glob("img*"):
+        BROKEN["text"](path)
+    loader = EvalLoader(
+        build_source("imagefolder", root=own_folder, img_size=8, on_error="skip").val, batch_size=2, indices=np.arange(5)
+    )
+    with pytest.raises(DataError, match="none of the test samples can be read"):
+        evaluate(torch.nn.Flatten(), loader, objective_for("class"), Precision(torch.device("cpu")), what="test")
+    with pytest.raises(DataError, match="none of 3 samples that were picked can be read"):
+        spread(loader, 3)
 
 
 def remove(path):

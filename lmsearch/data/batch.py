@@ -55,6 +55,10 @@ class Batch(NamedTuple):
         own = None if self.own is None else tuple(self.own[place] for place in places.tolist())
         return self._replace(inputs=self.inputs[there], targets=self.targets[there], indices=self.indices[places], own=own)
 
+    def emptied(self) -> Batch:
+        """Return a batch of the same kinds of tensors without samples."""
+        return self.take(torch.empty(0, dtype=torch.int64))._replace(skipped=())
+
     @classmethod
     def joined(cls, parts: Iterable[Batch]) -> Batch:
         """Return several batches as one."""

@@ -1,5 +1,7 @@
 """Training batches keep their size where files are broken: readable samples of the batch take the places of others.
 
+A batch of which nothing can be read takes the next readable sample, so that every process does as many steps as the others.
+
 Shapes: B batch.
 """
 
@@ -10,6 +12,10 @@ from itertools import cycle
 from typing import TypeVar
 
 import numpy as np
+import torch
+
+from lmsearch.data.batch import Batch
+from lmsearch.errors import DataError
 
 T = TypeVar("T")
 
@@ -29,3 +35,21 @@ def readable_samples(indices: np.ndarray, make: Callable[[int, int], T | None]) 
     for place, index in zip(broken, cycle(readable), strict=False):
         sources[place], made[place] = index, make(index, int(indices[place]))
     return [sample for sample in made if sample is not None], sources  # all of them by now
+
+
+def refilled(read: Callable[[np.ndarray], Batch], indices: np.ndarray, pool: np.ndarray) -> Batch:
+    """Return the batch that `read` makes of the samples `indices` (B,): of that size also where none of them can be read.
+
+    Then the next readable sample of `pool` (n,), in which they are, takes all places. Raises DataError where there is none.
+    """
+    batch = read(indices)
+    if len(batch.inputs) == len(indices):
+        return batch
+    skipped = list(batch.skipped)
+    for other in np.roll(pool, -1 - int(np.flatnonzero(pool == indices[0])[0])):
+        probe = read(np.array([other]))
+        skipped += probe.skipped
+        if len(probe.inputs):
+            whole = read(np.append(indices, other)).take(torch.arange(len(indices)))
+            return whole._replace(skipped=tuple(dict.fromkeys(skipped)))
+    raise DataError(f"none of {len(pool)} samples can be read, first: {skipped[0]}")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lmsearch.data.batch import Batch
+from lmsearch.data.broken import refilled
 from lmsearch.data.info import Dataset
 from lmsearch.data.keyed import address_key
 from lmsearch.errors import DataError, first_line
@@ -42,26 +44,32 @@ def copy_seed(seed: int, copy: int) -> int:
 
 
 class _Reader(torch.utils.data.Dataset[Batch]):
-    """The dataset as worker processes see it: a batch per request, a broken file as a message rather than a traceback."""
+    """The dataset as worker processes see it: a batch per request, a broken file as a message rather than a traceback.
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    `pool` (n,) are the samples that may take the places of others.
+    """
+
+    def __init__(self, dataset: Dataset, pool: np.ndarray) -> None:
+        self.dataset, self.pool = dataset, pool
 
     def __getitem__(self, request: Request) -> Batch:
         try:
             if request.epoch is None:
                 return self.dataset.eval_batch(request.indices)
             if request.copies is None:
-                return self.dataset.train_batch(request.indices, seed=request.seed, epoch=request.epoch)
+                return self.trained_on(request.indices, seed=request.seed, epoch=request.epoch)
             return self.of_copies(request.indices, request.copies, seed=request.seed, epoch=request.epoch)
         except DataError as error:
             return Batch(torch.empty(0), torch.empty(0), torch.empty(0), error=str(error))
 
+    def trained_on(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
+        """Return augmented samples, as many as are asked for."""
+        return refilled(partial(self.dataset.train_batch, seed=seed, epoch=epoch), indices, self.pool)
+
     def of_copies(self, indices: np.ndarray, copies: np.ndarray, *, seed: int, epoch: int) -> Batch:
         """Return a batch whose samples may be drawn several times, those of the first time first."""
         return Batch.joined(
-            self.dataset.train_batch(indices[copies == copy], seed=copy_seed(seed, int(copy)), epoch=epoch)
-            for copy in np.unique(copies)
+            self.trained_on(indices[copies == copy], seed=copy_seed(seed, int(copy)), epoch=epoch) for copy in np.unique(copies)
         )
 
 
@@ -127,29 +135,34 @@ def _as_is(batch: Any) -> Any:
 
 
 class Fetcher:
-    """Turns requests into batches, in order, with or without worker processes; counts skipped files."""
+    """Turns requests into batches, in order, with or without worker processes; counts skipped files.
 
-    def __init__(self, dataset: Dataset, *, what: str, num_workers: int, pin_memory: bool, persistent: bool) -> None:
+    `pool` (n,) are the samples that may take the places of others in training.
+    """
+
+    def __init__(
+        self, dataset: Dataset, pool: np.ndarray, *, what: str, num_workers: int, pin_memory: bool, persistent: bool
+    ) -> None:
         self.what = what
-        self.reader = _Reader(dataset)
+        self.reader = _Reader(dataset, pool)
         self.num_workers = 0 if dataset.in_memory else num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.persistent = persistent and self.num_workers > 0
         self.requests = _Requests()
         self.workers: DataLoader[Batch] | None = None
-        self.skipped: list[str] = []
+        self.skipped: dict[str, None] = {}  # each file once
         self.told: set[str] = set()
 
     def fetch(self, requests: list[Request], *, when: str) -> Iterator[Batch]:
-        """Yield a batch per request, then warn of skipped files not told of before; empty batches are left out."""
-        self.skipped = []
+        """Yield a batch per request, then warn of skipped files not told of before; of evaluation empty ones are left out."""
+        self.skipped = {}
         for batch in self._batches(requests):
             if batch.error is not None:
                 raise DataError(batch.error)
-            self.skipped += batch.skipped
+            self.skipped |= dict.fromkeys(batch.skipped)
             if len(batch.inputs):
                 yield batch
-        if new := sorted(set(self.skipped) - self.told):
+        if new := sorted(self.skipped.keys() - self.told):
             self.told.update(new)
             log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, len(new), new[0])
 

@@ -21,6 +21,7 @@ from lmsearch.data.order import (
     balanced_order,
     check_batches,
     cut,
+    of_one_kind,
     own_places,
     share_of,
     train_length,
@@ -62,7 +63,7 @@ class TrainLoader:
         self.stream, self.sampler, self.drop_last = stream, sampler, drop_last
         check_batches(self.num_samples, what=what, **self._cut())
         workers = whole("num_workers", num_workers)
-        self._fetcher = Fetcher(dataset, what=what, num_workers=workers, pin_memory=pin_memory, persistent=True)
+        self._fetcher = Fetcher(dataset, self.indices, what=what, num_workers=workers, pin_memory=pin_memory, persistent=True)
         self._epoch, self._start_batch = 0, 0
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
@@ -144,7 +145,7 @@ class EvalLoader:
         self.world: Ranks = world
         self._batches = cut(indices[world.rank :: world.size], share_of(self.batch_size, world))
         workers = whole("num_workers", num_workers)
-        self._fetcher = Fetcher(dataset, what=what, num_workers=workers, pin_memory=pin_memory, persistent=False)
+        self._fetcher = Fetcher(dataset, indices, what=what, num_workers=workers, pin_memory=pin_memory, persistent=False)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._fetcher.fetch([Request(batch) for batch in self._batches], when="evaluation")
@@ -267,9 +268,15 @@ def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple
 
 
 def spread(loader: HeldOut, number: int) -> Batch:
-    """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch; the same in every process."""
+    """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch; the same in every process.
+
+    Raises DataError where none of them can be read.
+    """
     places = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
-    own = Batch.joined(loader.at(places))
+    parts = list(loader.at(places))
+    own = of_one_kind(Batch.joined(parts) if parts else None, loader.world, emptied=Batch.emptied)
+    if own is None:
+        raise DataError(f"none of {len(places)} samples that were picked can be read")
     if loader.world.size == 1:
         return own
     inputs, targets, indices = map(loader.world.gather, (own.inputs, own.target_values, own.indices))

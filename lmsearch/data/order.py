@@ -6,6 +6,7 @@ hold just that; what mixup mixes, places p and B - 1 - p of a batch of B, is in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -37,6 +38,9 @@ class Ranks(Protocol):
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes."""
 
+    def any(self, answer: bool) -> bool:
+        """Return whether the answer of any process is yes."""
+
 
 class Alone:
     """The only process."""
@@ -55,6 +59,10 @@ class Alone:
         """Return its own tensor."""
         return tensor
 
+    def any(self, answer: bool) -> bool:
+        """Return its own answer."""
+        return answer
+
 
 ALONE = Alone()
 
@@ -66,6 +74,17 @@ def sharers(batches: object) -> Ranks:
     """
     world: Ranks = getattr(batches, "world", ALONE)
     return world
+
+
+def of_one_kind(mine: T | None, world: Ranks, *, emptied: Callable[[T], T]) -> T | None:
+    """Return what this process has found or, where that is nothing, what another has, emptied; None where nobody has any.
+
+    So all processes bring the same kinds of tensors to an exchange, also one that could read none of its samples.
+    """
+    if not world.any(mine is None):
+        return mine
+    kinds = world.gather_each(() if mine is None else (emptied(mine),))
+    return kinds[0] if mine is None and kinds else mine
 
 
 def train_order(size: int, *, batch_size: int, world: Ranks, drop_last: bool, address: tuple[int | str, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from lmsearch.data import Batch
 from lmsearch.data.info import Loader
-from lmsearch.data.order import sharers
+from lmsearch.data.order import of_one_kind, sharers
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.divergence import advice, check_losses, check_weights, or_precise, spoilt_samples
 from lmsearch.engine.finite import Spoilt, TrainingDiverged
@@ -28,6 +28,7 @@ from lmsearch.engine.progress import evaluated
 from lmsearch.engine.randomness import by_sample, generator, key
 from lmsearch.engine.seen import Seen
 from lmsearch.engine.state import Stateful
+from lmsearch.errors import DataError
 
 Mix = Callable[[Batch, torch.Generator], Batch]
 
@@ -208,8 +209,12 @@ def evaluate(
     """Evaluate `model` on every sample of `loader`, in its order; each of the processes that share it returns the scores of all.
 
     Raises TrainingDiverged, naming the samples as `what`, where a loss is not finite: scores of such outputs mean nothing.
+    Raises DataError where no sample could be read.
     """
-    return evaluate_each(model, loader, objective, precision, lambda: (nullcontext(),), what=what)[0]
+    found = evaluate_each(model, loader, objective, precision, lambda: (nullcontext(),), what=what)
+    if not found:
+        raise DataError(f"none of the {what} samples can be read")
+    return found[0]
 
 
 @torch.no_grad()
@@ -222,7 +227,10 @@ def evaluate_each(
     *,
     what: str = "held-out",
 ) -> list[Scores]:
-    """Evaluate `model` as `evaluate` does inside each of the contexts that `ways()` yields: anew, and alike, for every batch."""
+    """Evaluate `model` as `evaluate` does inside each of the contexts that `ways()` yields: anew, and alike, for every batch.
+
+    Where no process could read any of its samples, there are no scores.
+    """
     model.eval()
     scored: list[list[Scores]] = []
     for part in (part for batch in loader for part, _ in precision.parts(precision.to_device(batch), in_order=True)):
@@ -233,7 +241,9 @@ def evaluate_each(
                 scored.append([])
             scored[number].append(objective.evaluation(outputs, part.targets, part.own).cpu())
             evaluated(len(part.inputs))
-    found = [objective.of_set(mine, world=sharers(loader)) for mine in scored]
+    world = sharers(loader)
+    known = of_one_kind(scored or None, world, emptied=lambda each: [[mine[0].emptied()] for mine in each]) or []
+    found = [objective.of_set(mine, world=world) for mine in known]
     for scores in found:
         if bad := int((~torch.isfinite(scores.losses)).sum()):
             lower = f"in training, lower optim.lr or optim.clip_grad{or_precise(precision)}"

@@ -51,6 +51,11 @@ class Scores:
         parts = self.parts.cpu() if isinstance(self.parts, Tensor) else self.parts
         return Scores(self.losses.cpu(), self.scores.cpu(), classes, sums, parts, self.value)
 
+    def emptied(self) -> Scores:
+        """Return the same kinds of tensors without samples."""
+        classes, sums = None if self.classes is None else self.classes[:0], None if self.sums is None else self.sums * 0
+        return Scores(self.losses[:0], self.scores[:0], classes, sums, None if self.parts is None else self.parts[:0])
+
     @classmethod
     def concatenate(cls, listed: Iterable[Scores]) -> Scores:
         """Join the batches of one pass: samples follow each other, sums add up as they come."""

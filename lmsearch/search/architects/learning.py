@@ -102,8 +102,7 @@ class OnHoldout(SingleLevel):
     def held_batch(self, epoch: int, step: int) -> Batch:
         """Return the held-out batch of this step, whichever were taken before.
 
-        A shorter held-out split starts over, shuffled anew. What is left out, since none of its files can be read, is made up for
-        by the next one.
+        A shorter held-out split starts over, shuffled anew. So does a user's own that gives fewer batches than it tells.
         """
         turn, place = divmod(step, len(self.loader))
         if place == 0 or self.due != (epoch, step):
