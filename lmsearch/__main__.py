@@ -10,8 +10,10 @@ try:
 
     from lmsearch.interrupts import INTERRUPTED, quit_at_once
 except KeyboardInterrupt:  # before quit_at_once is there to answer
-    os.write(2, b"\nlmsearch: interrupted\n")
-    os._exit(130)
+    try:
+        os.write(2, b"\nlmsearch: interrupted\n")
+    finally:
+        os._exit(130)
 
 
 def main() -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
-import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
 from lmsearch.interrupts import INTERRUPTED, Stopped, answering_signals
 from lmsearch.paths import data_dir
 from lmsearch.process import set_up_logging, tune_process
+from lmsearch.streams import let_go_of_output, output_closed, say
 from lmsearch.words import as_text, dotted
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _main(words)
+        if code:  # it says why the command ended, whoever still reads
+            let_go_of_output()
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -70,27 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return PIPE_CLOSED
     except LmsearchError as error:
-        print(f"lmsearch: error: {error}", file=sys.stderr)
+        say(f"lmsearch: error: {error}")
         return error.exit_code
     except OSError as error:
         if error.errno not in NO_ROOM and (error.errno not in NO_USE or error.filename is None):
             raise
         what = "written" if error.errno in NO_ROOM else "used"
-        print(f"lmsearch: error: {error.filename or 'a file'} cannot be {what} ({error.strerror})", file=sys.stderr)
+        say(f"lmsearch: error: {error.filename or 'a file'} cannot be {what} ({error.strerror})")
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("\nlmsearch: interrupted", file=sys.stderr)
+        say("\nlmsearch: interrupted")
         return INTERRUPTED
-
-
-def output_closed() -> bool:
-    """Tell whether nobody reads the output any more, as after `| head`; what is still printed then goes nowhere."""
-    output = select.poll()
-    output.register(sys.stdout, 0)  # errors are told unasked
-    if not output.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
 
 
 def _main(words: list[str]) -> int:
@@ -168,7 +159,7 @@ def _run(task: str, cfg: DictConfig) -> int:
         how = "give the same command again"
         if "overwrite" in cfg:
             how += ", without overwrite=true, to continue from the last checkpoint"
-        print(f"\nlmsearch: {what}; {how}", file=sys.stderr)
+        say(f"\nlmsearch: {what}; {how}")
         return code
 
 

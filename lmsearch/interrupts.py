@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
@@ -52,7 +52,8 @@ class Stop:
             raise Stopped(number)
         if self.number is None:
             self.number = number
-            os.write(2, TOLD)
+            with suppress(OSError):  # nobody reads it any more: no reason to lose the step
+                os.write(2, TOLD)
 
     @property
     def asked(self) -> bool:
@@ -69,8 +70,10 @@ _STOP: ContextVar[Stop | None] = ContextVar("what signals ask for", default=None
 
 def quit_at_once(*_: object) -> None:
     """Answer an interrupt while modules are imported, where nothing can be lost: their native code may not raise it on."""
-    os.write(2, b"\nlmsearch: interrupted\n")
-    os._exit(INTERRUPTED)
+    try:
+        os.write(2, b"\nlmsearch: interrupted\n")
+    finally:
+        os._exit(INTERRUPTED)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Stopping a run inside its training loop, as Ctrl-C would."""
+"""Stopping a run inside its training loop, as Ctrl-C or a cluster would."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,3 +23,17 @@ def cut_in_epoch(number: int | None) -> Iterator[list[int]]:
 
     with observing_steps(watch):
         yield begun
+
+
+@contextmanager
+def signalled(number: int, *, after: int) -> Iterator[list[tuple[int, int]]]:
+    """Send this process a signal after so many training steps inside the block, and give the list of steps that were done."""
+    done: list[tuple[int, int]] = []
+
+    def send(epoch: int, step: int, scores: Scores) -> None:
+        done.append((epoch, step))
+        if len(done) == after:
+            os.kill(os.getpid(), number)
+
+    with observing_steps(send):
+        yield done

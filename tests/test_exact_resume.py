@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from interruptions import signalled
 
 from lmsearch.cli import main
 from lmsearch.engine.checkpoint import load_checkpoint
-from lmsearch.engine.loop import observing_steps
 from lmsearch.engine.state import older_states
 from lmsearch.interrupts import INTERRUPTED, SAVED, Stop, Stopped, answering_signals, held_signals
 
@@ -30,20 +27,6 @@ RETRAIN = [
 ]  # fmt: skip
 CROSS = '[["h", "v"], ["h", "w2"]]'
 PRESETS = ("bilevel", "drnas", "fairdarts", "gaea", "gdas", "localmamba", "mixed", "pcdarts", "sampled", "shrink")
-
-
-@contextmanager
-def signalled(number: int, *, after: int) -> Iterator[list[tuple[int, int]]]:
-    """Send this process a signal after so many training steps inside the block, and give the list of steps that were done."""
-    done: list[tuple[int, int]] = []
-
-    def send(epoch: int, step: int, scores: object) -> None:
-        done.append((epoch, step))
-        if len(done) == after:
-            os.kill(os.getpid(), number)
-
-    with observing_steps(send):
-        yield done
 
 
 def trained(folder: Path) -> dict:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_exact_resume import signalled
+from interruptions import signalled
 
 from lmsearch.cli import main
 from lmsearch.engine.log import observing

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import signalled
 from test_architects import Run
 from test_distributed import CPU, RECIPE, Meeting, small
-from test_exact_resume import MODEL, equal, signalled, trained
+from test_exact_resume import MODEL, equal, trained
 from torch import nn
 
 from lmsearch.cli import main

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_exact_resume import signalled
+from interruptions import signalled
 
 from lmsearch.cli import main
 from lmsearch.engine.checkpoint import load_checkpoint

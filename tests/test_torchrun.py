@@ -192,7 +192,7 @@ def test_a_run_goes_on_with_fewer_and_more_processes(tmp_path: Path) -> None:
     words = [*SEARCH, "search.recheck=0"]
     run = f"run_dir={tmp_path / 'run'}"
     assert main([*words, f"run_dir={tmp_path / 'whole'}"]) == 0
-    from test_exact_resume import signalled
+    from interruptions import signalled
 
     with signalled(15, after=2):
         assert main([*words, run]) == 75

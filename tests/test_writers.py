@@ -25,7 +25,7 @@ HOMES = {
     "engine/run_dir.py": "the folder of a run",
     "engine/lock.py": "its lock",
     "engine/processes.py": "nowhere: what all but the first process print",
-    "cli.py": "nowhere: what is printed when nobody reads it any more",
+    "streams.py": "nowhere: what is printed when nobody reads it any more",
     "files.py": "how a file is written whole",
     "engine/torch_file.py": "how tensors are",
     "trials/journal.py": "journals of trials, which several processes append to",

@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Self
 
@@ -56,11 +57,15 @@ class Shown:
     def __enter__(self) -> Self:
         self.start = self.shown = time.perf_counter()
         self.outer = CURRENT.set(self)
-        self.bar.start()
+        try:
+            self.bar.start()
+        except OSError:  # of a terminal that was closed
+            self.bar.disable = True
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
+        with suppress(OSError):  # the terminal may be closed by now, which is no reason to end otherwise than without it
+            self.bar.stop()
         if self.outer is not None:
             CURRENT.reset(self.outer)
 

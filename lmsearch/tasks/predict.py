@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
 from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
 from lmsearch.settings.tasks import Predict
+from lmsearch.streams import say
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.predict_dense import run_dense
 from lmsearch.tasks.parts.trained import load_answering
@@ -76,7 +76,7 @@ def classify(settings: Predict, model: nn.Module, info: DataInfo, precision: Pre
                     counter.advance(len(batch))
     except KeyboardInterrupt:
         kept = f"; their results are in {out}" if out and out.suffix != ".json" else ""
-        print(f"\nlmsearch: interrupted after {tally.read + tally.unreadable} of {len(files)} images{kept}", file=sys.stderr)
+        say(f"\nlmsearch: interrupted after {tally.read + tally.unreadable} of {len(files)} images{kept}")
         return INTERRUPTED
     if sheet:
         write_image(sheet, contact_sheet([cell_of(prediction, info) for prediction in tally.sheet]))

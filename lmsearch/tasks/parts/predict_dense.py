@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from lmsearch.files import make_folder, write_image, write_json
 from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
 from lmsearch.settings.tasks import Predict
+from lmsearch.streams import say
 from lmsearch.tasks.parts.pictures import over_objects, over_pixels
 from lmsearch.tasks.parts.predict_objects import category_of, coco_results, drawable, find_objects
 from lmsearch.tasks.parts.predict_pixels import class_map, label_map, legend
@@ -56,7 +56,7 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
                     done += 1
                 progress.advance(1)
     except KeyboardInterrupt:
-        print(f"\nlmsearch: interrupted after {done} of {len(files)} images; their results are in {out}", file=sys.stderr)
+        say(f"\nlmsearch: interrupted after {done} of {len(files)} images; their results are in {out}")
         return INTERRUPTED
     except CheckpointError as error:
         raise CheckpointError(f"{shown(path)}: {error}") from error
