@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ import torch
 from lmsearch.bench.memory import supported
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
+from lmsearch.engine.distributed import World
 from lmsearch.engine.memory import free_bytes
+from lmsearch.errors import ConfigError
 from lmsearch.kernels import native
 from lmsearch.models import create_model
 from lmsearch.models.step_memory import step_bytes
@@ -92,6 +96,34 @@ def test_what_saves_memory_is_part_of_what_is_told(words: list[str], caplog: pyt
             memory.check_memory(settings.batch_size, setup.spec, build_precision(settings))
         told.append(float(re.search(r"needs about ([0-9.e-]+) GiB", caplog.text)[1]))
     assert told[1] < 0.9 * told[0]
+
+
+def test_processes_need_memory_for_their_own_share_and_workers_for_all_of_theirs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = compose_settings(Search, [])
+    settings, source = settle(settings, task="search")
+    setup, precision = search_setup(settings, source), build_precision(settings)
+    world = World(rank=1, size=4, exchange=lambda tensor: [tensor] * 4)
+
+    def told(batch_size: int, **options: Any) -> str:
+        with caplog.at_level("INFO"):
+            caplog.clear()
+            memory.check_memory(batch_size, setup.spec, options.pop("precision", precision), **options)
+        return caplog.text.partition("memory: ")[2].partition(" of ")[2]
+
+    need = re.compile(r"needs about ([0-9.e-]+) GiB")
+    one, share = told(16), told(64, world=world)
+    assert share.startswith("64 images, 16 in each process, of 8x8 tokens") and need.search(share)[1] == need.search(one)[1]
+    small = told(64, world=world, precision=replace(precision, micro_batch=8))
+    assert small.startswith("64 images, 16 in each process, 8 at a time, of") and need.search(small)[1] == need.search(told(8))[1]
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(1.5 * float(need.search(one)[1]) * memory.GIB))
+    told(64, world=world)  # they are on machines of their own, or each has a GPU of its own
+    for options in ({"workers": 2}, {"world": world}):
+        for name, value in {"WORLD_SIZE": "4", "RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items() if "world" in options else ():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match="GiB, 2 processes here [0-9.]+ GiB, [0-9.]+ GiB are free on cpu"):
+            told(64 if "world" in options else 16, **options)
 
 
 def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) -> None:

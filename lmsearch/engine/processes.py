@@ -32,6 +32,11 @@ def started_by_torchrun(environment: Mapping[str, str] = os.environ) -> bool:
     return int(environment.get("WORLD_SIZE", "1")) > 1 and "RANK" in environment
 
 
+def processes_here(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many processes that torchrun started share this machine, and on a CPU its memory."""
+    return int(environment.get("LOCAL_WORLD_SIZE", "1")) if started_by_torchrun(environment) else 1
+
+
 def refuse_several(what: str) -> None:
     """Raise ConfigError under torchrun, for what trains in one process only."""
     if started_by_torchrun():

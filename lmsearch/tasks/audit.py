@@ -52,9 +52,9 @@ def run(cfg: DictConfig) -> int:
         log.warning(NO_TEST_SET)
     setting = make_setting(settings, source, precision)
     running = setting.options.branches_at_once(setting.keep, setting.candidates)
-    check_memory(settings.batch_size, setting.spec, precision, running=running)
-    planted = make_control(settings, source, precision, setting.options)
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+    check_memory(settings.batch_size, setting.spec, precision, running=running, workers=workers.number)
+    planted = make_control(settings, source, precision, setting.options)
     with open_run_dir(settings, "audit") as run_dir:
         ledger = open_ledger(settings, run_dir, setting)
         write_config(run_dir, settings)

@@ -56,10 +56,10 @@ def compare(settings: Compare, precision: Precision, world: World) -> None:
     arms = make_arms(settings, source, space)
     specs = {arm.name: [derived_spec(settings, source, genotype) for genotype in arm.genotypes] for arm in arms}
     largest = max((own[0] for own in specs.values()), key=lambda spec: sum(map(len, spec.directions)))
-    check_memory(settings.batch_size, largest, precision)
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
+    check_memory(settings.batch_size, largest, precision, world=world, workers=min(workers.number, len(parts)))
     with claim_run_dir(settings, "compare", content, parts=parts, world=world) as run_dir:
         note_network(run_dir, specs[arms[0].name][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)

@@ -58,7 +58,7 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     warn_unequal(settings.optim, source)
     genotype = load_genotype(settings.genotype)
     spec = derived_spec(settings, source, genotype)
-    check_memory(settings.batch_size, spec, precision)
+    check_memory(settings.batch_size, spec, precision, world=world)
     start = None if settings.init_from is None else start_of(settings.init_from, settings, spec, source)
     content = [spec.directions, None if start is None else fingerprint(start.weights)]
     if start is not None and start.spec.directions != spec.directions:

@@ -87,9 +87,10 @@ def search(settings: Search, precision: Precision, world: World) -> Genotype:
     """Search in the processes of `world`, show what was found, and return it."""
     settings, source = settle(settings, task="search")
     setup = search_setup(settings, source, budget=settings.budget)
-    check_memory(settings.batch_size, setup.spec, precision, running=setup.running)
-    search_data(settings, source, precision, world=world)  # a split that cannot be made is found before anything is written
     check_workers(settings)
+    at_once = min(settings.workers, settings.seeds)
+    check_memory(settings.batch_size, setup.spec, precision, running=setup.running, world=world, workers=at_once)
+    search_data(settings, source, precision, world=world)  # a split that cannot be made is found before anything is written
     with claim(settings, setup, world=world) as run_dir:
         note_network(run_dir, setup.spec, source)
         if settings.seeds == 1:

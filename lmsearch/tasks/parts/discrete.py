@@ -62,7 +62,6 @@ def run(settings: Search) -> int:
     precision = build_precision(settings)
     settings, source = settle(settings, task="search")
     candidates = find_candidates(settings, source, budget=settings.budget)
-    check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep)
     options = settings.discrete
     space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=options.fewest)
     storage = None if options.storage is None else open_storage(options.storage)  # a bad one is found before training
@@ -72,6 +71,8 @@ def run(settings: Search) -> int:
     check_budget(budget, training, price)
     strategy = build_strategy(options.method, population=options.population, tournament=options.tournament)
     workers = workers_of(settings, strategy, space)
+    at_once = 1 if workers is None else workers.number
+    check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep, workers=at_once)
     with claim_run_dir(settings, "search", identity) as run_dir:
         note_network(run_dir, candidates.spec, source)
         evaluator = build_evaluator(settings, run_dir, candidates, source, precision)

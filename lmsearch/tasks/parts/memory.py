@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.memory import ESTIMATE, GIB, free_bytes
+from lmsearch.engine.processes import processes_here
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import Network
@@ -21,27 +23,47 @@ log = logging.getLogger(__name__)
 VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
-def check_memory(batch_size: int, spec: ModelSpec, precision: Precision, *, running: Sequence[int] | None = None) -> None:
-    """Say what a step of `batch_size` images needs; raise ConfigError where that is more than is free.
+def check_memory(
+    batch_size: int,
+    spec: ModelSpec,
+    precision: Precision,
+    *,
+    running: Sequence[int] | None = None,
+    world: World = SINGLE,
+    workers: int = 1,
+) -> None:
+    """Say what a step of `batch_size` images, shared by the processes of `world`, needs; raise ConfigError where less is free.
 
-    `running`: how many branches of each layer of a supernet run at a time; None: all.
+    `running`: how many branches of each layer of a supernet run at a time; None: all. `workers` trainings run side by side. Each
+    process has a GPU of its own; on a CPU those of one machine share its memory.
     """
     with torch.device("meta"):  # no memory, no time
         model: Network = spec.build()
     size, without = tuple(spec.options["img_size"]), ""
     if isinstance(model, DenseNet) and not model.kind.counted:
         size, without, model = whole_patches(size, model.patch_size), f" without head={model.kind.name}", model.backbone
-    at_once = batch_size if precision.micro_batch is None else min(batch_size, precision.micro_batch)
+    share = batch_size // world.size
+    at_once = share if precision.micro_batch is None else min(share, precision.micro_batch)
     wide, recomputed = VALUE_BYTES[precision.name], precision.grad_checkpointing
-    triton = precision.device.type != "cpu"
-    need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed, keeps_delta=triton)
+    on_cpu = precision.device.type == "cpu"
+    need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed, keeps_delta=not on_cpu)
+    sharing = workers * processes_here() if on_cpu else 1
     free = free_bytes(precision.device)
-    images = f"{batch_size} images" + (f", {at_once} at a time," if at_once < batch_size else "")
-    what = f"a step of {images} of {grid_text(model.layer_grids(size)[0])} tokens needs about {need / GIB:.2g} GiB{without}"
+    what = (
+        f"a step of {images_text(batch_size, share, at_once)} of {grid_text(model.layer_grids(size)[0])} tokens needs about"
+        f" {need / GIB:.2g} GiB{without}" + (f", {sharing} processes here {sharing * need / GIB:.2g} GiB" if sharing > 1 else "")
+    )
     ESTIMATE.set(what)
-    if free is not None and need > free:
+    if free is not None and sharing * need > free:
         raise ConfigError(
             f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower micro_batch, batch_size or"
             f" data.img_size, set model.grad_checkpointing=true, or raise model.patch_size (now {model.patch_size})"
         )
     log.info("memory: %s%s", what, "" if free is None else f" of {free / GIB:.2g} free")
+
+
+def images_text(batch_size: int, share: int, at_once: int) -> str:
+    """Return how many images a step takes, how many of them one process has, and how many of these it runs at a time."""
+    parts = [f"{batch_size} images", f"{share} in each process" if share < batch_size else ""]
+    parts += [f"{at_once} at a time" if at_once < share else ""]
+    return ", ".join(filter(None, parts)) + ("," if at_once < batch_size else "")
