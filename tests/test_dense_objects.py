@@ -10,20 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_distributed import Meeting
 from torch import Tensor
 
 from lmsearch.cli import main
+from lmsearch.data import DataInfo
+from lmsearch.data.dense.outlines import to_rle
 from lmsearch.data.instances import Instances
 from lmsearch.data.tiles import Window
+from lmsearch.data.view import View
 from lmsearch.engine.distributed import World
 from lmsearch.engine.objectives import Objective, Scores, objective_for
+from lmsearch.engine.objectives.instances import run_lengths
+from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.stats.detection import Found, Truth, average_precision
-from lmsearch.tasks.parts.predict_objects import Objects, distinct
+from lmsearch.tasks.parts.predict_objects import Objects, distinct, find_objects
 
 IMAGES, CLASSES, SIDE = 40, 3, 24
 HEADS = ("deformable_detr", "mask2former")
+CPU = Precision(torch.device("cpu"))
 
 
 @dataclass
@@ -138,12 +145,31 @@ def test_mask_precision_needs_masks() -> None:
 
 
 def test_answers_of_several_windows_for_one_object_become_one() -> None:
-    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30]])
-    mask = (Window(0, 0, 2, 2), torch.ones(2, 2, dtype=torch.bool))
-    found = Objects(torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0, 0, 1, 0]), boxes, [mask] * 4)
-    assert distinct(found).tolist() == [0, 2, 3]
-    whole = found.whole_mask(0, (3, 4))
-    assert whole.sum() == 4 and whole[:2, :2].all()
+    boxes = np.array([[0.0, 0, 10, 10], [1, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30]])
+    runs = run_lengths(torch.ones(4, 2, 2, dtype=torch.bool))
+    found = Objects(Found(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 0, 1, 0]), boxes, runs), [Window(0, 1, 2, 2)] * 4)
+    assert distinct(found, most=100) == [0, 2, 3] and distinct(found, most=2) == [0, 2]
+    whole = found.mask(0, (3, 4))
+    assert whole.sum() == 4 and whole[:2, 1:3].all()
+    assert found.outline(0, (3, 4)) == to_rle(whole)
+
+
+def test_of_many_windows_few_pixels_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = torch.ones(30, SIDE, SIDE, dtype=torch.bool)
+    seen = Seen(torch.linspace(1, 0.5, 30), torch.arange(30), torch.tensor([[0.0, 0, SIDE, SIDE]] * 30), masks)
+    info = DataInfo("dense", 30, tuple(map(str, range(30))), (SIDE, SIDE), 3, (0.5,) * 3, (0.5,) * 3, target="instances")
+    image, largest = Image.new("RGB", (4 * SIDE, 4 * SIDE)), 0
+
+    def watched(view: View, maps: Tensor) -> Tensor:
+        nonlocal largest
+        largest = max(largest, len(maps))
+        return back(view, maps)
+
+    back = View.maps_back
+    monkeypatch.setattr(View, "maps_back", watched)
+    found = find_objects(lambda x: Answered([seen] * len(x)), info, image, CPU, tile=SIDE, batch_size=4)
+    assert len(found) == 100 and largest == 1 and found.found.scores.min() > 0.8
+    assert [found.mask(place, (96, 96)).sum() for place in range(3)] == [SIDE**2] * 3
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.data.reading import read_image
-from lmsearch.data.tiles import windows
+from lmsearch.data.tiles import classes_of, windows
 from lmsearch.engine.train import Precision
 from lmsearch.tasks.parts.predict_pixels import class_map
 from lmsearch.tasks.parts.trained import load_trained
@@ -114,6 +114,15 @@ def test_windows_cover_every_pixel_and_share_what_they_must(size: tuple[int, int
             assert before.left + before.width - after.left >= overlap
 
 
+def test_windows_that_overlap_add_up_row_by_row_as_all_at_once() -> None:
+    size, g = (23, 17), torch.Generator().manual_seed(0)
+    parts = [(window, torch.rand(3, *window.size, generator=g)) for window in windows(size, tile=8, overlap=3)]
+    total = torch.zeros(3, *size)
+    for window, values in parts:
+        total[:, window.top : window.top + 8, window.left : window.left + 8] += values
+    assert torch.equal(classes_of(iter(parts), size), total.argmax(0))
+
+
 def test_a_run_on_masks_tells_data_and_head_to_what_starts_from_it(run: Path, tmp_path: Path) -> None:
     words = [
         "retrain",
@@ -155,6 +164,8 @@ def test_what_does_not_fit_is_refused_in_one_line(
     [
         ([], "set out=<folder>"),
         (["out={out}", "tile=32", "overlap=32"], "overlap=32 must be smaller than tile=32"),
+        (["out={out}", "overlap=8"], "overlap=8 is of neighbouring windows; set tile= to their side"),
+        (["out={out}", "annotations=a.json"], "annotations= is for networks that answer objects"),
         (["out={out}", "sheet={out}.png"], "sheet="),
         (["out={out}", "tile=4"], "out of range"),
     ],

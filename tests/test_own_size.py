@@ -18,7 +18,7 @@ from lmsearch.data.dense.outlines import to_rle
 from lmsearch.data.info import VOID
 from lmsearch.data.instances import Instances
 from lmsearch.data.loaders import EvalLoader
-from lmsearch.data.own_size import OwnSize
+from lmsearch.data.own_size import AT_A_TIME, OwnSize, classes_back
 from lmsearch.data.view import View
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objectives import objective_for
@@ -50,6 +50,13 @@ def test_classes_of_pixels_are_counted_in_the_image_and_not_in_the_input() -> No
     assert torch.equal(scores.confusion, counts) and scores.score == pytest.approx(mean_iou(counts))
     assert counts.sum() == 18 * 10 + 7 * 30 and scores.scores.mean().item() == pytest.approx(scores.score)
     assert not torch.equal(objective.of_set([objective.evaluation(logits, targets)]).confusion, counts)
+
+
+def test_classes_are_scaled_back_some_at_a_time_and_none_is_another() -> None:
+    logits, view = torch.randn(2 * AT_A_TIME + 3, *INPUT, generator=torch.Generator().manual_seed(0)), View.whole((20, 9), INPUT)
+    logits[-1] = logits[1]  # of equal ones the first
+    assert torch.equal(classes_back(view, logits), view.maps_back(logits).argmax(0))
+    assert classes_back(view, logits).max() > AT_A_TIME
 
 
 def square(box: list[float], size: tuple[int, int]) -> np.ndarray:

@@ -32,7 +32,7 @@ HOMES = {
     "trials/storage.py": "their locks",
     "genotype.py": "lmsearch.save_genotype, for users",
     "report/predictions.py": "out= of predict",
-    "tasks/parts/predict_dense.py": "out= of predict, a folder",
+    "tasks/parts/predict_files.py": "out= of predict, a folder",
     "tasks/predict.py": "sheet= of predict",
     "tasks/complexity.py": "out= of complexity",
     "tasks/convert.py": "out= of convert",

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+
+AT_A_TIME = 16  # classes
 
 
 class WayBack(Protocol):
@@ -27,3 +30,16 @@ class OwnSize:
 
     view: WayBack
     truth: Any
+
+
+def classes_back(view: WayBack, logits: Tensor) -> Tensor:
+    """Return the class with the largest of the logits (C, h, w), scaled back to the image, of its every pixel (H, W).
+
+    Few classes are scaled at a time: those of a large image would take much memory together.
+    """
+    best, answer = view.maps_back(logits[:AT_A_TIME]).max(0)
+    for start in range(AT_A_TIME, len(logits), AT_A_TIME):
+        values, places = view.maps_back(logits[start : start + AT_A_TIME]).max(0)
+        answer = torch.where(values > best, places + start, answer)
+        best = torch.maximum(best, values)
+    return answer

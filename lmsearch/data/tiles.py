@@ -5,7 +5,7 @@ Shapes: H W image, h w window, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -51,12 +51,21 @@ def _starts(side: int, tile: int, overlap: int) -> tuple[list[int], int]:
     return [*range(0, side - tile, tile - overlap), side - tile], tile
 
 
-def merged(parts: Sequence[tuple[Window, Tensor]], size: tuple[int, int]) -> Tensor:
-    """Return maps (C, H, W) from those of windows (C, h, w): their mean where windows overlap."""
-    first = parts[0][1]
-    total, seen = first.new_zeros(len(first), *size), first.new_zeros(size)
+def classes_of(parts: Iterable[tuple[Window, Tensor]], size: tuple[int, int]) -> Tensor:
+    """Return the class (H, W) int64 that has most of the probabilities (C, h, w) of windows, added up where they overlap.
+
+    Windows come as `windows` gives them: rows that no later one reaches are finished, so that few are held at a time.
+    """
+    answer = torch.zeros(size, dtype=torch.int64)
+    total, top = None, 0
     for window, values in parts:
-        rows, columns = slice(window.top, window.top + window.height), slice(window.left, window.left + window.width)
-        total[:, rows, columns] += values
-        seen[rows, columns] += 1
-    return torch.div(total, seen, out=total)
+        if total is None:
+            total = values.new_zeros(len(values), window.height, size[1])
+        if (done := window.top - top) > 0:
+            answer[top : window.top] = total[:, :done].argmax(0)
+            total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], dim=1)
+            top = window.top
+        total[:, :, window.left : window.left + window.width] += values
+    if total is not None:
+        answer[top:] = total.argmax(0)
+    return answer

@@ -9,6 +9,7 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +18,13 @@ GOLDEN = 0.618034  # of the colour wheel between two classes that follow each ot
 GREY, OPACITY = (0.4, 0.4, 0.4), 0.6
 GAP, LINE = 6, 16  # pixels between pictures, and of a line of text
 LEAST_SIDE = 128  # pixels that a small picture is drawn with
+
+
+class Masks(Protocol):
+    """Masks (n, H, W) of which one (H, W) bool is asked for at a time; an array is one."""
+
+    def __getitem__(self, place: int, /) -> Any:
+        """Return one mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +36,7 @@ class Drawn:
 
     boxes: np.ndarray
     classes: np.ndarray
-    masks: np.ndarray | None = None
+    masks: Masks | None = None
     scores: np.ndarray | None = None
 
 
@@ -51,8 +59,9 @@ def over_objects(image: Image.Image, objects: Drawn, names: Sequence[str], colou
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     order = np.arange(len(objects.boxes)) if objects.scores is None else np.argsort(objects.scores, kind="stable")
     if objects.masks is not None:
-        for mask, label in zip(objects.masks[order], objects.classes[order], strict=True):
-            pixels[mask] = (1 - OPACITY) * pixels[mask] + OPACITY * colours[label]
+        for place in order.tolist():
+            mask = objects.masks[place]
+            pixels[mask] = (1 - OPACITY) * pixels[mask] + OPACITY * colours[objects.classes[place]]
     drawn = Image.fromarray(pixels.round().astype(np.uint8))
     draw, font = ImageDraw.Draw(drawn), _font(max(9, min(16, min(drawn.size) // 24)))
     for place in order.tolist():

@@ -1,15 +1,16 @@
-"""Predictions as files: CSV and JSON lines that grow with every batch, or one JSON file at the end."""
+"""Predictions as files: CSV, JSON lines and JSON lists that grow with every batch, or one JSON file at the end."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lmsearch.errors import FileError
 from lmsearch.files import cannot_write, write_all, write_text
@@ -47,6 +48,33 @@ def open_predictions(path: Path, *, top: int) -> Iterator[Write]:
             _append(file, path, ",".join(columns) + "\r\n")
         to_text = _csv_rows if path.suffix == ".csv" else _json_lines
         yield lambda batch: _append(file, path, to_text([record(p) for p in batch], columns))
+
+
+class JsonList:
+    """A JSON list that grows entry by entry, in <path>.part until it is closed: what came before an interruption is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.part = path, path.with_name(f"{path.name}.part")
+        self.file, self.size = _opened(self.part), 0
+
+    def add(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Append entries; raise FileError where they cannot be written, and then the list is as it was."""
+        for entry in entries:
+            text = f"{',' if self.size else '['}\n{json.dumps(entry, sort_keys=True)}"
+            try:
+                _append(self.file, self.part, text)
+            except FileError:
+                os.truncate(self.part, self.size)
+                self.file.seek(self.size)
+                raise
+            self.size += len(text.encode())
+
+    def close(self) -> None:
+        """End the list, which takes its place."""
+        _append(self.file, self.part, "\n]\n" if self.size else "[]\n")
+        os.fsync(self.file.fileno())
+        self.file.close()
+        os.replace(self.part, self.path)
 
 
 def _opened(path: Path) -> BinaryIO:

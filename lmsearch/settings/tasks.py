@@ -181,6 +181,10 @@ class Predict(Machine):
         unit="pixels of the image", least=16, null="the whole image at once",
     )  # fmt: skip
     overlap: int = key("pixels that neighbouring windows share; where they do, their answers are averaged", least=0)
+    annotations: PathName | None = key(
+        "networks for objects: COCO file of the images, whose ids of images and classes the results get",
+        null="images count from 1",
+    )  # fmt: skip
     sheet: PathName | None = key(".png: thumbnails of at most 100 images, evenly spaced over all, with the answers")
     on_error: str = key("an unreadable image", words={"raise": "stop there", "skip": "named in the results, counted"})
     overwrite: bool = again(Claiming, "overwrite", help="true: replace files that out= and sheet= name")

@@ -48,12 +48,16 @@ def run(cfg: DictConfig) -> int:
     settings = settings_of(Predict, cfg)
     precision = build_precision(settings)
     model, spec, info = load_answering(settings.checkpoint, precision, backend=settings.backend)
+    if settings.overlap and settings.tile is None:
+        raise ConfigError(f"overlap={settings.overlap} is of neighbouring windows; set tile= to their side")
     if info.targets.per_pixel or info.targets.objects:
         return run_dense(settings, model, info, precision)
     if not info.targets.classes:
         raise CheckpointError(f"{settings.checkpoint}: {spec.name} was trained on {info.name}, which has no classes to predict")
-    if settings.tile is not None:
-        raise ConfigError(f"tile={settings.tile} is for networks that answer pixels; {spec.name} answers with a class per image")
+    others = [key for key in ("tile", "annotations") if settings.get(key) is not None]
+    if others:
+        told = f"{others[0]}={settings.get(others[0])} is for networks that answer pixels or objects"
+        raise ConfigError(f"{told}; {spec.name} answers with a class per image")
     return classify(settings, model, info, precision)
 
 

@@ -96,8 +96,8 @@ def image_folder(root: Path, path: Path, split: str, content: Mapping[str, Any])
     )
 
 
-def read_content(path: Path) -> dict[str, Any]:
-    """Return the content of a COCO file; raise DataError where it is cut short, or its parts are not there."""
+def read_content(path: Path, *, parts: Sequence[str] = PARTS) -> dict[str, Any]:
+    """Return the content of a COCO file; raise DataError where it is cut short, or these parts are not there."""
     try:
         content = json.loads(path.read_bytes(), parse_constant=_no_number)
     except json.JSONDecodeError as error:
@@ -110,8 +110,8 @@ def read_content(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: holds {short(content)}; expected an object with {', '.join(PARTS)}")
-    for part in PARTS:
+        raise DataError(f"{path}: holds {short(content)}; expected an object with {', '.join(parts)}")
+    for part in parts:
         entries = content.get(part)
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise DataError(f"{path}: {part} is {short(entries)}; expected a list of objects")
@@ -130,10 +130,11 @@ def _check_images(path: Path, images: Sequence[Mapping[str, Any]]) -> None:
         sides = [entry.get("height"), entry.get("width")]
         if sides != [None, None] and not all(map(_is_side, sides)):
             raise DataError(f"{path}: image {entry['id']} has height and width {short(sides)}; expected whole numbers")
-    _check_once(path, "the image id", [entry["id"] for entry in images])
+    check_once(path, "the image id", [entry["id"] for entry in images])
 
 
-def _check_once(path: Path, what: str, values: Sequence[Any]) -> None:
+def check_once(path: Path, what: str, values: Sequence[Any]) -> None:
+    """Raise DataError where one of the values is given twice."""
     if twice := [value for value, number in Counter(values).items() if number > 1]:
         raise DataError(f"{path}: {what} is given twice: {first_of([short(value) for value in twice], 3)}")
 
@@ -143,8 +144,8 @@ def categories_of(content: Mapping[str, Any], path: Path) -> tuple[Listed, ...]:
     for entry in content["categories"]:
         if not _is_id(entry.get("id")) or not isinstance(entry.get("name"), str):
             raise DataError(f"{path}: a category is {short(entry)}; expected a whole number as id, and a name")
-    _check_once(path, "the category id", [entry["id"] for entry in content["categories"]])
-    _check_once(path, "the category", [entry["name"] for entry in content["categories"]])
+    check_once(path, "the category id", [entry["id"] for entry in content["categories"]])
+    check_once(path, "the category", [entry["name"] for entry in content["categories"]])
     return tuple(
         Listed(entry["id"], entry["name"]) for entry in sorted(content["categories"], key=lambda entry: int(entry["id"]))
     )

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmsearch.data.info import VOID
-from lmsearch.data.own_size import OwnSize
+from lmsearch.data.own_size import OwnSize, classes_back
 from lmsearch.engine.objectives.metrics import METRICS
 from lmsearch.engine.objectives.objective import Objective, OfSet, Outputs
 
@@ -67,7 +67,7 @@ def class_maps(outputs: Outputs, targets: Tensor, own: Sequence[OwnSize] | None)
     logits = logits_of(outputs)
     if own is None:
         return ClassMaps(list(logits.argmax(1)), logits.shape[1]), list(targets)
-    maps = [one.view.maps_back(mine).argmax(0) for one, mine in zip(own, logits, strict=True)]
+    maps = [classes_back(one.view, mine) for one, mine in zip(own, logits, strict=True)]
     return ClassMaps(maps, logits.shape[1]), [torch.from_numpy(one.truth).to(logits.device, torch.int64) for one in own]
 
 

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import nn
 
 from lmsearch.data import DataInfo
+from lmsearch.data.dense.numbers import counted, of_coco
 from lmsearch.data.predict import check_readable, find_files
 from lmsearch.data.reading import read_image
 from lmsearch.engine.progress import CountProgress
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError, DataError
-from lmsearch.files import make_folder, write_image, write_json
 from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
 from lmsearch.settings.tasks import Predict
 from lmsearch.streams import say
-from lmsearch.tasks.parts.pictures import over_objects, over_pixels
-from lmsearch.tasks.parts.predict_objects import category_of, coco_results, drawable, find_objects
-from lmsearch.tasks.parts.predict_pixels import class_map, label_map, legend
+from lmsearch.tasks.parts.predict_files import ObjectFiles, PixelFiles
 
 log = logging.getLogger(__name__)
-LABELS, PICTURES, CLASSES = "labels", "pictures", "classes.json"
-RESULTS, IMAGES = "predictions.json", "images.json"
+Writer = PixelFiles | ObjectFiles
 
 
 def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Precision) -> int:
-    """Write label maps, or objects, and pictures of every image into the folder that out= names; return the exit code."""
+    """Write label maps, or objects, and pictures of every image into the folder that out= names; return the exit code.
+
+    What was answered before an interruption or an error is kept.
+    """
     if settings.tile is not None and settings.overlap >= settings.tile:
         raise ConfigError(f"overlap={settings.overlap} must be smaller than tile={settings.tile}")
     if settings.sheet is not None:
@@ -40,27 +38,27 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
     check_readable(info)
     files = find_files(settings.images)
     out = output_folder(settings)
-    writer = (ObjectFiles if info.targets.objects else PixelFiles)(settings, out, model, info, precision)
-    done, broken = 0, []
+    writer = writer_for(settings, files, out, model, info, precision)
+    names, done, broken = output_names(files), 0, []
+    writer.begin(names)
     try:
         with CountProgress("predict", total=len(files), unit="images") as progress:
-            for path, name in zip(files, output_names(files), strict=True):
+            for path, name in zip(files, names, strict=True):
                 try:
-                    image = read_image(path, info.in_chans)
+                    writer.write(path, name, read_image(path, info.in_chans))
+                    done += 1
                 except DataError as error:
                     if settings.on_error == "raise":
                         raise DataError(f"{error}; on_error=skip goes on and counts such files") from error
                     broken.append(str(error))
-                else:
-                    writer.write(path, name, image)
-                    done += 1
                 progress.advance(1)
     except KeyboardInterrupt:
         say(f"\nlmsearch: interrupted after {done} of {len(files)} images; their results are in {out}")
         return INTERRUPTED
     except CheckpointError as error:
         raise CheckpointError(f"{shown(path)}: {error}") from error
-    told = writer.finish()
+    finally:
+        told = writer.finish()
     if not done:
         raise DataError(f"none of the {len(broken)} images could be read, first: {broken[0]}")
     if broken:
@@ -69,55 +67,24 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
     return 0
 
 
+def writer_for(
+    settings: Predict, files: Sequence[Path], out: Path, model: nn.Module, info: DataInfo, precision: Precision
+) -> Writer:
+    """Return what writes the answers of a network; raise ConfigError or DataError where annotations= does not fit them."""
+    options = (out, model, info, precision, windows_of(settings))
+    if not info.targets.objects:
+        if settings.annotations is not None:
+            raise ConfigError("annotations= is for networks that answer objects; this one answers a class per pixel")
+        return PixelFiles(*options)
+    if settings.annotations is not None:
+        return ObjectFiles(*options, of_coco(Path(settings.annotations), files, info))
+    log.info("image ids count from 1 in the order of images.json; annotations=<COCO file> gives images and classes its own")
+    return ObjectFiles(*options, counted(files, info))
+
+
 def windows_of(settings: Predict) -> dict[str, Any]:
     """Return how an image is cut into windows, and how many of them go through the network at a time."""
     return {"tile": settings.tile, "overlap": settings.overlap, "batch_size": settings.batch_size}
-
-
-class PixelFiles:
-    """Label maps and pictures of every image, and what the values of the maps mean."""
-
-    def __init__(self, settings: Predict, out: Path, model: nn.Module, info: DataInfo, precision: Precision) -> None:
-        self.out, self.info = out, info
-        self.answer = partial(class_map, model, info, precision=precision, **windows_of(settings))
-        for folder in (LABELS, PICTURES):
-            make_folder(out / folder, key="out")
-        write_json(out / CLASSES, legend(info))
-
-    def write(self, path: Path, name: str, image: Image.Image) -> None:
-        """Write what is answered for an image."""
-        classes = self.answer(image=image)
-        write_image(self.out / LABELS / f"{name}.png", label_map(classes, self.info))
-        write_image(self.out / PICTURES / f"{name}.png", over_pixels(image, classes, self.info))
-
-    def finish(self) -> str:
-        """Return where things are."""
-        return f"label maps: {self.out / LABELS}   pictures: {self.out / PICTURES}   classes: {self.out / CLASSES}"
-
-
-class ObjectFiles:
-    """Pictures of every image, and all objects in one file of COCO's results; `images.json` says which image has which id."""
-
-    def __init__(self, settings: Predict, out: Path, model: nn.Module, info: DataInfo, precision: Precision) -> None:
-        self.out, self.info = out, info
-        self.answer = partial(find_objects, model, info, precision=precision, **windows_of(settings))
-        self.images: list[dict[str, Any]] = []
-        self.results: list[dict[str, Any]] = []
-        make_folder(out / PICTURES, key="out")
-
-    def write(self, path: Path, name: str, image: Image.Image) -> None:
-        """Draw what is found in an image, and remember it."""
-        objects, size, number = self.answer(image=image), (image.height, image.width), len(self.images) + 1
-        self.images.append({"id": number, "file_name": str(path), "height": size[0], "width": size[1]})
-        self.results += coco_results(objects, self.info, size, image_id=number)
-        write_image(self.out / PICTURES / f"{name}.png", over_objects(image, drawable(objects, size), self.info))
-
-    def finish(self) -> str:
-        """Write the results, and return where things are."""
-        categories = [{"id": category_of(self.info, label), "name": name} for label, name in enumerate(self.info.class_names)]
-        write_json(self.out / IMAGES, {"images": self.images, "categories": categories})
-        write_json(self.out / RESULTS, self.results)
-        return f"objects: {self.out / RESULTS} (COCO)   images: {self.out / IMAGES}   pictures: {self.out / PICTURES}"
 
 
 def output_folder(settings: Predict) -> Path:

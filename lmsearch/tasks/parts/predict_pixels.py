@@ -5,7 +5,7 @@ Shapes: H W image at its own size, h w network input, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lmsearch.data import DataInfo
-from lmsearch.data.tiles import Window, merged, windows
+from lmsearch.data.own_size import classes_back
+from lmsearch.data.tiles import Window, classes_of, windows
 from lmsearch.data.view import View
 from lmsearch.engine.objectives.segmentation import logits_of
 from lmsearch.engine.train import Precision
@@ -52,20 +53,28 @@ def class_map(
 ) -> np.ndarray:
     """Return the most probable class of every pixel (H, W) int64 of an image at its own size.
 
-    A window of `tile` pixels (None: the whole image) is fitted to the network's input; its probabilities are brought back to
-    its size, and averaged where windows overlap. Raises CheckpointError where the network gives no finite numbers.
+    The whole image is answered as evaluation does. With `tile`, windows of so many pixels are fitted to the network's input;
+    their probabilities are brought back to their size, and added up where windows overlap. Raises CheckpointError where the
+    network gives no finite numbers.
     """
     size = (image.height, image.width)
     parts = windows(size, tile=tile, overlap=overlap)
-    found: list[tuple[Window, Tensor]] = []
-    for some, views, outputs in outputs_of(model, info, image, parts, precision, batch_size=batch_size):
-        logits = logits_of(outputs).float().cpu()  # (windows, C, h, w)
+    found = logits_of_windows(outputs_of(model, info, image, parts, precision, batch_size=batch_size), precision)
+    if len(parts) == 1:
+        _, view, logits = next(found)
+        return classes_back(view, logits).numpy()
+    return classes_of(((window, torch.softmax(view.maps_back(logits), dim=0)) for window, view, logits in found), size).numpy()
+
+
+def logits_of_windows(
+    outputs: Iterable[tuple[Sequence[Window], list[View], Any]], precision: Precision
+) -> Iterator[tuple[Window, View, Tensor]]:
+    """Yield every window with its view and its logits (C, h, w); raise CheckpointError where they are not finite."""
+    for some, views, answered in outputs:
+        logits = logits_of(answered).float().cpu()  # (windows, C, h, w)
         if not logits.isfinite().all():
             raise CheckpointError(f"the network's outputs are not finite (precision={precision.name})")
-        backs = (torch.softmax(view.maps_back(mine), dim=0) for view, mine in zip(views, logits, strict=True))
-        found += zip(some, backs, strict=True)
-    probabilities: Tensor = found[0][1] if len(found) == 1 else merged(found, size)
-    return probabilities.argmax(0).numpy()
+        yield from zip(some, views, logits, strict=True)
 
 
 def label_map(classes: np.ndarray, info: DataInfo) -> Image.Image:
