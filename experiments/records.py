@@ -1,15 +1,20 @@
 """The records of a study: a gzip file of JSON lines that grows by a compressed part per record.
 
 Whatever ends a process while it writes, the parts before stay readable; `pack` makes one part of all, which is a tenth in size.
+Processes that add to the same file wait for each other.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
+import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lmsearch.files import write_bytes
 
@@ -24,17 +29,26 @@ def read_records(path: Path) -> list[Record]:
 
 def append_record(path: Path, record: Record) -> None:
     """Add one record; what a killed process left of its last part goes first."""
-    whole = _whole_parts(path)[1]
-    if path.exists() and path.stat().st_size > whole:
-        with path.open("r+b") as file:
-            file.truncate(whole)
-    with path.open("ab") as file:
+    with _alone(path) as file:
+        file.truncate(_whole_parts(path)[1])
         file.write(gzip.compress(_line(record), mtime=0))
 
 
 def pack_records(path: Path) -> None:
-    """Write the file anew as one part; nobody may be adding to it. The same records always give the same bytes."""
-    write_bytes(path, gzip.compress(b"".join(map(_line, read_records(path))), mtime=0))
+    """Write the file anew as one part. The same records always give the same bytes."""
+    with _alone(path):
+        write_bytes(path, gzip.compress(b"".join(map(_line, read_records(path))), mtime=0))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[BinaryIO]:
+    """Yield the file, open to be added to, while no other process adds to it or packs it."""
+    while True:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else it was packed meanwhile: another file
+                yield file
+                return
 
 
 def _line(record: Record) -> bytes:

@@ -24,7 +24,7 @@ UNCHECKED = "search.recheck=0"  # for rows whose choice counts and whose verdict
 
 
 def search(words: Sequence[str]) -> dict:
-    """Run `lmsearch search` with these words; return the directions, margins and probabilities per layer, and the verdict."""
+    """Run `lmsearch search` with these words; return directions, margins and probabilities per layer, derivation and verdict."""
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()) as said:
         code = main(["search", *words, f"run_dir={folder}"])
         if code:
@@ -35,6 +35,7 @@ def search(words: Sequence[str]) -> dict:
         "chosen": [layer["directions"] for layer in genotype["layers"]],
         "margins": [layer["margin"] for layer in genotype["layers"]],
         "scores": [{d: round(p, 4) for d, p in layer["scores"].items()} for layer in genotype["layers"]],
+        "derivation": genotype["derivation"],
         "status": health["status"],
         "reason": health["reason"],
     }

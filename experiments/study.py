@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,13 +27,21 @@ from lmsearch.process import tune_process
 EIGHT = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip")
 
 
+class NotYet(Exception):
+    """A row needs the record of another row that is not there."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One unit of work. `facts` are plain values; part and words decide the result and so are the row's key."""
+    """One unit of work. `facts` are plain values; part and words decide the result and so are the row's key.
+
+    Rows of one `group` need each other, so they run in one shard; a row without a group is one of its own.
+    """
 
     part: str
     words: tuple[str, ...]
     facts: Record = field(default_factory=dict)
+    group: str = ""
 
     @property
     def key(self) -> str:
@@ -42,7 +51,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """`work` turns a row into what it found; `summarise` turns all records so far into results.json; `draw` makes the figure."""
+    """`work` turns a row into what it found; `summarise` turns all records so far into results.json; `draw` makes the figure.
+
+    `work` raises NotYet for a row that has to wait for others.
+    """
 
     folder: Path
     rows: Sequence[Row]
@@ -60,13 +72,13 @@ def main(study: Study) -> None:
     """Run what is left of the study as the command line says, and summarise."""
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose key holds TEXT")
-    parser.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th row from the I-th on")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th row, or group of rows, from the I-th on")
     parser.add_argument("--limit-minutes", type=float, default=None, help="start no row after this time")
     parser.add_argument("--summary", action="store_true", help="run nothing, summarise what is there")
     options = parser.parse_args()
     shard, shards = (int(part) for part in options.shard.split("/"))
     if not options.summary:
-        chosen = [row for row in study.rows[shard::shards] if options.only in row.key]
+        chosen = [row for row in of_shard(study.rows, shard, shards) if options.only in row.key]
         run_rows(study, chosen, limit_s=None if options.limit_minutes is None else 60 * options.limit_minutes)
     elif study.path.exists():
         pack_records(study.path)
@@ -75,6 +87,13 @@ def main(study: Study) -> None:
         summary = study.summarise(records)
         write_json(study.folder / "results.json", summary | {"environments": environments(study)})
         study.draw(summary, study.folder / "results.png")
+
+
+def of_shard(rows: Sequence[Row], shard: int, shards: int) -> list[Row]:
+    """Return the rows of every `shards`-th group from number `shard` on, in their order."""
+    names = dict.fromkeys(row.group or row.key for row in rows)
+    mine = set(list(names)[shard::shards])
+    return [row for row in rows if (row.group or row.key) in mine]
 
 
 def one_thread() -> None:
@@ -88,22 +107,38 @@ def one_thread() -> None:
 
 
 def run_rows(study: Study, rows: Sequence[Row], *, limit_s: float | None) -> None:
-    """Run the rows that have no record yet, in order, and append each record as it comes."""
+    """Run the rows that have no record yet, in order, and append each record as it comes; those that wait come again after."""
     done = {record["key"] for record in records_of(study)}
     left = [row for row in rows if row.key not in done]
     print(f"{study.folder.name}: {len(rows) - len(left)} of {len(rows)} rows done before", flush=True)
-    machine, began = record_environment(study), time.perf_counter()
-    for number, row in enumerate(left, start=1):
-        started, used = time.perf_counter(), time.process_time()
-        if limit_s is not None and started - began > limit_s:
-            print(f"time is up; {len(left) - number + 1} rows left: run again to continue")
-            break
-        found = study.work(row)
-        took, cpu = (round(clock, 2) for clock in (time.perf_counter() - started, time.process_time() - used))
-        record = {"key": row.key, "part": row.part, "words": list(row.words), "environment": machine}
-        append_record(study.path, record | {"took_s": took, "cpu_s": cpu} | row.facts | found)
-        remaining = (time.perf_counter() - began) / number * (len(left) - number) / 60
-        print(f"[{number}/{len(left)}, {remaining:.0f} min left] {row.key}: {brief(found)} ({took:.1f} s)", flush=True)
+    machine, end = record_environment(study), time.perf_counter() + (math.inf if limit_s is None else limit_s)
+    while left:
+        began, waiting, why = time.perf_counter(), [], ""
+        for number, row in enumerate(left, start=1):
+            if time.perf_counter() > end:
+                print(f"time is up; {len(left) - number + 1 + len(waiting)} rows left: run again to continue")
+                return
+            try:
+                told = run_row(study, row, machine)
+            except NotYet as missing:
+                waiting, why = [*waiting, row], str(missing)
+                continue
+            remaining = (time.perf_counter() - began) / number * (len(left) - number) / 60
+            print(f"[{number}/{len(left)}, {remaining:.0f} min left] {row.key}: {told}", flush=True)
+        if len(waiting) == len(left):
+            print(f"{len(left)} rows are not needed or wait for others ({why})")
+            return
+        left = waiting
+
+
+def run_row(study: Study, row: Row, machine: str) -> str:
+    """Run a row, append its record and return what it found in one line."""
+    started, used = time.perf_counter(), time.process_time()
+    found = study.work(row)
+    took, cpu = (round(clock, 2) for clock in (time.perf_counter() - started, time.process_time() - used))
+    record = {"key": row.key, "part": row.part, "words": list(row.words), "environment": machine}
+    append_record(study.path, record | {"took_s": took, "cpu_s": cpu} | row.facts | found)
+    return f"{brief(found)} ({took:.1f} s)"
 
 
 def brief(found: Record) -> str:

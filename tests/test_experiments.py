@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 from experiments.e1_planted import run as e1
 from experiments.e2_sets import run as e2
 from experiments.e4_memorisation import run as e4
-from experiments.records import read_records
-from experiments.study import Row, Study, main, records_of
+from experiments.records import append_record, pack_records, read_records
+from experiments.study import NotYet, Row, Study, main, of_shard, records_of
 from lmsearch.config import compose
 
 STUDIES = {"e1": e1, "e2": e2, "e4": e4}
@@ -49,6 +50,36 @@ def test_a_row_cut_off_while_it_was_written_runs_again(tmp_path, monkeypatch):
         assert run(monkeypatch, made)["sum"] == 6 and len(records_of(made)) == 4
 
 
+def test_rows_that_wait_for_others_run_after_them_and_groups_stay_in_one_shard(tmp_path, monkeypatch, capsys):
+    done = []
+
+    def work(row):
+        if (row.facts["n"] == 0 and 2 not in done) or row.facts["n"] == 3:
+            raise NotYet("two comes first")
+        done.append(row.facts["n"])
+        return {"found": row.facts["n"]}
+
+    made = study(tmp_path, work)
+    assert run(monkeypatch, made)["sum"] == 0 + 1 + 2 and done == [1, 2, 0]
+    assert "1 rows are not needed or wait for others (two comes first)" in capsys.readouterr().out
+    grouped = replace(made, rows=[replace(row, group="even" * (row.facts["n"] % 2 == 0)) for row in made.rows])
+    assert [[row.facts["n"] for row in of_shard(grouped.rows, shard, 2)] for shard in (0, 1)] == [[0, 2, 3], [1]]
+
+
+def test_processes_that_add_at_once_lose_no_record(tmp_path):
+    path = tmp_path / "results.jsonl.gz"
+
+    def add(who):
+        for n in range(20):
+            append_record(path, {"key": f"{who} {n}"})
+            if n == 10:
+                pack_records(path)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(add, range(3)))
+    assert {record["key"] for record in read_records(path)} == {f"{who} {n}" for who in range(3) for n in range(20)}
+
+
 def test_a_summary_packs_the_records_and_the_study_goes_on_from_them(tmp_path, monkeypatch):
     made = study(tmp_path)
     run(monkeypatch, made, "--shard", "0/2")
@@ -61,7 +92,7 @@ def test_a_summary_packs_the_records_and_the_study_goes_on_from_them(tmp_path, m
     assert run(monkeypatch, made)["sum"] == 6 and records_of(made)[::2] == before
 
 
-PILOTS = {"e6_transfer": 18}  # rows of studies of which only a pilot has been run
+PILOTS = {"e6_transfer": 18, "e6_real": 6, "e7_ablations": 6}  # rows of studies of which only a pilot has been run
 
 
 def test_the_records_of_every_study_are_read():

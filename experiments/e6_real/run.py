@@ -1,265 +1,241 @@
 """E6 on real images: the default search, random search, evolution and the literature's sets, at equal budgets.
 
-FASHION_MNIST=/folder python -m experiments.e6_real.run [--only pilot] [--shard 0/2] [--limit-minutes 30] [--summary]
-Rows that train a choice anew come after those that make it. README.md fixes the plan.
+FASHION_MNIST=/folder python -m experiments.e6_real.run --only "main " [--shard 0/2] [--limit-minutes 30] [--summary]
+plan.py and README.md fix what is run; verdict.py says what it shows.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import combinations
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from experiments.e6_real import plan as fixed
+from experiments.e6_real.plan import (
+    ATTEMPTS,
+    BEST,
+    BRED,
+    HOLDOUT,
+    KEEP,
+    LITERATURE,
+    SPACE,
+    Plan,
+    alone,
+    literature,
+    words_of,
+)
+from experiments.e6_real.verdict import best_validated, draw, summarise
 from experiments.records import Record, read_records
 from experiments.runs import LIGHT, UNCHECKED, search
-from experiments.study import Row, Study, main, one_thread
-from lmsearch.config import compose_settings
-from lmsearch.data import Source, build_loaders
+from experiments.study import NotYet, Row, Study, main, one_thread
+from lmsearch.data import build_loaders
 from lmsearch.data.affine import turn_images
 from lmsearch.data.arrays import ArrayDataset
-from lmsearch.data.few import few
+from lmsearch.data.info import Dataset
+from lmsearch.data.splitting import stratified_split
+from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import evaluate
-from lmsearch.figures.audit import audit_figure
-from lmsearch.files import write_figure
-from lmsearch.literature import ARMS
+from lmsearch.report.baselines import BASELINES
 from lmsearch.scanbench.spaces import in_candidate_order
-from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
+from lmsearch.search.derivation.climb import CLIMB_SAMPLES
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace, num_branches
+from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import StandAlone
-from lmsearch.search.discrete.strategies import Evolution, History, RandomSearch, Strategy, Tried
-from lmsearch.search_space import load_search_space
-from lmsearch.settings.tasks import Retrain
-from lmsearch.stats.intervals import over_seeds
-from lmsearch.stats.ranking import holm, wilcoxon
-from lmsearch.tasks.parts.build import build_data, build_precision, build_recipe, model_spec
+from lmsearch.search.discrete.strategies import Evolution, History, RandomSearch, Tried
 
 HERE = Path(__file__).resolve().parent
-ROOT = os.environ.get("FASHION_MNIST", "")
-SPACE, KEEP, DEPTH = load_search_space("localmamba8"), 4, 3
-SEARCHES: dict[str, Strategy] = {"random": RandomSearch(), "evolution": Evolution(3, 2)}
-LITERATURE = tuple(name for name, arm in ARMS.items() if arm.layers("local_vim", DEPTH) is not None)
-OURS, BEST = "fair", "best of the literature"
-RUNS = 3  # trainings that count, of every choice
-DEGREES = (15, 45, 90)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Sizes of a plan: what every row of it is about."""
-
-    seeds: tuple[int, ...]
-    images: int = 2400
-    val: int = 1500
-    epochs: int = 8
-    supernet_epochs: int = 14
-    evaluations: int = 4
-    model: tuple[str, ...] = (f"model.depth={DEPTH}", "model.patch_size=2")
-
-
-PLANS = {"pilot": Plan(seeds=(100, 101), images=600, epochs=2, supernet_epochs=4), "main": Plan(seeds=tuple(range(10)))}
-
-
-def rows() -> list[Row]:
-    """Return the choices and the literature's validation scores of every seed, then the trainings that count, by plan."""
-    listed = []
-    for plan, sizes in PLANS.items():
-        for seed in sizes.seeds:
-            facts = {"plan": plan, "seed": seed}
-            listed += [Row(f"{plan} choose", (arm, f"seed{seed}"), facts | {"arm": arm}) for arm in (OURS, *SEARCHES)]
-            listed += [Row(f"{plan} validate", (arm, f"seed{seed}"), facts | {"arm": arm}) for arm in LITERATURE]
-            listed += [
-                Row(f"{plan} retrain", (arm, f"seed{seed}"), facts | {"arm": arm}) for arm in (OURS, *SEARCHES, *LITERATURE)
-            ]
-            listed += [Row(f"{plan} transfer", (arm, f"seed{seed}"), facts | {"arm": arm}) for arm in (OURS, "random", BEST)]
-    return listed
-
-
-def words_of(plan: Plan, *, images: int = 0, epochs: int = 0) -> tuple[str, ...]:
-    """Return the words that all trainings of a plan share."""
-    data = ("data=idx", f"data.root={ROOT}", f"data.num_train={images or plan.images}", "data.val_fraction=0.1")
-    recipe = (
-        "optim=retrain_digits",
-        f"epochs={epochs or plan.epochs}",
-        "batch_size=32",
-        "optim.lr=0.008",
-        "optim.warmup_epochs=1",
-    )
-    return (*data, *plan.model, *recipe, "device=cpu")
-
-
-@lru_cache(maxsize=2)
-def source_of(words: tuple[str, ...], val: int) -> Source:
-    """Return the data: the official test set, and `val` of the validation images."""
-    whole = build_data(compose_settings(Retrain, ["genotype=none", *words]).data)
-    return replace(few(whole, train=10**9, val=val), test=whole.test)
-
-
-def alone(words: tuple[str, ...], plan: Plan, seed: int) -> StandAlone:
-    """Return what trains an architecture with these words."""
-    settings = compose_settings(Retrain, ["genotype=none", *words, f"seed={seed}"])
-    source = source_of(words, plan.val)
-    spec = model_spec(settings, source.info, (("h",),) * DEPTH, merge="sum")
-    return StandAlone(spec, source, build_recipe(settings), build_precision(settings), seed, backend=settings.backend)
+DEGREES, CHANGED = (0, 15, 45, 90), 2000  # by which test images are turned, and how many of them
+SPACE_OF_ALL = ArchitectureSpace.of((SPACE.candidates,) * fixed.DEPTH, (KEEP,) * fixed.DEPTH)
 
 
 def work(row: Row) -> Record:
-    """Make a choice, validate an arm, or train a choice anew and measure it on the test set."""
-    plan, kind = PLANS[row.facts["plan"]], row.part.partition(" ")[2]
-    if kind == "choose":
-        return {"chosen": choose(row, plan)}
-    if kind == "validate":
-        chosen = literature(row.facts["arm"])
-        found = alone(words_of(plan), plan, key(row.key))(chosen)
-        return {"chosen": chosen, "val": found.score}
-    chosen = choice_of(row)
-    if kind == "transfer":
-        words = words_of(plan, images=10 * plan.images, epochs=2)
-        return {"chosen": chosen, "test": [measured(alone(words, plan, seeds_of(row)[0]), chosen)["test"]]}
-    found = [measured(alone(words_of(plan), plan, seed), chosen) for seed in seeds_of(row)]
-    return {"chosen": chosen} | {name: [one[name] for one in found] for name in found[0]}
+    """Run one row."""
+    return KINDS[row.facts["kind"]](row, fixed.PLANS[row.facts["plan"]])
 
 
-def seeds_of(row: Row) -> list[int]:
-    """Return the seeds of the trainings that count: the same for every arm of one seed, others for another seed."""
-    return [key("retrain", row.facts["seed"], number) for number in range(RUNS)]
+def known(row: Row, kind: str, *, every_seed: bool = False) -> list[Record]:
+    """Return the records of the same plan, and the same seed, of one kind."""
+    part, digest = f"{row.facts['plan']} {kind}", row.words[-1]
+    found = [r for r in read_records(HERE / "results.jsonl.gz") if r.get("part") == part and r["words"][-1] == digest]
+    return [r for r in found if every_seed or r["seed"] == row.facts["seed"]]
 
 
-def choose(row: Row, plan: Plan) -> Architecture:
-    """Return what a search chooses; none of them sees the test set."""
+def baselines(row: Row, plan: Plan) -> Record:
+    """Return what logistic regression and the nearest neighbour reach on the pixels."""
+    source = alone(plan, words_of(plan, row.facts["seed"]), 0).source
+    sets = [pixels(dataset) for dataset in (source.train, source.val, source.test)]
+    (x, y), (x_val, y_val), (x_test, y_test) = sets
+    found = {name: answer(x, y, np.concatenate([x_val, x_test])) for name, answer in BASELINES.items()}
+    parts = {name: (answers[: len(y_val)], answers[len(y_val) :]) for name, answers in found.items()}
+    return {
+        "val": {name: round(float((val == y_val).mean()), 5) for name, (val, _) in parts.items()},
+        "test": {name: round(float((test == y_test).mean()), 5) for name, (_, test) in parts.items()},
+    }
+
+
+def pixels(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return normalised pixels (N, C * H * W) and classes (N,)."""
+    batch = dataset.eval_batch(np.arange(dataset.epoch_size(1)))
+    return batch.inputs.flatten(1).numpy(), batch.targets.numpy()
+
+
+def scores(trainer: StandAlone, chosen: Architecture, sets: Mapping[str, Dataset]) -> Record:
+    """Train once and return the accuracy on each set: that of guessing, and so said, where training diverges."""
+    source, size = trainer.source, trainer.recipe.batch_size
+    loaders, objective = build_loaders(source, batch_size=size, seed=trainer.seed), objective_for(source.info.target)
+    cost = {"cost": trainer.price(num_branches(chosen))}
+    try:
+        model = trainer.train(chosen, loaders)
+    except TrainingDiverged:
+        return dict.fromkeys(sets, round(1 / source.info.num_classes, 5)) | cost | {"diverged": True}
+    tests = {name: build_loaders(replace(source, test=own), batch_size=size, seed=0).test for name, own in sets.items()}
+    return {name: round(evaluate(model, t, objective, trainer.precision).score, 5) for name, t in tests.items()} | cost
+
+
+def validated(trainer: StandAlone, chosen: Architecture) -> Record:
+    """Train once and return the validation accuracy."""
+    return {"chosen": chosen} | scores(trainer, chosen, {"val": trainer.source.val})
+
+
+def piloted(row: Row, plan: Plan) -> Record:
+    """Train one architecture of the pilot."""
     arm, seed = row.facts["arm"], row.facts["seed"]
-    if arm == OURS:
-        words = [*words_of(plan, epochs=plan.supernet_epochs), f"seed={seed}", "search_space=localmamba8", f"keep={KEEP}"]
-        return tuple(map(tuple, search([*words, "search=fair", LIGHT, UNCHECKED])["chosen"]))
-    space, tried = ArchitectureSpace.of((SPACE.candidates,) * DEPTH, (KEEP,) * DEPTH), []
-    for number in range(plan.evaluations):
-        history = History(space, tried, {one.architecture for one in tried})
-        proposed = SEARCHES[arm].propose(history, np.random.default_rng(key(seed, "proposal", number)))
-        tried.append(Tried(proposed, alone(words_of(plan), plan, key(row.key, number))(proposed).score))
-    return max(tried, key=lambda one: one.score).architecture
+    chosen = literature(arm) if arm in LITERATURE else SPACE_OF_ALL.draw(np.random.default_rng(key(seed, "pilot", arm)))
+    words = words_of(plan, seed, epochs=row.facts["epochs"])
+    return validated(alone(plan, words, key("pilot", seed, row.facts["run"])), chosen)
 
 
-def literature(arm: str) -> Architecture:
-    """Return the directions of an arm of the literature."""
-    return ARMS[arm].layers("local_vim", DEPTH) or ()
+def searched(row: Row, plan: Plan) -> Record:
+    """Search with a supernet: all that it found, and its cost in branch-scan steps."""
+    words = [*words_of(plan, row.facts["seed"], epochs=plan.supernet_epochs), f"seed={row.facts['seed']}"]
+    words += [
+        "search_space=localmamba8",
+        f"keep={KEEP}",
+        f"search.holdout={HOLDOUT}",
+        LIGHT,
+        UNCHECKED,
+        "optim.on_nonfinite=skip",
+    ]
+    found = search([*words, *ATTEMPTS[row.facts["arm"]]])
+    branches = len(SPACE.candidates) * fixed.DEPTH
+    choices = found["derivation"].get("choices_tried", 0)
+    masked = evaluation_cost(CLIMB_SAMPLES, batch_size=fixed.BATCH, branches=KEEP * fixed.DEPTH)
+    return found | {"cost": training_cost(plan.supernet_epochs * plan.supernet_steps, branches) + choices * masked}
 
 
-def choice_of(row: Row) -> Architecture:
-    """Return what a row trains anew: an arm of the literature, the best validated one of a seed, or what a search chose."""
-    plan, arm, seed = (row.facts[name] for name in ("plan", "arm", "seed"))
-    if arm in LITERATURE:
-        return literature(arm)
-    records = [record for record in read_records(HERE / "results.jsonl.gz") if record.get("seed") == seed]
-    if arm == BEST:
-        arm = best_literature([record for record in records if record.get("part") == f"{plan} validate"])
-        return literature(arm)
-    found = [record["chosen"] for record in records if (record.get("part"), record.get("arm")) == (f"{plan} choose", arm)]
+def tried(row: Row, plan: Plan) -> Record:
+    """Train and validate what random search proposes at its number, or what evolution breeds from those before."""
+    seed, name = row.facts["seed"], row.facts["arm"]
+    number = plan.evaluations - 1 if name == BRED else int(name)
+    history: list[Tried] = []
+    while len(history) < number:
+        history.append(Tried(propose(seed, history), 0.0))
+    if name == BRED:
+        values = {record["arm"]: record["val"] for record in known(row, "try")}
+        if missing := {str(n) for n in range(number)} - values.keys():
+            raise NotYet(f"tries {', '.join(sorted(missing))} come first")
+        history = [replace(one, score=values[str(n)]) for n, one in enumerate(history)]
+    chosen = propose(seed, history, bred=name == BRED)
+    return validated(alone(plan, words_of(plan, seed), key("try", seed, number)), chosen)
+
+
+def propose(seed: int, history: list[Tried], *, bred: bool = False) -> Architecture:
+    """Return the next proposal: the same draws for random search and for evolution until that breeds."""
+    strategy = Evolution(3, 2) if bred else RandomSearch()
+    taken = {one.architecture for one in history}
+    return strategy.propose(History(SPACE_OF_ALL, history, taken), np.random.default_rng(key(seed, "proposal", len(history))))
+
+
+def validate(row: Row, plan: Plan) -> Record:
+    """Train an arm of the literature once: validation, by which one is picked, and test."""
+    seed = row.facts["seed"]
+    trainer, chosen = alone(plan, words_of(plan, seed), key("validate", seed)), literature(row.facts["arm"])
+    return {"chosen": chosen} | scores(trainer, chosen, {"val": trainer.source.val, "test": trainer.source.test})
+
+
+def retrain(row: Row, plan: Plan) -> Record:
+    """Train a choice anew, RUNS times: validation and test; from the first of them also changed test images."""
+    chosen, found = choice_of(row, plan), []
+    for other in known(row, "retrain"):
+        if as_tuples(other["chosen"]) == chosen:
+            same = {name: other[name] for name in ("chosen", "changed", "val", "test", "diverged")}
+            return same | {"cost": 0.0, "same_as": other["arm"]}
+    for seed in fixed.seeds_of(row):
+        trainer = alone(plan, words_of(plan, row.facts["seed"]), seed)
+        sets = {"val": trainer.source.val, "test": trainer.source.test}
+        found.append(scores(trainer, chosen, sets if found or not plan.official else sets | changed(trainer.source.test)))
+    listed = {name: [one[name] for one in found] for name in ("val", "test")}
+    other = {name: value for name, value in found[0].items() if name not in (*listed, "cost", "diverged")}
+    diverged = {"diverged": sum("diverged" in one for one in found)}
+    return {"chosen": chosen, "changed": other, "cost": sum(one["cost"] for one in found)} | listed | diverged
+
+
+def transfer(row: Row, plan: Plan) -> Record:
+    """Train a choice on ten times the images, two epochs, once; the seed is that of the first training that counts."""
+    words = words_of(plan, row.facts["seed"], images=10 * plan.images, epochs=2)
+    trainer, chosen = alone(plan, words, fixed.seeds_of(row)[0]), choice_of(row, plan)
+    return {"chosen": chosen} | scores(trainer, chosen, {"test": trainer.source.test})
+
+
+def choice_of(row: Row, plan: Plan) -> Architecture:
+    """Return what a row trains anew; raise NotYet where its seed has not chosen, or it is about an arm that is not the best."""
+    arm = row.facts["arm"]
+    if arm in LITERATURE or arm == BEST:
+        best = best_validated(known(row, "validate", every_seed=True))
+        if best is None or arm not in (BEST, best):
+            raise NotYet(f"the best of the literature so far is {best}")
+        return literature(best)
+    if arm in fixed.SEARCHES:
+        return best_tried(row, plan)
+    found = [record["chosen"] for record in known(row, "search") if record["arm"] == arm]
     if not found:
-        raise SystemExit(f"{row.key}: needs the row '{plan} choose {arm} seed{seed}' first")
+        raise NotYet(f"the search {arm} of seed {row.facts['seed']} comes first")
     return in_candidate_order(found[0], SPACE.candidates)
 
 
-def best_literature(records: Sequence[Mapping]) -> str:
-    """Return the arm with the best validation score among the rows of one seed; SystemExit where one is missing."""
-    if missing := set(LITERATURE) - {record["arm"] for record in records}:
-        raise SystemExit(f"the rows validate of {', '.join(sorted(missing))} come first")
-    return max(records, key=lambda record: record["val"])["arm"]
+def best_tried(row: Row, plan: Plan) -> Architecture:
+    """Return the best validated network of random search, or of evolution: of equal ones the earlier."""
+    last = BRED if row.facts["arm"] == "evolution" else str(plan.evaluations - 1)
+    values = {record["arm"]: record for record in known(row, "try")}
+    names = [*map(str, range(plan.evaluations - 1)), last]
+    if missing := [name for name in names if name not in values]:
+        raise NotYet(f"tries {', '.join(missing)} come first")
+    return as_tuples(values[max(names, key=lambda name: values[name]["val"])]["chosen"])
 
 
-def measured(trainer: StandAlone, chosen: Architecture) -> Record:
-    """Train and return test accuracies: as they are, turned, and enlarged 1.5 times."""
-    source, recipe = trainer.source, trainer.recipe
-    loaders = build_loaders(source, batch_size=recipe.batch_size, seed=trainer.seed)
-    model, objective = trainer.train(chosen, loaders), objective_for(source.info.target)
+def as_tuples(chosen: list[list[str]]) -> Architecture:
+    """Return an architecture as it was before it was written to a record."""
+    return tuple(map(tuple, chosen))
 
-    def accuracy(test: ArrayDataset) -> float:
-        loader = build_loaders(replace(source, test=test), batch_size=recipe.batch_size, seed=0).test
-        return round(evaluate(model, loader, objective, trainer.precision).score, 5)
 
-    test = source.test
-    pixels = test.images.float() / 255
-    ones = torch.ones(len(pixels))
+def changed(test: Dataset) -> dict[str, Dataset]:
+    """Return CHANGED test images, every class alike, turned and enlarged 1.5 times (21x21 tokens)."""
+    assert isinstance(test, ArrayDataset)
+    labels = test.targets.numpy()
+    places = torch.from_numpy(stratified_split(labels, min(1.0, CHANGED / len(labels)), "changed")[1])
+    images, ones = test.images[places].float() / 255, torch.ones(len(places))
+    few = replace(test, targets=test.targets[places])
     turned = {
-        f"turned {degrees}": accuracy(replace(test, images=turn_images(pixels, torch.deg2rad(degrees * ones), ones)))
-        for degrees in DEGREES
+        f"turned {degrees}": replace(few, images=turn_images(images, torch.deg2rad(degrees * ones), ones)) for degrees in DEGREES
     }
-    large = F.interpolate(pixels, scale_factor=1.5, mode="bilinear", align_corners=False)
-    return {"test": accuracy(test)} | turned | {"enlarged": accuracy(replace(test, images=large))}
+    large = F.interpolate(images, scale_factor=1.5, mode="bilinear", align_corners=False)
+    return turned | {"enlarged": replace(few, images=large)}
 
 
-def summarise(records: list[Record]) -> Record:
-    """Return, by plan, the mean test accuracy of every arm, paired differences to ours, and the two primary tests."""
-    return {plan: summary_of([r for r in records if r["plan"] == plan]) for plan in PLANS}
-
-
-def summary_of(records: list[Record]) -> Record:
-    """Return the summary of the seeds of which no row is missing."""
-    kinds = {kind: [r for r in records if r["part"].endswith(kind)] for kind in ("choose", "validate", "retrain", "transfer")}
-    arms = (OURS, *SEARCHES, *LITERATURE)
-    scores = {(r["arm"], r["seed"]): float(np.mean(r["test"])) for r in kinds["retrain"]}
-    seeds = [s for s in sorted({r["seed"] for r in records}) if all((arm, s) in scores for arm in arms)]
-    if len(seeds) < 2:
-        return {"seeds": len(seeds)}
-    best = {s: best_literature([r for r in kinds["validate"] if r["seed"] == s]) for s in seeds}
-    table = {arm: np.array([scores[arm, s] for s in seeds]) for arm in arms} | {
-        BEST: np.array([scores[best[s], s] for s in seeds])
-    }
-    minus = {arm: table[OURS] - values for arm, values in table.items() if arm != OURS}
-    p = {arm: wilcoxon(minus[arm]) for arm in ("random", BEST)}
-    moved = {r["arm"]: [] for r in kinds["transfer"]}
-    for r in kinds["transfer"]:
-        moved[r["arm"]] += r["test"]
-    return {
-        "seeds": len(seeds),
-        "test": {arm: span(values) for arm, values in table.items()},
-        "ours_minus": {arm: span(values) for arm, values in minus.items()},
-        "primary_p_holm": holm(p),
-        "best_of_the_literature": {str(s): name for s, name in best.items()},
-        "changed_images": changed_images(kinds["retrain"]),
-        "transfer": {arm: span(values) for arm, values in moved.items() if len(values) > 1},
-        "agreement": agreement([r["chosen"] for r in kinds["choose"] if r["arm"] == OURS]),
-    }
-
-
-def span(values: Sequence[float] | np.ndarray) -> list[float]:
-    """Return mean, low and high."""
-    found = over_seeds([float(v) for v in values])
-    return [round(v, 5) for v in (found.mean, found.low, found.high)]
-
-
-def changed_images(records: Sequence[Record]) -> Record:
-    """Return the accuracies on turned and enlarged images, by arm."""
-    names = [name for name in records[0] if name.startswith(("turned", "enlarged"))] if records else []
-    by_arm = {arm: [r for r in records if r["arm"] == arm] for arm in dict.fromkeys(r["arm"] for r in records)}
-    return {arm: {n: round(float(np.mean([r[n] for r in own])), 5) for n in names} for arm, own in by_arm.items()}
-
-
-def agreement(choices: Sequence[Architecture]) -> Record:
-    """Return the share of kept directions that two seeds have in common, per layer, beside chance."""
-    pairs = list(combinations(choices, 2))
-    shares = [[len(set(a[n]) & set(b[n])) / KEEP for n in range(DEPTH)] for a, b in pairs]
-    found = np.mean(shares, axis=0).round(4).tolist() if shares else []
-    return {"in_common": found, "by_chance": KEEP / len(SPACE.candidates)}
-
-
-def draw(summary: Record, path: Path) -> None:
-    """Draw the arms of the main plan, or of the pilot where that is all there is."""
-    found = next((s for s in (summary["main"], summary["pilot"]) if "test" in s), None)
-    if found is not None:
-        arms = {arm: dict(zip(("mean", "low", "high"), values, strict=True)) for arm, values in found["test"].items()}
-        labels = ("test accuracy", f"test accuracy, 95 % interval over {found['seeds']} seeds")
-        write_figure(path, audit_figure([[v["mean"]] for v in arms.values()], arms, labels=labels, title="real images"))
+KINDS: Mapping[str, Callable[[Row, Plan], Record]] = {
+    "baselines": baselines, "learn": piloted, "spread": piloted, "search": searched, "try": tried, "validate": validate,
+    "retrain": retrain, "transfer": transfer,
+}  # fmt: skip
 
 
 if __name__ == "__main__":
-    if not ROOT:
+    if not fixed.ROOT:
         raise SystemExit("set FASHION_MNIST to the folder of the four idx files")
     one_thread()
-    main(Study(HERE, rows(), work, summarise, draw))
+    main(Study(HERE, fixed.rows(), work, summarise, draw))
