@@ -124,13 +124,13 @@ def test_a_job_of_slurm_that_is_cancelled_stays_so(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("code", "asked"), [(0, ""), (2, ""), (75, "requeue 7\n")])
 def test_the_script_asks_for_another_turn_where_the_command_was_saved(code: int, asked: str, tmp_path: Path) -> None:
-    write_program(tmp_path / "srun", f"exit {code}")
+    write_program(tmp_path / "srun", f"echo $SRUN_CPUS_PER_TASK > cpus; exit {code}")
     write_program(tmp_path / "scontrol", 'echo "$@" >> asked')
     (tmp_path / "asked").touch()
     (tmp_path / "slurm.sh").write_text(block_with("#SBATCH"))
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "64"}
     assert subprocess.run(["bash", "slurm.sh"], cwd=tmp_path, env=environment).returncode == code
-    assert (tmp_path / "asked").read_text() == asked
+    assert (tmp_path / "asked").read_text() == asked and (tmp_path / "cpus").read_text() == "64\n"
 
 
 def command_of(run_dir: Path) -> Any:

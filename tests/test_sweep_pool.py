@@ -227,6 +227,19 @@ def test_jobs_of_submitit_run_the_trials(tmp_path: Path) -> None:
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
 
 
+def test_jobs_of_slurm_hand_their_cpus_on_to_what_srun_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
+    for name, does in (("srun", "exit 0"), ("sbatch", f"cp $1 {tmp_path / 'script'}; echo Submitted batch job 7")):
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    submitit_workers(sweep_of(tmp_path / "run", trials=1), quick, cluster="slurm", options={"cpus_per_task": 3})()
+    lines = (tmp_path / "script").read_text().splitlines()
+    (told,) = [place for place, line in enumerate(lines) if line == "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]
+    (begun,) = [place for place, line in enumerate(lines) if line.startswith("srun ")]
+    assert "#SBATCH --cpus-per-task=3" in lines and told < begun
+
+
 def test_a_job_of_submitit_that_fails_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.3  # seconds between two looks at the workers
 RECOVER_EVERY_S = 20.0  # seconds between two looks for trials of workers that earlier calls started elsewhere
 STOP_WAIT_S = 30.0  # seconds that an interrupted worker has to give its trial back, also on a busy machine
+BEFORE_SRUN = ["export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]  # since SLURM 22.05 srun does not take it over by itself
 Work = Callable[[Sweep, str], None]  # what a worker does, given the sweep and its own name
 
 
@@ -81,7 +82,8 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
         executor = submitit.AutoExecutor(folder=logs_of(sweep).path, cluster=cluster)
     except RuntimeError as error:
         raise SweepError(f"submitit.cluster={cluster}: {error}") from error
-    executor.update_parameters(name="lmsearch-sweep", **{key: value for key, value in options.items() if value is not None})
+    given = {key: value for key, value in options.items() if value is not None}
+    executor.update_parameters(name="lmsearch-sweep", slurm_setup=BEFORE_SRUN, **given)
 
     def start() -> Worker:
         name = secrets.token_hex(4)
