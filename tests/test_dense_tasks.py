@@ -12,9 +12,13 @@ import torch
 from PIL import Image
 
 from lmsearch.cli import main
+from lmsearch.data import EvalLoader, build_source
 from lmsearch.data.reading import read_image
 from lmsearch.data.tiles import classes_of, windows
+from lmsearch.engine.distributed import SINGLE, World
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision
+from lmsearch.tasks.parts.pictures import write_first_batch
 from lmsearch.tasks.parts.predict_pixels import class_map
 from lmsearch.tasks.parts.trained import load_trained
 
@@ -61,6 +65,18 @@ def test_a_training_on_masks_leaves_its_numbers_weights_and_pictures(run: Path) 
     assert len(rows) == 2 and {"train_loss", "train_pixel_accuracy", "val_miou"} <= rows[0].keys()
     files = {path.name for path in run.iterdir()}
     assert files >= {"best.safetensors", "model.safetensors", "confusion.png", "curves.png", "val_batch.png"}
+
+
+def test_the_picture_of_a_set_is_whole_whoever_shares_it(run: Path, data: Path, tmp_path: Path) -> None:
+    source = build_source("dense", root=str(data), img_size=[32, 48])
+    model, *_ = load_trained(str(run), CPU, backend="auto")
+    for name, world in {"one": SINGLE, "three": World(rank=0, size=3, exchange=lambda tensor: [tensor] * 3)}.items():
+        loader = EvalLoader(source.val, batch_size=3, world=world)
+        run_dir = RunDir(tmp_path / name, world)
+        run_dir.make()
+        write_first_batch(run_dir, model, source.info, loader, CPU)
+    one, three = ((tmp_path / name / "val_batch.png").read_bytes() for name in ("one", "three"))
+    assert one == three
 
 
 def test_evaluation_gives_the_numbers_of_the_training(run: Path, tmp_path: Path) -> None:

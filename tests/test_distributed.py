@@ -23,6 +23,7 @@ from lmsearch.models import create_model
 from lmsearch.models.backbone import Backbone
 from lmsearch.search.supernet.network import arch_parameters
 from lmsearch.settings.tasks import Search
+from lmsearch.tasks.parts.board import example_predictions
 from lmsearch.tasks.parts.build import build_data
 from lmsearch.tasks.parts.candidates import search_data
 from lmsearch.tasks.parts.watch import epoch_findings
@@ -192,6 +193,29 @@ def test_samples_spread_over_a_set_are_the_same_in_every_process(number: int) ->
     one = few(SINGLE)
     for found in Meeting(3).run(few):
         assert all(torch.equal(mine, its) for mine, its in zip(found[:3], one[:3], strict=True))
+
+
+def test_few_picked_samples_are_shared_by_more_processes() -> None:
+    source, objective, places = build_source("digits"), objective_for("class"), np.array([3, 7])
+
+    def scored(world: World) -> tuple[Scores, Batch]:
+        loader = EvalLoader(source.val, batch_size=6, indices=np.arange(12), world=world)
+        return evaluate(small(), loader.at(places), objective, Precision(CPU)), spread(loader, 2)
+
+    (one, batch) = scored(SINGLE)
+    for found, picked in Meeting(3).run(scored):
+        assert torch.equal(found.classes, one.classes) and torch.equal(found.scores, one.scores)
+        assert torch.equal(picked.inputs, batch.inputs) and torch.equal(picked.indices, batch.indices)
+
+
+def test_examples_are_drawn_by_one_process_and_are_those_of_the_whole_set() -> None:
+    source, world = build_source("digits"), World(rank=0, size=2, exchange=lambda tensor: [tensor] * 2)
+
+    def drawn(world: World) -> bytes:
+        loader = EvalLoader(source.val, batch_size=6, indices=np.arange(7), world=world)
+        return example_predictions(small(), source.info, loader, Precision(CPU)).tobytes()
+
+    assert drawn(world) == drawn(SINGLE)
 
 
 def test_fewer_samples_than_processes_are_refused_with_one_clear_line() -> None:

@@ -118,7 +118,10 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every sample once, unaugmented, in order. Processes take turns without padding, so they may differ by one."""
+    """Every sample once, unaugmented, in order. Processes take turns without padding, so they may differ by one.
+
+    Raises DataError for a set of fewer samples than processes; of samples `picked` from one some processes may have none.
+    """
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class EvalLoader:
         world: Ranks = ALONE,
         num_workers: int = 0,
         pin_memory: bool = False,
+        picked: bool = False,
     ) -> None:
         self.batch_size = whole("batch_size", batch_size, least=1)
         indices = np.arange(dataset.epoch_size(self.batch_size)) if indices is None else indices
@@ -138,7 +142,7 @@ class EvalLoader:
         self._part = partial(
             EvalLoader, dataset, batch_size=batch_size, what=what, world=world, num_workers=num_workers, pin_memory=pin_memory
         )
-        if 0 < self.num_samples < world.size:
+        if 0 < self.num_samples < world.size and not picked:
             raise DataError(
                 f"{what}: {self.num_samples} sample(s) cannot be shared by {world.size} processes; give it more samples"
             )
@@ -155,7 +159,11 @@ class EvalLoader:
 
     def at(self, places: np.ndarray) -> EvalLoader:
         """Return a loader of the samples at these places (n,) of all processes' pass; only they are read."""
-        return self._part(indices=self._indices[places])
+        return self._part(indices=self._indices[places], picked=True)
+
+    def alone(self) -> EvalLoader:
+        """Return a loader of all samples for this process alone, in batches of as many as it has of one now."""
+        return self._part(indices=self._indices, batch_size=share_of(self.batch_size, self.world), world=ALONE)
 
     @property
     def skipped(self) -> tuple[str, ...]:

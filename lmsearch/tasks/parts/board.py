@@ -103,10 +103,15 @@ def health_text(health: Mapping[str, Any]) -> str:
 
 
 @torch.no_grad()
-def example_predictions(model: nn.Module, info: DataInfo, loader: EvalLoader, precision: Precision) -> Image.Image:
-    """Draw images of a set, evenly spaced, with their class and the network's answer below each."""
+def example_predictions(model: nn.Module, info: DataInfo, loader: EvalLoader, precision: Precision) -> Image.Image | None:
+    """Draw images of a set, evenly spaced, with their class and the network's answer below each; None where none can be read.
+
+    The process that calls it draws them all.
+    """
     places = np.unique(np.linspace(0, loader.num_samples - 1, EXAMPLES).round().astype(int))
-    batch = precision.to_device(Batch.joined(loader.at(places)))
+    if not (parts := list(loader.alone().at(places))):
+        return None
+    batch = precision.to_device(Batch.joined(parts))
     model.eval()
     with precision.autocast():
         answers = model(batch.inputs).float().softmax(1).max(1)

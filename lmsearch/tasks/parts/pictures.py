@@ -40,9 +40,22 @@ def write_curves(run_dir: RunDir, metric: Metric) -> None:
 
 @torch.no_grad()
 def write_first_batch(run_dir: RunDir, model: nn.Module, info: DataInfo, loader: EvalLoader, precision: Precision) -> None:
-    """Draw the first images of a set, as the network sees them, with their labels beside its answers."""
-    batch: Batch = precision.to_device(next(iter(loader.at(np.arange(min(MOST, loader.num_samples))))))
+    """Draw the first images of a set, as the network sees them, with their labels beside its answers; none can be read: nothing.
+
+    The process that writes draws them all.
+    """
+    if not run_dir.world.main:
+        return
     model.eval()
+    rows = []
+    for batch in loader.alone().at(np.arange(min(MOST, loader.num_samples))):
+        rows += answered(model, precision.to_device(batch), info, precision)
+    if rows:
+        run_dir.write_image(FIRST_BATCH, beside(rows, ("image", "labels", "answers")))
+
+
+def answered(model: nn.Module, batch: Batch, info: DataInfo, precision: Precision) -> list[tuple[Image.Image, ...]]:
+    """Return each image of a batch, with its labels, and with the network's answer."""
     with precision.autocast():
         outputs = model(batch.inputs)
     images = [image_of(x, info) for x in batch.inputs]
@@ -53,8 +66,7 @@ def write_first_batch(run_dir: RunDir, model: nn.Module, info: DataInfo, loader:
     else:
         maps = zip(batch.targets.cpu().numpy(), answers(outputs).cpu().numpy(), strict=True)
         drawn = [[over_pixels(image, one, info) for one in pair] for image, pair in zip(images, maps, strict=True)]
-    rows = [(image, *pair) for image, pair in zip(images, drawn, strict=True)]
-    run_dir.write_image(FIRST_BATCH, beside(rows, ("image", "labels", "answers")))
+    return [(image, *pair) for image, pair in zip(images, drawn, strict=True)]
 
 
 def over_pixels(image: Image.Image, classes: np.ndarray, info: DataInfo) -> Image.Image:
