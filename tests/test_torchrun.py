@@ -15,6 +15,7 @@ from test_distributed import Meeting
 
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
+from lmsearch.data import build_source
 from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.distributed import World
 from lmsearch.engine.processes import joined, started_by_torchrun
@@ -82,7 +83,7 @@ def test_processes_with_other_configurations_are_one_line(tmp_path: Path) -> Non
     settings = [compose_settings(Search, [*words, f"seed={seed}"]) for seed in (0, 1)]
 
     def claim(world: World) -> None:
-        with claim_run_dir(settings[world.rank], "search", [], world=world):
+        with claim_run_dir(settings[world.rank], "search", [], source=build_source("digits"), world=world):
             pytest.fail("they differ")
 
     told = {str(error) for error in Meeting(2).run(claim)}

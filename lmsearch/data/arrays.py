@@ -32,6 +32,10 @@ class ArrayDataset:
         """Class labels (N,) int64, or None for dense targets."""
         return self.targets.numpy() if self.targets.ndim == 1 else None
 
+    def names(self) -> list[bytes] | None:
+        """Return the bytes of every image that a file gave; None where images were computed."""
+        return None if self.images.is_floating_point() else [image.tobytes() for image in self.images.numpy()]
+
     def epoch_size(self, global_batch: int) -> int:
         """Return the number of samples, whatever the batch."""
         return len(self.images)

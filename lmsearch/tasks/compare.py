@@ -60,7 +60,7 @@ def compare(settings: Compare, precision: Precision, world: World) -> None:
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
     check_memory(settings.batch_size, largest, precision, world=world, workers=min(workers.number, len(parts)))
-    with claim_run_dir(settings, "compare", content, parts=parts, world=world) as run_dir:
+    with claim_run_dir(settings, "compare", content, source=source, parts=parts, world=world) as run_dir:
         note_network(run_dir, specs[arms[0].name][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)
         baselines = simple_baselines(source, settings.baseline_limit, objective)

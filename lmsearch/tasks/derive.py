@@ -38,6 +38,7 @@ from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, score
 from lmsearch.tasks.parts.known import CONFIG, Facts, as_plain, read_facts
 from lmsearch.tasks.parts.recheck import stored_supernets
 from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir
+from lmsearch.tasks.parts.samples import check_held_out
 from lmsearch.tasks.parts.trained import own_source
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ def with_data(settings: Derive, stored: Stored) -> int:
         if key not in state:
             raise CheckpointError(f"{stored.path}: does not say which data the search held out ({key} is missing)")
     precision, source, dominant = build_precision(settings), own_source(spec, str(stored.path)), dominant_in(state)
+    check_held_out(state, source, where=str(stored.path))
     loaders = search_loaders(
         source, holdout=state["holdout"], batch_size=settings.batch_size, seed=state["seed"], drop_last=False,
         num_workers=settings.num_workers,

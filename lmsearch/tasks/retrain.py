@@ -63,7 +63,7 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     content = [spec.directions, None if start is None else fingerprint(start.weights)]
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)
-    with claim_run_dir(settings, "retrain", content, genotype=genotype, world=world) as run_dir:
+    with claim_run_dir(settings, "retrain", content, source=source, genotype=genotype, world=world) as run_dir:
         run_dir.write(FILE, dumps(genotype))
         note_network(run_dir, spec, source)
         metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)

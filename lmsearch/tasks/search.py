@@ -50,6 +50,7 @@ from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.recheck import stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
+from lmsearch.tasks.parts.samples import searched_on
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.parts.watch import epoch_findings, is_due
 
@@ -91,7 +92,7 @@ def search(settings: Search, precision: Precision, world: World) -> Genotype:
     at_once = min(settings.workers, settings.seeds)
     check_memory(settings.batch_size, setup.spec, precision, running=setup.running, world=world, workers=at_once)
     search_data(settings, source, precision, world=world)  # a split that cannot be made is found before anything is written
-    with claim(settings, setup, world=world) as run_dir:
+    with claim(settings, setup, source, world=world) as run_dir:
         note_network(run_dir, setup.spec, source)
         if settings.seeds == 1:
             genotype = search_once(settings, run_dir, setup, source, precision)
@@ -109,11 +110,11 @@ def check_workers(settings: Search) -> None:
         log.warning("workers=%d has no effect: seeds=1 and search.recheck=0 leave one training", workers.number)
 
 
-def claim(settings: Search, setup: SearchSetup, *, world: World = SINGLE) -> AbstractContextManager[RunDir]:
+def claim(settings: Search, setup: SearchSetup, source: Source, *, world: World = SINGLE) -> AbstractContextManager[RunDir]:
     """Give the block the run directory of one search, or of a search over several seeds."""
     content = [setup.spec.directions, setup.quota.keep, setup.quota.budget, settings.seeds > 1]
     parts = [] if settings.seeds == 1 else [part_of(seed) for seed in seeds_of(settings)]
-    return claim_run_dir(settings, "search", content, parts=parts, world=world)
+    return claim_run_dir(settings, "search", content, source=source, parts=parts, world=world)
 
 
 def seeds_of(settings: Search) -> range:
@@ -139,7 +140,7 @@ def search_seeds(settings: Search, run_dir: RunDir, setup: SearchSetup, source: 
 
 def search_part(settings: Search, setup: SearchSetup, source: Source, world: World) -> Genotype:
     """Search with one seed of several, in a folder of its own."""
-    with claim(settings, setup, world=world) as folder:
+    with claim(settings, setup, source, world=world) as folder:
         genotype = search_once(settings, folder, setup, source, build_precision(settings))
     tell(f"seed {settings.seed}: {genotype.health['status']}: {genotype.health['reason']}")
     return genotype
@@ -149,7 +150,7 @@ def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
     """Search with one seed and return the genotype, which is also in run_dir."""
     loaders, digest = search_data(settings, source, precision, world=run_dir.world), run_digest(settings.content)
     session = open_session(settings, setup, loaders, source, precision, world=run_dir.world)
-    train(settings, run_dir, setup, session)
+    train(settings, run_dir, setup, session, source)
     provenance = {"lmsearch": __version__, "run_sha256": digest, "seed": settings.seed, "epoch": settings.epochs}
     about = About(setup.spec.name, setup.space.name, provenance, run_dir.path, settings.metric)
     if settings.supernet.recheck == 0:  # what an earlier recheck of the same search told stays known
@@ -245,11 +246,11 @@ def kept_for_derive(settings: Search, setup: SearchSetup) -> dict[str, object]:
     }  # fmt: skip
 
 
-def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: SearchSession) -> None:
+def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: SearchSession, source: Source) -> None:
     """Train weights and alphas, continuing where run_dir left off; write down every epoch."""
     steps, metric = session.timing.steps_per_epoch, session.objective.metric
     parts = session.parts() | {"alpha_optimizer": session.alpha_optimizer}
-    extra, keeping = kept_for_derive(settings, setup), keeping_of(settings)
+    extra, keeping = kept_for_derive(settings, setup) | searched_on(source), keeping_of(settings)
     state = RunState(run_dir, parts, spec=setup.spec, run=run_digest(settings.content), extra=extra, keeping=keeping)
     start = state.restore()
     progress = TrainingProgress(

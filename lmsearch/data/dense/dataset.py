@@ -61,6 +61,10 @@ class DenseDataset:
         """Return the path of sample `index`."""
         return str(self.part.path(index))
 
+    def names(self) -> list[bytes]:
+        """Return the path of every sample and, where the data has objects, their classes and boxes."""
+        return self.part.names()
+
     def epoch_size(self, global_batch: int) -> int:
         """Return the number of images, whatever the batch."""
         return len(self.part)

@@ -118,6 +118,16 @@ class Annotated:
         """Return the paths of all images."""
         return [self.path(index) for index in range(len(self))]
 
+    def names(self) -> list[bytes]:
+        """Return what tells every image from others: its path in the folder of all, and the classes and boxes of its objects."""
+        shared = len(os.path.commonprefix(self.files.tolist()).rpartition(os.fsencode(os.sep))[0])
+        paths: list[bytes] = [path[shared:] for path in self.files.tolist()]
+        if self.things is None:
+            return paths
+        first, labels, boxes = self.things.first, self.things.labels, self.things.boxes
+        rows = [slice(*bounds) for bounds in zip(first[:-1], first[1:], strict=True)]
+        return [path + labels[own].tobytes() + boxes[own].tobytes() for path, own in zip(paths, rows, strict=True)]
+
     def taken(self, places: np.ndarray) -> Annotated:
         """Return some of the images (m,), in that order."""
         things = None if self.things is None else self.things.taken(places)

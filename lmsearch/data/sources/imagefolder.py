@@ -44,6 +44,11 @@ class FolderDataset:
         """Return the path of sample `index`."""
         return os.path.join(self.root, os.fsdecode(bytes(self.files[index])))
 
+    def names(self) -> list[bytes]:
+        """Return the path of every sample under `root`."""
+        found: list[bytes] = self.files.tolist()
+        return found
+
     def epoch_size(self, global_batch: int) -> int:
         """Return the number of files, whatever the batch."""
         return len(self.files)

@@ -24,6 +24,7 @@ from lmsearch.tasks.parts.arms import literature_layers, refuse_twice
 from lmsearch.tasks.parts.build import build_data, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
 from lmsearch.tasks.parts.run_dir import Claim, how_it_differs
+from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.tasks.search import search_setup
 
 PARTS_VERSION = 2  # of what the rows of an audit hold and mean
@@ -41,7 +42,9 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
             run_dir.remove(name)
     how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
     limit_s, at_once = 60 * settings.minutes, settings.workers
-    return Ledger(run_dir, identity=identity(settings, setting), limit_s=limit_s, differs=how, at_once=at_once)
+    ledger = Ledger(run_dir, identity=identity(settings, setting), limit_s=limit_s, differs=how, at_once=at_once)
+    note_samples(run_dir, setting.source, begun=bool(ledger.rows))
+    return ledger
 
 
 def identity(settings: Audit, setting: Setting) -> str:

@@ -73,7 +73,7 @@ def run(settings: Search) -> int:
     workers = workers_of(settings, strategy, space)
     at_once = 1 if workers is None else workers.number
     check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep, workers=at_once)
-    with claim_run_dir(settings, "search", identity) as run_dir:
+    with claim_run_dir(settings, "search", identity, source=source) as run_dir:
         note_network(run_dir, candidates.spec, source)
         evaluator = build_evaluator(settings, run_dir, candidates, source, precision)
         budget.charge(training)

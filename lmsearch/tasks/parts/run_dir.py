@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from lmsearch.context import tell
+from lmsearch.data import Source
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
 from lmsearch.engine.nonfinite import FILE as NONFINITE
@@ -30,6 +31,8 @@ from lmsearch.search.supernet.kept import FILE as MASKED
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.shared import Claiming, Output, Training
 from lmsearch.tasks.parts.cost import counting_cost
+from lmsearch.tasks.parts.samples import FILE as MANIFEST
+from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.words import first_of
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
@@ -37,7 +40,7 @@ WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot l
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
-    "report.md", "report.json", "card.png", NONFINITE, MASKED, FAILURE,
+    "report.md", "report.json", "card.png", MANIFEST, NONFINITE, MASKED, FAILURE,
 )  # fmt: skip
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside
@@ -127,6 +130,7 @@ def claim_run_dir(
     task: str,
     content: object,
     *,
+    source: Source,
     parts: Sequence[str] = (),
     genotype: Genotype | None = None,
     world: World = SINGLE,
@@ -134,11 +138,12 @@ def claim_run_dir(
     """Give the folder of a training run, with config.yaml and environment.json in it, to the block, which alone writes there.
 
     A run is what its configuration and `content` (JSON values: the directions that its files named, the weights that it
-    starts from) say, but for how many seeds or trials it has: with more of them it goes on. `parts` names the folders inside
-    that hold its seeds or arms, `genotype` is what it writes to genotype.json (a search cannot know yet).
+    starts from) say, but for how many seeds or trials it has: with more of them it goes on, on the same samples of `source`.
+    `parts` names the folders inside that hold its seeds or arms, `genotype` is what it writes to genotype.json (a search cannot
+    know yet).
 
-    Raises ConfigError where something would be lost, unless overwrite=true, which starts the run over, and InUseError where
-    another process writes there.
+    Raises ConfigError where something would be lost or samples are others, unless overwrite=true, which starts the run over,
+    and InUseError where another process writes there.
     """
     inside = hashlib.sha256(json.dumps(former_names(content), sort_keys=True).encode()).hexdigest()
     mine = Claim(f"{task} {run_digest(settings.content)} {inside}", tuple(parts))
@@ -158,6 +163,7 @@ def claim_run_dir(
         else:
             refuse_loss(settings, run_dir.path, held, mine, genotype)
             check_resume(settings, run_dir.path, held)
+        note_samples(run_dir, source, begun=bool(work_in(run_dir.path, held)))
         mine.write(run_dir)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))

@@ -35,6 +35,7 @@ from lmsearch.settings.looking import Show
 from lmsearch.tasks.parts.build import build_objective
 from lmsearch.tasks.parts.candidates import hand_made_choice
 from lmsearch.tasks.parts.drawn import Drawn, Grid, given, lines, pair
+from lmsearch.tasks.parts.samples import check_held_out
 from lmsearch.tasks.parts.trained import load_trained, own_source
 
 CPU = Precision(device_named("cpu"))
@@ -168,6 +169,7 @@ def stored_supernet(source: str, samples: int) -> tuple[nn.Module, OnBatches]:
     spec = ModelSpec.from_dict(state.get("spec"), source=source)
     weights, share = needed(state, "model", source=source), needed(state, "holdout", source=source)
     data = own_source(spec, source)
+    check_held_out(state, data, where=source)
     loaders = search_loaders(data, holdout=share, batch_size=samples, seed=needed(state, "seed", source=source), drop_last=False)
     supernet = load_model(spec, weights, source=source).eval()
     return supernet, OnBatches([spread(loaders.holdout, samples)], build_objective(data.info, state.get("metric")), CPU)

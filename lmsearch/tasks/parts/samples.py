@@ -1,0 +1,60 @@
+"""Which samples a run was begun on: it goes on with no others, and what a search held out stays held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmsearch.data import Source
+from lmsearch.data.manifest import Manifest
+from lmsearch.engine.digest import digest_of
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import CheckpointError, ConfigError
+from lmsearch.reading import parse_json, read_text
+
+FILE = "manifest.json"  # in the folder of a run
+SAMPLES = "samples"  # key of the training samples in the state of a search
+
+
+def note_samples(run_dir: RunDir, source: Source, *, begun: bool) -> None:
+    """Write down the training and validation samples of a run; what it has `begun` goes on with the same ones.
+
+    Raises ConfigError where they are others. Runs of before, which did not write them down, go on.
+    """
+    path = run_dir / FILE
+    mine = {name: Manifest.of(part, source.info) for name, part in (("training", source.train), ("validation", source.val))}
+    told = {name: manifest.to_dict() for name, manifest in mine.items()}
+    run_dir.world.assert_same(digest_of(told), what="the list of training and validation samples")
+    if begun and path.exists():
+        known = parse_json(read_text(path, where=str(path), error=ConfigError), where=str(path), error=ConfigError)
+        for name, manifest in mine.items():
+            there = known.get(name) if isinstance(known, dict) else known
+            if change := Manifest.from_dict(there, source=str(path), error=ConfigError).change_to(manifest):
+                raise ConfigError(
+                    f"{run_dir}: the {name} samples are not those that the run was begun on ({change}); put them back, or choose"
+                    " another run_dir= or overwrite=true to start over with these"
+                )
+    run_dir.world.wait()  # until all have read
+    run_dir.write_json(FILE, told)
+
+
+def searched_on(source: Source) -> dict[str, Any]:
+    """Return what the state of a search tells of the samples of which it holds some out."""
+    return {SAMPLES: Manifest.of(source.train, source.info).to_dict()}
+
+
+def check_held_out(state: Mapping[str, Any], source: Source, *, where: str) -> None:
+    """Raise CheckpointError where the training samples are not those of the search whose state this is.
+
+    Then some that trained its supernet would be held out. States of before, which do not tell, pass.
+    """
+    if SAMPLES not in state:
+        return
+    change = Manifest.from_dict(state[SAMPLES], source=where, error=CheckpointError).change_to(
+        Manifest.of(source.train, source.info)
+    )
+    if change:
+        raise CheckpointError(
+            f"{where}: the training samples are not those of its search ({change}); images that trained would be held out:"
+            " put them back, or search anew"
+        )
