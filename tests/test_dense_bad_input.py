@@ -14,6 +14,9 @@ from dense_folders import coco, rows, write_coco, write_pairs, write_picture
 from test_data_coco import write_yolo
 
 from lmsearch.cli import main
+from lmsearch.config import compose, settings_of
+from lmsearch.settings.tasks import Retrain
+from lmsearch.tasks.parts.settle import settle
 
 NET = ["model.depth=1", "model.embed_dim=8", "model.d_state=4", "model.patch_size=4", "device=cpu", "epochs=1", "batch_size=2"]
 READ = ["data=dense", "data.img_size=8", "data.in_chans=1", "optim.warmup_epochs=0"]
@@ -98,6 +101,36 @@ def test_coco_files(content: object, told: str, tmp_path: Path, capsys: pytest.C
     folder = write_coco(tmp_path / "data", content)
     error = refused(folder, tmp_path, capsys, "head=deformable_detr")
     assert told in error and "annotations/instances_train.json" in error
+
+
+def test_masks_are_asked_for_where_there_are_boxes_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = annotated()
+    content["annotations"].append(content["annotations"][0] | {"id": 2, "image_id": 9, "segmentation": []})
+    folder = write_coco(tmp_path / "data", content)
+    told = refused(folder, tmp_path, capsys, "head=mask2former")
+    assert "head=mask2former learns from the outline of every object, but 1 of 2 objects have a box only" in told
+    assert "head=deformable_detr learns boxes" in told
+    told = refused(folder, tmp_path, capsys, "head=deformable_detr", "metric=mask_ap")
+    assert "metric=mask_ap needs answers with masks, and head=deformable_detr answers boxes alone" in told
+
+
+def test_more_classes_than_pixels_can_be_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    categories = [{"id": number, "name": f"c{number}"} for number in range(1, 256)]
+    folder = write_coco(tmp_path / "data", coco(IMAGES, categories=categories))
+    told = refused(folder, tmp_path, capsys, "head=plain")
+    assert "its 255 classes and the ground are more than the 255 that a pixel can be of; train objects on it" in told
+
+
+def test_boxes_of_no_area_are_left_out_and_counted_with_the_preset_of_coco(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = annotated()
+    content["annotations"].append(content["annotations"][0] | {"id": 2, "bbox": [1, 2, 0, 2]})
+    folder = write_coco(tmp_path / "data", content)
+    cfg = compose("retrain", ["genotype=none", "data=coco", f"data.root={folder}", "data.img_size=8", "head=deformable_detr"])
+    source = settle(settings_of(Retrain, cfg))[1]
+    assert "1 object(s) are left out, the first:" in caplog.text and "annotation 2 has a box of no area" in caplog.text
+    assert source.info.class_names == ("square",)
 
 
 @pytest.mark.parametrize(

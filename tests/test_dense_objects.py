@@ -184,6 +184,8 @@ def test_objects_are_learnt_measured_and_predicted_in_the_datas_own_ids(head: st
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     wanted = {"test_box_ap", "test_box_ap50", "val_box_ap"} | ({"test_mask_ap"} if head == "mask2former" else set())
     assert wanted <= metrics.keys() and (tmp_path / "run" / "val_batch.png").exists()
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert {name for name in line if name.startswith("val_")} >= {name.replace("test", "val") for name in wanted}
     assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path / 'e'}", "device=cpu"]) == 0
     again = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert {name: again[name] for name in wanted} == {name: metrics[name] for name in wanted}

@@ -136,6 +136,10 @@ def test_predictions_have_the_precision_that_evaluation_measures_by_the_original
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     annotations, out = data / "annotations" / "instances_test.json", tmp_path / "out"
     assert main(words("predict", stand, images=data / "test", out=out, annotations=annotations)) == 0
+    assert (tmp_path / "e" / "precision_recall.png").exists()
+    for kind in ("box", "mask"):
+        known = [value for value in metrics[f"test_class_{kind}_ap"].values() if value is not None]
+        assert len(metrics[f"test_class_{kind}_ap"]) == 5 and np.mean(known) == pytest.approx(metrics[f"test_{kind}_ap"])
     assert 0.05 < metrics["test_box_ap"] < 0.95 and 0.05 < metrics["test_mask_ap"] < 0.95
     assert scored(annotations, out / "predictions.json", "bbox") == pytest.approx(metrics["test_box_ap"], abs=1e-9)
     for file in ("predictions.json", "predictions_masks.json"):

@@ -12,14 +12,20 @@ import torch
 from PIL import Image
 
 from lmsearch.cli import main
+from lmsearch.config import compose, settings_of
 from lmsearch.data import EvalLoader, build_source
 from lmsearch.data.reading import read_image
 from lmsearch.data.tiles import classes_of, windows
 from lmsearch.engine.distributed import SINGLE, World
+from lmsearch.engine.objectives import METRICS
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision
+from lmsearch.figures.curves import curves_figure
+from lmsearch.settings.tasks import Retrain
+from lmsearch.tasks.parts import pictures
 from lmsearch.tasks.parts.pictures import write_first_batch
 from lmsearch.tasks.parts.predict_pixels import class_map
+from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.parts.trained import load_trained
 
 NET = ["model.depth=1", "model.embed_dim=8", "model.d_state=4", "model.patch_size=8", "device=cpu"]
@@ -83,6 +89,7 @@ def test_evaluation_gives_the_numbers_of_the_training(run: Path, tmp_path: Path)
     assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path}", "device=cpu"]) == 0
     mine, before = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, run))
     assert mine.items() <= before.items() and mine["test_miou"] > 0
+    assert "batch_size: 8" in (tmp_path / "config.yaml").read_text()  # 256 images would take much memory
 
 
 def test_predictions_are_label_maps_and_pictures_at_the_size_of_the_images(run: Path, data: Path, tmp_path: Path) -> None:
@@ -152,6 +159,30 @@ def test_a_run_on_masks_tells_data_and_head_to_what_starts_from_it(run: Path, tm
     assert main(words) == 0
     config = (tmp_path / "config.yaml").read_text()
     assert "head: plain" in config and "target: segmentation" in config and "embed_dim: 8" in config
+
+
+def test_the_preset_of_shapes_reads_what_lmsearch_shapes_has_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(data.parent)
+    settings, source = settle(settings_of(Retrain, compose("retrain", ["genotype=none", "data=shapes"])))
+    assert source.info.img_size == (32, 48) and settings.epochs and settings.head == "plain"
+    monkeypatch.chdir(tmp_path)
+    assert main(["retrain", "genotype=none", "data=shapes"]) == 2
+    assert "shapes: no such folder" in (told := capsys.readouterr().err) and "lmsearch shapes out=shapes writes one" in told
+
+
+def test_all_that_is_measured_after_an_epoch_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[object] = []
+    monkeypatch.setattr(pictures, "curves_figure", lambda epochs, panels: drawn.append(panels) or curves_figure(epochs, panels))
+    told = {"train_loss": 2.0, "val_loss": 1.0, "val_box_ap": 0.5, "val_box_ap50": 0.7, "lr": 0.1}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"epoch": epoch} | told) + "\n" for epoch in range(2)))
+    pictures.write_curves(RunDir(tmp_path), METRICS["box_ap"])
+    assert drawn == [{
+        "loss": {"train_loss": [2.0] * 2, "val_loss": [1.0] * 2}, "box_ap": {"val_box_ap": [0.5] * 2},
+        "box_ap50": {"val_box_ap50": [0.7] * 2},
+    }]  # fmt: skip
+    assert (tmp_path / "curves.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from lmsearch.figures.heat import attention_figure, receptive_figure, saliency_f
 from lmsearch.figures.importance import importance_figure
 from lmsearch.figures.moves import worth_figure
 from lmsearch.figures.orders import layers_figure, orders_figure
+from lmsearch.figures.precision import precision_figure
 from lmsearch.figures.trials import front_figure, history_figure
 from lmsearch.files import figure_bytes, write_figure
 from lmsearch.scan.directions import index_table
@@ -53,6 +54,7 @@ CALLS: dict[Any, tuple[tuple, dict]] = {
     layers_figure: (({"layers.0": {"h": [0, 1, 2, 3]}}, {"layers.0": (2, 2)}), {"image": [[0.0, 0.5], [0.5, 1.0]]}),
     new_figure: ((4, 3), {}),
     orders_figure: (({"h": [0, 1, 2, 3], "v": [0, 2, 1, 3]}, (2, 2)), {}),
+    precision_figure: ((["a", "_b"], {"box": np.array([[1.0, np.nan], [0.5, np.nan]]), "mask": np.full((2, 2), np.nan)}), {}),
     race_figure: (({"random": [[0.3, 0.1], [0.2, 0.2]], "fair": [[0.1, 0.0]]},), {"cost": "trainings", "label": "regret"}),
     receptive_figure: ((MAP,), {"token": (0, 1), "grid": (2, 3)}),
     saliency_figure: ((MAP, MAP), {}),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lmsearch.config import compose, settings_of
 from lmsearch.data import build_source
+from lmsearch.data.checks import size2d
 from lmsearch.data.layout import read_folder, read_for_evaluation
 from lmsearch.data.survey import Header, choose
 from lmsearch.engine.recipes import choose_recipe
@@ -22,7 +23,7 @@ from lmsearch.run_identity import run_digest
 from lmsearch.settings.shared import Training
 from lmsearch.settings.tasks import TASKS
 from lmsearch.tasks.parts.known import Knowledge
-from lmsearch.tasks.parts.settle import RECIPE_KEYS, fill, open_keys, settle, settle_recipe
+from lmsearch.tasks.parts.settle import RECIPE_KEYS, fill, open_keys, settle, settle_patch, settle_recipe
 
 
 def make_images(root: Path, *, splits=("train", "test"), number=10, size=(28, 28), mode="L") -> Path:
@@ -100,6 +101,23 @@ def test_at_their_own_size_all_models_keep_their_patches() -> None:
     for name in model_names():
         side = 8 if name.endswith("nano") else 224
         assert choose_patch(name, (side, side)) == own_patch(name)
+
+
+@pytest.mark.parametrize("preset", ["ade20k", "coco"])
+@pytest.mark.parametrize("name", ["local_vim_tiny", "local_vmamba_tiny"])
+def test_patches_of_large_images_with_pixels_or_objects_are_the_models_own(preset: str, name: str) -> None:
+    words = ["genotype=none", f"data={preset}", "data.root=none", f"model={name}"]
+    size = size2d("img_size", composed("retrain", words).get("data.img_size"))
+    assert choose_patch(name, size) > own_patch(name)  # what a classifier would take
+    assert settle_patch(composed("retrain", words), size).get("model.patch_size") is None
+    small = settle_patch(composed("retrain", [*words, "model.patch_size=null"]), (64, 64)).get("model.patch_size")
+    assert small == choose_patch(name, (64, 64)) < own_patch(name)
+
+
+def test_what_starts_from_weights_keeps_their_patches() -> None:
+    words = ["genotype=none", "data=imagefolder", "data.root=none", "model=local_vim_tiny"]
+    assert settle_patch(composed("retrain", words), (64, 64)).get("model.patch_size") == 4
+    assert settle_patch(composed("retrain", [*words, "init_from=none"]), (64, 64)).get("model.patch_size") is None
 
 
 @pytest.mark.parametrize(("sizes", "expected"), [

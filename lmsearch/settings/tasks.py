@@ -163,7 +163,7 @@ class Evaluate(Machine, Output):
     data: Data | None = None
     checkpoint: PathName = key(SHIPPED)
     run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>")
-    batch_size: int = key("images per step", least=1)
+    batch_size: int | None = key("images per step", least=1, null="256; 8 where pixels or objects are answered")
     num_workers: int = again(Training, "num_workers")
 
 
@@ -174,7 +174,7 @@ class Predict(Machine):
     checkpoint: PathName = key(SHIPPED)
     images: PathNames = key("an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]")
     top: int = key("classes given per image", least=1)
-    batch_size: int = key("images per step", least=1)
+    batch_size: int | None = key("images per step", least=1, null="256; 8 where pixels or objects are answered")
     out: PathName | None = key(".csv, .jsonl or .json file for the results; a folder where pixels or objects are answered")
     tile: int | None = key(
         "networks for pixels or objects: side of the square windows in which a large image is answered",

@@ -26,9 +26,9 @@ from lmsearch.settings.data import Dense, ImageFolder
 from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
-from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion
+from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion, write_precision
 from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, tell_next, write_config
-from lmsearch.tasks.parts.trained import data_for, load_answering
+from lmsearch.tasks.parts.trained import data_for, images_per_step, load_answering
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,8 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
     source = data_for(measured_on(settings.data, spec, info), info)
     check_fits(source, info, checkpoint)
-    loaders = build_loaders(
-        source, batch_size=settings.batch_size, seed=0, drop_last=False, num_workers=settings.num_workers, world=world
-    )
+    settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, info))})
+    loaders = build_loaders(source, batch_size=batch_size, seed=0, drop_last=False, num_workers=settings.num_workers, world=world)
     objective = build_objective(info)
     try:
         with Phase("evaluation", images=loaders.val.num_samples + loaders.test.num_samples):
@@ -67,6 +66,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
         write_config(run_dir, settings)  # says what was measured, on what
         run_dir.write_json("metrics.json", metrics)
         write_confusion(run_dir, info, test)
+        write_precision(run_dir, info, test)
     warn_about_classes(info, test=test, val=val, what=checkpoint)
     show(info, metrics, test)
     tell(f"metrics: {run_dir / 'metrics.json'}")

@@ -28,7 +28,7 @@ from lmsearch.settings.tasks import Predict
 from lmsearch.streams import say
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.predict_dense import run_dense
-from lmsearch.tasks.parts.trained import load_answering
+from lmsearch.tasks.parts.trained import images_per_step, load_answering
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,9 @@ def classify(settings: Predict, model: nn.Module, info: DataInfo, precision: Pre
     files = find_files(settings.images)
     top, tally = min(settings.top, info.num_classes), Tally()
     chosen = {files[place] for place in spaced(len(files))} if sheet else set()
-    batches = predictions(model, info, files, precision, batch_size=settings.batch_size, top=top, on_error=settings.on_error)
+    batches = predictions(
+        model, info, files, precision, batch_size=images_per_step(settings.batch_size, info), top=top, on_error=settings.on_error
+    )
     progress = CountProgress("predict", total=len(files), unit="images") if out else nullcontext()
     try:
         with open_predictions(out, top=top) if out else nullcontext(print_predictions) as write, progress as counter:

@@ -10,6 +10,7 @@ from lmsearch.data.checks import choice, interval, number, numbers, size2d, whol
 from lmsearch.data.dense.dataset import DenseDataset
 from lmsearch.data.dense.folder import Categories, DenseFolder, Wanted, read_dense
 from lmsearch.data.dense.labels import ObjectLabels, PixelLabels
+from lmsearch.data.dense.masks import MOST_CLASSES
 from lmsearch.data.dense.records import Annotated
 from lmsearch.data.info import INSTANCES, SEGMENTATION, DataInfo, Source, TargetKind
 from lmsearch.data.joint import JointTransform
@@ -91,6 +92,9 @@ def labels_of(folder: DenseFolder, kind: TargetKind) -> PixelLabels | ObjectLabe
         if folder.masks is None and not folder.has_outlines:
             told = f"{folder.num_boxes} of {folder.num_things} objects have a box only"
             raise DataError(f"{folder.root}: a class per pixel needs the outline of every object, but {told}; train boxes on it")
+        if folder.masks is None and len(folder.class_names) + 1 > MOST_CLASSES:
+            told = f"its {len(folder.class_names)} classes and the ground are more than the {MOST_CLASSES} that a pixel can be of"
+            raise DataError(f"{folder.root}: {told}; train objects on it")
         return PixelLabels(folder.masks)
     if folder.masks is not None:
         raise DataError(

@@ -119,19 +119,19 @@ def of_images(images: Sequence[Image], *, metric: str) -> OfSet:
     if (judged := metric.partition("_")[0]) not in kinds:
         raise ConfigError(f"metric={metric} needs objects and answers with masks; of these there are boxes only")
     told: dict[str, float] = {}
-    for kind in kinds:
-        found = precision(images, kind)
+    precisions = {kind: precision(images, kind) for kind in kinds}
+    for kind, found in precisions.items():
         told |= {f"{kind}_ap": finite(found.ap), f"{kind}_ap50": finite(found.ap50)}
     value = told[metric]
     groups = np.arange(len(images)) % min(GROUPS, len(images))
     number = int(groups.max(initial=0)) + 1
     if number < 2:
-        return OfSet(value, torch.full((len(images),), value, dtype=torch.float64), told)
+        return OfSet(value, torch.full((len(images),), value, dtype=torch.float64), told, precisions)
     rest = [[image for image, own in zip(images, groups, strict=True) if own != g] for g in range(number)]
     left = [finite(precision(some, judged).ap) for some in rest]
     pseudo = number * value - (number - 1) * np.array(left)
     each = np.sqrt(len(images) / number) * (pseudo - pseudo.mean())[groups]
-    return OfSet(value, torch.from_numpy(value + each - each.mean()), told)
+    return OfSet(value, torch.from_numpy(value + each - each.mean()), told, precisions)
 
 
 def precision(images: Sequence[Image], kind: str) -> Precision:

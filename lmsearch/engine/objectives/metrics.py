@@ -13,7 +13,8 @@ from lmsearch.errors import ConfigError
 class Metric:
     """The number that networks are chosen and judged by; `balanced`: every class counts alike, whatever its samples.
 
-    `in_training` is what the mean of the scores of batches in training is called; "": there are no scores but losses.
+    `in_training` is what the mean of the scores of batches in training is called; "": there are no scores but losses. `masks`:
+    it judges masks of objects.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Metric:
     bounds: tuple[float, float]  # least and most that `signed` values can be
     in_training: str
     balanced: bool = False
+    masks: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -45,7 +47,7 @@ METRICS = {  # the first of a kind of target is its default
         Metric("mse", "dense", higher_is_better=False, bounds=(-math.inf, math.inf), in_training="mse"),
         Metric("miou", "segmentation", higher_is_better=True, bounds=SHARE, in_training="pixel_accuracy"),
         Metric("box_ap", "instances", higher_is_better=True, bounds=SHARE, in_training=""),
-        Metric("mask_ap", "instances", higher_is_better=True, bounds=SHARE, in_training=""),
+        Metric("mask_ap", "instances", higher_is_better=True, bounds=SHARE, in_training="", masks=True),
     )
 }
 

@@ -16,6 +16,7 @@ from lmsearch.data.order import ALONE, Ranks
 from lmsearch.data.own_size import OwnSize
 from lmsearch.engine.objectives.metrics import Metric
 from lmsearch.engine.objectives.scores import Parts, Scores
+from lmsearch.stats.detection import Precision
 
 Outputs = Any  # of a network: a tensor, or an object such as DenseOutputs
 Targets = Any  # a tensor, or Instances
@@ -27,11 +28,15 @@ def as_they_are(outputs: Outputs, targets: Targets, own: Sequence[OwnSize] | Non
 
 
 class OfSet(NamedTuple):
-    """The metric of a set, one value per sample (n,) float64 whose mean it is, and further numbers by name."""
+    """The metric of a set, one value per sample (n,) float64 whose mean it is, and further numbers by name.
+
+    `precisions` are those of detections, class by class, by what is detected.
+    """
 
     value: float
     each: Tensor
     told: Mapping[str, float] = {}
+    precisions: Mapping[str, Precision] = {}
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Objective:
         """Join the batches of one pass, which the processes of `world` share, into scores that give the metric."""
         scores = Scores.concatenate(batches).of_all(world)
         if self.of_parts is not None and scores.parts is not None:
-            found = self.of_parts(scores.parts)
-            return replace(scores, scores=found.each, parts=None, value=found.value, told=found.told)
+            value, each, told, precisions = self.of_parts(scores.parts)
+            return replace(scores, scores=each, parts=None, value=value, told=told, precisions=precisions)
         return replace(scores, scores=scores.scores * balance(scores.true_classes)) if self.metric.balanced else scores
 
     def for_choice(self, scores: Scores) -> Scores:

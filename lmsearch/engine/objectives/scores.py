@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.data.order import Ranks
+from lmsearch.stats.detection import Precision
 
 Parts = Tensor | tuple[Any, ...]  # (n, ...), or one object per sample
 
@@ -24,7 +25,7 @@ class Scores:
 
     `classes` (n,) are the true classes, if there are any. `sums` are the additive counts of an evaluation. `parts` is what the
     metric of a set is made of where it is no mean over samples; `value` is that metric, once it is known, and the mean of
-    `scores` up to rounding; `told` are further numbers of the set, by name.
+    `scores` up to rounding; `told` are further numbers of the set, by name, and `precisions` those of detections.
     """
 
     losses: Tensor
@@ -34,6 +35,7 @@ class Scores:
     parts: Parts | None = None
     value: float | None = None
     told: Mapping[str, float] = field(default_factory=dict)
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:

@@ -20,7 +20,8 @@ class HeadKind:
     """A head: `build(levels, num_classes)` makes it for maps of these levels; it is called with maps, padded size and size.
 
     `targets` are the kinds of target that it learns from, the preferred one first, as DataInfo.target. `levels` is the number
-    of maps that it sees; None: those of the backbone as they are. `objects`: it answers a DenseOutputs, else logits of pixels.
+    of maps that it sees; None: those of the backbone as they are. `objects`: it answers a DenseOutputs, else logits of pixels;
+    `masks`: it learns objects from their masks and answers them, else boxes alone.
     `counted`: its MACs follow from the size of an image, so that `complexity` and the check of memory know them.
     `classifier` names the module whose rows are classes, if there is one. `extra`: it is made of Transformers' parts, of the
     extra `dense`.
@@ -31,6 +32,7 @@ class HeadKind:
     build: Callable[[Sequence[Level], int], nn.Module]
     levels: int | None = 4
     objects: bool = False
+    masks: bool = False
     counted: bool = False
     classifier: str | None = None
     extra: bool = False
@@ -59,7 +61,7 @@ HEADS = {
     for kind in (
         HeadKind("plain", ("segmentation",), PlainHead, levels=None, counted=True, classifier="classifier"),
         HeadKind("upernet", ("segmentation",), _upernet, extra=True, counted=True, classifier="decoder.classifier"),
-        HeadKind("mask2former", ("instances", "segmentation"), _mask2former, extra=True, objects=True),
+        HeadKind("mask2former", ("instances", "segmentation"), _mask2former, extra=True, objects=True, masks=True),
         HeadKind("deformable_detr", ("instances",), _deformable_detr, extra=True, objects=True),
     )
 }

@@ -114,6 +114,8 @@ def check_head(settings: Training, info: DataInfo) -> None:
         raise ConfigError(f"head={settings.head} does not learn from data={info.name}, which has {info.targets.told}; {other}")
     if info.targets.objects:
         evaluator()
+        if metric_for(info.target, settings.metric).masks and not kind.masks:
+            raise ConfigError(f"metric={settings.metric} needs answers with masks, and head={kind.name} answers boxes alone")
 
 
 def model_spec(settings: Training, info: DataInfo, directions: tuple[tuple[str, ...], ...], *, merge: str) -> ModelSpec:

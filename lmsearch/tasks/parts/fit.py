@@ -27,7 +27,7 @@ from lmsearch.run_identity import run_digest
 from lmsearch.settings.shared import GoingOn
 from lmsearch.tasks.parts.board import example_predictions, fill_board
 from lmsearch.tasks.parts.build import build_objective, build_recipe
-from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion
+from lmsearch.tasks.parts.measured import measured, warn_about_classes, write_confusion, write_precision
 from lmsearch.tasks.parts.pictures import write_curves, write_first_batch
 from lmsearch.tasks.parts.watch import is_due
 
@@ -103,6 +103,7 @@ def fit(
     }
     run_dir.write_json("metrics.json", metrics)
     write_confusion(run_dir, source.info, test)
+    write_precision(run_dir, source.info, test)
     if source.info.targets.per_pixel or source.info.targets.objects:
         write_curves(run_dir, objective.metric)
         write_first_batch(run_dir, trainer.result, source.info, loaders.val, precision)
@@ -159,6 +160,7 @@ def train(
                     **trainer.objective.trained(seen),
                     f"{split}_loss": val.loss,
                     f"{split}_{objective.metric}": val.score,
+                    **{f"{split}_{name}": value for name, value in val.told.items()},
                     "lr": trainer.rate(epoch * steps),
                     **trainer.skips.counts(),
                 },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from lmsearch.engine.objectives import TOP, Objective, Scores, accuracy, balance
 from lmsearch.engine.objectives.segmentation import class_iou, pixel_accuracy_of
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.figures.confusion import confusion_figure
+from lmsearch.figures.precision import precision_figure
 from lmsearch.report.classes import absent, class_lines, one_sided
+from lmsearch.stats.detection import Precision
 
 log = logging.getLogger(__name__)
-SHOWN = 20  # classes of pixels that are printed
+SHOWN = 20  # classes of pixels or objects that are printed
+PRECISION = "precision_recall.png"
 
 
 def measured(info: DataInfo, objective: Objective, *, test: Scores, val: Scores) -> dict:
@@ -29,7 +33,14 @@ def measured(info: DataInfo, objective: Objective, *, test: Scores, val: Scores)
         elif info.targets.per_pixel:
             numbers |= {f"{split}_{name}": value for name, value in by_pixel(info, scores).items()}
         numbers |= {f"{split}_{name}": value for name, value in scores.told.items()}
+        numbers |= {f"{split}_class_{kind}_ap": class_ap(info, found) for kind, found in scores.precisions.items()}
     return numbers
+
+
+def class_ap(info: DataInfo, found: Precision) -> dict[str, float | None]:
+    """Return the AP of every class; None for one of which there are no objects."""
+    known = {label: value for label, value in enumerate(found.of_class.tolist()) if not math.isnan(value)}
+    return {name: known.get(label) for label, name in enumerate(info.class_names)}
 
 
 def by_pixel(info: DataInfo, scores: Scores) -> dict:
@@ -62,6 +73,13 @@ def write_confusion(run_dir: RunDir, info: DataInfo, test: Scores) -> None:
     run_dir.write_figure("confusion.png", confusion_figure(info.class_names, counts, title=title))
 
 
+def write_precision(run_dir: RunDir, info: DataInfo, test: Scores) -> None:
+    """Draw the precision over recall of the detections in test images, where the targets are objects."""
+    if test.precisions:
+        panels = {f"{kind} precision at IoU 0.5": found.curve for kind, found in test.precisions.items()}
+        run_dir.write_figure(PRECISION, precision_figure(info.class_names, panels))
+
+
 def warn_about_classes(info: DataInfo, *, test: Scores, val: Scores, what: str) -> None:
     """Warn where a set lacks a class, and where one class takes nearly all answers; `what` names the network."""
     if info.targets.per_pixel and (told := one_sided(info.class_names, confusion(info, test))) is not None:
@@ -80,7 +98,7 @@ def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None 
     size = "" if parameters is None else f" ({parameters:,} parameters)"
     if not info.targets.classes:
         print(f"test_{metrics['metric']}: {test.score:.4f} on {metrics['num_test']} samples{size}")
-        show_dense(info, metrics)
+        show_dense(info, metrics, test)
         return
     print(f"test_accuracy: {metrics['test_accuracy']:.4f} on {metrics['num_test']} samples{size}")
     top = f", test_top5_accuracy: {metrics['test_top5_accuracy']:.4f}" if "test_top5_accuracy" in metrics else ""
@@ -88,16 +106,22 @@ def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None 
     tell("\n".join(class_lines(info.class_names, metrics["test_class_accuracy"], confusion(info, test))))
 
 
-def show_dense(info: DataInfo, metrics: dict) -> None:
+def show_dense(info: DataInfo, metrics: dict, test: Scores) -> None:
     """Print what is known of classes of pixels, or of objects, besides the metric."""
     if info.targets.per_pixel:
         known = {name: value for name, value in metrics["test_class_iou"].items() if value is not None}
         tell(f"test_pixel_accuracy: {metrics['test_pixel_accuracy']:.4f}; IoU by class, worst first:")
-        worst = sorted(known, key=lambda name: known[name])
-        tell("  " + ", ".join(f"{name} {known[name]:.4f}" for name in worst[:SHOWN]))
-    others = [name for name in metrics if name.startswith("test_") and name.endswith(("_ap", "_ap50"))]
-    if others := [name for name in others if name != f"test_{metrics['metric']}"]:
-        tell(", ".join(f"{name}: {metrics[name]:.4f}" for name in others if metrics[name] is not None))
+        tell_worst(known)
+    for kind in test.precisions:
+        tell(", ".join(f"test_{name}: {value:.4f}" for name, value in test.told.items() if name.startswith(kind)) + "; by class:")
+        known = {name: value for name, value in metrics[f"test_class_{kind}_ap"].items() if value is not None}
+        tell_worst(known)
+
+
+def tell_worst(by_class: Mapping[str, float]) -> None:
+    """Print the values of classes, the worst first, of many the worst alone."""
+    worst = sorted(by_class, key=lambda name: by_class[name])
+    tell("  " + ", ".join(f"{name} {by_class[name]:.4f}" for name in worst[:SHOWN]))
 
 
 def confusion(info: DataInfo, scores: Scores) -> np.ndarray:

@@ -30,7 +30,11 @@ def write_curves(run_dir: RunDir, metric: Metric) -> None:
     lines = read_metrics(run_dir.path)
     if not lines:
         return
-    panels = {"loss": ("train_loss", "val_loss"), metric.name: (f"train_{metric.in_training}", f"val_{metric}")}
+    panels: dict[str, tuple[str, ...]] = {"loss": ("train_loss", "val_loss")}
+    panels[metric.name] = (f"train_{metric.in_training}", f"val_{metric}")
+    drawn = {name for names in panels.values() for name in names}
+    others = [name for name in lines[0] if name.startswith("val_") and all(name in line for line in lines)]
+    panels |= {name.removeprefix("val_"): (name,) for name in others if name not in drawn}
     shown = {
         title: {name: [line[name] for line in lines] for name in names if all(name in line for line in lines)}
         for title, names in panels.items()

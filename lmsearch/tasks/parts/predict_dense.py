@@ -21,6 +21,7 @@ from lmsearch.paths import shown
 from lmsearch.settings.tasks import Predict
 from lmsearch.streams import say
 from lmsearch.tasks.parts.predict_files import ObjectFiles, PixelFiles
+from lmsearch.tasks.parts.trained import images_per_step
 
 log = logging.getLogger(__name__)
 Writer = PixelFiles | ObjectFiles
@@ -71,7 +72,7 @@ def writer_for(
     settings: Predict, files: Sequence[Path], out: Path, model: nn.Module, info: DataInfo, precision: Precision
 ) -> Writer:
     """Return what writes the answers of a network; raise ConfigError or DataError where annotations= does not fit them."""
-    options = (out, model, info, precision, windows_of(settings))
+    options = (out, model, info, precision, windows_of(settings, info))
     if not info.targets.objects:
         if settings.annotations is not None:
             raise ConfigError("annotations= is for networks that answer objects; this one answers a class per pixel")
@@ -82,9 +83,9 @@ def writer_for(
     return ObjectFiles(*options, counted(files, info))
 
 
-def windows_of(settings: Predict) -> dict[str, Any]:
+def windows_of(settings: Predict, info: DataInfo) -> dict[str, Any]:
     """Return how an image is cut into windows, and how many of them go through the network at a time."""
-    return {"tile": settings.tile, "overlap": settings.overlap, "batch_size": settings.batch_size}
+    return {"tile": settings.tile, "overlap": settings.overlap, "batch_size": images_per_step(settings.batch_size, info)}
 
 
 def output_folder(settings: Predict) -> Path:

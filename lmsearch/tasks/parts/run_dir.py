@@ -40,7 +40,7 @@ WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot l
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
-    "report.md", "report.json", "card.png", MANIFEST, NONFINITE, MASKED, FAILURE,
+    "report.md", "report.json", "card.png", "precision_recall.png", MANIFEST, NONFINITE, MASKED, FAILURE,
 )  # fmt: skip
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside

@@ -20,9 +20,10 @@ from lmsearch.data.layout import Folder, read_folder
 from lmsearch.data.sources.idx import Split, read_sets
 from lmsearch.data.survey import survey
 from lmsearch.engine.recipes import choose_dense_recipe, choose_recipe
-from lmsearch.errors import ConfigError
+from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import create_model
 from lmsearch.models.dense import HeadKind, head_kind
+from lmsearch.models.dense.heads import HEADS
 from lmsearch.models.patches import choose_patch, own_patch
 from lmsearch.settings.data import Dense, Idx, ImageFolder
 from lmsearch.settings.groups import keys_anywhere, keys_within
@@ -99,7 +100,9 @@ def settle_dense(settings: T, data: Dense) -> tuple[T, DenseFolder]:
         Path(data.root), format=data.format, wanted=wanted, val_fraction=data.val_fraction, val_digest=data.val_digest
     )
     settings = fill(settings, {"data.val_fraction": folder.val_fraction, "data.val_digest": folder.val_digest})
-    settings = fill(settings, {"data.target": target_of(head_kind(settings.head), folder)})
+    kind = head_kind(settings.head)
+    settings = fill(settings, {"data.target": target_of(kind, folder)})
+    check_outlines(kind, folder, target=settings.get("data.target"))
     if data.img_size is None or data.in_chans is None:
         settings = fill_looks(settings, folder.train.paths(), root=data.root)
     return settings, folder
@@ -109,6 +112,16 @@ def target_of(head: HeadKind, folder: DenseFolder) -> str:
     """Return what a head learns from a folder: the first of its targets that the folder has, else its first."""
     has = {SEGMENTATION.name: folder.masks is not None or folder.has_outlines, INSTANCES.name: folder.masks is None}
     return next((target for target in head.targets if has[target]), head.targets[0])
+
+
+def check_outlines(head: HeadKind, folder: DenseFolder, *, target: str) -> None:
+    """Raise DataError where a head would learn from masks of objects of which some have none."""
+    if head.masks and target == INSTANCES.name and folder.num_boxes:
+        told = f"{folder.num_boxes} of {folder.num_things} objects have a box only"
+        boxes = ", ".join(f"head={kind.name}" for kind in HEADS.values() if INSTANCES.name in kind.targets and not kind.masks)
+        raise DataError(
+            f"{folder.root}: head={head.name} learns from the outline of every object, but {told}; {boxes} learns boxes"
+        )
 
 
 def fill_looks(settings: T, paths: Sequence[Path], *, root: str) -> T:
@@ -121,13 +134,19 @@ def fill_looks(settings: T, paths: Sequence[Path], *, root: str) -> T:
 
 
 def settle_patch(settings: T, img_size: tuple[int, int]) -> T:
-    """Choose the patch size where none is set and the model's own leaves too few or too many tokens."""
+    """Choose the patch size where none is set and the model's own leaves too few or too many tokens.
+
+    Weights to start from have the patches that they were trained on: what is taken over from them says others, or they have the
+    model's own. Pixels and objects of large images need as many tokens as there are: their patches are never made larger.
+    """
     model = settings.model
-    if model.patch_size is not None:
+    if model.patch_size is not None or settings.get("init_from") is not None:
         return settings
     stages = len(model.depths) if isinstance(model.depths, list) else None
-    patch = choose_patch(model.name, img_size, stages=stages)
-    if patch == own_patch(model.name):
+    patch, own = choose_patch(model.name, img_size, stages=stages), own_patch(model.name)
+    if settings.head is not None:
+        patch = min(patch, own)
+    if patch == own:
         return settings
     height, width = img_size
     log.info(

@@ -17,6 +17,13 @@ from lmsearch.export.loaded import load_exported
 from lmsearch.models.backbone import Network
 from lmsearch.tasks.parts.known import IMAGE
 
+PER_STEP, DENSE_PER_STEP = 256, 8  # images that are answered at a time: a class per image, or pixels or objects, which take more
+
+
+def images_per_step(given: int | None, info: DataInfo) -> int:
+    """Return how many images are answered at a time: those that are `given`, else as many as suit the network's answers."""
+    return given or (DENSE_PER_STEP if info.targets.per_pixel or info.targets.objects else PER_STEP)
+
 
 def load_answering(checkpoint: str, precision: Precision, *, backend: str) -> tuple[nn.Module, ModelSpec, DataInfo]:
     """Return a trained network, or an exported file as one; the others are as `load_trained` gives them.
