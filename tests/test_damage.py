@@ -279,15 +279,18 @@ def test_a_folder_in_the_place_of_a_file_of_a_run_is_one_line(
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_best_weights_that_are_lost_or_damaged_are_told_of_when_the_run_goes_on(
-    lost: bool, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_best_weights_that_are_lost_or_damaged_are_told_of_and_all_else_goes_on(
+    lost: bool, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
-    best = run / "best.safetensors"
+    best, kept = run / "best.safetensors", ("metrics.json", "metrics.jsonl", "model.safetensors")
     best.unlink() if lost else best.write_bytes(best.read_bytes()[:-1] + b"x")
-    assert main(words(trained, f"run_dir={run}")) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "best.safetensors" in said and "overwrite=true starts the run over" in said
+    assert main(words(trained, f"run_dir={run}")) == 0
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "lmsearch.engine.best"]
+    assert said.startswith(str(best)) and said.endswith("the best so far, are lost, and the run goes on without them")
+    assert not best.exists() and "weights of epoch" not in capsys.readouterr().out
+    for name in kept:
+        assert (run / name).read_bytes() == (trained / "run" / name).read_bytes()
 
 
 def test_another_run_is_named_by_what_differs_and_what_to_type(

@@ -13,6 +13,7 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint
+from lmsearch.engine.digest import digest_of
 from lmsearch.search.trust.recheck import SUPERNETS, fresh_advantage, recheck_recipe
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_recipe
@@ -110,6 +111,29 @@ def test_an_interrupted_recheck_continues_to_the_same_genotype(rechecked: Path, 
     assert (run_dir / "genotype.json").read_bytes() == (rechecked / "genotype.json").read_bytes()
 
 
+def test_a_supernet_that_cannot_be_read_is_trained_again(
+    rechecked: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("genotype*", "recheck1-*"))
+    for name in ("recheck0.pt", "recheck1.pt"):
+        (run_dir / name).write_bytes((run_dir / name).read_bytes()[:-9])
+    with cut_in_epoch(None) as epochs:
+        assert main(["search", *PLANTED, f"run_dir={run_dir}"]) == 0
+    last = load_checkpoint(rechecked / "recheck1.pt")["epochs"] - 1
+    assert epochs == [last, *range(last + 1)], "the first goes on from an older state, of the second there is none"
+    assert "recheck1.pt: not a readable checkpoint" in caplog.text and "of the recheck is trained again" in caplog.text
+    for name in ("genotype.json", "recheck0.pt", "recheck1.pt"):
+        assert same(run_dir / name, rechecked / name)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Tell whether two files hold the same but for times."""
+    if one.suffix != ".pt":
+        return one.read_bytes() == other.read_bytes()
+    return digest_of(load_checkpoint(one) | {"train_s": 0.0}) == digest_of(load_checkpoint(other) | {"train_s": 0.0})
+
+
 def test_supernets_of_another_search_are_not_taken_for_ones_own(rechecked: Path, tmp_path: Path) -> None:
     run_dir, other = tmp_path / "run", [*PLANTED, "optim.lr=0.015"]
     shutil.copytree(rechecked, run_dir, ignore=shutil.ignore_patterns("checkpoint*.pt", "genotype*"))
@@ -143,7 +167,7 @@ def test_derive_rechecks_with_the_supernets_that_the_search_left(rechecked: Path
     torch.save(longer, run_dir / "recheck1.pt")  # as if a longer recheck had been interrupted
     assert main([*derive, f"run_dir={tmp_path / 'mixed'}"]) == 0
     assert lmsearch.load_genotype(tmp_path / "mixed").health["status"] == "unconfirmed"
-    (run_dir / "recheck1.pt").unlink()  # of one supernet alone nothing can be told
+    (run_dir / "recheck1.pt").write_bytes(b"damaged")  # of one supernet alone nothing can be told
     assert main([*derive, f"run_dir={tmp_path / 'half'}"]) == 0
     assert lmsearch.load_genotype(tmp_path / "half").health["status"] == "unconfirmed"
 

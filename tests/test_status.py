@@ -34,7 +34,8 @@ def runs(tmp_path: Path) -> Path:
     root = tmp_path / "runs"
     make_run(root / "a", "search", genotype__json="{}", checkpoint__pt="12", metrics__json='{"health": {"status": "ok"}}')
     (root / "a" / "genotype.json").write_text('{"health": {"status": "ok"}}')
-    (root / "a" / "checkpoint-3-10.pt").write_text("older")
+    for name in ("checkpoint-3-10.pt", "recheck0.pt", "recheck0-1-4.pt"):
+        (root / "a" / name).write_text("older")
     make_run(root / "demo" / "b", "retrain", metrics__json='{"test_accuracy": 0.5, "test_loss": 2.0}',
              checkpoint__pt="12345", model__safetensors="x")  # fmt: skip
     make_run(root / "c", "compare", checkpoint__pt="x")
@@ -98,10 +99,18 @@ def test_clean_lists_and_deletes_only_when_told_to(runs: Path, capsys: pytest.Ca
     assert main(["clean", f"runs={runs}"]) == 0
     text = capsys.readouterr().out
     assert everything(runs) == before
-    assert "older checkpoints of a finished run: checkpoint-3-10.pt" in text and "failed before it saved any work" in text
+    assert (
+        "older checkpoints of a finished run: checkpoint-3-10.pt, recheck0-1-4.pt (" in text
+        and "failed before it saved any work" in text
+    )
     assert text.splitlines()[-1].endswith("the same command with delete=true")
     assert main(["clean", f"runs={runs}", "delete=true"]) == 0
-    gone = {"a/checkpoint-3-10.pt", "demo/b/checkpoint.pt", *(name for name in before if name == "d" or name.startswith("d/"))}
+    gone = {
+        "a/checkpoint-3-10.pt",
+        "a/recheck0-1-4.pt",
+        "demo/b/checkpoint.pt",
+        *(name for name in before if name == "d" or name.startswith("d/")),
+    }
     assert before - everything(runs) == gone
     assert main(["clean", f"runs={runs}"]) == 0
     assert "nothing in" in capsys.readouterr().out

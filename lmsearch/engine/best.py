@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from torch import nn
@@ -12,12 +13,14 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import CheckpointError
 
 FILE = "best.safetensors"
+log = logging.getLogger(__name__)
 
 
 class Best:
     """The best epoch so far by `metric`, ties by the loss; its weights are in best.safetensors.
 
-    A part of the training state: a run that was interrupted goes on with the best that it had.
+    A part of the training state: a run that was interrupted goes on with the best that it had. Where these weights are lost or
+    damaged it says so, and goes on as it would have; there are none then until an epoch is better.
     """
 
     def __init__(self, run_dir: RunDir, spec: ModelSpec, metric: Metric) -> None:
@@ -41,10 +44,13 @@ class Best:
         return {"epoch": self.epoch, "value": self.value, "loss": self.loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned; raise CheckpointError where the weights that it tells of are lost or damaged."""
+        """Take over what `state_dict` returned; weights that it tells of and that cannot be read are removed."""
         self.epoch, self.value, self.loss = state["epoch"], state["value"], state["loss"]
         if self.epoch is not None:
             try:
                 read_weights(self.run_dir / FILE)
             except CheckpointError as error:
-                raise CheckpointError(f"{error}; overwrite=true starts the run over") from error
+                log.warning(
+                    "%s; the weights of epoch %d, the best so far, are lost, and the run goes on without them", error, self.epoch
+                )
+                self.run_dir.remove(FILE)

@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
+from lmsearch.engine.checkpoint import CHECKPOINT
 from lmsearch.engine.lock import LOCK
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import older_states
@@ -24,6 +25,7 @@ from lmsearch.tasks.parts.run_dir import MARKER, RESULTS, WORK
 from lmsearch.tasks.parts.runs import Run, runs_in, state_of
 from lmsearch.tasks.status import size_text
 
+RECHECK = re.compile(r"recheck\d+\.pt")  # the state of a network of the recheck
 EVENTS = re.compile(r"events\.out\.tfevents\..+")
 # What a run that never saved any work may have left; whatever else lies in its folder is the user's.
 OF_RUNS = {
@@ -72,7 +74,9 @@ def could_go(one: Run, state: RunStatus) -> Iterator[Going]:
         events = [path for folder in folders for path in files_in(folder / "tb") if EVENTS.fullmatch(path.name)]
         yield Going("failed before it saved any work", tuple(path for path in names if path.name in OF_RUNS) + tuple(events))
     if state is RunStatus.FINISHED:
-        if older := tuple(folder / name for folder in folders for _, name in older_states(folder) if folder / name in names):
+        states = {CHECKPOINT, *(path.name for path in names if RECHECK.fullmatch(path.name))}
+        aside = [name for folder in folders for file in states for _, name in older_states(folder, file)]
+        if older := tuple(path for path in names if path.name in aside):
             yield Going("older checkpoints of a finished run", older)
         trained = [path for path in names if path.name == "checkpoint.pt" and (path.parent / "model.safetensors").exists()]
         if trained and not one.claim.parts and one.task == "retrain":

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from lmsearch.config import settings_of
 from lmsearch.context import tell
 from lmsearch.data import Source
+from lmsearch.engine.best import FILE as BEST
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
 from lmsearch.engine.distributed import World
 from lmsearch.engine.processes import joined
@@ -69,10 +70,10 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
         metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
         metrics = with_baselines(settings, source, run_dir, metrics)
     show(source.info, metrics, test, parameters=metrics["parameters"])
-    if metrics.get("best_epoch") is not None:
+    if metrics.get("best_epoch") is not None and (run_dir / BEST).exists():
         tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
         best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
-        tell(f"weights of {best}: {run_dir / 'best.safetensors'}")
+        tell(f"weights of {best}: {run_dir / BEST}")
     tell_baselines(metrics)
     tell(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     tell_next("checkpoint", run_dir, *(("evaluate",) if source.info.targets.per_token else ("evaluate", "predict images=...")))

@@ -158,7 +158,7 @@ def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
     elif settings.workers > 1:
         fresh = trained_side_by_side(settings, run_dir, setup, source, session)
     else:
-        fresh = trained_supernets(session, run_dir, setup.spec, digest, every_s=settings.save_every_s)
+        fresh = trained_supernets(session, run_dir, setup.spec, digest, keeping=keeping_of(settings))
     with keeping_scores(run_dir, digest, every_s=settings.save_every_s) as kept:
         trained = replace(session.trained, kept=kept)
         genotype = conclude(run_dir, trained, about, loaders.val, source.info.img_size, fresh=fresh)
@@ -176,7 +176,7 @@ def trained_side_by_side(
         f"recheck {number + 1}": partial(train_fresh, alone, run_dir, setup, source, number) for number in range(SUPERNETS)
     })  # fmt: skip
     digest = run_digest(settings.content)
-    yield from trained_supernets(session, run_dir, setup.spec, digest, every_s=settings.save_every_s)
+    yield from trained_supernets(session, run_dir, setup.spec, digest, keeping=keeping_of(settings))
 
 
 def train_fresh(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, number: int) -> None:
@@ -186,7 +186,7 @@ def train_fresh(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
     fresh = next(islice(session.fresh(), number, None))
     with suppress(TrainingDiverged):  # it does so again where this supernet is asked for, and only there it counts
         digest = run_digest(settings.content)
-        train_supernet(number, fresh, run_dir=run_dir, spec=setup.spec, digest=digest, every_s=settings.save_every_s)
+        train_supernet(number, fresh, run_dir=run_dir, spec=setup.spec, digest=digest, keeping=keeping_of(settings))
 
 
 def open_session(
