@@ -20,6 +20,7 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import ModelError
 from lmsearch.models.complexity import complexity
 from lmsearch.models.dense import HEADS, DenseNet
+from lmsearch.models.dense.handed import heads_for
 from lmsearch.models.dense.outputs import VOID, boxes_of, learnable
 from lmsearch.tasks.parts.memory import check_memory
 
@@ -189,6 +190,23 @@ def test_boxes_start_small_and_improbable_where_their_queries_look() -> None:
     assert found.classes.sigmoid().mean().item() == pytest.approx(0.01, rel=0.5)
     assert torch.allclose(found.boxes[..., 2:], torch.sigmoid(torch.tensor(-2.0)))
     assert all(image.scores.max() < 0.05 for image in found.detections())
+
+
+def test_queries_start_far_apart_and_attention_looks_all_around() -> None:
+    net = build("deformable_detr", (VIM[0], VIM[1] | {"embed_dim": 32})).eval()
+    centres = net(images()).boxes[-1, 0, :, :2].detach()
+    assert centres.std(0).min() > 0.15  # 0.01 as Transformers draws them
+    for name, bias in net.named_parameters():
+        if name.endswith("sampling_offsets.bias"):
+            x, y = bias.detach().view(-1, 2).T
+            assert min(x.max(), -x.min(), y.max(), -y.min()) >= 1.0, name
+
+
+@pytest.mark.parametrize("width", [32, 64, 96, 128, 160, 256])
+def test_attention_has_eight_heads_or_more_of_a_power_of_two(width: int) -> None:
+    heads = heads_for(width)
+    assert heads >= 8 and width % heads == 0
+    assert (width // heads).bit_count() == 1
 
 
 def test_boxes_are_told_in_pixels_of_the_input(nets: dict[str, DenseNet]) -> None:

@@ -14,14 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
+from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
 from lmsearch.errors import ModelError
-from lmsearch.models.dense.handed import group_norms, handing, image_like, maps_config, width_for
+from lmsearch.models.dense.handed import group_norms, handing, heads_for, image_like, maps_config, width_for
 from lmsearch.models.dense.outputs import MOST, DenseOutputs, Detections, Objects, learnable, surest
 from lmsearch.models.dense.pyramid import Level
 
 EPS = 1e-5  # shares are kept so far from 0 and 1 before their logits are taken
 PRIOR = 0.01  # probability of every class before anything is learnt
+CLASSES = 2  # weight of classes in matching and loss, as in the paper's code; Transformers has 1
 SMALL = -2.0  # logit of a box's width and height then: 0.12 of the image
 
 
@@ -37,7 +39,8 @@ class DeformableDetr(nn.Module):
         large = width >= 128
         config = DeformableDetrConfig(
             use_timm_backbone=False, backbone_config=maps_config(levels), num_labels=num_classes, d_model=width,
-            num_feature_levels=len(levels), encoder_attention_heads=width // 32, decoder_attention_heads=width // 32,
+            num_feature_levels=len(levels), encoder_attention_heads=heads_for(width), decoder_attention_heads=heads_for(width),
+            class_cost=CLASSES,
             encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width, encoder_layers=6 if large else 2,
             decoder_layers=6 if large else 3, num_queries=300 if large else 100, dropout=0.0, auxiliary_loss=True,
             tie_word_embeddings=False,
@@ -48,7 +51,18 @@ class DeformableDetr(nn.Module):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """Start as the paper's code does: every class improbable, every box at its reference point and small."""
+        """Start as the paper's code does: queries far from each other, every class improbable, every box at its query and small.
+
+        Transformers draws all weights with a deviation of 0.02, for which all queries ask for the centre of the image.
+        """
+        for part in (self.model.model.encoder, self.model.model.decoder):
+            for weight in part.parameters():
+                if weight.dim() > 1:
+                    nn.init.xavier_uniform_(weight)
+            for module in part.modules():
+                if isinstance(module, DeformableDetrMultiscaleDeformableAttention):
+                    self.model._init_weights(module)
+        nn.init.normal_(self.model.model.query_position_embeddings.weight)
         for classes, boxes in zip(self.model.class_embed, self.model.bbox_embed, strict=True):
             classes.bias.fill_(-math.log((1 - PRIOR) / PRIOR))
             boxes.layers[-1].weight.zero_()
@@ -88,10 +102,10 @@ class QueryBoxes(DenseOutputs):
         classes, boxes = self.classes[:, image, None], self.boxes[:, image, None]  # (K, 1, Q, ...)
         if not (classes.isfinite().all() and boxes.isfinite().all()):
             return classes.sum() + boxes.sum()
-        loss: Tensor = self.model.loss_function(classes[-1], truth, classes.device, boxes[-1], self.model.config, classes, boxes)[
-            0
-        ]
-        return loss
+        head = self.model
+        loss, parts, _ = head.loss_function(classes[-1], truth, classes.device, boxes[-1], head.config, classes, boxes)
+        of_classes = [part for name, part in parts.items() if name.startswith("loss_ce")]  # one per layer of the decoder
+        return loss + (CLASSES - 1) * torch.stack(of_classes).sum()
 
     def detections(self, *, most: int = MOST) -> list[Detections]:
         """Return objects with boxes, cut at the edges of the image; a query may be of several classes."""

@@ -86,3 +86,11 @@ def group_norms(model: nn.Module) -> None:
 def width_for(levels: Sequence[Level], *, most: int = 256) -> int:
     """Return the channels of a head for these maps: those of the coarsest in whole groups, at most `most`."""
     return min(-(-levels[-1].channels // GROUPS) * GROUPS, most)
+
+
+def heads_for(width: int) -> int:
+    """Return the number of attention heads, 8 or more: they start by looking into as many directions, evenly around."""
+    channels = 4  # of a head: powers of two
+    while width % (2 * channels) == 0 and width // (2 * channels) >= 8:
+        channels *= 2
+    return width // channels

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from lmsearch.errors import ModelError
-from lmsearch.models.dense.handed import NAME, group_norms, handing, image_like, maps_config, width_for
+from lmsearch.models.dense.handed import NAME, group_norms, handing, heads_for, image_like, maps_config, width_for
 from lmsearch.models.dense.outputs import MOST, VOID, DenseOutputs, Detections, Objects, boxes_of, learnable, seeded, surest
 from lmsearch.models.dense.pyramid import Level, resized
 from lmsearch.models.drop_path import drawn
@@ -39,7 +39,7 @@ class Mask2Former(nn.Module):
         large = width >= 128
         config = Config(
             backbone_config=maps_config(levels), num_labels=num_classes, feature_size=width, mask_feature_size=width,
-            hidden_dim=width, num_attention_heads=width // 32, encoder_feedforward_dim=4 * width, dim_feedforward=8 * width,
+            hidden_dim=width, num_attention_heads=heads_for(width), encoder_feedforward_dim=4 * width, dim_feedforward=8 * width,
             encoder_layers=6 if large else 2, decoder_layers=10 if large else 4, num_queries=100 if large else 50,
         )  # fmt: skip
         self.model: Any = Mask2FormerForUniversalSegmentation(config)
