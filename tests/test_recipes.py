@@ -15,9 +15,10 @@ from lmsearch.data import build_source
 from lmsearch.data.checks import size2d
 from lmsearch.data.layout import read_folder, read_for_evaluation
 from lmsearch.data.survey import Header, choose
-from lmsearch.engine.recipes import choose_recipe
+from lmsearch.engine.recipes import choose_dense_recipe, choose_recipe
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import model_names
+from lmsearch.models.dense import HEADS
 from lmsearch.models.patches import choose_patch, own_patch
 from lmsearch.run_identity import run_digest
 from lmsearch.settings.shared import Training
@@ -75,6 +76,14 @@ def test_small_images_are_hardly_augmented_and_small_sets_take_small_batches() -
     few = choose_recipe((28, 28), 60, width=32)
     assert few.top == {"epochs": 100, "batch_size": 4} and few.optim["lr"] < 0.008
     assert choose_recipe((28, 28), 2400, width=192).optim["lr"] < 0.002
+
+
+def test_heads_that_find_boxes_by_queries_take_smaller_steps_and_more_of_them() -> None:
+    recipes = {name: choose_dense_recipe((64, 64), 960, recipe=kind.recipe, width=32) for name, kind in HEADS.items()}
+    plain, boxes = recipes["plain"], recipes["deformable_detr"]
+    assert plain.top == {"epochs": 12, "batch_size": 8} and boxes.top == {"epochs": 40, "batch_size": 8}
+    assert (plain.optim["lr"], boxes.optim["lr"]) == (0.004, 0.001)
+    assert boxes.optim["weight_decay"] < plain.optim["weight_decay"]
 
 
 @pytest.mark.parametrize("number", [1, 5, 40, 100, 10**4, 10**6])

@@ -29,9 +29,24 @@ SMALL_OPTIM = {
     "mixup": 0.0, "cutmix": 0.0, "mix_prob": 0.0,
 }  # fmt: skip
 
-DENSE_BATCH, DENSE_LR = 8, 0.004  # images of a step, and its peak learning rate for tokens of LR_WIDTH channels
-DENSE_SHOWN, DENSE_EPOCHS = 9_600, (12, 60)  # images that a training shows, about, and its fewest and most epochs
+DENSE_BATCH = 8  # images of a step
 DENSE_OPTIM = SMALL_OPTIM | {"warmup_epochs": 2, "label_smoothing": 0.0}
+
+
+@dataclass(frozen=True)
+class DenseRecipe:
+    """How a head is trained: peak learning rate for tokens of LR_WIDTH channels, and the images that a training shows, about."""
+
+    lr: float
+    weight_decay: float
+    shown: int
+    epochs: tuple[int, int]  # fewest and most
+
+
+DENSE_RECIPES = {  # by HeadKind.recipe
+    "pixels": DenseRecipe(0.004, 0.05, 9_600, (12, 60)),
+    "queries": DenseRecipe(0.001, 1e-4, 38_400, (24, 200)),
+}
 
 
 @dataclass(frozen=True)
@@ -81,19 +96,28 @@ def choose_recipe(
 
 
 def choose_dense_recipe(
-    img_size: tuple[int, int], num_train: int, *, width: int, epochs: int | None = None, batch_size: int | None = None
+    img_size: tuple[int, int],
+    num_train: int,
+    *,
+    recipe: str,
+    width: int,
+    epochs: int | None = None,
+    batch_size: int | None = None,
 ) -> Choice:
-    """Return the recipe for `num_train` images with a class per pixel or with objects; arguments as of `choose_recipe`.
+    """Return the recipe for `num_train` images with a class per pixel or with objects.
 
+    recipe: a name of DENSE_RECIPES, as HeadKind.recipe. Other arguments as of `choose_recipe`.
     The published schedules for large sets are presets of their own (conf/optim/).
     """
     height, wide = img_size
+    plan = DENSE_RECIPES[recipe]
     batch = batch_size or batch_for(num_train, most=DENSE_BATCH)
-    epochs = epochs or min(DENSE_EPOCHS[1], max(DENSE_EPOCHS[0], DENSE_SHOWN // num_train))
-    lr = DENSE_LR * min(1.0, LR_WIDTH / width) * min(2.0, (batch / DENSE_BATCH) ** 0.5)
+    epochs = epochs or min(plan.epochs[1], max(plan.epochs[0], plan.shown // num_train))
+    lr = plan.lr * min(1.0, LR_WIDTH / width) * min(2.0, (batch / DENSE_BATCH) ** 0.5)
     top = {"epochs": epochs, "batch_size": batch}
     why = f"{num_train} images of {height}x{wide} pixels with labels for each: " + told(top)
-    return Choice({}, warmed(DENSE_OPTIM | {"lr": float(f"{lr:.2g}")}, epochs), top, why)
+    optim = DENSE_OPTIM | {"lr": float(f"{lr:.2g}"), "weight_decay": plan.weight_decay}
+    return Choice({}, warmed(optim, epochs), top, why)
 
 
 def epochs_for(num_train: int, *, small: bool) -> int:

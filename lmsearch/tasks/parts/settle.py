@@ -165,7 +165,7 @@ def settle_recipe(settings: T, num_train: int, img_size: tuple[int, int], *, tas
     if settings.head is None:
         choice = choose_recipe(img_size, num_train, width=width, task=task, **given)
     else:
-        choice = choose_dense_recipe(img_size, num_train, width=width, **given)
+        choice = choose_dense_recipe(img_size, num_train, recipe=head_kind(settings.head).recipe, width=width, **given)
     values = dict(choice.top) | {f"{part}.{k}": v for part in ("optim", "data") for k, v in getattr(choice, part).items()}
     mine = [name for name in RECIPE_KEYS if name in values and name not in missing and settings.get(name) is not None]
     notes = [note for key, note in choice.notes.items() if key in missing]
