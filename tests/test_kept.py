@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from test_distributed import Meeting
 
 from lmsearch.cli import main
 from lmsearch.data import EvalLoader, build_source
+from lmsearch.engine.distributed import World
 from lmsearch.engine.objectives import Scores, classification
 from lmsearch.engine.precision import Precision
 from lmsearch.engine.run_dir import RunDir
@@ -107,6 +110,26 @@ def test_what_another_run_left_or_what_is_damaged_is_not_taken(tmp_path: Path, c
     with caplog.at_level(logging.WARNING), keeping_scores(RunDir(tmp_path), "0f", every_s=None) as same:
         assert not same.known and "its choices are evaluated again" in caplog.text
     assert not (tmp_path / FILE).exists()
+
+
+def test_what_one_process_cannot_read_all_measure_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        KeptScores(RunDir(folder), "0f", 0.0).once(
+            torch.nn.Linear(1, 1), "some", [1], lambda: [Scores(torch.ones(2), torch.ones(2))]
+        )
+
+    def known(world: World) -> int:
+        kept = KeptScores(RunDir(folders[world.rank], world), "0f", None)
+        kept.read()
+        return len(kept.known)
+
+    shutil.copy(folders[0] / FILE, folders[1] / FILE)
+    assert Meeting(2).run(known) == [1, 1]
+    (folders[1] / FILE).unlink()
+    with caplog.at_level(logging.WARNING):
+        assert Meeting(2).run(known) == [0, 0] and "not the same to all processes" in caplog.text
 
 
 def test_a_supernet_that_was_trained_on_is_another_one(tmp_path: Path) -> None:

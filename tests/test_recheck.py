@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from interruptions import cut_in_epoch
+from test_distributed import Meeting
 
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint
 from lmsearch.engine.digest import digest_of
+from lmsearch.engine.distributed import World
 from lmsearch.search.trust.recheck import SUPERNETS, fresh_advantage, recheck_recipe
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_recipe
-from lmsearch.tasks.parts.recheck import stored_supernets
+from lmsearch.tasks.parts.recheck import read_alike, stored_supernets
 
 QUICK = ["search=darts", "data=planted", "data.grid=4", "model.d_state=2", "epochs=2", "search.health_every=0"]
 TINY = [*QUICK, "data.steps_per_epoch=2", "batch_size=256", "model.embed_dim=8"]
@@ -189,6 +191,14 @@ def test_the_first_supernet_of_a_longer_recheck_counts_beside_the_second_of_a_sh
     assert found() == 1
     torch.save(first | {"epoch": 98, "epochs": 99}, tmp_path / "recheck0.pt")
     assert found() == 0
+
+
+def test_supernets_that_not_all_processes_can_read_are_one_line() -> None:
+    def read(world: World) -> list[torch.nn.Module]:
+        return list(read_alike(iter([torch.nn.Identity()] + [torch.nn.LayerNorm(1)] * (1 - world.rank)), world))
+
+    for error in Meeting(2).run(read):
+        assert str(error).startswith("a supernet of the recheck of process ")
 
 
 def test_overwriting_a_search_leaves_no_supernets_of_another_behind(rechecked: Path, tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_distributed import Meeting
 
 from lmsearch.data import TrainLoader
 from lmsearch.data.arrays import ArrayDataset
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoint
+from lmsearch.engine.distributed import World
 from lmsearch.engine.loop import observing_steps, run_epochs
 from lmsearch.engine.objectives import classification
 from lmsearch.engine.optim import adamw, moving_average
@@ -151,6 +155,31 @@ def test_files_of_other_runs_and_parts_that_do_not_fit_are_one_clear_error(tmp_p
         state_of(tmp_path, training, spec=ModelSpec("local_vim_nano", (("v",), ("h",)), "sum", SPEC.options)).restore()
     with pytest.raises(CheckpointError, match=r"can continue from \(alphas: 'alphas'\)"):
         RunState(RunDir(tmp_path), training.parts() | {"alphas": Counter(0)}, spec=SPEC, run="mine").restore()
+
+
+def test_processes_that_would_go_on_from_other_states_are_one_line(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    folders[0].mkdir()
+    state = state_of(folders[0], trainer(), keeping=Keeping(number=2))
+    for position in (Position(1), Position(1, 2)):
+        state.save(position)
+    shutil.copytree(*folders)
+    building = threading.Lock()
+
+    def restored(world: World) -> Position:
+        with building:
+            state = RunState(RunDir(folders[world.rank], world), trainer().parts(), spec=SPEC, run="mine")
+        return state.restore()
+
+    assert Meeting(2).run(restored) == [Position(1, 2)] * 2
+    file = folders[1] / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:-20])
+    for number, name in (("epoch 1, step 0", "checkpoint-1-0.pt"), ("", "")):
+        other = f"{name} ({number})" if name else "the beginning"
+        for error in Meeting(2).run(restored):
+            told = f"process 0 would go on from checkpoint.pt (epoch 1, step 2), process 1 from {other}; see that every machine"
+            assert isinstance(error, CheckpointError) and told in str(error)
+        shutil.rmtree(folders[1])
 
 
 def test_when_to_save_goes_by_a_clock_that_does_not_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lmsearch.engine.checkpoint import CHECKPOINT, ModelSpec, load_checkpoint, save_checkpoint
+from lmsearch.engine.digest import digest_of
 from lmsearch.engine.finite import unfinite_weights
 from lmsearch.engine.optim import load_optimizer
 from lmsearch.engine.run_dir import RunDir
@@ -112,7 +113,7 @@ class RunState:
 
     def go_back(self) -> Position:
         """Load the state that was saved last and return its position; raise CheckpointError where it cannot be read."""
-        position = self._load(load_checkpoint(self.path), self.file)
+        position = self._go_on_from([self.file])
         self.run_dir.world.wait()  # until all have read: the main process writes it anew
         return position
 
@@ -127,24 +128,44 @@ class RunState:
     def restore(self) -> Position:
         """Load the newest state that can be read, if there is one, and return its position; say so where it is not the last.
 
-        Raises CheckpointError where none of several can be read, and where it is of another run or cannot be continued.
+        Raises CheckpointError where none of several can be read, where it is of another run or cannot be continued, and where
+        processes have read other states.
         """
         self.since = time.perf_counter()
         names = [self.file] if self.path.exists() else []
-        names += [name for _, name in self.older()]
+        return self._go_on_from([*names, *(name for _, name in self.older())])
+
+    def _go_on_from(self, names: Sequence[str]) -> Position:
+        """Load the first file that can be read, the same in all processes, and return its position; as `restore`."""
         failure: CheckpointError | None = None
+        found: tuple[str, dict[str, Any]] | None = None
         for name in names:
             try:
-                state = load_checkpoint(self.run_dir / name)
+                found = name, load_checkpoint(self.run_dir / name)
+                break
             except CheckpointError as error:
                 failure = failure or error
-                continue
-            if name != self.file:
-                log.warning("%s; the run goes on from %s", failure or f"{self.path} is not there", self.run_dir / name)
-            return self._load(state, name)
-        if failure is not None:
+        self._check_alike(found)
+        if found is None and failure is not None:
             raise failure
-        return BEGINNING
+        if found is None:
+            return BEGINNING
+        name, state = found
+        if name != self.file:
+            log.warning("%s; the run goes on from %s", failure or f"{self.path} is not there", self.run_dir / name)
+        return self._load(state, name)
+
+    def _check_alike(self, found: tuple[str, dict[str, Any]] | None) -> None:
+        """Raise CheckpointError unless all processes have read the same: they would average gradients of different weights."""
+        if self.run_dir.world.size == 1:
+            return
+        mine = (f"{found[0]} ({_place(found[1])})", digest_of(found[1])) if found is not None else ("the beginning", "")
+        told = self.run_dir.world.gather_each((mine,))
+        if different := [rank for rank, its in enumerate(told) if its != told[0]]:
+            raise CheckpointError(
+                f"{self.path}: process 0 would go on from {told[0][0]}, process {different[0]} from {told[different[0]][0]};"
+                " see that every machine can read the same files there, and start again"
+            )
 
     def _load(self, state: dict[str, Any], name: str) -> Position:
         """Load the content of a file into the parts, and return its position."""
@@ -177,6 +198,11 @@ class RunState:
                 f"{path}: a checkpoint of another run (another seed or other settings); choose another run_dir=,"
                 " or overwrite=true to start over"
             )
+
+
+def _place(state: Mapping[str, Any]) -> str:
+    """Return how far a saved state is, for a message."""
+    return f"epoch {state.get('epoch')}, step {state.get('step') or 0}"
 
 
 def older_name(file: str, position: Position) -> str:

@@ -13,7 +13,7 @@ from lmsearch.context import tell
 from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.layout import read_for_evaluation
-from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.checkpoint import ModelSpec, fingerprint
 from lmsearch.engine.distributed import World
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.processes import joined
@@ -47,6 +47,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     checkpoint = settings.checkpoint
     world.assert_same(config_digest(settings.content), what="the configuration")
     model, spec, info = load_answering(checkpoint, precision, backend=settings.backend)
+    world.assert_same(fingerprint(model.state_dict()), what=f"the network of {checkpoint}")
     if settings.data is None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
     source = data_for(measured_on(settings.data, spec, info), info)

@@ -48,7 +48,7 @@ from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
 from lmsearch.tasks.parts.fit import keeping_of
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
-from lmsearch.tasks.parts.recheck import stored_supernets, train_supernet, trained_supernets
+from lmsearch.tasks.parts.recheck import read_alike, stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.samples import searched_on
 from lmsearch.tasks.parts.settle import settle
@@ -154,7 +154,8 @@ def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: S
     provenance = {"lmsearch": __version__, "run_sha256": digest, "seed": settings.seed, "epoch": settings.epochs}
     about = About(setup.spec.name, setup.space.name, provenance, run_dir.path, settings.metric)
     if settings.supernet.recheck == 0:  # what an earlier recheck of the same search told stays known
-        fresh = stored_supernets(run_dir.path, setup.spec, digest, backend=settings.backend, device=precision.device)
+        stored = stored_supernets(run_dir.path, setup.spec, digest, backend=settings.backend, device=precision.device)
+        fresh = read_alike(stored, run_dir.world)
     elif settings.workers > 1:
         fresh = trained_side_by_side(settings, run_dir, setup, source, session)
     else:

@@ -53,16 +53,25 @@ class KeptScores:
         self.written = time.monotonic()
 
     def read(self) -> None:
-        """Take over what the same run has written; what cannot be read is told of, and measured again."""
+        """Take over what the same run has written; what a process cannot read is told of, and all measure it again."""
+        known = self._stored()
+        if len(set(self.run_dir.world.gather_each((digest_of(sorted(known)),)))) > 1:
+            log.warning("%s is not the same to all processes; its choices are evaluated again", self.run_dir / FILE)
+            known = {}
+        self.known = known
+
+    def _stored(self) -> dict[str, list[Scores]]:
+        """Return what the same run has written, as far as this process can read it."""
         path = self.run_dir / FILE
         if not path.is_file():
-            return
+            return {}
         try:
             state = load_checkpoint(path)
             if state.get("digest") == self.run:
-                self.known = {key: [Scores(**one) for one in found] for key, found in state["losses"].items()}
+                return {key: [Scores(**one) for one in found] for key, found in state["losses"].items()}
         except (CheckpointError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s cannot be read (%s); its choices are evaluated again", path, error)
+        return {}
 
 
 @contextmanager

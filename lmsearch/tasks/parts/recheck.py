@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_model
+from lmsearch.engine.checkpoint import ModelSpec, fingerprint, load_checkpoint, load_model
+from lmsearch.engine.distributed import World
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import Keeping, RunState, older_states
@@ -84,6 +85,16 @@ def fresh_state(path: Path) -> dict:
     for name in ("epoch", "epochs", "digest", "model", "spec"):
         needed(state, name, source=str(path))
     return state
+
+
+def read_alike(supernets: Iterator[nn.Module], world: World) -> Iterator[nn.Module]:
+    """Yield supernets that every process has read; raise LmsearchError where one has read another, or none."""
+    while True:
+        supernet = next(supernets, None)
+        world.assert_same(fingerprint({} if supernet is None else supernet.state_dict()), what="a supernet of the recheck")
+        if supernet is None:
+            return
+        yield supernet
 
 
 def stored_supernets(
