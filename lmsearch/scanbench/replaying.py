@@ -12,10 +12,10 @@ from lmsearch.search.discrete.strategies import History, Strategy, Tried
 
 
 def space_to_search(table: Table) -> ArchitectureSpace:
-    """Return the space of a table that holds one space only."""
+    """Return the space of a table that holds one space only, over the table's own candidates."""
     (name,) = {space_of(architecture) for architecture in table.architectures}
     space = SPACES[name]
-    return ArchitectureSpace.of((space.candidates,) * space.depth, (space.keep,) * space.depth)
+    return ArchitectureSpace.of((table.candidates,) * space.depth, (space.keep,) * space.depth)
 
 
 def replay(table: Table, strategy: Strategy, *, evaluations: int, seed: int) -> list[Tried]:

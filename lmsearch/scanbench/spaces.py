@@ -15,7 +15,7 @@ CANDIDATES = load_search_space("localmamba8_w4").candidates
 
 @dataclass(frozen=True)
 class Space:
-    """All architectures of `depth` layers that keep `keep` of the candidates each."""
+    """All architectures of `depth` layers that keep `keep` of the candidates each. A table may have other candidates."""
 
     depth: int
     keep: int

@@ -50,6 +50,11 @@ class Table:
         return self.val.shape[1]
 
     @cached_property
+    def candidates(self) -> tuple[str, ...]:
+        """The directions that architectures are made of, in candidate order."""
+        return tuple(dict.fromkeys(name for architecture in self.architectures for layer in architecture for name in layer))
+
+    @cached_property
     def row(self) -> dict[Architecture, int]:
         """Row of every architecture."""
         return {architecture: number for number, architecture in enumerate(self.architectures)}

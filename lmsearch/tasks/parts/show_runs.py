@@ -83,7 +83,7 @@ def show_worth(settings: Show) -> Drawn:
 def show_scanbench(settings: Show) -> Drawn:
     """Every architecture of ScanBench's spaces on one task: validation against test."""
     whole = load(settings.table)
-    tables = {name: whole.space(name) for name in SPACES}
+    tables = {name: part for name in SPACES if (part := whole.space(name)).architectures}
     marked = {name: mark(settings, table) for name, table in tables.items()}
     if settings.genotype is not None and not any(marked.values()):
         raise ConfigError(f"genotype={settings.genotype!r} is in no space of ScanBench: {', '.join(SPACES)}")
@@ -105,10 +105,9 @@ def mark(settings: Show, table: Table) -> dict[int, str]:
     if settings.genotype is None:
         return {}
     directions = load_genotype(settings.genotype).directions
-    known = {name for architecture in table.architectures for layer in architecture for name in layer}
-    if not {name for layer in directions for name in layer} <= known:
+    if not {name for layer in directions for name in layer} <= set(table.candidates):
         return {}
-    architecture = in_candidate_order(directions)
+    architecture = in_candidate_order(directions, table.candidates)
     return {table.row[architecture]: to_text(architecture)} if architecture in table.row else {}
 
 
