@@ -13,7 +13,7 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.config import compose, settings_of
-from lmsearch.data import EvalLoader, build_source
+from lmsearch.data import DataInfo, EvalLoader, build_source
 from lmsearch.data.reading import read_image
 from lmsearch.data.tiles import classes_of, windows
 from lmsearch.engine.distributed import SINGLE, World
@@ -26,7 +26,7 @@ from lmsearch.tasks.parts import pictures
 from lmsearch.tasks.parts.pictures import write_first_batch
 from lmsearch.tasks.parts.predict_pixels import class_map
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.tasks.parts.trained import load_trained
+from lmsearch.tasks.parts.trained import images_per_step, load_trained
 
 NET = ["model.depth=1", "model.embed_dim=8", "model.d_state=4", "model.patch_size=8", "device=cpu"]
 SHORT = [*NET, "epochs=2", "batch_size=4", "optim.warmup_epochs=0"]
@@ -121,6 +121,13 @@ def test_a_tiled_answer_for_a_large_image_equals_its_parts(run: Path) -> None:
         alone = class_map(model, info, part.of(large), CPU)
         rows, columns = slice(part.top, part.top + 256), slice(part.left, part.left + 256)
         assert np.array_equal(whole[rows, columns], alone)
+
+
+def test_pixels_and_objects_are_answered_for_few_images_at_a_time() -> None:
+    infos = [
+        DataInfo("x", 1, ("a",), (8, 8), 1, (0.5,), (0.5,), target=target) for target in ("class", "segmentation", "instances")
+    ]
+    assert [images_per_step(None, info) for info in infos] == [256, 8, 8] and images_per_step(3, infos[1]) == 3
 
 
 @pytest.mark.parametrize(

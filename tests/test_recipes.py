@@ -123,6 +123,13 @@ def test_patches_of_large_images_with_pixels_or_objects_are_the_models_own(prese
     assert small == choose_patch(name, (64, 64)) < own_patch(name)
 
 
+@pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])
+def test_small_models_look_at_pixels_and_objects_as_at_classes(name: str) -> None:
+    words = ["genotype=none", "data=dense", "data.root=none", "head=plain", f"model={name}"]
+    for side, patch in ((32, 2), (48, 3), (1024, 4 if "vmamba" in name else 16)):
+        assert settle_patch(composed("retrain", words), (side, side)).get("model.patch_size") == patch
+
+
 def test_what_starts_from_weights_keeps_their_patches() -> None:
     words = ["genotype=none", "data=imagefolder", "data.root=none", "model=local_vim_tiny"]
     assert settle_patch(composed("retrain", words), (64, 64)).get("model.patch_size") == 4

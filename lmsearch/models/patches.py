@@ -9,11 +9,13 @@ from lmsearch.models.factory import PRESETS
 SIDE = 14  # tokens along a side of a LocalVim: windows of 2 and 7 divide it
 LAST_SIDE = 7  # of the last stage of a LocalVMamba, which halves the side after every other one
 STAGES = 4
+PUBLISHED = {"local_vim": 16, "local_vmamba": 4}  # patch sizes of the published models
 
 
 def own_patch(name: str) -> int:
     """Return the patch size that a model has where none is given."""
-    return PRESETS[name].get("patch_size", 16 if PRESETS[name]["family"] == "local_vim" else 4)
+    patch: int = PRESETS[name].get("patch_size", PUBLISHED[PRESETS[name]["family"]])
+    return patch
 
 
 def wanted_side(name: str, *, stages: int | None = None) -> int:
@@ -22,6 +24,11 @@ def wanted_side(name: str, *, stages: int | None = None) -> int:
         return SIDE
     stages = stages or len(PRESETS[name].get("depths", (0,) * STAGES))
     return LAST_SIDE * 2 ** (stages - 1)
+
+
+def largest_dense_patch(name: str) -> int:
+    """Return the largest patch size that suits pixels and objects, whatever the image: the published one, or a larger own."""
+    return max(own_patch(name), PUBLISHED[PRESETS[name]["family"]])
 
 
 def choose_patch(name: str, img_size: tuple[int, int], *, stages: int | None = None) -> int:

@@ -32,6 +32,7 @@ from lmsearch.settings.shared import (
 )
 from lmsearch.settings.sweep import Sweep
 
+PER_STEP = "256; 8 where pixels or objects are answered"
 OF_ALL_TARGETS = "accuracy, of dense targets mse, of classes of pixels miou, of objects box_ap"
 
 
@@ -149,7 +150,7 @@ class Derive(Machine, Claiming, Kept):
     health: bool = key("test the result on the search's held-out data; all but topk always do")
     run_dir: PathName | None = again(Output, "run_dir", null="runs/derive-<data>-<model>-s<seed>")
     overwrite: bool = again(Claiming, "overwrite", help="replace a genotype.json in run_dir that was derived otherwise")
-    batch_size: int = key("samples per step", least=1)
+    batch_size: int | None = key("samples per step", least=1, null=PER_STEP)
     num_workers: int = again(Training, "num_workers")
 
 
@@ -163,7 +164,7 @@ class Evaluate(Machine, Output):
     data: Data | None = None
     checkpoint: PathName = key(SHIPPED)
     run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>")
-    batch_size: int | None = key("images per step", least=1, null="256; 8 where pixels or objects are answered")
+    batch_size: int | None = key("images per step", least=1, null=PER_STEP)
     num_workers: int = again(Training, "num_workers")
 
 
@@ -174,7 +175,7 @@ class Predict(Machine):
     checkpoint: PathName = key(SHIPPED)
     images: PathNames = key("an image, a folder (sub-folders too), a pattern such as scans/*.png, or a list of these: [a,b]")
     top: int = key("classes given per image", least=1)
-    batch_size: int | None = key("images per step", least=1, null="256; 8 where pixels or objects are answered")
+    batch_size: int | None = key("images per step", least=1, null=PER_STEP)
     out: PathName | None = key(".csv, .jsonl or .json file for the results; a folder where pixels or objects are answered")
     tile: int | None = key(
         "networks for pixels or objects: side of the square windows in which a large image is answered",

@@ -39,7 +39,7 @@ from lmsearch.tasks.parts.known import CONFIG, Facts, as_plain, read_facts
 from lmsearch.tasks.parts.recheck import stored_supernets
 from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir
 from lmsearch.tasks.parts.samples import check_held_out
-from lmsearch.tasks.parts.trained import own_source
+from lmsearch.tasks.parts.trained import PER_STEP, images_per_step, own_source
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +75,15 @@ def run(cfg: DictConfig) -> int:
     """Write genotype.json and its figure, from a checkpoint or as a consensus."""
     settings = settings_of(Derive, cfg)
     checkpoint, genotypes = settings.checkpoint, settings.genotypes
+    without_images = settings.changed({"batch_size": settings.batch_size or PER_STEP})  # as what was derived before claims it
     if checkpoint is None and genotypes is not None:
-        return from_genotypes(settings, genotypes)
+        return from_genotypes(without_images, genotypes)
     if checkpoint is None or genotypes is not None:
         raise ConfigError("lmsearch derive needs one of checkpoint=... and genotypes=[...]; see lmsearch derive --help")
     stored = read_search(settings, Path(checkpoint))
     if derivation_kind(stored.derivation).uses_holdout or settings.health:
         return with_data(settings, stored)
-    return from_alphas(settings, stored)
+    return from_alphas(without_images, stored)
 
 
 def read_search(settings: Derive, path: Path) -> Stored:
@@ -139,9 +140,10 @@ def with_data(settings: Derive, stored: Stored) -> int:
         if key not in state:
             raise CheckpointError(f"{stored.path}: does not say which data the search held out ({key} is missing)")
     precision, source, dominant = build_precision(settings), own_source(spec, str(stored.path)), dominant_in(state)
+    settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, source.info))})
     check_held_out(state, source, where=str(stored.path))
     loaders = search_loaders(
-        source, holdout=state["holdout"], batch_size=settings.batch_size, seed=state["seed"], drop_last=False,
+        source, holdout=state["holdout"], batch_size=batch_size, seed=state["seed"], drop_last=False,
         num_workers=settings.num_workers,
     )  # fmt: skip
     supernet = load_model(spec, state["model"], source=str(stored.path), backend=settings.backend)

@@ -307,6 +307,7 @@ def scalars(trainer: Trainer, seen: Scores, held: Scores, step: int, *, metric: 
         **trainer.objective.trained(seen),
         "holdout_loss": held.loss,
         f"holdout_{metric}": held.score,
+        **{f"holdout_{name}": value for name, value in held.told.items()},
         "lr": trainer.rate(step),
         **trainer.skips.counts(),
     }

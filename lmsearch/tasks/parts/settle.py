@@ -24,7 +24,7 @@ from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import create_model
 from lmsearch.models.dense import HeadKind, head_kind
 from lmsearch.models.dense.heads import HEADS
-from lmsearch.models.patches import choose_patch, own_patch
+from lmsearch.models.patches import choose_patch, largest_dense_patch, own_patch
 from lmsearch.settings.data import Dense, Idx, ImageFolder
 from lmsearch.settings.groups import keys_anywhere, keys_within
 from lmsearch.settings.model import Model
@@ -137,7 +137,7 @@ def settle_patch(settings: T, img_size: tuple[int, int]) -> T:
     """Choose the patch size where none is set and the model's own leaves too few or too many tokens.
 
     Weights to start from have the patches that they were trained on: what is taken over from them says others, or they have the
-    model's own. Pixels and objects of large images need as many tokens as there are: their patches are never made larger.
+    model's own. Of large images, pixels and objects need more tokens than a class: no patches are larger than the published ones.
     """
     model = settings.model
     if model.patch_size is not None or settings.get("init_from") is not None:
@@ -145,7 +145,7 @@ def settle_patch(settings: T, img_size: tuple[int, int]) -> T:
     stages = len(model.depths) if isinstance(model.depths, list) else None
     patch, own = choose_patch(model.name, img_size, stages=stages), own_patch(model.name)
     if settings.head is not None:
-        patch = min(patch, own)
+        patch = min(patch, largest_dense_patch(model.name))
     if patch == own:
         return settings
     height, width = img_size

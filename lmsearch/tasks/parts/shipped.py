@@ -12,7 +12,7 @@ from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.tasks.parts.build import build_objective
-from lmsearch.tasks.parts.trained import own_source
+from lmsearch.tasks.parts.trained import images_per_step, own_source
 
 BATCH = 64  # images at a time
 CPU = Precision(torch.device("cpu"))
@@ -25,7 +25,8 @@ def test_scores(nets: Mapping[str, nn.Module], spec: ModelSpec, checkpoint: str)
     """
     source = own_source(spec, checkpoint)
     objective = build_objective(source.info)
-    loader = EvalLoader(source.test, batch_size=BATCH, what=f"{source.info.name} test set")
+    number = min(BATCH, images_per_step(None, source.info))
+    loader = EvalLoader(source.test, batch_size=number, what=f"{source.info.name} test set")
     scores = {name: evaluate(net, loader, objective, CPU, what="test").score for name, net in nets.items()}
     return f"test_{objective.metric}", scores
 
