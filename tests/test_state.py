@@ -174,12 +174,11 @@ def test_processes_that_would_go_on_from_other_states_are_one_line(tmp_path: Pat
     assert Meeting(2).run(restored) == [Position(1, 2)] * 2
     file = folders[1] / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:-20])
-    for number, name in (("epoch 1, step 0", "checkpoint-1-0.pt"), ("", "")):
-        other = f"{name} ({number})" if name else "the beginning"
+    for other in ("checkpoint-1-0.pt (epoch 1, step 0)", "the beginning"):
         for error in Meeting(2).run(restored):
             told = f"process 0 would go on from checkpoint.pt (epoch 1, step 2), process 1 from {other}; see that every machine"
             assert isinstance(error, CheckpointError) and told in str(error)
-        shutil.rmtree(folders[1])
+        shutil.rmtree(folders[1], ignore_errors=True)
 
 
 def test_when_to_save_goes_by_a_clock_that_does_not_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
