@@ -271,7 +271,7 @@ def test_the_parts_of_an_audit_side_by_side_are_those_of_one_after_the_other(
 ) -> None:
     setting = audit_setting(["model.depth=1", "model.embed_dim=8"])
     one = Speed(1.0, 13, 1.0, 1.0, 16, 1.0, 0.0, 0.0, 0.0)
-    monkeypatch.setattr(auditor, "parts_of", lambda setting, planted, plan: {f"part {n}": partial(dict, n=n) for n in range(5)})
+    monkeypatch.setattr(auditor, "parts_of", lambda *of, within: {f"part {n}": partial(dict, n=n) for n in range(5)})
     monkeypatch.setattr(auditor, "measure", lambda setting: one)
     monkeypatch.setattr(Workers, "each", here)
     found = []

@@ -24,7 +24,7 @@ from lmsearch.search.discrete.trials import (
     candidate_means,
     pareto_front,
 )
-from lmsearch.tasks.parts.discrete import explore
+from lmsearch.tasks.parts.discrete_trials import explore
 from lmsearch.trials import storage
 from lmsearch.trials.storage import WORKER, open_storage
 

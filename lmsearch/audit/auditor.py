@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
@@ -30,7 +30,7 @@ class Auditor:
         """Return the plan and the rows of all parts, in their order; those that there was no time for are missing."""
         plan = self.plan()
         self.ledger.total = plan.parts + plan.rounds * len(self.setting.arms)
-        parts = parts_of(self.setting, self.planted, plan)
+        parts = parts_of(self.setting, self.planted, plan, within=self.ledger.unfinished)
         try:
             self.complete(parts)
         except OutOfTime:
@@ -44,17 +44,9 @@ class Auditor:
             for key, work in parts.items():
                 self.ledger.once(key, work)
             return
-        self.workers.each(self.startable(parts), self.ledger.record)
+        self.workers.each(self.ledger.startable(parts), self.ledger.record)
         if not all(key in self.ledger.rows for key in parts):
             raise OutOfTime
-
-    def startable(self, parts: Mapping[str, Job]) -> Iterator[tuple[str, Job]]:
-        """Yield the parts that are not done as long as there is time."""
-        for key, work in parts.items():
-            if key not in self.ledger.rows:
-                if self.ledger.time_is_up:
-                    return
-                yield key, work
 
     def plan(self) -> Plan:
         """Measure the speed once, with the threads that parts will have, and plan by it."""

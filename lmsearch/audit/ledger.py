@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lmsearch.audit.rows import fault_of
+from lmsearch.engine.digest import digest_of
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.unfinished import Unfinished
 from lmsearch.errors import ConfigError
 from lmsearch.reading import damaged_line, read_json_lines
 
@@ -25,16 +27,28 @@ class OutOfTime(Exception):
 class Ledger:
     """Rows of parts.jsonl by key. `limit_s` is what all parts together may take, those of earlier calls included.
 
-    Where parts are done `at_once`, that many seconds of them pass in each second.
+    Where parts are done `at_once`, that many seconds of them pass in each second. `unfinished` keeps the parts that were stopped,
+    saved every `every_s` seconds, until their rows are there.
     """
 
-    def __init__(self, run_dir: RunDir, *, identity: str, limit_s: float, differs: str = "", at_once: int = 1) -> None:
+    def __init__(
+        self,
+        run_dir: RunDir,
+        *,
+        identity: str,
+        limit_s: float,
+        differs: str = "",
+        at_once: int = 1,
+        every_s: float | None = None,
+    ) -> None:
         """Open the rows of this audit; raise ConfigError where the file belongs to another one, which `differs` so.
 
         Raises FileError where the file cannot be read or a line is damaged.
         """
         self.run_dir, self.limit_s, self.at_once, self.total = run_dir, limit_s * at_once, at_once, 0
         self.rows: dict[str, Row] = {}
+        self.unfinished = Unfinished.of(run_dir, digest_of(identity), every_s=every_s)
+        self.earlier_s: dict[str, float] = {}  # that parts took before they were stopped
         read = read_json_lines(run_dir / PARTS)
         if read and read[0].get("identity") != identity:
             if len(read) > 1:
@@ -42,11 +56,15 @@ class Ledger:
                     f"{run_dir} holds another audit{differs}; choose another run_dir=, or overwrite=true to start over in it"
                 )
             read = []  # one that never began
+        if len(read) <= 1:
+            self.unfinished.remove()  # of a plan that is gone
         run_dir.write(PARTS, "".join(json.dumps(row) + "\n" for row in read or [{"identity": identity}]))
         for number, row in enumerate(read[1:], start=2):
             if (fault := fault_of(row)) is not None:
                 raise damaged_line(f"{run_dir / PARTS}: line {number}", fault)
         self.rows = {row["key"]: row for row in read[1:]}
+        for key in self.rows:  # one whose process was killed between row and states
+            self.unfinished.inside(key).remove()
 
     @property
     def spent_s(self) -> float:
@@ -67,14 +85,29 @@ class Ledger:
             return self.rows[key]
         if self.time_is_up and not must:
             raise OutOfTime(key)
+        self.begin(key)
         began = time.perf_counter()
         row = work()
         return self.record(key, row, time.perf_counter() - began)
 
+    def startable(self, parts: Mapping[str, Callable[[], Row]]) -> Iterator[tuple[str, Callable[[], Row]]]:
+        """Yield the parts that are not done as long as there is time."""
+        for key, work in parts.items():
+            if key not in self.rows:
+                if self.time_is_up:
+                    return
+                self.begin(key)
+                yield key, work
+
+    def begin(self, key: str) -> None:
+        """Note what a part has taken already."""
+        self.earlier_s[key] = self.unfinished.inside(key).seconds()
+
     def record(self, key: str, found: Row, took_s: float) -> Row:
-        """Keep the row of a part that took so long, and say so."""
-        row: Row = {"key": key} | found | {"took_s": round(took_s, 2)}
+        """Keep the row of a part that took so long since it was begun or gone on with, and say so; its states can go."""
+        row: Row = {"key": key} | found | {"took_s": round(took_s + self.earlier_s.pop(key, 0.0), 2)}
         self.run_dir.append_line(PARTS, json.dumps(row))
+        self.unfinished.inside(key).remove()
         self.rows[key] = json.loads(json.dumps(row))
         left = max(0.0, self.limit_s - self.spent_s) / self.at_once
         of = f"/{self.total}" if self.total else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,11 +16,14 @@ from lmsearch.audit.shuffled import shuffled
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.randomness import key
 from lmsearch.engine.side_by_side import Job
+from lmsearch.engine.unfinished import Unfinished
 from lmsearch.scan.directions import label
 from lmsearch.search.derivation.choice import kept
 from lmsearch.search.discrete.architectures import Architecture
+from lmsearch.search.discrete.evaluators import SharedWeights
 from lmsearch.search.discrete.strategies import History, Tried, draw_new
 from lmsearch.search.session import SearchSession
+from lmsearch.search.trained import Trained
 from lmsearch.status import Status
 
 MASKED = "masked"
@@ -35,29 +38,30 @@ class Planted:
     epochs: int
 
 
-def parts_of(setting: Setting, planted: Planted, plan: Plan) -> Mapping[str, Job]:
+def parts_of(setting: Setting, planted: Planted, plan: Plan, *, within: Unfinished | None = None) -> Mapping[str, Job]:
     """Return all parts but the plan itself, by key, in the order of one after the other: each gives its row.
 
     A round is one search, derived and trained, the hand-made directions, those of the literature's arms, and
-    random ones for the same cost.
+    random ones for the same cost. A part that is stopped is kept `within` that.
     """
     pool = draw_pool(setting, plan)
-    parts: dict[str, Job] = {
-        "control planted": partial(find_planted, planted),
-        "control shuffled": partial(search_shuffled, setting, epochs=plan.epochs),
-    }
+    parts: dict[str, Job] = {}
+
+    def add(key: str, work: Callable[..., Row], *what: object, **how: int) -> None:
+        parts[key] = partial(work, setting.part(key, within), *what, epochs=plan.epochs, **how)
+
+    parts["control planted"] = partial(find_planted, planted, within=within)
+    add("control shuffled", search_shuffled)
     for number in range(plan.rounds):
         seed = setting.seed + number
-        parts[f"searched round {number}"] = partial(search_and_train, setting, pool, epochs=plan.epochs, seed=seed)
-        train = partial(trained, setting, epochs=plan.epochs, seed=seed)
-        parts[f"hand-made round {number}"] = partial(train, setting.hand_made)
+        add(f"searched round {number}", search_and_train, pool, seed=seed)
+        add(f"hand-made round {number}", trained, setting.hand_made, seed=seed)
         for name, architecture in setting.arms.items():
-            parts[f"{ARM}{name} round {number}"] = partial(train, architecture)
+            add(f"{ARM}{name} round {number}", trained, architecture, seed=seed)
         for architecture in pool[number * plan.per_round : (number + 1) * plan.per_round]:
-            parts[f"random round {number}: {named(architecture)}"] = partial(train, architecture)
+            add(f"random round {number}: {named(architecture)}", trained, architecture, seed=seed)
     for architecture in pool[: plan.repeated]:
-        again = partial(trained, setting, architecture, epochs=plan.epochs, seed=setting.seed + plan.rounds)
-        parts[f"second seed: {named(architecture)}"] = again
+        add(f"second seed: {named(architecture)}", trained, architecture, seed=setting.seed + plan.rounds)
     return parts
 
 
@@ -81,9 +85,9 @@ def draw_pool(setting: Setting, plan: Plan) -> list[Architecture]:
     return drawn
 
 
-def find_planted(planted: Planted) -> Row:
+def find_planted(planted: Planted, *, within: Unfinished | None = None) -> Row:
     """Search for a planted direction."""
-    told = searched(planted.setting, epochs=planted.epochs)
+    told = searched(planted.setting.part("control planted", within), epochs=planted.epochs)
     return {"planted": label(planted.direction), "found": told["derived"][:1] == [[label(planted.direction)]]} | told
 
 
@@ -96,8 +100,10 @@ def searched(setting: Setting, *, epochs: int) -> Row:
     """Return what a search derives, and its verdict on that; its status is "diverged" where the training did."""
     try:
         found = setting.search(epochs=epochs, seed=setting.seed)
-        choices, _ = found.derive()
-        health = found.health(choices)
+        with setting.trained(found) as supernet:
+            choices, _ = supernet.derive()
+            fresh = found.recheck(lambda number, session: setting.train(session))
+            health = supernet.health(choices, fresh=fresh)
     except TrainingDiverged as error:
         return {"derived": [], "status": Status.DIVERGED, "reason": str(error)}
     chosen = [[label(name) for name in layer] for layer in kept(choices)]
@@ -108,11 +114,13 @@ def search_and_train(setting: Setting, pool: Sequence[Architecture], *, epochs: 
     """Search, derive and train what was derived; `pool` is what the supernet is asked about."""
     try:
         found = setting.search(epochs=epochs, seed=seed)
-        derived = kept(found.derive()[0])
+        with setting.trained(found) as supernet:
+            derived = kept(supernet.derive()[0])
+            told = scores(found, supernet, pool)
+            row = trained(setting, derived, epochs=epochs, seed=seed)
     except TrainingDiverged as error:
         return {"val": -math.inf, "test": -math.inf, "reason": str(error)}
-    row = trained(setting, derived, epochs=epochs, seed=seed)
-    return row | {"search_cost": found.cost, "scores": scores(found, pool)}
+    return row | {"search_cost": found.cost, "scores": told}
 
 
 def trained(setting: Setting, architecture: Architecture, *, epochs: int, seed: int) -> Row:
@@ -121,15 +129,20 @@ def trained(setting: Setting, architecture: Architecture, *, epochs: int, seed: 
     return {"architecture": architecture, "seed": seed, "val": val.score, "test": test.score, "cost": val.cost}
 
 
-def scores(found: SearchSession, pool: Sequence[Architecture]) -> list[Row]:
+def masked_loss(shared: SharedWeights, architecture: Architecture) -> float:
+    """Return the held-out loss of an architecture inside a supernet."""
+    return shared(architecture).loss
+
+
+def scores(found: SearchSession, supernet: Trained, pool: Sequence[Architecture]) -> list[Row]:
     """Return what a supernet says about every random architecture: loss when masked and, of alphas, log probability.
 
     Architectures whose masked losses are not finite are left out.
     """
-    shared, told = found.shared(), found.trained
-    losses = {a: shared(a).loss for a in dict.fromkeys(pool)}
+    shared = found.shared()
+    losses = {a: supernet.once(f"{MASKED} {named(a)}", partial(masked_loss, shared, a)) for a in dict.fromkeys(pool)}
     return [
-        {"architecture": a, MASKED: -loss} | ({"alpha": told.alpha_score(a)} if found.learns else {})
+        {"architecture": a, MASKED: -loss} | ({"alpha": supernet.alpha_score(a)} if found.learns else {})
         for a, loss in losses.items()
         if math.isfinite(loss)
     ]

@@ -18,6 +18,7 @@ from lmsearch.data import Source, build_loaders
 from lmsearch.data.few import few
 from lmsearch.engine.randomness import key
 from lmsearch.engine.side_by_side import Job
+from lmsearch.engine.unfinished import Unfinished
 from lmsearch.errors import ConfigError
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.strategies import History, Tried, draw_new
@@ -179,18 +180,30 @@ def _epoch_steps(setting: Setting) -> int:
     return max(1, setting.source.train.epoch_size(setting.recipe.batch_size) // setting.recipe.batch_size)
 
 
-def jobs_of(setting: Setting, control: Control, orders: Sequence[Order], plan: QuickPlan) -> Mapping[str, Job]:
-    """Return all trainings by key: the same order with other seeds first, then the controls, then the other orders."""
+def jobs_of(
+    setting: Setting, control: Control, orders: Sequence[Order], plan: QuickPlan, *, within: Unfinished | None = None
+) -> Mapping[str, Job]:
+    """Return all trainings by key: the same order with other seeds first, then the controls, then the other orders.
+
+    A training that is stopped is kept `within` that.
+    """
     few_images = replace(setting, source=part_of(setting, plan))
     seeds = range(setting.seed, setting.seed + plan.seeds)
     floor, *others = sorted(taken(orders, plan), key=lambda order: order.name != HAND_MADE)
-    jobs = {named(floor, seed): partial(scored, few_images, floor.architecture, plan.epochs, seed) for seed in seeds}
+    jobs: dict[str, Job] = {}
+
+    def add(key: str, task: Setting, architecture: Architecture, epochs: int, seed: int) -> None:
+        jobs[key] = partial(scored, task.part(key, within), architecture, epochs, seed)
+
+    for seed in seeds:
+        add(named(floor, seed), few_images, floor.architecture, plan.epochs, seed)
     for begin, task in ((PLANTED, control.planted), (ORDERLESS, control.orderless)):
         for name, direction in ((control.direction, control.direction), (SHUFFLED, SHUFFLE)):
             for seed in range(setting.seed, setting.seed + CONTROL_SEEDS):
-                jobs[f"{begin}: {name} s{seed}"] = partial(scored, task, ((direction,),), task.recipe.epochs, seed)
+                add(f"{begin}: {name} s{seed}", task, ((direction,),), task.recipe.epochs, seed)
     for order in others:
-        jobs |= {named(order, seed): partial(scored, few_images, order.architecture, plan.epochs, seed) for seed in seeds}
+        for seed in seeds:
+            add(named(order, seed), few_images, order.architecture, plan.epochs, seed)
     return jobs
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.train import Precision
+from lmsearch.engine.unfinished import Unfinished
 from lmsearch.errors import ConfigError
 from lmsearch.search.derivation.choice import Quota
 from lmsearch.search.derivation.kinds import derivation_kind
@@ -23,7 +25,9 @@ from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpa
 from lmsearch.search.discrete.budget import training_cost
 from lmsearch.search.discrete.evaluators import StandAlone
 from lmsearch.search.session import SearchSession
+from lmsearch.search.supernet.kept import keeping_scores
 from lmsearch.search.supernet.options import SearchOptions
+from lmsearch.search.trained import Trained
 from lmsearch.search.trust.health import NUM_RANDOM
 from lmsearch.search.trust.recheck import SUPERNETS
 
@@ -53,6 +57,11 @@ class Setting:
     num_workers: int = 0
     metric: str | None = None  # of all scores; None: the default of the kind of targets
     arms: Mapping[str, Architecture] = field(default_factory=dict)  # of the literature, trained once per round
+    unfinished: Unfinished | None = None  # keeps what is stopped, so that it goes on there
+
+    def part(self, name: str, within: Unfinished | None) -> Setting:
+        """Return this setting for the part of this name, whose trainings are kept with those of the others."""
+        return self if within is None else replace(self, unfinished=within.inside(name))
 
     @property
     def arms_cost(self) -> float:
@@ -100,15 +109,35 @@ class Setting:
     def search(self, *, epochs: int, seed: int) -> SearchSession:
         """Return a search whose supernet is trained."""
         session = self.session(epochs=epochs, seed=seed)
-        session.train()
+        self.train(session)
         return session
+
+    def train(self, session: SearchSession) -> None:
+        """Train a supernet, or go on with what is kept of that; the trained one is kept too, for what comes after it."""
+        if self.unfinished is None:
+            session.train()
+            return
+        more = session.own_parts() | {"alpha_optimizer": session.alpha_optimizer}
+        state, start = self.unfinished.training(session.trainer, self.spec, session.recipe, more=more)
+        session.train(start=start, state=state)
+        state.write()
+
+    @contextmanager
+    def trained(self, session: SearchSession) -> Iterator[Trained]:
+        """Give the block the trained supernet of a search; held-out losses that it asks for are kept while it runs."""
+        if self.unfinished is None:
+            yield session.trained
+            return
+        with keeping_scores(self.unfinished.folder, self.unfinished.run, every_s=self.unfinished.every_s) as kept:
+            yield replace(session.trained, kept=kept)
 
     def alone(self, *, epochs: int, seed: int) -> StandAlone:
         """Return what trains an architecture from scratch."""
         recipe = self.recipe.over(epochs)
         return StandAlone(
-            self.derived_spec, self.source, recipe, self.precision, seed, self.backend, self.num_workers, self.metric
-        )
+            self.derived_spec, self.source, recipe, self.precision, seed, self.backend, self.num_workers, self.metric,
+            self.unfinished,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.stored import check_kinds, needed
 from lmsearch.errors import CheckpointError
 
-LATER = ("best", "seen", "policy", "skips")  # parts that version 0.1.0 did not keep
+LATER = ("best", "seen", "policy", "cost", "skips")  # parts that version 0.1.0 did not keep
 AGREE_EVERY = 4  # steps, of several processes
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,12 @@ class RunState:
         world, self.steps = self.run_dir.world, self.steps + 1
         if world.size > 1 and self.steps % AGREE_EVERY:
             return False
-        late = self.keeping.every_s is not None and time.perf_counter() - self.since >= self.keeping.every_s
-        return world.any(asked or late)
+        return world.any(asked or self.late)
+
+    @property
+    def late(self) -> bool:
+        """Whether as much time has passed in this process since the last save as may lie between two."""
+        return self.keeping.every_s is not None and time.perf_counter() - self.since >= self.keeping.every_s
 
     def stops(self, *, asked: bool) -> bool:
         """Tell, alike in all processes, whether one of them was asked to stop."""

@@ -44,6 +44,21 @@ from lmsearch.search.trust.recheck import SUPERNETS, fresh_seeds, recheck_recipe
 
 
 @dataclass
+class Cost:
+    """What training took so far, in branch-scan steps; a part of the training state."""
+
+    steps: float = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        """Return it by name."""
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Take over what state_dict returned."""
+        self.steps = state_dict["steps"]
+
+
+@dataclass
 class SearchSession:
     """One search, from fresh weights to a verdict. Everything random in it follows from `seed`.
 
@@ -52,7 +67,7 @@ class SearchSession:
     is trained for, `objective` what choice and verdict go by. `recheck_share` is the share of the steps in which each of the
     recheck's supernets trains every direction (0: no recheck). The processes of `world` train one supernet together, and share
     all batches.
-    `cost` counts what training took here, in branch-scan steps; `dropped` are the directions that the last epoch
+    `taken` counts what training took; `dropped` are the directions that the last epoch
     dropped, `found` is the one that dominates since then.
     """
 
@@ -78,7 +93,7 @@ class SearchSession:
     alpha_optimizer: torch.optim.Optimizer = field(init=False)
     dropped: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False)
     found: str = field(default="", init=False)
-    cost: float = field(default=0.0, init=False)
+    taken: Cost = field(default_factory=Cost, init=False)
 
     @classmethod
     def over(
@@ -146,9 +161,18 @@ class SearchSession:
         """The network that holds all candidates."""
         return self.policy.module
 
+    @property
+    def cost(self) -> float:
+        """What training took, in branch-scan steps."""
+        return self.taken.steps
+
     def parts(self) -> dict[str, Stateful]:
         """Return what the training of the weights remembers from step to step, by name."""
-        return self.trainer.parts() | {"policy": self.policy}
+        return self.trainer.parts() | self.own_parts()
+
+    def own_parts(self) -> dict[str, Stateful]:
+        """Return what it remembers beside its trainer."""
+        return {"policy": self.policy, "cost": self.taken}
 
     @property
     def learns(self) -> bool:
@@ -174,7 +198,7 @@ class SearchSession:
             """Count the branches of the step; all of its passes run as many."""
             branches = sum(len(draw.picked) for draw in self.policy.draws.values())
             passes = 1 if self.policy.dominant else self.options.passes_of(self.keep, self.candidates)
-            self.cost += branches * (passes if self.timing.warm(epoch) else 1)
+            self.taken.steps += branches * (passes if self.timing.warm(epoch) else 1)
             if on_step is not None:
                 on_step(epoch, scores)
 
@@ -198,7 +222,7 @@ class SearchSession:
         choices = dominance.random_choices(self.supernet, self.keep, seed=self.seed, look=epoch)
         found = dominance.dominant(self.supernet, self.trained.on([batch]), choices, level=level)
         looked = len(choices) * sum(self.keep)
-        self.cost += evaluation_cost(len(batch.indices), batch_size=self.recipe.batch_size, branches=looked)
+        self.taken.steps += evaluation_cost(len(batch.indices), batch_size=self.recipe.batch_size, branches=looked)
         self.world.assert_same(sha256((found or "").encode()).hexdigest(), what="the direction that dominates")
         if found is not None:
             self.found = found

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from lmsearch.data import spread
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import HeldOut
-from lmsearch.engine.objectives import Objective
+from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice
@@ -52,6 +53,17 @@ class Trained:
     def on(self, batches: Iterable[Batch], *, name: str = "") -> Evaluate:
         """Return what scores a network on these samples; under a name what it measures is kept, where that is kept at all."""
         return OnBatches(batches, self.objective, self.precision, kept=self.kept if name else None, name=name)
+
+    def once(self, name: str, measure: Callable[[], float]) -> float:
+        """Return the number that `measure` gives; where scores are kept, it is kept under this name, and asked for only once."""
+        if self.kept is None:
+            return measure()
+
+        def scores() -> list[Scores]:
+            found = torch.tensor([measure()], dtype=torch.float64)
+            return [Scores(found, found)]
+
+        return self.kept.once(self.module, name, None, scores)[0].loss
 
     @property
     def scores(self) -> Probabilities:

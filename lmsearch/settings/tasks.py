@@ -92,6 +92,12 @@ class Audit(Searching, HandMade, Strict, SideBySide):
         "true: does order matter at all? Brief trainings of fixed and random orders, two minutes or more",
         added=(False,),
     )
+    save_every_s: float | None = again(
+        GoingOn,
+        "save_every_s",
+        help="save the training that runs, that often",
+        null="at the ends of its epochs and on signals only",
+    )
     planted: str = key("direction that the control plants on the grid of the first layer")
     strict: bool = again(Strict, "strict", help="exit with code 3 unless search is warranted")
 

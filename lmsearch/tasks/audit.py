@@ -82,6 +82,7 @@ def write_audit(
         "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),
         "tested_on": tested_on,
     }  # fmt: skip
+    ledger.unfinished.folder.remove_if_empty()
     run_dir.write_json("audit.json", measured | facts | {"environment": environment(settings.seed)})
     run_dir.write_figure("audit.png", figure_of(rows, measured, metric=metric, tested_on=tested_on))
     return measured

@@ -33,6 +33,7 @@ from typing import Any
 
 from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.digest import digest_of
+from lmsearch.engine.unfinished import FOLDER
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.files import LEFTOVER
 from lmsearch.testing.lost import lost_steps, pace_of
@@ -42,6 +43,9 @@ MODES = ("kill", "term", "save", "loader", "full", "flip")
 OWN = {"kills": "10", "mode": "kill", "processes": "1", "seed": "0", "out": "faults"}
 BYTES = ("genotype.json", "metrics.jsonl", "results.csv", "comparison.json", "confusion.json", "*.safetensors", "model.json")
 UNTIMED = {"metrics.json": ("train_s",), "audit.json": ("spent_s", "environment")}  # what no two runs have alike
+PARTS_FILE = "parts.jsonl"  # of an audit
+COST = "Cost: "  # begins a sentence of a verdict that tells seconds
+MEASURED = ("took_s", "pace", "speed")  # of a part of an audit
 PARTS = ("model", "ema", "optimizer", "alpha_optimizer", "epoch", "step")  # of a checkpoint.pt
 LOOK_S = 0.002
 LOST = 4  # restarts that torchrun may need for one kill
@@ -109,6 +113,7 @@ class Harness:
         while left > 0:
             run = Run(self.out / f"disturbed-{len(runs)}")
             runs.append(run)
+            plan_alike(whole.folder, run.folder)
             left -= self.disturb(run, most=left, took=took)
             run.same = run.codes[-1] == 0 and fingerprint_of(run.folder) == wanted
             print(run.told(), flush=True)
@@ -159,6 +164,13 @@ class Harness:
         command += ["lmsearch.testing.recorded", steps, *self.words, f"run_dir={run.folder}"]
         with open(run.log_file, "ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, **options)
+
+
+def plan_alike(whole: Path, folder: Path) -> None:
+    """Begin the run of an audit in a folder with the plan of the undisturbed one, which goes by the speed that it measured."""
+    if (rows := whole / PARTS_FILE).is_file():
+        folder.mkdir(parents=True)
+        (folder / PARTS_FILE).write_text("".join(rows.read_text().splitlines(keepends=True)[:2]))  # whose it is, and the plan
 
 
 def wait_for(process: subprocess.Popen[bytes], seconds: float, ready: Callable[[], bool]) -> bool:
@@ -220,7 +232,7 @@ def flip(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: fl
     if not (hit := kill(harness, run, process, after)):
         return ""
     process.wait()
-    if not (states := sorted(run.folder.rglob("checkpoint.pt"))):
+    if not (states := sorted([*run.folder.rglob("checkpoint.pt"), *(run.folder / FOLDER).rglob("*.pt")])):
         return f"{hit}, nothing to flip"
     state = harness.draw.choice(states)
     content = bytearray(state.read_bytes())
@@ -253,7 +265,12 @@ def fingerprint_of(folder: Path) -> dict[str, str]:
     for name, timed in UNTIMED.items():
         for path in folder.rglob(name):
             values = {key: value for key, value in json.loads(path.read_text()).items() if key not in timed}
+            if isinstance(verdict := values.get("verdict"), dict):
+                verdict["sentences"] = [one for one in verdict["sentences"] if not one.startswith(COST)]
             found[name_in(folder, path)] = digest_of(json.dumps(values, sort_keys=True))
+    for path in folder.rglob(PARTS_FILE):
+        rows = [{key: value for key, value in json.loads(line).items() if key not in MEASURED} for line in path.open()]
+        found[name_in(folder, path)] = digest_of(sorted(json.dumps(row, sort_keys=True) for row in rows))
     for path in folder.rglob("checkpoint.pt"):
         state = load_checkpoint(path)
         found[name_in(folder, path)] = digest_of({part: state[part] for part in PARTS if part in state})

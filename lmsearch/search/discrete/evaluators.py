@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +17,9 @@ from lmsearch.engine.loop import run_epochs
 from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
+from lmsearch.engine.state import BEGINNING
 from lmsearch.engine.train import Precision, evaluate
+from lmsearch.engine.unfinished import Unfinished
 from lmsearch.search.discrete.architectures import Architecture, num_branches
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.supernet.network import masked, named_mixers, running
@@ -42,10 +44,11 @@ def evaluation(scores: Scores, objective: Objective, *, cost: float) -> Evaluati
 
 @dataclass(frozen=True)
 class StandAlone:
-    """Trains an architecture from scratch on the training set and scores it by `metric` on the validation set; writes no files.
+    """Trains an architecture from scratch on the training set and scores it by `metric` on the validation set.
 
     `spec` describes the model; its own directions do not matter. The score equals the validation score that
-    `lmsearch retrain` reports for the same recipe and seed.
+    `lmsearch retrain` reports for the same recipe and seed. A training that is stopped is kept in `unfinished` and goes on
+    there; without it nothing is written.
     """
 
     spec: ModelSpec
@@ -56,6 +59,7 @@ class StandAlone:
     backend: str = "auto"
     num_workers: int = 0
     metric: str | None = None  # None: the default of the kind of targets
+    unfinished: Unfinished | None = None
 
     def __call__(self, architecture: Architecture) -> Evaluation:
         """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
@@ -63,8 +67,8 @@ class StandAlone:
         cost = self._cost(loaders, num_branches(architecture))
         objective = objective_for(self.source.info.target, metric=self.metric)
         try:
-            model = self.train(architecture, loaders)
-            return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
+            with self.trained(architecture, loaders) as model:
+                return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
         except TrainingDiverged:
             return Evaluation(-math.inf, math.inf, cost)
 
@@ -77,22 +81,32 @@ class StandAlone:
         cost = self._cost(loaders, num_branches(architecture))
         objective = objective_for(self.source.info.target, metric=self.metric)
         try:
-            model = self.train(architecture, loaders)
-            scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]
+            with self.trained(architecture, loaders) as model:
+                scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]
         except TrainingDiverged:
             return (Evaluation(-math.inf, math.inf, cost),) * 2
         return evaluation(scores[0], objective, cost=cost), evaluation(scores[1], objective, cost=cost)
 
-    def train(self, architecture: Architecture, loaders: Loaders) -> nn.Module:
-        """Return the trained network; raise TrainingDiverged where the loss does not stay finite."""
+    @contextmanager
+    def trained(self, architecture: Architecture, loaders: Loaders) -> Iterator[nn.Module]:
+        """Give the block the trained network; raise TrainingDiverged where the loss does not stay finite."""
         torch.manual_seed(key(self.seed, "init"))
         spec = replace(self.spec, directions=architecture, merge="sum")
         model = spec.build(backend=self.backend).to(self.precision.device)
         recipe, info = self.recipe, self.source.info
         trainer = build_trainer(recipe, model, model.named_parameters(), loaders.train, info, self.precision, seed=self.seed)
+        state, start = None, BEGINNING
+        if self.unfinished is not None:
+            state, start = self.unfinished.inside(architecture).training(trainer, spec, recipe)
         with closing(loaders.train):
-            run_epochs(trainer, loaders.train, epochs=recipe.epochs)
-        return model if trainer.ema is None else trainer.ema.module
+            run_epochs(trainer, loaders.train, epochs=recipe.epochs, start=start, state=state)
+        with nullcontext() if state is None else state.written_if_stopped():
+            yield trainer.result
+
+    def train(self, architecture: Architecture, loaders: Loaders) -> nn.Module:
+        """Return the trained network; raise TrainingDiverged where the loss does not stay finite."""
+        with self.trained(architecture, loaders) as model:
+            return model
 
     def price(self, branches: int) -> float:
         """Return what evaluating an architecture of so many branches costs, in branch-scan steps."""

@@ -41,8 +41,10 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
         for name in (PARTS, "audit.json", "audit.png"):
             run_dir.remove(name)
     how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
-    limit_s, at_once = 60 * settings.minutes, settings.workers
-    ledger = Ledger(run_dir, identity=identity(settings, setting), limit_s=limit_s, differs=how, at_once=at_once)
+    ledger = Ledger(
+        run_dir, identity=identity(settings, setting), limit_s=60 * settings.minutes, differs=how, at_once=settings.workers,
+        every_s=settings.save_every_s,
+    )  # fmt: skip
     note_samples(run_dir, setting.source, begun=bool(ledger.rows))
     return ledger
 

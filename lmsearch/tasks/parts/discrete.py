@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 
 import optuna
 import torch
 
 from lmsearch.data import SearchLoaders, Source
-from lmsearch.engine.objectives import Metric, Scores
+from lmsearch.engine.objectives import Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, evaluate
+from lmsearch.engine.unfinished import Unfinished
 from lmsearch.errors import ConfigError
 from lmsearch.run_identity import run_digest
-from lmsearch.scan.directions import former_names, label
+from lmsearch.scan.directions import former_names
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.budget import Budget, evaluation_cost, training_cost
 from lmsearch.search.discrete.costs import Flops, Latency
-from lmsearch.search.discrete.evaluators import Evaluation, SharedWeights, StandAlone
+from lmsearch.search.discrete.evaluators import SharedWeights, StandAlone
 from lmsearch.search.discrete.strategies import History, Strategy
-from lmsearch.search.discrete.trials import METHODS, DiscreteSearch, best_of, build_strategy
+from lmsearch.search.discrete.trials import METHODS, DiscreteSearch, build_strategy
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SINGLE_PATH
 from lmsearch.settings.search import Discrete, Supernet
@@ -34,15 +34,15 @@ from lmsearch.status import Status
 from lmsearch.tasks.parts.build import build_objective, build_precision, build_recipe
 from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
 from lmsearch.tasks.parts.discrete_results import Found, write_results
+from lmsearch.tasks.parts.discrete_trials import Evaluator, explore
 from lmsearch.tasks.parts.fit import keeping_of, train
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.trials.storage import DIED, INTERRUPTED, open_storage
+from lmsearch.trials.storage import open_storage
 
 log = logging.getLogger(__name__)
-Evaluator = Callable[[Architecture], Evaluation]
 INDETERMINATE = 3  # exit code with strict=true
 
 
@@ -75,7 +75,8 @@ def run(settings: Search) -> int:
     check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep, workers=at_once)
     with claim_run_dir(settings, "search", identity, source=source) as run_dir:
         note_network(run_dir, candidates.spec, source)
-        evaluator = build_evaluator(settings, run_dir, candidates, source, precision)
+        unfinished = Unfinished.of(run_dir, run_digest(settings.content), every_s=settings.save_every_s)
+        evaluator = build_evaluator(settings, run_dir, candidates, source, precision, unfinished=unfinished)
         budget.charge(training)
         search = DiscreteSearch(
             storage or open_storage(run_dir / "trials.journal"),
@@ -91,7 +92,10 @@ def run(settings: Search) -> int:
         if not budget.allows(0):
             log.warning("search.budget_steps=%g: this search has spent %g already", budget.total, budget.spent)
         metric = build_objective(source.info, settings.metric).metric
-        explore(search, evaluator, budget, price=price, trials=options.trials, metric=metric, workers=workers)
+        explore(
+            search, evaluator, budget, price=price, trials=options.trials, metric=metric, workers=workers, unfinished=unfinished
+        )
+        unfinished.remove()
         found = Found(search, candidates, metric, training, budget.spent)
         status = write_results(settings, run_dir, found)
     leave_page(run_dir)
@@ -177,10 +181,18 @@ def stand_alone(settings: Search, candidates: Candidates, source: Source, precis
     )
 
 
-def build_evaluator(settings: Search, run_dir: RunDir, candidates: Candidates, source: Source, precision: Precision) -> Evaluator:
-    """Return what scores architectures; shared weights are trained first."""
+def build_evaluator(
+    settings: Search,
+    run_dir: RunDir,
+    candidates: Candidates,
+    source: Source,
+    precision: Precision,
+    *,
+    unfinished: Unfinished | None = None,
+) -> Evaluator:
+    """Return what scores architectures; shared weights are trained first. Trainings that are stopped are kept in `unfinished`."""
     if settings.discrete.evaluate == "standalone":
-        return stand_alone(settings, candidates, source, precision)
+        return replace(stand_alone(settings, candidates, source, precision), unfinished=unfinished)
     return train_shared(
         settings, run_dir, candidates, search_data(settings, source, precision, world=run_dir.world), source, precision
     )
@@ -224,77 +236,3 @@ def train_shared(
         return evaluate(module, loaders.holdout, objective, precision)
 
     return SharedWeights(session.trainer.result, on_holdout, objective, settings.batch_size, loaders.holdout.num_samples)
-
-
-def explore(
-    search: DiscreteSearch,
-    evaluator: Evaluator,
-    budget: Budget,
-    *,
-    price: float,
-    trials: int | None,
-    metric: Metric,
-    workers: Workers | None = None,
-) -> None:
-    """Ask, evaluate, tell, until trials, budget or space are used up; `price` is what the dearest evaluation costs.
-
-    Several `workers` evaluate at a time what is proposed whatever the others score, so the trials are those of one worker.
-    """
-    at_once, history = 1 if workers is None else workers.number, search.history()
-    while not history.exhausted and (trials is None or len(history.tried) < trials) and budget.allows(price):
-        left = history.space.size - len(history.taken)
-        most = min(at_once, search.strategy.ahead(history), left, left if trials is None else trials - len(history.tried))
-        asked = [search.ask()]
-        while len(asked) < most and budget.allows((len(asked) + 1) * price):
-            asked.append(search.ask())
-        for architecture, result in evaluated(search, evaluator, asked, workers):
-            budget.charge(result.cost)
-            tell(search, architecture, result, budget, trials=trials, metric=metric)
-        history = search.history()
-
-
-def evaluated(
-    search: DiscreteSearch, evaluator: Evaluator, asked: Sequence[Architecture], workers: Workers | None
-) -> list[tuple[Architecture, Evaluation]]:
-    """Return the architectures with their results, in order.
-
-    Where one fails, the trials of those that were evaluated are told, and the others go back in the queue.
-    """
-    done: dict[str, Evaluation] = {}
-    jobs = {"/".join("+".join(map(label, layer)) for layer in one): partial(evaluator, one) for one in asked}
-    try:
-        with ExitStack() as stack:
-            for architecture in asked:
-                stack.enter_context(search.evaluating(architecture))
-            if workers is None or len(jobs) == 1:
-                done = {name: job() for name, job in jobs.items()}
-            else:
-                workers.each(jobs.items(), lambda name, value, took_s: done.update({name: value}))
-    except BaseException as error:  # an interruption too: the trial goes back in the queue
-        cause = f"{DIED}: {type(error).__name__}" if isinstance(error, Exception) else INTERRUPTED
-        for name, architecture in zip(jobs, asked, strict=True):
-            if name in done:
-                search.tell(architecture, done[name])
-            else:
-                search.give_back(architecture, reason=cause)
-        raise
-    return [(architecture, done[name]) for name, architecture in zip(jobs, asked, strict=True)]
-
-
-def tell(
-    search: DiscreteSearch, architecture: Architecture, result: Evaluation, budget: Budget, *, trials: int | None, metric: Metric
-) -> None:
-    """Store a result and say what it is worth."""
-    if not search.tell(architecture, result):
-        log.warning("a trial was given to another process, since no heartbeat of this one was seen for long")
-        return
-    log.info(
-        "trial %d%s  %s %.4f  best %.4f  %.0f%s branch-scan steps spent",
-        len(search.history().tried),
-        "" if trials is None else f"/{trials}",
-        metric,
-        metric.signed(result.score),
-        metric.signed(best_of(search.trials()).evaluation.score),
-        budget.spent,
-        "" if budget.total is None else f" of {budget.total:g}",
-    )

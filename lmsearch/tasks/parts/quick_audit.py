@@ -80,7 +80,7 @@ def quick_audit(settings: Audit) -> int:
         ) / workers.number)  # fmt: skip
         write_config(run_dir, settings)
         note_network(run_dir, setting.spec, source)
-        complete(ledger, jobs_of(setting, control, orders, plan), workers)
+        complete(ledger, jobs_of(setting, control, orders, plan, within=ledger.unfinished), workers)
         score = build_objective(source.info, settings.metric).metric.score_name
         found = read_quick(
             ledger.rows,
@@ -92,6 +92,7 @@ def quick_audit(settings: Audit) -> int:
             constant=constant_loss(part_of(setting, plan), batch_size=setting.recipe.batch_size),
         )
         measured = with_cost(found, ledger, plan) | {"score": score}
+        ledger.unfinished.folder.remove_if_empty()
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
         run_dir.write_figure("audit.png", figure_of(ledger.rows, measured))
     *reasons, answer = measured["verdict"]["sentences"]
@@ -127,13 +128,11 @@ def fitting(settings: Audit, setting: Setting) -> Mapping[str, Architecture]:
 def complete(ledger: Ledger, jobs: Mapping[str, Job], workers: Workers) -> None:
     """Do the trainings that are not done, as long as there is time."""
     ledger.total = len(jobs) + 1
-    left = {name: job for name, job in jobs.items() if name not in ledger.rows}
     if workers.number > 1:
-        startable = ((name, job) for name, job in left.items() if not ledger.time_is_up)
-        workers.each(startable, ledger.record)
+        workers.each(ledger.startable(jobs), ledger.record)
         return
     try:
-        for name, job in left.items():
+        for name, job in jobs.items():
             ledger.once(name, job)
     except OutOfTime:
         log.info("audit  the time is up; trainings that were left out make the answer less sure")
