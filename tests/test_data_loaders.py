@@ -9,9 +9,11 @@ import pytest
 import torch
 from idx_files import idx_source
 
-from lmsearch.data import Batch, build_loaders, build_source, search_loaders
+from lmsearch.data import Batch, TrainLoader, build_loaders, build_source, search_loaders
 from lmsearch.data.affine import BatchAugment, shift_images, turn_images
+from lmsearch.data.arrays import ArrayDataset
 from lmsearch.data.keyed import hashed_normals, hashed_uniforms
+from lmsearch.data.order import own_part
 from lmsearch.errors import DataError
 
 PLANTED = {"val_size": 32, "test_size": 32, "grid": 4, "steps_per_epoch": 3}
@@ -116,13 +118,41 @@ def test_ranks_share_the_evaluation_without_padding(source):
     assert all(torch.equal(full[r::3], part) for r, part in enumerate(parts))
 
 
-def test_without_drop_last_every_sample_is_seen_and_ranks_have_equal_lengths():
+def test_without_drop_last_every_sample_counts_once_however_ranks_share_the_last_batch():
     digits = build_source("digits")
-    loaders = [build_loaders(digits, batch_size=200, seed=0, world=Rank(r, 4), drop_last=False).train for r in range(4)]
-    seen = [loader.epoch_indices(0) for loader in loaders]
-    assert {len(s) for s in seen} == {270} and {len(loader) for loader in loaders} == {6}
-    assert set(np.concatenate(seen)) == set(range(1079))
-    assert [len(batch.inputs) for batch in loaders[0]] == [50] * 5 + [20]
+    whole = list(build_loaders(digits, batch_size=200, seed=0, drop_last=False).train)
+    ranks = [list(build_loaders(digits, batch_size=200, seed=0, world=Rank(r, 4), drop_last=False).train) for r in range(4)]
+    assert [len(batch.inputs) for batch in whole] == [200] * 5 + [79] and {len(rank) for rank in ranks} == {6}
+    assert [len(rank[-1].inputs) for rank in ranks] == [20, 20, 20, 19]
+    for step, batch in enumerate(whole):
+        parts = [rank[step] for rank in ranks]
+        for part in parts:
+            assert torch.equal(part.indices, batch.indices[part.places])
+        assert sorted(torch.cat([part.places for part in parts]).tolist()) == list(range(len(batch.inputs)))
+        mean = sum(part.inputs.double().mean(0) * part.weight for part in parts) / 4
+        assert torch.allclose(mean, batch.inputs.double().mean(0))
+
+
+@pytest.mark.parametrize(("size", "ranks"), [(1, 3), (2, 4), (5, 4), (7, 2), (8, 8)])
+def test_parts_of_a_batch_are_all_of_it_and_one_for_nothing_where_there_are_too_few(size, ranks):
+    parts = [own_part(size, Rank(rank, ranks)) for rank in range(ranks)]
+    held = np.concatenate([part.places for part in parts if part.weight > 0])
+    assert sorted(held) == list(range(size)) and {len(part.places) for part in parts if part.weight == 0} <= {1}
+    assert sum(part.weight for part in parts) == pytest.approx(ranks)
+    assert own_part(size, Rank(0, 1)).weight == 1.0
+
+
+def test_balanced_ranks_hold_what_mixup_mixes_at_mirrored_places():
+    data = ArrayDataset(torch.rand(32, 1, 2, 2), torch.tensor([0] * 27 + [1] * 5), (0.0,), (1.0,), BatchAugment(shift=1))
+
+    def batches(world):
+        return list(TrainLoader(data, batch_size=16, seed=0, sampler="balanced", world=world))
+
+    whole, ranks = batches(Rank(0, 1)), [batches(Rank(rank, 2)) for rank in range(2)]
+    for step, batch in enumerate(whole):
+        for part in (rank[step] for rank in ranks):
+            assert torch.equal(part.inputs, batch.inputs[part.places])
+            assert torch.equal(part.places.flip(0), 15 - part.places)
 
 
 def test_global_random_state_is_left_alone(source):

@@ -264,13 +264,18 @@ def test_an_epoch_that_is_cut_remembers_the_samples_of_all_processes() -> None:
 
 
 BILEVEL = ["search.architect=bilevel"]
+UNEVEN = ["data.num_train=99", "search.holdout=0.34"]  # two steps, and held-out batches of 32 and 1
 SEARCH = [
     "search=darts", "data=planted", "epochs=1", "data.steps_per_epoch=3", "batch_size=32", "keep=1", "model.embed_dim=8",
     "search.recheck=0", "search.health_every=1",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [["search=darts"], BILEVEL, [*BILEVEL, "search.order=2"], ["search=mixed"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [["search=darts", "batch_size=40"], BILEVEL, [*BILEVEL, *UNEVEN], [*BILEVEL, "search.order=2"], ["search=mixed"]],
+    ids=" ".join,
+)
 def test_two_processes_search_as_one(words: list[str]) -> None:
     settings, building = compose_settings(Search, [*SEARCH, *words]), threading.Lock()
 
@@ -286,7 +291,7 @@ def test_two_processes_search_as_one(words: list[str]) -> None:
         held = session.scores_on(session.loaders.holdout)
         return alphas, seen[0], held, epoch_findings(session, epoch=0, every=1, held=held)
 
-    (alphas, seen, held, _), (first, second) = searched(SINGLE), Meeting(2).run(searched)
+    (alphas, seen, held, found), (first, second) = searched(SINGLE), Meeting(2).run(searched)
     assert torch.equal(first[0], second[0]) and alphas.abs().min() > 0
     torch.testing.assert_close(first[0], alphas, rtol=2e-2, atol=1e-5)
     for mine, its, whole in zip(first[1:3], second[1:3], (seen, held), strict=True):
@@ -294,6 +299,7 @@ def test_two_processes_search_as_one(words: list[str]) -> None:
         assert mine.loss == pytest.approx(whole.loss, rel=1e-3)
     assert torch.equal(first[2].sums[1], held.sums[1]), "as many samples"
     assert first[3] == second[3] and "health/cosine" in first[3] and "health/sharpness" in first[3]
+    assert first[3] == pytest.approx(found, rel=2e-2, abs=2e-3)
 
 
 class Double(TrainLoader):

@@ -24,6 +24,8 @@ class Batch(NamedTuple):
 
     `skipped` names unreadable files, `error` is a message to raise: of batches on their way from worker processes.
     `own` tells of every image that is evaluated what it is at its own size; None where answers are measured at the input's.
+    `places` are those of the samples in the batch that several processes share, None where this is all of it, and by `weight`
+    their mean counts in the mean over processes.
     """
 
     inputs: torch.Tensor  # (B, C, H, W) float32, normalised
@@ -32,6 +34,8 @@ class Batch(NamedTuple):
     skipped: tuple[str, ...] = ()
     error: str | None = None
     own: tuple[OwnSize, ...] | None = None
+    places: torch.Tensor | None = None  # (B,) int64
+    weight: float = 1.0
 
     @property
     def target_values(self) -> torch.Tensor:
@@ -53,7 +57,8 @@ class Batch(NamedTuple):
         """Return the samples at some places (n,) of the batch; `places` lies on the CPU."""
         there = places.to(self.inputs.device)
         own = None if self.own is None else tuple(self.own[place] for place in places.tolist())
-        return self._replace(inputs=self.inputs[there], targets=self.targets[there], indices=self.indices[places], own=own)
+        taken = self._replace(inputs=self.inputs[there], targets=self.targets[there], indices=self.indices[places], own=own)
+        return taken if self.places is None else taken._replace(places=self.places[places])
 
     def emptied(self) -> Batch:
         """Return a batch of the same kinds of tensors without samples."""

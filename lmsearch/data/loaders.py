@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.checks import number, whole
@@ -17,12 +18,13 @@ from lmsearch.data.fetching import Fetcher, Request
 from lmsearch.data.info import Dataset, HeldOut, Loader, Source, Stream
 from lmsearch.data.order import (
     ALONE,
+    OwnPart,
     Ranks,
     balanced_order,
     check_batches,
     cut,
     of_one_kind,
-    own_places,
+    own_part,
     share_of,
     train_length,
     train_order,
@@ -61,7 +63,7 @@ class TrainLoader:
         self.num_samples = len(self.indices)
         self.labels = None if dataset.labels is None else dataset.labels[self.indices]
         self.stream, self.sampler, self.drop_last = stream, sampler, drop_last
-        check_batches(self.num_samples, what=what, **self._cut())
+        check_batches(self.num_samples, what=what, world=world, **self._cut())
         workers = whole("num_workers", num_workers)
         self._fetcher = Fetcher(dataset, self.indices, what=what, num_workers=workers, pin_memory=pin_memory, persistent=True)
         self._epoch, self._start_batch = 0, 0
@@ -73,7 +75,7 @@ class TrainLoader:
 
     def epoch_indices(self, epoch: int) -> np.ndarray:
         """Return the sample indices that this process visits in `epoch`, in order."""
-        return np.concatenate([indices for indices, _ in self._draws(epoch)])
+        return np.concatenate([indices for indices, _, _ in self._draws(epoch)])
 
     @property
     def classes(self) -> np.ndarray:
@@ -86,20 +88,32 @@ class TrainLoader:
         """Return how many samples of every class (C,) there are."""
         return np.bincount(self.classes, minlength=num_classes)
 
-    def _draws(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Return the sample indices of every batch, and how often the epoch has drawn each before, if it may at all."""
+    def _draws(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray | None, OwnPart]]:
+        """Return this process's part of every batch: sample indices, how often the epoch has drawn each before, if it may at all,
+        and the part that it is.
+        """
         address = ("shuffle", self.stream, self.seed, epoch)
         if self.sampler == "shuffled":
             order, copies = train_order(self.num_samples, address=address, **self._cut()), None
         else:
             order, copies = whole_batches(balanced_order(self.classes, *address), **self._cut()).T
-        places = own_places(len(order), self.batch_size, self.world)
-        return [(self.indices[order[own]], None if copies is None else copies[own]) for own in places]
+        draws = []
+        for batch in cut(np.arange(len(order)), self.batch_size):
+            if copies is not None:
+                batch = batch[np.argsort(copies[batch], kind="stable")]  # in the order in which they are read
+            part = own_part(len(batch), self.world)
+            own = batch[part.places]
+            draws.append((self.indices[order[own]], None if copies is None else copies[own], part))
+        return draws
 
     def __iter__(self) -> Iterator[Batch]:
         draws = self._draws(self._epoch)[self._start_batch :]
-        requests = [Request(indices, self.seed, self._epoch, copies) for indices, copies in draws]
-        return self._fetcher.fetch(requests, when=f"epoch {self._epoch}")
+        requests = [Request(indices, self.seed, self._epoch, copies) for indices, copies, _ in draws]
+        batches = self._fetcher.fetch(requests, when=f"epoch {self._epoch}")
+        if self.world.size == 1:
+            return batches
+        parts = zip(batches, draws, strict=True)
+        return (batch._replace(places=torch.from_numpy(part.places), weight=part.weight) for batch, (_, _, part) in parts)
 
     def __len__(self) -> int:
         return train_length(self.num_samples, batch_size=self.batch_size, drop_last=self.drop_last)
@@ -114,7 +128,7 @@ class TrainLoader:
         self._fetcher.close()
 
     def _cut(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "world": self.world, "drop_last": self.drop_last}
+        return {"batch_size": self.batch_size, "drop_last": self.drop_last}
 
 
 class EvalLoader:

@@ -2,12 +2,13 @@
 
 Batch sizes count the samples of all W processes. Each takes a part of every batch of a single process, so that together they
 hold just that; what mixup mixes, places p and B - 1 - p of a batch of B, is in one process where its part is of even size.
+Places in a part are in ascending order, so that mixup with the reverse mixes the same pairs as in the whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -87,35 +88,40 @@ def of_one_kind(mine: T | None, world: Ranks, *, emptied: Callable[[T], T]) -> T
     return kinds[0] if mine is None and kinds else mine
 
 
-def train_order(size: int, *, batch_size: int, world: Ranks, drop_last: bool, address: tuple[int | str, ...]) -> np.ndarray:
-    """Return the positions (of range(size)) that all processes together visit, shuffled by `address`.
-
-    `drop_last` keeps whole batches; otherwise the list is wrapped around to a multiple of the number of processes.
+def train_order(size: int, *, batch_size: int, drop_last: bool, address: tuple[int | str, ...]) -> np.ndarray:
+    """Return the positions (of range(size)) that all processes together visit, shuffled by `address`; whole batches alone
+    with `drop_last`.
     """
-    return whole_batches(permutation(size, *address), batch_size=batch_size, world=world, drop_last=drop_last)
+    return whole_batches(permutation(size, *address), batch_size=batch_size, drop_last=drop_last)
 
 
-def whole_batches(order: np.ndarray, *, batch_size: int, world: Ranks, drop_last: bool) -> np.ndarray:
-    """Cut a list (n, ...) to whole batches or, without `drop_last`, wrap it around to the same length in every process."""
-    size = len(order)
-    if drop_last:
-        return order[: size // batch_size * batch_size]
-    return order[np.arange(-(-size // world.size) * world.size) % size]
+def whole_batches(order: np.ndarray, *, batch_size: int, drop_last: bool) -> np.ndarray:
+    """Cut a list (n, ...) to whole batches with `drop_last`; otherwise the last one may be smaller."""
+    return order[: len(order) // batch_size * batch_size] if drop_last else order
 
 
-def own_places(size: int, batch_size: int, world: Ranks) -> list[np.ndarray]:
-    """Return the places of a list of `size` samples that each batch has in this process.
+class OwnPart(NamedTuple):
+    """What a process holds of a batch: the places (n,) there, ascending, and by what their mean counts in that over processes.
 
-    They are in ascending order, so that mixup with the reverse mixes the same pairs as in the whole batch.
+    So the mean over processes is that over the batch, also where parts are not equally large.
     """
-    return [own_part(places, world) for places in cut(np.arange(size), batch_size)]
+
+    places: np.ndarray
+    weight: float
 
 
-def own_part(batch: np.ndarray, world: Ranks) -> np.ndarray:
-    """Return the part of a batch (B,) that this process holds; all parts are equally large."""
-    share = len(batch) // world.size
-    own: np.ndarray = batch[np.sort(paired(len(batch))[world.rank * share : (world.rank + 1) * share])]
-    return own
+def own_part(size: int, world: Ranks) -> OwnPart:
+    """Return what this process holds of a batch of `size` samples; parts differ by one at most.
+
+    A process that is left without one holds the first, which counts nothing, so that all do the same steps.
+    """
+    own = np.sort(np.array_split(paired(size), world.size)[world.rank])
+    return OwnPart(own, weight_of(len(own), size, world)) if len(own) else OwnPart(np.zeros(1, dtype=np.int64), 0.0)
+
+
+def weight_of(own: int, size: int, world: Ranks) -> float:
+    """Return by what the mean over `own` samples counts in the mean over processes, which have `size` of them together."""
+    return own * world.size / size
 
 
 def balanced_order(classes: np.ndarray, *address: int | str) -> np.ndarray:

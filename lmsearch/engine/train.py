@@ -100,7 +100,7 @@ class Trainer:
             with by_sample(part, seed=self.seed, epoch=epoch), self.precision.autocast():
                 outputs = self.model(part.inputs)
             losses = self.objective.losses(outputs, part.targets)
-            self.scaler.scale(losses.mean() * share).backward()
+            self.scaler.scale(losses.mean() * (share * part.weight)).backward()
             if first:
                 scores = self.objective.scores(outputs.detach(), part.targets)
                 seen.append(Scores(losses.detach(), scores, self.objective.classes(part.targets)))

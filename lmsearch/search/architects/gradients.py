@@ -30,7 +30,7 @@ def batch_losses(module: nn.Module, batch: Batch, objective: Objective, precisio
     for part, share in precision.parts(precision.to_device(batch)):
         with precision.autocast():
             outputs = module(part.inputs)
-        yield objective.losses(outputs, part.targets).mean() * share
+        yield objective.losses(outputs, part.targets).mean() * (share * part.weight)
 
 
 def gradients_of(losses: Losses, wanted: Sequence[Tensor], *, world: World = SINGLE) -> list[Tensor]:

@@ -129,7 +129,7 @@ class OnHoldout(SingleLevel):
             own = by_sample(part, seed=self.policy.seed, epoch=self.epoch)
             with torch.random.fork_rng(), own, self.precision.autocast():
                 outputs = self.module(part.inputs)
-            loss = self.objective.losses(outputs, part.targets).mean() * share
+            loss = self.objective.losses(outputs, part.targets).mean() * (share * part.weight)
             found = torch.autograd.grad(loss, wanted, allow_unused=True)
             total = [_sum(one, other) for one, other in zip(total, found, strict=True)]
         self.world.mean_(gradient for gradient in total if gradient is not None)

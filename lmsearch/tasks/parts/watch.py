@@ -10,6 +10,7 @@ import torch
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Loader
+from lmsearch.data.order import weight_of
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import read_metrics
 from lmsearch.engine.objectives import Scores
@@ -74,9 +75,8 @@ def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, fl
     supernet = session.supernet
 
     def losses_on(batch: Batch) -> Losses:
-        return lambda: batch_losses(
-            supernet, first_samples(batch, COSINE_SAMPLES, world=session.world), session.objective, session.precision
-        )
+        few = first_samples(batch, COSINE_SAMPLES, world=session.world)
+        return lambda: batch_losses(supernet, few, session.objective, session.precision)
 
     cosines = branch_cosines(supernet, losses_on(train), losses_on(holdout), world=session.world)
     train_loss = torch.tensor(session.scores_on([train]).loss, dtype=torch.float64)
@@ -91,8 +91,16 @@ def memorisation_findings(session: SearchSession, *, epoch: int) -> dict[str, fl
 
 
 def first_samples(batch: Batch, number: int, *, world: World = SINGLE) -> Batch:
-    """Return the first samples of a batch: so many, rounded up, in all processes together."""
-    return batch.take(torch.arange(min(-(-number // world.size), len(batch.inputs))))
+    """Return this process's part of the first samples of the batch that the processes share: so many in all of them together.
+
+    A process that holds none of them takes one of its own, which counts nothing.
+    """
+    if batch.places is None:
+        return batch.take(torch.arange(min(number, len(batch.inputs))))
+    own = (batch.places < number).nonzero().flatten() if batch.weight > 0 else torch.empty(0, dtype=torch.int64)
+    size = int(world.total(torch.tensor(len(own))))
+    few = batch.take(own if len(own) else torch.tensor([0]))
+    return few._replace(weight=weight_of(len(own), size, world))
 
 
 def first_batch(loader: Loader, *, epoch: int) -> Batch:
