@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 from lmsearch.cli import main as lmsearch
 from lmsearch.engine.checkpoint import load_checkpoint, save_checkpoint
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.testing.faults import fingerprint_of, main
+from lmsearch.testing.faults import ACTIONS, MISSES, Harness, Run, main
+from lmsearch.testing.fingerprint import fingerprint_of
 from lmsearch.testing.lost import Pace, lost_steps, pace_of
 from lmsearch.testing.recorded import Step, steps_in
 
@@ -45,14 +47,40 @@ def test_a_command_that_fails_undisturbed_is_told_of(tmp_path: Path, capsys: pyt
 def test_what_is_compared_are_results_not_times(tmp_path: Path) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
     assert lmsearch([*SEARCH, "search.recheck=0", f"run_dir={run}"]) == 0
+    shutil.copy(run / "checkpoint.pt", run / "recheck0.pt")
+    (run / "trials.csv").write_text("trial,score,seconds\n0,0.5,7.0\n")
     shutil.copytree(run, other)
     state = load_checkpoint(other)
-    save_checkpoint(RunDir(other), {k: v for k, v in state.items() if k not in ("schema", "version")} | {"train_s": 99.0})
-    assert fingerprint_of(other) == fingerprint_of(run)
+    plain = {k: v for k, v in state.items() if k not in ("schema", "version")}
+    save_checkpoint(RunDir(other), plain | {"train_s": 99.0})
+    (other / "trials.csv").write_text("trial,score,seconds\n1,0.5,9.0\n")
+    whole = fingerprint_of(run)
+    assert {"checkpoint.pt", "recheck0.pt", "trials.csv", "genotype.json"} <= whole.keys() and fingerprint_of(other) == whole
     name = next(iter(state["model"]))
-    state["model"][name] = torch.nextafter(state["model"][name], torch.tensor(torch.inf))
-    save_checkpoint(RunDir(other), {k: v for k, v in state.items() if k not in ("schema", "version")})
-    assert {key for key, value in fingerprint_of(other).items() if fingerprint_of(run)[key] != value} == {"checkpoint.pt"}
+    moved = state["model"] | {name: torch.nextafter(state["model"][name], torch.tensor(torch.inf))}
+    for file, part in {"recheck0.pt": {"model": moved}, "checkpoint.pt": {"skips": state["skips"] | {"number": 1}}}.items():
+        save_checkpoint(RunDir(other), plain | part, file=file)
+    (other / "trials.csv").write_text("trial,score,seconds\n0,0.25,7.0\n")
+    assert {key for key, value in fingerprint_of(other).items() if whole[key] != value} == {
+        "recheck0.pt", "checkpoint.pt", "trials.csv",
+    }  # fmt: skip
+
+
+def test_a_command_that_gives_no_moment_for_it_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[float] = []
+
+    def never(harness: Harness, run: Run, process: object, after: float) -> str:
+        started.append(after)
+        return ""
+
+    monkeypatch.setitem(ACTIONS, "loader", never)
+    monkeypatch.setattr(Harness, "start", lambda self, run: subprocess.Popen(["true"]))
+    assert main(["mode=loader", f"out={tmp_path / 'out'}", *SEARCH]) == 2
+    told = capsys.readouterr()
+    assert f"mode=loader: the command ended {MISSES} times without a moment for it" in told.err and len(started) == MISSES
+    assert told.out.count("nothing: the same") == MISSES - 1
 
 
 @pytest.mark.parametrize(
@@ -76,6 +104,7 @@ def test_a_pace_says_what_may_be_lost(tmp_path: Path) -> None:
     pace = pace_of(tmp_path, steps, processes=1)
     assert pace == Pace(0.5, 2.0) and pace.most_s == 2.5 and "at most 3 steps of 0.500 s = 1.50 s" in pace.told([0, 3])
     assert pace_of(tmp_path, steps, processes=2) == Pace(0.5, 2.0, 2) and Pace(0.5, 2.0, 2).most_s == 4.0
+    assert Pace(2.0, 2.0, 2).most_s == 4.0, "long steps are saved one by one"
     assert pace_of(tmp_path, steps[:1], processes=1) is None and steps_in(tmp_path / "none") == []
 
 

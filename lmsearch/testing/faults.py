@@ -12,13 +12,13 @@ All words but its own are those of the command, which must end by itself and is 
     seed=0          of the moments
     out=faults      folder for the runs, which must not be there yet
 
-It tells how many steps each disturbance has cost, and how that compares with save_every_s, where the trainings run in the
-process of the command. Exit code 0: all runs left the same, to the bit. 1: one did not. Linux only.
+Where the command gives no moment for it, such as no process that reads images, it says so and ends. It tells how many steps each
+disturbance has cost, and how that compares with save_every_s, where the trainings run in the process of the command.
+Exit code 0: all runs left the same, to the bit. 1: one did not. 2: it could not be tried. Linux only.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import resource
@@ -31,25 +31,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmsearch.engine.checkpoint import load_checkpoint
-from lmsearch.engine.digest import digest_of
 from lmsearch.engine.unfinished import FOLDER
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.files import LEFTOVER
+from lmsearch.testing.fingerprint import PARTS_FILE, fingerprint_of
 from lmsearch.testing.lost import lost_steps, pace_of
 from lmsearch.testing.recorded import steps_in
 
 MODES = ("kill", "term", "save", "loader", "full", "flip")
 OWN = {"kills": "10", "mode": "kill", "processes": "1", "seed": "0", "out": "faults"}
-BYTES = ("genotype.json", "metrics.jsonl", "results.csv", "comparison.json", "confusion.json", "*.safetensors", "model.json")
-UNTIMED = {"metrics.json": ("train_s",), "audit.json": ("spent_s", "environment")}  # what no two runs have alike
-PARTS_FILE = "parts.jsonl"  # of an audit
-COST = "Cost: "  # begins a sentence of a verdict that tells seconds
-MEASURED = ("took_s", "pace", "speed")  # of a part of an audit
-PARTS = ("model", "ema", "optimizer", "alpha_optimizer", "epoch", "step")  # of a checkpoint.pt
 LOOK_S = 0.002
 LOST = 4  # restarts that torchrun may need for one kill
 SMALL = 2048  # bytes, of the full disk
+MISSES = 3  # runs in a row that were not disturbed, after which no more are tried
 SETTLE_S = 1.0  # in which processes notice that another is gone, and before torchrun's new ones train
 
 
@@ -109,12 +103,17 @@ class Harness:
         if whole.codes[-1] != 0:
             raise ConfigError(f"the undisturbed command ends with code {whole.codes[-1]}; see {whole.log_file}")
         print(f"undisturbed: {took:.1f} s", flush=True)
-        wanted, runs, left = fingerprint_of(whole.folder), list[Run](), self.kills
+        wanted, runs, left, missed = fingerprint_of(whole.folder), list[Run](), self.kills, 0
         while left > 0:
             run = Run(self.out / f"disturbed-{len(runs)}")
             runs.append(run)
             plan_alike(whole.folder, run.folder)
-            left -= self.disturb(run, most=left, took=took)
+            done = self.disturb(run, most=left, took=took / 2**missed)
+            left, missed = left - done, 0 if done else missed + 1
+            if missed == MISSES:
+                raise ConfigError(
+                    f"mode={self.mode}: the command ended {missed} times without a moment for it; see {run.log_file}"
+                )
             run.same = run.codes[-1] == 0 and fingerprint_of(run.folder) == wanted
             print(run.told(), flush=True)
         good = sum(bool(run.same) for run in runs)
@@ -141,6 +140,14 @@ class Harness:
                 return done  # the command is done: it was faster, or torchrun or its own care has brought it to its end
         self.finish(run)
         return done
+
+    def trainings(self, process: subprocess.Popen[bytes]) -> list[int]:
+        """Return the processes that train: the command's own or, under torchrun, those that it started."""
+        return children_of(process.pid) if self.processes > 1 else [process.pid]
+
+    def readers(self, process: subprocess.Popen[bytes]) -> list[int]:
+        """Return the processes that read images for those that train."""
+        return [reader for training in self.trainings(process) for reader in children_of(training)]
 
     def finish(self, run: Run) -> None:
         """Run the command to its end."""
@@ -187,7 +194,7 @@ def kill(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: fl
     """Kill the process or, of several, one of them."""
     if not wait_for(process, after, lambda: True):
         return ""
-    victims = children_of(process.pid) if harness.processes > 1 else [process.pid]
+    victims = harness.trainings(process)
     if not victims:
         return ""
     os.kill(harness.draw.choice(victims), signal.SIGKILL)
@@ -206,15 +213,16 @@ def kill_in_save(harness: Harness, run: Run, process: subprocess.Popen[bytes], a
     """Kill the process while it writes a file."""
     if not wait_for(process, after, lambda: any(writing_in(run.folder))):
         return ""
-    process.kill()
+    for pid in harness.trainings(process):
+        os.kill(pid, signal.SIGKILL)
     return f"killed in a save after {after:.1f} s"
 
 
 def kill_loader(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
     """Kill one of the processes that read images."""
-    if not wait_for(process, after, lambda: bool(children_of(process.pid))):
+    if not wait_for(process, after, lambda: bool(harness.readers(process))):
         return ""
-    for victim in children_of(process.pid)[:1]:
+    for victim in harness.readers(process)[:1]:
         os.kill(victim, signal.SIGKILL)
     return f"a loader killed after {after:.1f} s"
 
@@ -223,13 +231,15 @@ def fill(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: fl
     """Let the process write no file beyond a small size from some moment on, as on a full disk."""
     if not wait_for(process, after, lambda: True):
         return ""
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (SMALL, SMALL))
+    for pid in harness.trainings(process):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (SMALL, SMALL))
     return f"full after {after:.1f} s"
 
 
 def flip(harness: Harness, run: Run, process: subprocess.Popen[bytes], after: float) -> str:
-    """Kill the process, and flip a bit of the state that it has saved."""
-    if not (hit := kill(harness, run, process, after)):
+    """Kill the process, or let torchrun end its own, and flip a bit of the state that it has saved."""
+    end = kill if harness.processes == 1 else term
+    if not (hit := end(harness, run, process, after)):
         return ""
     process.wait()
     if not (states := sorted([*run.folder.rglob("checkpoint.pt"), *(run.folder / FOLDER).rglob("*.pt")])):
@@ -255,31 +265,6 @@ def children_of(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:  # it has just ended
         return []
-
-
-def fingerprint_of(folder: Path) -> dict[str, str]:
-    """Return a digest of every result in a folder, by name: bytes of files, tensors of states, numbers without times."""
-    found: dict[str, str] = {}
-    for pattern in BYTES:
-        found |= {name_in(folder, path): digest_of(path.read_bytes().hex()) for path in folder.rglob(pattern)}
-    for name, timed in UNTIMED.items():
-        for path in folder.rglob(name):
-            values = {key: value for key, value in json.loads(path.read_text()).items() if key not in timed}
-            if isinstance(verdict := values.get("verdict"), dict):
-                verdict["sentences"] = [one for one in verdict["sentences"] if not one.startswith(COST)]
-            found[name_in(folder, path)] = digest_of(json.dumps(values, sort_keys=True))
-    for path in folder.rglob(PARTS_FILE):
-        rows = [{key: value for key, value in json.loads(line).items() if key not in MEASURED} for line in path.open()]
-        found[name_in(folder, path)] = digest_of(sorted(json.dumps(row, sort_keys=True) for row in rows))
-    for path in folder.rglob("checkpoint.pt"):
-        state = load_checkpoint(path)
-        found[name_in(folder, path)] = digest_of({part: state[part] for part in PARTS if part in state})
-    return found
-
-
-def name_in(folder: Path, path: Path) -> str:
-    """Return the name of a file in a folder."""
-    return path.relative_to(folder).as_posix()
 
 
 def harness_of(words: Sequence[str]) -> Harness:

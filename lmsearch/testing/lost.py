@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from lmsearch.engine.state import AGREE_EVERY
+from lmsearch.engine.state import AGREE_EVERY, SLOW_S
 from lmsearch.testing.recorded import Step
 
 
@@ -24,12 +24,17 @@ class Pace:
     @property
     def most_s(self) -> float:
         """Seconds of training that a kill may cost: those between two saves, and the steps in which a save is not yet due."""
-        return self.save_every_s + self.step_s * (1 if self.processes == 1 else AGREE_EVERY)
+        return self.save_every_s + self.step_s * self.steps
+
+    @property
+    def steps(self) -> int:
+        """Steps after which a save that is due is made."""
+        return 1 if self.processes == 1 or self.step_s >= SLOW_S else AGREE_EVERY
 
     def told(self, lost: Sequence[int]) -> str:
         """Return the largest loss beside what is allowed, as text."""
         most = max(lost, default=0)
-        allowed = f"save_every_s={self.save_every_s:g} and {'one step' if self.processes == 1 else f'{AGREE_EVERY} steps'}"
+        allowed = f"save_every_s={self.save_every_s:g} and {'one step' if self.steps == 1 else f'{self.steps} steps'}"
         return (
             f"work lost: at most {most} steps of {self.step_s:.3f} s = {most * self.step_s:.2f} s a time; {allowed} allow"
             f" {self.most_s:.2f} s"
