@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -50,6 +52,31 @@ def test_several_share_and_none_of_them_owns(tmp_path: Path) -> None:
     with holding(tmp_path, shared=True), holding(tmp_path, shared=True):
         with pytest.raises(InUseError), holding(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_reader_is_told_who_writes_where_locks_ask_for_files_opened_to_write(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, open_file = fcntl.flock, os.open
+
+    def of_nfs(handle: int, how: int) -> None:
+        if how & fcntl.LOCK_EX and fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(handle, how)
+
+    def of_another_user(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return open_file(path, flags, *mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", of_nfs)
+        with holding(tmp_path):
+            if not writable:
+                patched.setattr(os, "open", of_another_user)
+            told = owner_of(tmp_path)
+        assert told is not None and told.startswith(f"process {os.getpid()} on ") and owner_of(tmp_path) is None
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -187,3 +188,23 @@ def test_when_to_save_goes_by_a_clock_that_does_not_jump(tmp_path: Path, monkeyp
     assert not state.due(asked=False)
     state.since -= 601
     assert state.due(asked=False)
+
+
+def test_processes_agree_whether_to_save_every_few_steps_and_after_every_one_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, others, agreed = [0.0], torch.tensor([0, 0]), list[bool]()
+    monkeypatch.setattr("lmsearch.engine.state.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def exchange(mine: torch.Tensor) -> list[torch.Tensor]:
+        agreed[-1] = True
+        return [mine, others]
+
+    state = RunState(RunDir(tmp_path, World(size=2, exchange=exchange)), {}, spec=SPEC, run="mine")
+    for seconds in [0.1] * 9 + [2.0] * 6:
+        now[0] += seconds
+        agreed.append(False)
+        assert not state.due(asked=False)
+    assert [number for number, here in enumerate(agreed, 1) if here] == [1, 5, 9, 13, 14, 15]
+    others[0] = 1
+    assert state.due(asked=False), "another process was asked to end"

@@ -64,11 +64,11 @@ def owner_of(folder: Path) -> str | None:
     Nothing is written.
     """
     try:
-        handle = os.open(folder / LOCK, os.O_RDONLY)
+        handle = _opened(folder / LOCK)
     except OSError:  # no lock file, no folder, or one that only its owner may read
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for an instant; whoever comes just now tries again
+        _look(handle)
         return None
     except BlockingIOError:
         return _owner(handle)
@@ -76,6 +76,24 @@ def owner_of(folder: Path) -> str | None:
         return None
     finally:
         os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    """Open a lock file, to write into it where that is allowed: NFS lets no others have a lock alone."""
+    try:
+        return os.open(path, os.O_RDWR)
+    except OSError:  # of another user, or not there, which is found again
+        return os.open(path, os.O_RDONLY)
+
+
+def _look(handle: int) -> None:
+    """Take a lock for an instant; whoever comes just now tries again. Raises BlockingIOError where another process has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # NFS, to readers: those who share the lock are not seen
 
 
 def _acquire(handle: int, folder: Path, how: int, *, wait: bool) -> None:

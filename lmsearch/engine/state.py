@@ -22,7 +22,7 @@ from lmsearch.engine.stored import check_kinds, needed
 from lmsearch.errors import CheckpointError
 
 LATER = ("best", "seen", "policy", "cost", "skips")  # parts that version 0.1.0 did not keep
-AGREE_EVERY = 4  # steps, of several processes
+AGREE_EVERY, SLOW_S = 4, 1.0  # steps, of several processes; seconds of a step from which on they agree after every one
 log = logging.getLogger(__name__)
 
 
@@ -81,17 +81,23 @@ class RunState:
         self.parts, self.spec, self.run, self.extra = dict(parts), spec, run, extra or {}
         self.train_s, self.since = 0.0, time.perf_counter()
         self.stored: Position | None = None  # of the file, where it can be read
-        self.steps = 0  # since it was asked whether it is time to save
+        self.steps, self.agree_after = 0, 1  # since processes agreed whether to save, and after how many they do so again
+        self.agreed = time.perf_counter()
 
     def due(self, *, asked: bool) -> bool:
         """Tell, alike in all processes, whether to save after this step; `asked`: this process was asked to stop.
 
-        Several processes agree on it every few steps only.
+        Several processes agree on it every few steps only, where steps are short: who asked them waits for half a minute at most.
         """
-        world, self.steps = self.run_dir.world, self.steps + 1
-        if world.size > 1 and self.steps % AGREE_EVERY:
+        world, now, self.steps = self.run_dir.world, time.perf_counter(), self.steps + 1
+        if world.size == 1:
+            return asked or self.late
+        if self.steps < self.agree_after:
             return False
-        return world.any(asked or self.late)
+        slow = now - self.agreed >= SLOW_S * self.steps
+        wanted, slow = world.total(torch.tensor([int(asked or self.late), int(slow)])).tolist()
+        self.steps, self.agreed, self.agree_after = 0, now, 1 if slow else AGREE_EVERY
+        return bool(wanted)
 
     @property
     def late(self) -> bool:
