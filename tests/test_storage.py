@@ -12,10 +12,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from lmsearch.errors import StorageError
-from lmsearch.trials import storage
+from lmsearch.trials import patience, storage
 from lmsearch.trials.storage import (
     abandon,
     ask,
@@ -27,7 +28,9 @@ from lmsearch.trials.storage import (
     open_storage,
     origin,
     recover,
+    watched,
 )
+from lmsearch.trials.watch import Watch
 
 NO_DRIVER = "needs the driver psycopg; install it with: pip install 'psycopg[binary]'"
 RANGE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
@@ -182,14 +185,71 @@ def test_a_process_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path, mo
     trial = study.ask(RANGE)
     claim(trial)
     monkeypatch.setattr(storage.socket, "gethostname", lambda: "here")
-    assert recover(study) == []
+    monkeypatch.setattr(storage, "CONFIRM_S", 0.2)
+    assert recover(study, watch=watched(study)) == []
     trial.set_user_attr("beat", time.time() - storage.STALE_S - 1)
+    assert recover(study) == [], "who sees it for the first time cannot tell"
     with beating(trial, every_s=0.01):
-        while study.trials[0].user_attrs["beat"] < time.time() - storage.STALE_S:
-            time.sleep(0.01)
-        assert recover(study) == []
+        assert recover(study, watch=watched(study)) == []
     trial.set_user_attr("beat", time.time() - storage.STALE_S - 1)
-    assert recover(study) == [0]
+    assert recover(study, watch=watched(study)) == [0]
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
+def test_machines_need_not_have_the_same_time(ahead_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    monkeypatch.setattr(storage.socket, "gethostname", lambda: "elsewhere")
+    trial = study.ask(RANGE)
+    claim(trial)
+    monkeypatch.setattr(storage.socket, "gethostname", lambda: "here")
+    monkeypatch.setattr(storage, "CONFIRM_S", 0.1)
+    trial.set_user_attr("beat", time.time() + ahead_s)
+    watch = Watch()
+    assert recover(study, watch=watch) == []
+    time.sleep(0.15)
+    trial.set_user_attr("beat", time.time() + ahead_s)  # by the clock of the other machine
+    assert recover(study, watch=watch) == [], "it changed, so its process lives"
+    monkeypatch.setattr(storage, "STALE_S", 0.1)
+    time.sleep(0.15)
+    assert recover(study, watch=watch) == [0], "it has not changed since"
+
+
+def test_a_heart_beats_on_when_the_database_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, asked = new_study(f"sqlite:///{tmp_path}/trials.db"), []
+    trial = ask(study, RANGE)
+    real = trial.set_user_attr
+
+    def away(key: str, value: object) -> None:
+        asked.append(key)
+        if len(asked) < 3:
+            raise StorageInternalError("An exception is raised during the commit") from OSError("server closed the connection")
+        real(key, value)
+
+    monkeypatch.setattr(trial, "set_user_attr", away)
+    before = study.trials[0].user_attrs["beat"]
+    with beating(trial, every_s=0.01):
+        while study.trials[0].user_attrs["beat"] == before:
+            time.sleep(0.01)
+    assert len(asked) >= 3
+
+
+def test_a_database_that_is_away_for_a_while_is_asked_again_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[int] = []
+
+    def call() -> str:
+        calls.append(1)
+        if len(calls) < 3:
+            raise StorageInternalError("An exception is raised during the commit") from OSError("server closed the connection")
+        return "there"
+
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+    assert patience.patiently(call) == "there" and caplog.text.count("(server closed the connection); asking again") == 2
+    calls.clear()
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
+    with pytest.raises(StorageError, match=r"did not answer for 0 s \(server closed the connection\)"):
+        patience.patiently(call)
 
 
 def test_a_heart_that_beats_for_a_trial_that_was_lost_stops_quietly(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from lmsearch.interrupts import Stopped, answering_signals
 from lmsearch.sweep.pool import local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
-from lmsearch.sweep.study import Goal, Sweep, open_study
+from lmsearch.sweep.study import Goal, SeededByTrial, Sweep, build_sampler, open_study
 from lmsearch.sweep.worker import work
-from lmsearch.trials.storage import DIED, LOST, WORKER, _born, abandon
+from lmsearch.trials.storage import DIED, LOST, WORKER, _born, abandon, ask
 
 
 def sweep_of(run_dir: Path, *, trials: int, metric: str = "x") -> Sweep:
@@ -215,6 +216,22 @@ def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(tmp_path: Path
     work(sweep, slow)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.FAIL, TrialState.COMPLETE]
     assert caplog.text.count("given to another worker") == 2
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_machines_that_share_nothing_but_the_storage_draw_otherwise(sampler: str, tmp_path: Path) -> None:
+    sweeps = [
+        replace(sweep_of(tmp_path / name, trials=9), storage=str(tmp_path / "trials.journal"), sampler=sampler) for name in "ab"
+    ]
+    studies = [open_study(sweep) for sweep in sweeps]
+    for study, sweep in zip(studies, sweeps, strict=True):
+        study.sampler = SeededByTrial(sweep)  # both have looked before either has asked
+    drawn = [ask(study, {"x": FloatDistribution(0.0, 1.0)}).params["x"] for study in studies]
+    alone = open_study(replace(sweeps[0], storage=str(tmp_path / "alone.journal")))
+    for number, x in enumerate(drawn):
+        alone.sampler = build_sampler(sweeps[0], number)
+        assert ask(alone, {"x": FloatDistribution(0.0, 1.0)}).params["x"] == x, "as one machine alone draws"
+    assert drawn[0] != drawn[1]
 
 
 def test_jobs_of_submitit_run_the_trials(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from test_sweep_pool import hanging, sweep_of, until
 
 from lmsearch.sweep.pool import local_workers, supervise
 from lmsearch.sweep.study import open_study
-from lmsearch.trials.storage import LOST, WORKER
+from lmsearch.trials.patience import patiently
+from lmsearch.trials.storage import BEAT, LOST, WORKER, ask, beating
 
 pytestmark = pytest.mark.slow
 TRIALS, WORKERS = 12, 4
@@ -103,3 +106,20 @@ def test_one_of_four_workers_is_killed_and_no_trial_is_lost_or_done_twice(
     assert {trial.values[0] for trial in others} == set(tried)
     reopened = open_study(sweep)
     assert [(trial.number, trial.state) for trial in reopened.trials] == [(trial.number, trial.state) for trial in study.trials]
+
+
+@pytest.mark.usefixtures("closing")
+def test_a_server_that_drops_its_connections_costs_neither_heartbeats_nor_results(postgresql: str, tmp_path: Path) -> None:
+    sweep = replace(sweep_of(tmp_path, trials=1), storage=postgresql, study="dropped")
+    study = open_study(sweep)
+    server = sqlalchemy.engine.create_engine(postgresql)
+    drop = sqlalchemy.text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    trial = ask(study, {"x": sweep.parameters["x"].distribution})
+    with beating(trial, every_s=0.05):
+        for _ in range(3):
+            with server.connect() as connection:
+                assert connection.execute(drop).scalar() >= 1
+            dropped = time.time()
+            until(lambda since=dropped: patiently(partial(getattr, study, "trials"))[-1].user_attrs[BEAT] > since)
+    patiently(partial(study.tell, trial, 1.0))
+    assert open_study(sweep).best_value == 1.0

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lmsearch.engine.distributed import SINGLE, World
+from lmsearch.engine.meeting import meeting_place
 from lmsearch.errors import ConfigError, LmsearchError
 
 IN_USE = "EADDRINUSE"  # in PyTorch's words
@@ -63,10 +64,8 @@ def joined(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(here)
     with calling_others(), telling_port_in_use():
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=WAIT)))
-        again = os.environ.get(
-            "TORCHELASTIC_RESTART_COUNT", "0"
-        )  # addresses of the dead processes of an earlier attempt stay there
-        store = dist.PrefixStore(f"lmsearch-{again}", store)
+        place = meeting_place(store, rank, size, wait=WAIT)  # addresses of the dead processes of an earlier start stay there
+        store = dist.PrefixStore(place, store)
         dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size, timeout=WAIT)
     meeting = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     try:

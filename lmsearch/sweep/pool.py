@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import SweepError
 from lmsearch.interrupts import Stopped, answering_signals, held_signals
 from lmsearch.sweep.study import STOPPED, Sweep, work_left
+from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import INTERRUPTED, exclusive, recover
+from lmsearch.trials.watch import Watch
 
 log = logging.getLogger(__name__)
 POLL_S = 0.3  # seconds between two looks at the workers
@@ -129,18 +132,19 @@ def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, 
     Whatever ends it ends the workers too: an interrupt from the keyboard has reached them as well, another signal not.
     """
     crew: list[Worker] = []
-    looked = time.monotonic()
+    looked, watch = time.monotonic(), Watch()
     try:
         for _ in range(min(workers, sweep.trials)):
             crew.append(start())
-        while crew or running_elsewhere(study):
+        while bool(crew) or patiently(partial(running_elsewhere, study)):
             time.sleep(POLL_S)
             ended = [worker for worker in crew if worker.ended()]
             if ended or time.monotonic() - looked > RECOVER_EVERY_S:
                 looked = time.monotonic()
                 crew = [worker for worker in crew if worker not in ended]
-                crew += replacements(study, sweep, ended, start, vacant=workers - len(crew))
-            progress()
+                vacant = workers - len(crew)
+                crew += patiently(partial(replacements, study, sweep, ended, start, vacant=vacant, watch=watch))
+            patiently(progress)
     except BaseException as error:
         alone = isinstance(error, Stopped) and error.number != signal.SIGINT
         with held_signals():  # a second one must not cut the leaving short
@@ -151,13 +155,15 @@ def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, 
         raise
 
 
-def replacements(study: optuna.Study, sweep: Sweep, ended: list[Worker], start: Start, *, vacant: int) -> list[Worker]:
+def replacements(
+    study: optuna.Study, sweep: Sweep, ended: list[Worker], start: Start, *, vacant: int, watch: Watch
+) -> list[Worker]:
     """Recover the trials of workers that ended and start as many workers as there is work and room for.
 
     Raises SweepError where a worker died before it took a trial: its successor would too.
     """
     with exclusive(sweep.ask_lock):
-        lost = recover(study, gone=[worker.name for worker in ended])
+        lost = recover(study, gone=[worker.name for worker in ended], watch=watch)
     for number in lost:
         log.warning("trial %d: its worker died; its parameters are queued again", number)
     if message := study.user_attrs.get(STOPPED):

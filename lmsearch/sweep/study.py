@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
@@ -180,6 +183,41 @@ def build_sampler(sweep: Sweep, number: int) -> BaseSampler:
         size = sweep.population or min(max(sweep.trials // 4, SMALLEST_GENERATION), LARGEST_GENERATION)
         return NSGAIISampler(population_size=size, seed=seed)
     return TPESampler(seed=seed)
+
+
+class SeededByTrial(BaseSampler):
+    """Draws every trial by a sampler of its own, seeded by its number, which the storage gives out only once.
+
+    So workers draw otherwise than each other also on machines that share nothing but the storage.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep, self.known = sweep, dict[int, BaseSampler]()
+
+    def of(self, trial: FrozenTrial) -> BaseSampler:
+        """Return the sampler of a trial."""
+        if trial.number not in self.known:
+            self.known[trial.number] = build_sampler(self.sweep, trial.number)
+        return self.known[trial.number]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.of(trial).before_trial(study, trial)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self.of(trial).after_trial(study, trial, state, values)
 
 
 def build_pruner(pruning: Pruning) -> BasePruner:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from optuna.trial import TrialState
 from lmsearch.engine.log import observing
 from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.errors import LmsearchError, SweepError, did_you_mean
-from lmsearch.sweep.study import FOLDER, STOPPED, Sweep, build_sampler, open_study, work_left
+from lmsearch.sweep.study import FOLDER, STOPPED, SeededByTrial, Sweep, open_study, work_left
+from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 
 log = logging.getLogger(__name__)
@@ -53,11 +55,15 @@ def take(study: optuna.Study, sweep: Sweep, *, name: str = "") -> optuna.Trial |
     """Ask for the next trial and claim it; return None where no further trial may start."""
     if orphaned():
         return None
-    with exclusive(sweep.ask_lock):
-        if not work_left(study, sweep):
-            return None
-        study.sampler = build_sampler(sweep, len(study.get_trials(deepcopy=False)))
-        return ask(study, {key: p.distribution for key, p in sweep.parameters.items()}, name=name)
+
+    def next_trial() -> optuna.Trial | None:
+        with exclusive(sweep.ask_lock):
+            if not work_left(study, sweep):
+                return None
+            study.sampler = SeededByTrial(sweep)
+            return ask(study, {key: p.distribution for key, p in sweep.parameters.items()}, name=name)
+
+    return patiently(next_trial)
 
 
 def orphaned() -> bool:
@@ -70,7 +76,7 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
     """Run one trial and tell the study how it ended; its run directory says so too, in trial.json."""
     folder = sweep.folder(origin(trial))
     try:
-        trial.set_user_attr(FOLDER, os.path.abspath(folder.path))
+        patiently(partial(trial.set_user_attr, FOLDER, os.path.abspath(folder.path)))
         folder.make()
         end(study, trial, folder, outcome(trial, sweep, folder, run_task))
     except UpdateFinishedTrialError:
@@ -113,10 +119,10 @@ def measure(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask
 def end(study: optuna.Study, trial: optuna.Trial, folder: RunDir, how: Outcome) -> None:
     """Write trial.json and tell the study; raises UpdateFinishedTrialError where another process has ended the trial."""
     words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    trial.set_user_attr("note", how.note)
+    patiently(partial(trial.set_user_attr, "note", how.note))
     found = {"trial": trial.number, "state": words[how.state], "params": trial.params, "values": how.values, "note": how.note}
     folder.write_json("trial.json", found)
-    study.tell(trial, how.values, state=how.state, skip_if_finished=True)
+    patiently(partial(study.tell, trial, how.values, state=how.state, skip_if_finished=True))
 
 
 class Reporter:
@@ -132,8 +138,8 @@ class Reporter:
             near = did_you_mean(metric, values)
             raise SweepError(f"prune_metric={metric!r} is not logged by epochs of lmsearch {self.sweep.task}{near}")
         self.epochs = max(self.epochs, epoch) + 1
-        self.trial.report(values[metric], self.epochs)
-        if self.trial.should_prune():
+        patiently(partial(self.trial.report, values[metric], self.epochs))
+        if patiently(self.trial.should_prune):
             raise optuna.TrialPruned(f"{metric} {values[metric]:.4g} after {self.epochs} epochs")
 
 

@@ -44,7 +44,7 @@ from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
 from lmsearch.tasks.parts.page import leave_page
 from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, write_config
-from lmsearch.trials.storage import exclusive, note_version, recover
+from lmsearch.trials.storage import exclusive, note_version, recover, watched
 
 log = logging.getLogger(__name__)
 JOURNAL = "trials.journal"  # in the run directory, where no other storage is given
@@ -170,7 +170,9 @@ def begin(settings: SweepSettings, sweep: Sweep) -> optuna.Study:
     with exclusive(sweep.ask_lock):
         check_place(sweep)  # another command may have claimed it by now
         study = load_study(sweep)
-        for number in recover(study):
+    watch = watched(study)  # which may take a while
+    with exclusive(sweep.ask_lock):
+        for number in recover(study, watch=watch):
             log.warning("trial %d was cut off; its parameters are queued again", number)
         check_identity(study, sweep)
         Claim(f"sweep {study.user_attrs[ID]} {sweep.study}").write(sweep.run_dir)

@@ -16,23 +16,27 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.errors import StorageError
 from lmsearch.trials.journal import JournalFile, check_journal, locked, mend_journal
+from lmsearch.trials.patience import patiently, reason_of
+from lmsearch.trials.watch import Watch
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 log = logging.getLogger(__name__)
 BEAT_S = 30.0  # seconds between two heartbeats of a running trial
+CONFIRM_S = 1.5 * BEAT_S  # a heartbeat that looks stale is watched for so long before its process counts as dead
 STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
 DIED = "its process died"  # why a running trial was lost, unless somebody says otherwise
 RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
@@ -98,8 +102,8 @@ def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[No
                 trial.set_user_attr(BEAT, time.time())
             except UpdateFinishedTrialError:  # another machine took it for lost; whoever tells its result will hear of it
                 return
-            except StorageError as error:  # a full disk may have room again before the next beat
-                log.warning("no heartbeat of trial %d: %s", trial.number, error)
+            except (StorageError, StorageInternalError) as error:  # room on a full disk or the database may be back at the next
+                log.warning("no heartbeat of trial %d: %s", trial.number, reason_of(error))
 
     thread = threading.Thread(target=beat, name=HEART, daemon=True)
     thread.start()
@@ -110,15 +114,38 @@ def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[No
         thread.join()
 
 
-def recover(study: optuna.Study, *, gone: Collection[str] = (), reason: str = DIED, retries: int = RETRIES) -> list[int]:
+def watched(study: optuna.Study) -> Watch:
+    """Return what is seen of the heartbeats of other machines; one that looks stale by this clock is watched a while."""
+    watch, here = Watch(), socket.gethostname()
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    elsewhere = [trial for trial in running if trial.user_attrs.get(WORKER, {"host": here})["host"] != here]
+    for trial in elsewhere:
+        watch.unchanged_s(trial.number, trial.user_attrs[BEAT])
+    if stale := [str(trial.number) for trial in elsewhere if _looks_stale(trial)]:
+        log.info("no heartbeat of trial %s on another machine for long; looking again in %g s", ", ".join(stale), CONFIRM_S)
+        time.sleep(CONFIRM_S)
+    return watch
+
+
+def recover(
+    study: optuna.Study,
+    *,
+    gone: Collection[str] = (),
+    reason: str = DIED,
+    retries: int = RETRIES,
+    watch: Watch | None = None,
+) -> list[int]:
     """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
 
     A running trial that nobody claimed counts as lost CLAIM_S after its start, since its process may be about to claim it
-    (machines are taken to have the same time). The processes that claimed under a name in `gone` are known to have ended, for
-    this `reason`. A trial whose process died more than `retries` times stays failed; other reasons do not count.
+    (machines are taken to have the same time). On another machine a process is gone where `watch`, which saw it before, finds its
+    heartbeat unchanged for STALE_S seconds, or for CONFIRM_S where it also looks stale by this machine's clock. The processes
+    that claimed under a name in `gone` are known to have ended, for this `reason`. A trial whose process died more than `retries`
+    times stays failed; other reasons do not count.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    lost = {trial.number: why for trial in running if (why := _why_lost(trial, gone, reason)) is not None}
+    seen = Watch() if watch is None else watch
+    lost = {trial.number: why for trial in running if (why := _why_lost(trial, gone, reason, seen)) is not None}
     for number, why in lost.items():
         _fail(study, number, why)
     _queue_again(study, retries)
@@ -136,7 +163,7 @@ def abandon(study: optuna.Study, trial: optuna.Trial, *, reason: str, retries: i
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count towards a budget: all that were started, less those that were queued again."""
-    trials = study.get_trials(deepcopy=False)
+    trials = patiently(partial(study.get_trials, deepcopy=False))
     again = {t.user_attrs.get(RETRY_OF) for t in trials}
     return [t for t in trials if t.state != TrialState.WAITING and t.number not in again]
 
@@ -168,9 +195,9 @@ def _open_database(url: str) -> RDBStorage:
         raise StorageError(
             f"storage={shown!r} is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db"
         )
-    options = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
+    waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
     try:
-        return RDBStorage(url, engine_kwargs=options)
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True} | waiting)  # a server that was restarted is called again
     except ImportError as error:
         driver = parsed.get_driver_name()
         package = DRIVERS.get(driver, driver)
@@ -223,7 +250,7 @@ def _queue_again(study: optuna.Study, retries: int) -> None:
             study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number, ORIGIN: origin(trial)})
 
 
-def _why_lost(trial: FrozenTrial, gone: Collection[str], reason: str) -> str | None:
+def _why_lost(trial: FrozenTrial, gone: Collection[str], reason: str, watch: Watch) -> str | None:
     """Return why a running trial is lost, or None where its process is alive or may still claim it."""
     if WORKER not in trial.user_attrs:
         began = trial.datetime_start
@@ -231,14 +258,19 @@ def _why_lost(trial: FrozenTrial, gone: Collection[str], reason: str) -> str | N
     worker = trial.user_attrs[WORKER]
     if worker["name"] in gone:
         return reason
-    return None if _alive(trial, worker) else DIED
+    return None if _alive(trial, worker, watch) else DIED
 
 
-def _alive(trial: FrozenTrial, worker: dict[str, Any]) -> bool:
+def _alive(trial: FrozenTrial, worker: dict[str, Any], watch: Watch) -> bool:
     """Tell whether the process that runs a trial is alive: on this machine by its id, elsewhere by its heartbeat."""
     if worker["host"] != socket.gethostname():
-        return time.time() - trial.user_attrs[BEAT] < STALE_S
+        return watch.unchanged_s(trial.number, trial.user_attrs[BEAT]) < (CONFIRM_S if _looks_stale(trial) else STALE_S)
     return _born(worker["pid"]) == worker["born"]
+
+
+def _looks_stale(trial: FrozenTrial) -> bool:
+    """Tell whether the last heartbeat of a trial is old by this machine's clock, which may differ from that of the other."""
+    return time.time() - trial.user_attrs[BEAT] >= STALE_S
 
 
 def _born(pid: int) -> str | None:

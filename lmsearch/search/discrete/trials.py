@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 
 import numpy as np
 import optuna
@@ -27,7 +28,8 @@ from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpa
 from lmsearch.search.discrete.evaluators import Evaluation
 from lmsearch.search.discrete.optuna_strategies import Numbers, nsga2, tpe
 from lmsearch.search.discrete.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
-from lmsearch.trials.storage import abandon, ask, beating, counted, note_version, recover
+from lmsearch.trials.patience import patiently
+from lmsearch.trials.storage import abandon, ask, beating, counted, note_version, recover, watched
 
 METHODS = ("random", "local", "evolution", "tpe", "nsga2")
 RETRIES = 10  # an architecture whose evaluation was cut off is tried again this many times
@@ -80,7 +82,7 @@ class DiscreteSearch:
         directions = [StudyDirection.MAXIMIZE] if second is None else [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
         self.study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         self.open: list[tuple[Architecture, optuna.Trial, float]] = []
-        recover(self.study, retries=RETRIES)
+        recover(self.study, retries=RETRIES, watch=watched(self.study))
         self.versions = note_version(self.study)
 
     def ask(self) -> Architecture:
@@ -90,7 +92,7 @@ class DiscreteSearch:
         distributions = self.code.distributions(self.space)
         proposed = self.code.encode(self.space, self.strategy.propose(history, rng))
         self.study.sampler = _Proposal(distributions, proposed)  # a trial that is queued again keeps its own
-        trial = ask(self.study, distributions)
+        trial = patiently(partial(ask, self.study, distributions))
         architecture = self.code.decode(self.space, trial.params)
         self.open.append((architecture, trial, time.perf_counter()))
         return architecture
@@ -108,8 +110,9 @@ class DiscreteSearch:
         values = [evaluation.score] + ([] if self.second is None else [self.second(architecture)])
         note = asdict(evaluation) | {"directions": architecture, "seconds": round(time.perf_counter() - began, 3)}
         try:
-            trial.set_user_attr(RESULT, note)
-            return self.study.tell(trial, values, skip_if_finished=True).state == TrialState.COMPLETE
+            patiently(partial(trial.set_user_attr, RESULT, note))
+            told = patiently(partial(self.study.tell, trial, values, skip_if_finished=True))
+            return told.state == TrialState.COMPLETE
         except UpdateFinishedTrialError:
             return False
 
