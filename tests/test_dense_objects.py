@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dense_folders import write_shapes
 from PIL import Image
 from test_distributed import Meeting
 from torch import Tensor
 
 from lmsearch.cli import main
-from lmsearch.data import DataInfo
+from lmsearch.data import DataInfo, build_source
 from lmsearch.data.dense.outlines import to_rle
 from lmsearch.data.instances import Instances
+from lmsearch.data.loaders import EvalLoader, spread
 from lmsearch.data.tiles import Window
 from lmsearch.data.view import View
-from lmsearch.engine.distributed import World
+from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.engine.objectives.instances import run_lengths
 from lmsearch.engine.train import Precision
@@ -122,6 +124,19 @@ def test_processes_together_measure_the_precision_of_one() -> None:
     for scores in (first, second):
         assert isinstance(scores, Scores) and scores.score == whole.score != alone.score and scores.told == whole.told
         assert torch.equal(scores.scores, whole.scores)
+
+
+def test_a_few_images_with_objects_are_the_same_in_every_process(tmp_path: Path) -> None:
+    source = build_source("dense", root=str(write_shapes(tmp_path, "coco")), target="instances", img_size=24)
+
+    def few(world: World) -> tuple[Tensor, Tensor, Tensor]:
+        inputs, targets, indices, *_ = spread(EvalLoader(source.train, batch_size=3, world=world), 3)
+        return inputs, targets.boxes, indices
+
+    one = few(SINGLE)
+    assert one[2].tolist() == [0, 4, 7] and one[1].any()
+    for found in Meeting(3).run(few):
+        assert all(torch.equal(mine, its) for mine, its in zip(found, one, strict=True))
 
 
 def test_paired_values_of_images_tell_a_better_detector_from_a_worse_one() -> None:

@@ -60,10 +60,6 @@ class Batch(NamedTuple):
         taken = self._replace(inputs=self.inputs[there], targets=self.targets[there], indices=self.indices[places], own=own)
         return taken if self.places is None else taken._replace(places=self.places[places])
 
-    def emptied(self) -> Batch:
-        """Return a batch of the same kinds of tensors without samples."""
-        return self.take(torch.empty(0, dtype=torch.int64))._replace(skipped=())
-
     @classmethod
     def joined(cls, parts: Iterable[Batch]) -> Batch:
         """Return several batches as one."""
@@ -146,6 +142,10 @@ class SomeOf:
     def at(self, places: np.ndarray) -> SomeOf:
         """Return the samples at some ascending places of these."""
         return SomeOf(self.whole, self.places[places])
+
+    def alone(self) -> SomeOf:
+        """Return the same samples, which every process goes through for itself."""
+        return self
 
 
 class PlainLoader:

@@ -191,10 +191,17 @@ class Samples(Protocol):
         """Begin a pass."""
 
 
+class Picked(Samples, Protocol):
+    """Some samples of a pass, which processes share."""
+
+    def alone(self) -> Samples:
+        """Return them all for this process alone."""
+
+
 class HeldOut(Samples, Protocol):
     """Samples of which some can be had alone."""
 
-    def at(self, places: np.ndarray) -> Samples:
+    def at(self, places: np.ndarray) -> Picked:
         """Return the samples at some ascending places (n,) of a pass, in its order; no others are read where that can be."""
 
 
