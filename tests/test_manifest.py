@@ -158,3 +158,19 @@ def test_a_search_goes_on_and_is_derived_again_only_with_the_samples_that_it_was
     check_held_out(load_checkpoint(run), images_of(root), where="run")
     (root / "train/a/3.png").unlink()
     check_held_out({"epoch": 1}, images_of(root), where="a state of version 0.1.0")
+
+
+def test_trials_in_a_database_go_on_only_with_the_samples_that_they_were_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, run = write_images(tmp_path / "images"), tmp_path / "run"
+    words = ["search", "search=random", *(word for word in SEARCH if not word.startswith("search"))]
+    words += ["search.evaluate=standalone", "search.trials=1", f"search.storage=sqlite:///{tmp_path}/trials.db"]
+    words += ["data=imagefolder", f"data.root={root}", "data.img_size=8", "data.in_chans=1", f"run_dir={run}"]
+    with signalled(signal.SIGTERM, after=2):
+        assert main(words) == SAVED
+    shutil.rmtree(run / "parts")  # between two trials nothing of them lies in the folder
+    (root / "train/a/3.png").unlink()
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "the training samples are not those that the run was begun on" in capsys.readouterr().err

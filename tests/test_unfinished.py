@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -114,10 +115,11 @@ def test_a_state_that_is_damaged_or_of_another_run_is_not_gone_on_with(tmp_path:
     with caplog.at_level(logging.WARNING), signalled(signal.SIGTERM, after=0) as steps:
         assert job_of(setting, HAND_MADE, tmp_path, every_s=0.0)() == whole
     assert len(steps) == 10 and f"{state}: not a readable checkpoint" in caplog.text and "is done again" in caplog.text
-    other = setting.alone(epochs=2, seed=1)
-    with signalled(signal.SIGTERM, after=0) as steps:
-        other(setting.hand_made)
-    assert len(steps) == 10, "another seed is another training"
+    for run, seed, expected in (("a run", 0, 0), ("a run", 1, 10), ("another run", 0, 10)):
+        with signalled(signal.SIGTERM, after=0) as steps:
+            kept = setting.part(HAND_MADE, Unfinished.of(RunDir(tmp_path), run, every_s=0.0))
+            kept.alone(epochs=2, seed=seed)(setting.hand_made)
+        assert len(steps) == expected, (run, seed)
 
 
 def test_a_ledger_counts_what_a_part_took_before_and_deletes_its_states(tmp_path: Path) -> None:
@@ -174,6 +176,10 @@ def test_a_trial_that_a_signal_stops_goes_on_inside_its_training(tmp_path: Path)
     with signalled(signal.SIGTERM, after=13) as done:
         assert main([*TRIALS, f"run_dir={cut}"]) == SAVED
     assert len([*(cut / "parts").rglob("*.pt")]) == 1
+    over = shutil.copytree(cut, tmp_path / "over")
+    with signalled(signal.SIGTERM, after=0) as again:
+        assert main([*TRIALS, f"run_dir={over}", "overwrite=true"]) == 0
+    assert again == steps, "what starts over does nothing but all"
     with signalled(signal.SIGTERM, after=0) as rest:
         assert main([*TRIALS, f"run_dir={cut}"]) == 0
     assert done + rest == steps and trials_of(cut) == trials_of(whole)

@@ -84,8 +84,10 @@ def _by_class(labels: np.ndarray, info: DataInfo) -> dict[str, np.ndarray]:
 
 def _digest(places: np.ndarray, names: Sequence[bytes] | None) -> str:
     """Return a digest of the names of samples at some places or, where they have none, of the places."""
+    digest = hashlib.sha256()
     if names is None:
-        content = places.astype("<i8").tobytes()
+        digest.update(places.astype("<i8").tobytes())
     else:
-        content = b"".join(b"%d " % len(names[place]) + names[place] for place in places.tolist())
-    return hashlib.sha256(content).hexdigest()[:DIGITS]
+        for place in places.tolist():
+            digest.update(b"%d " % len(names[place]) + names[place])
+    return digest.hexdigest()[:DIGITS]

@@ -87,7 +87,7 @@ class RunState:
     def due(self, *, asked: bool) -> bool:
         """Tell, alike in all processes, whether to save after this step; `asked`: this process was asked to stop.
 
-        Several processes agree on it every few steps only, where steps are short: who asked them waits for half a minute at most.
+        Several processes agree on it every AGREE_EVERY steps, and after every step once one took SLOW_S.
         """
         world, now, self.steps = self.run_dir.world, time.perf_counter(), self.steps + 1
         if world.size == 1:

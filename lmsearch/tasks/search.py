@@ -89,7 +89,8 @@ def search(settings: Search, precision: Precision, world: World) -> Genotype:
     settings, source = settle(settings, task="search")
     setup = search_setup(settings, source, budget=settings.budget)
     check_workers(settings)
-    at_once = min(settings.workers, settings.seeds)
+    side_by_side = settings.seeds if settings.seeds > 1 else SUPERNETS if settings.get("search.recheck") else 1
+    at_once = min(settings.workers, side_by_side)
     check_memory(settings.batch_size, setup.spec, precision, running=setup.running, world=world, workers=at_once)
     search_data(settings, source, precision, world=world)  # a split that cannot be made is found before anything is written
     with claim(settings, setup, source, world=world) as run_dir:

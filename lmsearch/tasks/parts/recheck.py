@@ -111,7 +111,9 @@ def stored_supernets(
         try:
             state = fresh_state(path)
         except CheckpointError as error:
-            log.warning("%s; nothing is rechecked without it. The command of the search, given again, trains it anew", error)
+            log.warning(
+                "%s; nothing is rechecked without it; the search given again with search.recheck above 0 trains it anew", error
+            )
             return
         lengths.add(state["epochs"])
         directions = ModelSpec.from_dict(state["spec"], source=str(path)).directions

@@ -22,6 +22,7 @@ from lmsearch.engine.log import environment
 from lmsearch.engine.nonfinite import FILE as NONFINITE
 from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.engine.state import older_states
+from lmsearch.engine.unfinished import FOLDER as UNFINISHED
 from lmsearch.errors import ConfigError, FileError, GenotypeError, short
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
@@ -163,7 +164,8 @@ def claim_run_dir(
         else:
             refuse_loss(settings, run_dir.path, held, mine, genotype)
             check_resume(settings, run_dir.path, held)
-        note_samples(run_dir, source, begun=bool(work_in(run_dir.path, held)))
+        elsewhere = before.run == mine.run and not settings.overwrite and settings.get("search.storage") is not None
+        note_samples(run_dir, source, begun=elsewhere or bool(work_in(run_dir.path, held)))
         mine.write(run_dir)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
@@ -217,7 +219,8 @@ def work_in(run_dir: Path, held: Claim) -> list[Path]:
     """Return the files of a folder, and of its parts, that a run cannot lose without losing work."""
     folders = [folder.path for folder in held.folders(RunDir(run_dir))]
     listed = [folder / name for folder in folders for name in WORK]
-    return [*filter(Path.exists, listed), *(folder / name for folder in folders for _, name in older_states(folder))]
+    parts = (path for folder in folders for path in (folder / UNFINISHED).rglob("*.pt"))
+    return [*filter(Path.exists, listed), *(folder / name for folder in folders for _, name in older_states(folder)), *parts]
 
 
 def write_config(run_dir: RunDir, settings: Settings) -> None:
@@ -267,6 +270,7 @@ def start_over(run_dir: RunDir, before: Claim) -> None:
             again = (path.name for ending in (".pt", f"-{NONFINITE}") for path in folder.path.glob(f"recheck*{ending}"))
             for name in (*WORK, *RESULTS, *states, *again):
                 folder.remove(name)
+            folder.inside(UNFINISHED).clear()
             if before.task == "search":
                 folder.remove(FILE)
 
