@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import Source
+from lmsearch.engine.finite import TrainingDiverged
+from lmsearch.engine.run_dir import FAILURE, failure_line
 from lmsearch.search.discrete.evaluators import StandAlone
 from lmsearch.settings.tasks import Retrain
 from lmsearch.tasks.parts.build import build_data, build_precision, build_recipe, model_spec
@@ -24,10 +26,16 @@ UNCHECKED = "search.recheck=0"  # for rows whose choice counts and whose verdict
 
 
 def search(words: Sequence[str]) -> dict:
-    """Run `lmsearch search` with these words; return directions, margins and probabilities per layer, derivation and verdict."""
+    """Run `lmsearch search` with these words; return directions, margins and probabilities per layer, derivation and verdict.
+
+    Raises TrainingDiverged where the supernet does.
+    """
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()) as said:
         code = main(["search", *words, f"run_dir={folder}"])
         if code:
+            error, _, what = why_it_failed(Path(folder)).partition(": ")
+            if error.endswith(f".{TrainingDiverged.__name__}"):
+                raise TrainingDiverged(what)
             raise SystemExit(f"lmsearch search {' '.join(words)} ended with exit code {code}: {said.getvalue()[-500:]}")
         genotype = json.loads((Path(folder) / "genotype.json").read_text())
     health = genotype["health"]
@@ -39,6 +47,20 @@ def search(words: Sequence[str]) -> dict:
         "status": health["status"],
         "reason": health["reason"],
     }
+
+
+def why_it_failed(folder: Path) -> str:
+    """Return the class and the text of the error that ended a run, "" where it left none."""
+    file = folder / FAILURE
+    return failure_line(file.read_text()) if file.exists() else ""
+
+
+def search_or_none(words: Sequence[str]) -> dict:
+    """Return what `search` does; of a search that diverges, that it did and chose nothing."""
+    try:
+        return search(words)
+    except TrainingDiverged as error:
+        return {"chosen": None, "diverged": True, "reason": str(error)}
 
 
 @lru_cache(maxsize=2)

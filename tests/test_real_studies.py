@@ -13,7 +13,7 @@ from experiments.e6_real import plan as fixed
 from experiments.e6_real import run as e6
 from experiments.e6_real import verdict
 from experiments.e7_ablations import run as e7
-from experiments.records import read_records
+from experiments.records import append_record, read_records
 from experiments.study import NotYet, Study, run_rows
 from lmsearch.config import compose_settings
 from lmsearch.settings.tasks import Retrain
@@ -42,7 +42,8 @@ def test_the_supernet_costs_as_much_as_the_networks_of_random_search_up_to_an_ep
         epoch = plan.supernet_steps * 24
         spent = plan.supernet_epochs * epoch + (8 + 4 * 3 * 16) * 4 * 12 / 3
         assert 0 <= plan.evaluations * plan.alone_cost - spent < epoch
-    assert fixed.PLANS["main"].supernet_epochs == 18 and fixed.PLANS["main"].alone_cost == 8 * 75 * 12 + 187.5
+    eight = replace(fixed.PLANS["main"], epochs=8)
+    assert eight.supernet_epochs == 18 and eight.alone_cost == 8 * 75 * 12 + 187.5
 
 
 def test_trainings_that_count_share_their_seeds_within_a_pair_and_with_no_other() -> None:
@@ -59,6 +60,7 @@ def test_only_the_main_plan_knows_the_official_test_images(tmp_path: Path, monke
     assert (whole.val.epoch_size(1), whole.test.epoch_size(1)) == (12, 24)
     assert (held.val.epoch_size(1), held.test.epoch_size(1)) == (12, 12)
     assert not set(held.val.places) & set(held.test.places)
+    assert [Counter(half.labels.tolist()) for half in (held.val, held.test)] == [dict.fromkeys(range(4), 3)] * 2
     other = fixed.alone(plan, fixed.words_of(plan, 4), 0).source
     assert not (other.train.images == held.train.images).all()
 
@@ -101,7 +103,8 @@ def made_up() -> list[dict]:
         for arm in (fixed.OURS, *fixed.SEARCHES, "cross"):
             test = 0.8 + 0.01 * (arm == fixed.OURS) * (1 + seed)
             found.append(one("retrain", arm, test=[test] * 3, changed={"turned 15": test - 0.3}))
-            found.append(one("transfer", fixed.BEST if arm == "cross" else arm, test=test))
+            if arm != "evolution":
+                found.append(one("transfer", arm, test=test))
         found += [one("validate", arm, val=0.7 + 0.1 * (arm == "cross"), test=0.75) for arm in fixed.LITERATURE]
         found.append(one("search", fixed.OURS, chosen=[["h", "v", "w2", "w7"]] * 3, cost=10.0))
     return found
@@ -109,7 +112,8 @@ def made_up() -> list[dict]:
 
 def test_a_summary_compares_pairs_of_seeds() -> None:
     lone = [record | {"seed": 7} for record in made_up()[:1]]  # a seed of which ours alone is there: in no pair
-    summary = verdict.summarise([*made_up(), *lone])["main"]
+    before = [r | {"arm": "raster", "test": 0.1} for r in made_up() if r["kind"] == "transfer" and r["arm"] == "cross"][:2]
+    summary = verdict.summarise([*made_up(), *lone, *before])["main"]  # `raster` was the best of the literature for a while
     assert summary["best_of_the_literature"] == "cross"
     primary = summary["primary"]
     assert [primary[name]["seeds"] for name in ("random", fixed.BEST)] == [3, 3]
@@ -118,6 +122,8 @@ def test_a_summary_compares_pairs_of_seeds() -> None:
     assert summary["agreement"]["jaccard"] == [1.0] * 3 and summary["agreement"]["p"] < 0.01
     assert summary["changed_images"]["turned 15"]["minus random"][0] == pytest.approx(0.02)
     assert summary["transfer"]["minus random"][0] == pytest.approx(0.02)
+    assert set(summary["transfer"]) == {*(three := (fixed.OURS, "random", fixed.BEST)), *(f"minus {arm}" for arm in three[1:])}
+    assert len(summary["transfer"][f"minus {fixed.BEST}"]) == 3 and summary["transfer"][fixed.BEST][0] == pytest.approx(0.8)
     assert summary["ours_minus"][verdict.PICK][0] == pytest.approx(0.07)
     assert verdict.best_validated([]) is None and verdict.summarise([])["main"]["primary_p_holm"] == {}
 
@@ -142,6 +148,60 @@ def test_levels_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> No
     assert (tmp_path / "drawn.png").stat().st_size > 0
 
 
+def test_of_the_literature_the_best_so_far_is_trained_anew_and_an_arm_has_rows_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(e6, "HERE", tmp_path)
+    plan, rows = fixed.PLANS["main"], fixed.rows()
+
+    def validates(best: str, seed: int) -> None:
+        for row in rows:
+            if row.part == "main validate" and row.facts["seed"] == seed:
+                score = {"val": 0.5 + (1 + seed) * 0.1 * (row.facts["arm"] == best)}
+                append_record(tmp_path / "results.jsonl.gz", {"part": row.part, "words": row.words} | row.facts | score)
+
+    def chosen() -> set[str]:
+        """The arms of seed 0 that may be trained on more images."""
+        found = set()
+        for row in rows:
+            if row.part == "main transfer" and row.facts["seed"] == 0 and row.facts["arm"] in fixed.LITERATURE:
+                try:
+                    assert e6.choice_of(row, plan) == fixed.literature(row.facts["arm"])
+                    found.add(row.facts["arm"])
+                except NotYet:
+                    pass
+        return found
+
+    assert chosen() == set()
+    validates("cross", 0)
+    assert chosen() == {"cross"}
+    validates("raster", 1)
+    assert chosen() == {"raster"}
+
+
+def test_a_search_that_diverges_is_a_row_and_its_choice_counts_as_guessing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixed, "ROOT", str(write_idx(tmp_path / "idx", train=1000, test=40, side=8)))
+    tiny = replace(fixed.PLANS["main"], seeds=(0,), images=96, epochs=2, evaluations=1, val_fraction=0.04)
+    monkeypatch.setitem(fixed.PLANS, "main", tiny)
+    monkeypatch.setitem(e6.ATTEMPTS, fixed.OURS, ("search=fair", "optim.lr=1e30"))
+    monkeypatch.setattr(e6, "HERE", tmp_path)
+    rows = {row.facts["kind"]: row for row in fixed.main_rows(0) if row.facts["arm"] == fixed.OURS}
+    rows["transfer"] = fixed.made("main", "transfer", fixed.OURS, 0)
+    records = []
+    for kind in ("search", "retrain", "transfer"):
+        row = rows[kind]
+        records.append({"part": row.part, "words": row.words} | row.facts | e6.work(row))
+        append_record(tmp_path / "results.jsonl.gz", records[-1])
+    search, retrained, transferred = records
+    assert (search["chosen"], search["diverged"], search["cost"] > 0) == (None, True, True) and "finite" in search["reason"]
+    assert retrained["test"] == [0.25] * 3 and retrained["diverged"] == 3 and set(retrained["changed"].values()) == {0.25}
+    assert transferred["test"] == 0.25
+    found = verdict.summarise(records)["main"]
+    assert found["diverged"] == 3 and found["agreement"] == {}
+
+
 @pytest.mark.slow
 def test_a_tiny_run_of_both_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed, "ROOT", str(write_idx(tmp_path / "idx", train=800, test=40, side=16)))
@@ -149,7 +209,9 @@ def test_a_tiny_run_of_both_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fixed, "PLANS", {name: replace(tiny, official=name == "main") for name in fixed.PLANS})
     monkeypatch.setattr(e7, "PLAN", tiny)
     monkeypatch.setattr(e6, "HERE", tmp_path)
-    rows = [row for row in fixed.rows() if row.facts["kind"] not in ("learn", "spread")]
+    pilots = [next(row for row in fixed.rows() if row.facts["kind"] == kind) for kind in ("learn", "spread")]
+    drawn = next(row for row in fixed.rows() if row.facts["arm"] == "random0")
+    rows = [*pilots, drawn, *(row for row in fixed.rows() if row.facts["kind"] not in ("learn", "spread"))]
     rows = [row for row in rows if row.facts["plan"] != "mend" or row.facts["arm"] in ("0", "1", "2", "3", "random", "darts")]
     study = Study(tmp_path, rows, e6.work, verdict.summarise, verdict.draw)
     with pytest.raises(NotYet):
@@ -159,6 +221,7 @@ def test_a_tiny_run_of_both_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     summary = verdict.summarise(records)
     left = {row.words[0] for row in rows} - {record["arm"] for record in records}
     assert not left and sum(r["part"] == "main retrain" for r in records) == 4  # one arm of the literature: the best validated
+    assert sum(r["part"] == "main transfer" for r in records) == 3 and 0 <= summary["pilot"]["val"]["raster, 8 epochs"] <= 1
     assert summary["main"]["primary"][fixed.BEST]["seeds"] == 1 and summary["main"]["cost"][fixed.OURS] > 0
     assert {len(layer) for r in records if r["kind"] == "search" for layer in r["chosen"]} == {4}
     levels = {(row.facts["family"], row.facts["training"]): row for row in e7.rows()}

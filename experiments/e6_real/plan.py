@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 
-import numpy as np
-
 from experiments.study import Row
 from lmsearch.config import compose_settings
 from lmsearch.data import Source
 from lmsearch.data.few import Few
+from lmsearch.data.splitting import stratified_split
 from lmsearch.engine.randomness import key
 from lmsearch.literature import ARMS
 from lmsearch.search.derivation.climb import CLIMB_SAMPLES, expected_choices
@@ -92,7 +91,7 @@ PLANS = {
 def rows() -> list[Row]:
     """Return the rows of every plan, seeds outermost; what a row needs comes before it."""
     found = [*pilot_rows(), *(row for seed in PLANS["main"].seeds for row in main_rows(seed))]
-    found += [made("main", "transfer", arm, seed) for seed in PLANS["main"].seeds for arm in (OURS, "random", BEST)]
+    found += [made("main", "transfer", arm, seed) for seed in PLANS["main"].seeds for arm in (OURS, "random", *LITERATURE)]
     return found + [row for seed in PLANS["mend"].seeds for row in mend_rows(seed)]
 
 
@@ -142,17 +141,18 @@ def words_of(plan: Plan, seed: int, *, images: int = 0, epochs: int = 0) -> tupl
     data = ("data=idx", f"data.root={ROOT}", f"data.split_seed={seed}", f"data.val_fraction={share}")
     recipe = ("optim=retrain_digits", "optim.lr=0.008", "optim.warmup_epochs=1", "optim.label_smoothing=0.05")
     sizes = (f"data.num_train={images or plan.images}", f"epochs={epochs or plan.epochs}", f"batch_size={BATCH}")
-    return (*data, *sizes, *plan.model, *recipe, "device=cpu")
+    return (*data, *sizes, *plan.model, *recipe, "optim.on_nonfinite=skip", "device=cpu")
 
 
 @lru_cache(maxsize=2)
 def source_of(words: tuple[str, ...], official: bool) -> Source:
-    """Return the data; unless `official`, half of the validation images is the test set and the official one is not there."""
+    """Return the data; unless `official`, half of the validation images, every class alike, is the test set."""
     whole = build_data(compose_settings(Retrain, ["genotype=none", *words]).data)
     if official:
         return whole
-    places = np.arange(whole.val.epoch_size(1))
-    return replace(whole, val=Few(whole.val, places[::2]), test=Few(whole.val, places[1::2]))
+    assert whole.val.labels is not None
+    val, test = stratified_split(whole.val.labels, 0.5, "held")
+    return replace(whole, val=Few(whole.val, val), test=Few(whole.val, test))
 
 
 def alone(plan: Plan, words: tuple[str, ...], seed: int, depth: int = DEPTH) -> StandAlone:

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from experiments.e6_real import plan as fixed
 from experiments.e6_real.plan import (
     ATTEMPTS,
-    BEST,
     BRED,
     HOLDOUT,
     KEEP,
@@ -30,7 +29,7 @@ from experiments.e6_real.plan import (
 )
 from experiments.e6_real.verdict import best_validated, draw, summarise
 from experiments.records import Record, read_records
-from experiments.runs import LIGHT, UNCHECKED, search
+from experiments.runs import LIGHT, UNCHECKED, search_or_none
 from experiments.study import NotYet, Row, Study, main, one_thread
 from lmsearch.data import build_loaders
 from lmsearch.data.affine import turn_images
@@ -85,15 +84,18 @@ def pixels(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return batch.inputs.flatten(1).numpy(), batch.targets.numpy()
 
 
-def scores(trainer: StandAlone, chosen: Architecture, sets: Mapping[str, Dataset]) -> Record:
-    """Train once and return the accuracy on each set: that of guessing, and so said, where training diverges."""
+def scores(trainer: StandAlone, chosen: Architecture | None, sets: Mapping[str, Dataset]) -> Record:
+    """Train once and return the accuracy on each set: that of guessing, and so said, where training or the search diverged."""
     source, size = trainer.source, trainer.recipe.batch_size
+    guessed = dict.fromkeys(sets, round(1 / source.info.num_classes, 5)) | {"diverged": True}
+    if chosen is None:
+        return guessed | {"cost": 0.0}
     loaders, objective = build_loaders(source, batch_size=size, seed=trainer.seed), objective_for(source.info.target)
     cost = {"cost": trainer.price(num_branches(chosen))}
     try:
         model = trainer.train(chosen, loaders)
     except TrainingDiverged:
-        return dict.fromkeys(sets, round(1 / source.info.num_classes, 5)) | cost | {"diverged": True}
+        return guessed | cost
     tests = {name: build_loaders(replace(source, test=own), batch_size=size, seed=0).test for name, own in sets.items()}
     return {name: round(evaluate(model, t, objective, trainer.precision).score, 5) for name, t in tests.items()} | cost
 
@@ -112,19 +114,12 @@ def piloted(row: Row, plan: Plan) -> Record:
 
 
 def searched(row: Row, plan: Plan) -> Record:
-    """Search with a supernet: all that it found, and its cost in branch-scan steps."""
+    """Search with a supernet: all that it found, and its cost in branch-scan steps, which one that diverges is charged whole."""
     words = [*words_of(plan, row.facts["seed"], epochs=plan.supernet_epochs), f"seed={row.facts['seed']}"]
-    words += [
-        "search_space=localmamba8",
-        f"keep={KEEP}",
-        f"search.holdout={HOLDOUT}",
-        LIGHT,
-        UNCHECKED,
-        "optim.on_nonfinite=skip",
-    ]
-    found = search([*words, *ATTEMPTS[row.facts["arm"]]])
+    words += ["search_space=localmamba8", f"keep={KEEP}", f"search.holdout={HOLDOUT}", LIGHT, UNCHECKED]
+    found = search_or_none([*words, *ATTEMPTS[row.facts["arm"]]])
     branches = len(SPACE.candidates) * fixed.DEPTH
-    choices = found["derivation"].get("choices_tried", 0)
+    choices = found.get("derivation", {}).get("choices_tried", 0)
     masked = evaluation_cost(CLIMB_SAMPLES, batch_size=fixed.BATCH, branches=KEEP * fixed.DEPTH)
     return found | {"cost": training_cost(plan.supernet_epochs * plan.supernet_steps, branches) + choices * masked}
 
@@ -163,7 +158,7 @@ def retrain(row: Row, plan: Plan) -> Record:
     """Train a choice anew, RUNS times: validation and test; from the first of them also changed test images."""
     chosen, found = choice_of(row, plan), []
     for other in known(row, "retrain"):
-        if as_tuples(other["chosen"]) == chosen:
+        if chosen is not None and as_tuples(other["chosen"] or []) == chosen:
             same = {name: other[name] for name in ("chosen", "changed", "val", "test", "diverged")}
             return same | {"cost": 0.0, "same_as": other["arm"]}
     for seed in fixed.seeds_of(row):
@@ -183,20 +178,23 @@ def transfer(row: Row, plan: Plan) -> Record:
     return {"chosen": chosen} | scores(trainer, chosen, {"test": trainer.source.test})
 
 
-def choice_of(row: Row, plan: Plan) -> Architecture:
-    """Return what a row trains anew; raise NotYet where its seed has not chosen, or it is about an arm that is not the best."""
+def choice_of(row: Row, plan: Plan) -> Architecture | None:
+    """Return what a row trains anew, None where the search diverged.
+
+    Raises NotYet where its seed has not chosen, or it is about an arm of the literature that is not the best so far.
+    """
     arm = row.facts["arm"]
-    if arm in LITERATURE or arm == BEST:
+    if arm in LITERATURE:
         best = best_validated(known(row, "validate", every_seed=True))
-        if best is None or arm not in (BEST, best):
+        if arm != best:
             raise NotYet(f"the best of the literature so far is {best}")
-        return literature(best)
+        return literature(arm)
     if arm in fixed.SEARCHES:
         return best_tried(row, plan)
     found = [record["chosen"] for record in known(row, "search") if record["arm"] == arm]
     if not found:
         raise NotYet(f"the search {arm} of seed {row.facts['seed']} comes first")
-    return in_candidate_order(found[0], SPACE.candidates)
+    return None if found[0] is None else in_candidate_order(found[0], SPACE.candidates)
 
 
 def best_tried(row: Row, plan: Plan) -> Architecture:

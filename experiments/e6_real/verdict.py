@@ -96,8 +96,8 @@ def main_of(records: Sequence[Record]) -> Record:
         "primary_p_holm": ranking.holm(p) if len(p) == len(minus) else {},
         "ours_minus": {name: span(paired(ours, theirs)) for name, theirs in others.items()},
         "changed_images": changed_of(of_kind(records, "retrain"), best),
-        "transfer": transfer_of(of_kind(records, "transfer")),
-        "agreement": agreement([r["chosen"] for r in of_kind(records, "search")]),
+        "transfer": transfer_of(of_kind(records, "transfer"), best),
+        "agreement": agreement([r["chosen"] for r in of_kind(records, "search") if r["chosen"]]),
         "cost": costs_of(records),
         "diverged": sum(bool(r.get("diverged")) for r in records),
     }
@@ -131,11 +131,12 @@ def changed_of(records: Sequence[Record], best: str | None) -> Record:
     }
 
 
-def transfer_of(records: Sequence[Record]) -> Record:
-    """Return accuracies on ten times the images, and ours minus the others', paired by seed."""
-    found = means(records, "test")
-    ours = found.get(OURS, {})
-    minus = {f"minus {arm}": span(paired(ours, values)) for arm, values in found.items() if arm != OURS}
+def transfer_of(records: Sequence[Record], best: str | None) -> Record:
+    """Return accuracies on ten times the images, and ours minus random and minus the best of the literature, paired by seed."""
+    by_arm = means(records, "test")
+    rivals = {"random": by_arm.get("random", {}), BEST: by_arm.get(best or "", {})}
+    found = {arm: values for arm, values in ({OURS: by_arm.get(OURS, {})} | rivals).items() if values}
+    minus = {f"minus {arm}": span(paired(found.get(OURS, {}), found[arm])) for arm in rivals if arm in found}
     return {arm: span(list(values.values())) for arm, values in found.items()} | minus
 
 

@@ -17,7 +17,7 @@ from experiments.e6_real import plan as fixed
 from experiments.e6_real.plan import HOLDOUT, KEEP, SPACE, Plan, alone, words_of
 from experiments.e6_real.run import scores
 from experiments.records import Record
-from experiments.runs import LIGHT, UNCHECKED, search
+from experiments.runs import LIGHT, UNCHECKED, search_or_none
 from experiments.study import Row, Study, main, one_thread
 from lmsearch.engine.randomness import key
 from lmsearch.literature import coincidences
@@ -117,10 +117,11 @@ def work(row: Row) -> Record:
     family, training, seed = row.facts["family"], TRAININGS[row.facts["training"]], row.facts["seed"]
     words = (*level_words(family, seed), *training.words)
     found = searched(family, training.words, seed) if training.directions == SEARCHED else {}
-    chosen = tuple(map(tuple, found["chosen"])) if found else directions(family, training, seed)
+    given = found["chosen"] if found else directions(family, training, seed)
+    chosen = None if given is None else tuple(map(tuple, given))
     trainer = alone(PLAN, words, key("ablation", seed))
     told = scores(trainer, chosen, {"val": trainer.source.val, "test": trainer.source.test})
-    same = coincidences(chosen, GRIDS[family], padding="none")
+    same = coincidences(chosen, GRIDS[family], padding="none") if chosen else ""
     return {"chosen": chosen, "same": same} | told | ({"search": found} if found else {})
 
 
@@ -131,11 +132,9 @@ def level_words(family: str, seed: int, *, epochs: int = 0) -> tuple[str, ...]:
 
 
 def searched(family: str, words: Sequence[str], seed: int) -> Record:
-    """Return what the default search finds, trained as long as in E6."""
+    """Return what the default search finds, trained as long as in E6; nothing is chosen where it diverges."""
     asked = [*level_words(family, seed, epochs=PLAN.supernet_epochs), *words, f"seed={seed}", "search_space=localmamba8"]
-    return search(
-        [*asked, f"keep={KEEP}", f"search.holdout={HOLDOUT}", "search=fair", LIGHT, UNCHECKED, "optim.on_nonfinite=skip"]
-    )
+    return search_or_none([*asked, f"keep={KEEP}", f"search.holdout={HOLDOUT}", "search=fair", LIGHT, UNCHECKED])
 
 
 def directions(family: str, training: Training, seed: int) -> Architecture:

@@ -66,15 +66,15 @@ def digits() -> dict[str, list[Run]]:
 
 
 def fashion() -> dict[str, list[Run]]:
-    """Return what the default search chose on Fashion-MNIST in E6 and E7, as far as there are rows."""
+    """Return what the default search chose on Fashion-MNIST in E6 and E7, as far as there are rows that chose."""
     grids: Mapping[str, tuple[Grid, ...]] = {"local_vim_nano": ((14, 14),) * 3, "local_vmamba_nano": ((14, 14), (14, 14), (7, 7))}
     found = {
         "Fashion-MNIST, Vim (E6)": [
-            on(r["chosen"], grids["local_vim_nano"]) for r in records("e6_real") if r["part"] == "main search"
+            on(r["chosen"], grids["local_vim_nano"]) for r in records("e6_real") if r["part"] == "main search" and r["chosen"]
         ]
     }
     for family, own in grids.items():
-        rows = [r for r in records("e7_ablations") if r.get("family") == family and r.get("training") == "searched"]
+        rows = [r for r in records("e7_ablations") if r["family"] == family and r["training"] == "searched" and r["chosen"]]
         found[f"Fashion-MNIST, {family.removesuffix('_nano')} (E7)"] = [on(r["chosen"], own) for r in rows]
     return found
 
