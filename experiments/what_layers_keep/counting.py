@@ -96,13 +96,18 @@ def shares(layers: Sequence[Layer], count: Callable[[Sequence[str]], int]) -> np
 
 
 def trend(values: np.ndarray, *, seed: int) -> tuple[Interval, float]:
-    """Return by how much values (L,) change from the first to the last layer, and a two-sided permutation p-value.
+    """Return by how much values (L,) change from the first to the last layer, by a straight line, and its p-value."""
+    return line(np.linspace(-0.5, 0.5, len(values)), values, seed=seed)
 
-    The change is that of a least-squares line over the depth; its interval takes the layers' residuals as independent.
+
+def line(x: np.ndarray, values: np.ndarray, *, seed: int) -> tuple[Interval, float]:
+    """Return by how much values (N,) change with one more of x (N,), and a two-sided permutation p-value.
+
+    The change is that of a least-squares line; its 95 % interval takes the residuals as independent.
     """
     from scipy.stats import t  # slow to import
 
-    x = np.linspace(-0.5, 0.5, len(values))
+    x = x - x.mean()
     slope = float(x @ values / (x @ x))
     rest = values - values.mean() - slope * x
     half = float(t.ppf(0.975, len(values) - 2)) * float(np.sqrt(rest @ rest / (len(values) - 2) / (x @ x)))

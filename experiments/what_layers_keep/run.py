@@ -13,7 +13,7 @@ import numpy as np
 from experiments.differences import draw_differences
 from experiments.records import Record
 from experiments.what_layers_keep import sources
-from experiments.what_layers_keep.counting import KINDS, Layer, level_p, neighbours, over_units, raster, shares, trend
+from experiments.what_layers_keep.counting import KINDS, Layer, level_p, line, neighbours, over_units, raster, shares, trend
 from lmsearch import scanbench
 from lmsearch.files import write_json
 from lmsearch.stats.ranking import holm
@@ -75,16 +75,9 @@ def of_dealt(arm: str) -> Record:
 
 def pays(counts: Sequence[int], scores: Sequence[float]) -> Record:
     """Return by how much a score changes with one more raster direction, and a two-sided permutation p-value."""
-    x, y = np.array(counts, dtype=float), np.array(scores)
-    order = np.argsort(x, kind="stable")
-    x, y = x[order] - x.mean(), y[order] - y.mean()
-    slope = float(x @ y / (x @ x))
-    rest = y - slope * x
-    half = 1.96 * float(np.sqrt(rest @ rest / (len(y) - 2) / (x @ x)))
-    drawn = np.random.default_rng(SEED).permuted(np.tile(y, (20_000, 1)), axis=1) @ x / (x @ x)
-    p = (1 + int((np.abs(drawn) >= abs(slope) - 1e-12).sum())) / 20_001
-    told = [round(v, 5) for v in (slope, slope - half, slope + half)]
-    return {"architectures": len(y), "per_raster_direction": told, "p": round(p, 5)}
+    more, p = line(np.array(counts, dtype=float), np.array(scores), seed=SEED)
+    told = [round(v, 5) for v in (more.mean, more.low, more.high)]
+    return {"architectures": len(scores), "per_raster_direction": told, "p": round(p, 5)}
 
 
 def of_tables() -> Record:
