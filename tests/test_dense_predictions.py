@@ -27,6 +27,7 @@ from lmsearch.errors import FileError
 from lmsearch.models.dense.outputs import Detections, boxes_of
 from lmsearch.report import predictions
 from lmsearch.tasks import evaluate, predict
+from lmsearch.tasks.parts import predict_files
 
 IMAGES, SIDE = 6, 24
 NOTHING = Detections(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), torch.zeros(0, SIDE, SIDE).bool())
@@ -164,9 +165,9 @@ def test_annotations_that_do_not_list_the_images_are_refused_in_one_line(
         (own_path(data), "size.json", "annotations= is for 5x5"),
         (own_path(data), "missing.json", "cannot be read"),
     ):
-        given = words("predict", stand, images=images, out=tmp_path / file[:4], annotations=tmp_path / file, on_error="raise")
+        given = words("predict", stand, images=images, out=tmp_path / file[:4], annotations=tmp_path / file)
         assert main(given) == 2 and told in capsys.readouterr().err.strip().splitlines()[-1]
-    assert not (tmp_path / "none").exists()
+        assert not (tmp_path / file[:4]).exists()
 
 
 def own_path(data: Path) -> Path:
@@ -212,6 +213,45 @@ def test_a_list_that_cannot_grow_is_as_it_was(tmp_path: Path, monkeypatch: pytes
         full.setattr(predictions, "write_all", half)
         listed.add([{"a": 2}])
     assert not (tmp_path / "x.json").exists()
-    listed.add([{"a": 3}])
+    listed.add([{"a": 3}, {"a": 4}])
     listed.close()
-    assert json.loads((tmp_path / "x.json").read_text()) == [{"a": 1}, {"a": 3}]
+    assert json.loads((tmp_path / "x.json").read_text()) == [{"a": 1}, {"a": 3}, {"a": 4}]
+
+
+def test_on_a_full_disk_results_are_closed_and_the_first_entry_may_fail(
+    stand: Stand, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand.use(Knowing(stand.batch, masks=True))
+    out, written = tmp_path / "out", predictions.write_all
+    entries = 0  # that fit on the disk; ends of lists go where half an entry was cut off
+
+    def full(file: Any, data: bytes) -> int:
+        nonlocal entries
+        if len(data) > len("\n]\n"):
+            entries -= 1
+            if entries < 0:
+                raise OSError(28, "No space left on device")
+        return written(file, data)
+
+    monkeypatch.setattr(predictions, "write_all", full)
+    for ids in ([], [1, 2]):
+        entries = 2 * len(ids)  # of boxes, and of masks
+        assert main(words("predict", stand, images=data / "test", out=out, overwrite="true")) == 2
+        assert "No space left on device" in capsys.readouterr().err.strip().splitlines()[-1]
+        assert [one["id"] for one in json.loads((out / "images.json").read_text())["images"]] == ids
+        assert {one["image_id"] for one in json.loads((out / "predictions.json").read_text())} == set(ids)
+        assert not list(out.glob("*.part"))
+
+
+def test_results_are_closed_where_the_ids_of_images_cannot_be_written(
+    stand: Stand, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, values: object) -> None:
+        raise FileError(f"{path} cannot be written (No space left on device)")
+
+    stand.use(Knowing(stand.batch, masks=True))
+    monkeypatch.setattr(predict_files, "write_json", full)
+    assert main(words("predict", stand, images=data / "test", out=tmp_path / "out")) == 2
+    for file in ("predictions.json", "predictions_masks.json"):
+        found = json.loads((tmp_path / "out" / file).read_text())
+        assert max(one["image_id"] for one in found) == IMAGES

@@ -58,23 +58,26 @@ class JsonList:
         self.file, self.size = _opened(self.part), 0
 
     def add(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Append entries; raise FileError where they cannot be written, and then the list is as it was."""
-        for entry in entries:
-            text = f"{',' if self.size else '['}\n{json.dumps(entry, sort_keys=True)}"
-            try:
-                _append(self.file, self.part, text)
-            except FileError:
-                os.truncate(self.part, self.size)
-                self.file.seek(self.size)
-                raise
-            self.size += len(text.encode())
+        """Append entries, all or none; raise FileError where they cannot be written, and then the list is as it was."""
+        if entries:
+            texts = ",\n".join(json.dumps(entry, sort_keys=True) for entry in entries)
+            self._grow(f"{',' if self.size else '['}\n{texts}".encode())
 
     def close(self) -> None:
-        """End the list, which takes its place."""
-        _append(self.file, self.part, "\n]\n" if self.size else "[]\n")
+        """End the list, which takes its place; raise FileError where that cannot be written."""
+        self._grow(b"\n]\n" if self.size else b"[]\n")
         os.fsync(self.file.fileno())
         self.file.close()
         os.replace(self.part, self.path)
+
+    def _grow(self, data: bytes) -> None:
+        try:
+            write_all(self.file, data)
+        except OSError as error:
+            self.file.truncate(self.size)
+            self.file.seek(self.size)
+            raise FileError(cannot_write(self.part, error, size=len(data))) from error
+        self.size += len(data)
 
 
 def _opened(path: Path) -> BinaryIO:

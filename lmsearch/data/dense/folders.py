@@ -68,7 +68,9 @@ def recognise(root: Path, format: str | None = None) -> str:
     `format` forces one; it is then checked.
     """
     if not is_folder(root):
-        raise DataError(f"{root}: no such folder; accepted: {'; '.join(ACCEPTED)}; lmsearch shapes out={root} writes one to try")
+        raise DataError(
+            f"{root}: no such folder; accepted: {'; '.join(ACCEPTED)}; lmsearch shapes out=shapes writes one to try, data=shapes"
+        )
     if format is not None and format not in FORMATS:
         raise DataError(f"format is {format!r}, which is not known{did_you_mean(format, FORMATS)}")
     fitting = [name for name, fits in FORMATS.items() if fits(root)]

@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 
 from lmsearch.data.dense.coco import categories_of, check_once, read_content
 from lmsearch.data.info import DataInfo
-from lmsearch.errors import DataError
+from lmsearch.data.reading import image_size
+from lmsearch.errors import ConfigError, DataError
 from lmsearch.paths import shown
 from lmsearch.words import first_of
 
@@ -25,11 +26,16 @@ class Numbers:
     categories: tuple[int | str | None, ...]
     sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
 
-    def check_size(self, path: Path, size: tuple[int, int]) -> None:
-        """Raise DataError where an image is of another size than the annotations are for."""
-        if self.sizes.get(path, size) != size:
-            told = "annotations= is for {}x{}".format(*self.sizes[path])
-            raise DataError(f"{shown(path)}: the image has {size[0]}x{size[1]} pixels (upright), {told}")
+    def check_sizes(self) -> None:
+        """Raise ConfigError where images are of other sizes than the annotations are for; unreadable ones are told when read."""
+        sizes = {path: _size(path) for path in self.sizes}
+        other = {path: size for path, size in sizes.items() if size is not None and size != self.sizes[path]}
+        if other:
+            path, size = next(iter(other.items()))
+            first = "{} has {}x{} pixels (upright), annotations= is for {}x{}".format(shown(path), *size, *self.sizes[path])
+            raise ConfigError(
+                f"{len(other)} of {len(self.sizes)} images have other sizes than annotations= tells, first: {first}"
+            )
 
 
 def counted(files: Sequence[Path], info: DataInfo) -> Numbers:
@@ -62,6 +68,14 @@ def of_coco(coco: Path, files: Sequence[Path], info: DataInfo) -> Numbers:
     free = max(own.values(), default=0) + 1
     new = {name: free + place for place, name in enumerate(lacking)}
     return Numbers(ids, tuple((own | new)[name] for name in info.class_names), sizes)
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Return (height, width) of an upright image, None where it cannot be read."""
+    try:
+        return image_size(path)
+    except DataError:
+        return None
 
 
 def _ending(path: Path, listed: Mapping[tuple[str, ...], object]) -> tuple[str, ...] | None:

@@ -71,14 +71,16 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
 def writer_for(
     settings: Predict, files: Sequence[Path], out: Path, model: nn.Module, info: DataInfo, precision: Precision
 ) -> Writer:
-    """Return what writes the answers of a network; raise ConfigError or DataError where annotations= does not fit them."""
+    """Return what writes the answers of a network; raise ConfigError or DataError where annotations= does not fit."""
     options = (out, model, info, precision, windows_of(settings, info))
     if not info.targets.objects:
         if settings.annotations is not None:
             raise ConfigError("annotations= is for networks that answer objects; this one answers a class per pixel")
         return PixelFiles(*options)
     if settings.annotations is not None:
-        return ObjectFiles(*options, of_coco(Path(settings.annotations), files, info))
+        numbers = of_coco(Path(settings.annotations), files, info)
+        numbers.check_sizes()
+        return ObjectFiles(*options, numbers)
     log.info("image ids count from 1 in the order of images.json; annotations=<COCO file> gives images and classes its own")
     return ObjectFiles(*options, counted(files, info))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,28 +68,27 @@ class ObjectFiles:
         self.lists = {RESULTS: JsonList(self.out / RESULTS)}
 
     def write(self, path: Path, name: str, image: Image.Image) -> None:
-        """Draw what is found in an image, and write it down; raise DataError where it is not the image that has the id."""
+        """Draw what is found in an image, and write it down."""
         size = (image.height, image.width)
-        self.numbers.check_size(path, size)
         objects, number = self.answer(image=image), self.numbers.images[path]
         found = coco_results(objects, self.numbers.categories, size, image_id=number)
         write_image(self.out / PICTURES / f"{name}.png", over_objects(image, drawable(objects, size), self.info))
         with held_signals():
-            self.images.append({"id": number, "file_name": str(path), "height": size[0], "width": size[1]})
             self.lists[RESULTS].add(found)
             if objects.found.outlines is not None:
                 if MASK_RESULTS not in self.lists:
                     self.lists[MASK_RESULTS] = JsonList(self.out / MASK_RESULTS)
                 self.lists[MASK_RESULTS].add([{key: entry[key] for key in entry if key != "bbox"} for entry in found])
+            self.images.append({"id": number, "file_name": str(path), "height": size[0], "width": size[1]})
 
     def finish(self) -> str:
-        """Write what is known of the images, close the results, and return where things are."""
+        """Close the results, write what is known of the images, and return where things are; each is done if another fails."""
         listed = zip(self.numbers.categories, self.info.class_names, strict=True)
         categories = [{"id": number, "name": name} for number, name in listed]
-        with held_signals():
-            write_json(self.out / IMAGES, {"images": self.images, "categories": categories})
+        with held_signals(), ExitStack() as last_first:
+            last_first.callback(write_json, self.out / IMAGES, {"images": self.images, "categories": categories})
             for results in self.lists.values():
-                results.close()
+                last_first.callback(results.close)
         masks = f" (COCO; masks alone: {self.out / MASK_RESULTS})" if MASK_RESULTS in self.lists else " (COCO)"
         return f"objects: {self.out / RESULTS}{masks}   images: {self.out / IMAGES}   pictures: {self.out / PICTURES}"
 

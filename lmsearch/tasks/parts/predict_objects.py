@@ -68,14 +68,11 @@ class Objects:
 
 
 @dataclass(frozen=True, eq=False)
-class Masks:
+class MasksAtHome:
     """The masks of objects in an image of `size`, each made when it is asked for."""
 
     objects: Objects
     size: Size
-
-    def __len__(self) -> int:
-        return len(self.objects)
 
     def __getitem__(self, place: int) -> np.ndarray:
         return self.objects.mask(place, self.size)
@@ -167,5 +164,5 @@ def coco_results(objects: Objects, categories: Sequence[Any], size: Size, *, ima
 def drawable(objects: Objects, size: Size) -> Drawn:
     """Return the objects that are likely enough, to be drawn over the image."""
     some = objects.at(np.flatnonzero(objects.found.scores >= LIKELY).tolist())
-    masks = None if some.found.outlines is None else Masks(some, size)
+    masks = None if some.found.outlines is None else MasksAtHome(some, size)
     return Drawn(some.found.boxes, some.found.classes, masks, some.found.scores)
