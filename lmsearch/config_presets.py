@@ -58,6 +58,17 @@ def preset_keys(group: str, choice: str, conf_dir: Path) -> dict[str, Any]:
     return {key: value for base in bases for key, value in preset_keys(group, base, conf_dir).items()} | own
 
 
+def kind_of(group: str, choice: str, conf_dir: Path) -> str:
+    """Return what a choice of a preset is called where it is used: data=ade20k is data of the kind dense."""
+    return str(preset_keys(group, choice, conf_dir).get(f"{group}.name", choice))
+
+
+def own_keys(group: str, choice: str, conf_dir: Path) -> dict[str, Any]:
+    """Return the keys that a choice brings otherwise than the choice that is called as its kind, by dotted name."""
+    plain = preset_keys(group, kind_of(group, choice, conf_dir), conf_dir)
+    return {key: value for key, value in preset_keys(group, choice, conf_dir).items() if key not in plain or plain[key] != value}
+
+
 def presets_with(key: str, conf_dir: Path) -> list[str]:
     """Return the presets that bring a key, such as data=imagefolder for data.root."""
     group = key.partition(".")[0]

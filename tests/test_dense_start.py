@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from lmsearch.data import DataInfo
-from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.optim import decay_groups, layer_scales, set_lr
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.models.dense import DenseNet
 from lmsearch.models.layers import resize_positions
+from lmsearch.tasks.parts.known import configure
 
 VIM = {"embed_dim": 8, "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2, "depth": 2}
 VMAMBA = {"dims": [8, 16], "depths": [2, 1], "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2}
@@ -172,3 +175,24 @@ def test_a_head_for_objects_comes_along_where_its_classes_are_the_same(head: str
     assert lines == ["init_from=there has other classes: the head starts fresh"]
     _, lines = started(start, spec_of("local_vim", head="plain"), classes=PETS.class_names)
     assert lines == [f"init_from=there has head={head}: the head starts fresh, with the maps that it sees"]
+
+
+def test_another_preset_of_the_same_data_says_only_what_it_brings(tmp_path: Path) -> None:
+    known = {"name": "dense", "root": "shapes", "img_size": 64, "in_chans": 3}
+    options = {"head": "plain", "patch_size": 4, "embed_dim": 8}
+    (tmp_path / "run").mkdir()
+    save_model(RunDir(tmp_path / "run"), ModelSpec("local_vim_nano", (("h",),), options=options, data={"source": known}), {})
+    run, given = tmp_path / "run", [f"genotype={tmp_path / 'run'}"]
+    same, _ = configure("retrain", given)
+    assert (same.head, same.model.patch_size, same.data.root, same.data.img_size) == ("plain", 4, "shapes", 64)
+    for words in (["data=shapes"], ["data=dense", "data.root=shapes"]):
+        assert configure("retrain", [*given, *words])[0] == same
+    other, lines = configure("retrain", [*given, "data=shapes", "data.root=b"])
+    assert (other.head, other.model.patch_size, other.data.root) == ("plain", 4, "b")
+    assert f"data.root=b given, {run} has shapes" in lines
+    paper, lines = configure("retrain", [*given, "data=ade20k", "data.root=a"])
+    assert (paper.head, paper.data.img_size, paper.data.reduce_zero_label, paper.epochs) == ("upernet", 512, True, 127)
+    assert (paper.model.patch_size, paper.model.embed_dim) == (4, 8)
+    assert {f"head=upernet given, {run} has plain", f"data.root=a given, {run} has shapes"} <= set(lines)
+    seen, _ = configure("evaluate", [f"checkpoint={run}", "data=ade20k", "data.root=a"])
+    assert (seen.data.img_size, seen.data.root) == (64, "a"), "trained weights see images as they were trained to"

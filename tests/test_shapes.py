@@ -26,6 +26,14 @@ def test_a_written_data_set_is_recognised(tmp_path: Path, format: str, capsys: p
     assert [len(part.part) for part in (source.train, source.val, source.test)] == [4, 1, 1]
 
 
+def test_the_folder_of_the_preset_is_told_by_the_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["shapes", "out=shapes", *SMALL]) == 0
+    assert "files in shapes; train on them with data=shapes\n" in capsys.readouterr().out
+
+
 def test_the_same_words_give_the_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert main(["shapes", f"out={tmp_path / name}", f"seed={seed}", "format=coco", *SMALL]) == 0

@@ -13,6 +13,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.files import make_folder, write_bytes
 from lmsearch.settings.tasks import Shapes
 
+KNOWN = "shapes"  # the folder that the preset data=shapes reads
 SMALLEST = 16  # pixels of a side, at which every form can still be told
 
 
@@ -33,5 +34,6 @@ def run(cfg: DictConfig) -> int:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out / name, content)
         number += 1
-    print(f"{number} files in {out}; train on them with data=dense data.root={out}")
+    words = "data=shapes" if out == Path(KNOWN) else f"data=dense data.root={out}"
+    print(f"{number} files in {out}; train on them with {words}")
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lmsearch.config import Defaults, compose, compose_presets, plain_config
-from lmsearch.config_presets import choices_of, split_overrides
+from lmsearch.config_presets import choices_of, kind_of, own_keys, split_overrides
 from lmsearch.errors import ConfigError, DataError, did_you_mean, short
 from lmsearch.genotype import FILE
 from lmsearch.paths import data_dir
@@ -126,7 +126,8 @@ class Knowledge:
 
     def under(self, presets: Mapping[str, str], given: Mapping[str, str]) -> tuple[Knowledge, list[str]]:
         """Return what is left of it under the presets and the data.root of the command line, and a line for each that differs."""
-        others = [group for group, choice in self.presets.items() if presets.get(group, choice) != choice]
+        conf = data_dir("conf")
+        others = [g for g, choice in self.presets.items() if g in presets and kind_of(g, presets[g], conf) != choice]
         lines = [f"{group}={presets[group]} given, {self.run} has {group}={self.presets[group]}" for group in others]
         if "data" in others and not self.trained:
             return Knowledge(self.run, {}, {}), lines
@@ -141,6 +142,13 @@ class Knowledge:
         }
         left = {group: choice for group, choice in self.presets.items() if group not in others}
         return replace(self, presets=left, values=values), lines
+
+    def brought(self, presets: Mapping[str, str]) -> dict[str, str]:
+        """Return what presets of the command line bring otherwise than others of their kind, but for how weights see images."""
+        conf = data_dir("conf")
+        mine = [(group, choice) for group, choice in presets.items() if self.presets.get(group) == kind_of(group, choice, conf)]
+        keys = {key: as_text(value) for group, choice in mine for key, value in own_keys(group, choice, conf).items()}
+        return {key: text for key, text in keys.items() if not (self.trained and key in self.image)}
 
     def without(self, group: str) -> Knowledge:
         """Return it without a preset and its values."""
@@ -183,8 +191,11 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     presets = {group: choice for group, choice in presets.items() if choice != "null"}
     lines: list[str] = []
     left: list[Knowledge] = []
-    for knowledge in READERS[task](values) if task in READERS else ():
-        rest, said = knowledge.beside(values).under(presets, values)
+    known = list(READERS[task](values)) if task in READERS else []
+    brought = {key: text for knowledge in known for key, text in knowledge.brought(presets).items()}
+    given = brought | values
+    for knowledge in known:
+        rest, said = knowledge.beside(given).under(presets, given)
         rest.check_presets()
         left.append(rest)
         lines += said
@@ -192,14 +203,14 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
         return compose(task, words), []
     defaults = Defaults(
         {group: choice for k in left for group, choice in k.presets.items()},
-        {key: value for k in left for key, value in k.values.items()},
+        {key: value for k in left for key, value in k.values.items() if key not in brought},
     )
     empty = [f"{group}=null" for group in defaults.presets]
     words = [word for word in words if word not in empty]
     cfg = compose(task, words, defaults=defaults)
     shipped = compose_presets(task, tuple({**defaults.presets, **presets}.items()), data_dir("conf"))
     after, before = (dict(dotted(plain_config(c))) for c in (cfg, shipped))
-    return cfg, lines + [line for k in left for line in k.told(after, before, {*presets, *values})]
+    return cfg, lines + [line for k in left for line in k.told(after, before, {*presets, *given})]
 
 
 def of_genotype(run: str) -> Knowledge | None:
