@@ -70,6 +70,10 @@ class StorageError(LmsearchError):
     """A storage of trials that cannot be opened."""
 
 
+class StorageAwayError(StorageError):
+    """A database of trials that did not answer for long: no fault of the trials."""
+
+
 class SweepError(LmsearchError):
     """A sweep that cannot be started, or whose trials cannot be judged."""
 

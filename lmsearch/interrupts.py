@@ -68,6 +68,12 @@ class Stop:
 _STOP: ContextVar[Stop | None] = ContextVar("what signals ask for", default=None)
 
 
+def stop_asked() -> bool:
+    """Tell whether a signal has come while signals are held, so that this is no time to wait long."""
+    stop = _STOP.get()
+    return stop is not None and stop.asked
+
+
 def quit_at_once(*_: object) -> None:
     """Answer an interrupt while modules are imported, where nothing can be lost: their native code may not raise it on."""
     try:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import SweepError
 from lmsearch.interrupts import Stopped, answering_signals, held_signals
 from lmsearch.sweep.study import STOPPED, Sweep, work_left
-from lmsearch.trials.patience import patiently
+from lmsearch.trials.patience import patiently, reason_of
 from lmsearch.trials.storage import INTERRUPTED, exclusive, recover
 from lmsearch.trials.watch import Watch
 
@@ -150,8 +151,11 @@ def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, 
         with held_signals():  # a second one must not cut the leaving short
             for worker in crew:
                 worker.stop(0.0 if alone else STOP_WAIT_S)
-            with exclusive(sweep.ask_lock):
-                recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # those that did not say so themselves
+            try:
+                with exclusive(sweep.ask_lock):
+                    recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # who did not say so themselves
+            except StorageInternalError as away:  # what ended the sweep is to be told, not this
+                log.warning("trials of ended workers are queued again by the next call (%s)", reason_of(away))
         raise
 
 

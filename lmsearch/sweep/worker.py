@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lmsearch.engine.log import observing
 from lmsearch.engine.run_dir import FAILURE, RunDir
-from lmsearch.errors import LmsearchError, SweepError, did_you_mean
+from lmsearch.errors import LmsearchError, StorageAwayError, SweepError, did_you_mean
+from lmsearch.interrupts import stop_asked
 from lmsearch.sweep.study import FOLDER, STOPPED, SeededByTrial, Sweep, open_study, work_left
-from lmsearch.trials.patience import patiently
+from lmsearch.trials.patience import patiently, reason_of
 from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 
 log = logging.getLogger(__name__)
+AWAY = "the database of trials did not answer"  # why a trial was given back that nothing is wrong with
 RunTask = Callable[[str, Sequence[str], RunDir], None]  # task, key=value words, run directory
 
 
@@ -55,13 +57,15 @@ def take(study: optuna.Study, sweep: Sweep, *, name: str = "") -> optuna.Trial |
     """Ask for the next trial and claim it; return None where no further trial may start."""
     if orphaned():
         return None
+    begun: list[optuna.Trial] = []  # when the database went: it counts already, and draws on where it was
 
     def next_trial() -> optuna.Trial | None:
         with exclusive(sweep.ask_lock):
-            if not work_left(study, sweep):
-                return None
-            study.sampler = SeededByTrial(sweep)
-            return ask(study, {key: p.distribution for key, p in sweep.parameters.items()}, name=name)
+            if not begun:
+                if not work_left(study, sweep):
+                    return None
+                study.sampler = SeededByTrial(sweep)
+            return ask(study, {key: p.distribution for key, p in sweep.parameters.items()}, name=name, begun=begun)
 
     return patiently(next_trial)
 
@@ -73,7 +77,10 @@ def orphaned() -> bool:
 
 
 def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: RunTask) -> None:
-    """Run one trial and tell the study how it ended; its run directory says so too, in trial.json."""
+    """Run one trial and tell the study how it ended; its run directory says so too, in trial.json.
+
+    What is no fault of the trial is raised, and the trial is queued again.
+    """
     folder = sweep.folder(origin(trial))
     try:
         patiently(partial(trial.set_user_attr, FOLDER, os.path.abspath(folder.path)))
@@ -82,21 +89,31 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
     except UpdateFinishedTrialError:
         log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
     except (KeyboardInterrupt, SystemExit):
-        with exclusive(sweep.ask_lock):  # the others may be looking for lost trials
-            abandon(study, trial, reason=INTERRUPTED)
+        give_back(study, trial, sweep, reason=INTERRUPTED)
+        raise
+    except StorageAwayError:
+        give_back(study, trial, sweep, reason=AWAY)
         raise
     except SweepError as error:
-        with exclusive(sweep.ask_lock):
-            abandon(study, trial, reason=str(error))
-        study.set_user_attr(STOPPED, str(error))
+        give_back(study, trial, sweep, reason=str(error))
+        patiently(partial(study.set_user_attr, STOPPED, str(error)))
         raise
+
+
+def give_back(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, *, reason: str) -> None:
+    """Queue a trial of this process again; where the database is away, whoever finds the process dead does it."""
+    try:
+        with exclusive(sweep.ask_lock):  # the others may be looking for lost trials
+            abandon(study, trial, reason=reason)
+    except StorageInternalError as error:
+        log.warning("trial %d is left to be found lost (%s)", trial.number, reason_of(error))
 
 
 def outcome(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask) -> Outcome:
     """Run the task of a trial and say how it ended; what is no fault of the trial is raised."""
     try:
         return Outcome(TrialState.COMPLETE, values=measure(trial, sweep, folder, run_task))
-    except (SweepError, UpdateFinishedTrialError):
+    except (SweepError, StorageAwayError, UpdateFinishedTrialError):
         raise
     except optuna.TrialPruned as pruned:
         return Outcome(TrialState.PRUNED, note=str(pruned))
@@ -132,14 +149,24 @@ class Reporter:
         self.trial, self.sweep, self.epochs = trial, sweep, 0
 
     def __call__(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Take the scalars of one epoch; a task that trains several networks goes on counting epochs."""
+        """Take the scalars of one epoch; a task that trains several networks goes on counting epochs.
+
+        With the database away, a signal that asks the task to save and end comes first, and the epoch is not reported.
+        """
         metric = self.sweep.pruning.metric
         if metric not in values:
             near = did_you_mean(metric, values)
             raise SweepError(f"prune_metric={metric!r} is not logged by epochs of lmsearch {self.sweep.task}{near}")
         self.epochs = max(self.epochs, epoch) + 1
-        patiently(partial(self.trial.report, values[metric], self.epochs))
-        if patiently(self.trial.should_prune):
+        try:
+            patiently(partial(self.trial.report, values[metric], self.epochs))
+            prune = patiently(self.trial.should_prune)
+        except StorageAwayError:
+            if not stop_asked():
+                raise
+            log.warning("epoch %d of trial %d is not reported", self.epochs, self.trial.number)
+            return
+        if prune:
             raise optuna.TrialPruned(f"{metric} {values[metric]:.4g} after {self.epochs} epochs")
 
 

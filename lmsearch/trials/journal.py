@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from lmsearch.errors import StorageError
 from lmsearch.files import write_all
 
+log = logging.getLogger(__name__)
 LOCK_S = 60  # a lock that was held this long is taken from its holder
 TAIL = 1 << 20  # bytes at the end of a journal in which its last line is looked for
 
@@ -100,10 +102,23 @@ def lock_of(path: Path) -> JournalFileSymlinkLock:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block."""
+    """Let one process at a time into the block; one that stays so long that the lock was taken away leaves it."""
     lock = lock_of(path)
     lock.acquire()
+    mine = _holder(lock)
     try:
         yield
     finally:
-        lock.release()
+        if _holder(lock) == mine:
+            lock.release()
+        else:
+            log.warning("%s was locked for over %d s: another process has taken the lock", path, LOCK_S)
+
+
+def _holder(lock: JournalFileSymlinkLock) -> tuple[int, int] | None:
+    """Return what tells who holds a lock, a link beside its file, from a later holder, or None where nobody does."""
+    try:
+        link = os.lstat(lock._lock_file)
+    except FileNotFoundError:
+        return None
+    return link.st_ino, link.st_mtime_ns

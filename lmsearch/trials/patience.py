@@ -9,29 +9,42 @@ from typing import TypeVar
 
 from optuna.exceptions import StorageInternalError
 
-from lmsearch.errors import StorageError
+from lmsearch.errors import StorageAwayError
+from lmsearch.interrupts import stop_asked
 
 T = TypeVar("T")
 PATIENCE_S = 300.0  # for which a database is called again
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before the next call; each pause is twice as long as the one before
+LOOK_S = 0.5  # between two looks, in a pause, for a signal that has come
 log = logging.getLogger(__name__)
 
 
 def patiently(call: Callable[[], T]) -> T:
     """Return what a call that reads or writes trials gives; while a database does not answer, call again for PATIENCE_S seconds.
 
-    Raises StorageError where it then still does not.
+    What others wait for, such as a lock, is not to be held meanwhile. Raises StorageAwayError where the database then still does
+    not answer, or where a signal comes that is held back.
     """
     until, pause_s = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
     while True:
         try:
             return call()
         except StorageInternalError as error:
+            if stop_asked():
+                raise StorageAwayError(f"the database of trials does not answer ({reason_of(error)})") from error
             if time.monotonic() >= until:
-                raise StorageError(f"the database of trials did not answer for {PATIENCE_S:g} s ({reason_of(error)})") from error
+                told = f"the database of trials did not answer for {PATIENCE_S:g} s ({reason_of(error)})"
+                raise StorageAwayError(told) from error
             log.warning("the database of trials does not answer (%s); asking again in %g s", reason_of(error), pause_s)
-        time.sleep(pause_s)
+        _pause(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _pause(seconds: float) -> None:
+    """Wait, but not on when a signal comes that is held back."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not stop_asked():
+        time.sleep(min(left, LOOK_S))
 
 
 def reason_of(error: Exception) -> str:

@@ -16,36 +16,32 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.errors import StorageError
+from lmsearch.trials.database import open_database
 from lmsearch.trials.journal import JournalFile, check_journal, locked, mend_journal
-from lmsearch.trials.patience import patiently, reason_of
+from lmsearch.trials.patience import PATIENCE_S, reason_of
 from lmsearch.trials.watch import Watch
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
 
 log = logging.getLogger(__name__)
 BEAT_S = 30.0  # seconds between two heartbeats of a running trial
+BEAT_AGAIN_S = 5.0  # seconds until the next try where a heartbeat could not be written
 CONFIRM_S = 1.5 * BEAT_S  # a heartbeat that looks stale is watched for so long before its process counts as dead
-STALE_S = 300.0  # a process on another machine counts as dead after this many seconds without a heartbeat
+STALE_S = PATIENCE_S + 3 * BEAT_S  # a process elsewhere is dead after so many seconds without a heartbeat; outages are shorter
 DIED = "its process died"  # why a running trial was lost, unless somebody says otherwise
 RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
 INTERRUPTED = "interrupted"  # why a trial was given back that nothing is wrong with
 NOT_BEGUN = "its process ended before it began"  # why a trial was lost that nobody claimed; this is no death that it caused
 CLAIM_S = 60.0  # a trial is claimed right after it was asked for; one that nobody claimed in this many seconds is lost
 HEART = "lmsearch heartbeat"  # name of the thread
-SQLITE_WAIT_S = 60  # a SQLite file that another process is writing to is waited for this long
-DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}  # named otherwise by pip
 VERSIONS = "optuna"  # user attribute of a study
 WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "origin"  # user attributes of a trial
 
@@ -56,19 +52,28 @@ def open_storage(url_or_path: str | Path) -> BaseStorage:
     Raises StorageError where it cannot be reached, and for a database in memory, which would lose all trials.
     """
     text = str(url_or_path)
-    return _open_database(text) if "://" in text else _open_journal(Path(text))
+    return open_database(text) if "://" in text else _open_journal(Path(text))
 
 
-def ask(study: optuna.Study, distributions: dict[str, BaseDistribution], *, name: str = "") -> optuna.Trial:
-    """Ask a study for the next trial and claim it; where another machine took it for lost in between, ask again."""
+def ask(
+    study: optuna.Study, distributions: dict[str, BaseDistribution], *, name: str = "", begun: list[optuna.Trial] | None = None
+) -> optuna.Trial:
+    """Ask a study for the next trial and claim it; where another machine took it for lost in between, ask again.
+
+    `begun` holds the trial in whose middle the storage failed, if it did: another call goes on with that one.
+    """
+    mine: list[optuna.Trial] = [] if begun is None else begun
     while True:
         try:
-            trial = study.ask()
+            if not mine:
+                mine.append(study.ask())
+            trial = mine[0]
             claim(trial, name=name)  # before its parameters are drawn, which may take long
             for parameter, distribution in distributions.items():
                 trial._suggest(parameter, distribution)  # as study.ask(distributions) does
-            return trial
+            return mine.pop()
         except UpdateFinishedTrialError:
+            mine.clear()
             log.warning("a trial was taken for lost before it was claimed; asking for another one")
 
 
@@ -97,13 +102,16 @@ def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[No
     done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(wait_s):
+        pause_s = wait_s
+        while not done.wait(pause_s):
             try:
                 trial.set_user_attr(BEAT, time.time())
+                pause_s = wait_s
             except UpdateFinishedTrialError:  # another machine took it for lost; whoever tells its result will hear of it
                 return
             except (StorageError, StorageInternalError) as error:  # room on a full disk or the database may be back at the next
                 log.warning("no heartbeat of trial %d: %s", trial.number, reason_of(error))
+                pause_s = min(wait_s, BEAT_AGAIN_S)
 
     thread = threading.Thread(target=beat, name=HEART, daemon=True)
     thread.start()
@@ -137,11 +145,12 @@ def recover(
 ) -> list[int]:
     """Mark the running trials whose process is gone as failed, queue their parameters again, and return their numbers.
 
-    A running trial that nobody claimed counts as lost CLAIM_S after its start, since its process may be about to claim it
-    (machines are taken to have the same time). On another machine a process is gone where `watch`, which saw it before, finds its
-    heartbeat unchanged for STALE_S seconds, or for CONFIRM_S where it also looks stale by this machine's clock. The processes
-    that claimed under a name in `gone` are known to have ended, for this `reason`. A trial whose process died more than `retries`
-    times stays failed; other reasons do not count.
+    A running trial that nobody claimed counts as lost CLAIM_S after its start, since its process may be about to claim it (where
+    clocks differ it may be taken too soon; its process then asks for another one). On another machine a process is gone where
+    `watch`, which saw it before, finds its heartbeat unchanged for STALE_S seconds, or for CONFIRM_S where it looks stale by this
+    machine's clock and was never seen to change (so where clocks are that far apart, a live one must not miss a beat then). The
+    processes that claimed under a name in `gone` are known to have ended, for this `reason`. A trial whose process died more than
+    `retries` times stays failed; other reasons do not count.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     seen = Watch() if watch is None else watch
@@ -163,7 +172,7 @@ def abandon(study: optuna.Study, trial: optuna.Trial, *, reason: str, retries: i
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count towards a budget: all that were started, less those that were queued again."""
-    trials = patiently(partial(study.get_trials, deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
     again = {t.user_attrs.get(RETRY_OF) for t in trials}
     return [t for t in trials if t.state != TrialState.WAITING and t.number not in again]
 
@@ -179,39 +188,6 @@ def exclusive(path: Path) -> Iterator[None]:
     path.touch()
     with locked(path):
         yield
-
-
-def _open_database(url: str) -> RDBStorage:
-    """Open a database through SQLAlchemy."""
-    from sqlalchemy.engine import make_url  # slow to import, and a journal needs it not
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        parsed = make_url(url)
-        shown = parsed.render_as_string(hide_password=True)
-    except SQLAlchemyError as error:
-        raise StorageError(f"storage={url!r} is not a database URL; such as sqlite:///trials.db") from error
-    if _in_memory(parsed):
-        raise StorageError(
-            f"storage={shown!r} is in memory, so all trials would be lost; give a file, such as sqlite:///trials.db"
-        )
-    waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}} if parsed.get_backend_name() == "sqlite" else {}
-    try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True} | waiting)  # a server that was restarted is called again
-    except ImportError as error:
-        driver = parsed.get_driver_name()
-        package = DRIVERS.get(driver, driver)
-        raise StorageError(f"storage={shown!r} needs the driver {driver}; install it with: pip install '{package}'") from error
-    except (SQLAlchemyError, RuntimeError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StorageError(f"storage={shown!r} cannot be reached ({reason})") from error
-
-
-def _in_memory(url: URL) -> bool:
-    """Tell whether a database URL is of SQLite without a file."""
-    database = url.database or ""
-    nowhere = database == "" or ":memory:" in database or url.query.get("mode") == "memory"
-    return url.get_backend_name() == "sqlite" and nowhere
 
 
 def _open_journal(path: Path) -> JournalStorage:
@@ -264,7 +240,8 @@ def _why_lost(trial: FrozenTrial, gone: Collection[str], reason: str, watch: Wat
 def _alive(trial: FrozenTrial, worker: dict[str, Any], watch: Watch) -> bool:
     """Tell whether the process that runs a trial is alive: on this machine by its id, elsewhere by its heartbeat."""
     if worker["host"] != socket.gethostname():
-        return watch.unchanged_s(trial.number, trial.user_attrs[BEAT]) < (CONFIRM_S if _looks_stale(trial) else STALE_S)
+        unchanged_s = watch.unchanged_s(trial.number, trial.user_attrs[BEAT])
+        return unchanged_s < (CONFIRM_S if _looks_stale(trial) and trial.number not in watch.moved else STALE_S)
     return _born(worker["pid"]) == worker["born"]
 
 

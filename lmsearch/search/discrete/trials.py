@@ -92,7 +92,7 @@ class DiscreteSearch:
         distributions = self.code.distributions(self.space)
         proposed = self.code.encode(self.space, self.strategy.propose(history, rng))
         self.study.sampler = _Proposal(distributions, proposed)  # a trial that is queued again keeps its own
-        trial = patiently(partial(ask, self.study, distributions))
+        trial = patiently(partial(ask, self.study, distributions, begun=[]))
         architecture = self.code.decode(self.space, trial.params)
         self.open.append((architecture, trial, time.perf_counter()))
         return architecture
@@ -122,12 +122,12 @@ class DiscreteSearch:
 
     def trials(self) -> list[Trial]:
         """Return the evaluated architectures, first to last."""
-        return [self._read(t) for t in counted(self.study) if t.state == TrialState.COMPLETE]
+        return [self._read(t) for t in patiently(partial(counted, self.study)) if t.state == TrialState.COMPLETE]
 
     def history(self) -> History:
         """Return what strategies look at. A trial that failed for good counts as tried, with the lowest score."""
         tried, running = [], set()
-        for trial in counted(self.study):
+        for trial in patiently(partial(counted, self.study)):
             architecture = self._architecture(trial)
             if trial.state == TrialState.COMPLETE:
                 tried.append(Tried(self._decoded(trial), *trial.values))
