@@ -75,6 +75,7 @@ def test_a_machine_whose_process_died_and_one_that_only_follows_meet_again(tmp_p
         assert [machine.wait(100) for machine in machines] == [0, 0]
     finally:
         for machine in machines:
-            machine.kill()
-            machine.wait()
+            machine.terminate()  # and with it the processes that it has started
+        for machine in machines:
+            machine.wait(60)
     assert sorted((tmp_path / "counts").read_text().split()) == ["0", "1"], "as each machine counts its own"
