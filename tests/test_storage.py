@@ -181,12 +181,18 @@ def test_an_abandoned_trial_is_queued_again(tmp_path: Path) -> None:
     assert study.ask(RANGE).params == trial.params
 
 
-def test_a_process_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = new_study(tmp_path / "trials.journal")
+def claimed_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[optuna.Study, optuna.Trial]:
+    """Return a study and a trial of it that a process on another machine has claimed."""
+    study = new_study(folder / "trials.journal")
     monkeypatch.setattr(storage.socket, "gethostname", lambda: "elsewhere")
     trial = study.ask(RANGE)
     claim(trial)
     monkeypatch.setattr(storage.socket, "gethostname", lambda: "here")
+    return study, trial
+
+
+def test_a_process_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, trial = claimed_elsewhere(tmp_path, monkeypatch)
     monkeypatch.setattr(storage, "CONFIRM_S", 0.2)
     assert recover(study, watch=watched(study)) == []
     trial.set_user_attr("beat", time.time() - storage.STALE_S - 1)
@@ -199,11 +205,7 @@ def test_a_process_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path, mo
 
 @pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
 def test_machines_need_not_have_the_same_time(ahead_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = new_study(tmp_path / "trials.journal")
-    monkeypatch.setattr(storage.socket, "gethostname", lambda: "elsewhere")
-    trial = study.ask(RANGE)
-    claim(trial)
-    monkeypatch.setattr(storage.socket, "gethostname", lambda: "here")
+    study, trial = claimed_elsewhere(tmp_path, monkeypatch)
     monkeypatch.setattr(storage, "CONFIRM_S", 0.1)
     trial.set_user_attr("beat", time.time() + ahead_s)
     watch = Watch()

@@ -40,6 +40,12 @@ ATTEMPTS: Mapping[str, tuple[str, ...]] = {  # to mend the search, should it mis
 }
 
 
+def need_images() -> None:
+    """End with one line where the environment does not name the folder of the images."""
+    if not ROOT:
+        raise SystemExit("set FASHION_MNIST to the folder of the four idx files")
+
+
 @dataclass(frozen=True)
 class Plan:
     """Sizes of a plan. Only with `official` are the official test images its last word; else other training images are."""

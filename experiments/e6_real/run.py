@@ -233,7 +233,6 @@ KINDS: Mapping[str, Callable[[Row, Plan], Record]] = {
 
 
 if __name__ == "__main__":
-    if not fixed.ROOT:
-        raise SystemExit("set FASHION_MNIST to the folder of the four idx files")
+    fixed.need_images()
     one_thread()
     main(Study(HERE, fixed.rows(), work, summarise, draw))

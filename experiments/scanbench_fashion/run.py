@@ -142,7 +142,6 @@ def draw(summary: Record, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    if not fixed.ROOT:
-        raise SystemExit("set FASHION_MNIST to the folder of the four idx files")
+    fixed.need_images()
     one_thread()
     main(Study(HERE, rows(), work, summarise, draw))
