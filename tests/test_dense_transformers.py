@@ -153,6 +153,43 @@ def test_images_without_a_labelled_pixel_cost_nothing(head: str, nets: dict[str,
     assert torch.equal(objective.losses(outputs, void), torch.zeros(3))
 
 
+def test_losses_of_boxes_are_those_of_transformers_image_by_image(nets: dict[str, DenseNet]) -> None:
+    outputs, targets = nets["deformable_detr"](images()), objects(masks=False)
+    head, leaves = outputs.model, (outputs.classes, outputs.boxes)
+
+    def theirs(image: int) -> Tensor:
+        learnt = learnable(targets, image)
+        x0, y0, x1, y1 = (targets.boxes[image][learnt] / torch.tensor([24.0, 16.0, 24.0, 16.0])).unbind(1)  # of the padded image
+        truth = [
+            {
+                "class_labels": targets.classes[image][learnt],
+                "boxes": torch.stack([x0 + x1, y0 + y1, 2 * (x1 - x0), 2 * (y1 - y0)], 1) / 2,
+            }
+        ]
+        classes, boxes = (part[:, image : image + 1] for part in leaves)
+        loss, parts, _ = head.loss_function(classes[-1], truth, "cpu", boxes[-1], head.config, classes, boxes)
+        return loss + sum(part for name, part in parts.items() if name.startswith("loss_ce"))  # classes count twice
+
+    ours, wanted = outputs.losses(targets), torch.stack([theirs(image) for image in range(3)])
+    torch.testing.assert_close(ours, wanted)
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    for mine, its in zip(
+        *(torch.autograd.grad(loss @ weights, leaves, retain_graph=True) for loss in (ours, wanted)), strict=True
+    ):
+        torch.testing.assert_close(mine, its)
+
+
+def test_an_image_whose_answers_are_not_finite_spoils_no_other(nets: dict[str, DenseNet]) -> None:
+    outputs, targets = nets["deformable_detr"](images()).detach(), objects(masks=False)
+    before = outputs.losses(targets)
+    outputs.boxes[0, 1, 2, 3] = torch.nan
+    after = outputs.losses(targets)
+    assert after[1].isnan() and torch.equal(after[[0, 2]], before[[0, 2]])
+    none = objects(masks=False)
+    none.classes[:] = -1
+    assert (nets["deformable_detr"](images()).losses(none) > 0).all()
+
+
 def test_void_is_no_class_of_mask2former(nets: dict[str, DenseNet]) -> None:
     outputs, targets = nets["mask2former"](images()), pixels()
     masks = torch.stack([targets[0] == k for k in range(CLASSES)])[None]

@@ -13,7 +13,7 @@ import pytest
 
 from lmsearch.data.dense.outlines import to_rle
 from lmsearch.errors import LmsearchError
-from lmsearch.stats.detection import Found, Truth, as_coco, average_precision, results
+from lmsearch.stats.detection import Found, Matched, Truth, as_coco, average_precision, results
 
 SIZE = (40, 50)
 CLASSES = 5
@@ -98,6 +98,21 @@ def test_average_precision_is_that_of_pycocotools(number: int) -> None:
 def test_average_precision_is_that_of_pycocotools_on_200_random_cases() -> None:
     for number in range(20, 220):
         check_equal(number)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_the_precision_of_some_images_is_that_of_a_set_of_them(masks: bool) -> None:
+    for number in range(6):
+        truths, found = case(number)
+        whole = Matched(truths, found, num_classes=CLASSES, masks=masks)
+        for some in (list(range(len(truths))), list(range(1, len(truths))), list(range(0, len(truths), 2)), [len(truths) - 1]):
+            alone = average_precision([truths[i] for i in some], [found[i] for i in some], num_classes=CLASSES, masks=masks)
+            seen = whole.precision(some)
+            np.testing.assert_equal((seen.ap, seen.ap50), (alone.ap, alone.ap50))
+            np.testing.assert_array_equal(seen.of_class, alone.of_class)
+            np.testing.assert_array_equal(seen.curve, alone.curve)
+        again = whole.precision()
+        np.testing.assert_equal(again.ap, average_precision(truths, found, num_classes=CLASSES, masks=masks).ap)
 
 
 def one(score: float, box: tuple[float, ...], label: int = 0) -> Found:

@@ -67,18 +67,40 @@ def average_precision(truths: Sequence[Truth], found: Sequence[Found], *, num_cl
 
     Raises LmsearchError where faster-coco-eval is not installed.
     """
-    module = evaluator()
-    with redirect_stdout(io.StringIO()):
-        data = module.COCO(as_coco(truths, num_classes=num_classes, masks=masks))
-        listed = results(found, masks=masks)
-        run = module.COCOeval_faster(data, data.loadRes(listed) if listed else module.COCO(empty(data.dataset)), kind(masks))
-        run.params.areaRng, run.params.areaRngLbl = [[0, math.inf]], ["all"]
-        run.params.maxDets = [MOST]
-        run.evaluate()
-        run.accumulate()
-    precision: np.ndarray = np.asarray(run.eval["precision"])[:, :, :, 0, 0]  # (T, R, C), -1: no objects
-    held = np.where(precision < 0, np.nan, precision)
-    return Precision(mean_of(held), mean_of(held[0]), np.array([mean_of(held[..., c]) for c in range(num_classes)]), held[0])
+    return Matched(truths, found, num_classes=num_classes, masks=masks).precision()
+
+
+class Matched:
+    """Detections that are matched with the objects of their images once, for the precision of all images and of some.
+
+    Matching costs nearly all of the time; an image's own does not depend on the others. Arguments and errors are those of
+    `average_precision`.
+    """
+
+    def __init__(self, truths: Sequence[Truth], found: Sequence[Found], *, num_classes: int, masks: bool = False) -> None:
+        module = evaluator()
+        self.number, self.num_classes = len(truths), num_classes
+        with redirect_stdout(io.StringIO()):
+            data = module.COCO(as_coco(truths, num_classes=num_classes, masks=masks))
+            listed = results(found, masks=masks)
+            answers = data.loadRes(listed) if listed else module.COCO(empty(data.dataset))
+            self._run = module.COCOeval_faster(data, answers, kind(masks), separate_eval=True)
+            self._run.params.areaRng, self._run.params.areaRngLbl = [[0, math.inf]], ["all"]
+            self._run.params.maxDets = [MOST]
+            self._run.evaluate()
+        self._seen = list(self._run._evalImgs_cpp)  # of every class all images, one after the other
+
+    def precision(self, places: Sequence[int] | None = None) -> Precision:
+        """Return the precision in the images at these places, which ascend; None: in all."""
+        some = range(self.number) if places is None else places
+        self._run._evalImgs_cpp = [self._seen[c * self.number + place] for c in range(self.num_classes) for place in some]
+        self._run._paramsEval.imgIds = [place + 1 for place in some]
+        with redirect_stdout(io.StringIO()):
+            self._run.accumulate()
+        precision: np.ndarray = np.asarray(self._run.eval["precision"])[:, :, :, 0, 0]  # (T, R, C), -1: no objects
+        held = np.where(precision < 0, np.nan, precision)
+        of_class = np.array([mean_of(held[..., c]) for c in range(self.num_classes)])
+        return Precision(mean_of(held), mean_of(held[0]), of_class, held[0])
 
 
 def evaluator() -> ModuleType:

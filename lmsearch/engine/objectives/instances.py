@@ -20,7 +20,7 @@ from lmsearch.data.view import View
 from lmsearch.engine.objectives.metrics import METRICS
 from lmsearch.engine.objectives.objective import Objective, OfSet, Outputs
 from lmsearch.errors import ConfigError
-from lmsearch.stats.detection import Found, Precision, Truth, average_precision, evaluator
+from lmsearch.stats.detection import Found, Matched, Truth, evaluator
 
 GROUPS = 20  # of images that are left out in turn, for the spread of a precision
 BOXES, MASKS = "box", "mask"
@@ -119,7 +119,8 @@ def of_images(images: Sequence[Image], *, metric: str) -> OfSet:
     if (judged := metric.partition("_")[0]) not in kinds:
         raise ConfigError(f"metric={metric} needs objects and answers with masks; of these there are boxes only")
     told: dict[str, float] = {}
-    precisions = {kind: precision(images, kind) for kind in kinds}
+    matched = {kind: matches(images, kind) for kind in kinds}
+    precisions = {kind: found.precision() for kind, found in matched.items()}
     for kind, found in precisions.items():
         told |= {f"{kind}_ap": finite(found.ap), f"{kind}_ap50": finite(found.ap50)}
     value = told[metric]
@@ -127,18 +128,17 @@ def of_images(images: Sequence[Image], *, metric: str) -> OfSet:
     number = int(groups.max(initial=0)) + 1
     if number < 2:
         return OfSet(value, torch.full((len(images),), value, dtype=torch.float64), told, precisions)
-    rest = [[image for image, own in zip(images, groups, strict=True) if own != g] for g in range(number)]
-    left = [finite(precision(some, judged).ap) for some in rest]
+    left = [finite(matched[judged].precision(np.flatnonzero(groups != g).tolist()).ap) for g in range(number)]
     pseudo = number * value - (number - 1) * np.array(left)
     each = np.sqrt(len(images) / number) * (pseudo - pseudo.mean())[groups]
     return OfSet(value, torch.from_numpy(value + each - each.mean()), told, precisions)
 
 
-def precision(images: Sequence[Image], kind: str) -> Precision:
-    """Return the precision of detections in some images, of boxes or of masks."""
+def matches(images: Sequence[Image], kind: str) -> Matched:
+    """Return the detections in some images beside their objects, of boxes or of masks."""
     classes = 1 + max((int(part.classes.max(initial=-1)) for image in images for part in (image.truth, image.found)), default=0)
     truths, found = [image.truth for image in images], [image.found for image in images]
-    return average_precision(truths, found, num_classes=max(classes, 1), masks=kind == MASKS)
+    return Matched(truths, found, num_classes=max(classes, 1), masks=kind == MASKS)
 
 
 def finite(value: float) -> float:

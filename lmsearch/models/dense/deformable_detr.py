@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
+from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
 from lmsearch.errors import ModelError
@@ -86,34 +87,53 @@ class QueryBoxes(DenseOutputs):
 
     classes: Tensor
     boxes: Tensor
-    model: Any  # Transformers', which knows the loss
+    model: Any  # Transformers', which knows the weights of the loss
 
     def losses(self, targets: Objects | Tensor) -> Tensor:
-        """Return one loss per image (B,), NaN where the boxes are: Transformers raises then, and has no word for it."""
+        """Return one loss per image (B,), not finite where its answers are not: Transformers raises then."""
         if isinstance(targets, Tensor):
             raise ModelError("head=deformable_detr learns from boxes, and these data have a class per pixel")
-        return torch.stack([self._loss(image, targets) for image in range(self.classes.shape[1])])
+        truth = [self._truth(targets, image) for image in range(self.classes.shape[1])]
+        usable = torch.stack([part.isfinite().flatten(2).all(2).all(0) for part in (self.classes, self.boxes)]).all(0)  # (B,)
+        classes, boxes = (part.where(usable[:, None, None], 0.5) for part in (self.classes, self.boxes))
+        broken = self.classes.sum((0, 2, 3)) + self.boxes.sum((0, 2, 3))
+        return self._matched_losses(classes, boxes, truth).where(usable, broken)
 
-    def _loss(self, image: int, targets: Objects) -> Tensor:
+    def _matched_losses(self, classes: Tensor, boxes: Tensor, truth: list[dict[str, Tensor]]) -> Tensor:
+        """Return the losses (B,) of all layers, the paper's, per object of the image: all images at once.
+
+        Transformers' own loss counts the objects of a whole batch together. Its matching is taken, and its weights.
+        """
+        config = self.model.config
+        matcher = DeformableDetrHungarianMatcher(config.class_cost, config.bbox_cost, config.giou_cost)
+        pairs = [matcher({"logits": c, "pred_boxes": b}, truth) for c, b in zip(classes, boxes, strict=True)]
+        found = [(k, i, *pair) for k, layer in enumerate(pairs) for i, pair in enumerate(layer)]
+        at = torch.cat([nn.functional.pad(queries[:, None], (2, 0)) + torch.tensor([k, i, 0]) for k, i, queries, _ in found])
+        place = at.to(classes.device).unbind(1)  # layer, image and query of n pairs
+        labels, wanted = (torch.cat([truth[i][name][own] for _, i, _, own in found]) for name in ("class_labels", "boxes"))
+        answers = torch.zeros_like(classes)
+        answers[(*place, labels)] = 1.0
+        seen = boxes[place]  # (n, 4)
+        apart = config.bbox_loss_coefficient * (seen - wanted).abs().sum(1)
+        apart = apart + config.giou_loss_coefficient * (1 - overlap(corners_of(seen), corners_of(wanted)))
+        of_boxes = torch.zeros_like(classes[..., 0]).index_put(place, apart)  # (K, B, Q)
+        of_classes = CLASSES * focal(classes, answers, config.focal_alpha).sum(3)
+        objects = classes.new_tensor([max(len(one["boxes"]), 1) for one in truth])
+        return (of_classes + of_boxes).sum((0, 2)) / objects
+
+    def _truth(self, targets: Objects, image: int) -> dict[str, Tensor]:
+        """Return the classes and boxes of the objects of an image that are learnt from, in Transformers' form."""
         learnt = learnable(targets, image)
         corners = targets.boxes[image][learnt] / self._sides(self.boxes)
         centred = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], -1)
-        truth = [{"class_labels": targets.classes[image][learnt], "boxes": centred}]
-        classes, boxes = self.classes[:, image, None], self.boxes[:, image, None]  # (K, 1, Q, ...)
-        if not (classes.isfinite().all() and boxes.isfinite().all()):
-            return classes.sum() + boxes.sum()
-        head = self.model
-        loss, parts, _ = head.loss_function(classes[-1], truth, classes.device, boxes[-1], head.config, classes, boxes)
-        of_classes = [part for name, part in parts.items() if name.startswith("loss_ce")]  # one per layer of the decoder
-        return loss + (CLASSES - 1) * torch.stack(of_classes).sum()
+        return {"class_labels": targets.classes[image][learnt], "boxes": centred}
 
     def detections(self, *, most: int = MOST) -> list[Detections]:
         """Return objects with boxes, cut at the edges of the image; a query may be of several classes."""
         found, (height, width) = [], self.size
         for logits, boxes in zip(self.classes[-1], self.boxes[-1], strict=True):
             scores, queries, classes = surest(logits.sigmoid(), most)
-            centre, half = boxes[queries, :2], boxes[queries, 2:] / 2
-            corners = torch.cat([centre - half, centre + half], -1) * self._sides(boxes)
+            corners = corners_of(boxes[queries]) * self._sides(boxes)
             found.append(Detections(scores, classes, corners.clamp(min=0).minimum(corners.new_tensor([width, height] * 2))))
         return found
 
@@ -121,3 +141,25 @@ class QueryBoxes(DenseOutputs):
         """Return width, height, width, height of what the network saw, in pixels."""
         height, width = self.padded
         return like.new_tensor([width, height, width, height])
+
+
+def corners_of(boxes: Tensor) -> Tensor:
+    """Return boxes (n, 4), told by centre and size, as left, top, right, bottom."""
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    return torch.cat([centre - half, centre + half], 1)
+
+
+def overlap(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the generalised IoU (arXiv 1902.09630) of every box (n, 4) with its counterpart, -1 to 1 (n,)."""
+    first, last = torch.minimum(boxes[:, :2], others[:, :2]), torch.maximum(boxes[:, 2:], others[:, 2:])
+    inner = torch.minimum(boxes[:, 2:], others[:, 2:]) - torch.maximum(boxes[:, :2], others[:, :2])
+    both, hull = inner.clamp(min=0).prod(1), (last - first).prod(1)
+    union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (others[:, 2:] - others[:, :2]).prod(1) - both
+    return both / union - (hull - union) / hull
+
+
+def focal(logits: Tensor, answers: Tensor, alpha: float) -> Tensor:
+    """Return the focal loss (arXiv 1708.02002, gamma 2) of every logit, for answers of 0 and 1 of the same shape."""
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
+    missed = (answers - logits.sigmoid()).abs()
+    return loss * missed**2 * torch.where(answers > 0, alpha, 1 - alpha)
