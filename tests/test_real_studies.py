@@ -12,6 +12,7 @@ from idx_files import write_idx
 from experiments.e6_real import plan as fixed
 from experiments.e6_real import run as e6
 from experiments.e6_real import verdict
+from experiments.e6_transfer import run as transfer
 from experiments.e7_ablations import run as e7
 from experiments.records import append_record, read_records
 from experiments.study import NotYet, Study, run_rows
@@ -227,3 +228,13 @@ def test_a_tiny_run_of_both_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     levels = {(row.facts["family"], row.facts["training"]): row for row in e7.rows()}
     for place in ((e7.VMAMBA, "searched"), (e7.VIM, str(e7.FACTORS["position"]["class token"].training))):
         assert 0 <= e7.work(levels[place])["test"] <= 1
+
+
+def test_ranks_of_own_directions_come_with_their_exact_chance() -> None:
+    cells = [(task, arm, seed) for task in transfer.METRICS for arm in transfer.ARMS for seed in (0, 1)]
+    best = transfer.own_ranks({(task, arm, seed): float(arm == task) for task, arm, seed in cells}, (0, 1))
+    assert set(best["ranks"].values()) == {1.0} and best["p"] == pytest.approx(5.0**-6, abs=1e-6)
+    same = transfer.own_ranks(dict.fromkeys(cells, 0.5), (0, 1))
+    assert set(same["ranks"].values()) == {3.0} and same["p"] == 1.0
+    worst = transfer.own_ranks({(task, arm, seed): -float(arm == task) for task, arm, seed in cells}, (0,))
+    assert set(worst["ranks"].values()) == {5.0} and worst["p"] == pytest.approx(1.0)

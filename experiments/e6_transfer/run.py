@@ -1,12 +1,14 @@
 """E6 transfer: do directions that were searched on one task serve another? Classes, segmentation, detection, each for each.
 
 python -m experiments.e6_transfer.run [--only "pilot "] [--shard 0/2] [--limit-minutes 30] [--summary]
-The sizes of both plans are in plan.json. A plan's searches come before its trainings, which read what they found.
+The sizes of both plans are in plan.json: epochs are those of classification, segmentation, detection. Trainings wait for the
+searches whose directions they take.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cache
@@ -14,13 +16,15 @@ from io import StringIO
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.stats import rankdata
 
 from experiments.records import Record, read_records
 from experiments.runs import LIGHT, search
-from experiments.study import EIGHT, Row, Study, main, one_thread
+from experiments.study import EIGHT, NotYet, Row, Study, main, one_thread
 from lmsearch.cli import main as lmsearch
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.engine.randomness import key
@@ -29,7 +33,7 @@ from lmsearch.files import write_figure
 from lmsearch.stats.intervals import over_seeds
 
 HERE = Path(__file__).resolve().parent
-PLANS: dict[str, dict[str, float]] = json.loads((HERE / "plan.json").read_text(encoding="utf-8"))
+PLANS: dict[str, dict[str, Any]] = json.loads((HERE / "plan.json").read_text(encoding="utf-8"))
 SIDE, KEEP, DEPTH = 32, 2, 3
 METRICS = {"classification": "accuracy", "segmentation": "miou", "detection": "box_ap"}
 HEADS = {"segmentation": "plain", "detection": "deformable_detr"}
@@ -40,14 +44,15 @@ MODEL = ("model.patch_size=4", f"model.depth={DEPTH}", "optim.warmup_epochs=0", 
 
 
 def rows() -> list[Row]:
-    """Return the searches of every task and seed, then the trainings of every arm on every task with every seed, by plan."""
+    """Return the searches of a seed, then the trainings of every arm on every task, seed by seed and plan by plan."""
     listed = []
     for plan, sizes in PLANS.items():
-        for task, seed in product(METRICS, range(sizes["seeds"])):
-            listed.append(Row(f"{plan} search", (task, f"seed{seed}"), {"plan": plan, "task": task, "seed": seed}))
-        for task, seed, arm in product(METRICS, range(sizes["seeds"]), ARMS):
-            facts = {"plan": plan, "task": task, "seed": seed, "arm": arm}
-            listed.append(Row(f"{plan} retrain", (task, f"from {arm}", f"seed{seed}"), facts))
+        for seed in range(sizes["seeds"]):
+            for task in METRICS:
+                listed.append(Row(f"{plan} search", (task, f"seed{seed}"), {"plan": plan, "task": task, "seed": seed}))
+            for task, arm in product(METRICS, ARMS):
+                facts = {"plan": plan, "task": task, "seed": seed, "arm": arm}
+                listed.append(Row(f"{plan} retrain", (task, f"from {arm}", f"seed{seed}"), facts))
     return listed
 
 
@@ -85,7 +90,8 @@ def words_of(row: Row, epochs: str) -> list[str]:
     sizes, task, seed = PLANS[row.facts["plan"]], row.facts["task"], row.facts["seed"]
     where = data(task, sizes["images"])
     kind = ["data=dense", f"head={HEADS[task]}"] if task in HEADS else ["data=imagefolder"]
-    same = [f"data.root={where}", *MODEL, f"epochs={sizes[epochs]}", f"batch_size={sizes['batch_size']}", f"seed={seed}"]
+    number = sizes[epochs][list(METRICS).index(task)]
+    same = [f"data.root={where}", *MODEL, f"epochs={number}", f"batch_size={sizes['batch_size']}", f"seed={seed}"]
     return [*kind, *same]
 
 
@@ -107,7 +113,10 @@ def work(row: Row) -> Record:
 
 
 def directions(row: Row) -> list[list[str]]:
-    """Return the directions of an arm: what a search of this plan and seed found, random ones, or those by hand."""
+    """Return the directions of an arm: what a search of this plan and seed found, random ones, or those by hand.
+
+    Raises NotYet where that search has no record.
+    """
     plan, arm, seed = row.facts["plan"], row.facts["arm"], row.facts["seed"]
     if arm == "random":
         rng = np.random.default_rng(key(seed, "transfer", plan))
@@ -117,7 +126,7 @@ def directions(row: Row) -> list[list[str]]:
     wanted = Row(f"{plan} search", (arm, f"seed{seed}")).key
     found = [record["chosen"] for record in read_records(HERE / "results.jsonl.gz") if record.get("key") == wanted]
     if not found:
-        raise SystemExit(f"{row.key}: needs the row {wanted!r} first")
+        raise NotYet(f"{row.key}: needs the row {wanted!r} first")
     return found[-1]
 
 
@@ -130,14 +139,33 @@ def matrix(records: Sequence[Mapping]) -> Record:
     """Return mean test scores by task and arm, and differences with their 95 % intervals where there are seeds enough."""
     scores = {(r["task"], r["arm"], r["seed"]): r["test"] for r in records}
     seeds = sorted({seed for *_, seed in scores})
-    found: Record = {"seeds": len(seeds), "mean": {}, "own_minus": {}}
+    found: Record = {"seeds": len(seeds), "mean": {}, "own_minus": {}, "own_ranks": own_ranks(scores, seeds)}
     for task in METRICS:
-        known = {arm: [scores[task, arm, s] for s in seeds if (task, arm, s) in scores] for arm in ARMS}
-        found["mean"][task] = {arm: float(np.mean(values)) for arm, values in known.items() if values}
+        known = {arm: {s: scores[task, arm, s] for s in seeds if (task, arm, s) in scores} for arm in ARMS}
+        found["mean"][task] = {arm: float(np.mean(list(values.values()))) for arm, values in known.items() if values}
         own = known[task]
-        others = {arm: values for arm, values in known.items() if arm != task and len(values) == len(own) >= 2}
-        found["own_minus"][task] = {arm: str(over_seeds(np.subtract(own, values))) for arm, values in others.items()}
+        pairs = {arm: [own[s] - values[s] for s in own if s in values] for arm, values in known.items() if arm != task}
+        found["own_minus"][task] = {arm: str(over_seeds(gaps)) for arm, gaps in pairs.items() if len(gaps) >= 2}
     return found
+
+
+def own_ranks(scores: Mapping[tuple[str, str, int], float], seeds: Sequence[int]) -> Record:
+    """Return the rank of a task's own directions among all arms, 1 the best, by task and seed, and how likely such ranks are.
+
+    `p` is the probability of a sum of ranks as small or smaller where every arm is as likely as any other to have each rank:
+    exact, with ties, one-sided. 1 where no cell has all arms.
+    """
+    ranks: Record = {}
+    chance = Counter({0.0: 1.0})
+    for task, seed in product(METRICS, seeds):
+        if all((task, arm, seed) in scores for arm in ARMS):
+            cell = rankdata([-scores[task, arm, seed] for arm in ARMS])
+            ranks[f"{task} seed{seed}"] = float(cell[ARMS.index(task)])
+            before, chance = chance, Counter()
+            for total, rank in product(before, cell.tolist()):
+                chance[total + rank] += before[total] / len(ARMS)
+    seen = sum(ranks.values())
+    return {"ranks": ranks, "p": round(sum(share for total, share in chance.items() if total <= seen), 6)}
 
 
 def draw(summary: Record, path: Path) -> None:
