@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from lmsearch.data import Batch
+from lmsearch.data import Batch, build_source
+from lmsearch.data.loaders import build_loaders
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, load_weights, read_model, save_checkpoint, save_model
 from lmsearch.engine.log import RunLog
-from lmsearch.engine.objectives import classification, dense_regression
+from lmsearch.engine.objectives import Scores, classification, dense_regression
 from lmsearch.engine.optim import Cosine, adamw, decay_groups, moving_average, undecayed
 from lmsearch.engine.randomness import generator, key
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate, train_one_epoch
+from lmsearch.engine.train import Precision, Trainer, TrainingDiverged, evaluate, train_one_epoch, validate_and_test
 from lmsearch.errors import CheckpointError
 from lmsearch.models import create_model
 
@@ -116,6 +118,32 @@ def test_evaluation_counts_every_sample_without_gradients() -> None:
     scores = evaluate(nano(), batches(), classification(), CPU)
     assert scores.losses.shape == scores.scores.shape == (12,)
     assert not scores.losses.requires_grad
+
+
+def test_counts_of_classes_are_kept_once_and_not_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[list[int]] = []
+    joined = Scores.concatenate
+
+    def watched(listed: list[Scores]) -> Scores:
+        kept.append([int(scores.sums is not None) for scores in listed])
+        return joined(listed)
+
+    monkeypatch.setattr(Scores, "concatenate", watched)
+    scores = evaluate(nano(), batches(), classification(), CPU)
+    assert kept == [[1, 0, 0]]  # of 1,000 classes each has 8 MB
+    by_hand = torch.zeros(10, dtype=torch.int64).index_add_(0, torch.cat([b.targets for b in batches()]), torch.ones(12).long())
+    assert torch.equal(scores.class_counts[:, :-1].sum(1), by_hand)
+
+
+def test_a_set_that_validates_and_tests_is_measured_once() -> None:
+    source = build_source("digits")
+    alone = build_loaders(replace(source, test=source.val), batch_size=256, seed=0)
+    model = create_model("local_vim_nano", depth=1, embed_dim=8, in_chans=1, img_size=8).eval()
+    val, test = validate_and_test(model, alone, classification(), CPU)
+    assert test is val and alone.num_measured == len(val.losses) == alone.val.num_samples
+    both = build_loaders(source, batch_size=256, seed=0)
+    val, test = validate_and_test(model, both, classification(), CPU)
+    assert both.num_measured == len(val.losses) + len(test.losses) > len(val.losses)
 
 
 def test_dense_regression_is_the_mean_square_over_tokens() -> None:

@@ -83,7 +83,8 @@ def test_every_choice_gets_the_scores_of_a_pass_of_its_own(name: str) -> None:
     ways = choices_of(module)
     together, alone = held_out().each(module, ways), plain().each(module, ways)
     for mine, its in zip(together, alone, strict=True):
-        assert torch.equal(mine.losses, its.losses) and torch.equal(mine.sums, its.sums)
+        assert torch.equal(mine.losses, its.losses) and torch.equal(mine.scores, its.scores)
+        assert mine.sums is None  # counts of 1,000 classes take 8 MB for each choice
     assert len({scores.loss for scores in together}) > len(ways) // 2  # on small grids some choices are the same
 
 

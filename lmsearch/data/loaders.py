@@ -185,11 +185,16 @@ class EvalLoader:
 
 
 class Loaders(NamedTuple):
-    """What training needs."""
+    """What training needs. Where data have no test set of their own, `test` is `val`."""
 
     train: TrainLoader
     val: EvalLoader
     test: EvalLoader
+
+    @property
+    def num_measured(self) -> int:
+        """Number of samples that validation and test evaluate together."""
+        return self.val.num_samples + (0 if self.test is self.val else self.test.num_samples)
 
 
 class SearchLoaders(NamedTuple):
@@ -227,11 +232,10 @@ def build_loaders(
         **common,
     )
     size = eval_batch_size or batch_size
-    val, test = (
-        EvalLoader(part, batch_size=size, what=f"{source.info.name} {name} set", **common)
-        for name, part in (("val", source.val), ("test", source.test))
-    )
-    return Loaders(train, val, test)
+    val = EvalLoader(source.val, batch_size=size, what=f"{source.info.name} val set", **common)
+    if source.test is source.val:
+        return Loaders(train, val, val)
+    return Loaders(train, val, EvalLoader(source.test, batch_size=size, what=f"{source.info.name} test set", **common))
 
 
 def search_loaders(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from lmsearch.data import Batch
+from lmsearch.data import Batch, Loaders
 from lmsearch.data.info import Loader
 from lmsearch.data.order import of_one_kind, sharers
 from lmsearch.engine.distributed import SINGLE, World
@@ -217,6 +217,12 @@ def evaluate(
     return found[0]
 
 
+def validate_and_test(model: nn.Module, loaders: Loaders, objective: Objective, precision: Precision) -> tuple[Scores, Scores]:
+    """Evaluate `model` on the validation and on the test set as `evaluate` does, once where both are the same samples."""
+    val = evaluate(model, loaders.val, objective, precision, what="validation")
+    return val, val if loaders.test is loaders.val else evaluate(model, loaders.test, objective, precision, what="test")
+
+
 @torch.no_grad()
 def evaluate_each(
     model: nn.Module,
@@ -239,7 +245,7 @@ def evaluate_each(
                 outputs = model(part.inputs)
             if number == len(scored):
                 scored.append([])
-            scored[number].append(objective.evaluation(outputs, part.targets, part.own).cpu())
+            keep(scored[number], objective.evaluation(outputs, part.targets, part.own).cpu())
             evaluated(len(part.inputs))
     world = sharers(loader)
     known = of_one_kind(scored or None, world, emptied=lambda each: [[mine[0].emptied()] for mine in each]) or []
@@ -249,3 +255,11 @@ def evaluate_each(
             lower = f"in training, lower optim.lr or optim.clip_grad{or_precise(precision)}"
             raise TrainingDiverged(f"{bad} of {len(scores.losses)} {what} losses are not finite; {lower}")
     return found
+
+
+def keep(before: list[Scores], scores: Scores) -> None:
+    """Append the scores of a batch; their sums go to those of the first, for the counts of 1,000 classes take 8 MB."""
+    if before and scores.sums is not None and before[0].sums is not None:
+        before[0] = replace(before[0], sums=before[0].sums + scores.sums)
+        scores = replace(scores, sums=None)
+    before.append(scores)

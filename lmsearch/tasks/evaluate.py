@@ -19,7 +19,7 @@ from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.processes import joined
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.train import Precision, evaluate
+from lmsearch.engine.train import Precision, validate_and_test
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.run_identity import config_digest
 from lmsearch.settings.data import Dense, ImageFolder
@@ -56,9 +56,8 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     loaders = build_loaders(source, batch_size=batch_size, seed=0, drop_last=False, num_workers=settings.num_workers, world=world)
     objective = build_objective(info)
     try:
-        with Phase("evaluation", images=loaders.val.num_samples + loaders.test.num_samples):
-            val = evaluate(model, loaders.val, objective, precision, what="validation")
-            test = evaluate(model, loaders.test, objective, precision, what="test")
+        with Phase("evaluation", images=loaders.num_measured):
+            val, test = validate_and_test(model, loaders, objective, precision)
     except TrainingDiverged as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
     metrics = measured(info, objective, test=test, val=val)

@@ -76,8 +76,6 @@ class Objective:
     @property
     def by_loss(self) -> Objective:
         """The same where losses alone count, as in choices of directions: what a metric of sets is made of is left out."""
-        if self.parts is None:
-            return self
         return replace(self, statistics=lambda *_: None, parts=None, of_parts=None, measured=as_they_are)
 
     def evaluation(self, outputs: Outputs, targets: Targets, own: Sequence[OwnSize] | None = None) -> Scores:

@@ -18,7 +18,7 @@ from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Recipe, build_trainer
 from lmsearch.engine.state import BEGINNING
-from lmsearch.engine.train import Precision, evaluate
+from lmsearch.engine.train import Precision, evaluate, validate_and_test
 from lmsearch.engine.unfinished import Unfinished
 from lmsearch.search.discrete.architectures import Architecture, num_branches
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
@@ -82,7 +82,7 @@ class StandAlone:
         objective = objective_for(self.source.info.target, metric=self.metric)
         try:
             with self.trained(architecture, loaders) as model:
-                scores = [evaluate(model, loader, objective, self.precision) for loader in (loaders.val, loaders.test)]
+                scores = validate_and_test(model, loaders, objective, self.precision)
         except TrainingDiverged:
             return (Evaluation(-math.inf, math.inf, cost),) * 2
         return evaluation(scores[0], objective, cost=cost), evaluation(scores[1], objective, cost=cost)

@@ -21,7 +21,7 @@ from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import Keeping, RunState
-from lmsearch.engine.train import Precision, Trainer, evaluate
+from lmsearch.engine.train import Precision, Trainer, evaluate, validate_and_test
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.run_identity import run_digest
 from lmsearch.settings.shared import GoingOn
@@ -89,9 +89,8 @@ def fit(
             best=best,
             trainings_left=trainings_left,
         )
-        with Phase(f"{title}: evaluation", images=loaders.val.num_samples + loaders.test.num_samples):
-            val = evaluate(trainer.result, loaders.val, objective, precision, what="validation")
-            test = evaluate(trainer.result, loaders.test, objective, precision, what="test")
+        with Phase(f"{title}: evaluation", images=loaders.num_measured):
+            val, test = validate_and_test(trainer.result, loaders, objective, precision)
     except TrainingDiverged as error:
         raise TrainingDiverged(f"{title}: {error}", spoilt=error.spoilt) from error
     save_model(run_dir, spec, trainer.result.state_dict())
