@@ -27,6 +27,18 @@ def test_to_tensor_scales_and_normalises_each_channel():
     assert tensor.shape == (3, 2, 3) and torch.allclose(tensor[:, 0, 0], torch.tensor([1.0, -2.0, 1.0]))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_to_tensor_is_the_arithmetic_of_every_pixel_to_the_last_bit(mode):
+    rng = np.random.default_rng(3)
+    levels = np.stack([rng.permutation(256).reshape(16, 16).astype(np.uint8) for _ in range(3)], axis=2)
+    image = Image.fromarray(levels if mode == "RGB" else levels[..., 0])
+    chans = len(image.getbands())
+    for mean, std in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5, 0.1307, 0.0), (0.5, 1e-6, 3.0)):
+        values = np.asarray(image, dtype=np.float32).reshape(16, 16, chans).transpose(2, 0, 1) / 255
+        shift, scale = (np.asarray(part[:chans], dtype=np.float32)[:, None, None] for part in (mean, std))
+        assert torch.equal(to_tensor(image, mean[:chans], std[:chans]), torch.from_numpy((values - shift) / scale))
+
+
 @pytest.mark.parametrize("size", [(16, 16), (500, 37), (37, 500), (3, 9), (256, 224)])
 @pytest.mark.parametrize("img_size", [(16, 16), (8, 24)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])

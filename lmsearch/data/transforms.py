@@ -20,10 +20,13 @@ BICUBIC = Image.Resampling.BICUBIC
 
 def to_tensor(image: Image.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """Scale to [0, 1] and normalise each channel: (C, H, W) float32."""
-    values = np.asarray(image, dtype=np.float32) / 255
-    values = values.reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    centred = (values - np.asarray(mean, dtype=np.float32)[:, None, None]) / np.asarray(std, dtype=np.float32)[:, None, None]
-    return torch.from_numpy(np.ascontiguousarray(centred))
+    levels = np.arange(256, dtype=np.float32) / 255
+    table = (levels - np.asarray(mean, dtype=np.float32)[:, None]) / np.asarray(std, dtype=np.float32)[:, None]  # (C, 256)
+    pixels = np.asarray(image).reshape(image.height, image.width, len(mean))
+    normalised = np.empty((len(mean), image.height, image.width), dtype=np.float32)
+    for channel, values in enumerate(table):
+        np.take(values, pixels[..., channel], out=normalised[channel], mode="clip")  # clip: without a copy
+    return torch.from_numpy(normalised)
 
 
 def eval_image(image: Image.Image, img_size: tuple[int, int], crop_pct: float) -> Image.Image:
