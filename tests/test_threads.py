@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from lmsearch.config import compose, compose_settings, plain_config
 from lmsearch.engine.devices import lacks_bf16
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.run_identity import run_digest
-from lmsearch.settings.tasks import Search
-from lmsearch.tasks.parts import build
+from lmsearch.settings.tasks import Evaluate, Retrain, Search
+from lmsearch.tasks.parts import build, readers
+from lmsearch.tasks.parts.readers import settle_readers
 
 NET = ["data=digits", "model.depth=1", "model.embed_dim=8", "model.patch_size=4"]
 TINY = [*NET, "batch_size=512", "epochs=1", "optim.warmup_epochs=0"]
@@ -78,3 +81,43 @@ def test_a_run_goes_on_with_other_threads(task: list[str]) -> None:
     assert run_digest(plain_config(compose(task[0], task[1:]))) == run_digest(
         plain_config(compose(task[0], [*task[1:], "threads=1"]))
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "in_memory", "at_once", "ranks", "expected"),
+    [
+        ("cuda", False, 1, 1, 8),
+        ("cuda", False, 3, 1, 6),
+        ("cuda", False, 2, 2, 5),
+        ("cuda", False, 1, 64, 1),
+        ("cuda", True, 1, 1, 0),
+        ("cpu", False, 1, 1, 0),
+    ],
+)
+def test_a_gpu_has_images_read_by_the_cores_that_its_training_has_for_itself(
+    device: str,
+    in_memory: bool,
+    at_once: int,
+    ranks: int,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(readers, "cores", lambda: 20)
+    monkeypatch.setattr(readers, "processes_here", lambda: ranks)
+    source = cast(Any, SimpleNamespace(train=SimpleNamespace(in_memory=in_memory)))
+    with caplog.at_level("INFO"):
+        settled = settle_readers(compose_settings(Retrain, ["genotype=x"]), source, torch.device(device), at_once=at_once)
+    assert settled.num_workers == settled.content["num_workers"] == expected
+    assert len(caplog.messages) == (device == "cuda" and not in_memory)
+    assert all(f"beside a training: {expected};" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("given", [0, 3])
+def test_given_processes_that_read_images_stay_and_are_no_part_of_a_run(given: int, caplog: pytest.LogCaptureFixture) -> None:
+    source = cast(Any, SimpleNamespace(train=SimpleNamespace(in_memory=False)))
+    asked = compose_settings(Evaluate, ["checkpoint=x", f"num_workers={given}"])
+    with caplog.at_level("INFO"):
+        assert settle_readers(asked, source, torch.device("cuda")) is asked and not caplog.messages
+    left, set_ = (run_digest(compose_settings(Search, words).content) for words in ([], [f"num_workers={given}"]))
+    assert left == set_

@@ -76,7 +76,10 @@ class Training(Machine, Claiming):
     )
     metric: str | None = key(METRICS, null="accuracy", added=(None,))
     seed: int = key("of all that is random: weights, order of images, augmentation", least=0)
-    num_workers: int = key("processes that read images (image folders)", least=0, counts=False)
+    num_workers: int | None = key(
+        "processes that read images (image and dense folders)",
+        least=0, counts=False, null="on a GPU the cores shared out, 1 to 8; else 0: the training reads",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

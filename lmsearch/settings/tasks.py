@@ -157,7 +157,7 @@ class Derive(Machine, Claiming, Kept):
     run_dir: PathName | None = again(Output, "run_dir", null="runs/derive-<data>-<model>-s<seed>")
     overwrite: bool = again(Claiming, "overwrite", help="replace a genotype.json in run_dir that was derived otherwise")
     batch_size: int | None = key("samples per step", least=1, null=PER_STEP)
-    num_workers: int = again(Training, "num_workers")
+    num_workers: int | None = again(Training, "num_workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ class Evaluate(Machine, Output):
     checkpoint: PathName = key(SHIPPED)
     run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>")
     batch_size: int | None = key("images per step", least=1, null=PER_STEP)
-    num_workers: int = again(Training, "num_workers")
+    num_workers: int | None = again(Training, "num_workers")
 
 
 @dataclass(frozen=True, kw_only=True)

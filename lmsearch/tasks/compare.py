@@ -33,6 +33,7 @@ from lmsearch.tasks.parts.build import build_objective, build_precision, warn_un
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
+from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.retrain import derived_spec
@@ -59,7 +60,9 @@ def compare(settings: Compare, precision: Precision, world: World) -> None:
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     content = [[arm.genotypes[0].directions for arm in arms], space.candidates, space.per_layer]
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
-    check_memory(settings.batch_size, largest, precision, world=world, workers=min(workers.number, len(parts)))
+    at_once = min(workers.number, len(parts))
+    check_memory(settings.batch_size, largest, precision, world=world, workers=at_once)
+    settings = settle_readers(settings, source, precision.device, at_once=at_once)
     with claim_run_dir(settings, "compare", content, source=source, parts=parts, world=world) as run_dir:
         note_network(run_dir, specs[arms[0].name][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)

@@ -36,6 +36,7 @@ from lmsearch.settings.tasks import Derive
 from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, scores_of, show
 from lmsearch.tasks.parts.known import CONFIG, Facts, as_plain, read_facts
+from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.recheck import stored_supernets
 from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir
 from lmsearch.tasks.parts.samples import check_held_out
@@ -141,10 +142,11 @@ def with_data(settings: Derive, stored: Stored) -> int:
             raise CheckpointError(f"{stored.path}: does not say which data the search held out ({key} is missing)")
     precision, source, dominant = build_precision(settings), own_source(spec, str(stored.path)), dominant_in(state)
     settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, source.info))})
+    settings = settle_readers(settings, source, precision.device)
     check_held_out(state, source, where=str(stored.path))
     loaders = search_loaders(
         source, holdout=state["holdout"], batch_size=batch_size, seed=state["seed"], drop_last=False,
-        num_workers=settings.num_workers,
+        num_workers=settings.num_workers or 0,
     )  # fmt: skip
     supernet = load_model(spec, state["model"], source=str(stored.path), backend=settings.backend)
     trained = Trained(

@@ -27,6 +27,7 @@ from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion, write_precision
+from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, tell_next, write_config
 from lmsearch.tasks.parts.trained import data_for, images_per_step, load_answering
 
@@ -53,7 +54,9 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     source = data_for(measured_on(settings.data, spec, info), info)
     check_fits(source, info, checkpoint)
     settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, info))})
-    loaders = build_loaders(source, batch_size=batch_size, seed=0, drop_last=False, num_workers=settings.num_workers, world=world)
+    settings = settle_readers(settings, source, precision.device)
+    readers = settings.num_workers or 0
+    loaders = build_loaders(source, batch_size=batch_size, seed=0, drop_last=False, num_workers=readers, world=world)
     objective = build_objective(info)
     try:
         with Phase("evaluation", images=loaders.num_measured):

@@ -37,6 +37,7 @@ from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.measured import show
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import note_network
+from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
 from lmsearch.tasks.parts.settle import settle
 
@@ -56,6 +57,7 @@ def run(cfg: DictConfig) -> int:
 def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     """Train the net in the processes of `world`, and tell what it is good for."""
     settings, source = settle(settings)
+    settings = settle_readers(settings, source, precision.device)
     warn_unequal(settings.optim, source)
     genotype = load_genotype(settings.genotype)
     spec = derived_spec(settings, source, genotype)

@@ -48,6 +48,7 @@ from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
 from lmsearch.tasks.parts.fit import keeping_of
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
+from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.recheck import read_alike, stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.samples import searched_on
@@ -92,6 +93,7 @@ def search(settings: Search, precision: Precision, world: World) -> Genotype:
     side_by_side = settings.seeds if settings.seeds > 1 else SUPERNETS if settings.get("search.recheck") else 1
     at_once = min(settings.workers, side_by_side)
     check_memory(settings.batch_size, setup.spec, precision, running=setup.running, world=world, workers=at_once)
+    settings = settle_readers(settings, source, precision.device, at_once=at_once)
     search_data(settings, source, precision, world=world)  # a split that cannot be made is found before anything is written
     with claim(settings, setup, source, world=world) as run_dir:
         note_network(run_dir, setup.spec, source)

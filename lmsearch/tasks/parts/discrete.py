@@ -38,6 +38,7 @@ from lmsearch.tasks.parts.discrete_trials import Evaluator, explore
 from lmsearch.tasks.parts.fit import keeping_of, train
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
+from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.trials.storage import open_storage
@@ -66,12 +67,13 @@ def run(settings: Search) -> int:
     space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=options.fewest)
     storage = None if options.storage is None else open_storage(options.storage)  # a bad one is found before training
     identity = former_names([candidates.spec.directions, candidates.keep])
-    budget = Budget(options.budget_steps)
-    training, price = costs(settings, candidates, source, precision)
-    check_budget(budget, training, price)
     strategy = build_strategy(options.method, population=options.population, tournament=options.tournament)
     workers = workers_of(settings, strategy, space)
     at_once = 1 if workers is None else workers.number
+    settings = settle_readers(settings, source, precision.device, at_once=at_once)
+    budget = Budget(options.budget_steps)
+    training, price = costs(settings, candidates, source, precision)
+    check_budget(budget, training, price)
     check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep, workers=at_once)
     with claim_run_dir(settings, "search", identity, source=source) as run_dir:
         note_network(run_dir, candidates.spec, source)
@@ -176,7 +178,7 @@ def stand_alone(settings: Search, candidates: Candidates, source: Source, precis
         precision,
         settings.seed,
         settings.backend,
-        settings.num_workers,
+        settings.num_workers or 0,
         settings.metric,
     )
 

@@ -40,6 +40,7 @@ from lmsearch.settings.tasks import Audit
 from lmsearch.tasks.parts.audited import make_control, make_setting, open_ledger
 from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.page import leave_page, note_network
+from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import default_run_dir, open_run_dir, write_config
 from lmsearch.tasks.parts.settle import settle
 
@@ -56,6 +57,7 @@ def quick_audit(settings: Audit) -> int:
     """Run the quick audit, or go on with it; write audit.json and audit.png, print the answer; return 0 (see strict)."""
     precision = build_precision(settings)
     settings, source = settle(settings)
+    settings = settle_readers(settings, source, precision.device, at_once=settings.workers)
     setting = brief(make_setting(settings, source, precision))
     control = controls(settings, source, precision, setting)
     orders = orders_of(setting, fitting(settings, setting))
