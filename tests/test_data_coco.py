@@ -17,6 +17,7 @@ from lmsearch.data import Source, build_source
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.dense.writing import CATEGORY_IDS
 from lmsearch.data.instances import Instances
+from lmsearch.data.sources.dense import without_masks
 from lmsearch.errors import DataError
 
 
@@ -86,6 +87,20 @@ def test_training_on_objects_hangs_on_seed_epoch_and_image_alone(folders: dict[s
         for box, mask in zip(own.boxes[0], own.masks[0], strict=True):
             left, top, right, bottom = box.int().tolist()
             assert mask[top:bottom, left:right].sum() == mask.sum() and mask[top].any() and mask[:, right - 1].any()
+
+
+def test_batches_without_masks_have_the_same_boxes_and_are_measured_alike(folders: dict[str, Path]) -> None:
+    whole = of(folders["coco"], target="instances", img_size=16)
+    boxed = without_masks(whole)
+    assert (boxed.test is boxed.val) is (whole.test is whole.val)
+    pairs = [[source.train.train_batch(np.arange(8), seed=0, epoch=3) for source in (whole, boxed)]]
+    pairs += [[part.eval_batch(np.arange(2)) for part in parts] for parts in ((whole.val, boxed.val), (whole.test, boxed.test))]
+    for one, other in pairs:
+        assert isinstance(one.targets, Instances) and isinstance(other.targets, Instances)
+        assert one.targets.masks is not None and other.targets.masks is None and torch.equal(one.inputs, other.inputs)
+        for name in ("boxes", "classes", "crowd"):
+            assert torch.equal(getattr(one.targets, name), getattr(other.targets, name))
+        assert [place.truth.outlines for place in one.own or ()] == [place.truth.outlines for place in other.own or ()]
 
 
 def test_images_without_objects_stay(folders: dict[str, Path]) -> None:

@@ -133,6 +133,17 @@ def test_boxes_of_no_area_are_left_out_and_counted_with_the_preset_of_coco(
     assert source.info.class_names == ("square",)
 
 
+def test_a_head_that_answers_boxes_alone_gets_no_masks(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path / "data", annotated())
+    masked = {}
+    for head in ("deformable_detr", "mask2former"):
+        words = ["genotype=none", "data=dense", f"data.root={folder}", "data.img_size=8", f"head={head}"]
+        source = settle(settings_of(Retrain, compose("retrain", words)))[1]
+        assert source.val.eval_batch(np.arange(1)).own[0].truth.outlines is not None
+        masked[head] = source.train.train_batch(np.arange(1), seed=0, epoch=0).targets.masks is not None
+    assert masked == {"deformable_detr": False, "mask2former": True}
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
     [

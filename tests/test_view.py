@@ -43,6 +43,19 @@ def test_a_draw_moves_image_class_map_masks_and_boxes_alike(number: int) -> None
     assert (pixels.numpy()[:, ~inside] == 0).all()
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_masks_are_the_nearest_pixels_whatever_is_seen_of_them(number: int) -> None:
+    rng = np.random.default_rng(number)
+    masks = np.zeros((6, *SIZE), dtype=bool)
+    masks[1], masks[2, 0, 0], masks[3, -1, -1] = True, True, True
+    masks[4], masks[5, 8:20, 30:33] = rng.random(SIZE) < 0.01, rng.random((12, 3)) < 0.5
+    view = JointTransform((32, 24), scale=(0.5, 2.5), colour=0.0).draw(SIZE, keyed_rng("test", number)).view
+    expected = np.zeros((6, 32, 24), dtype=bool)
+    for place, mask in enumerate(masks):
+        expected[place] = view.class_map(mask.astype(np.uint8)) == 1
+    assert np.array_equal(view.masks(masks), expected) and view.masks(masks[:0]).shape == (0, 32, 24)
+
+
 def test_a_flip_mirrors_everything() -> None:
     image, values, masks = scene()
     plain = View(SIZE, SIZE, (0, 0), SIZE)

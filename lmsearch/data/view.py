@@ -78,7 +78,9 @@ class View:
         """Return masks (n, H, W) bool as the input shows them (n, h, w)."""
         seen = np.zeros((len(masks), *self.img_size), dtype=bool)
         rows, columns = self._nearest()
-        seen[(slice(None), *self.filled)] = masks[:, rows[:, None], columns[None]]
+        for shown, mask in zip(seen[(slice(None), *self.filled)], masks, strict=True):  # only around each object: most are small
+            down, across = spanned(rows, mask.any(1)), spanned(columns, mask.any(0))
+            shown[down, across] = mask.take(rows[down], 0).take(columns[across], 1)
         return seen[..., ::-1] if self.flip else seen
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
@@ -114,6 +116,12 @@ class View:
             for part, offset, scale, side in zip(self.filled, self.offset, self.scale, self.size, strict=True)
         )
         return rows, columns
+
+
+def spanned(places: np.ndarray, line: np.ndarray) -> slice:
+    """Return which of some ascending places (n,) lie between the first and the last one that a line (L,) bool holds."""
+    inside = np.flatnonzero(line)
+    return slice(*np.searchsorted(places, [inside[0], inside[-1] + 1])) if len(inside) else slice(0)
 
 
 def fitting(size: Size, img_size: Size) -> Size:

@@ -25,7 +25,7 @@ from lmsearch.run_identity import config_digest
 from lmsearch.settings.data import Dense, ImageFolder
 from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
-from lmsearch.tasks.parts.build import build_objective, build_precision, source_options
+from lmsearch.tasks.parts.build import build_objective, build_precision, seen_by, source_options
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion, write_precision
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, tell_next, write_config
@@ -51,7 +51,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     world.assert_same(fingerprint(model.state_dict()), what=f"the network of {checkpoint}")
     if settings.data is None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
-    source = data_for(measured_on(settings.data, spec, info), info)
+    source = seen_by(spec.options.get("head"), data_for(measured_on(settings.data, spec, info), info))
     check_fits(source, info, checkpoint)
     settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, info))})
     settings = settle_readers(settings, source, precision.device)

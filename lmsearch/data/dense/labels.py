@@ -83,16 +83,21 @@ class Objects:
 
 @dataclass(frozen=True)
 class ObjectLabels:
-    """Boxes with classes; with `masks` also the pixels of every object, whose boxes are then those of the pixels seen."""
+    """Boxes with classes; with `masks` also the pixels of every object, whose boxes are then those of the pixels seen.
+
+    Where they are not `sent`, the pixels serve the boxes alone and are in no batch.
+    """
 
     masks: bool
+    sent: bool = True
 
     def read(self, part: Annotated, index: int, size: Size) -> Objects:
         """Return the objects of an image."""
         things = things_of(part, index)
+        if not self.masks:
+            return Objects(size, *_columns(things))
         masks = [np.zeros(size, dtype=bool) if thing.outline is None else drawn(thing.outline, size) for thing in things]
-        stacked = np.array(masks, dtype=bool).reshape(-1, *size) if self.masks else None
-        return Objects(size, *_columns(things), stacked)
+        return Objects(size, *_columns(things), np.array(masks, dtype=bool).reshape(-1, *size))
 
     def seen(self, labels: Objects, view: View, *, training: bool) -> Objects:
         """Return the objects of which the input shows something; in training also boxes of at least SMALLEST pixels only."""
@@ -100,7 +105,7 @@ class ObjectLabels:
         boxes = view.boxes(labels.boxes) if masks is None else boxes_of(masks)
         sides = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
         there = sides >= SMALLEST if training else sides > 0
-        kept = None if masks is None else masks[there]
+        kept = masks[there] if masks is not None and self.sent else None
         return Objects(view.img_size, boxes[there], labels.labels[there], labels.crowd[there], kept)
 
     def batch(self, labels: Sequence[Objects], img_size: Size) -> Instances:
@@ -110,7 +115,7 @@ class ObjectLabels:
         boxes = torch.zeros(*places, 4)
         classes = torch.full(places, NOTHING)
         crowd = torch.zeros(places, dtype=torch.bool)
-        masks = torch.zeros(*places, *img_size, dtype=torch.bool) if self.masks else None
+        masks = torch.zeros(*places, *img_size, dtype=torch.bool) if self.masks and self.sent else None
         for place, one in enumerate(labels):
             own = slice(len(one.labels))
             boxes[place, own] = torch.from_numpy(one.boxes).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
@@ -12,7 +13,7 @@ from lmsearch.data.dense.folder import Categories, DenseFolder, Wanted, read_den
 from lmsearch.data.dense.labels import ObjectLabels, PixelLabels
 from lmsearch.data.dense.masks import MOST_CLASSES
 from lmsearch.data.dense.records import Annotated
-from lmsearch.data.info import INSTANCES, SEGMENTATION, DataInfo, Source, TargetKind
+from lmsearch.data.info import INSTANCES, SEGMENTATION, DataInfo, Dataset, Source, TargetKind
 from lmsearch.data.joint import JointTransform
 from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
 from lmsearch.data.survey import survey
@@ -101,6 +102,18 @@ def labels_of(folder: DenseFolder, kind: TargetKind) -> PixelLabels | ObjectLabe
             f"{folder.root}: masks of classes do not tell objects apart; give COCO or YOLO labels, or train {SEGMENTATION.name}"
         )
     return ObjectLabels(masks=folder.has_outlines)
+
+
+def without_masks(source: Source) -> Source:
+    """Return a source whose batches have no masks of objects; boxes stay those of the pixels seen, and what is measured too."""
+
+    def boxed(part: Dataset) -> Dataset:
+        if not isinstance(part, DenseDataset) or not isinstance(part.labelled, ObjectLabels):
+            return part
+        return replace(part, labelled=replace(part.labelled, sent=False))
+
+    val = boxed(source.val)
+    return replace(source, train=boxed(source.train), val=val, test=val if source.test is source.val else boxed(source.test))
 
 
 def _looks(folder: DenseFolder, img_size: object, in_chans: int | None) -> tuple[tuple[int, int], int]:

@@ -12,6 +12,7 @@ from lmsearch.data import DataInfo, Source, build_source
 from lmsearch.data.dense.folder import DenseFolder
 from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
+from lmsearch.data.sources.dense import without_masks
 from lmsearch.data.sources.idx import IdxSets
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.devices import device_named, lacks_bf16
@@ -47,6 +48,13 @@ def build_data(data: Data, *, folder: Folder | DenseFolder | IdxSets | None = No
     options = source_options(data) | ({} if folder is None else {"root": folder})
     source = build_source(options.pop("name"), **options)
     return source.balanced() if data.options().get("sampler") == "balanced" else source
+
+
+def seen_by(head: object, source: Source) -> Source:
+    """Return the data as a head needs them: objects without masks where it answers boxes alone. `head` None: the model's own."""
+    if head is None or not source.info.targets.objects or head_kind(head).masks:
+        return source
+    return without_masks(source)
 
 
 def warn_unequal(optim: Optim, source: Source) -> None:

@@ -29,7 +29,7 @@ from lmsearch.settings.data import Dense, Idx, ImageFolder
 from lmsearch.settings.groups import keys_anywhere, keys_within
 from lmsearch.settings.model import Model
 from lmsearch.settings.shared import Training
-from lmsearch.tasks.parts.build import build_data
+from lmsearch.tasks.parts.build import build_data, seen_by
 from lmsearch.words import as_text
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def settle(settings: T, *, task: str = "retrain") -> tuple[T, Source]:
         return settings, build_data(settings.data, folder=folder)
     if isinstance(settings.data, Dense):
         settings, dense = settle_dense(settings, settings.data)
-        source = build_data(settings.data, folder=dense)
+        source = seen_by(settings.head, build_data(settings.data, folder=dense))
         size = source.info.img_size
         return settle_recipe(settle_patch(settings, size), len(dense.train), size, task=task), source
     if isinstance(settings.data, Idx):

@@ -15,6 +15,7 @@ from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.export.formats import is_exported
 from lmsearch.export.loaded import load_exported
 from lmsearch.models.backbone import Network
+from lmsearch.tasks.parts.build import seen_by
 from lmsearch.tasks.parts.known import IMAGE
 
 PER_STEP, DENSE_PER_STEP = 256, 8  # images that are answered at a time: a class per image, or pixels or objects, which take more
@@ -62,7 +63,7 @@ def own_source(spec: ModelSpec, checkpoint: str) -> Source:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on")
     info = data_of(spec, source=checkpoint)
     seen = {name: getattr(info, name) for name in IMAGE if name in options_of(options["name"])}
-    return data_for(options | seen, info)
+    return seen_by(spec.options.get("head"), data_for(options | seen, info))
 
 
 def data_for(options: Mapping[str, Any], info: DataInfo) -> Source:
