@@ -25,17 +25,18 @@ class BranchMemory:
     def __init__(self) -> None:
         self.x: Tensor | None = None
         self.known: dict[int, Branch] = {}
-        self.choice: tuple[tuple[int, ...], tuple[float, ...]] | None = None
+        self.active: tuple[int, ...] | None = None
+        self.weights: Tensor | None = None
         self.result: Tensor | None = None
 
     def recall(self, x: Tensor, active: Sequence[int] | None, weights: Tensor | None) -> Tensor | None:
         """Return the result for this input and choice if it was the last one; else None, ready for `branches` and `keep`."""
-        choice = (() if active is None else tuple(active), () if weights is None else tuple(weights.tolist()))
+        named = None if active is None else tuple(active)
         if self.x is None or self.x.shape != x.shape or not torch.equal(self.x, x):
             self.x, self.known, self.result = x.clone(), {}, None  # a copy: the network may write into its own
-        elif self.result is not None and choice == self.choice:
+        elif self.result is not None and named == self.active and _same(weights, self.weights):
             return self.result.clone()
-        self.choice = choice
+        self.active, self.weights = named, None if weights is None else weights.clone()
         return None
 
     def unknown(self, active: tuple[int, ...]) -> tuple[int, ...]:
@@ -55,6 +56,11 @@ class BranchMemory:
         """Remember and return the result of the last choice."""
         self.result = result.clone()
         return result
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Tell whether the weights of two choices are equal."""
+    return one is other if one is None or other is None else torch.equal(one, other)
 
 
 def _stacked(branches: Sequence[Branch]) -> tuple[Tensor, Gates]:
