@@ -136,6 +136,20 @@ def test_evaluation_runs_the_expected_mixture_and_running_overrules_it(how: Rela
     assert torch.equal(first, second)
 
 
+def test_evaluation_looks_at_alphas_again_only_where_they_were_written_to(monkeypatch) -> None:
+    model, seen = supernet().eval(), []
+    monkeypatch.setattr("lmsearch.search.supernet.policy.alive", lambda a: seen.append(a) or alive(a))
+    first = named_mixers(model)["layers.0"]
+    with policy(RELAXATIONS["softmax"], model).attached() as steering, torch.no_grad():
+        model(images()), model(images())
+        assert len(seen) == 2  # once in each layer
+        first.alphas[3] = -torch.inf
+        model(images())
+        assert len(seen) == 3 and steering.branches("layers.0", first)["active"] == (0, 1, 2, 4, 5, 6, 7)
+    want = torch.softmax(first.alphas[[0, 1, 2, 4, 5, 6, 7]], 0)
+    assert torch.equal(steering.branches("layers.0", first)["weights"], want)
+
+
 @every_relaxation
 def test_shrinking_drops_the_least_probable_branches_for_good(how: Relaxation) -> None:
     model = supernet()

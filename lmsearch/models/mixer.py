@@ -131,7 +131,7 @@ class DirectionalMixer(nn.Module):
         """softmax of the active branches' alphas, (len(active),)."""
         alphas = self.supernet_alphas
         wide = torch.promote_types(alphas.dtype, torch.float32)
-        return torch.softmax(alphas[list(active)].to(wide), dim=0)
+        return torch.softmax(take(alphas, row_index(self.graph_inputs, active, alphas.device)).to(wide), dim=0)
 
     def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""

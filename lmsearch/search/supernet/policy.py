@@ -19,7 +19,7 @@ from lmsearch.engine.randomness import generator
 from lmsearch.errors import ConfigError
 from lmsearch.models import DirectionalMixer
 from lmsearch.search.supernet.network import Branches, alive, named_mixers
-from lmsearch.search.supernet.relax import RELAXATIONS, Picked, Relaxation, at_temperature
+from lmsearch.search.supernet.relax import RELAXATIONS, Picked, Relaxation, at_temperature, chosen
 
 FOLLOWED = "softmax"  # the relaxation of alphas that learn once a direction dominates
 Args = tuple[Any, ...]  # of a forward pass
@@ -77,6 +77,15 @@ class Draw:
     noise: Tensor | None
 
 
+@dataclass(frozen=True)
+class Looked:
+    """The branches of a layer that were left when its alphas were looked at, and how often these had been written to then."""
+
+    alphas: Tensor
+    version: int
+    left: tuple[int, ...]
+
+
 @dataclass
 class BranchPolicy:
     """What every mixer runs. `samples` are the branches per step of a sampling relaxation, one number per layer.
@@ -94,6 +103,7 @@ class BranchPolicy:
     shrink: tuple[Shrink, ...] = ()
     now: float = field(default=1.0, init=False)  # temperature of this step
     draws: dict[str, Draw] = field(default_factory=dict, init=False)  # of this step, per layer
+    looked: dict[str, Looked] = field(default_factory=dict, init=False)  # what was left in each layer
     dominant: str = field(default="", init=False)
     begun: Relaxation = field(init=False)  # the relaxation as long as no direction was found to dominate
 
@@ -124,6 +134,7 @@ class BranchPolicy:
         listed = stacked.split([len(m.directions) for m in mixers.values()])
         for alphas, samples, (layer, mixer) in zip(listed, self.samples, mixers.items(), strict=True):
             left = alive(alphas)
+            self.looked[layer] = Looked(mixer.supernet_alphas, mixer.supernet_alphas._version, left)
             self.draws[layer] = self._draw(alphas[list(left)], left, samples, mixer, (epoch, step, layer))
 
     def _draw(self, alphas: Tensor, left: tuple[int, ...], samples: int, mixer: DirectionalMixer, address: Address) -> Draw:
@@ -136,15 +147,22 @@ class BranchPolicy:
             return Draw(left, everything, noise)
         return Draw(left, how.pick(alphas, noise, min(samples, len(left))), noise.to(mixer.supernet_alphas))
 
+    def left(self, layer: str, alphas: Tensor) -> tuple[int, ...]:
+        """Return the branches of a layer that are left; alphas are looked at again only after something wrote into them."""
+        known = self.looked.get(layer)
+        if known is None or known.alphas is not alphas or known.version != alphas._version:
+            known = self.looked[layer] = Looked(alphas, alphas._version, alive(alphas))
+        return known.left
+
     def branches(self, layer: str, mixer: DirectionalMixer) -> dict[str, object]:
         """Return the mixer's arguments: its part of this step in training, the expected mixture in evaluation."""
         own = mixer.supernet_alphas
         wide = torch.promote_types(own.dtype, torch.float32)
         if not mixer.training:
-            left, how = alive(own), at_temperature(self.relaxation, self.now)
-            return {"active": left, "weights": how.probabilities(own[list(left)].to(wide))}
+            left, how = self.left(layer, own), at_temperature(self.relaxation, self.now)
+            return {"active": left, "weights": how.probabilities(chosen(own, left).to(wide))}
         draw = self.draws[layer]
-        alphas = own[list(draw.left)].to(wide)
+        alphas = chosen(own, draw.left).to(wide)
         weights = self.relaxation.weights(alphas, draw.noise, draw.picked, self.now)
         return {"active": tuple(draw.left[i] for i in draw.picked), "weights": weights}
 
@@ -174,8 +192,8 @@ class BranchPolicy:
         penalty = self.relaxation.penalty
         if penalty is None:
             return None
-        mixers = named_mixers(self.module).values()
-        return torch.stack([penalty(a[list(alive(a))]) for a in (m.supernet_alphas for m in mixers)]).mean()
+        alphas = {layer: mixer.supernet_alphas for layer, mixer in named_mixers(self.module).items()}
+        return torch.stack([penalty(chosen(a, self.left(layer, a))) for layer, a in alphas.items()]).mean()
 
     def end_epoch(self, progress: float) -> dict[str, tuple[str, ...]]:
         """Drop the least probable branches where a stage of shrinking has come; return the dropped ones per layer."""

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmsearch.errors import ConfigError, did_you_mean, short
+from lmsearch.models.scan_groups import row_index, take
+from lmsearch.models.tracing import GraphInputs
 from lmsearch.search.contract import check_contract
 
 Picked = tuple[int, ...]
@@ -51,6 +53,11 @@ def drawn(noise: Tensor | None) -> Tensor:
     if noise is None:
         raise ValueError("these weights depend on the noise of a step, and none was drawn")
     return noise
+
+
+def chosen(alphas: Tensor, picked: Picked) -> Tensor:
+    """Return the alphas of some branches; on a GPU no index is sent anew, for which the step would wait."""
+    return take(alphas, row_index(GraphInputs(), picked, alphas.device))
 
 
 def at_temperature(how: Relaxation, temperature: float) -> Relaxation:
@@ -109,13 +116,13 @@ def gumbel_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, tempera
     whatever was picked gains while the output is still too small. Even so the weights can learn to make up for the equal
     shares, and then nothing rewards the right branch: prefer `sampled` (experiments/e1_methods).
     """
-    soft = torch.softmax((alphas + drawn(noise))[list(picked)] / temperature, dim=0)
+    soft = torch.softmax(chosen(alphas + drawn(noise), picked) / temperature, dim=0)
     return 1 / len(picked) + soft - soft.detach()
 
 
 def sampled_weights(alphas: Tensor, noise: Tensor | None, picked: Picked, temperature: float) -> Tensor:
     """softmax(alphas / temperature) of the picked branches alone: they are compared with each other as in the full mixture."""
-    return torch.softmax(alphas[list(picked)] / temperature, dim=0)
+    return torch.softmax(chosen(alphas, picked) / temperature, dim=0)
 
 
 def concentration(alphas: Tensor) -> Tensor:
