@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lmsearch.data import Batch, build_source
 from lmsearch.data.loaders import build_loaders
@@ -112,6 +113,20 @@ def test_the_moving_average_lies_between_start_and_end() -> None:
     train_one_epoch(trainer(model, ema=ema), batches(), epoch=0, on_step=ignore)
     assert not torch.equal(ema.module.head.weight, model.head.weight)
     assert not torch.equal(ema.module.head.weight, start)
+
+
+def test_the_moving_average_is_that_of_pytorch_to_the_bit() -> None:
+    model = nano()
+    model.register_buffer("counted", torch.tensor([3, 5]))
+    ours, its = moving_average(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(3):
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.add_(torch.rand(tensor.shape).mul(9).to(tensor.dtype))
+        ours.update_parameters(model)
+        its.update_parameters(model)
+        assert all(torch.equal(ours.state_dict()[name], value) for name, value in its.state_dict().items())
+    assert ours.state_dict().keys() == its.state_dict().keys() and ours.n_averaged == 3
 
 
 def test_evaluation_counts_every_sample_without_gradients() -> None:

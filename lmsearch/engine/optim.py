@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -128,6 +129,35 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get(SCALE, 1.0)
 
 
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+class MovingAverage(AveragedModel):
+    """PyTorch's, to the bit, but for a counter that PyTorch sends to the device in every step, where nobody reads it."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.move = get_ema_multi_avg_fn(decay)
+        super().__init__(model, multi_avg_fn=self.move, use_buffers=True)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average one step towards the weights of `model`, on the same device; the first step takes them over."""
+        kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for mine, its in zip(tensors_of(self.module), tensors_of(model), strict=True):
+            averaged, current = kinds.setdefault(mine.dtype, ([], []))
+            averaged.append(mine.detach())
+            current.append(its.detach())
+        first = not self.n_averaged  # on the CPU
+        for averaged, current in kinds.values():
+            if first:
+                torch._foreach_copy_(averaged, current)
+            else:
+                self.move(averaged, current, 0)
+        self.n_averaged += 1
+
+
+def tensors_of(module: nn.Module) -> Iterator[Tensor]:
+    """Yield what is averaged: parameters and buffers."""
+    return chain(module.parameters(), module.buffers())
+
+
+def moving_average(model: nn.Module, decay: float) -> MovingAverage:
     """Exponential moving average of the weights of `model`: update with `update_parameters(model)` after each step."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return MovingAverage(model, decay)
