@@ -90,6 +90,16 @@ def test_a_mean_is_that_over_processes_and_only_one_writes() -> None:
     assert Meeting(2).run(work) == [(True, [[0.5, 0.5], 5.0]), (False, [[0.5, 0.5], 5.0])]
 
 
+def test_tensors_of_any_kind_are_summed_in_one_message_each_and_divided_in_place() -> None:
+    sent = []
+    world = World(0, 4, exchange=lambda tensor: [tensor] * 4, add=lambda tensor: sent.append(tensor.dtype) or tensor.mul_(2))
+    tensors = [torch.arange(6.0).view(2, 3).t(), torch.ones(2, dtype=torch.float64), torch.tensor(8.0)]
+    before = [tensor.clone() for tensor in tensors]
+    world.mean_(tensors)
+    assert sent == [torch.float32, torch.float64]
+    assert all(torch.equal(tensor, was / 2) for tensor, was in zip(tensors, before, strict=True))
+
+
 @pytest.mark.parametrize("count", [1, 6, 7])
 def test_gathered_samples_are_in_the_order_of_the_whole_set(count: int) -> None:
     whole = torch.arange(2 * count).view(count, 2)

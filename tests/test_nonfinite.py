@@ -23,7 +23,7 @@ from lmsearch.engine.digest import digest_of
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.loop import run_epochs
-from lmsearch.engine.nonfinite import ANSWERS, MOST_RETURNS, Skips, answer_named
+from lmsearch.engine.nonfinite import ANSWERS, MOST_RETURNS, Skips, all_finite, answer_named
 from lmsearch.engine.objectives import classification
 from lmsearch.engine.recipe import build_trainer
 from lmsearch.engine.state import Position
@@ -220,6 +220,25 @@ def test_a_step_that_is_left_out_leaves_no_trace_in_weights_alphas_and_optimizer
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_found_in_tensors_of_any_kind(bad: float) -> None:
+    tensors = [torch.full((2, 3), 1e300, dtype=torch.float64), torch.empty(0), torch.ones(4), torch.ones(3).bfloat16()]
+    assert all_finite(tensors) and all_finite([])
+    for tensor in (tensors[0], tensors[2], tensors[3]):
+        one = tensor.clone()
+        one.view(-1)[1] = bad
+        assert not all_finite([*tensors, one])
+
+
+def test_alphas_of_dropped_directions_count_as_finite_and_no_others() -> None:
+    alphas = [torch.tensor([0.0, -math.inf]), torch.zeros(2)]
+    skips = Skips(beside=torch.optim.SGD(alphas, lr=0.1))
+    assert skips.alphas_are_finite()
+    for bad in (math.nan, math.inf):
+        alphas[1][1] = bad
+        assert not skips.alphas_are_finite()
+
+
 def test_what_the_loss_scaler_leaves_out_by_itself_does_not_count() -> None:
     source, model = build_source("digits"), small()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

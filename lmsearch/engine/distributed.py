@@ -59,8 +59,8 @@ class World:
             mine = [tensor for tensor in listed if tensor.dtype == kind]
             whole = torch.cat([tensor.detach().reshape(-1) for tensor in mine]).to(self.device)  # one message for all
             self.add(whole)
-            for tensor, part in zip(mine, whole.div_(self.size).split([tensor.numel() for tensor in mine]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+            means = whole.div_(self.size).to(mine[0].device).split([tensor.numel() for tensor in mine])
+            torch._foreach_copy_(mine, [mean.view_as(tensor) for mean, tensor in zip(means, mine, strict=True)])
 
     def wait(self) -> None:
         """Wait until all processes are here."""

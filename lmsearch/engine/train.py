@@ -127,7 +127,7 @@ class Trainer:
     def is_finite(self, scores: Scores) -> bool:
         """Tell, alike in all processes, whether losses, gradients and alphas are finite; scaled gradients may overflow."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None and not self.scaler.is_enabled()]
-        return not self.world.any(not (all_finite([scores.losses, *gradients]) and self.skips.alphas_are_finite()))
+        return not self.world.any(not all_finite([scores.losses, *gradients, *self.skips.living]))
 
     def begin(self, batch: Batch, *, epoch: int, index: int, lr: float) -> Batch:
         """Make ready for a step, and return its batch on the device, mixed."""
@@ -153,9 +153,8 @@ class Trainer:
             for part, share in self.precision.parts(batch):
                 yield part, share, number == 0
         if count > 1:
-            for parameter in self.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.div_(count)
+            if gradients := [parameter.grad for parameter in self.parameters() if parameter.grad is not None]:
+                torch._foreach_div_(gradients, count)
 
     def move(self) -> None:
         """Let the gradients of a step move weights and averages."""
