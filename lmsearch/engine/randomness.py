@@ -44,7 +44,9 @@ class SampleDraws:
         table, column = divmod(layer, COLUMNS)
         if table not in self.tables:
             drawn = hashed_uniforms(self.indices.numpy(), COLUMNS, *self.address, table)  # (B, COLUMNS)
-            self.tables[table] = torch.from_numpy(drawn).float().to(self.device)
+            numbers = torch.from_numpy(drawn).float()
+            numbers = numbers.pin_memory() if self.device.type == "cuda" else numbers  # else the step would wait for the copy
+            self.tables[table] = numbers.to(self.device, non_blocking=True)
         return self.tables[table][:, column]
 
 

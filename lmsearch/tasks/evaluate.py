@@ -55,8 +55,15 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     check_fits(source, info, checkpoint)
     settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, info))})
     settings = settle_readers(settings, source, precision.device)
-    readers = settings.num_workers or 0
-    loaders = build_loaders(source, batch_size=batch_size, seed=0, drop_last=False, num_workers=readers, world=world)
+    loaders = build_loaders(
+        source,
+        batch_size=batch_size,
+        seed=0,
+        drop_last=False,
+        num_workers=settings.num_workers or 0,
+        pin_memory=precision.device.type == "cuda",
+        world=world,
+    )
     objective = build_objective(info)
     try:
         with Phase("evaluation", images=loaders.num_measured):

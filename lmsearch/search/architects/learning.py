@@ -125,9 +125,10 @@ class OnHoldout(SingleLevel):
         Every call draws the same random numbers, so that differences are not noise.
         """
         total: list[Tensor | None] = [None] * len(wanted)
+        device = self.precision.device
         for part, share in self.precision.parts(batch):
             own = by_sample(part, seed=self.policy.seed, epoch=self.epoch)
-            with torch.random.fork_rng(), own, self.precision.autocast():
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), own, self.precision.autocast():
                 outputs = self.module(part.inputs)
             loss = self.objective.losses(outputs, part.targets).mean() * (share * part.weight)
             found = torch.autograd.grad(loss, wanted, allow_unused=True)
