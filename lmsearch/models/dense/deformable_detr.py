@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
 from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
@@ -93,7 +95,7 @@ class QueryBoxes(DenseOutputs):
         """Return one loss per image (B,), not finite where its answers are not: Transformers raises then."""
         if isinstance(targets, Tensor):
             raise ModelError("head=deformable_detr learns from boxes, and these data have a class per pixel")
-        truth = [self._truth(targets, image) for image in range(self.classes.shape[1])]
+        truth = self._truth(targets)
         usable = torch.stack([part.isfinite().flatten(2).all(2).all(0) for part in (self.classes, self.boxes)]).all(0)  # (B,)
         classes, boxes = (part.where(usable[:, None, None], 0.5) for part in (self.classes, self.boxes))
         broken = self.classes.sum((0, 2, 3)) + self.boxes.sum((0, 2, 3))
@@ -107,10 +109,13 @@ class QueryBoxes(DenseOutputs):
         config = self.model.config
         matcher = DeformableDetrHungarianMatcher(config.class_cost, config.bbox_cost, config.giou_cost)
         pairs = [matcher({"logits": c, "pred_boxes": b}, truth) for c, b in zip(classes, boxes, strict=True)]
-        found = [(k, i, *pair) for k, layer in enumerate(pairs) for i, pair in enumerate(layer)]
-        at = torch.cat([nn.functional.pad(queries[:, None], (2, 0)) + torch.tensor([k, i, 0]) for k, i, queries, _ in found])
-        place = at.to(classes.device).unbind(1)  # layer, image and query of n pairs
-        labels, wanted = (torch.cat([truth[i][name][own] for _, i, _, own in found]) for name in ("class_labels", "boxes"))
+        found = [(k, i, pair) for k, layer in enumerate(pairs) for i, pair in enumerate(layer)]
+        counts = [len(one["boxes"]) for one in truth]
+        before = [0, *accumulate(counts)]  # objects of the images before
+        at = torch.cat([pad(torch.stack(pair, 1), (2, 0)) + torch.tensor([k, i, 0, before[i]]) for k, i, pair in found])
+        layer, image, query, own = at.to(classes.device).unbind(1)  # of n pairs
+        place = (layer, image, query)
+        labels, wanted = (torch.cat([one[name] for one in truth])[own] for name in ("class_labels", "boxes"))
         answers = torch.zeros_like(classes)
         answers[(*place, labels)] = 1.0
         seen = boxes[place]  # (n, 4)
@@ -118,15 +123,17 @@ class QueryBoxes(DenseOutputs):
         apart = apart + config.giou_loss_coefficient * (1 - overlap(corners_of(seen), corners_of(wanted)))
         of_boxes = torch.zeros_like(classes[..., 0]).index_put(place, apart)  # (K, B, Q)
         of_classes = CLASSES * focal(classes, answers, config.focal_alpha).sum(3)
-        objects = classes.new_tensor([max(len(one["boxes"]), 1) for one in truth])
+        objects = classes.new_tensor([max(count, 1) for count in counts])
         return (of_classes + of_boxes).sum((0, 2)) / objects
 
-    def _truth(self, targets: Objects, image: int) -> dict[str, Tensor]:
-        """Return the classes and boxes of the objects of an image that are learnt from, in Transformers' form."""
-        learnt = learnable(targets, image)
-        corners = targets.boxes[image][learnt] / self._sides(self.boxes)
+    def _truth(self, targets: Objects) -> list[dict[str, Tensor]]:
+        """Return the classes and boxes of the objects of every image that are learnt from, in Transformers' form."""
+        learnt = torch.stack([learnable(targets, image) for image in range(self.classes.shape[1])]).cpu()  # (B, M), one wait
+        places = learnt.flatten().nonzero()[:, 0].to(self.boxes.device)
+        corners = targets.boxes.flatten(0, 1)[places] / self._sides(self.boxes)
         centred = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], -1)
-        return {"class_labels": targets.classes[image][learnt], "boxes": centred}
+        parts = [all_of.split(learnt.sum(1).tolist()) for all_of in (targets.classes.flatten(0, 1)[places], centred)]
+        return [{"class_labels": classes, "boxes": boxes} for classes, boxes in zip(*parts, strict=True)]
 
     def detections(self, *, most: int = MOST) -> list[Detections]:
         """Return objects with boxes, cut at the edges of the image; a query may be of several classes."""
