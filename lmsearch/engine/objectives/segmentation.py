@@ -39,15 +39,18 @@ def segmentation(label_smoothing: float = 0.0, *, metric: str = "miou", class_we
         right = (answers(outputs) == targets).flatten(1).sum(1)
         return right.float() / labelled(targets).clamp(min=1)
 
-    def statistics(found: ClassMaps, truth: Sequence[Tensor]) -> Tensor:
-        return of_images(found, truth).sum(0)
+    def measured(outputs: Outputs, targets: Tensor, own: Sequence[OwnSize] | None) -> tuple[Tensor, None]:
+        return of_images(*class_maps(outputs, targets, own)), None  # once, for all that is told of them
 
-    def parts(found: ClassMaps, truth: Sequence[Tensor]) -> Tensor:
-        return overlaps(of_images(found, truth))
+    def statistics(confusion: Tensor, _: None) -> Tensor:
+        return confusion.sum(0)
+
+    def parts(confusion: Tensor, _: None) -> Tensor:
+        return overlaps(confusion)
 
     return Objective(
         METRICS[metric], losses, pixel_accuracy, lambda _: None, statistics, mean_iou, parts=parts, of_parts=linearised,
-        measured=class_maps,
+        measured=measured,
     )  # fmt: skip
 
 
@@ -94,8 +97,9 @@ def of_images(found: ClassMaps, truth: Sequence[Tensor]) -> Tensor:
 
 def confusion_of(answers: Tensor, truth: Tensor, num_classes: int) -> Tensor:
     """Return the confusion matrix (C, C) int64 of one image; answers and true classes (H, W)."""
-    cell = truth * num_classes + answers
-    return cell[truth != VOID].bincount(minlength=num_classes**2).view(num_classes, num_classes)
+    count = num_classes**2
+    cell = (truth * num_classes + answers).where(truth != VOID, count)  # void pixels have a cell of their own, which is left out
+    return cell.flatten().bincount(minlength=count + 1)[:-1].view(num_classes, num_classes)
 
 
 def overlaps(confusion: Tensor) -> Tensor:
