@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.engine.train import Precision
-from lmsearch.kernels import directional_scan
+from lmsearch.kernels import directional_scan, weighted_merge
 from lmsearch.models import merge, mixer
 from lmsearch.models.mixer import LocalVimMixer, LocalVMambaMixer, MixerOptions
 
@@ -51,6 +51,19 @@ def test_projections_convolution_and_merge_are_in_bf16_and_decay_rates_in_float3
     conv, scan, merged = (seen[name] for name in ("directional_conv", "directional_scan", "weighted_merge"))
     assert conv["0"] == conv["out"] == merged["0"] == merged["out"] == torch.bfloat16
     assert {scan[name] for name in ("x", "delta", "B", "C", "z", "out")} == {torch.bfloat16} and scan["A"] == torch.float32
+
+
+@backends
+def test_weights_of_branches_and_their_gradients_are_not_rounded_to_bf16(backend: str) -> None:
+    """Weights that are equal in bf16 differ in what they make of the branches: only the result is rounded."""
+    o = torch.randn(2, 2, 3, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    weights = torch.tensor([0.5, 0.5 + 2**-10], requires_grad=True)
+    with BF16.autocast():
+        y = weighted_merge(o, None, weights, eps=1e-5, backend=backend)
+    want = weighted_merge(o.float(), None, weights, eps=1e-5, backend=backend).bfloat16()
+    assert y.dtype == torch.bfloat16 and torch.equal(y, want)
+    mine, its = (torch.autograd.grad(out.float().square().sum(), weights)[0] for out in (y, want))
+    assert torch.equal(mine, its)
 
 
 @backends

@@ -6,6 +6,8 @@ these make several copies of them. Shapes: branches o (B, K, L, D), channel gate
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,10 +18,11 @@ from lmsearch.kernels.ops import Backend, is_native
 
 
 def reference_weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float) -> Tensor:
-    """`weighted_merge` in plain PyTorch."""
-    gated = o if gate is None else o * gate.unsqueeze(2)
-    normed = F.layer_norm(gated, o.shape[-1:], eps=eps)
-    return torch.einsum("k,bkld->bld", weights.to(normed.dtype), normed)
+    """`weighted_merge` in plain PyTorch: weights and normalised rows in float32 or wider, which autocast would round."""
+    gated, wide = o if gate is None else o * gate.unsqueeze(2), torch.promote_types(o.dtype, torch.float32)
+    normed, kind = F.layer_norm(gated.to(wide), o.shape[-1:], eps=eps), o.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        return torch.einsum("k,bkld->bld", weights.to(wide), normed)
 
 
 def reference_normed_mean(o: Tensor, *, eps: float) -> Tensor:
