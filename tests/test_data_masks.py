@@ -16,6 +16,8 @@ from dense_folders import SIZE, rows, write_pairs, write_picture, write_shapes
 from PIL import Image
 
 from lmsearch.data import DataInfo, Source, build_loaders, build_source
+from lmsearch.data.dense import masks
+from lmsearch.data.dense.masks import NEVER, MaskClasses
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.info import VOID
 from lmsearch.errors import DataError
@@ -106,6 +108,35 @@ def test_masks_of_16_bits_and_grey_ones_saved_as_colours_are_numbers(tmp_path: P
     write_picture(tmp_path / "annotations" / "train" / "1.png", rows(0, 7)[..., None].repeat(3, axis=2))
     source = of_masks(tmp_path, val_fraction=0.5)
     assert seen(source) == [[0]] * 3 + [[1]] * 3 and source.val.eval_batch(np.array([0])).targets.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", np.uint8), ("a.png", np.uint16), ("a.tif", np.int32)])
+@pytest.mark.parametrize("void", [(9, 255), (), (7, 70_000)])
+def test_values_become_the_same_classes_however_they_are_stored(
+    tmp_path: Path, name: str, kind: type[np.generic], void: tuple[int, ...]
+) -> None:
+    values = (0, 7, NEVER, 200, NEVER, 300)
+    classes = MaskClasses(tuple("abcdef"), values, void)
+    levels = np.array([value for value in (*values, *void) if 0 <= value <= min(np.iinfo(kind).max, 65_535)])
+    held = np.random.default_rng(0).choice(levels, (6, 8)).astype(kind)
+    Image.fromarray(held).save(tmp_path / name)
+    expected = [[values.index(value) if value in values else VOID for value in row] for row in held.tolist()]
+    read = classes.read(tmp_path / name)
+    assert read.tolist() == expected and read.dtype == np.uint8
+    held[1, 2], held[3, 3], held[4, 4] = 17, 11, 17
+    Image.fromarray(held).save(tmp_path / name)
+    with pytest.raises(DataError, match=r"the mask holds 2 value\(s\) without a class: 11, 17; the classes are 0 a, 7 b, -1 c"):
+        classes.read(tmp_path / name)
+
+
+def test_the_search_for_classes_tells_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(masks, "LOG_EVERY_S", 0.0)
+    with caplog.at_level(logging.INFO):
+        of_masks(write_pairs(tmp_path, [rows(0, 1)] * 3))
+    told = [line for line in caplog.messages if line.endswith("/3 masks")]
+    assert len(told) == 6 and told[-1].endswith(": looking for the values that are classes, 2/3 masks")
 
 
 @pytest.mark.parametrize("bits", [2, 4])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,11 +26,12 @@ from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
 NAMES, COLOURS = "classes.txt", ("class_dict.csv", "classes.csv")
-NEVER = -1  # the value of a class that a folder does not have
+NEVER = -1  # the value of a class that a folder does not have, and the class of a value that has none
 VOID_NAME = "void"  # of a colour that has no class
 LOSSY = (".jpg", ".jpeg", ".webp")
 MOST_CLASSES = VOID
 MOST_TOLD = 8
+LOG_EVERY_S = 10.0
 SPREAD = {"L;2": 255 // 3, "L;4": 255 // 15}  # how far apart Pillow puts the grey levels of few bits
 NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow that hold one number per pixel
 LISTED = f"list the classes in {NAMES} (a name per line, line 1 is value 0) or {COLOURS[0]} (name,r,g,b)"
@@ -60,8 +62,10 @@ class MaskClasses:
     def read(self, path: Path) -> np.ndarray:
         """Return the class map (H, W) uint8 of a mask file, VOID where there is no class; raise DataError naming the file."""
         held = read_values(path, colour=self.colour)
+        if few_values(held):
+            return self._looked_up(path, held)
         known = np.array([*self.values, *self.void], dtype=np.int64)
-        order = np.argsort(known)
+        order = np.argsort(known, kind="stable")
         places = np.searchsorted(known, held, sorter=order).clip(max=len(known) - 1)
         found = order[places]
         if (wrong := known[found] != held).any():
@@ -69,6 +73,17 @@ class MaskClasses:
         classes = np.array([*range(len(self.values)), *[VOID] * len(self.void)], dtype=np.uint8)
         values: np.ndarray = classes[found]
         return values
+
+    def _looked_up(self, path: Path, held: np.ndarray) -> np.ndarray:
+        """Return the class map (H, W) uint8 of values of 8 or 16 bits by a table, which has -1 where a value has no class."""
+        table = np.full(np.iinfo(held.dtype).max + 1, NEVER, dtype=np.int16)
+        for value, place in [*((value, VOID) for value in self.void), *((v, k) for k, v in enumerate(self.values))]:
+            if 0 <= value < len(table):
+                table[value] = place
+        found = table.take(held)
+        if found.min(initial=0) == NEVER:
+            raise DataError(f"{shown(path)}: {self._unknown(np.unique(held[found == NEVER]))}")
+        return found.astype(np.uint8)
 
     def _unknown(self, values: np.ndarray) -> str:
         """Say which values have no class."""
@@ -95,21 +110,30 @@ def open_mask(path: Path) -> Image.Image:
             step = SPREAD.get(stored[0] if isinstance(stored, tuple) else str(stored), 1)
             return image if step == 1 else image.point([level // step for level in range(256)])
     except UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{shown(path)}: not a readable mask ({reason})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    """Return one line that says what is wrong with a file."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{shown(path)}: not a readable mask ({reason})")
 
 
 def read_values(path: Path, *, colour: bool) -> np.ndarray:
-    """Return the numbers of a mask's pixels (H, W) int64, or its colours as 0xRRGGBB; raise DataError for any other image."""
+    """Return the numbers of a mask's pixels (H, W) as they are stored, or its colours as 0xRRGGBB int64.
+
+    Raises DataError for any other image.
+    """
     image = open_mask(path)
     if colour:
         red, green, blue = np.asarray(image.convert("RGB"), dtype=np.int64).transpose(2, 0, 1)
         codes: np.ndarray = red << 16 | green << 8 | blue
         return codes
     if image.mode in NUMBERED:
-        return np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
+        return values.astype(np.uint8) if values.dtype == bool else values
     if image.mode in ("RGB", "RGBA", "LA"):
-        channels = np.asarray(image.convert("RGB"), dtype=np.int64)
+        channels = np.asarray(image.convert("RGB"))
         if (channels == channels[..., :1]).all():
             levels: np.ndarray = channels[..., 0]
             return levels
@@ -119,11 +143,40 @@ def read_values(path: Path, *, colour: bool) -> np.ndarray:
 
 def is_coloured(path: Path) -> bool:
     """Tell whether a mask holds colours, rather than numbers or grey levels."""
-    image = open_mask(path)
-    if image.mode not in ("RGB", "RGBA"):
+    if mode_of(path) not in ("RGB", "RGBA"):
         return False
-    channels = np.asarray(image.convert("RGB"))
+    channels = np.asarray(open_mask(path).convert("RGB"))
     return bool((channels != channels[..., :1]).any())
+
+
+def mode_of(path: Path) -> str:
+    """Return Pillow's name of how a mask is stored, by its header; raise DataError where that cannot be read."""
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            return image.mode
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def few_values(held: np.ndarray) -> bool:
+    """Tell whether pixels are numbers of 8 or 16 bits, of which a table may have one entry each."""
+    return held.dtype.kind == "u" and held.dtype.itemsize <= 2
+
+
+def values_in(held: np.ndarray) -> list[int]:
+    """Return the values that pixels hold, in ascending order."""
+    found: list[int] = (np.flatnonzero(np.bincount(held.ravel())) if few_values(held) else np.unique(held)).tolist()
+    return found
+
+
+def looked_at(root: Path, masks: Sequence[Path], what: str) -> Iterator[Path]:
+    """Yield masks, and log now and then of how many the loop is done."""
+    told = time.monotonic()
+    for done, path in enumerate(masks):
+        if (now := time.monotonic()) - told >= LOG_EVERY_S:
+            log.info("%s: %s, %d/%d masks", root, what, done, len(masks))
+            told = now
+        yield path
 
 
 def classes_of(
@@ -203,10 +256,10 @@ def _listed_colours(path: Path) -> MaskClasses:
 
 def _found(root: Path, masks: Sequence[Path], void: tuple[int, ...]) -> MaskClasses:
     """Look through the training masks for the values that they hold."""
-    colour = any(is_coloured(path) for path in masks)
+    colour = any(is_coloured(path) for path in looked_at(root, masks, "looking for colours"))
     held: set[int] = set()
-    for path in masks:
-        held.update(np.unique(read_values(path, colour=colour)).tolist())
+    for path in looked_at(root, masks, "looking for the values that are classes"):
+        held.update(values_in(read_values(path, colour=colour)))
         if len(held) > MOST_CLASSES + len(void):
             raise DataError(f"{shown(path)}: the masks up to this one hold {len(held)} values, which are no classes; {LISTED}")
     values = tuple(sorted(held if colour else held - set(void)))
