@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from dense_folders import SIZE, coco, write_coco, write_picture, write_shapes
 
 from lmsearch.cli import main
 from lmsearch.data import Source, build_source
+from lmsearch.data.dense.coco import read_content
+from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.dense.writing import CATEGORY_IDS
 from lmsearch.data.instances import Instances
@@ -167,6 +170,36 @@ def test_a_file_beside_its_images_is_read(tmp_path: Path) -> None:
         (tmp_path / "annotations" / f"instances_{split}.json").rename(tmp_path / split / "_annotations.coco.json")
     source = small(tmp_path, val_fraction=None)
     assert len(source.train.part) == 2 and source.val.path(0) == str(tmp_path / "valid" / "5.png")
+
+
+def test_of_several_files_one_at_a_time_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Content(dict[str, Any]):
+        """Knows whether it is still held."""
+
+    read: list[weakref.ref[Content]] = []
+
+    def watched(path: Path) -> Content:
+        assert not [one for one in read if one() is not None], f"an earlier file is held when {path.name} is read"
+        content = Content(read_content(path))
+        read.append(weakref.ref(content))
+        return content
+
+    monkeypatch.setattr("lmsearch.data.dense.coco.read_content", watched)
+    pair(tmp_path, coco())
+    assert len(read) == 2
+
+
+def test_a_network_is_measured_without_the_file_of_the_training_images(tmp_path: Path) -> None:
+    whole = write_coco(write_coco(tmp_path, coco()), coco(), split="val")
+    wanted = Wanted(class_names=("disc", "square"), categories=(3, 7))
+    found = read_dense_for_evaluation(whole, format=None, wanted=wanted)
+    assert found.class_names == ("disc", "square") and found.categories == (0, 7) and found.test is found.val
+    assert found.val.things is not None and found.val.things.labels.tolist() == [1] and found.val.where.endswith("_val.json")
+    (tmp_path / "annotations" / "instances_train.json").write_text("{")
+    again = read_dense_for_evaluation(whole, format=None, wanted=wanted)
+    assert again.val.names() == found.val.names() and again.categories == found.categories
+    with pytest.raises(DataError, match="instances_train.json: not valid JSON"):
+        read_dense_for_evaluation(whole, format=None, wanted=Wanted())
 
 
 def test_small_objects_lie_on_top_of_large_ones(tmp_path: Path) -> None:

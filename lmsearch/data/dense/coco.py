@@ -38,27 +38,36 @@ class Listed:
 
 
 def read_coco_splits(
-    root: Path, *, on_error: str, names: Sequence[str] | None
+    root: Path, *, on_error: str, names: Sequence[str] | None, only: Sequence[str] | None = None
 ) -> tuple[dict[str, Annotated], tuple[Listed, ...]]:
     """Return the images of every split with their objects, and the categories in the order of labels.
 
-    `names` are the classes of training, in their order (None: those of the training file, by id).
+    `names` are the classes of training, in their order (None: those of the training file, by id). Where they are known, `only`
+    some splits may be asked for: where one of them is there, no others are read.
     """
-    contents = {split: (path, read_content(path)) for split, path in split_files(root).items()}
-    listed = {split: categories_of(content, path) for split, (path, content) in contents.items()}
-    own = listed.get("train") or next(iter(listed.values()))
-    if names is not None:
-        by_name = {category.name: category for category in own}
-        own = tuple(by_name.get(name, Listed(0, name)) for name in names)
-    known = [category.name for category in own]
+    files = split_files(root)
+    if only is not None and names is not None:
+        files = {split: path for split, path in files.items() if split in only} or files
+    own: tuple[Listed, ...] = ()
     splits = {}
-    for split, (path, content) in contents.items():
-        if surplus := [category.name for category in listed[split] if category.name not in known]:
+    for split, path in files.items():  # the training file first; one at a time, since the content of one may take gigabytes
+        content = read_content(path)
+        listed = categories_of(content, path)
+        own = own or ordered(listed, names)
+        known = [category.name for category in own]
+        if surplus := [category.name for category in listed if category.name not in known]:
             told = f"{len(surplus)} categories are unknown to training: {first_of(surplus, 5)}"
             raise DataError(f"{path}: {told}; its classes are {first_of(known, 8)}")
-        labels = {category.id: known.index(category.name) for category in listed[split]}
+        labels = {category.id: known.index(category.name) for category in listed}
         splits[split] = read_split(path, content, labels, folder=image_folder(root, path, split, content), on_error=on_error)
+        del content  # before the next one is read
     return splits, own
+
+
+def ordered(listed: tuple[Listed, ...], names: Sequence[str] | None) -> tuple[Listed, ...]:
+    """Return the categories in the order of `names` (None: as they are), with id 0 where one is not listed."""
+    by_name = {category.name: category for category in listed}
+    return listed if names is None else tuple(by_name.get(name, Listed(0, name)) for name in names)
 
 
 def split_files(root: Path) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
 Categories = tuple[int | str | None, ...]
+MEASURED = ("val", "test")  # splits on which networks are measured
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How to read: what is void in masks (ignore_index -1: nothing), what happens to broken objects, and known classes."""
+    """How to read: what is void in masks (ignore_index -1: nothing), what happens to broken objects, and known classes.
+
+    `splits` are those that count where one of them is there; None: all. Readers may leave others out.
+    """
 
     ignore_index: int = 255
     reduce_zero_label: bool = False
     on_error: str = "raise"
     class_names: tuple[str, ...] | None = None
     categories: Categories | None = None
+    splits: tuple[str, ...] | None = None
 
 
 def read_masks(root: Path, wanted: Wanted) -> Reading:
@@ -106,7 +111,7 @@ def known_names(wanted: Wanted) -> tuple[str, ...] | None:
 
 def read_coco(root: Path, wanted: Wanted) -> Reading:
     """Read a COCO folder."""
-    splits, listed = read_coco_splits(root, on_error=wanted.on_error, names=known_names(wanted))
+    splits, listed = read_coco_splits(root, on_error=wanted.on_error, names=known_names(wanted), only=wanted.splits)
     return Reading(splits, tuple(category.name for category in listed), tuple(category.id for category in listed))
 
 
@@ -155,8 +160,8 @@ def read_dense(
 def read_dense_for_evaluation(root: Path, *, format: str | None, wanted: Wanted) -> DenseFolder:
     """List the images that a trained network is measured on: test and val splits, or either, else all that there are."""
     format = recognise(root, format)
-    found = READERS[format](root, wanted)
-    parts = [found.splits[split] for split in ("val", "test") if split in found.splits] or [*found.splits.values()]
+    found = READERS[format](root, replace(wanted, splits=MEASURED))
+    parts = [found.splits[split] for split in MEASURED if split in found.splits] or [*found.splits.values()]
     if wanted.on_error == "raise":
         look_through(parts, found.masks)
     return DenseFolder(root, format, parts[0], parts[0], parts[-1], found.class_names, found.categories, found.masks)
