@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lmsearch.data import build_source
-from lmsearch.data.listing import find_images, list_classes
+from lmsearch.data.listing import find_images, inside, list_classes
 from lmsearch.data.reading import readable_endings
 from lmsearch.errors import DataError
 
@@ -120,3 +121,16 @@ def test_many_classes_that_lose_files_are_not_listed_one_by_one(tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         list_classes(tmp_path)
     assert len(caplog.records) == 7 and "so do 4 more" in caplog.text
+
+
+def test_images_are_in_the_order_of_paths_part_by_part_and_known_by_where_they_lie_inside(tmp_path, monkeypatch):
+    names = ["a/x.png", "a-b/x.png", "a b/y.png", "a/10.png", "a/9.png", "a.png", "a/b/z.png", "ä/x.png", "Z.png", "a/b.png"]
+    for name in names:
+        put(tmp_path / "train" / "c" / name)
+    images = find_images(tmp_path / "train" / "c").images
+    assert images == sorted(tmp_path / "train" / "c" / name for name in names) and images != sorted(images, key=str)
+    monkeypatch.chdir(tmp_path / "train")
+    for folder in (tmp_path, Path(), Path("c"), Path("c", "a")):
+        found = find_images(folder).images
+        assert inside(folder, found) == [os.fsencode(path.relative_to(folder)) for path in found] and found == sorted(found)
+    assert inside(Path("/"), images) == [os.fsencode(path.relative_to("/")) for path in images]

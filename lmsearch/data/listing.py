@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,16 +47,23 @@ def find_images(folder: Path) -> Found:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not _is_litter(name))
-        for name in files:
+        base = Path(parent)
+        for name in sorted(files):  # so that little is left to be sorted as paths, which takes longer
             ending = os.path.splitext(name)[1].lower()
             if _is_litter(name):
                 continue
             if ending in endings:
-                found.images.append(Path(parent, name))
+                found.images.append(base / name)
             else:
                 found.left_out[ending] += 1
     found.images.sort()
     return found
+
+
+def inside(folder: Path, paths: Iterable[Path]) -> list[bytes]:
+    """Return what `relative_to(folder)` gives for paths that all lie in it, quickly: ImageNet has more than a million."""
+    start = 0 if folder == Path() else len(os.path.join(os.fspath(folder), ""))
+    return [os.fsencode(os.fspath(path)[start:]) for path in paths]
 
 
 def say_left_out(folder: Path, parts: Mapping[str, Found], *, what: str = "class") -> None:

@@ -17,6 +17,7 @@ from lmsearch.data.checks import choice, interval, number, numbers, size2d, whol
 from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.keyed import keyed_rng
 from lmsearch.data.layout import Folder, Part, read_folder
+from lmsearch.data.listing import inside
 from lmsearch.data.randaugment import LARGEST_MAGNITUDE
 from lmsearch.data.reading import read_image
 from lmsearch.data.transforms import TrainTransform, eval_tensor
@@ -154,6 +155,6 @@ def build_imagefolder(
 
 
 def _dataset(part: Part, info: DataInfo, transform: TrainTransform, on_error: str) -> FolderDataset:
-    files = [os.fsencode(path.relative_to(part.folder)) for paths in part.classes.values() for path in paths]
+    files = inside(part.folder, (path for paths in part.classes.values() for path in paths))
     labels = [label for label, paths in enumerate(part.classes.values()) for _ in paths]
     return FolderDataset(str(part.folder), np.array(files), np.array(labels, dtype=np.int64), info, transform, on_error)
