@@ -39,7 +39,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def ensure(scan: Kernel) -> None:
-    self_test.ensure(CPU, FLOAT, scan, reference.directional_conv)
+    others = (reference.directional_conv, reference.weighted_merge, reference.normed_mean)
+    self_test.ensure(CPU, FLOAT, {"directional_scan": scan} | {operator.__name__: operator for operator in others})
 
 
 def test_a_device_is_tested_once_and_remembered_by_later_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from lmsearch import kernels
 from lmsearch.errors import BackendUnavailableError, KernelError
-from lmsearch.kernels import reference, self_test, triton_backend
+from lmsearch.kernels import reference, self_test, triton_backend, triton_inputs, triton_merge_ops
 
 needs_triton = pytest.mark.skipif(triton_backend.importlib.util.find_spec("triton") is None, reason="triton is not installed")
 POINTERS = {"order_ptr": "*i32", "reset_ptr": "*i1"}
@@ -35,6 +35,10 @@ FLOAT32 = {
     "dbias_ptr",
     "weight_ptr",
     "dw_ptr",
+    "gate_ptr",
+    "moments_ptr",
+    "sum_ptr",
+    "dgate_ptr",
 }
 OPTIONAL = ("z", "delta_bias", "D", "reset")
 
@@ -174,20 +178,38 @@ def check_convolution_equals_the_reference():
         assert max(relative(a, b) for a, b in pairs) < 1e-5
 
 
+def check_merge_and_mean_equal_the_reference():
+    g = torch.Generator().manual_seed(2)
+    for length, channels, gated, dtype, tolerance in ((37, 5, True, torch.float32, 1e-5), (3, 8, False, torch.bfloat16, 1e-2)):
+        o = torch.randn(2, length, 3, channels, generator=g).transpose(1, 2).to(dtype)  # (B, K, L, D), several chunks of L
+        gate, weights = torch.rand(2, 3, channels, generator=g) if gated else None, torch.rand(3, generator=g)
+        for name, given in (("weighted_merge", (o, gate, weights)), ("normed_mean", (o,))):
+            mine = [t if t is None else t.detach().clone().requires_grad_() for t in given]
+            true = [t if t is None else t.detach().double().requires_grad_() for t in given]
+            got = getattr(kernels, name)(*mine, eps=1e-5, backend="triton")
+            expected = getattr(reference, name)(*true, eps=1e-5)
+            assert got.dtype == dtype
+            dy = torch.randn(*reversed(got.shape), generator=g).permute(*reversed(range(got.dim()))).to(dtype)
+            got.backward(dy)
+            expected.backward(dy.double())
+            pairs = [(got, expected), *((a.grad, b.grad) for a, b in zip(mine, true, strict=True) if a is not None)]
+            assert max(relative(a, b) for a, b in pairs) < tolerance, (name, dtype)
+
+
 def check_the_self_test_passes_and_finds_a_wrong_kernel():
-    scan, conv, cpu = triton_backend.directional_scan, triton_backend.directional_conv, torch.device("cpu")
+    operators, cpu = triton_inputs.OPERATORS, torch.device("cpu")
     found = {"device": "a", "capability": "9.0", "driver": "1", "dtype": "float32", "triton": "3"}
     small, wide = self_test.scan_tensors, {"batch": 1, "length": 9, "channels": 3, "n": 2}
     self_test.scan_tensors = lambda: small(**wide)
     try:
-        errors = self_test.worst_errors(cpu, torch.float32, scan, conv)
+        errors = self_test.worst_errors(cpu, torch.float32, operators)
         self_test.check(errors, found, self_test.TOLERANCES[torch.float32])
-        assert len(errors) == 1 + 8 + 1 + 3
+        assert len(errors) == (1 + 8) + (1 + 3) + (1 + 3) + (1 + 1)
 
         def stale(*args, **kwargs):  # as a pipelined loop that reads one state too early
-            return scan(*args, **kwargs) * 1.001
+            return triton_backend.directional_scan(*args, **kwargs) * 1.001
 
-        errors = self_test.worst_errors(cpu, torch.float32, stale, conv)
+        errors = self_test.worst_errors(cpu, torch.float32, {"directional_scan": stale})
         try:
             self_test.check(errors, found, self_test.TOLERANCES[torch.float32])
         except KernelError as error:
@@ -207,6 +229,9 @@ def check_operators_meet_the_rules_of_torch_library():
     torch.library.opcheck(triton_backend.scan_op, given, test_utils=tests)
     conv = (args["x"], torch.randn(2, 2, 4).requires_grad_(), torch.randn(2, 2), args["order"])
     torch.library.opcheck(triton_backend.conv_op, conv, test_utils=tests)
+    o, gate, weights = (torch.rand(*shape).requires_grad_() for shape in ((1, 2, 3, 4), (1, 2, 4), (2,)))
+    torch.library.opcheck(triton_merge_ops.merge_op, (o, gate, weights, 1e-5), test_utils=tests)
+    torch.library.opcheck(triton_merge_ops.mean_op, (o, 1e-5), test_utils=tests)
 
 
 def run_checks() -> dict[str, str]:
@@ -251,6 +276,8 @@ def source(fn, dtype, constants, *, absent=(), strides="i32"):
                 constants[p.name] = None if p.name in absent else 1
         elif p.name.endswith("_ptr"):
             signature[p.name] = POINTERS.get(p.name, "*fp32" if p.name in FLOAT32 else f"*{dtype}")
+        elif p.name == "eps":
+            signature[p.name] = "fp32"
         else:
             signature[p.name] = strides if "_" in p.name and p.name != "time_blocks" else "i32"
     return ASTSource(fn, signature, constants)
@@ -264,7 +291,7 @@ def compiled(source_, capability):
 
 
 def every_kernel():
-    from lmsearch.kernels import triton_conv, triton_scan
+    from lmsearch.kernels import triton_conv, triton_merge, triton_scan
 
     scan = {"SOFTPLUS": True, "N": 16, "CHUNK": 2, "BLOCK_D": 32, "BLOCK_N": 16}
     conv = {"W": 4, "BLOCK_T": 16, "BLOCK_D": 32}
@@ -273,6 +300,9 @@ def every_kernel():
         "scan_backward": (triton_scan.scan_backward, scan),
         "conv_forward": (triton_conv.conv_forward, conv),
         "conv_backward": (triton_conv.conv_backward, conv),
+        "merge_forward": (triton_merge.merge_forward, {"BLOCK_T": 4, "BLOCK_D": 512}),
+        "mean_forward": (triton_merge.mean_forward, {"CHUNK": 32, "BLOCK_T": 4, "BLOCK_D": 512}),
+        "merge_backward": (triton_merge.merge_backward, {"CHUNK": 32, "BLOCK_T": 4, "BLOCK_D": 512}),
     }
 
 
@@ -284,6 +314,21 @@ def every_kernel():
 def test_every_kernel_compiles_ahead_of_time(name, dtype, capability):
     fn, constants = every_kernel()[name]
     assert f".target sm_{capability}" in compiled(source(fn, dtype, constants), capability).asm["ptx"]
+
+
+@needs_triton
+@pytest.mark.parametrize(("capability", "dtype"), [(80, "bf16"), (90, "fp32"), (100, "bf16")])
+@pytest.mark.parametrize("name", ["merge_forward", "mean_forward", "merge_backward"])
+def test_every_kernel_of_the_merge_compiles_ahead_of_time(name, dtype, capability):
+    fn, constants = every_kernel()[name]
+    assert f".target sm_{capability}" in compiled(source(fn, dtype, constants), capability).asm["ptx"]
+
+
+@needs_triton
+def test_the_backward_of_the_merge_compiles_without_gate_and_weights():
+    fn, constants = every_kernel()["merge_backward"]
+    absent = ("gate_ptr", "weight_ptr", "dgate_ptr", "dw_ptr")
+    assert len(compiled(source(fn, "fp16", constants, absent=absent, strides="i64"), 90).asm["cubin"]) > 0
 
 
 @needs_triton

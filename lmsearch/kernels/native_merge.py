@@ -129,3 +129,15 @@ native_merge.register_autograd(_merge_backward, setup_context=_setup)
 native_normed_mean.register_autograd(_normed_mean_backward, setup_context=_setup)
 native_merge_backward.register_autograd(refuse_second_derivative)
 native_normed_mean_backward.register_autograd(refuse_second_derivative)
+
+
+def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float) -> Tensor:
+    """Return the merge (B, L, D) in o.dtype; arguments as in `lmsearch.kernels.weighted_merge`, already checked."""
+    y, _moments = native_merge(o.float(), None if gate is None else gate.float(), weights.float(), eps)
+    return y.to(o.dtype)
+
+
+def normed_mean(o: Tensor, *, eps: float) -> Tensor:
+    """Return the mean of the normalised tokens (B, K, D) in o.dtype; as in `lmsearch.kernels.normed_mean`, already checked."""
+    y, _moments = native_normed_mean(o.float(), eps)
+    return y.to(o.dtype)

@@ -74,11 +74,6 @@ def operators(backend: Backend, device: torch.device, dtype: torch.dtype) -> Any
     return BACKENDS[choose_backend(backend, device, dtype)] if isinstance(backend, str) else backend
 
 
-def is_native(backend: Backend, x: Tensor) -> bool:
-    """Tell whether the native kernels run for a tensor."""
-    return isinstance(backend, str) and choose_backend(backend, x.device, x.dtype) == "native"
-
-
 def directional_scan(
     x: Tensor,
     delta: Tensor,

@@ -12,6 +12,8 @@ the time axis is unbound once, never sliced.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -97,3 +99,19 @@ def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tens
     if bias is not None:
         y = y + bias.to(compute)[:, None, :]
     return F.silu(along(y, order.argsort(dim=1))).to(x.dtype)
+
+
+def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float) -> Tensor:
+    """Return the weighted sum (B, L, D) of normalised branches; as in `lmsearch.kernels.weighted_merge`, already checked.
+
+    Weights and normalised rows are in float32 or wider, which autocast would round.
+    """
+    gated, wide = o if gate is None else o * gate.unsqueeze(2), torch.promote_types(o.dtype, torch.float32)
+    normed, kind = F.layer_norm(gated.to(wide), o.shape[-1:], eps=eps), o.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        return torch.einsum("k,bkld->bld", weights.to(wide), normed).to(o.dtype)
+
+
+def normed_mean(o: Tensor, *, eps: float) -> Tensor:
+    """Return the mean of the normalised tokens (B, K, D); arguments as in `lmsearch.kernels.normed_mean`, already checked."""
+    return F.layer_norm(o, o.shape[-1:], eps=eps).mean(2)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from lmsearch.kernels.build import cache_dir
 
 log = logging.getLogger(__name__)
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # largest error over largest magnitude
-KERNELS = ("triton_scan.py", "triton_conv.py", "triton_backend.py")
+KERNELS = ("triton_scan.py", "triton_conv.py", "triton_merge.py", "triton_merge_ops.py", "triton_backend.py", "triton_inputs.py")
 Operator = Callable[..., Tensor]
 _STARTED: set[tuple[str, torch.dtype]] = set()  # in this process: passed, or running and calling the kernels itself
 
@@ -49,8 +50,11 @@ def record_of(found: dict[str, str]) -> Path:
     return cache_dir() / f"self-test-{name}.json"
 
 
-def ensure(device: torch.device, dtype: torch.dtype, scan: Operator, conv: Operator) -> None:
-    """Test the kernels unless they passed before; raise KernelError, at every call, where they are wrong."""
+def ensure(device: torch.device, dtype: torch.dtype, ours: Mapping[str, Operator]) -> None:
+    """Test the kernels `ours`, by name in lmsearch.kernels, unless they passed before.
+
+    Raises KernelError, at every call, where they are wrong.
+    """
     if (str(device), dtype) in _STARTED:
         return
     found = identity(device, dtype)
@@ -59,7 +63,7 @@ def ensure(device: torch.device, dtype: torch.dtype, scan: Operator, conv: Opera
     if record.is_file():
         return
     try:
-        errors = worst_errors(device, dtype, scan, conv)
+        errors = worst_errors(device, dtype, ours)
         check(errors, found, TOLERANCES[dtype])
     except BaseException:
         _STARTED.discard((str(device), dtype))
@@ -84,14 +88,21 @@ def check(errors: dict[str, float], found: dict[str, str], tolerance: float) -> 
         )
 
 
-def worst_errors(device: torch.device, dtype: torch.dtype, scan: Operator, conv: Operator) -> dict[str, float]:
-    """Return the relative error of the output and of every gradient of both operators, against float64 on the CPU."""
+def worst_errors(device: torch.device, dtype: torch.dtype, ours: Mapping[str, Operator]) -> dict[str, float]:
+    """Return the relative error of the output and of every gradient of each operator, against float64 on the CPU."""
     tensors, order = scan_tensors()
-    options = {"delta_softplus": True}
-    errors = compared("scan", scan, reference.directional_scan, tensors, order, options, device, dtype)
-    names = ("x", "weight", "bias")
-    taps = dict(zip(names, (tensors["x"], tensors["weight"], tensors["delta_bias"]), strict=True))
-    return errors | compared("convolution", conv, reference.directional_conv, taps, order, {}, device, dtype)
+    ordered, eps = {"order": order}, {"eps": 1e-5}
+    branches = {"o": tensors["delta"], "gate": tensors["B"][:, :, 0].mean(-1, keepdim=True).sigmoid() * tensors["D"]}
+    given: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {
+        "directional_scan": ({k: t for k, t in tensors.items() if k != "weight"}, ordered | {"delta_softplus": True}),
+        "directional_conv": ({"x": tensors["x"], "weight": tensors["weight"], "bias": tensors["delta_bias"]}, ordered),
+        "weighted_merge": (branches | {"weights": tensors["D"][:, 0]}, eps),
+        "normed_mean": ({"o": tensors["delta"]}, eps),
+    }
+    errors: dict[str, float] = {}
+    for name, operator in ours.items():
+        errors |= compared(name, operator, getattr(reference, name), *given[name], device, dtype)
+    return errors
 
 
 def scan_tensors(batch: int = 3, directions: int = 2, length: int = 67, channels: int = 40, n: int = 16) -> tuple:
@@ -113,15 +124,16 @@ def scan_tensors(batch: int = 3, directions: int = 2, length: int = 67, channels
 
 
 def compared(
-    title: str, ours: Operator, true: Operator, tensors: dict[str, Tensor], order: Tensor, options: dict,
+    title: str, ours: Operator, true: Operator, tensors: dict[str, Tensor], options: dict[str, Any],
     device: torch.device, dtype: torch.dtype,
 ) -> dict[str, float]:  # fmt: skip
     """Return {"scan: output": error, "scan: gradient of x": ...} of `ours` in `dtype` against `true` in float64."""
-    streams = ("x", "delta", "B", "C", "z")  # what a model has in its own dtype; the rest are float32 parameters
-    given = {k: t.to(dtype if k in streams else torch.float32) for k, t in tensors.items() if title != "scan" or k != "weight"}
+    streams = ("x", "delta", "B", "C", "z", "o")  # what a model has in its own dtype; the rest are float32 parameters
+    given = {k: t.to(dtype if k in streams else torch.float32) for k, t in tensors.items()}
+    there = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in options.items()}
     mine = {k: t.detach().to(device, copy=True).requires_grad_() for k, t in given.items()}
     exact = {k: t.detach().double().requires_grad_() for k, t in given.items()}
-    got, want = ours(**mine, order=order.to(device), **options), true(**exact, order=order, **options)
+    got, want = ours(**mine, **there), true(**exact, **options)
     pull = torch.randn(want.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     got.backward(pull.to(got))
     want.backward(pull.to(got.dtype).double())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lmsearch.errors import KernelError
 from lmsearch.kernels import self_test
+from lmsearch.kernels.triton_inputs import OPERATORS, no_float64, on_triton, small, tested
 
 if TYPE_CHECKING:
     from lmsearch.kernels.triton_scan import ScanConfig
@@ -166,30 +167,16 @@ def _conv_grad(ctx, dy):
 conv_op.register_autograd(_conv_grad, setup_context=_save_conv)
 
 
-def _no_float64(*tensors: Tensor | None) -> None:
-    if any(t is not None and t.dtype == torch.float64 for t in tensors):
-        raise KernelError("backend='triton' computes in float32; float64 tensors run with backend='reference'")
-
-
-def _tested(x: Tensor) -> None:
-    """Let the kernels prove themselves at their first use on a device; a graph that is being traced does not wait for it."""
-    if x.device.type == "cuda" and not torch.compiler.is_compiling():
-        self_test.ensure(x.device, x.dtype, directional_scan, directional_conv)
-
-
 def self_tested(device: torch.device, dtype: torch.dtype) -> str:
     """Return "passed", or what is wrong with the kernels on a CUDA device; tests them if nobody has yet."""
     try:
-        self_test.ensure(device, dtype, directional_scan, directional_conv)
+        self_test.ensure(device, dtype, OPERATORS)
     except KernelError as error:
         return str(error)
     return "passed"
 
 
-def _small(t: Tensor | None) -> Tensor | None:
-    return None if t is None else t.float().contiguous()
-
-
+@on_triton
 def directional_scan(
     x: Tensor,
     delta: Tensor,
@@ -212,8 +199,8 @@ def directional_scan(
     """
     from lmsearch.kernels.triton_scan import ScanConfig
 
-    _no_float64(x, delta, A, B, C, D, z, delta_bias)
-    _tested(x)
+    no_float64(x, delta, A, B, C, D, z, delta_bias)
+    tested(x)
     config = config or ScanConfig()
     tensors = (x, delta, A, B, C, D, z, delta_bias)
     keep_states = config.save_states and torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -222,12 +209,12 @@ def directional_scan(
     y, _ = scan_op(
         x,
         delta,
-        _small(A),
+        small(A),
         B,
         C,
-        _small(D),
+        small(D),
         z,
-        _small(delta_bias),
+        small(delta_bias),
         order.to(torch.int32).contiguous(),
         None if reset is None else reset.contiguous(),
         delta_softplus,
@@ -237,8 +224,9 @@ def directional_scan(
     return y
 
 
+@on_triton
 def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) -> Tensor:
     """Return (B, K, L, D) in x.dtype; arguments as in `lmsearch.kernels.directional_conv`, already checked."""
-    _no_float64(x, weight, bias)
-    _tested(x)
-    return conv_op(x, _small(weight), _small(bias), order.to(torch.int32).contiguous())
+    no_float64(x, weight, bias)
+    tested(x)
+    return conv_op(x, small(weight), small(bias), order.to(torch.int32).contiguous())
