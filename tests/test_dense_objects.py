@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,11 @@ from lmsearch.data.loaders import EvalLoader, spread
 from lmsearch.data.tiles import Window
 from lmsearch.data.view import View
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.objectives import Objective, Scores, objective_for
-from lmsearch.engine.objectives.instances import run_lengths
+from lmsearch.engine.objectives import Objective, Scores, instances, objective_for
+from lmsearch.engine.objectives.instances import SHOWN, run_lengths, shown_runs
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
-from lmsearch.stats.detection import Found, Truth, average_precision
+from lmsearch.stats.detection import Found, Truth, average_precision, evaluator
 from lmsearch.tasks.parts.predict_objects import Objects, distinct, find_objects
 
 IMAGES, CLASSES, SIDE = 40, 3, 24
@@ -167,6 +168,29 @@ def test_answers_of_several_windows_for_one_object_become_one() -> None:
     whole = found.mask(0, (3, 4))
     assert whole.sum() == 4 and whole[:2, 1:3].all()
     assert found.outline(0, (3, 4)) == to_rle(whole)
+
+
+@pytest.mark.parametrize("most", [1, 60 * 50 * 3, 2**24])
+def test_masks_leave_the_device_some_at_a_time_and_are_those_of_one_after_the_other(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def watched(masks: Tensor) -> list[dict[str, Any]]:
+        sizes.append(len(masks))
+        return run_lengths(masks)
+
+    monkeypatch.setattr(instances, "MOST_HELD", most)
+    monkeypatch.setattr(instances, "run_lengths", watched)
+    view, g = View.whole((60, 50), (SIDE, SIDE)), torch.Generator().manual_seed(0)
+    masks = torch.nn.functional.interpolate(torch.rand(1, 7, 4, 4, generator=g), (SIDE, SIDE))[0] > 0.5
+    masks[2] = False
+    expected = []
+    for mask in masks:
+        columns = np.asfortranarray((view.maps_back(mask[None].float())[0] > SHOWN).numpy().astype(np.uint8))
+        expected.append(evaluator().mask.encode(columns))
+    assert shown_runs(masks, view) == expected and sum(sizes) == 7 and max(sizes) == max(1, min(7, most // (60 * 50)))
+    assert shown_runs(masks[:0], view) == []
 
 
 def test_of_many_windows_few_pixels_are_held(monkeypatch: pytest.MonkeyPatch) -> None:

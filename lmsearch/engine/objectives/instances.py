@@ -24,6 +24,7 @@ from lmsearch.stats.detection import Found, Matched, Truth, evaluator
 
 GROUPS = 20  # of images that are left out in turn, for the spread of a precision
 BOXES, MASKS = "box", "mask"
+MOST_HELD = 2**24  # pixels of masks that wait for their transfer, a byte each
 SHOWN = 0.5  # of a pixel of the image that a mask must cover
 
 
@@ -94,17 +95,33 @@ def found_in(seen: Any, view: WayBack, *, masked: bool) -> Found:
     scores, labels = (part.float().cpu().numpy().astype(np.float64) for part in (seen.scores, seen.classes))
     boxes = view.boxes_back(seen.boxes.float().cpu()).numpy().astype(np.float64)
     outlines = None
-    if masked and seen.masks is not None:  # one after the other: images may be large
-        outlines = [run for mask in seen.masks for run in run_lengths(view.maps_back(mask[None].float()) > SHOWN)]
+    if masked and seen.masks is not None:
+        outlines = shown_runs(seen.masks, view)
     return Found(scores, labels.astype(np.int64), boxes, outlines)
+
+
+def shown_runs(masks: Tensor, view: WayBack) -> list[dict[str, Any]]:
+    """Return masks (d, h, w) of the input as run lengths of the image.
+
+    They are scaled one after the other, since images may be large, and leave the device some at a time, since each transfer waits
+    for it.
+    """
+    runs: list[dict[str, Any]] = []
+    held: list[Tensor] = []
+    for mask in masks:
+        held.append(view.maps_back(mask[None].float())[0] > SHOWN)
+        if (len(held) + 1) * held[0].numel() > MOST_HELD:
+            runs += run_lengths(torch.stack(held))
+            held = []
+    return runs + run_lengths(torch.stack(held)) if held else runs
 
 
 def run_lengths(masks: Tensor) -> list[dict[str, Any]]:
     """Return masks (d, h, w) bool as COCO's compressed run lengths."""
     if len(masks) == 0:
         return []
-    columns = np.asfortranarray(masks.permute(1, 2, 0).cpu().numpy().astype(np.uint8))
-    listed: list[dict[str, Any]] = evaluator().mask.encode(columns)
+    columns = masks.transpose(1, 2).contiguous().cpu().numpy().view(np.uint8)  # (d, w, h): run lengths go down the columns
+    listed: list[dict[str, Any]] = evaluator().mask.encode(columns.transpose(2, 1, 0))
     return [{"size": list(one["size"]), "counts": one["counts"]} for one in listed]
 
 
