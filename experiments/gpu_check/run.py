@@ -14,6 +14,8 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 if "--interpret" in sys.argv:  # must be set before triton is imported
@@ -138,13 +140,52 @@ def check_conv(shape: tuple[int, ...], name: str, device: str) -> dict:
     return {"op": "conv", "shape": shape, "dtype": name, "error": error, "passed": error < TOLERANCE[name]}
 
 
+def merge_inputs(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str, tuple[Tensor, ...]]:
+    """Return random arguments of weighted_merge and of normed_mean; branches lie in memory token by token."""
+    b, k, side, d, _ = shape
+    o = torch.randn(b, side * side, k, d, device=device).transpose(1, 2).to(dtype)
+    return {"weighted_merge": (o, torch.rand(b, k, d, device=device), torch.rand(k, device=device)), "normed_mean": (o,)}
+
+
+def check_merge(shape: tuple[int, ...], dtype: str, device: str) -> list[dict]:
+    """Compare the merge and the mean, and their gradients, with the float64 reference."""
+    rows = []
+    for op, given in merge_inputs(shape, DTYPES[dtype], device).items():
+        results = []
+        for backend, kind in (("triton", None), ("reference", torch.float64)):
+            leaf = [t.detach().to(kind or t.dtype).requires_grad_() for t in given]
+            y = getattr(kernels, op)(*leaf, eps=1e-5, backend=backend)
+            y.backward(torch.linspace(-1, 1, y.numel(), device=device).view(y.shape).to(given[0].dtype).to(y.dtype))
+            results.append([y.detach(), *(t.grad for t in leaf)])
+        error = max(relative_error(a, b) for a, b in zip(*results, strict=True))
+        rows.append({"op": op, "shape": shape, "dtype": dtype, "error": error, "passed": error < TOLERANCE[dtype]})
+    return rows
+
+
+def merge_step(op: str, leaf: list[Tensor], backend: str) -> None:
+    """Run forward and backward of the merge or the mean."""
+    torch.autograd.grad(getattr(kernels, op)(*leaf, eps=1e-5, backend=backend).sum(), leaf)
+
+
+def merge_timings() -> list[dict]:
+    """Time forward + backward of the merge and of the mean on the kernels and in plain PyTorch."""
+    rows = []
+    for shape, (name, dtype) in product(TIMED, DTYPES.items()):
+        for op, given in merge_inputs(shape, dtype, "cuda").items():
+            leaf = [t.detach().requires_grad_() for t in given]
+            times = {backend: milliseconds(partial(merge_step, op, leaf, backend)) for backend in ("triton", "reference")}
+            rows.append({"op": op, "shape": shape, "dtype": name, **times, "ratio": times["reference"] / times["triton"]})
+            print(f"{op} {shape} {name}: {times['triton']:.3f} ms, PyTorch/triton {rows[-1]['ratio']:.2f}", flush=True)
+    return rows
+
+
 def checks(device: str, shapes: tuple[tuple[int, ...], ...]) -> list[dict]:
     """Run every check and print one line each."""
     rows = []
     for shape in shapes:
         for name in DTYPES:
             rows += [check_scan(shape, name, device, reset=r, strided=s) for r, s in ((False, False), (True, True))]
-            rows.append(check_conv(shape, name, device))
+            rows += [check_conv(shape, name, device), *check_merge(shape, name, device)]
     for r in rows:
         print(f"{'ok  ' if r['passed'] else 'FAIL'} {r['op']} {r['shape']} {r['dtype']} {r.get('worst', '')} {r['error']:.1e}")
     return rows
@@ -268,6 +309,7 @@ def main() -> int:
     if passed and device == "cuda":
         result["copy_bytes_per_s"] = copy_bandwidth()
         result["timings"] = timings(result["copy_bytes_per_s"])
+        result["merge"] = merge_timings()
         result["sweep"] = sweep() if options.sweep else []
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["environment"]))
