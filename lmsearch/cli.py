@@ -130,6 +130,7 @@ def _run(task: str, cfg: DictConfig) -> int:
     from omegaconf import OmegaConf
 
     from lmsearch.data.fetching import killed_worker  # PyTorch is needed from here on
+    from lmsearch.engine.devices import float32_convolutions
     from lmsearch.engine.events import errors_told_once
     from lmsearch.engine.memory import telling_want_of_memory
     from lmsearch.engine.processes import refuse_several
@@ -144,6 +145,7 @@ def _run(task: str, cfg: DictConfig) -> int:
             setting(VERBOSE, verbose),
             answering_signals(),
             using_threads(OmegaConf.select(cfg, "threads")),
+            float32_convolutions(),
             telling_want_of_memory(memory_keys(cfg)),
             killed_worker(),
             errors_told_once(),

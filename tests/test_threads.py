@@ -40,6 +40,19 @@ def test_a_cpu_says_whether_it_computes_in_bf16(tmp_path: Path, features: str, l
     assert not lacks_bf16(tmp_path / "missing"), "where nothing can be read nothing is said"
 
 
+def test_fp32_is_no_tf32_within_a_task_unless_matrices_are_multiplied_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("lmsearch.tasks.doctor.run", lambda _: seen.append(torch.backends.cudnn.allow_tf32))
+    assert not torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32, "PyTorch's defaults are others now"
+    assert main(["doctor"]) == 0
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert main(["doctor"]) == 0
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert seen == [False, True] and torch.backends.cudnn.allow_tf32
+
+
 def test_bf16_that_is_imitated_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     settings = compose_settings(Search, ["precision=bf16", "device=cpu"])
     for lacks in (True, False):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from lmsearch.context import QUIET, VERBOSE, setting
-from lmsearch.engine.devices import device_named
+from lmsearch.engine.devices import device_named, float32_convolutions
 from lmsearch.engine.events import errors_told_once
 from lmsearch.engine.memory import telling_want_of_memory
 from lmsearch.engine.processes import refuse_several
@@ -210,7 +210,7 @@ def _work(threads: int, pipe: Connection, quiet: bool, verbose: bool) -> None:
     die_with_parent()
     tune_process()
     set_up_logging(quiet=quiet, verbose=verbose)
-    with setting(QUIET, quiet), setting(VERBOSE, verbose), errors_told_once():
+    with setting(QUIET, quiet), setting(VERBOSE, verbose), errors_told_once(), float32_convolutions():
         while (job := _next_job(pipe)) is not None:
             try:
                 with exactly(threads), answering_signals(), telling_want_of_memory("fewer workers=, a lower batch_size"):

@@ -18,6 +18,7 @@ from rich.console import Console
 from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
 from lmsearch.context import LEAVING_PAGES, in_full, setting, tell
+from lmsearch.engine.devices import float32_convolutions
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.threads import cores, using_threads
@@ -218,7 +219,8 @@ def run_worker(sweep: Sweep, name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "OMP_NUM_THREADS" not in os.environ and sweep.threads is not None:
         torch.set_num_threads(sweep.threads)
-    work(sweep, run_task, name=name)
+    with float32_convolutions():
+        work(sweep, run_task, name=name)
 
 
 def run_task(task: str, words: Sequence[str], folder: RunDir) -> None:
