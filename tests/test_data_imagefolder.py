@@ -119,6 +119,16 @@ def test_a_worker_that_is_killed_between_two_passes_is_one_clear_line_wherever_t
     train.close()
 
 
+def test_a_pass_of_few_batches_starts_no_more_processes_than_have_one_and_none_for_a_single_one(folder):
+    source = build_source("imagefolder", root=folder, img_size=8)
+    alone = build_loaders(source, batch_size=1, seed=0).val
+    for places, expected in ((np.arange(1), 0), (np.arange(2), 2)):
+        batches = iter(build_loaders(source, batch_size=1, seed=0, num_workers=5).val.at(places))
+        first = next(batches)
+        assert len(multiprocessing.active_children()) == expected
+        assert_equal(list(alone.at(places)), [first, *batches])
+
+
 def test_global_random_state_is_left_alone_by_workers(folder):
     state = torch.get_rng_state()
     train = build_loaders(build_source("imagefolder", root=folder, img_size=8), batch_size=5, seed=0, num_workers=1).train

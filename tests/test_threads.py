@@ -116,14 +116,39 @@ def test_a_gpu_has_images_read_by_the_cores_that_its_training_has_for_itself(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(readers, "cores", lambda: 20)
     monkeypatch.setattr(readers, "processes_here", lambda: ranks)
-    source = cast(Any, SimpleNamespace(train=SimpleNamespace(in_memory=in_memory)))
-    with caplog.at_level("INFO"):
-        settled = settle_readers(compose_settings(Retrain, ["genotype=x"]), source, torch.device(device), at_once=at_once)
+    settled = settled_with(10**12, monkeypatch, device=device, in_memory=in_memory, at_once=at_once, caplog=caplog)
     assert settled.num_workers == settled.content["num_workers"] == expected
     assert len(caplog.messages) == (device == "cuda" and not in_memory)
     assert all(f"beside a training: {expected};" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(("batches", "expected"), [(0, 0), (8, 1), (39, 4), (10**6, 8)])
+def test_where_shared_memory_is_small_fewer_processes_read(
+    batches: int, expected: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settled = settled_with(batches * 32 * 3 * 16 * 16 * 4, monkeypatch, caplog=caplog)
+    assert settled.num_workers == expected
+    assert ("with room in / they would be 8" in caplog.text) is (expected < 8)
+
+
+def settled_with(
+    free: int,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    device: str = "cuda",
+    in_memory: bool = False,
+    at_once: int = 1,
+    caplog: pytest.LogCaptureFixture,
+) -> Retrain:
+    """Return settings with processes chosen on a machine of 20 cores with so many bytes of shared memory."""
+    monkeypatch.setattr(readers, "cores", lambda: 20)
+    monkeypatch.setattr(readers, "SHARED", Path("/"))
+    monkeypatch.setattr(readers.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    part, info = SimpleNamespace(in_memory=in_memory), SimpleNamespace(in_chans=3, img_size=(16, 16))
+    settings = compose_settings(Retrain, ["genotype=x", "batch_size=32"])
+    with caplog.at_level("INFO"):
+        return settle_readers(settings, cast(Any, SimpleNamespace(train=part, info=info)), torch.device(device), at_once=at_once)
 
 
 @pytest.mark.parametrize("given", [0, 3])

@@ -167,7 +167,10 @@ class Fetcher:
             log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, len(new), new[0])
 
     def _batches(self, requests: list[Request]) -> Iterator[Batch]:
-        if self.num_workers == 0:
+        number = self.num_workers
+        if not self.persistent:  # what is started for this pass alone must have something to do at a time
+            number = min(number, len(requests)) if len(requests) > 1 else 0
+        if number == 0:
             for request in requests:
                 batch = self.reader[request]
                 yield batch.pin_memory() if self.pin_memory else batch
@@ -178,7 +181,7 @@ class Fetcher:
                 batch_size=None,
                 sampler=self.requests,
                 collate_fn=_as_is,
-                num_workers=self.num_workers,
+                num_workers=number,
                 pin_memory=self.pin_memory,
                 persistent_workers=self.persistent,
                 generator=torch.Generator(),  # its own: the global state must not move

@@ -62,7 +62,7 @@ def compare(settings: Compare, precision: Precision, world: World) -> None:
     parts = [part_of(arm, settings.seed + number) for number in range(settings.seeds) for arm in arms]
     at_once = min(workers.number, len(parts))
     check_memory(settings.batch_size, largest, precision, world=world, workers=at_once)
-    settings = settle_readers(settings, source, precision.device, at_once=at_once)
+    settings = settle_readers(settings, source, precision.device, at_once=at_once, world=world)
     with claim_run_dir(settings, "compare", content, source=source, parts=parts, world=world) as run_dir:
         note_network(run_dir, specs[arms[0].name][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)

@@ -54,7 +54,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     source = seen_by(spec.options.get("head"), data_for(measured_on(settings.data, spec, info), info))
     check_fits(source, info, checkpoint)
     settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, info))})
-    settings = settle_readers(settings, source, precision.device)
+    settings = settle_readers(settings, source, precision.device, world=world)
     loaders = build_loaders(
         source,
         batch_size=batch_size,

@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> int:
 def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     """Train the net in the processes of `world`, and tell what it is good for."""
     settings, source = settle(settings)
-    settings = settle_readers(settings, source, precision.device)
+    settings = settle_readers(settings, source, precision.device, world=world)
     warn_unequal(settings.optim, source)
     genotype = load_genotype(settings.genotype)
     spec = derived_spec(settings, source, genotype)
