@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lmsearch.data import Batch
 from lmsearch.data.keyed import hashed_uniforms
+from lmsearch.engine.devices import sent
 from lmsearch.models.drop_path import drawing
 
 COLUMNS = 64  # numbers that are drawn for a sample at a time: one per layer
@@ -44,9 +45,7 @@ class SampleDraws:
         table, column = divmod(layer, COLUMNS)
         if table not in self.tables:
             drawn = hashed_uniforms(self.indices.numpy(), COLUMNS, *self.address, table)  # (B, COLUMNS)
-            numbers = torch.from_numpy(drawn).float()
-            numbers = numbers.pin_memory() if self.device.type == "cuda" else numbers  # else the step would wait for the copy
-            self.tables[table] = numbers.to(self.device, non_blocking=True)
+            self.tables[table] = sent(torch.from_numpy(drawn).float(), self.device)
         return self.tables[table][:, column]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lmsearch.engine.devices import sent
 from lmsearch.engine.randomness import generator
 from lmsearch.errors import ConfigError
 from lmsearch.models import DirectionalMixer
@@ -145,7 +146,8 @@ class BranchPolicy:
         noise = how.noise(len(left), generator(self.seed, "branches", *address))
         if how.pick is None:
             return Draw(left, everything, noise)
-        return Draw(left, how.pick(alphas, noise, min(samples, len(left))), noise.to(mixer.supernet_alphas))
+        own = mixer.supernet_alphas
+        return Draw(left, how.pick(alphas, noise, min(samples, len(left))), sent(noise.to(own.dtype), own.device))
 
     def left(self, layer: str, alphas: Tensor) -> tuple[int, ...]:
         """Return the branches of a layer that are left; alphas are looked at again only after something wrote into them."""
