@@ -1,4 +1,4 @@
-"""The native merge and mean of normalised tokens against their PyTorch definitions in float64."""
+"""The native merges and mean of normalised tokens against their PyTorch definitions in float64."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def merge_case(shape, *, gate=True):
 def values_and_gradients(function, tensors, backend, dtype):
     leaves = {name: None if t is None else t.detach().to(dtype).requires_grad_() for name, t in tensors.items()}
     poison()
-    y = function(**leaves, eps=1e-5, backend=backend)
+    y = function(**leaves, **({} if function is kernels.gated_sum else {"eps": 1e-5}), backend=backend)
     w = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     poison()
     (y * w).sum().backward()
@@ -62,6 +62,15 @@ def test_normed_mean_matches_the_float64_oracle(shape, instruction_set):
     case = {"o": merge_case(shape)["o"]}
     want = values_and_gradients(kernels.normed_mean, case, "reference", torch.float64)
     assert_close_to_oracle(values_and_gradients(kernels.normed_mean, case, "native", torch.float32), want)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("without", [(), ("gate",), ("spatial",)], ids=lambda names: "without " + " ".join(names))
+def test_gated_sum_matches_the_float64_oracle(shape, without, instruction_set):
+    case = {name: t for name, t in merge_case(shape).items() if name != "weights"} | {"spatial": torch.rand(shape[:3])}
+    case |= dict.fromkeys(without)
+    want = values_and_gradients(kernels.gated_sum, case, "reference", torch.float64)
+    assert_close_to_oracle(values_and_gradients(kernels.gated_sum, case, "native", torch.float32), want)
 
 
 def test_strided_branches_and_gradients_match():
@@ -100,6 +109,7 @@ def test_the_operators_pass_opcheck():
     o, gate, weights = (t.requires_grad_() for t in merge_case((2, 3, 9, 20)).values())
     torch.library.opcheck(native_merge.native_merge, (o, gate, weights, 1e-5))
     torch.library.opcheck(native_merge.native_normed_mean, (o, 1e-5))
+    torch.library.opcheck(native_merge.native_gated_sum, (o, gate, None))
     o, gate, weights = o.detach(), gate.detach(), weights.detach()
     _, moments = native_merge.native_merge(o, gate, weights, 1e-5)
     torch.library.opcheck(native_merge.native_merge_backward, (torch.randn(2, 9, 20), o, gate, weights, moments, 1e-5))

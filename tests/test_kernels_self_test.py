@@ -39,7 +39,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def ensure(scan: Kernel) -> None:
-    others = (reference.directional_conv, reference.weighted_merge, reference.normed_mean)
+    others = (reference.directional_conv, reference.weighted_merge, reference.gated_sum, reference.normed_mean)
     self_test.ensure(CPU, FLOAT, {"directional_scan": scan} | {operator.__name__: operator for operator in others})
 
 

@@ -39,6 +39,8 @@ FLOAT32 = {
     "moments_ptr",
     "sum_ptr",
     "dgate_ptr",
+    "spatial_ptr",
+    "dspatial_ptr",
 }
 OPTIONAL = ("z", "delta_bias", "D", "reset")
 
@@ -178,16 +180,22 @@ def check_convolution_equals_the_reference():
         assert max(relative(a, b) for a, b in pairs) < 1e-5
 
 
-def check_merge_and_mean_equal_the_reference():
+def check_merges_and_mean_equal_the_reference():
     g = torch.Generator().manual_seed(2)
     for length, channels, gated, dtype, tolerance in ((37, 5, True, torch.float32, 1e-5), (3, 8, False, torch.bfloat16, 1e-2)):
         o = torch.randn(2, length, 3, channels, generator=g).transpose(1, 2).to(dtype)  # (B, K, L, D), several chunks of L
         gate, weights = torch.rand(2, 3, channels, generator=g) if gated else None, torch.rand(3, generator=g)
-        for name, given in (("weighted_merge", (o, gate, weights)), ("normed_mean", (o,))):
+        spatial = torch.rand(2, 3, length, generator=g)
+        for name, given, options in (
+            ("weighted_merge", (o, gate, weights), {"eps": 1e-5}),
+            ("gated_sum", (o, gate, spatial), {}),
+            ("gated_sum", (o, spatial.new_ones(2, 3, channels), None), {}),
+            ("normed_mean", (o,), {"eps": 1e-5}),
+        ):
             mine = [t if t is None else t.detach().clone().requires_grad_() for t in given]
             true = [t if t is None else t.detach().double().requires_grad_() for t in given]
-            got = getattr(kernels, name)(*mine, eps=1e-5, backend="triton")
-            expected = getattr(reference, name)(*true, eps=1e-5)
+            got = getattr(kernels, name)(*mine, **options, backend="triton")
+            expected = getattr(reference, name)(*true, **options)
             assert got.dtype == dtype
             dy = torch.randn(*reversed(got.shape), generator=g).permute(*reversed(range(got.dim()))).to(dtype)
             got.backward(dy)
@@ -204,7 +212,7 @@ def check_the_self_test_passes_and_finds_a_wrong_kernel():
     try:
         errors = self_test.worst_errors(cpu, torch.float32, operators)
         self_test.check(errors, found, self_test.TOLERANCES[torch.float32])
-        assert len(errors) == (1 + 8) + (1 + 3) + (1 + 3) + (1 + 1)
+        assert len(errors) == (1 + 8) + (1 + 3) + (1 + 3) + (1 + 3) + (1 + 1)
 
         def stale(*args, **kwargs):  # as a pipelined loop that reads one state too early
             return triton_backend.directional_scan(*args, **kwargs) * 1.001
@@ -232,6 +240,7 @@ def check_operators_meet_the_rules_of_torch_library():
     o, gate, weights = (torch.rand(*shape).requires_grad_() for shape in ((1, 2, 3, 4), (1, 2, 4), (2,)))
     torch.library.opcheck(triton_merge_ops.merge_op, (o, gate, weights, 1e-5), test_utils=tests)
     torch.library.opcheck(triton_merge_ops.mean_op, (o, 1e-5), test_utils=tests)
+    torch.library.opcheck(triton_merge_ops.sum_op, (o, gate, None), test_utils=tests)
 
 
 def run_checks() -> dict[str, str]:
@@ -302,6 +311,8 @@ def every_kernel():
         "conv_backward": (triton_conv.conv_backward, conv),
         "merge_forward": (triton_merge.merge_forward, {"BLOCK_T": 4, "BLOCK_D": 512}),
         "mean_forward": (triton_merge.mean_forward, {"CHUNK": 32, "BLOCK_T": 4, "BLOCK_D": 512}),
+        "sum_forward": (triton_merge.sum_forward, {"BLOCK_T": 4, "BLOCK_D": 512}),
+        "sum_backward": (triton_merge.sum_backward, {"CHUNK": 32, "BLOCK_T": 4, "BLOCK_D": 512}),
         "merge_backward": (triton_merge.merge_backward, {"CHUNK": 32, "BLOCK_T": 4, "BLOCK_D": 512}),
     }
 
@@ -317,8 +328,8 @@ def test_every_kernel_compiles_ahead_of_time(name, dtype, capability):
 
 
 @needs_triton
-@pytest.mark.parametrize(("capability", "dtype"), [(80, "bf16"), (90, "fp32"), (100, "bf16")])
-@pytest.mark.parametrize("name", ["merge_forward", "mean_forward", "merge_backward"])
+@pytest.mark.parametrize(("capability", "dtype"), [(80, "fp32"), (90, "bf16")])
+@pytest.mark.parametrize("name", ["merge_forward", "mean_forward", "merge_backward", "sum_forward", "sum_backward"])
 def test_every_kernel_of_the_merge_compiles_ahead_of_time(name, dtype, capability):
     fn, constants = every_kernel()[name]
     assert f".target sm_{capability}" in compiled(source(fn, dtype, constants), capability).asm["ptx"]

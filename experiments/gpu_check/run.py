@@ -33,6 +33,7 @@ DIRECTIONS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}  # relative error against float64
 CHECKED = ((3, 8, 14, 384, 16), (3, 4, 13, 100, 16), (5, 8, 7, 64, 5), (3, 2, 56, 96, 1))  # B, K, side, D, N
+EPS = {"weighted_merge": {"eps": 1e-5}, "normed_mean": {"eps": 1e-5}}
 INTERPRETED = ((3, 2, 3, 5, 4), (3, 1, 2, 8, 5))
 TIMED = ((128, 8, 14, 384, 16), (64, 8, 56, 96, 16))
 CONFIGS = (
@@ -141,20 +142,21 @@ def check_conv(shape: tuple[int, ...], name: str, device: str) -> dict:
 
 
 def merge_inputs(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str, tuple[Tensor, ...]]:
-    """Return random arguments of weighted_merge and of normed_mean; branches lie in memory token by token."""
+    """Return random arguments of what follows the scans, by operator; branches lie in memory token by token."""
     b, k, side, d, _ = shape
     o = torch.randn(b, side * side, k, d, device=device).transpose(1, 2).to(dtype)
-    return {"weighted_merge": (o, torch.rand(b, k, d, device=device), torch.rand(k, device=device)), "normed_mean": (o,)}
+    gate, spatial, weights = (torch.rand(*size, device=device) for size in ((b, k, d), (b, k, side * side), (k,)))
+    return {"weighted_merge": (o, gate, weights), "gated_sum": (o, gate, spatial), "normed_mean": (o,)}
 
 
 def check_merge(shape: tuple[int, ...], dtype: str, device: str) -> list[dict]:
-    """Compare the merge and the mean, and their gradients, with the float64 reference."""
+    """Compare the merges and the mean, and their gradients, with the float64 reference."""
     rows = []
     for op, given in merge_inputs(shape, DTYPES[dtype], device).items():
         results = []
         for backend, kind in (("triton", None), ("reference", torch.float64)):
             leaf = [t.detach().to(kind or t.dtype).requires_grad_() for t in given]
-            y = getattr(kernels, op)(*leaf, eps=1e-5, backend=backend)
+            y = getattr(kernels, op)(*leaf, **EPS.get(op, {}), backend=backend)
             y.backward(torch.linspace(-1, 1, y.numel(), device=device).view(y.shape).to(given[0].dtype).to(y.dtype))
             results.append([y.detach(), *(t.grad for t in leaf)])
         error = max(relative_error(a, b) for a, b in zip(*results, strict=True))
@@ -163,12 +165,12 @@ def check_merge(shape: tuple[int, ...], dtype: str, device: str) -> list[dict]:
 
 
 def merge_step(op: str, leaf: list[Tensor], backend: str) -> None:
-    """Run forward and backward of the merge or the mean."""
-    torch.autograd.grad(getattr(kernels, op)(*leaf, eps=1e-5, backend=backend).sum(), leaf)
+    """Run forward and backward of a merge or the mean."""
+    torch.autograd.grad(getattr(kernels, op)(*leaf, **EPS.get(op, {}), backend=backend).sum(), leaf)
 
 
 def merge_timings() -> list[dict]:
-    """Time forward + backward of the merge and of the mean on the kernels and in plain PyTorch."""
+    """Time forward + backward of the merges and of the mean on the kernels and in plain PyTorch."""
     rows = []
     for shape, (name, dtype) in product(TIMED, DTYPES.items()):
         for op, given in merge_inputs(shape, dtype, "cuda").items():

@@ -116,8 +116,8 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor) ->
     check_order(order, x.shape[1], x.device)
 
 
-def check_merge(o: Tensor, gate: Tensor | None = None, weights: Tensor | None = None) -> None:
-    """Raise KernelError unless the arguments of `weighted_merge` or `normed_mean` fit together."""
+def check_merge(o: Tensor, gate: Tensor | None = None, weights: Tensor | None = None, *, spatial: Tensor | None = None) -> None:
+    """Raise KernelError unless the arguments of `weighted_merge`, `gated_sum` or `normed_mean` fit together."""
     if o.dim() != 4:
         raise KernelError(f"o has shape {tuple(o.shape)}; expected (B, K, L, D)")
     b, k, length, d = o.shape
@@ -125,6 +125,8 @@ def check_merge(o: Tensor, gate: Tensor | None = None, weights: Tensor | None = 
         raise KernelError(f"K = {k}, L = {length}, D = {d}; K, L and D must be at least 1")
     if gate is not None:
         check_shape("gate", gate, (b, k, d), "(B, K, D)")
+    if spatial is not None:
+        check_shape("spatial", spatial, (b, k, length), "(B, K, L)")
     if weights is not None:
         check_shape("weights", weights, (k,), "(K,)")
-    check_floats(o.device, {"o": o, "gate": gate, "weights": weights})
+    check_floats(o.device, {"o": o, "gate": gate, "spatial": spatial, "weights": weights})

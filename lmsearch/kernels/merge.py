@@ -1,7 +1,7 @@
-"""What comes after the scans: the weighted merge of the branches and the mean of their normalised tokens.
+"""What comes after the scans: the merges of the branches and the mean of their normalised tokens.
 
 Kernels pass over the branches once where plain PyTorch makes several copies of them. Shapes: branches o (B, K, L, D), channel
-gate (B, K, D) or None, weights (K,).
+gate (B, K, D) or None, spatial gate (B, K, L) or None, weights (K,).
 """
 
 from __future__ import annotations
@@ -24,6 +24,16 @@ def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: floa
     """
     check_merge(o, gate, weights)
     y: Tensor = functions(backend, o).weighted_merge(o, gate, weights, eps=eps)
+    return y
+
+
+def gated_sum(o: Tensor, gate: Tensor | None, spatial: Tensor | None, *, backend: Backend = "auto") -> Tensor:
+    """Sum of the gated branches: (B, L, D) in o.dtype.
+
+    Raises KernelError for arguments that do not fit.
+    """
+    check_merge(o, gate, spatial=spatial)
+    y: Tensor = functions(backend, o).gated_sum(o, gate, spatial)
     return y
 
 

@@ -18,7 +18,7 @@ from lmsearch.kernels.build import build_library, installed_library
 
 CHUNK, PAD, MAX_TAPS = 32, 16, 8  # kMaxChunk, kPad, kMaxTaps of csrc/args.h
 ISAS = ("avx512", "avx2", "portable")
-ABI = 4
+ABI = 5
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -35,7 +35,7 @@ ScanArgs = _struct(
     "x delta A Bm Cm Dv z bias weight order reset y states dy dx ddelta dA dB dC dD dz dbias dweight",
 )
 ConvArgs = _struct("ConvArgs", "B K L D W threads x_b x_l dy_b dy_k dy_l", "x weight bias order y dy dx dweight dbias")
-MergeArgs = _struct("MergeArgs", "B K L D threads", "x gate weights y moments dy dx dgate dweights", "eps")
+MergeArgs = _struct("MergeArgs", "B K L D threads", "x gate spatial weights y moments dy dx dgate dspatial dweights", "eps")
 
 
 @lru_cache(maxsize=None)

@@ -1,4 +1,4 @@
-"""The weighted merge and the mean of normalised tokens as native PyTorch operators: forward, backward, shapes, autograd.
+"""The merges of branches and the mean of normalised tokens as native PyTorch operators: forward, backward, shapes, autograd.
 
 Shapes: B batch, K directions, L tokens, D channels; everything contiguous and in float32.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 from lmsearch.kernels.native_library import MergeArgs, address, call, refuse_second_derivative
 
 
-def _run(function: str, o: Tensor, eps: float, **tensors: Tensor | None) -> None:
+def _run(function: str, o: Tensor, eps: float = 0.0, **tensors: Tensor | None) -> None:
     """Call a C function on o (B, K, L, D) and the tensors named as its arguments."""
     b, k, length, d = o.shape
     pointers = {name: address(t) for name, t in tensors.items()}
@@ -106,6 +106,57 @@ def _(dy, o, moments, eps):
     return dy.new_empty(o.shape)
 
 
+@torch.library.custom_op(
+    "lmsearch::native_gated_sum",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor o, Tensor? gate, Tensor? spatial) -> Tensor",
+)
+def native_gated_sum(o, gate, spatial):
+    """Return the sum of the gated branches (B, L, D); spatial (B, K, L)."""
+    o, gate, spatial = (None if t is None else t.contiguous() for t in (o, gate, spatial))
+    y = o.new_zeros(o.shape[0], *o.shape[2:])
+    if o.numel():
+        _run("lms_gated_sum_forward", o, gate=gate, spatial=spatial, y=y)
+    return y
+
+
+@native_gated_sum.register_fake
+def _(o, gate, spatial):
+    return o.new_empty(o.shape[0], *o.shape[2:])
+
+
+@torch.library.custom_op(
+    "lmsearch::native_gated_sum_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor dy, Tensor o, Tensor? gate, Tensor? spatial) -> (Tensor, Tensor, Tensor)",
+)
+def native_gated_sum_backward(dy, o, gate, spatial):
+    """Return the gradients of o, gate and spatial, empty where these are absent."""
+    o, gate, spatial = (None if t is None else t.contiguous() for t in (o, gate, spatial))
+    dy, grads = dy.contiguous(), _like(o, gate, spatial)
+    if o.numel():
+        do, dgate, dspatial = grads
+        _run("lms_gated_sum_backward", o, gate=gate, spatial=spatial, dy=dy, dx=do, dgate=dgate, dspatial=dspatial)
+    return tuple(grads)
+
+
+@native_gated_sum_backward.register_fake
+def _(dy, o, gate, spatial):
+    return tuple(dy.new_empty(0 if t is None else t.shape) for t in (o, gate, spatial))
+
+
+def _save_gated(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _gated_sum_backward(ctx, dy):
+    saved = ctx.saved_tensors
+    grads = native_gated_sum_backward(dy, *saved)
+    return tuple(None if t is None else grad for grad, t in zip(grads, saved, strict=True))
+
+
 def _setup(ctx, inputs, output):
     *tensors, ctx.eps = inputs
     ctx.save_for_backward(*tensors, output[1])
@@ -127,6 +178,8 @@ def _normed_mean_backward(ctx, dy, _dmoments):
 
 native_merge.register_autograd(_merge_backward, setup_context=_setup)
 native_normed_mean.register_autograd(_normed_mean_backward, setup_context=_setup)
+native_gated_sum.register_autograd(_gated_sum_backward, setup_context=_save_gated)
+native_gated_sum_backward.register_autograd(refuse_second_derivative)
 native_merge_backward.register_autograd(refuse_second_derivative)
 native_normed_mean_backward.register_autograd(refuse_second_derivative)
 
@@ -140,4 +193,10 @@ def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: floa
 def normed_mean(o: Tensor, *, eps: float) -> Tensor:
     """Return the mean of the normalised tokens (B, K, D) in o.dtype; as in `lmsearch.kernels.normed_mean`, already checked."""
     y, _moments = native_normed_mean(o.float(), eps)
+    return y.to(o.dtype)
+
+
+def gated_sum(o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> Tensor:
+    """Return the sum (B, L, D) in o.dtype; arguments as in `lmsearch.kernels.gated_sum`, already checked."""
+    y: Tensor = native_gated_sum(o.float(), *(None if t is None else t.float() for t in (gate, spatial)))
     return y.to(o.dtype)

@@ -112,6 +112,13 @@ def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: floa
         return torch.einsum("k,bkld->bld", weights.to(wide), normed).to(o.dtype)
 
 
+def gated_sum(o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> Tensor:
+    """Return the sum of the gated branches (B, L, D); arguments as in `lmsearch.kernels.gated_sum`, already checked."""
+    if gate is not None:
+        o = o * gate.unsqueeze(2)
+    return (o if spatial is None else o * spatial.unsqueeze(-1)).sum(1)
+
+
 def normed_mean(o: Tensor, *, eps: float) -> Tensor:
     """Return the mean of the normalised tokens (B, K, D); arguments as in `lmsearch.kernels.normed_mean`, already checked."""
     return F.layer_norm(o, o.shape[-1:], eps=eps).mean(2)

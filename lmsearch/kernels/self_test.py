@@ -97,6 +97,7 @@ def worst_errors(device: torch.device, dtype: torch.dtype, ours: Mapping[str, Op
         "directional_scan": ({k: t for k, t in tensors.items() if k != "weight"}, ordered | {"delta_softplus": True}),
         "directional_conv": ({"x": tensors["x"], "weight": tensors["weight"], "bias": tensors["delta_bias"]}, ordered),
         "weighted_merge": (branches | {"weights": tensors["D"][:, 0]}, eps),
+        "gated_sum": (branches | {"spatial": tensors["C"][..., 0].sigmoid()}, {}),
         "normed_mean": ({"o": tensors["delta"]}, eps),
     }
     errors: dict[str, float] = {}

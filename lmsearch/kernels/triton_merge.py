@@ -1,6 +1,6 @@
-"""The weighted merge of branches and the mean of normalised tokens as Triton kernels, and the functions that launch them.
+"""The merges of branches and the mean of normalised tokens as Triton kernels, and the functions that launch them.
 
-Shapes: B batch, K directions, L tokens, D channels. A program holds whole rows of D channels. The forward of the merge gives a
+Shapes: B batch, K directions, L tokens, D channels. A program holds whole rows of D channels. The forward of a merge gives a
 program some tokens of all directions; the others go over a chunk of the tokens of one direction, and sums over chunks follow
 outside. Sums are float32. Strides are passed for o and dy; everything else is contiguous.
 """
@@ -179,6 +179,95 @@ def merge_backward(
         tl.store(dw_ptr + pid, tl.sum(dweight, axis=0))
 
 
+@triton.jit(do_not_specialize=["directions", "length"])
+def sum_forward(
+    o_ptr,
+    gate_ptr,
+    spatial_ptr,
+    y_ptr,
+    directions,
+    length,
+    channels,
+    o_b,
+    o_k,
+    o_l,
+    o_d,
+    BLOCK_T: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Write the sum of the gated branches (B, L, D)."""
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(length, BLOCK_T)
+    batch = (pid // blocks).to(tl.int64)
+    t = pid % blocks * BLOCK_T + tl.arange(0, BLOCK_T)
+    d = tl.arange(0, BLOCK_D).to(tl.int64)
+    in_d = d < channels
+    row = o_ptr + batch * o_b + d * o_d
+    y = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)
+    for k in range(directions):
+        scan = batch * directions + k
+        rows = rows_of(row, t, o_l, length, in_d)
+        row += o_k
+        if gate_ptr is not None:
+            rows *= tl.load(gate_ptr + scan * channels + d, mask=in_d, other=0.0)[None, :]
+        if spatial_ptr is not None:
+            rows *= tl.load(spatial_ptr + scan * length + t, mask=t < length, other=0.0)[:, None]
+        y += rows
+    out = y_ptr + (batch * length + t)[:, None] * channels + d[None, :]
+    tl.store(out, y.to(y_ptr.dtype.element_ty), mask=(t < length)[:, None] & in_d[None, :])
+
+
+@triton.jit(do_not_specialize=["directions", "length"])
+def sum_backward(
+    o_ptr,
+    gate_ptr,
+    spatial_ptr,
+    dy_ptr,
+    do_ptr,
+    dgate_ptr,
+    dspatial_ptr,
+    directions,
+    length,
+    channels,
+    o_b,
+    o_k,
+    o_l,
+    o_d,
+    dy_b,
+    dy_l,
+    dy_d,
+    CHUNK: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Write do (B, K, L, D), dspatial (B, K, L), and of every chunk dgate (B, K, chunks, D)."""
+    pid = tl.program_id(0)
+    chunks = tl.cdiv(length, CHUNK)
+    scan = (pid // chunks).to(tl.int64)  # batch * K + k
+    batch = scan // directions
+    d = tl.arange(0, BLOCK_D).to(tl.int64)
+    in_d = d < channels
+    o_row = o_ptr + batch * o_b + scan % directions * o_k + d * o_d
+    dy_row = dy_ptr + batch * dy_b + d * dy_d
+    gate = tl.full([BLOCK_D], 1.0, tl.float32)
+    if gate_ptr is not None:
+        gate = tl.load(gate_ptr + scan * channels + d, mask=in_d, other=0.0)
+    dgate = tl.zeros([BLOCK_D], tl.float32)
+    for block in range(CHUNK // BLOCK_T):
+        t = pid % chunks * CHUNK + block * BLOCK_T + tl.arange(0, BLOCK_T)
+        o = rows_of(o_row, t, o_l, length, in_d)
+        dy = rows_of(dy_row, t, dy_l, length, in_d)
+        through = dy
+        if spatial_ptr is not None:
+            through = dy * tl.load(spatial_ptr + scan * length + t, mask=t < length, other=0.0)[:, None]
+            tl.store(dspatial_ptr + scan * length + t, tl.sum(dy * gate[None, :] * o, axis=1), mask=t < length)
+        dgate += tl.sum(through * o, axis=0)
+        out = do_ptr + (scan * length + t)[:, None] * channels + d[None, :]
+        tl.store(out, (through * gate[None, :]).to(do_ptr.dtype.element_ty), mask=(t < length)[:, None] & in_d[None, :])
+    if dgate_ptr is not None:
+        tl.store(dgate_ptr + pid.to(tl.int64) * channels + d, dgate, mask=in_d)
+
+
 def blocks_for(channels: int) -> dict[str, int]:
     """Return the tile of a program: all channels, and as many tokens as fit."""
     width = triton.next_power_of_2(channels)
@@ -237,3 +326,36 @@ def backward(
             )  # fmt: skip
     none = moments.new_empty(0)
     return do, none if dgate is None else dgate.sum(2), none if dweight is None else dweight.sum((0, 2))
+
+
+def gated_sum(o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> Tensor:
+    """Return the sum of the gated branches (B, L, D) in o.dtype; gates are contiguous float32."""
+    batch, directions, length, channels = o.shape
+    y = torch.empty(batch, length, channels, dtype=o.dtype, device=o.device)
+    tile = blocks_for(channels)
+    if o.numel():
+        with torch.cuda.device_of(o):
+            sum_forward[(batch * triton.cdiv(length, tile["BLOCK_T"]),)](
+                o, gate, spatial, y, directions, length, channels, *o.stride(),
+                **tile, num_warps=NUM_WARPS, **launch_options(o.device),
+            )  # fmt: skip
+    return y
+
+
+def gated_sum_backward(dy: Tensor, o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return do (B, K, L, D) in o.dtype, dgate (B, K, D) and dspatial (B, K, L) in float32, empty of what is absent."""
+    batch, directions, length, channels = o.shape
+    chunks = triton.cdiv(length, CHUNK)
+    do = torch.empty(o.shape, dtype=o.dtype, device=o.device)
+    dgate, dspatial = (
+        None if given is None else torch.empty(batch, directions, *rest, dtype=torch.float32, device=o.device)
+        for given, rest in ((gate, (chunks, channels)), (spatial, (length,)))
+    )
+    if o.numel():
+        with torch.cuda.device_of(o):
+            sum_backward[(batch * directions * chunks,)](
+                o, gate, spatial, dy, do, dgate, dspatial, directions, length, channels, *o.stride(), *dy.stride(),
+                CHUNK=CHUNK, **blocks_for(channels), num_warps=NUM_WARPS, **launch_options(o.device),
+            )  # fmt: skip
+    none = torch.empty(0, dtype=torch.float32, device=o.device)
+    return do, none if dgate is None else dgate.sum(2), none if dspatial is None else dspatial

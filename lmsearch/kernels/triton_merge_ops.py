@@ -1,6 +1,7 @@
-"""The Triton kernels of the merge as torch operators `lmsearch::triton_*`, with autograd. Triton is imported at the first call.
+"""The Triton kernels of the merges as torch operators `lmsearch::triton_*`, with autograd. Triton is imported at the first call.
 
-Shapes: branches o (B, K, L, D), channel gate (B, K, D) or None, weights (K,), moments (B, K, L, 2).
+Shapes: branches o (B, K, L, D), channel gate (B, K, D) or None, spatial gate (B, K, L) or None, weights (K,), moments
+(B, K, L, 2).
 """
 
 from __future__ import annotations
@@ -65,6 +66,44 @@ def _mean_backward_fake(dy, o, moments):
     return o.new_empty(o.shape)
 
 
+@torch.library.custom_op("lmsearch::triton_gated_sum", mutates_args=())
+def sum_op(o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> Tensor:
+    """Return the sum of the gated branches (B, L, D) in o.dtype."""
+    from lmsearch.kernels import triton_merge
+
+    return triton_merge.gated_sum(o, gate, spatial)
+
+
+@sum_op.register_fake
+def _sum_fake(o, gate, spatial):
+    return o.new_empty(o.shape[0], *o.shape[2:])
+
+
+@torch.library.custom_op("lmsearch::triton_gated_sum_backward", mutates_args=())
+def sum_backward_op(dy: Tensor, o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of o, gate and spatial, empty where these are absent."""
+    from lmsearch.kernels import triton_merge
+
+    return triton_merge.gated_sum_backward(dy, o, gate, spatial)
+
+
+@sum_backward_op.register_fake
+def _sum_backward_fake(dy, o, gate, spatial):
+    return o.new_empty(o.shape), *(dy.new_empty(0 if t is None else t.shape, dtype=torch.float32) for t in (gate, spatial))
+
+
+@on_triton
+def gated_sum(o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> Tensor:
+    """Return the sum (B, L, D) in o.dtype; arguments as in `lmsearch.kernels.gated_sum`, already checked.
+
+    Raises KernelError for float64.
+    """
+    no_float64(o, gate, spatial)
+    tested(o)
+    y: Tensor = sum_op(o, small(gate), small(spatial))
+    return y
+
+
 @on_triton
 def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: float) -> Tensor:
     """Return the merge (B, L, D) in o.dtype; arguments as in `lmsearch.kernels.weighted_merge`, already checked.
@@ -112,5 +151,15 @@ def _mean_grad(ctx, dy, _dmoments):
     return (None if dy is None else mean_backward_op(dy, *ctx.saved_tensors)), None
 
 
+def _save_gated(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _sum_grad(ctx, dy):
+    saved = ctx.saved_tensors
+    return tuple(None if t is None else grad for grad, t in zip(sum_backward_op(dy, *saved), saved, strict=True))
+
+
+sum_op.register_autograd(_sum_grad, setup_context=_save_gated)
 merge_op.register_autograd(_merge_grad, setup_context=_save)
 mean_op.register_autograd(_mean_grad, setup_context=_save)

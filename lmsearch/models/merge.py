@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lmsearch.kernels import weighted_merge
+from lmsearch.kernels import gated_sum, weighted_merge
 from lmsearch.kernels.ops import Backend
 
 MERGES = ("sum", "weighted")
@@ -36,9 +36,9 @@ def gated(o: Tensor, gates: Gates) -> Tensor:
     return o if spatial is None else o * spatial.unsqueeze(-1)
 
 
-def merge_sum(o: Tensor, gates: Gates) -> Tensor:
+def merge_sum(o: Tensor, gates: Gates, *, backend: Backend = "auto") -> Tensor:
     """Sum of the gated branches."""
-    return gated(o, gates).sum(1)
+    return o.sum(1) if all(gate is None for gate in gates) else gated_sum(o, *gates, backend=backend)
 
 
 def merge_weighted(

@@ -143,9 +143,9 @@ class DirectionalMixer(nn.Module):
 
     def merged(self, o: Tensor, gates: Gates, weights: Tensor | None) -> Tensor:
         """Merge branches (B, K, L, D) with their gates into (B, L, D)."""
-        if weights is None:
-            return merge_sum(o, gates)
         norm, backend = self.options.branch_norm, self.options.backend
+        if weights is None:
+            return merge_sum(o, gates, backend=backend)
         return merge_weighted(o, gates, weights, branch_norm=norm, backend=backend)
 
     def left(self, y: Tensor, gate: Tensor) -> Tensor:

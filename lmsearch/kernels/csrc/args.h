@@ -4,7 +4,7 @@
 #pragma once
 #include <cstdint>
 
-#define LMS_ABI 4  // native.py checks it: raise it with every change of this file
+#define LMS_ABI 5  // native.py checks it: raise it with every change of this file
 
 struct ScanArgs {
   int64_t B, K, L, D, N, R, threads, softplus, x_shared, k_major;  // R: rank of delta, 0 where delta (B, K, L, D) is whole
@@ -32,10 +32,11 @@ struct ConvArgs {
 struct MergeArgs {
   int64_t B, K, L, D, threads;
   double eps;
-  const float *x, *gate, *weights;  // x (B, K, L, D), gate (B, K, D) or null, weights (K): contiguous, as is all below
-  float *y, *moments;               // (B, L, D) of the merge or (B, K, D) of the mean; (B, K, L, 2): mean and 1 / deviation
+  // x (B, K, L, D), gate (B, K, D) or null, spatial (B, K, L) or null, weights (K): contiguous, as is all below.
+  const float *x, *gate, *spatial, *weights;
+  float *y, *moments;  // (B, L, D) of a merge or (B, K, D) of the mean; (B, K, L, 2): mean and 1 / deviation
   const float* dy;
-  float *dx, *dgate, *dweights;
+  float *dx, *dgate, *dspatial, *dweights;
 };
 
 namespace lms {

@@ -25,11 +25,13 @@ struct Kernels {
   void (*merge_backward)(const MergeArgs&, int64_t b, int64_t k, float* workspace, float* dweight);
   void (*normed_mean_forward)(const MergeArgs&, int64_t b, int64_t k, float* workspace);
   void (*normed_mean_backward)(const MergeArgs&, int64_t b, int64_t k, float* workspace);
+  void (*gated_sum_forward)(const MergeArgs&, int64_t b, int64_t l0, int64_t l1);
+  void (*gated_sum_backward)(const MergeArgs&, int64_t b, int64_t k, float* workspace);
 };
 #define LMS_KERNELS(name) \
   static const Kernels kernels = {name,          scan_workspace, scan_gate,     scan_forward,   scan_backward,       \
                                   conv_forward,  conv_backward,  merge_forward, merge_backward, normed_mean_forward, \
-                                  normed_mean_backward};
+                                  normed_mean_backward, gated_sum_forward, gated_sum_backward};
 
 #if LMS_X86
 #ifdef __clang__
@@ -218,6 +220,20 @@ static void run_normed_mean_backward(const Kernels& kernels, const MergeArgs& a)
                [&](int64_t i, float* workspace) { kernels.normed_mean_backward(a, i / a.K, i % a.K, workspace); });
 }
 
+static void run_gated_sum_forward(const Kernels& kernels, const MergeArgs& a) {
+  const int64_t block = 16, blocks = ceil_div(a.L, block), threads = useful_threads(a.threads, a.B * a.K * a.L * a.D);
+  parallel_for(a.B * blocks, threads, 0, [&](int64_t i, float*) {
+    const int64_t l0 = i % blocks * block;
+    kernels.gated_sum_forward(a, i / blocks, l0, l0 + block < a.L ? l0 + block : a.L);
+  });
+}
+
+static void run_gated_sum_backward(const Kernels& kernels, const MergeArgs& a) {
+  const int64_t threads = useful_threads(a.threads, 2 * a.B * a.K * a.L * a.D);
+  parallel_for(a.B * a.K, threads, round_up(a.D, kPad),
+               [&](int64_t i, float* workspace) { kernels.gated_sum_backward(a, i / a.K, i % a.K, workspace); });
+}
+
 // Whether every row of order (K, L) is a permutation of range(L): anything else would reach outside the tensors.
 static bool are_permutations(const int32_t* order, int64_t K, int64_t L) {
   std::vector<unsigned char> seen(static_cast<size_t>(L));
@@ -286,5 +302,11 @@ __attribute__((visibility("default"))) int lms_normed_mean_forward(const char* i
 }
 __attribute__((visibility("default"))) int lms_normed_mean_backward(const char* isa, const MergeArgs* args) {
   return lms::guarded(lms::run_normed_mean_backward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_gated_sum_forward(const char* isa, const MergeArgs* args) {
+  return lms::guarded(lms::run_gated_sum_forward, isa, args);
+}
+__attribute__((visibility("default"))) int lms_gated_sum_backward(const char* isa, const MergeArgs* args) {
+  return lms::guarded(lms::run_gated_sum_backward, isa, args);
 }
 }
