@@ -12,6 +12,7 @@ from torch import Tensor
 from lmsearch.engine.train import Precision
 from lmsearch.kernels import directional_scan, weighted_merge
 from lmsearch.models import merge, mixer
+from lmsearch.models.merge import merge_weighted
 from lmsearch.models.mixer import LocalVimMixer, LocalVMambaMixer, MixerOptions
 
 BF16 = Precision(torch.device("cpu"), "bf16")
@@ -64,6 +65,14 @@ def test_weights_of_branches_and_their_gradients_are_not_rounded_to_bf16(backend
     assert y.dtype == torch.bfloat16 and torch.equal(y, want)
     mine, its = (torch.autograd.grad(out.float().square().sum(), weights)[0] for out in (y, want))
     assert torch.equal(mine, its)
+
+
+@backends
+def test_weights_without_norms_are_not_rounded_either(backend: str) -> None:
+    o = torch.stack([torch.ones(1, 3, 4), -torch.ones(1, 3, 4)], 1).bfloat16()
+    with BF16.autocast():
+        y = merge_weighted(o, (None, None), torch.tensor([0.5, 0.5 + 2**-10]), branch_norm=False, backend=backend)
+    assert torch.equal(y, torch.full((1, 3, 4), -(2**-10), dtype=torch.bfloat16))
 
 
 @backends

@@ -65,7 +65,9 @@ def test_normed_mean_matches_the_float64_oracle(shape, instruction_set):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("without", [(), ("gate",), ("spatial",)], ids=lambda names: "without " + " ".join(names))
+@pytest.mark.parametrize(
+    "without", [(), ("gate",), ("spatial",), ("gate", "spatial")], ids=lambda names: "without " + " ".join(names)
+)
 def test_gated_sum_matches_the_float64_oracle(shape, without, instruction_set):
     case = {name: t for name, t in merge_case(shape).items() if name != "weights"} | {"spatial": torch.rand(shape[:3])}
     case |= dict.fromkeys(without)
@@ -97,6 +99,12 @@ def test_half_precision_is_computed_in_float32():
     got = kernels.weighted_merge(**case, eps=1e-5, backend="native")
     single = kernels.weighted_merge(**{name: t.float() for name, t in case.items()}, eps=1e-5, backend="native")
     assert got.dtype == torch.bfloat16 and torch.equal(got, single.bfloat16())
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_gates_in_float32_leave_the_sum_in_the_type_of_the_branches(backend):
+    case = merge_case((2, 3, 9, 20))
+    assert kernels.gated_sum(case["o"].bfloat16(), case["gate"], torch.rand(2, 3, 9), backend=backend).dtype == torch.bfloat16
 
 
 def test_an_empty_batch_gives_an_empty_merge_and_zero_gradients():

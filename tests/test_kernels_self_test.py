@@ -53,6 +53,14 @@ def test_a_device_is_tested_once_and_remembered_by_later_processes(monkeypatch: 
     assert scan.calls == 1
 
 
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_first_use_without_gradients_is_tested_too(without) -> None:
+    scan = Kernel()
+    with without():
+        ensure(scan)
+    assert scan.calls == 1
+
+
 def test_another_driver_is_tested_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     scan = Kernel()
     ensure(scan)

@@ -190,6 +190,7 @@ def check_merges_and_mean_equal_the_reference():
             ("weighted_merge", (o, gate, weights), {"eps": 1e-5}),
             ("gated_sum", (o, gate, spatial), {}),
             ("gated_sum", (o, spatial.new_ones(2, 3, channels), None), {}),
+            ("gated_sum", (o, None, None), {}),
             ("normed_mean", (o,), {"eps": 1e-5}),
         ):
             mine = [t if t is None else t.detach().clone().requires_grad_() for t in given]

@@ -219,7 +219,6 @@ def test_a_step_that_is_left_out_leaves_no_trace_in_weights_alphas_and_optimizer
             trainer.step(batch._replace(inputs=batch.inputs * torch.nan), epoch=1, index=1, lr=0.05)
 
 
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_one_number_that_is_not_finite_is_found_in_tensors_of_any_kind(bad: float) -> None:
     tensors = [torch.full((2, 3), 1e300, dtype=torch.float64), torch.empty(0), torch.ones(4), torch.ones(3).bfloat16()]
@@ -239,6 +238,7 @@ def test_alphas_of_dropped_directions_count_as_finite_and_no_others() -> None:
         assert not skips.alphas_are_finite()
 
 
+@pytest.mark.filterwarnings("default")
 def test_what_the_loss_scaler_leaves_out_by_itself_does_not_count() -> None:
     source, model = build_source("digits"), small()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

@@ -202,7 +202,7 @@ def measure(setting: Setting) -> Speed:
     alone = build_loaders(setting.source, **common)
     whole = step_s(setting, setting.spec, alone.train)
     one = step_s(setting, setting.derived_spec, alone.train)
-    samples = alone.val.num_samples + alone.test.num_samples
+    samples = alone.num_measured
     candidates, held = sum(setting.candidates), searching.holdout.num_samples
     masks = NUM_RANDOM * (1 + (SUPERNETS if setting.recheck else 0)) + 2 * candidates
     passes = setting.options.passes_of(setting.keep, setting.candidates)

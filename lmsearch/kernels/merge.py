@@ -48,5 +48,5 @@ def normed_mean(o: Tensor, *, eps: float, backend: Backend = "auto") -> Tensor:
 
 
 def functions(backend: Backend, o: Tensor) -> Any:
-    """Return what holds both functions of a backend: its own kernels, else plain PyTorch."""
+    """Return what holds these functions of a backend: its own kernels, else plain PyTorch."""
     return FUSED.get(choose_backend(backend, o.device, o.dtype), reference) if isinstance(backend, str) else reference

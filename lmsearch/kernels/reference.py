@@ -114,9 +114,8 @@ def weighted_merge(o: Tensor, gate: Tensor | None, weights: Tensor, *, eps: floa
 
 def gated_sum(o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> Tensor:
     """Return the sum of the gated branches (B, L, D); arguments as in `lmsearch.kernels.gated_sum`, already checked."""
-    if gate is not None:
-        o = o * gate.unsqueeze(2)
-    return (o if spatial is None else o * spatial.unsqueeze(-1)).sum(1)
+    gated = o if gate is None else o * gate.unsqueeze(2)
+    return (gated if spatial is None else gated * spatial.unsqueeze(-1)).sum(1).to(o.dtype)
 
 
 def normed_mean(o: Tensor, *, eps: float) -> Tensor:

@@ -63,7 +63,8 @@ def ensure(device: torch.device, dtype: torch.dtype, ours: Mapping[str, Operator
     if record.is_file():
         return
     try:
-        errors = worst_errors(device, dtype, ours)
+        with torch.inference_mode(False), torch.enable_grad():  # also where the first use is an evaluation
+            errors = worst_errors(device, dtype, ours)
         check(errors, found, TOLERANCES[dtype])
     except BaseException:
         _STARTED.discard((str(device), dtype))
@@ -128,7 +129,7 @@ def compared(
     title: str, ours: Operator, true: Operator, tensors: dict[str, Tensor], options: dict[str, Any],
     device: torch.device, dtype: torch.dtype,
 ) -> dict[str, float]:  # fmt: skip
-    """Return {"scan: output": error, "scan: gradient of x": ...} of `ours` in `dtype` against `true` in float64."""
+    """Return {"normed_mean: output": error, "normed_mean: gradient of o": ...} of `ours` in `dtype` against `true` in float64."""
     streams = ("x", "delta", "B", "C", "z", "o")  # what a model has in its own dtype; the rest are float32 parameters
     given = {k: t.to(dtype if k in streams else torch.float32) for k, t in tensors.items()}
     there = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in options.items()}

@@ -324,8 +324,8 @@ def backward(
                 o, gate, weights, moments, dy, do, dgate, dweight, directions, length, channels, *o.stride(), *dy.stride(),
                 CHUNK=CHUNK, **blocks_for(channels), num_warps=NUM_WARPS, **launch_options(o.device),
             )  # fmt: skip
-    none = moments.new_empty(0)
-    return do, none if dgate is None else dgate.sum(2), none if dweight is None else dweight.sum((0, 2))
+    absent = [moments.new_empty(0) for _ in range(2)]  # operators return no tensor twice
+    return do, absent[0] if dgate is None else dgate.sum(2), absent[1] if dweight is None else dweight.sum((0, 2))
 
 
 def gated_sum(o: Tensor, gate: Tensor | None, spatial: Tensor | None) -> Tensor:
@@ -357,5 +357,5 @@ def gated_sum_backward(dy: Tensor, o: Tensor, gate: Tensor | None, spatial: Tens
                 o, gate, spatial, dy, do, dgate, dspatial, directions, length, channels, *o.stride(), *dy.stride(),
                 CHUNK=CHUNK, **blocks_for(channels), num_warps=NUM_WARPS, **launch_options(o.device),
             )  # fmt: skip
-    none = torch.empty(0, dtype=torch.float32, device=o.device)
-    return do, none if dgate is None else dgate.sum(2), none if dspatial is None else dspatial
+    absent = [torch.empty(0, dtype=torch.float32, device=o.device) for _ in range(2)]  # operators return no tensor twice
+    return do, absent[0] if dgate is None else dgate.sum(2), absent[1] if dspatial is None else dspatial

@@ -50,7 +50,8 @@ def merge_weighted(
     """
     channel, spatial = gates
     if not branch_norm:
-        return torch.einsum("k,bkld->bld", weights.to(o.dtype), gated(o, gates))
+        wide = weights.to(torch.promote_types(weights.dtype, torch.float32))[None, :, None]  # bf16 makes close ones equal
+        return gated_sum(o, channel, wide.expand(o.shape[:3]) if spatial is None else wide * spatial, backend=backend)
     if spatial is not None:
         o, channel = gated(o, gates), None
     return weighted_merge(o, channel, weights, eps=eps, backend=backend)

@@ -47,8 +47,8 @@ class Objective:
     added up over batches and processes, and `summarise` makes the metric of them.
     Where the metric is no mean over samples, `parts` gives what it is made of, sample by sample, and `of_parts` makes of those
     of a set the metric and the values of samples, which are what is paired where networks are compared.
-    `measured` maps (outputs, targets, own) to what `statistics` and `parts` take: answers and truth at the images' own sizes,
-    where `own` tells them.
+    `measured` maps (outputs, targets, own) to the two arguments of `statistics` and `parts`: answers and truth, or what is
+    counted of them, at the images' own sizes where `own` tells them.
     """
 
     metric: Metric

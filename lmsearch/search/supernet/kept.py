@@ -95,6 +95,5 @@ def _plain(scores: Scores) -> dict[str, Tensor]:
         ("losses", scores.losses),
         ("scores", scores.scores),
         ("classes", scores.classes),
-        ("sums", scores.sums),
     ]
     return {name: tensor for name, tensor in tensors if tensor is not None}

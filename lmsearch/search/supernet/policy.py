@@ -150,7 +150,10 @@ class BranchPolicy:
         return Draw(left, how.pick(alphas, noise, min(samples, len(left))), sent(noise.to(own.dtype), own.device))
 
     def left(self, layer: str, alphas: Tensor) -> tuple[int, ...]:
-        """Return the branches of a layer that are left; alphas are looked at again only after something wrote into them."""
+        """Return the branches of a layer that are left; alphas are looked at again where they were written to.
+
+        What a fused optimizer writes does not show there; it drops no branch.
+        """
         known = self.looked.get(layer)
         if known is None or known.alphas is not alphas or known.version != alphas._version:
             known = self.looked[layer] = Looked(alphas, alphas._version, alive(alphas))
