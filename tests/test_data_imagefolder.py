@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,8 @@ from lmsearch.engine.distributed import SINGLE
 from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.train import Precision, evaluate
 from lmsearch.errors import DataError
+from lmsearch.interrupts import SIGNALS
+from lmsearch.trials.storage import _born
 
 CLASSES = ("a cat", "dog, big", "x=y")
 SUFFIXES = (".png", ".jpg", ".JPEG", ".bmp", ".webp")
@@ -117,6 +120,57 @@ def test_a_worker_that_is_killed_between_two_passes_is_one_clear_line_wherever_t
         for _ in range(1000):  # PyTorch raises in whatever runs when the news arrives
             time.sleep(0.01)
     train.close()
+
+
+def test_signals_to_a_whole_group_leave_processes_that_read_images_at_work(folder):
+    source = build_source("imagefolder", root=folder, img_size=8)
+    whole = list(build_loaders(source, batch_size=1, seed=3).train)
+    train = build_loaders(source, batch_size=1, seed=3, num_workers=2).train
+    batches = iter(train)
+    first = next(batches)
+    group, other = (child.pid for child in multiprocessing.active_children())
+    for child in (group, other):
+        os.setpgid(child, group)
+    for number in SIGNALS:  # not from here: who started them may end them
+        subprocess.run(["sh", "-c", f"kill -{number} -{group}"], check=True)
+    time.sleep(0.1)
+    assert_equal(whole, [first, *batches])
+    assert {child.pid for child in multiprocessing.active_children()} == {group, other}
+    train.close()
+
+
+def test_a_process_that_reads_images_is_ended_by_the_one_that_started_it(folder):
+    train = build_loaders(build_source("imagefolder", root=folder, img_size=8), batch_size=5, seed=3, num_workers=1).train
+    epoch_of(train, 0)
+    (child,) = multiprocessing.active_children()
+    child.terminate()  # as Python does when it ends, and then waits
+    child.join(20)
+    assert child.exitcode == 0
+    train.close()
+
+
+def read_until_killed(folder, pipe):
+    """Begin a pass with processes that read, tell which they are, and wait."""
+    train = build_loaders(build_source("imagefolder", root=folder, img_size=8), batch_size=5, seed=3, num_workers=2).train
+    batches = iter(train)
+    next(batches)
+    pipe.send([child.pid for child in multiprocessing.active_children()])
+    time.sleep(60)
+
+
+def test_processes_that_read_images_end_with_a_killed_parent(folder):
+    ours, theirs = multiprocessing.Pipe()
+    parent = multiprocessing.get_context("fork").Process(target=read_until_killed, args=(folder, theirs))
+    parent.start()
+    readers = ours.recv()
+    assert len(readers) == 2 and all(map(_born, readers))
+    parent.kill()
+    parent.join()
+    for _ in range(200):
+        if not any(map(_born, readers)):
+            return
+        time.sleep(0.1)
+    pytest.fail("processes that read images are left behind")
 
 
 def test_a_pass_of_few_batches_starts_no_more_processes_than_have_one_and_none_for_a_single_one(folder):

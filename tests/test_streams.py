@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from interruptions import signalled
+from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.engine.checkpoint import load_checkpoint
@@ -111,3 +114,27 @@ def test_a_command_whose_reader_is_gone_answers_signals(number: int, code: int, 
         os.close(dead)
         process.kill()
     load_checkpoint(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_of_a_command_is_answered_where_others_read_its_images(tmp_path: Path) -> None:
+    folder, run, genotype = tmp_path / "images", tmp_path / "run", tmp_path / "h.json"
+    for number in range(24):
+        path = folder / ("train", "val")[number % 3 == 0] / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(path)
+    genotype.write_text(json.dumps({"schema": "lmsearch.genotype", "version": 1, "layers": [{"directions": ["h"]}]}))
+    words = ["retrain", "data=imagefolder", f"data.root={folder}", "data.img_size=8", f"genotype={genotype}", f"run_dir={run}"]
+    words += ["model.depth=1", "model.embed_dim=8", "model.patch_size=2", "batch_size=4", "epochs=1000", "save_every_s=0"]
+    command = [sys.executable, "-m", "lmsearch", *words, "num_workers=2", "device=cpu"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    try:
+        while not (run / "checkpoint.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == SAVED and said.count("stops after this step") == 1, said
+    finally:
+        process.kill()
+    load_checkpoint(run)

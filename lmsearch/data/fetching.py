@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from lmsearch.data.batch import Batch
 from lmsearch.data.broken import refilled
 from lmsearch.data.info import Dataset
 from lmsearch.data.keyed import address_key
+from lmsearch.data.undisturbed import leave_signals, signals_held
 from lmsearch.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
@@ -184,12 +185,14 @@ class Fetcher:
                 num_workers=number,
                 pin_memory=self.pin_memory,
                 persistent_workers=self.persistent,
+                worker_init_fn=leave_signals,
                 generator=torch.Generator(),  # its own: the global state must not move
             )
         self.requests.pending = requests
         batches = None
         try:
-            batches = iter(self.workers)
+            with signals_held() if self.workers._iterator is None else nullcontext():  # persistent ones are there already
+                batches = iter(self.workers)
             yield from batches
         except (RuntimeError, ConnectionError, EOFError) as error:
             if _tells_of_death(error):
