@@ -15,6 +15,7 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.data import DataInfo
+from lmsearch.data.ahead import pieces_read
 from lmsearch.data.predict import find_files
 from lmsearch.data.reading import read_image
 from lmsearch.engine.train import Precision
@@ -95,6 +96,38 @@ def answers(model: torch.nn.Module, path: Path) -> list[str]:
 
 def test_equal_answers_are_ranked_as_evaluation_counts_them(tmp_path: Path) -> None:
     assert answers(Constant(0.0), tmp_path / "a.png") == ["a", "b"] and torch.zeros(1, 4).argmax(1).item() == 0
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_threads_that_read_ahead_change_neither_order_nor_errors(size: int) -> None:
+    read = []
+
+    def half(number: int) -> float:
+        read.append(number)
+        if number == 13:
+            raise DataError("13 cannot be read")
+        return number / 2
+
+    numbers = list(range(11))
+    assert [*pieces_read(numbers, half, size=size, threads=3)] == [*pieces_read(numbers, half, size=size)]
+    for threads in (0, 3):
+        seen = []
+        with pytest.raises(DataError, match="13 cannot"):
+            seen.extend(pieces_read(range(10, 16), half, size=2, threads=threads))
+        assert seen == [[(10, 5.0), (11, 5.5)]]
+    read.clear()
+    pieces = pieces_read(range(100, 200), half, size=size, threads=2)
+    next(pieces)
+    pieces.close()
+    assert len(read) < 100
+
+
+def test_predictions_are_the_same_with_threads(trained: Path, odd: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = ["predict", f"checkpoint={trained}", f"images={odd}", "batch_size=2"]
+    assert main([*words, f"out={tmp_path / 'one.csv'}"]) == 0
+    monkeypatch.setattr(predict, "reading_threads", lambda device: 2)
+    assert main([*words, f"out={tmp_path / 'two.csv'}"]) == 0
+    assert rows_of(tmp_path / "one.csv") == rows_of(tmp_path / "two.csv")
 
 
 def test_a_network_that_diverged_is_said(tmp_path: Path) -> None:

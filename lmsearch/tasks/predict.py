@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from lmsearch.config import settings_of
 from lmsearch.data import DataInfo
+from lmsearch.data.ahead import pieces_read
 from lmsearch.data.predict import check_readable, find_files, read_tensor
 from lmsearch.data.reading import read_image
 from lmsearch.engine.progress import CountProgress
@@ -28,6 +30,7 @@ from lmsearch.settings.tasks import Predict
 from lmsearch.streams import say
 from lmsearch.tasks.parts.build import build_precision
 from lmsearch.tasks.parts.predict_dense import run_dense
+from lmsearch.tasks.parts.readers import reading_threads
 from lmsearch.tasks.parts.trained import images_per_step, load_answering
 
 log = logging.getLogger(__name__)
@@ -70,8 +73,9 @@ def classify(settings: Predict, model: nn.Module, info: DataInfo, precision: Pre
     top, tally = min(settings.top, info.num_classes), Tally()
     chosen = {files[place] for place in spaced(len(files))} if sheet else set()
     batches = predictions(
-        model, info, files, precision, batch_size=images_per_step(settings.batch_size, info), top=top, on_error=settings.on_error
-    )
+        model, info, files, precision, batch_size=images_per_step(settings.batch_size, info), top=top,
+        on_error=settings.on_error, threads=reading_threads(precision.device),
+    )  # fmt: skip
     progress = CountProgress("predict", total=len(files), unit="images") if out else nullcontext()
     try:
         with open_predictions(out, top=top) if out else nullcontext(print_predictions) as write, progress as counter:
@@ -114,22 +118,24 @@ def predictions(
     batch_size: int,
     top: int,
     on_error: str,
+    threads: int = 0,
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of batch after batch of files, in their order: the `top` most probable classes of every image.
 
+    `threads` read the next batches meanwhile.
     The first class is the one that evaluation counts. Raises DataError for an unreadable file with on_error "raise", else it
     is part of the results; CheckpointError where the network gives no finite numbers.
     """
-    for start in range(0, len(files), batch_size):
+    for piece in pieces_read(files, partial(read_or_error, info=info), size=batch_size, threads=threads):
         tensors: dict[Path, torch.Tensor] = {}
         found: dict[Path, Prediction] = {}
-        for path in files[start : start + batch_size]:
-            try:
-                tensors[path] = read_tensor(path, info)
-            except DataError as error:
-                if on_error == "raise":
-                    raise DataError(f"{error}; on_error=skip goes on and names such files in the results") from error
-                found[path] = Prediction(path, error=str(error).removeprefix(f"{shown(path)}: "))
+        for path, read in piece:
+            if isinstance(read, torch.Tensor):
+                tensors[path] = read
+            elif on_error == "raise":
+                raise DataError(f"{read}; on_error=skip goes on and names such files in the results") from read
+            else:
+                found[path] = Prediction(path, error=str(read).removeprefix(f"{shown(path)}: "))
         if tensors:
             with precision.autocast():
                 logits = model(torch.stack(list(tensors.values())).to(precision.device)).float()
@@ -141,7 +147,15 @@ def predictions(
             for path, classes, values in zip(tensors, ranked.tolist(), probabilities.tolist(), strict=True):
                 names = (info.class_names[place] for place in classes)
                 found[path] = Prediction(path, tuple((name, round(p, 6)) for name, p in zip(names, values, strict=True)))
-        yield [found[path] for path in files[start : start + batch_size]]
+        yield [found[path] for path, _ in piece]
+
+
+def read_or_error(path: Path, *, info: DataInfo) -> torch.Tensor | DataError:
+    """Return what the network sees of a file, or why that cannot be read."""
+    try:
+        return read_tensor(path, info)
+    except DataError as error:
+        return error
 
 
 def print_predictions(batch: Sequence[Prediction]) -> None:

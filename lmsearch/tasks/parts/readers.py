@@ -42,6 +42,11 @@ def settle_readers(settings: T, source: Source, device: torch.device, *, at_once
     return settings.changed({"num_workers": number})
 
 
+def reading_threads(device: torch.device) -> int:
+    """Return how many threads read images beside a network that predicts: none on a CPU, which computes on its cores."""
+    return min(MOST, cores()) if device.type == "cuda" else 0
+
+
 def room(images: int, info: DataInfo) -> int:
     """Return for how many processes shared memory has room, each of which holds AHEAD batches of so many images; at most MOST."""
     if not SHARED.is_dir():
