@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
+SHARING: ContextVar[int] = ContextVar("processes that work on this machine like this one, which is one of them", default=1)
 QUIET: ContextVar[bool] = ContextVar("whether only the result is told, without progress", default=False)
 VERBOSE: ContextVar[bool] = ContextVar("whether progress is shown often, and errors with their tracebacks", default=False)
 LEAVING_PAGES: ContextVar[bool] = ContextVar("whether a run that ends leaves its page", default=True)

@@ -22,6 +22,7 @@ from lmsearch.data.dense.writing import CATEGORY_IDS
 from lmsearch.data.instances import Instances
 from lmsearch.data.sources.dense import without_masks
 from lmsearch.errors import DataError
+from lmsearch.tasks.parts.readers import sample_bytes
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,16 @@ def test_batches_without_masks_have_the_same_boxes_and_are_measured_alike(folder
         for name in ("boxes", "classes", "crowd"):
             assert torch.equal(getattr(one.targets, name), getattr(other.targets, name))
         assert [place.truth.outlines for place in one.own or ()] == [place.truth.outlines for place in other.own or ()]
+
+
+def test_the_fullest_image_tells_how_many_bytes_a_batch_has(folders: dict[str, Path]) -> None:
+    whole, pixels = of(folders["coco"], target="instances"), of(folders["masks"])
+    for source in (whole, without_masks(whole), pixels):
+        batch = source.train.eval_batch(np.arange(8))
+        objects = batch.targets
+        labels = [objects] if isinstance(objects, torch.Tensor) else [objects.boxes, objects.classes, objects.crowd]
+        labels += [objects.masks] if isinstance(objects, Instances) and objects.masks is not None else []
+        assert sum(part.nbytes for part in (batch.inputs, *labels)) == 8 * sample_bytes(source)
 
 
 def test_images_without_objects_stay(folders: dict[str, Path]) -> None:

@@ -11,14 +11,17 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.cli import main
-from lmsearch.config import compose, plain_config
+from lmsearch.config import compose, compose_settings, plain_config
+from lmsearch.context import SHARING
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError
 from lmsearch.files import write_json
 from lmsearch.run_identity import config_digest
+from lmsearch.settings.sweep import Sweep as SweepSettings
 from lmsearch.tasks import retrain
+from lmsearch.tasks import sweep as sweeping
 
 PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"
 BASE = ["sweep", "task=retrain", "overrides=[genotype=g.json,epochs=4]", "metric=val_accuracy"]
@@ -59,6 +62,23 @@ def error_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("lmsearch: error: ")
     return line.removeprefix("lmsearch: error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["workers=3", "trials=8"], 3), (["workers=3", "trials=2"], 2), (["workers=3", "launcher=submitit"], 1)],
+)
+def test_trials_know_how_many_others_share_their_machine(
+    words: list[str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(sweeping, "work", lambda *_, name: seen.append((name, SHARING.get())))
+    for name in ("tune_process", "set_up_logging"):
+        monkeypatch.setattr(sweeping, name, lambda: None)
+    settings = compose_settings(SweepSettings, [*BASE[1:], PARAMS, f"run_dir={tmp_path}", *words])
+    sweeping.run_worker(sweeping.make_sweep(settings), "one")
+    assert seen == [("one", expected)] and SHARING.get() == 1
 
 
 def test_a_sweep_of_a_real_task_leaves_everything_behind(tmp_path: Path) -> None:

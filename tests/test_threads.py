@@ -12,8 +12,10 @@ import torch
 
 from lmsearch.cli import main
 from lmsearch.config import compose, compose_settings, plain_config
+from lmsearch.context import SHARING, setting
 from lmsearch.engine.devices import lacks_bf16
 from lmsearch.engine.threads import cores, using_threads
+from lmsearch.errors import ConfigError
 from lmsearch.run_identity import run_digest
 from lmsearch.settings.tasks import Evaluate, Retrain, Search
 from lmsearch.tasks.parts import build, readers
@@ -97,39 +99,70 @@ def test_a_run_goes_on_with_other_threads(task: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "in_memory", "at_once", "ranks", "expected"),
+    ("device", "in_memory", "at_once", "loaders", "ranks", "sweeping", "expected"),
     [
-        ("cuda", False, 1, 1, 8),
-        ("cuda", False, 3, 1, 6),
-        ("cuda", False, 2, 2, 5),
-        ("cuda", False, 1, 64, 1),
-        ("cuda", True, 1, 1, 0),
-        ("cpu", False, 1, 1, 0),
+        ("cuda", False, 1, 1, 1, 1, 8),
+        ("cuda", False, 3, 1, 1, 1, 6),
+        ("cuda", False, 2, 1, 2, 1, 5),
+        ("cuda", False, 1, 2, 1, 2, 5),
+        ("cuda", False, 1, 1, 1, 10, 2),
+        ("cuda", False, 1, 1, 64, 1, 1),
+        ("cuda", True, 1, 1, 1, 1, 0),
+        ("cpu", False, 1, 1, 1, 1, 0),
     ],
 )
 def test_a_gpu_has_images_read_by_the_cores_that_its_training_has_for_itself(
     device: str,
     in_memory: bool,
     at_once: int,
+    loaders: int,
     ranks: int,
+    sweeping: int,
     expected: int,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(readers, "processes_here", lambda: ranks)
-    settled = settled_with(10**12, monkeypatch, device=device, in_memory=in_memory, at_once=at_once, caplog=caplog)
+    with setting(SHARING, sweeping):
+        settled = settled_with(
+            10**12, monkeypatch, device=device, in_memory=in_memory, at_once=at_once, loaders=loaders, caplog=caplog
+        )
     assert settled.num_workers == settled.content["num_workers"] == expected
     assert len(caplog.messages) == (device == "cuda" and not in_memory)
-    assert all(f"beside a training: {expected};" in line for line in caplog.messages)
+    assert all(
+        f"beside a training{', as many for weights as for alphas' * (loaders - 1)}: {expected};" in line
+        for line in caplog.messages
+    )
 
 
-@pytest.mark.parametrize(("batches", "expected"), [(0, 0), (8, 1), (39, 4), (10**6, 8)])
+@pytest.mark.parametrize(
+    ("batches", "loaders", "sweeping", "expected"),
+    [(0, 1, 1, 0), (8, 1, 1, 1), (39, 1, 1, 4), (39, 2, 1, 2), (39, 2, 2, 1), (10**6, 1, 1, 8)],
+)
 def test_where_shared_memory_is_small_fewer_processes_read(
-    batches: int, expected: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    batches: int, loaders: int, sweeping: int, expected: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settled = settled_with(batches * 32 * 3 * 16 * 16 * 4, monkeypatch, caplog=caplog)
+    with setting(SHARING, sweeping):
+        settled = settled_with(batches * 32 * 3 * 16 * 16 * 4, monkeypatch, loaders=loaders, caplog=caplog)
     assert settled.num_workers == expected
-    assert ("with room in / they would be 8" in caplog.text) is (expected < 8)
+    wanted = min(8, 20 // (loaders * sweeping))
+    assert (f"with room in / they would be {wanted}" in caplog.text) is (expected < wanted)
+
+
+@pytest.mark.parametrize("task", ["search", "audit"])
+@pytest.mark.parametrize(("search", "expected"), [("fair", 1), ("darts", 1), ("bilevel", 2)])
+def test_alphas_that_learn_on_held_out_samples_have_a_loader_of_their_own(
+    task: str, search: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def settle(settings: object, source: object, device: object, *, loaders: int, **_: object) -> None:
+        seen.append(loaders)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(f"lmsearch.tasks.{task}.settle_readers", settle)
+    assert main([task, *TINY, f"search={search}"]) == 2
+    assert seen == [expected]
 
 
 def settled_with(
@@ -139,6 +172,7 @@ def settled_with(
     device: str = "cuda",
     in_memory: bool = False,
     at_once: int = 1,
+    loaders: int = 1,
     caplog: pytest.LogCaptureFixture,
 ) -> Retrain:
     """Return settings with processes chosen on a machine of 20 cores with so many bytes of shared memory."""
@@ -148,7 +182,8 @@ def settled_with(
     part, info = SimpleNamespace(in_memory=in_memory), SimpleNamespace(in_chans=3, img_size=(16, 16))
     settings = compose_settings(Retrain, ["genotype=x", "batch_size=32"])
     with caplog.at_level("INFO"):
-        return settle_readers(settings, cast(Any, SimpleNamespace(train=part, info=info)), torch.device(device), at_once=at_once)
+        source = cast(Any, SimpleNamespace(train=part, val=part, test=part, info=info))
+        return settle_readers(settings, source, torch.device(device), at_once=at_once, loaders=loaders)
 
 
 @pytest.mark.parametrize("given", [0, 3])

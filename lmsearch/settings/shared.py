@@ -78,7 +78,7 @@ class Training(Machine, Claiming):
     seed: int = key("of all that is random: weights, order of images, augmentation", least=0)
     num_workers: int | None = key(
         "processes that read images (image and dense folders)",
-        least=0, counts=False, null="on a GPU the cores shared out, 1 to 8; else 0: the training reads",
+        least=0, counts=False, null="on a GPU the cores shared out, 0 to 8 as shared memory has room; else 0: the training reads",
     )  # fmt: skip
 
 

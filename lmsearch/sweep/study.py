@@ -65,6 +65,7 @@ class Sweep:
     pruning: Pruning = Pruning()
     deadline: float | None = None  # seconds since the epoch
     threads: int | None = None  # CPU threads of a worker; None: as many as there are cores
+    side_by_side: int = 1  # workers that this machine is known to have at a time
 
     @property
     def ask_lock(self) -> Path:

@@ -29,6 +29,7 @@ from lmsearch.tasks.parts.quick_audit import quick_audit
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import open_run_dir, write_config
 from lmsearch.tasks.parts.settle import settle
+from lmsearch.tasks.search import search_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,8 @@ def run(cfg: DictConfig) -> int:
     tested_on = "validation" if source.test is source.val else "test"
     if tested_on != "test":
         log.warning(NO_TEST_SET)
-    settings = settle_readers(settings, source, precision.device, at_once=settings.workers)
+    loaders = search_options(settings.supernet).train_loaders
+    settings = settle_readers(settings, source, precision.device, at_once=settings.workers, loaders=loaders)
     setting = make_setting(settings, source, precision)
     running = setting.options.branches_at_once(setting.keep, setting.candidates)
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)

@@ -93,7 +93,8 @@ def search(settings: Search, precision: Precision, world: World) -> Genotype:
     side_by_side = settings.seeds if settings.seeds > 1 else SUPERNETS if settings.get("search.recheck") else 1
     at_once = min(settings.workers, side_by_side)
     check_memory(settings.batch_size, setup.spec, precision, running=setup.running, world=world, workers=at_once)
-    settings = settle_readers(settings, source, precision.device, at_once=at_once, world=world)
+    loaders = setup.options.train_loaders
+    settings = settle_readers(settings, source, precision.device, at_once=at_once, loaders=loaders, world=world)
     search_data(settings, source, precision, world=world)  # a split that cannot be made is found before anything is written
     with claim(settings, setup, source, world=world) as run_dir:
         note_network(run_dir, setup.spec, source)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
-from lmsearch.context import LEAVING_PAGES, in_full, setting, tell
+from lmsearch.context import LEAVING_PAGES, SHARING, in_full, setting, tell
 from lmsearch.engine.devices import float32_convolutions
 from lmsearch.engine.log import environment
 from lmsearch.engine.run_dir import RunDir
@@ -100,6 +100,7 @@ def make_sweep(settings: SweepSettings) -> Sweep:
         pruning=Pruning(settings.pruner, settings.prune_metric or goal.metrics[0], settings.prune_after, epochs),
         deadline=None if settings.timeout is None else time.time() + settings.timeout,
         threads=settings.submitit.cpus_per_task if settings.launcher == "submitit" else max(1, cores() // settings.workers),
+        side_by_side=1 if settings.launcher == "submitit" else min(settings.workers, settings.trials),
     )
     check_sweep(sweep)
     return sweep
@@ -219,7 +220,7 @@ def run_worker(sweep: Sweep, name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "OMP_NUM_THREADS" not in os.environ and sweep.threads is not None:
         torch.set_num_threads(sweep.threads)
-    with float32_convolutions():
+    with float32_convolutions(), setting(SHARING, sweep.side_by_side):
         work(sweep, run_task, name=name)
 
 

@@ -57,6 +57,11 @@ class DenseDataset:
         """None: an image has not one class."""
         return None
 
+    @property
+    def label_bytes(self) -> int:
+        """The most bytes that the labels of one image take in a batch."""
+        return self.labelled.most_bytes(self.part, self.info.img_size)
+
     def path(self, index: int) -> str:
         """Return the path of sample `index`."""
         return str(self.part.path(index))

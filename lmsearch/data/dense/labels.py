@@ -5,6 +5,7 @@ Shapes: B batch, H W image, h w input (img_size), n objects of an image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -38,6 +39,9 @@ class Labels(Protocol[T]):
     def batch(self, labels: Sequence[T], img_size: Size) -> Tensor | Instances:
         """Return the targets of a batch."""
 
+    def most_bytes(self, part: Annotated, img_size: Size) -> int:
+        """Return the most bytes that the labels of one image take in a batch."""
+
     def truth(self, labels: T, part: Annotated, index: int) -> Any:
         """Return what answers at the image's own size are measured against; `labels` are those of that image."""
 
@@ -64,6 +68,10 @@ class PixelLabels:
     def batch(self, labels: Sequence[np.ndarray], img_size: Size) -> Tensor:
         """Return class maps (B, h, w) int64."""
         return torch.from_numpy(np.stack(labels).astype(np.int64)) if labels else torch.empty(0, *img_size, dtype=torch.int64)
+
+    def most_bytes(self, part: Annotated, img_size: Size) -> int:
+        """Return the bytes of a class map in a batch."""
+        return math.prod(img_size) * torch.int64.itemsize
 
     def truth(self, labels: np.ndarray, part: Annotated, index: int) -> np.ndarray:
         """Return the class map (H, W) uint8."""
@@ -123,6 +131,12 @@ class ObjectLabels:
             if masks is not None and one.masks is not None:
                 masks[place, own] = torch.from_numpy(np.ascontiguousarray(one.masks))
         return Instances(boxes, classes, crowd, masks)
+
+    def most_bytes(self, part: Annotated, img_size: Size) -> int:
+        """Return the bytes of the objects of an image in a batch with the fullest one."""
+        box, label, crowd = 4 * torch.float32.itemsize, torch.int64.itemsize, torch.bool.itemsize
+        mask = math.prod(img_size) * torch.bool.itemsize if self.masks and self.sent else 0
+        return part.most_objects * (box + label + crowd + mask)
 
     def truth(self, labels: Objects, part: Annotated, index: int) -> Truth:
         """Return the objects as they are annotated, with their outlines where masks are measured."""

@@ -104,6 +104,11 @@ class Annotated:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def most_objects(self) -> int:
+        """The number of objects of the fullest image."""
+        return 0 if self.things is None else int(np.diff(self.things.first).max(initial=0))
+
     def path(self, index: int) -> Path:
         """Return the path of an image."""
         return Path(os.fsdecode(bytes(self.files[index])))

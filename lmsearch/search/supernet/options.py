@@ -183,6 +183,11 @@ class SearchOptions:
             return tuple(keep)
         return tuple(candidates) if self.how.pick is None else self.samples_of(keep, candidates)
 
+    @property
+    def train_loaders(self) -> int:
+        """Loaders that a search reads at a time: that of the weights, and that of alphas which learn on held-out samples."""
+        return 2 if self.kind.uses_holdout else 1
+
     def samples_of(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
         """Return the branches per step of each layer: `samples`, or as many as the layer keeps, two at least."""
         fewest = min(candidates)
