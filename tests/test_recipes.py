@@ -78,12 +78,14 @@ def test_small_images_are_hardly_augmented_and_small_sets_take_small_batches() -
     assert choose_recipe((28, 28), 2400, width=192).optim["lr"] < 0.002
 
 
-def test_heads_that_find_boxes_by_queries_take_smaller_steps_and_more_of_them() -> None:
+def test_heads_with_queries_take_smaller_steps_and_more_of_them() -> None:
     recipes = {name: choose_dense_recipe((64, 64), 960, recipe=kind.recipe, width=32) for name, kind in HEADS.items()}
     plain, boxes = recipes["plain"], recipes["deformable_detr"]
     assert plain.top == {"epochs": 12, "batch_size": 8} and boxes.top == {"epochs": 40, "batch_size": 8}
     assert (plain.optim["lr"], boxes.optim["lr"]) == (0.004, 0.001)
     assert boxes.optim["weight_decay"] < plain.optim["weight_decay"]
+    masks = recipes["mask2former"]
+    assert masks.top["epochs"] == 20 and masks.optim["lr"] == 0.001
 
 
 @pytest.mark.parametrize("number", [1, 5, 40, 100, 10**4, 10**6])

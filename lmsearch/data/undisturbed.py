@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 from lmsearch.interrupts import SIGNALS
 
@@ -21,9 +22,14 @@ CAN_TELL = sys.platform == "linux"  # who has sent a signal
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold back the signals that a run answers inside the block; a process that is started there begins with them held."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS if CAN_TELL else ())
-    try:
+    """Hold back the signals that a run answers from this thread inside the block; a process that it starts there leaves them."""
+    if not CAN_TELL:
+        yield
+        return
+    resource_tracker.ensure_running()  # else it is started inside, and SIGINT let through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:  # a signal that comes before the mask is there may raise
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -45,6 +45,7 @@ class DenseRecipe:
 
 DENSE_RECIPES = {  # by HeadKind.recipe
     "pixels": DenseRecipe(0.004, 0.05, 9_600, (12, 60)),
+    "masks": DenseRecipe(0.001, 1e-4, 19_200, (12, 100)),
     "queries": DenseRecipe(0.001, 1e-4, 38_400, (24, 200)),
 }
 

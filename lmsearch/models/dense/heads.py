@@ -23,7 +23,7 @@ class HeadKind:
     of maps that it sees; None: those of the backbone as they are. `objects`: it answers a DenseOutputs, else logits of pixels;
     `masks`: it learns objects from their masks and answers them, else boxes alone.
     `counted`: its MACs follow from the size of an image, so that `complexity` and the check of memory know them.
-    `recipe` names how it is trained (lmsearch/engine/recipes.py): queries that find boxes need small steps, and many.
+    `recipe` names how it is trained (lmsearch/engine/recipes.py): queries need small steps, and those that find boxes many.
     `classifier` names the module whose rows are classes, if there is one. `extra`: it is made of Transformers' parts, of the
     extra `dense`.
     """
@@ -63,7 +63,9 @@ HEADS = {
     for kind in (
         HeadKind("plain", ("segmentation",), PlainHead, levels=None, counted=True, classifier="classifier"),
         HeadKind("upernet", ("segmentation",), _upernet, extra=True, counted=True, classifier="decoder.classifier"),
-        HeadKind("mask2former", ("instances", "segmentation"), _mask2former, extra=True, objects=True, masks=True),
+        HeadKind(
+            "mask2former", ("instances", "segmentation"), _mask2former, extra=True, objects=True, masks=True, recipe="masks"
+        ),
         HeadKind("deformable_detr", ("instances",), _deformable_detr, extra=True, objects=True, recipe="queries"),
     )
 }
