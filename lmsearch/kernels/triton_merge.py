@@ -27,6 +27,20 @@ def rows_of(row, t, token_stride, length, in_d):
 
 
 @triton.jit
+def keep_rows(row, place, rows, channels, live, in_d):
+    """Store rows (T, block) at these places of contiguous rows of D channels, where tokens are live (T,)."""
+    at = row[None, :] + place[:, None] * channels
+    tl.store(at, rows.to(row.dtype.element_ty), mask=live[:, None] & in_d[None, :])
+
+
+@triton.jit
+def keep_moments(ptr, place, mean, inverse, live):
+    """Store the moments of rows (T,) at these places of contiguous pairs, where tokens are live (T,)."""
+    tl.store(ptr + place * 2, mean, mask=live)
+    tl.store(ptr + place * 2 + 1, inverse, mask=live)
+
+
+@triton.jit
 def moments_of(rows, channels, eps, in_d):
     """Return mean and inverse deviation of rows (T, block): (T,) each."""
     mean = tl.sum(rows, axis=1) / channels
@@ -69,11 +83,8 @@ def merge_forward(
             rows *= tl.load(gate_ptr + scan * channels + d, mask=in_d, other=0.0)[None, :]
         mean, inverse = moments_of(rows, channels, eps, in_d)
         y += tl.load(weight_ptr + k) * (rows - mean[:, None]) * inverse[:, None]
-        kept = moments_ptr + (scan * length + t) * 2
-        tl.store(kept, mean, mask=t < length)
-        tl.store(kept + 1, inverse, mask=t < length)
-    out = y_ptr + (batch * length + t)[:, None] * channels + d[None, :]
-    tl.store(out, y.to(y_ptr.dtype.element_ty), mask=(t < length)[:, None] & in_d[None, :])
+        keep_moments(moments_ptr, scan * length + t, mean, inverse, t < length)
+    keep_rows(y_ptr + d, batch * length + t, y, channels, t < length, in_d)
 
 
 @triton.jit(do_not_specialize=["directions", "length"])
@@ -106,9 +117,7 @@ def mean_forward(
         rows = rows_of(row, t, o_l, length, in_d)
         mean, inverse = moments_of(rows, channels, eps, in_d)
         total += tl.sum((rows - mean[:, None]) * inverse[:, None], axis=0)
-        kept = moments_ptr + (scan * length + t) * 2
-        tl.store(kept, mean, mask=t < length)
-        tl.store(kept + 1, inverse, mask=t < length)
+        keep_moments(moments_ptr, scan * length + t, mean, inverse, t < length)
     tl.store(sum_ptr + pid.to(tl.int64) * channels + d, total, mask=in_d)
 
 
@@ -171,8 +180,7 @@ def merge_backward(
         apart = (dy - level[:, None] - normed * (along / channels)[:, None]) * (weight * inverse)[:, None]
         dweight += along
         dgate += tl.sum(apart * o, axis=0)
-        out = do_ptr + (scan * length + t)[:, None] * channels + d[None, :]
-        tl.store(out, (apart * gate[None, :]).to(do_ptr.dtype.element_ty), mask=(t < length)[:, None] & in_d[None, :])
+        keep_rows(do_ptr + d, scan * length + t, apart * gate[None, :], channels, t < length, in_d)
     if dgate_ptr is not None:
         tl.store(dgate_ptr + pid.to(tl.int64) * channels + d, dgate, mask=in_d)
     if dw_ptr is not None:
@@ -213,8 +221,7 @@ def sum_forward(
         if spatial_ptr is not None:
             rows *= tl.load(spatial_ptr + scan * length + t, mask=t < length, other=0.0)[:, None]
         y += rows
-    out = y_ptr + (batch * length + t)[:, None] * channels + d[None, :]
-    tl.store(out, y.to(y_ptr.dtype.element_ty), mask=(t < length)[:, None] & in_d[None, :])
+    keep_rows(y_ptr + d, batch * length + t, y, channels, t < length, in_d)
 
 
 @triton.jit(do_not_specialize=["directions", "length"])
@@ -262,8 +269,7 @@ def sum_backward(
             through = dy * tl.load(spatial_ptr + scan * length + t, mask=t < length, other=0.0)[:, None]
             tl.store(dspatial_ptr + scan * length + t, tl.sum(dy * gate[None, :] * o, axis=1), mask=t < length)
         dgate += tl.sum(through * o, axis=0)
-        out = do_ptr + (scan * length + t)[:, None] * channels + d[None, :]
-        tl.store(out, (through * gate[None, :]).to(do_ptr.dtype.element_ty), mask=(t < length)[:, None] & in_d[None, :])
+        keep_rows(do_ptr + d, scan * length + t, through * gate[None, :], channels, t < length, in_d)
     if dgate_ptr is not None:
         tl.store(dgate_ptr + pid.to(tl.int64) * channels + d, dgate, mask=in_d)
 
