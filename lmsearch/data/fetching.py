@@ -18,8 +18,9 @@ from lmsearch.data.batch import Batch
 from lmsearch.data.broken import refilled
 from lmsearch.data.info import Dataset
 from lmsearch.data.keyed import address_key
-from lmsearch.data.undisturbed import leave_signals, signals_held
+from lmsearch.data.undisturbed import CAN_TELL, leave_signals, signals_held
 from lmsearch.errors import DataError, first_line
+from lmsearch.interrupts import SIGNALS
 
 log = logging.getLogger(__name__)
 DIED = "a process that reads images was killed, most often for want of memory; lower num_workers, 0 reads in this process"
@@ -191,7 +192,8 @@ class Fetcher:
         self.requests.pending = requests
         batches = None
         try:
-            with signals_held() if self.workers._iterator is None else nullcontext():  # persistent ones are there already
+            starts = CAN_TELL and self.workers._iterator is None  # persistent ones are there already
+            with signals_held(SIGNALS) if starts else nullcontext():
                 batches = iter(self.workers)
             yield from batches
         except (RuntimeError, ConnectionError, EOFError) as error:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
@@ -21,15 +21,12 @@ CAN_TELL = sys.platform == "linux"  # who has sent a signal
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Hold back the signals that a run answers from this thread inside the block; a process that it starts there leaves them."""
-    if not CAN_TELL:
-        yield
-        return
+def signals_held(held: Collection[int]) -> Iterator[None]:
+    """Hold signals back from this thread inside the block; a process that it starts there begins with them held."""
     resource_tracker.ensure_running()  # else it is started inside, and SIGINT let through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:  # a signal that comes before the mask is there may raise
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, held)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from lmsearch.context import QUIET, VERBOSE, setting
+from lmsearch.data.undisturbed import signals_held
 from lmsearch.engine.devices import device_named, float32_convolutions
 from lmsearch.engine.events import errors_told_once
 from lmsearch.engine.memory import telling_want_of_memory
@@ -96,7 +96,7 @@ class Workers:
                 while free and (named := next(waiting, None)) is not None:
                     slot = free.pop(0)
                     name, pickled = named[0], pickle.dumps(named[1])
-                    with interrupts_held():
+                    with signals_held({signal.SIGINT}):  # workers never see one: this process does, and ends them
                         worker = self._worker(slot, idle)
                         running[worker.pipe] = Running(name, worker, slot, time.perf_counter())
                     worker.take(pickled)
@@ -238,17 +238,6 @@ def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:
         sys.exit(1)
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold SIGINT back inside the block. A process that is started there never sees one: its parent does, and ends it."""
-    resource_tracker.ensure_running()  # else it is started inside, and SIGINT let through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def visible_gpus() -> tuple[str, ...]:
