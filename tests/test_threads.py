@@ -127,7 +127,7 @@ def test_a_gpu_has_images_read_by_the_cores_that_its_training_has_for_itself(
         settled = settled_with(
             10**12, monkeypatch, device=device, in_memory=in_memory, at_once=at_once, loaders=loaders, caplog=caplog
         )
-    assert settled.num_workers == settled.content["num_workers"] == expected
+    assert settled.readers == settled.num_workers == settled.content["num_workers"] == expected
     assert len(caplog.messages) == (device == "cuda" and not in_memory)
     assert all(
         f"beside a training{', as many for weights as for alphas' * (loaders - 1)}: {expected};" in line
@@ -192,5 +192,6 @@ def test_given_processes_that_read_images_stay_and_are_no_part_of_a_run(given: i
     asked = compose_settings(Evaluate, ["checkpoint=x", f"num_workers={given}"])
     with caplog.at_level("INFO"):
         assert settle_readers(asked, source, torch.device("cuda")) is asked and not caplog.messages
+    assert asked.readers == given and compose_settings(Evaluate, ["checkpoint=x"]).readers == 0
     left, set_ = (run_digest(compose_settings(Search, words).content) for words in ([], [f"num_workers={given}"]))
     assert left == set_

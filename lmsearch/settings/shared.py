@@ -51,7 +51,22 @@ class Claiming(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Machine, Claiming):
+class Reading(Settings):
+    """Who reads images."""
+
+    num_workers: int | None = key(
+        "processes that read images (image and dense folders)",
+        least=0, counts=False, null="on a GPU the cores shared out, 0 to 8 as shared memory has room; else 0: the training reads",
+    )  # fmt: skip
+
+    @property
+    def readers(self) -> int:
+        """Processes that read images for one loader; none where nobody has settled their number."""
+        return self.num_workers or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Machine, Claiming, Reading):
     """What trains networks."""
 
     optim: Optim
@@ -76,10 +91,6 @@ class Training(Machine, Claiming):
     )
     metric: str | None = key(METRICS, null="accuracy", added=(None,))
     seed: int = key("of all that is random: weights, order of images, augmentation", least=0)
-    num_workers: int | None = key(
-        "processes that read images (image and dense folders)",
-        least=0, counts=False, null="on a GPU the cores shared out, 0 to 8 as shared memory has room; else 0: the training reads",
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from lmsearch.settings.shared import (
     Kept,
     Machine,
     Output,
+    Reading,
     SideBySide,
     Spaces,
     Strict,
@@ -141,7 +142,7 @@ class Compare(GoingOn, Spaces, HandMade, Baselines, SideBySide):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Derive(Machine, Claiming, Kept):
+class Derive(Machine, Claiming, Kept, Reading):
     """lmsearch derive."""
 
     checkpoint: PathName | None = key("checkpoint.pt or the run directory of a search")
@@ -157,11 +158,10 @@ class Derive(Machine, Claiming, Kept):
     run_dir: PathName | None = again(Output, "run_dir", null="runs/derive-<data>-<model>-s<seed>")
     overwrite: bool = again(Claiming, "overwrite", help="replace a genotype.json in run_dir that was derived otherwise")
     batch_size: int | None = key("samples per step", least=1, null=PER_STEP)
-    num_workers: int | None = again(Training, "num_workers")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Machine, Output):
+class Evaluate(Machine, Output, Reading):
     """lmsearch evaluate."""
 
     presets: ClassVar[Mapping[str, str]] = {
@@ -171,7 +171,6 @@ class Evaluate(Machine, Output):
     checkpoint: PathName = key(SHIPPED)
     run_dir: PathName | None = again(Output, "run_dir", null="runs/evaluate-<data>-<model>")
     batch_size: int | None = key("images per step", least=1, null=PER_STEP)
-    num_workers: int | None = again(Training, "num_workers")
 
 
 @dataclass(frozen=True, kw_only=True)

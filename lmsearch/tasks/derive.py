@@ -146,7 +146,7 @@ def with_data(settings: Derive, stored: Stored) -> int:
     check_held_out(state, source, where=str(stored.path))
     loaders = search_loaders(
         source, holdout=state["holdout"], batch_size=batch_size, seed=state["seed"], drop_last=False,
-        num_workers=settings.num_workers or 0, pin_memory=precision.device.type == "cuda",
+        num_workers=settings.readers, pin_memory=precision.device.type == "cuda",
     )  # fmt: skip
     supernet = load_model(spec, state["model"], source=str(stored.path), backend=settings.backend)
     trained = Trained(

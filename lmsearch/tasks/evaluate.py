@@ -60,7 +60,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
         batch_size=batch_size,
         seed=0,
         drop_last=False,
-        num_workers=settings.num_workers or 0,
+        num_workers=settings.readers,
         pin_memory=precision.device.type == "cuda",
         world=world,
     )

@@ -81,7 +81,7 @@ def make_setting(settings: Audit, source: Source, precision: Precision) -> Setti
         settings.supernet.derivation,
         settings.supernet.recheck,
         settings.backend,
-        settings.num_workers or 0,
+        settings.readers,
         settings.metric,
         literature_arms(settings, source),
     )

@@ -86,7 +86,7 @@ def search_data(settings: Searching, source: Source, precision: Precision, *, wo
         batch_size=settings.batch_size,
         seed=settings.seed,
         world=world,
-        num_workers=settings.num_workers or 0,
+        num_workers=settings.readers,
         pin_memory=precision.device.type == "cuda",
     )
 

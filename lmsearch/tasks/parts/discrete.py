@@ -178,7 +178,7 @@ def stand_alone(settings: Search, candidates: Candidates, source: Source, precis
         precision,
         settings.seed,
         settings.backend,
-        settings.num_workers or 0,
+        settings.readers,
         settings.metric,
     )
 

@@ -53,7 +53,7 @@ def fit(
         batch_size=settings.batch_size,
         seed=settings.seed,
         world=run_dir.world,
-        num_workers=settings.num_workers or 0,
+        num_workers=settings.readers,
         pin_memory=precision.device.type == "cuda",
     )
     torch.manual_seed(key(settings.seed, "init"))
