@@ -28,6 +28,7 @@ from lmsearch.audit.parts import parts_of
 from lmsearch.audit.setting import Plan, Setting, Speed
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
+from lmsearch.context import SHARING, setting
 from lmsearch.engine import side_by_side
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.run_dir import RunDir
@@ -146,6 +147,8 @@ def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(side_by_side, "device_named", lambda _: torch.device("cuda"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert Workers.asked_for(2, None, "cuda") == Workers(2, 4, ("2", "5"))
+    with setting(SHARING, 3):
+        assert [Workers.asked_for(n, None, "cuda").threads for n in (1, 2)] == [2, 1], "trials of a sweep share the cores"
     with pytest.raises(ConfigError, match="workers=3 on device=cuda; there is one worker per GPU at most, and 2 here"):
         Workers.asked_for(3, None, "cuda")
 

@@ -15,6 +15,7 @@ import torch
 from lmsearch.bench.memory import supported
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
+from lmsearch.context import FREE, SHARING, setting
 from lmsearch.engine.distributed import World
 from lmsearch.engine.memory import free_bytes
 from lmsearch.errors import ConfigError
@@ -124,6 +125,31 @@ def test_processes_need_memory_for_their_own_share_and_workers_for_all_of_theirs
             monkeypatch.setenv(name, value)
         with pytest.raises(ConfigError, match="GiB, 2 processes here [0-9.]+ GiB, [0-9.]+ GiB are free on cpu"):
             told(64 if "world" in options else 16, **options)
+    monkeypatch.undo()
+    monkeypatch.setattr(memory, "room_on", lambda device: 1)
+    with setting(SHARING, 3), pytest.raises(ConfigError, match="GiB are free on cpu for each of the 3 workers of the sweep; low"):
+        told(16)
+
+
+@pytest.mark.parametrize(
+    ("device", "sharing", "free", "before", "expected"),
+    [
+        ("cpu", 1, 60, 40, 60),
+        ("cpu", 4, 60, 80, 20),
+        ("cpu", 4, 10, 80, 10),
+        ("cpu", 4, 60, None, 60),
+        ("cpu", 4, None, 80, None),
+        ("cuda", 4, 60, 999, 25),
+        ("cuda", 1, 60, 999, 60),
+    ],
+)
+def test_trials_side_by_side_have_their_share_of_what_was_free_before_them(
+    device: str, sharing: int, free: int | None, before: int | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
+    with setting(SHARING, sharing), setting(FREE, before):
+        assert memory.room_on(torch.device(device)) == expected
 
 
 def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from lmsearch.cli import main
 from lmsearch.config import compose, compose_settings, plain_config
-from lmsearch.context import SHARING
+from lmsearch.context import FREE, SHARING
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.run_dir import RunDir
@@ -20,6 +22,7 @@ from lmsearch.errors import DataError
 from lmsearch.files import write_json
 from lmsearch.run_identity import config_digest
 from lmsearch.settings.sweep import Sweep as SweepSettings
+from lmsearch.sweep.pool import jobs_stay_here
 from lmsearch.tasks import retrain
 from lmsearch.tasks import sweep as sweeping
 
@@ -65,20 +68,36 @@ def error_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
-    [(["workers=3", "trials=8"], 3), (["workers=3", "trials=2"], 2), (["workers=3", "launcher=submitit"], 1)],
+    ("words", "expected", "threads"),
+    [
+        (["workers=3", "trials=8"], 3, 5),
+        (["workers=3", "trials=2"], 2, 5),
+        (["launcher=submitit", "submitit.cluster=slurm", "submitit.cpus_per_task=6"], 1, 6),
+        (["launcher=submitit", "submitit.cluster=local", "submitit.cpus_per_task=6"], 3, 5),
+        (["launcher=submitit", "submitit.cluster=local"], 3, 2),
+    ],
 )
 def test_trials_know_how_many_others_share_their_machine(
-    words: list[str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], expected: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen, words = [], ["workers=3", *words]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(sweeping, "work", lambda *_, name: seen.append((name, SHARING.get())))
+    monkeypatch.setattr(sweeping, "cores", lambda: 16)
+    monkeypatch.setattr(sweeping, "free_bytes", lambda device: 2**30)
+    monkeypatch.setattr(sweeping, "work", lambda sweep, *_, name: seen.append((name, SHARING.get(), FREE.get(), sweep.threads)))
     for name in ("tune_process", "set_up_logging"):
         monkeypatch.setattr(sweeping, name, lambda: None)
     settings = compose_settings(SweepSettings, [*BASE[1:], PARAMS, f"run_dir={tmp_path}", *words])
     sweeping.run_worker(sweeping.make_sweep(settings), "one")
-    assert seen == [("one", expected)] and SHARING.get() == 1
+    assert seen == [("one", expected, 2**30, threads)] and (SHARING.get(), FREE.get()) == (1, None)
+
+
+@pytest.mark.parametrize("found", ["local", "slurm"])
+def test_jobs_of_no_named_cluster_are_processes_of_this_machine_where_there_is_no_slurm(
+    found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=SimpleNamespace(which=lambda: found)))
+    assert jobs_stay_here(None) is (found == "local")
 
 
 def test_a_sweep_of_a_real_task_leaves_everything_behind(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from lmsearch.context import QUIET, VERBOSE, setting
+from lmsearch.context import QUIET, SHARING, VERBOSE, setting
 from lmsearch.data.undisturbed import signals_held
 from lmsearch.engine.devices import device_named, float32_convolutions
 from lmsearch.engine.events import errors_told_once
@@ -58,7 +58,7 @@ class Workers:
 
     @classmethod
     def asked_for(cls, number: int, threads: int | None, device: str) -> Workers:
-        """Return the workers of the keys workers, threads (None: the cores, shared out) and device.
+        """Return the workers of the keys workers, threads (None: the cores, shared out, with other trials too) and device.
 
         Raises ConfigError where that is more than there are cores, or GPUs.
         """
@@ -71,7 +71,7 @@ class Workers:
         gpus = visible_gpus() if number > 1 and device_named(device).type == "cuda" else ()
         if gpus and number > len(gpus):
             raise ConfigError(f"workers={number} on device=cuda; there is one worker per GPU at most, and {len(gpus)} here")
-        return cls(number, threads or max(1, here // number), gpus)
+        return cls(number, threads or max(1, here // (number * SHARING.get())), gpus)
 
     def complete(self, jobs: Mapping[str, Job]) -> dict[str, Any]:
         """Run all jobs as `run` does; a single worker is this process, in which errors are raised as they come."""

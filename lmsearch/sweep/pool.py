@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -76,10 +77,7 @@ def local_workers(sweep: Sweep, work: Work) -> Start:
 
 def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: Mapping[str, Any]) -> Start:
     """Return what submits a job; `options` go to submitit's executor. Raises SweepError where submitit cannot be used."""
-    try:
-        import submitit
-    except ImportError:
-        raise SweepError("launcher=submitit needs submitit; install it with: pip install submitit") from None
+    submitit = _submitit()
     if cluster not in (None, "slurm", "local"):
         raise SweepError(f"submitit.cluster={cluster!r} is not accepted; accepted: slurm, local")
     try:
@@ -102,6 +100,20 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
         )
 
     return start
+
+
+def jobs_stay_here(cluster: str | None) -> bool:
+    """Tell whether submitit's jobs are processes of this machine, as they are too where there is no SLURM and none is named."""
+    return cluster == "local" or (cluster is None and _submitit().AutoExecutor.which() == "local")
+
+
+def _submitit() -> ModuleType:
+    """Return submitit; raise SweepError where it is not installed."""
+    try:
+        import submitit
+    except ImportError:
+        raise SweepError("launcher=submitit needs submitit; install it with: pip install submitit") from None
+    return submitit
 
 
 def logs_of(sweep: Sweep) -> RunDir:

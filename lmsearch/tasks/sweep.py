@@ -17,16 +17,17 @@ from rich.console import Console
 
 from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
-from lmsearch.context import LEAVING_PAGES, SHARING, in_full, setting, tell
+from lmsearch.context import FREE, LEAVING_PAGES, SHARING, in_full, setting, tell
 from lmsearch.engine.devices import float32_convolutions
 from lmsearch.engine.log import environment
+from lmsearch.engine.memory import free_bytes
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.settings.sweep import Sweep as SweepSettings
-from lmsearch.sweep.pool import Start, local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import Start, jobs_stay_here, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, csv_of, figure_of, front_of, rows_of, summary, table_of, words_of
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
@@ -85,6 +86,7 @@ def make_sweep(settings: SweepSettings) -> Sweep:
     if not goal.directions and len(goal.metrics) == 1:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
     path = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
+    here = settings.launcher == "local" or jobs_stay_here(settings.submitit.cluster)
     sweep = Sweep(
         task=settings.task,
         parameters=parameters,
@@ -99,11 +101,20 @@ def make_sweep(settings: SweepSettings) -> Sweep:
         seed=settings.seed,
         pruning=Pruning(settings.pruner, settings.prune_metric or goal.metrics[0], settings.prune_after, epochs),
         deadline=None if settings.timeout is None else time.time() + settings.timeout,
-        threads=settings.submitit.cpus_per_task if settings.launcher == "submitit" else max(1, cores() // settings.workers),
-        side_by_side=1 if settings.launcher == "submitit" else min(settings.workers, settings.trials),
+        threads=threads_of(settings, here=here),
+        side_by_side=min(settings.workers, settings.trials) if here else 1,
+        free=free_bytes(torch.device("cpu")),
     )
     check_sweep(sweep)
     return sweep
+
+
+def threads_of(settings: SweepSettings, *, here: bool) -> int:
+    """Return the CPU threads of a worker: its share of the cores where all run `here`, and no more than its job may have."""
+    share, of_job = max(1, cores() // settings.workers), settings.submitit.cpus_per_task
+    if settings.launcher == "local":
+        return share
+    return min(share, of_job) if here else of_job
 
 
 def read_ranges(settings: SweepSettings) -> dict[str, Parameter]:
@@ -220,7 +231,7 @@ def run_worker(sweep: Sweep, name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "OMP_NUM_THREADS" not in os.environ and sweep.threads is not None:
         torch.set_num_threads(sweep.threads)
-    with float32_convolutions(), setting(SHARING, sweep.side_by_side):
+    with float32_convolutions(), setting(SHARING, sweep.side_by_side), setting(FREE, sweep.free):
         work(sweep, run_task, name=name)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lmsearch.context import FREE, SHARING
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.memory import ESTIMATE, GIB, free_bytes
@@ -35,7 +36,7 @@ def check_memory(
     """Say what a step of `batch_size` images, shared by the processes of `world`, needs; raise ConfigError where less is free.
 
     `running`: how many branches of each layer of a supernet run at a time; None: all. `workers` trainings run side by side. Each
-    process has a GPU of its own; on a CPU those of one machine share its memory.
+    process has a GPU of its own; on a CPU those of one machine share its memory. Trials of a sweep side by side share both.
     """
     with torch.device("meta"):  # no memory, no time
         model: Network = spec.build()
@@ -48,7 +49,8 @@ def check_memory(
     on_cpu = precision.device.type == "cpu"
     need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed, keeps_delta=not on_cpu)
     sharing = workers * processes_here() if on_cpu else 1
-    free = free_bytes(precision.device)
+    free, trials = room_on(precision.device), SHARING.get()
+    each = f" for each of the {trials} workers of the sweep" if trials > 1 else ""
     what = (
         f"a step of {images_text(batch_size, share, at_once)} of {grid_text(model.layer_grids(size)[0])} tokens needs about"
         f" {need / GIB:.2g} GiB{without}" + (f", {sharing} processes here {sharing * need / GIB:.2g} GiB" if sharing > 1 else "")
@@ -56,10 +58,22 @@ def check_memory(
     ESTIMATE.set(what)
     if free is not None and sharing * need > free:
         raise ConfigError(
-            f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}; lower micro_batch, batch_size or"
+            f"{what}, {free / GIB:.2g} GiB are free on {precision.device.type}{each}; lower micro_batch, batch_size or"
             f" data.img_size, set model.grad_checkpointing=true, or raise model.patch_size (now {model.patch_size})"
         )
-    log.info("memory: %s%s", what, "" if free is None else f" of {free / GIB:.2g} free")
+    log.info("memory: %s%s", what, "" if free is None else f" of {free / GIB:.2g} free{each}")
+
+
+def room_on(device: torch.device) -> int | None:
+    """Return the bytes that this process may take: what is free, and beside others of its kind its share of what was.
+
+    They may have taken theirs already, or be about to. On a GPU they share all of it; None where the system does not tell.
+    """
+    free, sharing = free_bytes(device), SHARING.get()
+    if free is None or sharing == 1:
+        return free
+    before = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else FREE.get()
+    return free if before is None else min(free, before // sharing)
 
 
 def images_text(batch_size: int, share: int, at_once: int) -> str:
