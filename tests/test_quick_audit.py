@@ -33,7 +33,7 @@ from lmsearch.data import build_loaders, build_source
 from lmsearch.data.few import few
 from lmsearch.errors import ConfigError
 from lmsearch.search.discrete.architectures import ArchitectureSpace
-from lmsearch.tasks.parts import quick_audit
+from lmsearch.tasks.parts import memory, quick_audit
 
 PLAN = QuickPlan(seeds=3, sets=5, epochs=2, images=100, steps=200)
 CONSTANT = 5.0  # the loss of a constant answer to these trainings
@@ -206,6 +206,15 @@ def test_a_budget_that_fits_nothing_is_one_line(tmp_path: Path, capsys: pytest.C
     assert main([*words, "model.patch_size=2"]) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lmsearch: error")]
     assert len(told) == 1 and "minutes=0.001 are too few for a quick audit" in told[0] and not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_anything_is_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "room_on", lambda device: 1)
+    words = ["audit", "quick=true", "model.depth=1", "model.embed_dim=8", f"run_dir={tmp_path / 'run'}"]
+    assert main([*words, "model.patch_size=2"]) == 2
+    assert "GiB are free on cpu; lower micro_batch" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_quiet_leaves_the_answer_alone(

@@ -39,6 +39,7 @@ from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.settings.tasks import Audit
 from lmsearch.tasks.parts.audited import make_control, make_setting, open_ledger
 from lmsearch.tasks.parts.build import build_objective, build_precision
+from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import default_run_dir, open_run_dir, write_config
@@ -62,6 +63,7 @@ def quick_audit(settings: Audit) -> int:
     control = controls(settings, source, precision, setting)
     orders = orders_of(setting, fitting(settings, setting))
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+    check_memory(setting.recipe.batch_size, setting.derived_spec, precision, workers=workers.number)
 
     def planned() -> Row:
         """Measure the speed and plan by it; raise ConfigError where nothing fits."""
