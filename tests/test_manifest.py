@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError
 from lmsearch.interrupts import SAVED
-from lmsearch.tasks.parts.samples import FILE, check_held_out, note_samples
+from lmsearch.tasks.parts.samples import FILE, check_held_out, note_samples, searched_on
 
 SEARCH = [
     "search=darts", "epochs=1", "batch_size=4", "keep=1", "search.recheck=0", "search.health_every=0", "optim.warmup_epochs=0",
@@ -123,6 +125,18 @@ def test_what_is_no_manifest_is_one_line(tmp_path: Path) -> None:
             note_samples(RunDir(tmp_path), source, begun=True)
     note_samples(RunDir(tmp_path), source, begun=False)
     note_samples(RunDir(tmp_path), source, begun=True)
+
+
+def test_the_training_samples_of_a_search_are_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, seen = build_source("digits"), []
+    of = Manifest.of
+    monkeypatch.setattr(Manifest, "of", lambda dataset, info: seen.append(dataset) or of(dataset, info))
+    note_samples(RunDir(tmp_path), source, begun=False)
+    there = pickle.loads(pickle.dumps(source))  # as a worker gets it, which searches with another seed
+    for one in (source, there):
+        assert searched_on(one) == {"samples": json.loads((tmp_path / FILE).read_text())["training"]}
+    assert [seen.count(part) for part in (source.train, source.val)] == [1, 1] and len(seen) == 2
+    assert replace(source, train=source.val).remembered == {}
 
 
 def test_processes_that_see_other_samples_are_one_line(tmp_path: Path) -> None:

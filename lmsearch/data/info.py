@@ -7,7 +7,7 @@ class maps (B, H, W) int64, objects as Instances (lmsearch/data/instances.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -227,6 +227,7 @@ class Source:
     val: Dataset
     test: Dataset
     sampler: str = "shuffled"
+    remembered: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # worked out of its samples
 
     def balanced(self) -> Source:
         """Return the source with all classes drawn alike; raise DataError where there are no classes."""

@@ -13,6 +13,7 @@ from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.reading import parse_json, read_text
 
 FILE = "manifest.json"  # in the folder of a run
+TRAINING = "training"  # its name in it
 SAMPLES = "samples"  # key of the training samples in the state of a search
 
 
@@ -22,7 +23,7 @@ def note_samples(run_dir: RunDir, source: Source, *, begun: bool) -> None:
     Raises ConfigError where they are others. Runs of before, which did not write them down, go on.
     """
     path = run_dir / FILE
-    mine = {name: Manifest.of(part, source.info) for name, part in (("training", source.train), ("validation", source.val))}
+    mine = {TRAINING: training_samples(source), "validation": Manifest.of(source.val, source.info)}
     told = {name: manifest.to_dict() for name, manifest in mine.items()}
     run_dir.world.assert_same(digest_of(told), what="the list of training and validation samples")
     if begun and path.exists():
@@ -40,7 +41,14 @@ def note_samples(run_dir: RunDir, source: Source, *, begun: bool) -> None:
 
 def searched_on(source: Source) -> dict[str, Any]:
     """Return what the state of a search tells of the samples of which it holds some out."""
-    return {SAMPLES: Manifest.of(source.train, source.info).to_dict()}
+    return {SAMPLES: training_samples(source).to_dict()}
+
+
+def training_samples(source: Source) -> Manifest:
+    """Return the manifest of the training samples; of millions it takes seconds, so a source remembers it."""
+    if TRAINING not in source.remembered:
+        source.remembered[TRAINING] = Manifest.of(source.train, source.info)
+    return source.remembered[TRAINING]
 
 
 def check_held_out(state: Mapping[str, Any], source: Source, *, where: str) -> None:
@@ -50,9 +58,7 @@ def check_held_out(state: Mapping[str, Any], source: Source, *, where: str) -> N
     """
     if SAMPLES not in state:
         return
-    change = Manifest.from_dict(state[SAMPLES], source=where, error=CheckpointError).change_to(
-        Manifest.of(source.train, source.info)
-    )
+    change = Manifest.from_dict(state[SAMPLES], source=where, error=CheckpointError).change_to(training_samples(source))
     if change:
         raise CheckpointError(
             f"{where}: the training samples are not those of its search ({change}); images that trained would be held out:"
