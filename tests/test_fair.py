@@ -16,6 +16,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import Batch
 from lmsearch.engine.objectives import objective_for
+from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.train import Precision, Trainer
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
@@ -205,11 +206,15 @@ def test_derive_climbs_again_and_takes_another_keep(searched: Path, tmp_path: Pa
     assert [len(layer) for layer in lmsearch.load_genotype(tmp_path / "four").directions] == [4]
 
 
-def test_a_consensus_of_fair_searches(tmp_path: Path) -> None:
+def test_a_consensus_of_fair_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict] = []
+    monkeypatch.setattr("lmsearch.tasks.search.TrainingProgress", lambda *a, **k: shown.append(k) or TrainingProgress(*a, **k))
     assert main([*FAIR, "seeds=2", "search.health_every=0", f"run_dir={tmp_path}"]) == 0
     found = lmsearch.load_genotype(tmp_path)
     assert found.derivation == {"method": "consensus", "of": "climb"}
     assert "entropy" not in found.health and "entropy" not in {f["name"] for f in found.health["findings"]}
+    first, last = shown
+    assert first["later"] == pytest.approx(first["total_steps"] + 2 * last["later"]), "the time left is that of all seeds"
 
 
 def test_the_metrics_of_a_fair_search_are_those_of_what_it_chose(searched: Path) -> None:

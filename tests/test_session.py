@@ -27,12 +27,12 @@ TINY = [
 STEPS = 6
 
 
-def trained(*words: str, shared: bool = False) -> SearchSession:
-    """Train a tiny supernet as the words say; `shared`: shared weights instead."""
+def begun(*words: str, shared: bool = False) -> SearchSession:
+    """Return the search of a tiny supernet as the words say, untrained; `shared`: of shared weights instead."""
     cfg = compose_settings(Search, [*TINY, *words])
     source, precision = build_data(cfg.data), Precision(torch.device("cpu"))
     found = find_candidates(cfg, source)
-    session = SearchSession.over(
+    return SearchSession.over(
         source,
         found.spec,
         search_data(cfg, source, precision),
@@ -44,6 +44,11 @@ def trained(*words: str, shared: bool = False) -> SearchSession:
         seed=cfg.seed,
         recheck_share=cfg.supernet.recheck,
     )
+
+
+def trained(*words: str, shared: bool = False) -> SearchSession:
+    """Train such a supernet."""
+    session = begun(*words, shared=shared)
     session.train()
     return session
 
@@ -71,6 +76,15 @@ def test_it_ends_with_the_probabilities_of_lmsearch_search(words: tuple[str, ...
 )
 def test_the_cost_counts_the_branches_of_every_pass(words: tuple[str, ...], per_step: int) -> None:
     assert trained(*words).cost == STEPS * per_step
+
+
+def test_looks_for_dominance_are_part_of_the_time_left_until_they_are_taken() -> None:
+    plain, looking = begun("search=fair"), begun("search=fair", "search.dominance=0.01")
+    each = [[session.steps_beside_training(epoch) for epoch in (0, 1)] for session in (plain, looking)]
+    assert each[0][0] == each[0][1] == each[1][1] > 0
+    assert each[1][0] - each[0][0] == pytest.approx(24 * 2 * 32 / 128 / 3 / 8), "24 choices of two branches on 32 samples"
+    looking.policy.follow_alphas("w2")
+    assert looking.steps_beside_training(0) < each[0][0], "alphas decide: no climb, and no more looks"
 
 
 def test_a_shrinking_search_costs_less() -> None:

@@ -138,11 +138,18 @@ class SearchSession:
         )  # fmt: skip
         check_disjoint(optimised(self.trainer.optimizer), optimised(self.alpha_optimizer))
 
-    @property
-    def steps_after_training(self) -> float:
-        """What derivation, checks and recheck take in training steps of this search, about; checks may well end sooner."""
-        kind, size, kept = derivation_kind(self.derivation), self.recipe.batch_size, sum(self.keep)
-        cost = kind.cost(self.keep, self.candidates, held=self.loaders.holdout.num_samples, batch_size=size)
+    def steps_beside_training(self, epoch: int) -> float:
+        """What comes beside the training steps from `epoch` on, in such steps, about: looks, derivation, checks, recheck.
+
+        Checks may well end sooner.
+        """
+        held, size, kept = self.loaders.holdout.num_samples, self.recipe.batch_size, sum(self.keep)
+        kind = derivation_kind(by_alphas(self.derivation, self.policy.dominant))
+        cost = kind.cost(self.keep, self.candidates, held=held, batch_size=size)
+        if self.options.dominance is not None and not self.policy.dominant:
+            cost += dominance.steps_of_looks(
+                epoch, self.recipe.epochs, keep=self.keep, candidates=self.candidates, held=held, batch=size
+            )
         if self.unseen is not None:
             supernets = 1 if self.recheck_share == 0 else 1 + SUPERNETS
             looked = supernets * (1 + NUM_RANDOM) * kept

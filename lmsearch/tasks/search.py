@@ -133,28 +133,30 @@ def part_of(seed: int) -> str:
 
 def search_seeds(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source) -> Genotype:
     """Search with settings.seeds seeds, each a run of its own in s<seed>/, and return what they agree on."""
-    jobs = {}
-    for seed in seeds_of(settings):
+    jobs, workers = {}, Workers.asked_for(settings.workers, settings.threads, settings.device)
+    for done, seed in enumerate(seeds_of(settings), 1):
         seeded = settings.changed({"seed": seed, "seeds": 1, "workers": 1, "run_dir": str(run_dir / part_of(seed))})
-        jobs[f"seed {seed}"] = partial(search_part, seeded, setup, source, run_dir.world)
-    workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+        left = (settings.seeds - done) // workers.number
+        jobs[f"seed {seed}"] = partial(search_part, seeded, setup, source, run_dir.world, left)
     found = workers.complete(jobs)
     return conclude_seeds(run_dir, setup.quota, [*found.values()])
 
 
-def search_part(settings: Search, setup: SearchSetup, source: Source, world: World) -> Genotype:
-    """Search with one seed of several, in a folder of its own."""
+def search_part(settings: Search, setup: SearchSetup, source: Source, world: World, left: int) -> Genotype:
+    """Search with one seed of several, `left` more after it, in a folder of its own."""
     with claim(settings, setup, source, world=world) as folder:
-        genotype = search_once(settings, folder, setup, source, build_precision(settings))
+        genotype = search_once(settings, folder, setup, source, build_precision(settings), left=left)
     tell(f"seed {settings.seed}: {genotype.health['status']}: {genotype.health['reason']}")
     return genotype
 
 
-def search_once(settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, precision: Precision) -> Genotype:
-    """Search with one seed and return the genotype, which is also in run_dir."""
+def search_once(
+    settings: Search, run_dir: RunDir, setup: SearchSetup, source: Source, precision: Precision, *, left: int = 0
+) -> Genotype:
+    """Search with one seed, `left` more after it, and return the genotype, which is also in run_dir."""
     loaders, digest = search_data(settings, source, precision, world=run_dir.world), run_digest(settings.content)
     session = open_session(settings, setup, loaders, source, precision, world=run_dir.world)
-    train(settings, run_dir, setup, session, source)
+    train(settings, run_dir, setup, session, source, searches_left=left)
     provenance = {"lmsearch": __version__, "run_sha256": digest, "seed": settings.seed, "epoch": settings.epochs}
     about = About(setup.spec.name, setup.space.name, provenance, run_dir.path, settings.metric)
     if settings.supernet.recheck == 0:  # what an earlier recheck of the same search told stays known
@@ -251,19 +253,25 @@ def kept_for_derive(settings: Search, setup: SearchSetup) -> dict[str, object]:
     }  # fmt: skip
 
 
-def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: SearchSession, source: Source) -> None:
-    """Train weights and alphas, continuing where run_dir left off; write down every epoch."""
+def train(
+    settings: Search, run_dir: RunDir, setup: SearchSetup, session: SearchSession, source: Source, *, searches_left: int = 0
+) -> None:
+    """Train weights and alphas, continuing where run_dir left off; write down every epoch.
+
+    `searches_left`: as many like it come after it, for the time left.
+    """
     steps, metric = session.timing.steps_per_epoch, session.objective.metric
     parts = session.parts() | {"alpha_optimizer": session.alpha_optimizer}
     extra, keeping = kept_for_derive(settings, setup) | searched_on(source), keeping_of(settings)
     state = RunState(run_dir, parts, spec=setup.spec, run=run_digest(settings.content), extra=extra, keeping=keeping)
-    start = state.restore()
+    start, total = state.restore(), settings.epochs * steps
+    others = searches_left * (total + session.steps_beside_training(0))
     progress = TrainingProgress(
         "search",
-        total_steps=settings.epochs * steps,
+        total_steps=total,
         done_steps=start.steps(steps),
         metric=metric.in_training,
-        later=session.steps_after_training,
+        later=others + session.steps_beside_training(start.epoch),
         epochs=settings.epochs,
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
@@ -286,6 +294,7 @@ def train(settings: Search, run_dir: RunDir, setup: SearchSetup, session: Search
                 progress.best(best_of(known, dict(zip(named_mixers(session.supernet), session.keep, strict=True))))
             if due:
                 run_log.histograms(epoch, session.supernet)
+            progress.later = others + session.steps_beside_training(epoch + 1)
 
         session.train(start=start, state=state, on_step=progress.step, on_epoch=log_epoch)
     run_dir.world.wait()  # until the main process has written the last epoch down, which the verdict reads

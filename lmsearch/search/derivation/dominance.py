@@ -18,6 +18,7 @@ from torch import nn
 
 from lmsearch.engine.randomness import generator
 from lmsearch.search.architects.fair import fair_sets
+from lmsearch.search.discrete.budget import evaluation_cost
 from lmsearch.search.supernet.masking import Evaluate, losses_of
 from lmsearch.search.supernet.network import masked, named_mixers
 
@@ -33,9 +34,21 @@ def due(epoch: int, epochs: int) -> bool:
     return epoch + 1 in {math.ceil(epochs * share) for share in LOOKS} - {epochs}
 
 
+def num_choices(keep: Sequence[int], candidates: Sequence[int]) -> int:
+    """Return how many choices a look compares, where a search keeps keep[l] of candidates[l]."""
+    return min(CHOICES, math.prod(map(math.comb, candidates, keep)))
+
+
+def steps_of_looks(epoch: int, epochs: int, *, keep: Sequence[int], candidates: Sequence[int], held: int, batch: int) -> float:
+    """Return the branch-scan steps of the looks from this epoch on, about, where so many samples are held out."""
+    looks = sum(due(later, epochs) for later in range(epoch, epochs))
+    looked = num_choices(keep, candidates) * sum(keep)
+    return looks * evaluation_cost(min(SAMPLES, held), batch_size=batch, branches=looked)
+
+
 def least_level(keep: Sequence[int], candidates: Sequence[int]) -> float:
     """Return about the lowest `level` at which a search that keeps keep[l] of candidates[l] can find a direction."""
-    choices = min(CHOICES, math.prod(map(math.comb, candidates, keep)))
+    choices = num_choices(keep, candidates)
     without = math.prod(1 - k / total for k, total in zip(keep, candidates, strict=True))
     return len(LOOKS) * max(candidates) / math.comb(choices, round(choices * (1 - without)))
 
