@@ -350,6 +350,9 @@ def test_shuffled_dense_targets_belong_to_other_images_also_in_a_search() -> Non
         (["hand_made=[h,v]"], "names fewer"),
         (["search.derivation=topk"], "topk"),
         (["search=darts", "search.alpha_warmup_epochs=99"], "search.alpha_warmup_epochs=99"),
+        (["resume=must"], "holds nothing to go on with"),
+        (["resume=must", "quick=true"], "holds nothing to go on with"),
+        (["resume=must", "overwrite=true"], "overwrite=true starts it over"),
     ],
 )
 def test_what_cannot_be_audited_is_one_clear_line(
@@ -357,6 +360,14 @@ def test_what_cannot_be_audited_is_one_clear_line(
 ) -> None:
     assert main(["audit", "model.depth=1", "model.embed_dim=8", f"run_dir={tmp_path / 'run'}", *words]) == 2
     assert needle in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_an_audit_that_may_go_on_with_nothing_refuses_a_folder_with_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "parts.jsonl").write_text("{}\n")
+    assert main(["audit", "model.depth=1", "model.embed_dim=8", f"run_dir={tmp_path}", "resume=never"]) == 2
+    assert "holds work (parts.jsonl)" in capsys.readouterr().err and (tmp_path / "parts.jsonl").read_text() == "{}\n"
 
 
 @pytest.mark.slow

@@ -94,8 +94,8 @@ class Training(Machine, Claiming, Reading):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoingOn(Training):
-    """What trains for long, is kept while it does, and goes on where it was stopped."""
+class Resuming(Claiming):
+    """What goes on where it was stopped."""
 
     resume: str = key(
         words={
@@ -105,6 +105,12 @@ class GoingOn(Training):
         },
         counts=False,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoingOn(Training, Resuming):
+    """What trains for long, is kept while it does, and goes on where it was stopped."""
+
     save_every_s: float | None = key(
         "save inside an epoch too, that often",
         unit="seconds", least=0.0, null="at the ends of epochs and on signals only", counts=False,

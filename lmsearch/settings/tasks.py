@@ -25,6 +25,7 @@ from lmsearch.settings.shared import (
     Machine,
     Output,
     Reading,
+    Resuming,
     SideBySide,
     Spaces,
     Strict,
@@ -77,7 +78,7 @@ class Search(Searching, GoingOn, Strict, SideBySide):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Searching, HandMade, Strict, SideBySide):
+class Audit(Searching, Resuming, HandMade, Strict, SideBySide):
     """lmsearch audit."""
 
     metric: str | None = again(Training, "metric", help=f"scores and verdict go by it: {METRICS}", null=OF_ALL_TARGETS)

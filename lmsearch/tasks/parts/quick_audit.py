@@ -74,7 +74,8 @@ def quick_audit(settings: Audit) -> int:
         return {"pace": asdict(pace), "quick plan": asdict(plan)}
 
     folder = Path(settings.run_dir) if settings.run_dir else default_run_dir(TASK, settings)
-    ahead = None if (folder / PARTS).is_file() else planned()  # before anything is written
+    known = (folder / PARTS).is_file() or settings.resume == "must"  # which is refused where nothing is known
+    ahead = None if known else planned()  # before anything is written
     with open_run_dir(settings, TASK) as run_dir:
         ledger = open_ledger(settings, run_dir, setting)
         row = ledger.once("time", lambda: ahead or planned(), must=True)

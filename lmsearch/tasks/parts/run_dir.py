@@ -153,8 +153,7 @@ def claim_run_dir(
         *(settings.get(f"optim.{name}") for name in ("on_nonfinite", "nonfinite_steps")),
     ]  # not of a run's identity
     world.assert_same(hashlib.sha256(json.dumps(alike).encode()).hexdigest(), what="the configuration")
-    if settings.overwrite and settings.get("resume") == "must":
-        raise ConfigError("resume=must goes on with a run, overwrite=true starts it over; give one of them")
+    refuse_both(settings)
     with open_run_dir(settings, task, world=world) as run_dir:
         before = claim_on(run_dir.path, overwrite=settings.overwrite)
         unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
@@ -203,6 +202,12 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
     writes = mine.task == "search" or (genotype is not None and not holds(result, genotype))
     if writes and result.exists() and not copied:
         raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
+
+
+def refuse_both(settings: Claiming) -> None:
+    """Raise ConfigError where one key says that a run goes on, and another that it starts over."""
+    if settings.overwrite and settings.get("resume") == "must":
+        raise ConfigError("resume=must goes on with a run, overwrite=true starts it over; give one of them")
 
 
 def check_resume(settings: Settings, run_dir: Path, held: Claim) -> None:
