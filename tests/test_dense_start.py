@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lmsearch.config_presets import choices_of, kind_of, preset_keys
 from lmsearch.data import DataInfo
 from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.optim import decay_groups, layer_scales, set_lr
@@ -16,7 +17,9 @@ from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.models.dense import DenseNet
 from lmsearch.models.layers import resize_positions
-from lmsearch.tasks.parts.known import configure
+from lmsearch.paths import data_dir
+from lmsearch.tasks.parts.known import as_plain, configure, read_facts
+from lmsearch.tasks.parts.run_dir import config_text
 
 VIM = {"embed_dim": 8, "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2, "depth": 2}
 VMAMBA = {"dims": [8, 16], "depths": [2, 1], "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2}
@@ -196,3 +199,30 @@ def test_another_preset_of_the_same_data_says_only_what_it_brings(tmp_path: Path
     assert {f"head=upernet given, {run} has plain", f"data.root=a given, {run} has shapes"} <= set(lines)
     seen, _ = configure("evaluate", [f"checkpoint={run}", "data=ade20k", "data.root=a"])
     assert (seen.data.img_size, seen.data.root) == (64, "a"), "trained weights see images as they were trained to"
+    (run / "config.yaml").write_text("data: {name: dense, preset: ade20k}")  # as a search with data=ade20k leaves it
+    for task in ("retrain", "compare"):
+        cfg, lines = configure(task, given)
+        assert (cfg.epochs, cfg.optim.lr, cfg.data.preset) == (127, 6e-5, "ade20k") and "data=ade20k" in lines[0]
+        assert (cfg.head, cfg.data.root, cfg.data.img_size, cfg.model.patch_size) == ("plain", "shapes", 64, 4)
+    again = tmp_path / "derived"
+    again.mkdir()
+    (again / "config.yaml").write_text(config_text(as_plain(read_facts(run).sections())))
+    assert configure("retrain", [f"genotype={again}"])[0].epochs == 127
+    assert configure("retrain", [f"init_from={run}", "genotype=x"])[0].epochs == 127
+    for words in (["data=dense"], ["data.root=b"]):
+        cfg, _ = configure("retrain", [*given, *words])
+        assert (cfg.epochs, cfg.data.preset) == (None, None), "other data, or the recipe that is chosen by them"
+    assert configure("retrain", [*given, "data=coco"])[0].epochs == 12
+    seen, lines = configure("evaluate", [f"checkpoint={run}"])
+    assert (seen.data.name, seen.data.preset, "head" in seen) == ("dense", None, False)
+    (run / "config.yaml").write_text("data: {name: dense, preset: [1]}")
+    with pytest.raises(ConfigError, match=r"config.yaml: data.preset is \[1\]; expected text"):
+        configure("retrain", given)
+
+
+def test_every_preset_of_data_with_a_recipe_of_its_own_says_its_name() -> None:
+    conf = data_dir("conf")
+    for name in choices_of("data"):
+        mine, kind = preset_keys("data", name, conf), kind_of("data", name, conf)
+        recipes = [[preset_keys("optim", f"{task}_{one}", conf) for task in ("search", "retrain")] for one in (name, kind)]
+        assert mine.get("data.preset") == (name if recipes[0] != recipes[1] else None)

@@ -25,10 +25,11 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "imagefolder": build_imagefolder,
     "planted": build_planted,
 }
-NOT_BUILT = ("sampler",)  # of a run's data: how training draws them
+NOT_BUILT = ("sampler", "preset")  # of a run's data: how training draws them, and what the command line called them
 TEXTS = ("root", "target", "format", "val_digest", "direction", "task", "memorise", "on_error", "names")
 
 __all__ = [
+    "NOT_BUILT",
     "SOURCES",
     "Batch",
     "DataInfo",

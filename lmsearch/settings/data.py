@@ -96,6 +96,7 @@ class ImageFolder(Classes, OwnImages):
 class Dense(OwnImages):
     """Images of one's own with masks or objects."""
 
+    preset: str | None = key("filled in: the data= that was given, whose recipe a retraining takes", counts=False, null="dense")
     root: PathName = key("folder of images with masks or objects; its layout is recognised")
     format: str | None = key(words=("masks", "coco", "yolo"), null="recognised by the layout")
     target: str | None = key("filled in: what head= learns from", null="by head=", added=(None,))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from lmsearch.data import DataInfo, Source, build_source
+from lmsearch.data import NOT_BUILT, DataInfo, Source, build_source
 from lmsearch.data.dense.folder import DenseFolder
 from lmsearch.data.info import target_kind
 from lmsearch.data.layout import Folder
@@ -78,7 +78,7 @@ def warn_unequal(optim: Optim, source: Source) -> None:
 
 def source_options(data: Data) -> dict:
     """Return what a section says about the data themselves, not how training draws them."""
-    return {key: value for key, value in data.options().items() if key != "sampler"}
+    return {key: value for key, value in data.options().items() if key not in NOT_BUILT}
 
 
 def build_objective(info: DataInfo, metric: str | None = None) -> Objective:

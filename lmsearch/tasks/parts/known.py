@@ -36,12 +36,16 @@ OF_HEAD = ("head", "out_indices", "frozen_stages")  # options of a network that 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run knows: options of its data source and of its model, the description of its data, and its search space."""
+    """What a run knows: options of its data source and of its model, the description of its data, and its search space.
+
+    `preset` is the preset of its data, where they have one of another name than their kind's.
+    """
 
     data: Mapping[str, Any]
     model: Mapping[str, Any]
     info: Mapping[str, Any]
     search_space: str | None = None
+    preset: str | None = None
 
     def image(self, names: Sequence[str]) -> dict[str, Any]:
         """Return those of `names` that the description of the data holds, a square's size as one side."""
@@ -52,7 +56,8 @@ class Facts:
 
     def sections(self) -> dict[str, Any]:
         """Return the sections of a config.yaml from which `read_facts` reads them again."""
-        return {"data": dict(self.data), "model": dict(self.model), "info": dict(self.info), "search_space": self.search_space}
+        data = dict(self.data) | ({} if self.preset is None else {"preset": self.preset})
+        return {"data": data, "model": dict(self.model), "info": dict(self.info), "search_space": self.search_space}
 
 
 def read_facts(path: Path) -> Facts | None:
@@ -70,7 +75,17 @@ def read_facts(path: Path) -> Facts | None:
     if spec.data.get("info"):
         data_of(spec, source=str(described))
     model = {"name": spec.name} | {k: v for k, v in spec.options.items() if k not in FROM_DATA}
-    return Facts(spec.data.get("source") or {}, model, spec.data.get("info") or {}, config["search_space"])
+    source = spec.data.get("source") or {}
+    preset = _preset_in(config, file) if config["data"].get("name") == source.get("name") else None
+    return Facts(source, model, spec.data.get("info") or {}, config["search_space"], preset)
+
+
+def _preset_in(config: Mapping[str, Any], file: Path) -> str | None:
+    """Return what the data of a run were called, where that is not the name of their kind."""
+    preset = config["data"].get("preset")
+    if preset is not None and not isinstance(preset, str):
+        raise ConfigError(f"{file}: data.preset is {short(preset)}; expected text")
+    return preset
 
 
 def _configured(config: Mapping[str, Any], file: Path) -> Facts:
@@ -86,7 +101,8 @@ def _configured(config: Mapping[str, Any], file: Path) -> Facts:
             DataInfo.from_dict(config["info"])
     except DataError as error:
         raise ConfigError(f"{file}: {error}") from error
-    return Facts(config["data"], config["model"], config["info"], config["search_space"])
+    data = {name: value for name, value in config["data"].items() if name != "preset"}
+    return Facts(data, config["model"], config["info"], config["search_space"], _preset_in(config, file))
 
 
 def _described(folder: Path) -> Path | None:
@@ -127,7 +143,8 @@ class Knowledge:
     def under(self, presets: Mapping[str, str], given: Mapping[str, str]) -> tuple[Knowledge, list[str]]:
         """Return what is left of it under the presets and the data.root of the command line, and a line for each that differs."""
         conf = data_dir("conf")
-        others = [g for g, choice in self.presets.items() if g in presets and kind_of(g, presets[g], conf) != choice]
+        kinds = {group: kind_of(group, choice, conf) for group, choice in self.presets.items()}
+        others = [group for group, kind in kinds.items() if group in presets and kind_of(group, presets[group], conf) != kind]
         lines = [f"{group}={presets[group]} given, {self.run} has {group}={self.presets[group]}" for group in others]
         if "data" in others and not self.trained:
             return Knowledge(self.run, {}, {}), lines
@@ -141,12 +158,15 @@ class Knowledge:
             if (key in self.image if other_data and key.startswith("data.") else key.partition(".")[0] not in others)
         }
         left = {group: choice for group, choice in self.presets.items() if group not in others}
+        if other_data and "data" in left:  # a recipe for those of the run is none for these
+            left["data"] = kinds["data"]
         return replace(self, presets=left, values=values), lines
 
     def brought(self, presets: Mapping[str, str]) -> dict[str, str]:
         """Return what presets of the command line bring otherwise than others of their kind, but for how weights see images."""
         conf = data_dir("conf")
-        mine = [(group, choice) for group, choice in presets.items() if self.presets.get(group) == kind_of(group, choice, conf)]
+        kinds = {group: kind_of(group, choice, conf) for group, choice in self.presets.items()}
+        mine = [(group, choice) for group, choice in presets.items() if kinds.get(group) == kind_of(group, choice, conf)]
         keys = {key: as_text(value) for group, choice in mine for key, value in own_keys(group, choice, conf).items()}
         return {key: text for key, text in keys.items() if not (self.trained and key in self.image)}
 
@@ -241,7 +261,8 @@ def _keys_of_data(names: Sequence[str]) -> tuple[str, ...]:
 
 def _presets(facts: Facts) -> dict[str, str]:
     """Return the presets of a run's data and model."""
-    return {group: section["name"] for group, section in (("data", facts.data), ("model", facts.model)) if "name" in section}
+    found = {group: section["name"] for group, section in (("data", facts.data), ("model", facts.model)) if "name" in section}
+    return found | ({"data": facts.preset} if "data" in found and facts.preset is not None else {})
 
 
 def _data_values(facts: Facts, image: Sequence[str]) -> dict[str, Any]:
@@ -275,9 +296,12 @@ def read_by_compare(given: Mapping[str, str]) -> list[Knowledge]:
 
 
 def read_by_evaluate(given: Mapping[str, str]) -> list[Knowledge]:
-    """The weights say their data, and how these show an image."""
+    """The weights say their data, and how these show an image; a preset of theirs has nothing to add to that."""
     found = of_weights(given["checkpoint"]) if "checkpoint" in given else None
-    return [found.without("model")] if found else []
+    if found is None:
+        return []
+    kinds = {group: kind_of(group, choice, data_dir("conf")) for group, choice in found.presets.items()}
+    return [replace(found, presets=kinds).without("model")]
 
 
 def read_by_description(given: Mapping[str, str]) -> list[Knowledge]:
