@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.differences import span
 from experiments.e5_race.arms import ARMS
 from experiments.study import Record
 from lmsearch.figures.canvas import new_figure
 from lmsearch.files import write_figure
 from lmsearch.scanbench.spaces import SPACES
-from lmsearch.stats.ranking import bootstrap_mean, holm, signed_rank_sum, wilcoxon
+from lmsearch.stats.ranking import holm, signed_rank_sum, wilcoxon
 
 OURS = {"live": "softmax", "fresh": "fair", "retrained": "fair", "table": "fair"}  # the default search when the part was planned
 PRIMARY = ("random", "hand-made")
@@ -92,12 +93,12 @@ def scores_of(pairs: Sequence[Sequence[Record]], kind: str) -> Scores:
 
 
 def compare(scores: Scores, name: str) -> Record:
-    """Return the mean test score of every arm with its interval, and paired differences of arm `name` without stars."""
+    """Return the mean test score of every arm with its interval over pairs, and paired differences of arm `name`, no stars."""
     ours = {arm: scores[name] - scores[arm] for arm in scores if arm != name}
     return {
         "pairs": len(scores[name]),
-        "test": {arm: interval(values) for arm, values in scores.items()},
-        "ours_minus": {arm: interval(values) for arm, values in ours.items()},
+        "test": {arm: span(values) for arm, values in scores.items()},
+        "ours_minus": {arm: span(values) for arm, values in ours.items()},
         "ours_wins_ties_losses": {arm: outcomes(values) for arm, values in ours.items()},
         "p_uncorrected": {arm: round(wilcoxon(values), 5) for arm, values in ours.items()},
     }
@@ -122,12 +123,6 @@ def percentiles(records: Sequence[Record]) -> Record:
     return {arm: round(float(np.mean([r["percentile"][arm] for r in records])), 4) for arm in arms}
 
 
-def interval(values: np.ndarray) -> list[float]:
-    """Mean with its 95 % bootstrap interval."""
-    found = bootstrap_mean(values, seed=0)
-    return [round(x, 5) for x in (found.mean, found.low, found.high)]
-
-
 def outcomes(differences: np.ndarray) -> list[int]:
     """Pairs won, tied and lost."""
     return [int((differences > 0).sum()), int((differences == 0).sum()), int((differences < 0).sum())]
@@ -144,7 +139,7 @@ def verdict(differences: np.ndarray, p: float) -> str:
 
 def draw(summary: Record, path: Path) -> None:
     """Draw our paired difference to every other arm with its interval, one panel per part."""
-    parts = [part for part in OURS if part in summary]
+    parts = [part for part in OURS if part in summary and summary[part]["pairs"] > 1]
     if not parts:
         return
     figure = new_figure(5 * len(parts), 3.6)
