@@ -166,3 +166,9 @@ def test_e4_keeps_single_where_intervals_overlap():
     at = {level: e4.Interval(mean, mean - 0.1, mean + 0.1) for level, mean in (("single", 0.3), ("bilevel", 0.15))}
     assert e4.decide(at)[0] == "single"
     assert e4.decide(at | {"bilevel": e4.Interval(0.05, 0, 0.1)})[0] == "bilevel"
+
+
+def test_e4_counts_a_seed_once_however_many_sizes_it_was_run_at():
+    runs = [{"n": n, "seed": seed, "chosen": [["v"]], "rule": "h"} for n in e4.SIZES for seed in (0, 1)]
+    alone = {(r["n"], r["seed"], name): r["seed"] * (name == "v") for r in runs for name in "hv"}
+    assert e4.regret_of(runs, alone) == e4.over_seeds([0.0, 1.0])

@@ -136,13 +136,16 @@ def called(records: list[Record]) -> Record:
 
 
 def regret_of(records: list[Record], alone_mse: dict) -> Interval | None:
-    """Mean over runs of the test error of the chosen direction, trained alone, minus that of the rule's direction."""
-    values = []
+    """Mean over seeds of the test error of the chosen direction, trained alone, minus that of the rule's direction.
+
+    The sizes of a seed share both directions, so a seed counts once, with the mean of its runs.
+    """
+    values: dict[int, list[float]] = {}
     for r in records:
         chosen, best = ((r["n"], r["seed"], d) for d in (r["chosen"][0][0], r["rule"]))
         if chosen in alone_mse and best in alone_mse:
-            values.append(alone_mse[chosen] - alone_mse[best])
-    return over_seeds(values) if len(values) > 1 else None
+            values.setdefault(r["seed"], []).append(alone_mse[chosen] - alone_mse[best])
+    return over_seeds([float(np.mean(own)) for own in values.values()]) if len(values) > 1 else None
 
 
 def as_list(interval: Interval | None) -> list[float] | None:
