@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from idx_files import write_idx
 
@@ -228,6 +229,15 @@ def test_a_tiny_run_of_both_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     levels = {(row.facts["family"], row.facts["training"]): row for row in e7.rows()}
     for place in ((e7.VMAMBA, "searched"), (e7.VIM, str(e7.FACTORS["position"]["class token"].training))):
         assert 0 <= e7.work(levels[place])["test"] <= 1
+
+
+def test_deviations_between_seeds_are_not_smaller_for_what_a_seed_does_to_all() -> None:
+    rng, variances = np.random.default_rng(0), []
+    for _ in range(300):
+        scores = rng.normal(size=(3, 3)) + 5 * rng.normal(size=3)
+        found = verdict.differing(scores.tolist())
+        variances.append((np.ptp(scores.mean(axis=1)) / found["range_in_deviations"]) ** 2)
+    assert np.mean(variances) == pytest.approx(1, abs=0.15), "it would be 2/3 without the correction"
 
 
 def test_ranks_of_own_directions_come_with_their_exact_chance() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def differing(scores: Sequence[Sequence[float]]) -> Record:
     if array.ndim != 2 or min(array.shape) < 2:
         return {}
     level = array - array.mean(axis=0)
-    spread, p = ranking.range_in_deviations(level), ranking.architectures_differ(array, same_seeds=True)
+    kept = math.sqrt(1 - 1 / len(array))  # the mean of A architectures takes 1/A of their variance with it
+    spread, p = ranking.range_in_deviations(level) * kept, ranking.architectures_differ(array, same_seeds=True)
     told = {"architectures": len(array), "seeds": array.shape[1], "range_in_deviations": round(spread, 3)}
     return told | {"architectures_differ_p": float(f"{p:.3g}"), "search_may_pay": ranking.differ(spread, p)}
 
