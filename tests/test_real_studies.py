@@ -242,9 +242,17 @@ def test_deviations_between_seeds_are_not_smaller_for_what_a_seed_does_to_all() 
 
 def test_ranks_of_own_directions_come_with_their_exact_chance() -> None:
     cells = [(task, arm, seed) for task in transfer.METRICS for arm in transfer.ARMS for seed in (0, 1)]
-    best = transfer.own_ranks({(task, arm, seed): float(arm == task) for task, arm, seed in cells}, (0, 1))
+    best = transfer.own_ranks({(task, arm, seed): float(arm == task) for task, arm, seed in cells}, (0, 1), transfer.ARMS)
     assert set(best["ranks"].values()) == {1.0} and best["p"] == pytest.approx(5.0**-6, abs=1e-6)
-    same = transfer.own_ranks(dict.fromkeys(cells, 0.5), (0, 1))
+    same = transfer.own_ranks(dict.fromkeys(cells, 0.5), (0, 1), transfer.ARMS)
     assert set(same["ranks"].values()) == {3.0} and same["p"] == 1.0
-    worst = transfer.own_ranks({(task, arm, seed): -float(arm == task) for task, arm, seed in cells}, (0,))
+    worst = transfer.own_ranks({(task, arm, seed): -float(arm == task) for task, arm, seed in cells}, (0,), transfer.ARMS)
     assert set(worst["ranks"].values()) == {5.0} and worst["p"] == pytest.approx(1.0)
+
+
+def test_that_searching_pays_is_not_taken_for_own_directions_that_serve_better() -> None:
+    cells = [(task, arm, seed) for task in transfer.METRICS for arm in transfer.ARMS for seed in (0, 1, 2)]
+    records = [{"task": task, "arm": arm, "seed": seed, "test": float(arm in transfer.METRICS)} for task, arm, seed in cells]
+    found = transfer.matrix(records)
+    assert set(found["own_ranks"]["ranks"].values()) == {2.0} and found["own_ranks"]["p"] < 0.02
+    assert set(found["own_ranks_of_searched"]["ranks"].values()) == {2.0} and found["own_ranks_of_searched"]["p"] == 1.0

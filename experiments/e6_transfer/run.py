@@ -147,7 +147,8 @@ def matrix(records: Sequence[Mapping]) -> Record:
     """Return mean test scores by task and arm, and differences with their 95 % intervals where there are seeds enough."""
     scores = {(r["task"], r["arm"], r["seed"]): r["test"] for r in records}
     seeds = sorted({seed for *_, seed in scores})
-    found: Record = {"seeds": len(seeds), "mean": {}, "own_minus": {}, "own_ranks": own_ranks(scores, seeds)}
+    ranks = {"own_ranks": own_ranks(scores, seeds, ARMS), "own_ranks_of_searched": own_ranks(scores, seeds, tuple(METRICS))}
+    found: Record = {"seeds": len(seeds), "mean": {}, "own_minus": {}} | ranks
     for task in METRICS:
         known = {arm: {s: scores[task, arm, s] for s in seeds if (task, arm, s) in scores} for arm in ARMS}
         found["mean"][task] = {arm: float(np.mean(list(values.values()))) for arm, values in known.items() if values}
@@ -157,21 +158,22 @@ def matrix(records: Sequence[Mapping]) -> Record:
     return found
 
 
-def own_ranks(scores: Mapping[tuple[str, str, int], float], seeds: Sequence[int]) -> Record:
-    """Return the rank of a task's own directions among all arms, 1 the best, by task and seed, and how likely such ranks are.
+def own_ranks(scores: Mapping[tuple[str, str, int], float], seeds: Sequence[int], arms: Sequence[str]) -> Record:
+    """Return the rank of a task's own directions among these arms, 1 the best, by task and seed, and how likely such ranks are.
 
     `p` is the probability of a sum of ranks as small or smaller where every arm is as likely as any other to have each rank:
-    exact, with ties, one-sided. 1 where no cell has all arms.
+    exact, with ties, one-sided. 1 where no cell has all arms. Among ARMS a small p may only say that searched directions are
+    better than others; among the searched ones it says that a task's own serve it better than those of other tasks.
     """
     ranks: Record = {}
     chance = Counter({0.0: 1.0})
     for task, seed in product(METRICS, seeds):
-        if all((task, arm, seed) in scores for arm in ARMS):
-            cell = rankdata([-scores[task, arm, seed] for arm in ARMS])
-            ranks[f"{task} seed{seed}"] = float(cell[ARMS.index(task)])
+        if all((task, arm, seed) in scores for arm in arms):
+            cell = rankdata([-scores[task, arm, seed] for arm in arms])
+            ranks[f"{task} seed{seed}"] = float(cell[arms.index(task)])
             before, chance = chance, Counter()
             for total, rank in product(before, cell.tolist()):
-                chance[total + rank] += before[total] / len(ARMS)
+                chance[total + rank] += before[total] / len(arms)
     seen = sum(ranks.values())
     return {"ranks": ranks, "p": round(sum(share for total, share in chance.items() if total <= seen), 6)}
 
