@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import f_oneway
 
 from lmsearch.stats import ranking
+from lmsearch.stats.rounding import tied
 
 
 def test_tau_b_corrects_for_ties() -> None:
@@ -52,6 +53,14 @@ def test_the_ceiling_is_one_without_noise_and_near_zero_without_differences() ->
     noise = np.random.default_rng(0).normal(size=(200, 4))
     assert ranking.noise_ceiling(levels) == pytest.approx(1)
     assert ranking.noise_ceiling(noise) < 0.15
+
+
+def test_the_ceiling_is_no_bound_of_a_score_without_noise() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=64)
+    noisy = [truth[:, None] + 2 * rng.normal(size=(64, 4)) for _ in range(10)]
+    perfect = np.mean([ranking.kendall(truth, scores.mean(axis=1)) for scores in noisy])
+    assert np.mean([ranking.noise_ceiling(scores) for scores in noisy]) + 0.05 < perfect < 0.7
 
 
 def test_the_range_counts_deviations_between_seeds() -> None:
@@ -125,6 +134,11 @@ def test_seeds_that_differ_in_the_last_bits_only_do_not_differ() -> None:
     scores = np.array([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2], [0.3, 0.3]])
     assert ranking.range_in_deviations(scores) == 0.0 and ranking.architectures_differ(scores, same_seeds=False) == 1.0
     assert ranking.range_in_deviations(scores + 0.1 * np.arange(3)[:, None]) == math.inf
+
+
+def test_values_that_rounding_parted_are_tied_and_others_keep_their_order() -> None:
+    assert tied([0.00002, 0.5, 0.00001, 0.50001, 0.7, -math.inf], 1e-5).tolist() == [0.00001, 0.5, 0.00001, 0.5, 0.7, -math.inf]
+    assert tied([2.0, 1.0, 1.0], 0.0).tolist() == [2.0, 1.0, 1.0]
 
 
 def test_small_errors_are_not_rounded_away() -> None:

@@ -17,7 +17,7 @@ from lmsearch.scanbench.replaying import best_of, space_to_search
 from lmsearch.scanbench.spaces import SPACES, from_text, to_text
 from lmsearch.scanbench.table import FOLDER, VERSIONS, Table, read_table, write_table
 from lmsearch.search.discrete.trials import build_strategy
-from lmsearch.stats.ranking import kendall
+from lmsearch.stats.ranking import kendall, noise_ceiling
 
 ALL = [architecture for space in SPACES.values() for architecture in space.architectures()]
 
@@ -107,6 +107,15 @@ def test_a_written_table_reads_back(made_up: Table, tmp_path: Path) -> None:
     write_table(made_up, tmp_path / "t.json")
     read = read_table(tmp_path / "t.json")
     assert read.architectures == made_up.architectures and np.allclose(read.val, made_up.val, atol=1e-5)
+
+
+def test_architectures_that_are_right_equally_often_are_tied_in_a_table_too(made_up: Table, tmp_path: Path) -> None:
+    right = np.random.default_rng(0).integers(340, 359, size=(len(ALL), 4))
+    write_table(replace(made_up, val=right / 359, test=right / 359), tmp_path / "t.json")
+    table, counts = read_table(tmp_path / "t.json").space("1 layer, top 4"), right[-70:]
+    better = [(counts.sum(1) > own).mean() for own in counts.sum(1)]
+    assert len(set(better)) < 60 and [table.percentile(a) for a in table.architectures] == better
+    assert table.noise_ceiling() == noise_ceiling(counts)
 
 
 def test_architectures_are_written_in_one_word() -> None:

@@ -75,6 +75,14 @@ def test_a_score_is_compared_with_its_table_and_the_ceiling() -> None:
     row = {"part": "scores_sum_h", "words": ["1layer-top2", "seed0"], "alpha": said, "masked": said, "perturbation": said[::-1]}
     alpha, _, perturbation = analysis.agreement(table, "1 layer, top 2", [row])
     assert alpha["tau"] == 1 and alpha["reaches_half_of_ceiling"] and not perturbation["reaches_half_of_ceiling"]
+    one, other, rest = np.random.default_rng(0).normal(size=(3, 28))
+    noise = replace(table, val=np.stack([one, -one, other, -other], axis=1) + 0.01 * rest[:, None])  # seeds contradict each other
+    assert noise.noise_ceiling() == 0 and analysis.agreement(noise, "1 layer, top 2", [row])[0]["reaches_half_of_ceiling"] is None
+
+
+def test_a_summary_leaves_tables_that_are_there_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "write_table", lambda table, path: pytest.fail(f"{path} is written anew"))
+    assert "sum_h: 1 layer, top 2" in analysis.summarise(records(TASKS["sum_h"]))["tables"]
 
 
 def test_fair_scores_are_compared_once_they_have_rows() -> None:

@@ -12,8 +12,9 @@ from experiments.study import Record
 from lmsearch.figures.canvas import new_figure
 from lmsearch.files import write_figure
 from lmsearch.scanbench.spaces import SPACES, from_text
-from lmsearch.scanbench.table import FOLDER, Table, write_table
+from lmsearch.scanbench.table import FOLDER, STEP, Table, table_names, write_table
 from lmsearch.stats import ranking
+from lmsearch.stats.rounding import tied
 
 SCORES = {  # by the kind of supernet: softmax alphas, single-path training, or search=fair
     "scores": ("alpha", "masked", "perturbation"),
@@ -41,13 +42,16 @@ def table_of(task: BenchTask, records: list[Record]) -> Table | None:
 
 
 def summarise(records: list[Record]) -> Record:
-    """Write the tables that are complete into the package and return what they and the supernets' scores show."""
+    """Write the tables that are complete into the package and return what they and the supernets' scores show.
+
+    A table that is there stays: a version of ScanBench names it by its content, which tells the recipe as it was then.
+    """
     tables = {name: table_of(task, records) for name, task in TASKS.items() if name != CHECK}
     summary: Record = {"rows": {name: sum(r["part"] == name for r in records) for name in TASKS}}
     complete = {name: table for name, table in tables.items() if table is not None}
     FOLDER.mkdir(exist_ok=True)
-    for name, table in complete.items():
-        write_table(table, FOLDER / f"{name}.json")
+    for name in complete.keys() - set(table_names()):
+        write_table(complete[name], FOLDER / f"{name}.json")
     summary["tables"] = {f"{t}: {s}": describe(complete[t].space(s)) for t in complete for s in SPACES}
     summary["agreement"] = [
         row for t in SCORED if t in complete for s in SPACES for row in agreement(complete[t].space(s), s, records)
@@ -84,9 +88,10 @@ def agreement(table: Table, space: str, records: list[Record]) -> list[Record]:
 def compared(table: Table, space: str, score: str, values: np.ndarray) -> Record:
     """Return Kendall's tau of scores (supernets, architectures) with the mean validation scores.
 
-    `tau` is the mean over supernets; `tau_of_mean_score` has an interval over architectures.
+    `tau` is the mean over supernets; `tau_of_mean_score` has an interval over architectures. Where seeds do not agree at all
+    (a ceiling of 0), nothing is said about half of it.
     """
-    truth, ceiling = table.val.mean(1), table.noise_ceiling()
+    truth, ceiling = tied(table.val.mean(1), STEP), table.noise_ceiling()
     top = ranking.top_quartile(truth)
     taus = [ranking.kendall(v, truth) for v in values]
     whole = ranking.kendall_interval(values.mean(0), truth, seed=0)
@@ -97,7 +102,7 @@ def compared(table: Table, space: str, score: str, values: np.ndarray) -> Record
         "tau_of_mean_score": [round(x, 4) for x in (whole.mean, whole.low, whole.high)],
         "tau_top_quartile": round(float(np.nanmean(best)), 4), "noise_ceiling": round(ceiling, 4),
         "chance_standard_error": round(chance(len(truth)), 4),
-        "reaches_half_of_ceiling": bool(np.nanmean(taus) >= REQUIRED * ceiling),
+        "reaches_half_of_ceiling": bool(np.nanmean(taus) >= REQUIRED * ceiling) if ceiling > 0 else None,
     }  # fmt: skip
 
 

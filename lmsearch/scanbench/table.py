@@ -22,8 +22,11 @@ from lmsearch.reading import parse_json, read_text
 from lmsearch.scanbench.spaces import SPACES, from_text, space_of, to_text
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.stats import ranking
+from lmsearch.stats.rounding import tied
 
 SCHEMA, VERSION = "lmsearch.scanbench", 1
+DIGITS = 5  # after the point, of scores in files
+STEP = 10.0**-DIGITS  # a difference of means that is no larger may be rounding: it counts as a tie
 VERSIONS = PACKAGE / "scanbench" / "versions.json"
 FOLDER = PACKAGE / "scanbench" / "tables"
 
@@ -87,11 +90,12 @@ class Table:
 
     def percentile(self, architecture: Architecture) -> float:
         """Return the share of the architectures of the same space with a better mean test score: 0 for the best."""
-        return float((self._peers(architecture) > self.mean_test(architecture)).mean())
+        peers = tied(self._peers(architecture), STEP)
+        return float((peers > self.mean_test(architecture)).mean())
 
     def noise_ceiling(self) -> float:
-        """Return how well another mean over as many seeds would agree with the mean validation scores (report.ranking)."""
-        return ranking.noise_ceiling(self.val)
+        """Return how well another mean over as many seeds would agree with the mean validation scores (stats.ranking)."""
+        return ranking.noise_ceiling(self.val, step=STEP)
 
     def range_in_deviations(self) -> float:
         """Return best minus worst mean validation score in standard deviations over seeds."""
@@ -104,7 +108,7 @@ class Table:
         return ranking.differ(self.range_in_deviations(), self.analysis_of_variance_p())
 
     def analysis_of_variance_p(self) -> float:
-        """Return how likely architectures that are all alike differ so in validation score (report.ranking)."""
+        """Return how likely architectures that are all alike differ so in validation score (stats.ranking)."""
         return ranking.architectures_differ(self.val, same_seeds=True)
 
     def relabelled(self, names: Mapping[str, str]) -> Table:
@@ -185,12 +189,12 @@ def read_table(path: Path) -> Table:
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Write a table: one line per architecture, scores rounded to five digits."""
+    """Write a table: one line per architecture, scores rounded to DIGITS digits."""
     head = {"schema": SCHEMA, "version": VERSION, "task": table.task, "metric": table.metric, "config": table.config}
     lines = [json.dumps(head | {"setting": table.setting}, sort_keys=True)[:-1]]
     lines.append(_rows("architectures", [to_text(a) for a in table.architectures]))
-    lines.append(_rows("val", table.val.round(5).tolist()))
-    lines.append(_rows("test", table.test.round(5).tolist()))
+    lines.append(_rows("val", table.val.round(DIGITS).tolist()))
+    lines.append(_rows("test", table.test.round(DIGITS).tolist()))
     write_text(path, ",\n".join(lines) + "\n}\n")
 
 

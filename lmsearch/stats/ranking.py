@@ -1,4 +1,4 @@
-"""Do two orders agree, and is a difference more than luck: rank correlation with its ceiling, paired tests, Holm.
+"""Do two orders agree, and is a difference more than luck: rank correlation and its reliability, paired tests, Holm.
 
 Shapes: A architectures; S seeds; n pairs.
 """
@@ -6,13 +6,13 @@ Shapes: A architectures; S seeds; n pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from lmsearch.stats.intervals import Interval
-from lmsearch.stats.rounding import settled
+from lmsearch.stats.rounding import settled, tied
 
 RESAMPLES = 1000
 LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that architectures range over, and the highest p
@@ -65,19 +65,22 @@ def spearman_brown(correlation: float) -> float:
     return 2 * correlation / (1 + correlation) if correlation > -1 else -1.0
 
 
-def noise_ceiling(scores: np.ndarray) -> float:
-    """The agreement that the mean over all seeds has with another such mean; scores (A, S), S >= 2.
+def noise_ceiling(scores: np.ndarray, *, step: float = 0.0) -> float:
+    """The agreement that the mean over all seeds has with another such mean, its reliability; scores (A, S), S >= 2.
 
     2 r / (1 + r), where r is the mean over all halvings of the seeds of tau_b(mean of one half, mean of the other).
-    A score cannot be asked for more. With an odd S each halving leaves one seed out.
-    0 where the halves do not agree more than by chance.
+    With an odd S each halving leaves one seed out. 0 where the halves do not agree more than by chance.
+    It is what repeating all trainings would reach, and no bound: both means are noisy, so a score without noise mostly agrees
+    better with one of them, up to about the square root of this. `step` is what scores were rounded to: means no further
+    apart count as ties.
     """
     seeds = scores.shape[1]
     half = seeds // 2
     taus = []
     for first in combinations(range(seeds), half):
         rest = [s for s in range(seeds) if s not in first]
-        taus += [kendall(scores[:, list(first)].mean(1), scores[:, list(c)].mean(1)) for c in combinations(rest, half)]
+        halves = ([tied(scores[:, list(own)].mean(1), step) for own in (first, c)] for c in combinations(rest, half))
+        taus += [kendall(*means) for means in halves]
     return max(0.0, spearman_brown(float(np.nanmean(taus)))) if not np.all(np.isnan(taus)) else 0.0
 
 
@@ -158,11 +161,3 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         highest = max(highest, min(1.0, p * (len(p_values) - rank)))
         corrected[name] = highest
     return {name: corrected[name] for name in p_values}
-
-
-def bootstrap_mean(values: Sequence[float], *, seed: int, statistic: Callable[[np.ndarray], float] = np.mean) -> Interval:
-    """A statistic of values (n,) with its 95 % percentile interval."""
-    array = np.asarray(values, dtype=float)
-    picks = np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))
-    low, high = np.percentile([statistic(array[p]) for p in picks], [2.5, 97.5])
-    return Interval(float(statistic(array)), float(low), float(high))

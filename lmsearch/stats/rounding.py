@@ -1,4 +1,4 @@
-"""Differences of measured numbers without the last bits of binary fractions: 0.1 + 0.2 - 0.3 is zero, and ties are ties."""
+"""Ties that rounding broke are ties again: 0.1 + 0.2 - 0.3 is zero, and so is what differs by less than a file's digits hold."""
 
 from __future__ import annotations
 
@@ -17,3 +17,18 @@ def settled(values: Sequence[float] | np.ndarray) -> np.ndarray:
     largest = known.max(initial=0.0)
     places = PLACES if largest == 0 else min(PLACES, DIGITS - int(np.floor(np.log10(largest))))
     return np.round(array, places) + 0.0  # no minus zero
+
+
+def tied(values: Sequence[float] | np.ndarray, step: float) -> np.ndarray:
+    """Return means (n,) of scores that were rounded to multiples of `step`: what rounding alone may have parted is equal again.
+
+    Of the sorted values those that are at most `step` from the one before get its value.
+    """
+    array = np.asarray(values, dtype=float)
+    order = np.argsort(array, kind="stable")
+    ordered = array[order]
+    near = ordered[1:] <= ordered[:-1] + step * (1 + 1e-6)  # the last bits of a difference of `step` do not count
+    begins = np.concatenate([[0], 1 + np.flatnonzero(~near)])
+    made = np.empty_like(array)
+    made[order] = np.repeat(ordered[begins], np.diff(begins, append=len(array)))
+    return made
