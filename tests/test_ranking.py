@@ -39,6 +39,20 @@ def test_the_interval_is_that_of_samples_drawn_one_by_one() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(taus, [2.5, 97.5])))
 
 
+def test_few_architectures_have_a_tau_and_no_interval() -> None:
+    for number in (3, 4):
+        found = ranking.kendall_interval(range(number), range(number), seed=0)
+        assert found.mean == pytest.approx(1) and math.isnan(found.low) and math.isnan(found.high)
+    assert ranking.kendall_interval(range(5), range(5), seed=0, resamples=20).low == pytest.approx(1)
+
+
+def test_an_audit_knows_which_differences_it_shows() -> None:
+    assert ranking.smallest_seen(8, 2, same_seeds=False) == pytest.approx(1.70, abs=0.01)
+    rng, worth = np.random.default_rng(0), ranking.smallest_seen(8, 3, same_seeds=True)
+    drawn = worth * rng.normal(size=(400, 8, 1)) + rng.normal(size=(400, 8, 3)) + 3 * rng.normal(size=(400, 1, 3))
+    assert np.mean([ranking.architectures_differ(s, same_seeds=True) < 0.05 for s in drawn]) == pytest.approx(0.8, abs=0.05)
+
+
 def test_a_constant_score_has_no_order() -> None:
     assert math.isnan(ranking.kendall_interval([1, 1, 1], [1, 2, 3], seed=0, resamples=10).mean)
 

@@ -13,6 +13,7 @@ from lmsearch.bench.scans import PEERS, ScanShape, ours, peer_tensors, scan_tens
 from lmsearch.errors import KernelError
 from lmsearch.kernels import BACKENDS
 from lmsearch.kernels.self_test import relative_error
+from lmsearch.stats.digits import beside
 
 TOLERANCE = 1e-5  # largest error over the largest magnitude of the float64 reference, per tensor
 
@@ -39,8 +40,8 @@ def worst(name: str, got: Mapping[str, Tensor], want: Mapping[str, Tensor], *, t
     part = max(errors, key=lambda part: errors[part])
     if not errors[part] <= tolerance:
         raise KernelError(
-            f"{name} is wrong: {part} is off by {errors[part]:.1e} relative to the float64 reference, more than "
-            f"{tolerance:.0e}; nothing was timed"
+            f"{name} is wrong: {part} is off by {beside(errors[part], tolerance, 1, 'e')} relative to the float64 reference, "
+            f"more than {tolerance:.0e}; nothing was timed"
         )
     return Worst(errors[part], part)
 

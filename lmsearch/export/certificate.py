@@ -15,6 +15,7 @@ from lmsearch.errors import ExportError
 from lmsearch.export.program import example
 from lmsearch.models.backbone import Network
 from lmsearch.scan.grids import grid_text
+from lmsearch.stats.digits import beside
 
 BATCHES = (1, 7)
 Size = tuple[int, int]
@@ -66,7 +67,7 @@ def certify(answers: Answers, net: Network, info: DataInfo, sizes: Sequence[Size
             if not (case.difference <= tolerance and math.isfinite(case.difference)):
                 raise ExportError(
                     f"not written: at {batch} image(s) of {grid_text(size)} pixels the file's outputs differ from PyTorch's by"
-                    f" {case.difference:.2g} of the largest output; accepted: {tolerance:g} (tolerance=)"
+                    f" {beside(case.difference, tolerance, 2, 'g')} of the largest output; accepted: {tolerance:g} (tolerance=)"
                 )
             cases.append(case)
     return Certificate(tolerance, torch.__version__, tuple(cases))

@@ -21,6 +21,7 @@ from lmsearch.errors import FileError, KernelError
 from lmsearch.files import write_json
 from lmsearch.kernels import reference
 from lmsearch.kernels.build import cache_dir
+from lmsearch.stats.digits import beside
 
 log = logging.getLogger(__name__)
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # largest error over largest magnitude
@@ -85,7 +86,8 @@ def check(errors: dict[str, float], found: dict[str, str], tolerance: float) -> 
         where = f"{found['device']} (compute capability {found['capability']}, driver {found['driver']})"
         raise KernelError(
             f"the Triton kernels are wrong on {where} in {found['dtype']}, Triton {found['triton']}: {part} is off by"
-            f" {wrong[part]:.1e}, more than {tolerance:.0e}; use backend=reference, or another version of Triton"
+            f" {beside(wrong[part], tolerance, 1, 'e')}, more than {tolerance:.0e}; use backend=reference, or another version of"
+            " Triton"
         )
 
 

@@ -15,6 +15,8 @@ from lmsearch.stats.intervals import Interval
 from lmsearch.stats.rounding import settled, tied
 
 RESAMPLES = 1000
+FEWEST_RANKED = 5  # architectures from which a bootstrap of tau covers what it says
+SEEN = 0.8  # of audits that are to show a difference
 LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that architectures range over, and the highest p
 
 
@@ -31,9 +33,12 @@ def kendall(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) ->
 def kendall_interval(a: Sequence[float], b: Sequence[float], *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """Kendall's tau-b with its 95 % percentile interval over bootstrap samples of the architectures.
 
-    Samples in which one score is constant are left out; nan bounds where that is all of them.
+    Samples in which one score is constant are left out; nan bounds where that is all of them, and of fewer than FEWEST_RANKED
+    architectures: of unrelated orders it covers 95 to 98 % from five on, of four 92 %, and of three 67 %, often as [1, 1].
     """
     first, second = settled(a), settled(b)
+    if len(first) < FEWEST_RANKED:
+        return Interval(kendall(first, second) if np.ptp(first) > 0 and np.ptp(second) > 0 else math.nan, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     picks = rng.integers(len(first), size=(resamples, len(first)))
     counts = np.stack([np.bincount(p, minlength=len(first)) for p in picks])  # (R, A): how often a sample holds each
@@ -122,6 +127,20 @@ def architectures_differ(scores: np.ndarray, *, same_seeds: bool) -> float:
     if within <= np.finfo(float).eps * between:
         return 0.0
     return float(f.sf(between / within, architectures - 1, freedom))
+
+
+def smallest_seen(architectures: int, seeds: int, *, same_seeds: bool) -> float:
+    """The standard deviation between architectures, in that between seeds, that `architectures_differ` shows in SEEN of audits.
+
+    With normal worths of deviation w the F statistic is (1 + S w^2) times one of the null, so w^2 = (F_0.95 / F_0.2 - 1) / S with
+    quantiles of F. Of 8 architectures that are trained twice it is 1.7; that they range over LEAST_RANGE as well costs nothing
+    there (simulated: 80 %). Smaller differences are missed more often.
+    """
+    from scipy.stats import f
+
+    freedom = (architectures - 1) * (seeds - 1) if same_seeds else architectures * (seeds - 1)
+    high, low = (float(f.ppf(share, architectures - 1, freedom)) for share in (1 - LEVEL, 1 - SEEN))
+    return math.sqrt((high / low - 1) / seeds)
 
 
 def differ(range_in_deviations: float, p: float) -> bool:

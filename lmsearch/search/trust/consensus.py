@@ -27,6 +27,7 @@ from lmsearch.search.trust.detectors import (
     normalised_entropy,
     one_candidate_everywhere,
 )
+from lmsearch.stats.digits import beside
 from lmsearch.stats.rounding import settled
 from lmsearch.status import PASSED, Status
 
@@ -198,7 +199,7 @@ def as_many_as_a_seed(choices: Sequence[LayerChoice], genotypes: Sequence[Genoty
 
 def seeds_agree(observed: float, chance: float, p: float) -> Finding:
     """Seeds that agree no more than random choices would. Value: mean Jaccard overlap of two seeds' kept directions."""
-    meaning = f"overlap of two seeds' directions, {chance:.2f} by chance, p = {p:.2g} (below {LEVEL})"
+    meaning = f"overlap of two seeds' directions, {chance:.2f} by chance, p = {beside(p, LEVEL, 2, 'g')} (below {LEVEL})"
     return finding("agreement", observed, p >= LEVEL, meaning, "more seeds, more epochs; the directions may not matter here")
 
 
@@ -206,7 +207,7 @@ def seeds_verdict(seeds: int, statuses: Mapping[str, int], observed: float, chan
     """Return (status, one sentence): "ok" where the seeds agree above chance and most of them are ok themselves."""
     agreement = f"two seeds' directions overlap by {observed:.2f}, {chance:.2f} by chance"
     if p is not None and p >= LEVEL:
-        return Status.INDETERMINATE, f"the seeds do not agree above chance ({agreement}, p = {p:.2g})"
+        return Status.INDETERMINATE, f"the seeds do not agree above chance ({agreement}, p = {beside(p, LEVEL, 2, 'g')})"
     if statuses.get(Status.INDETERMINATE, 0) >= seeds / 2:
         return Status.INDETERMINATE, f"{statuses[Status.INDETERMINATE]} of {seeds} seeds are indeterminate ({agreement})"
     ok, unconfirmed = statuses.get(Status.OK, 0), statuses.get(Status.UNCONFIRMED, 0)
@@ -214,5 +215,5 @@ def seeds_verdict(seeds: int, statuses: Mapping[str, int], observed: float, chan
         return Status.UNCONFIRMED, f"the seeds agree ({agreement}), but {unconfirmed} of {seeds} were not rechecked"
     if ok <= seeds / 2:
         return Status.NOT_TESTED, f"{ok} of {seeds} seeds passed the tests on held-out data ({agreement})"
-    told = agreement if p is None else f"{agreement}, p = {p:.2g}"
+    told = agreement if p is None else f"{agreement}, p = {beside(p, LEVEL, 2, 'g')}"
     return Status.OK, f"{ok} of {seeds} seeds are ok and they agree ({told})"

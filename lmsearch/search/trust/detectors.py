@@ -16,6 +16,7 @@ import numpy as np
 from lmsearch.errors import ModelError
 from lmsearch.scan.directions import label
 from lmsearch.stats import sequential
+from lmsearch.stats.digits import beside
 from lmsearch.status import Level
 
 # The first three were fixed on planted tasks and their controls, seeds 0 to 7 (experiments/e1_planted).
@@ -62,7 +63,9 @@ def near_uniform(entropies: Mapping[str, float]) -> Finding:
     """Alphas that never left uniform choose by chance. Value: mean normalised entropy over layers."""
     mean = float(np.mean(list(entropies.values())))
     warns = mean > ENTROPY_UNIFORM
-    meaning = f"of the alphas, mean over layers; 1 is uniform (at most {ENTROPY_UNIFORM})"
+    told = beside(mean, ENTROPY_UNIFORM, 3, "g")
+    exact = "" if told == f"{mean:.3g}" else f"; it is {told}"
+    meaning = f"of the alphas, mean over layers; 1 is uniform (at most {ENTROPY_UNIFORM}{exact})"
     return finding("entropy", mean, warns, meaning, "a larger search.alpha_lr, more epochs, search.alpha_warmup_epochs")
 
 
@@ -89,7 +92,7 @@ def near_uniform_over_seeds(per_seed: Sequence[Mapping[str, Mapping[str, float]]
 
 def beats_random(advantage: float, z: float) -> Finding:
     """Derived directions no better than random ones. Value: mean held-out loss of random ones minus theirs."""
-    meaning = f"held-out loss saved against random directions: {z:.1f} standard errors (at least {Z_REQUIRED:g})"
+    meaning = f"held-out loss saved against random directions: {beside(z, Z_REQUIRED)} standard errors (at least {Z_REQUIRED:g})"
     advice = "more epochs; the directions may not matter for these data"
     return finding("advantage", advantage, not z >= Z_REQUIRED, meaning, advice)  # nan is not above it either
 
@@ -97,8 +100,8 @@ def beats_random(advantage: float, z: float) -> Finding:
 def beats_random_afresh(advantage: float, z: float) -> Finding:
     """Derived directions no better than random ones where all were trained alike. Value: the loss that they save there."""
     meaning = (
-        f"held-out loss saved against random directions in fresh supernets that train all alike: {z:.1f} standard errors "
-        f"(at least {Z_REQUIRED:g})"
+        f"held-out loss saved against random directions in fresh supernets that train all alike: {beside(z, Z_REQUIRED)} "
+        f"standard errors (at least {Z_REQUIRED:g})"
     )
     advice = "more epochs, a larger search.recheck; the directions may not matter for these data"
     return finding("recheck", advantage, not z >= Z_REQUIRED, meaning, advice)
@@ -112,8 +115,8 @@ def discretisation_gap(gaps: Sequence[float], recovered: float, *, at_stake: flo
     enough = [k for k, g in enumerate(gaps, start=1) if g <= (1 - RECOVERED_REQUIRED) * at_stake]
     more = f"keep={enough[0]} would be enough" if enough else "no number of directions is enough without the mixture's weights"
     meaning = (
-        f"loss added by the k best alone, k = 1..{len(gaps)}; the derived ones recover {recovered:.0%} of the mixture "
-        f"(at least {RECOVERED_REQUIRED:.0%})"
+        f"loss added by the k best alone, k = 1..{len(gaps)}; the derived ones recover "
+        f"{beside(recovered, RECOVERED_REQUIRED, 0, '%')} of the mixture (at least {RECOVERED_REQUIRED:.0%})"
     )
     advice = f"{more}; search.derivation=perturbation, or retrain and compare"
     return finding("discretisation gap", list(gaps), recovered < RECOVERED_REQUIRED, meaning, advice)
@@ -129,8 +132,8 @@ def rank_agreement(taus: Mapping[str, float], counts: Sequence[int], useful: flo
     error = math.sqrt(sum(2 * (2 * k + 5) / (9 * k * (k - 1)) for k in counts)) / len(counts)
     warns = tau < Z_LEVEL * error and useful < USEFUL_SHARE
     meaning = (
-        f"rank correlation of alphas and leave-one-out loss (chance: 0 +- {error:.2f}); the kept ones carry {useful:.0%} "
-        f"of what k can (at least {USEFUL_SHARE:.0%}, or tau above chance)"
+        f"rank correlation of alphas and leave-one-out loss (chance: 0 +- {error:.2f}); the kept ones carry "
+        f"{beside(useful, USEFUL_SHARE, 0, '%')} of what k can (at least {USEFUL_SHARE:.0%}, or tau above chance)"
     )
     return finding("usefulness", tau, warns, meaning, "search.derivation=perturbation")
 
@@ -154,8 +157,8 @@ def memorising(cosine: float, share_low: float, train_loss: float, holdout_loss:
     """
     warns = share_low > 0.5 and holdout_loss > GENERALISATION * train_loss
     meaning = (
-        f"cosine of training and held-out gradients, {share_low:.0%} of branches below {COSINE_LEAST}; losses "
-        f"{train_loss:.3g} and {holdout_loss:.3g} (at most half, or losses within {GENERALISATION} times)"
+        f"cosine of training and held-out gradients, {beside(share_low, 0.5, 0, '%')} of branches below {COSINE_LEAST}; "
+        f"losses {train_loss:.3g} and {holdout_loss:.3g} (at most half, or losses within {GENERALISATION} times)"
     )
     advice = "more data or augmentation, fewer epochs; where alphas learn, search=fair"
     return finding("memorisation", cosine, warns, meaning, advice)
@@ -180,7 +183,8 @@ def one_candidate_everywhere(kept: Sequence[Sequence[str]], candidates: Sequence
         chances = [len(k) / len(c) for k, c in zip(kept, candidates, strict=True) if name in c]
         tails[name] = min(1.0, len(names) * tail(chances, counts[name]))
     worst = min(tails, key=lambda name: (tails[name], -counts[name]))
-    meaning = f"layers of {len(kept)} that keep each candidate; {label(worst)} has p = {tails[worst]:.2g} (at least {LEVEL})"
+    told = f"{label(worst)} has p = {beside(tails[worst], LEVEL, 2, 'g')} (at least {LEVEL})"
+    meaning = f"layers of {len(kept)} that keep each candidate; {told}"
     advice = "search data=planted data.task=token_mean as a control: a winner there is the optimiser's, not the data's"
     return finding("histogram", {label(name): count for name, count in counts.items()}, tails[worst] < LEVEL, meaning, advice)
 

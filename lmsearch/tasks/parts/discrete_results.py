@@ -22,6 +22,7 @@ from lmsearch.scan.directions import label
 from lmsearch.search.discrete.trials import DiscreteSearch, Trial, best_of, candidate_means, pareto_front
 from lmsearch.search.supernet.network import named_mixers
 from lmsearch.settings.tasks import Search
+from lmsearch.stats.digits import apart
 from lmsearch.status import Status
 from lmsearch.tasks.parts.candidates import Candidates
 from lmsearch.tasks.parts.run_dir import tell_next
@@ -77,9 +78,10 @@ def health_of(finite: list[Trial]) -> dict:
     spread, error = statistics.stdev(scores), statistics.fmean(t.evaluation.error for t in finite)
     measured = {"spread": spread, "standard_error": error}
     if spread <= error:
+        told = apart(spread, error)
         reason = (
-            f"the scores of {len(finite)} architectures have a standard deviation of {spread:.4f}, not more than the"
-            f" standard error of one of them, {error:.4f}: the choice hardly matters here, or the held-out set is too small"
+            f"the scores of {len(finite)} architectures have a standard deviation of {told[0]}, not more than the"
+            f" standard error of one of them, {told[1]}: the choice hardly matters here, or the held-out set is too small"
         )
         return {"status": Status.INDETERMINATE, "reason": reason} | measured
     reason = f"chosen by one evaluation each of {len(finite)} architectures; `lmsearch compare` tests the choice"
