@@ -28,7 +28,7 @@ from lmsearch.engine.memory import PROCESS, peak_bytes
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.genotype import LayerChoice
 from lmsearch.report.page import render
-from lmsearch.report.page.blocks import Page
+from lmsearch.report.page.blocks import Command, Page
 from lmsearch.report.page.draw import scan_path, thinned
 from lmsearch.report.page.folder import read_run
 from lmsearch.report.page.preferences import preference
@@ -223,6 +223,24 @@ def test_a_comparison_says_what_is_better_than_what(tmp_path: Path) -> None:
 def test_differences_within_noise_are_called_so(tmp_path: Path) -> None:
     page = page_of(read_run(compare_run(tmp_path / "c", chosen(1), accuracies=(0.8, 0.8, 0.8))))
     assert page.status == "within noise" and "not shown to be better than" in page.verdict
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "seeds", "told"),
+    [((0.9, 0.5, 0.9), 3, ["Use the searched directions:", "as good, as far as this shows"]),
+     ((0.9, 0.5, 0.5), 3, ["Use the searched directions:"]),
+     ((0.5, 0.3, 0.95), 3, ["Better than the searched directions: hand-made.", "narrower"]),
+     ((0.9, 0.9, 0.9), 3, ["as good, as far as this shows", "narrower"]),
+     ((0.95, 0.5, 0.5), 1, ["More seeds tell the luck of training"])],
+)  # fmt: skip
+def test_the_advice_of_a_comparison_follows_what_it_shows(
+    accuracies: tuple[float, ...], seeds: int, told: list[str], tmp_path: Path
+) -> None:
+    page = page_of(read_run(compare_run(tmp_path / "c", chosen(1), accuracies=accuracies, seeds=seeds)))
+    said = [part.caption if isinstance(part, Command) else part.text for part in page.advice]
+    assert len(said) == len(told) and all(part in text for part, text in zip(told, said, strict=True))
+    if seeds == 1:
+        assert (page.status, page.tone) == ("ahead in one training", "unsure") and "other seeds may reverse it" in page.verdict
 
 
 def test_a_comparison_that_did_not_end_counts_its_trainings(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import torch
 
 from lmsearch.engine.objectives import Scores
 from lmsearch.genotype import Genotype, LayerChoice
-from lmsearch.report.arms import Arm
+from lmsearch.report.arms import Arm, verdict_of
 from lmsearch.report.directions import cell_label, genotype_figure, print_choices, row_label
 from lmsearch.report.findings import print_findings
 from lmsearch.search_space import load_search_space
-from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson
+from lmsearch.stats.intervals import Interval, over_both, over_samples, over_seeds, wilson
 
 
 def test_wilson_matches_the_textbook_value() -> None:
@@ -35,6 +35,40 @@ def test_the_interval_over_seeds_is_students() -> None:
     interval = over_seeds([0.9, 0.92, 0.94])
     assert interval.mean == pytest.approx(0.92)
     assert interval.high - interval.mean == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-3)
+
+
+def test_the_errors_of_seeds_and_samples_add_up_and_what_samples_do_to_one_seed_counts_once() -> None:
+    samples = np.array([0.0, 1.0, 2.0, 5.0])
+    alike = over_both(np.stack([samples] * 3), [2.0] * 3)
+    assert (alike.low, alike.high) == pytest.approx((over_samples(samples).low, over_samples(samples).high))
+    apart = over_both(samples + np.array([[-0.3], [0.1], [0.2]]), [1.7, 2.1, 2.2])
+    luck = over_seeds([1.7, 2.1, 2.2])
+    assert apart.high - 2 == pytest.approx(math.hypot(luck.high - luck.mean, over_samples(samples).high - 2))
+    opposed = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.1]])  # no sample is hard for both
+    assert over_both(opposed, [0.5, 0.525]).high - 0.5125 == pytest.approx(12.7062 * 0.0125, rel=1e-4)
+
+
+def test_an_interval_over_seeds_and_samples_covers_what_it_says() -> None:
+    rng, held, wider = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        gaps = rng.normal(size=40) + rng.normal(size=(20, 1)) * 0.7 + 0.5 * rng.normal(size=(20, 40))  # the two errors are alike
+        found, parts = over_both(gaps, gaps.mean(1).tolist()), (over_samples(gaps.mean(0)), over_seeds(gaps.mean(1)))
+        held += found.low <= 0 <= found.high
+        wider += any(part.low <= 0 <= part.high for part in parts)
+    assert 0.92 < held / 200 < 0.98 and wider / 200 < 0.91
+
+
+def test_one_training_each_is_not_told_as_better() -> None:
+    scores = [Scores(torch.zeros(100), (torch.arange(100) < right).float()) for right in (90, 60, 90)]
+    arms = [Arm(name, [], [own]) for name, own in zip(("searched", "random", "hand-made"), scores, strict=True)]
+    told = verdict_of(arms)
+    assert (
+        told.startswith("in these trainings the searched genotype is ahead of random (+0.3000, 95 % [+0.2")
+        and "better" not in told
+    )
+    assert told.endswith("other seeds may reverse this: seeds=5 tells")
+    assert verdict_of(arms[1:]).startswith("in these trainings the arm random is behind hand-made")
+    assert verdict_of(arms[::2]).endswith("seeds=5 tells") and "better" not in verdict_of(arms[::2])
 
 
 def test_no_interval_of_an_accuracy_leaves_0_to_1() -> None:

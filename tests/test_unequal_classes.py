@@ -233,7 +233,11 @@ def test_intervals_of_balanced_accuracies_cover_the_truth() -> None:
 
 
 def test_intervals_of_few_samples_stay_sensible() -> None:
-    assert wilson_by_class(np.array([7]), np.array([9])) == wilson(7 / 9, 9)
+    one, other = wilson_by_class(np.array([7]), np.array([9])), wilson(7 / 9, 9)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    rng, chances = np.random.default_rng(0), np.linspace(0.85, 0.99, 10)
+    drawn = [wilson_by_class(rng.binomial(5, chances), np.full(10, 5)) for _ in range(1000)]
+    assert 0.93 < np.mean([found.low <= chances.mean() <= found.high for found in drawn]) < 0.98
     full = wilson_by_class(np.array([4, 0, 3]), np.array([4, 0, 3]))
     assert full.mean == full.high == 1.0 and 0.5 < full.low < 1
     lonely = over_samples(np.array([0.0, 1.0, 0.0, 1.0, 1.0]), np.array([0, 0, 0, 1, 2]))

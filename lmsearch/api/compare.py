@@ -55,7 +55,7 @@ def run_compare(
     """Retrain a genotype, random ones from `space` and a hand-made one with each of `seeds` seeds, and compare them on `test`.
 
     hand_made: directions of every mixer, the first as many as it keeps. The other arguments are as in run_retrain and
-    run_search. Intervals are over seeds, or over the test samples of one seed; of differences the wider of both.
+    run_search. Intervals are over seeds and test samples; those of one seed are over samples, without the luck of training.
     """
     judged = objective_of(objective, metric=metric)
     if type(seeds) is not int or seeds < 1:

@@ -10,7 +10,8 @@ import numpy as np
 from lmsearch.engine.objectives import Metric, Scores, metric_for
 from lmsearch.engine.randomness import key
 from lmsearch.genotype import Genotype
-from lmsearch.stats.intervals import Interval, over_samples, over_seeds, wilson, wilson_by_class
+from lmsearch.stats.digits import span
+from lmsearch.stats.intervals import Interval, over_both, over_samples, wilson, wilson_by_class
 
 SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
 
@@ -25,31 +26,44 @@ class Arm:
     metric: Metric = metric_for("class")
 
     def interval(self) -> Interval:
-        """Mean score with its interval: over seeds, or for one seed over the test samples, binomial where they have classes."""
-        means = [r.score for r in self.results]
-        if len(means) > 1:
-            return over_seeds(means).within(*self.metric.bounds)
-        if self.results[0].classes is None:
-            return over_samples(self.results[0].scores.double().numpy()).within(*self.metric.bounds)
-        if self.metric.balanced:
-            counts = self.results[0].class_counts[:, :-1].numpy()
-            return wilson_by_class(counts.diagonal(), counts.sum(1))
-        return wilson(means[0], len(self.results[0].scores))
+        """Mean score with its interval: over seeds and test samples, of one seed over samples, binomial for classes."""
+        single = self._counted()
+        if len(self.results) == 1:
+            found = over_samples(self.results[0].scores.double().numpy()) if single is None else single
+        else:
+            found = over_both(_by_sample(self.results), [r.score for r in self.results], self._classes(), single=single)
+        return found.within(*self.metric.bounds)
 
     def minus(self, other: Arm) -> Interval:
-        """Interval of this arm's score minus the other's: the wider of that over seeds, paired, and that over test samples.
+        """Interval of this arm's score minus the other's, both paired: over seeds and test samples, for one seed over samples.
 
-        Few seeds may differ by nothing at all, and one seed has only its test samples to tell.
+        That of one seed does not hold the luck of training: of two choices that are equally good it calls one better too often.
         """
-        pairs = list(zip(self.results, other.results, strict=True))
-        classes = self.results[0].true_classes.numpy() if self.metric.balanced else None
-        by_sample = over_samples(np.mean([(a.scores - b.scores).double().numpy() for a, b in pairs], axis=0), classes)
-        least, most = self.metric.bounds
-        by_sample = by_sample.within(least - most, most - least)
-        if len(pairs) == 1:
-            return by_sample
-        by_seed = over_seeds([a.score - b.score for a, b in pairs]).within(least - most, most - least)
-        return max(by_sample, by_seed, key=lambda interval: interval.high - interval.low)
+        gaps, least, most = _by_sample(self.results) - _by_sample(other.results), *self.metric.bounds
+        if len(gaps) == 1:
+            found = over_samples(gaps[0], self._classes())
+        else:
+            values = [a.score - b.score for a, b in zip(self.results, other.results, strict=True)]
+            found = over_both(gaps, values, self._classes())
+        return found.within(least - most, most - least)
+
+    def _classes(self) -> np.ndarray | None:
+        """Return the test samples' classes (n,) where their numbers are taken as given, None elsewhere."""
+        return self.results[0].true_classes.numpy() if self.metric.balanced else None
+
+    def _counted(self) -> Interval | None:
+        """Return the binomial interval of one training with the mean score; None where samples have no classes."""
+        if self.results[0].classes is None:
+            return None
+        if self.metric.balanced:
+            counts = np.mean([r.class_counts[:, :-1].numpy() for r in self.results], axis=0)
+            return wilson_by_class(counts.diagonal(), counts.sum(1))
+        return wilson(float(np.mean([r.score for r in self.results])), len(self.results[0].scores))
+
+
+def _by_sample(results: Sequence[Scores]) -> np.ndarray:
+    """Return the scores (S, n) of test samples."""
+    return np.stack([r.scores.double().numpy() for r in results])
 
 
 def random_genotype(candidates: Sequence[Sequence[str]], keep: Sequence[int], seed: int) -> Genotype:
@@ -82,20 +96,34 @@ def by_chance(arms: Sequence[Arm]) -> str:
     return f"{count} intervals of 95 % each: about one in 20 excludes zero by chance alone" if count > FEW else ""
 
 
+def in_words(difference: Interval) -> str:
+    """Return a difference with its interval."""
+    return span(difference.mean, difference.low, difference.high).replace(" [", ", 95 % [")
+
+
+ONE_TRAINING = (
+    "every choice was trained once, so no interval holds the luck of training and other seeds may reverse this: seeds=5 tells"
+)
+
+
 def verdict_of(arms: list[Arm]) -> str:
-    """One plain sentence on whether the first arm, such as the searched genotype, differs from the others by more than noise."""
+    """One plain sentence on whether the first arm, such as the searched genotype, differs from the others by more than noise.
+
+    With one seed it says who is ahead in these trainings, and what that does not tell.
+    """
     searched, *others = arms
-    differences = [(other.name, searched.minus(other)) for other in others]
-    above, below = ("better", "worse") if searched.metric.higher_is_better else ("worse", "better")
-    told = [
-        f"{above if d.above_zero else below} than {name} ({d.mean:+.4f}, 95 % [{d.low:+.4f}, {d.high:+.4f}])"
-        for name, d in differences
-        if not d.holds_zero
-    ]
+    once = len(searched.results) == 1
+    differences = {other.name: searched.minus(other) for other in others}
+    above, below = ("ahead of", "behind") if once else ("better than", "worse than")
+    if not searched.metric.higher_is_better:
+        above, below = below, above
+    told = [f"{above if d.above_zero else below} {name} ({in_words(d)})" for name, d in differences.items() if not d.holds_zero]
+    more = f"; {ONE_TRAINING}" if once else ""
     if not told:
-        spans = ", ".join(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] against {name}" for name, d in differences)
+        spans = ", ".join(f"{span(d.mean, d.low, d.high)} against {name}" for name, d in differences.items())
         helped = "the search helped" if searched.name == SEARCHED else f"{searched.name} helps"
-        return f"the differences are within noise: this comparison does not show that {helped} ({spans})"
-    rest = [name for name, d in differences if d.holds_zero]
+        return f"the differences are within noise: this comparison does not show that {helped} ({spans}){more}"
+    rest = [name for name, d in differences.items() if d.holds_zero]
     subject = "the searched genotype" if searched.name == SEARCHED else f"the arm {searched.name}"
-    return f"{subject} is {' and '.join(told)}" + (f"; against {', '.join(rest)} the difference is within noise" if rest else "")
+    within = f"; against {', '.join(rest)} the difference is within noise" if rest else ""
+    return f"{'in these trainings ' if once else ''}{subject} is {' and '.join(told)}{within}{more}"

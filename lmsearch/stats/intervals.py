@@ -1,4 +1,4 @@
-"""95 % intervals of accuracies and of their differences.
+"""95 % intervals of accuracies and of their differences: over samples, over seeds, and over both.
 
 An interval over seeds or samples is cut at the bounds of what it estimates, such as 0 and 1 of an accuracy: the true value lies
 between them, so the cut interval holds it as often as the whole one.
@@ -49,7 +49,7 @@ class Interval:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
-def wilson(fraction: float, n: int) -> Interval:
+def wilson(fraction: float, n: float) -> Interval:
     """Wilson's binomial interval of `fraction` p right out of n samples.
 
     (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) with z = 1.96.
@@ -62,29 +62,35 @@ def wilson(fraction: float, n: int) -> Interval:
 def wilson_by_class(right: np.ndarray, total: np.ndarray) -> Interval:
     """Interval of the mean over classes of the shares right / total, both (C,) counts; classes without samples are left out.
 
-    Each class's own Wilson bounds, put together (MOVER): mean_c p_c - sqrt(sum_c (p_c - low_c)^2) / C, and likewise above.
-    It stays within 0 and 1, and is Wilson's where there is one class.
+    Wilson's of as many samples as would give the mean its variance, m (1 - m) / v with v = sum_c q_c (1 - q_c) / n_c / C^2, where
+    q_c = (r_c + 1) / (n_c + 2) and m is their mean; at most C^2 / sum_c 1 / n_c, which it is where all classes are alike. It
+    stays within 0 and 1, and is Wilson's where there is one class. Simulated, it covers 94 to 99.8 %: 10 classes of 5 samples
+    96 %, 100 of 5 96 %, nine large classes and one of 5 samples 94 %.
     """
-    each = [wilson(r / n, n) for r, n in zip(right.tolist(), total.tolist(), strict=True) if n > 0]
-    mean = sum(i.mean for i in each) / len(each)
-    below, above = math.hypot(*(i.mean - i.low for i in each)), math.hypot(*(i.high - i.mean for i in each))
-    return Interval(mean, max(0.0, mean - below / len(each)), min(1.0, mean + above / len(each)))
+    counted = total > 0
+    hits, n = np.asarray(right, float)[counted], np.asarray(total, float)[counted]
+    likely = (hits + 1) / (n + 2)
+    m, v = float(likely.mean()), float((likely * (1 - likely) / n).sum()) / len(n) ** 2
+    return wilson(float((hits / n).mean()), min(m * (1 - m) / v, len(n) ** 2 / float((1 / n).sum())))
 
 
 def over_samples(values: np.ndarray, classes: np.ndarray | None = None) -> Interval:
-    """Normal interval of the mean of per-sample values x (n,), such as paired differences of one seed.
+    """Normal interval of the mean of per-sample values x (n,), such as paired differences of one seed: see `squared_error`."""
+    mean, half = float(np.mean(values)), Z95 * math.sqrt(squared_error(values, classes))
+    return Interval(mean, mean - half, mean + half)
 
-    mean(x) +- 1.96 sqrt(var(x) / n). With `classes` (n,) the numbers n_c of samples of the classes are taken as given.
-    Then only differences within classes are noise: mean(x) +- 1.96 sqrt(sum_c n_c var_c(x)) / n.
+
+def squared_error(values: np.ndarray, classes: np.ndarray | None = None) -> float:
+    """Squared standard error of the mean of per-sample values x (n,): var(x) / n.
+
+    With `classes` (n,) the numbers n_c of samples of the classes are taken as given. Then only differences within classes are
+    noise: sum_c n_c var_c(x) / n^2.
     """
     n = len(values)
     if classes is None:
-        error = float(np.std(values, ddof=1)) / math.sqrt(n)
-    else:
-        strata = [values[together == number] for together in [collapsed(classes)] for number in np.unique(together)]
-        error = math.sqrt(sum(len(own) * float(np.var(own, ddof=1)) for own in strata)) / n
-    mean = float(np.mean(values))
-    return Interval(mean, mean - Z95 * error, mean + Z95 * error)
+        return float(np.var(values, ddof=1)) / n
+    strata = [values[together == number] for together in [collapsed(classes)] for number in np.unique(together)]
+    return sum(len(own) * float(np.var(own, ddof=1)) for own in strata) / n**2
 
 
 def collapsed(classes: np.ndarray) -> np.ndarray:
@@ -103,3 +109,28 @@ def over_seeds(values: Sequence[float] | np.ndarray) -> Interval:
     mean = float(np.mean(values))
     half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
+
+
+def over_both(
+    table: np.ndarray, values: Sequence[float], classes: np.ndarray | None = None, *, single: Interval | None = None
+) -> Interval:
+    """Interval of the mean of values (S >= 2,) of seeds, each the mean over n samples of a row of the table (S, n).
+
+    Other seeds and other samples would both give another mean, so the two errors add up: half^2 = t^2 var(values) / S + z^2 c
+    with Student's t of S - 1 degrees of freedom, z = 1.96, and c the mean covariance of two seeds' sampling errors. What samples
+    do to one seed alone is in the first part already. It is never less than the interval over the samples of the mean.
+    Simulated with 400 samples, whatever part of the variance is of seeds, of samples and of both together, it covers 95 to 99 %
+    at 2 seeds, 95 to 98 % at 3, 95 to 97 % at 5, 95 to 96 % at 10 and at 20. The wider of an interval over seeds and one over
+    samples covers 92 % at 5, 88 % at 10 and 87 % at 20 where the two errors are alike.
+    `classes` as in `squared_error`. `single` is the interval that a row's samples give alone, where it is no normal one.
+    """
+    own, joint = float(np.mean([squared_error(row, classes) for row in table])), squared_error(table.mean(axis=0), classes)
+    shared = max(0.0, joint - (own - joint) / (len(table) - 1))
+    mean, luck = (seeds := over_seeds(values)).mean, seeds.high - seeds.mean
+    alone = single or Interval(mean, mean - Z95 * math.sqrt(own), mean + Z95 * math.sqrt(own))
+    part, least = (math.sqrt(shared / own), math.sqrt(joint / own)) if own > 0 else (1.0, 1.0)
+
+    def half(reach: float) -> float:
+        return max(math.hypot(luck, part * reach), least * reach)
+
+    return Interval(mean, mean - half(mean - alone.low), mean + half(alone.high - mean))

@@ -27,6 +27,7 @@ from lmsearch.report.baselines import shortfall
 from lmsearch.scan.directions import label
 from lmsearch.search_space import SearchSpace, load_search_space
 from lmsearch.settings.tasks import Compare
+from lmsearch.stats.digits import span
 from lmsearch.tasks.parts.arms import make_arms
 from lmsearch.tasks.parts.baselines import simple_baselines
 from lmsearch.tasks.parts.build import build_objective, build_precision, warn_unequal
@@ -135,12 +136,14 @@ def summary(settings: Compare, space: SearchSpace, arms: list[Arm], baselines: d
 
 def interval_of(metric: Metric, *, seeds: int) -> str:
     """Return how the intervals of comparison.json are made."""
-    bounded = math.isfinite(metric.bounds[1])
+    counted = "binomial" if target_kind(metric.target).classes else "normal"
     if seeds == 1:
-        counted = target_kind(metric.target).classes
-        return f"95 %, {'binomial' if counted else 'normal'} and paired over test samples of one seed"
-    single, pairs = (", cut at 0 and 1, which costs no coverage", ", cut at -1 and 1") if bounded else ("", "")
-    return f"95 %, Student's t over seeds{single}; of differences the wider of that and the one over test samples{pairs}"
+        return f"95 %, {counted} and paired over test samples of one seed; the luck of training is not in them"
+    single, pairs = (
+        (", cut at 0 and 1, which costs no coverage", ", cut at -1 and 1") if math.isfinite(metric.bounds[1]) else ("", "")
+    )
+    both = f"95 %, over seeds (Student's t) and test samples ({counted}), whose errors add up{single}"
+    return f"{both}; of differences paired, and normal over samples{pairs}"
 
 
 def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
@@ -155,7 +158,7 @@ def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict:
             arm.name,
             f"{i.mean:.4f}",
             f"{i.low:.4f} to {i.high:.4f}",
-            "" if d is None else f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]",
+            "" if d is None else span(d.mean, d.low, d.high),
         )
     for name, score in baselines.items():
         table.add_row(name, f"{score:.4f}", "", "")

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from lmsearch.stats.digits import span
+
 
 @dataclass(frozen=True)
 class Span:
@@ -155,8 +157,9 @@ def shown(cell: Cell, *, digits: int = 4) -> str:
     if isinstance(cell, Heat):
         return f"{cell.text} kept".strip() if cell.kept else cell.text
     if isinstance(cell, Span):
-        form = f".{digits}f" if cell.mark is None else f"+.{digits}f"  # of differences with their sign
-        return f"{cell.mean:{form}} [{cell.low:{form}}, {cell.high:{form}}]"
+        if cell.mark is not None:
+            return span(cell.mean, cell.low, cell.high, digits)
+        return f"{cell.mean:.{digits}f} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
     if isinstance(cell, Dots):
         return "" if not cell.values else f"{min(v for v, _ in cell.values):.3f} to {max(v for v, _ in cell.values):.3f}"
     if isinstance(cell, float):

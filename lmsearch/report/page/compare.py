@@ -8,7 +8,7 @@ from typing import Any
 from lmsearch.engine.objectives import METRICS
 from lmsearch.errors import DirectionError, GenotypeError
 from lmsearch.genotype import Genotype
-from lmsearch.report.arms import SEARCHED
+from lmsearch.report.arms import HAND_MADE, SEARCHED
 from lmsearch.report.page.blocks import Cell, Command, Heat, Page, Span, Table, Text, present, section
 from lmsearch.report.page.choices import Paths, scan_paths
 from lmsearch.report.page.common import (
@@ -83,6 +83,11 @@ def _ordered(result: Mapping[str, Any]) -> list[str]:
     return sorted(result.get("arms", {}), key=lambda name: name != _first(result))
 
 
+def _others(result: Mapping[str, Any]) -> list[str]:
+    """Return the arms that the first one is compared with."""
+    return [name.partition(" - ")[2] for name in result.get("differences", {})]
+
+
 def _signs(result: Mapping[str, Any]) -> list[int]:
     """Return for every other arm 1 where the first one is better, -1 where it is worse, 0 within noise."""
     metric = METRICS.get(str(result.get("metric")))
@@ -90,11 +95,18 @@ def _signs(result: Mapping[str, Any]) -> list[int]:
     return signs if metric is None or metric.higher_is_better else [-sign for sign in signs]
 
 
+def _once(result: Mapping[str, Any]) -> bool:
+    """Tell whether every arm was trained with one seed, so that nothing tells the luck of training."""
+    return int(result.get("seeds", 1)) == 1
+
+
 def _word(result: Mapping[str, Any]) -> str:
     """Return the outcome in a word or two."""
     signs = _signs(result)
     if not any(signs):
         return "within noise"
+    if _once(result):
+        return "ahead in one training" if max(signs) > 0 else "behind in one training"
     word, every = ("better", min(signs) > 0) if max(signs) > 0 else ("worse", max(signs) < 0)
     return word if every else f"{word} than some"
 
@@ -105,15 +117,14 @@ def _findings(run: Run, search: Run | None) -> tuple[str, str, tuple[str, ...]]:
         verdict, meaning = unfinished(run)
         return "open", verdict, (meaning,)
     signs = _signs(run.result)
-    others = [name.partition(" - ")[2] for name in run.result.get("differences", {})]
+    others = _others(run.result)
     subject = "The searched directions" if _first(run.result) == SEARCHED else f"The directions of {_first(run.result)}"
-    better = [name for name, sign in zip(others, signs, strict=False) if sign > 0]
-    worse = [name for name, sign in zip(others, signs, strict=False) if sign < 0]
-    same = [name for name, sign in zip(others, signs, strict=False) if sign == 0]
-    told = [f"better than {_listed(better)}"] if better else []
-    told += [f"worse than {_listed(worse)}"] if worse else []
+    better, worse, same = ([n for n, s in zip(others, signs, strict=False) if s == sign] for sign in (1, -1, 0))
+    above, below = ("ahead of", "behind") if _once(run.result) else ("better than", "worse than")
+    told = [f"{above} {_listed(better)}"] if better else []
+    told += [f"{below} {_listed(worse)}"] if worse else []
     verdict = (
-        f"{subject} are {' and '.join(told)}."
+        f"{subject} are {' and '.join(told)}{', each trained once: other seeds may reverse it' if _once(run.result) else ''}."
         if told
         else (f"{subject} are not shown to be better than {_listed(others)}: the differences are within noise.")
     )
@@ -121,7 +132,7 @@ def _findings(run: Run, search: Run | None) -> tuple[str, str, tuple[str, ...]]:
     seeds = run.result.get("seeds", 1)
     trained = f"Every choice was trained from scratch with the same recipe, {seeds} time{'s' if seeds != 1 else ''} each."
     own = () if search is None else _own_verdict(search)
-    tone = "good" if better and not worse else "bad" if worse and not better else "unsure"
+    tone = "unsure" if _once(run.result) or bool(better) == bool(worse) else "good" if better else "bad"
     return tone, verdict + more, (trained, *_sentences(str(run.result.get("verdict", ""))), *own)
 
 
@@ -149,15 +160,19 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
         return (Command(run.command, "Go on with it:"),) if run.command and not run.writer else ()
     first = _first(run.result)
     genotype, seeds = run.get("genotype") or "<search>", int(run.result.get("seeds", 1))
-    signs = _signs(run.result)
-    if first == SEARCHED and any(signs) and min(signs) >= 0:
-        return (Command(next_command("retrain", genotype=genotype), "Use the searched directions:"),)
+    once, beside = _once(run.result), dict(zip(_others(run.result), _signs(run.result), strict=True))
+    free = Text("Hand-made directions cost no search and are as good, as far as this shows.")
+    level = (free,) if first == SEARCHED and beside.get(HAND_MADE) == 0 and min(beside.values()) == 0 else ()
+    if first == SEARCHED and not once and any(beside.values()) and min(beside.values()) >= 0:
+        return Command(next_command("retrain", genotype=genotype), "Use the searched directions:"), *level
     further = max(5, 2 * seeds)
     again = changed_command(run.command or next_command("compare", genotype=genotype), seeds=further)
-    more = Command(again, "More seeds make the intervals narrower; those that are done count:")
-    if first != SEARCHED:
-        return (more,)
-    return Text("Hand-made directions cost no search and are as good, as far as this shows."), more
+    why = "More seeds tell the luck of training" if once else "More seeds make the intervals narrower"
+    more = Command(again, f"{why}; those that are done count:")
+    ahead = [name for name, sign in beside.items() if sign < 0]
+    if ahead and not once:
+        return Text(f"Better than {'the searched directions' if first == SEARCHED else first}: {_listed(ahead)}."), more
+    return *level, more
 
 
 def _axis(result: Mapping[str, Any]) -> tuple[float, float]:

@@ -47,7 +47,11 @@ SEARCH_WORDS = (
 )  # fmt: skip
 COMPARE_WORDS = (
     ("within noise", "The interval of the difference holds zero: repeating the comparison could reverse the order."),
-    ("95 % interval", "Where the true value lies, by a method that is right in 95 of 100 such experiments."),
+    (
+        "95 % interval",
+        "Where the true value lies, by a method that is right in 95 of 100 such experiments: with other seeds and other"
+        " test images. With one seed it is about other images alone, and the luck of training comes on top.",
+    ),
     ("random", "As many directions per layer, drawn at random from the same list."),
     ("hand-made", "The same directions in every layer, as people usually choose them."),
 )
