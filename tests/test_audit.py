@@ -88,7 +88,31 @@ def test_supernets_without_alphas_are_compared_by_masking_alone() -> None:
 
 
 def test_architectures_that_differ_no_more_than_seeds_do_not_warrant_a_search() -> None:
-    assert read(parts(worth=0.0))["verdict"]["answer"] == "no"
+    measured = read(parts(worth=0.0))
+    assert measured["verdict"]["answer"] == "no" and measured["spread"]["shows_from"] == pytest.approx(2.09, abs=0.01)
+    told = "not shown to differ by more than seeds; an audit of 6 that are trained twice misses differences below about 2.1 seed"
+    assert told in measured["verdict"]["sentences"][-1] and "analysis of variance p = 0" in measured["verdict"]["sentences"][1]
+    assert "analysis of variance p < 0.001" in read(parts())["verdict"]["sentences"][1]
+
+
+def test_directions_by_hand_that_diverge_are_not_what_to_use() -> None:
+    rows = parts(worth=0.0) + [row | {"key": "hand-made round 3"} for row in parts() if row["key"] == "hand-made round 0"]
+    rows += [row | {"key": str(row["key"]).replace("round 0", "round 3")} for row in parts() if "d round 0" in str(row["key"])]
+    rows += [
+        row | {"key": str(row["key"]).replace("round 0", "round 3")} for row in parts() if "random round 0" in str(row["key"])
+    ]
+    next(row for row in rows if row["key"] == "hand-made round 1").update(val=-math.inf, test=-math.inf)
+    judged = read(rows)["verdict"]
+    assert (judged["answer"], judged["use"]) == ("undecided", "random search") and "lower optim.lr" in judged["sentences"][-1]
+
+
+def test_few_architectures_have_an_agreement_without_interval() -> None:
+    rows = [row for row in parts() if row["key"] not in {f"second seed: {name}" for name in NAMES[3:]}]
+    for row in rows:
+        row["scores"] = row.get("scores", [])[:3]
+    measured = read(rows)
+    assert measured["agreement"]["architectures"] == 3 and measured["agreement"]["tau"]["alpha"]["low"] is None
+    assert "alphas +1.00 (no interval: 3 architectures, 5 are needed)" in " ".join(measured["verdict"]["sentences"])
 
 
 def test_a_search_behind_the_best_alternative_is_not_used() -> None:

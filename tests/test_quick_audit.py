@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,7 +94,17 @@ def test_the_order_to_use_is_named_by_its_directions() -> None:
 def test_a_shuffle_that_loses_alone_asks_for_no_search() -> None:
     found = verdict_of(shuffle=0.1)
     assert found["answer"] == "no" and "order matters, since a shuffle loses" in found["sentences"][-1]
-    assert "neither a shuffle nor" in verdict_of()["sentences"][-1]
+    assert "neither a shuffle nor" in (told := verdict_of()["sentences"][-1])
+    assert "4 sets with 3 seeds miss differences below about 2.1 seed deviations" in told
+
+
+def test_a_hand_made_order_that_diverges_is_not_what_to_use() -> None:
+    found = rows(worth=0.0)
+    for seed in range(3):
+        found[f"order {HAND_MADE} s{seed}"] = {"loss": math.inf, "score": -math.inf}
+    judged = read(found)["verdict"]
+    assert judged["answer"] == "undecided" and judged["use"] in SETS[2:] and HAND_MADE in judged["sentences"][-1]
+    assert "did not end with a finite loss" in judged["sentences"][-1]
 
 
 def test_a_shuffle_that_wins_is_not_told_as_losing() -> None:

@@ -15,10 +15,12 @@ import numpy as np
 from lmsearch.audit.quick import CONTROL_SEEDS, HAND_MADE, ORDERLESS, PLANTED, SHUFFLED, Order, QuickPlan, named
 from lmsearch.scan.directions import label
 from lmsearch.stats import ranking
+from lmsearch.stats.digits import apart, beside, p_value, span
 from lmsearch.stats.intervals import over_seeds
 
 GAINED = 0.5  # of the shuffle's loss, at most, that a net reads with the planted direction
-LEVEL = 0.05
+LEVEL = ranking.LEVEL
+NOTHING = "none of these orders"  # to use, where too much is missing
 FEWEST = 3  # sets and seeds below which nothing is concluded
 
 
@@ -109,9 +111,11 @@ def differences(losses: Sequence[Sequence[float]]) -> dict[str, Any] | None:
     wide = ranking.range_in_deviations(own) * math.sqrt(1 - 1 / len(table))  # the mean takes 1/A of the variance of A orders
     return {
         "orders": len(table),
+        "seeds": table.shape[1],
         "range": float(np.ptp(table.mean(1))),
         "range_in_deviations": wide,
         "p": p,
+        "shows_from": ranking.smallest_seen(*table.shape, same_seeds=True),
         "differ": len(table) >= FEWEST and ranking.differ(wide, p),
     }
 
@@ -141,7 +145,11 @@ def shuffled(losses: Mapping[Order, list[float]]) -> dict[str, Any] | None:
 def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
     """Return {"answer": yes | no | undecided, "use": order, "sentences": [...]}: would a search have something to find?"""
     answer, use, why = decide(measured)
-    words = {"yes": "A search may pay here", "no": "A search has little to find here", "undecided": "Undecided"}
+    words = {
+        "yes": "A search may pay here",
+        "no": "A search has little to find here, as far as this shows",
+        "undecided": "Undecided",
+    }
     sentences = [*floor_sentences(measured), *learned_sentences(measured["learned"])]
     sentences += [*control_sentences(measured["controls"]), *order_sentences(measured)]
     directions = next((order["directions"] for order in measured["orders"] if order["name"] == use), None)
@@ -160,28 +168,44 @@ def directions_text(directions: Sequence[Sequence[str]]) -> str:
 def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return (answer, what to use, why)."""
     planted, orderless = (measured["controls"][name] for name in (PLANTED, ORDERLESS))
-    sets, lost = measured["sets"], measured["shuffled"]
+    sets, lost, use = measured["sets"], measured["shuffled"], by_hand_or_best(measured)
     if planted is None or orderless is None or lost is None or sets is None or sets["orders"] < FEWEST:
-        return "undecided", HAND_MADE, "too few trainings were completed"
+        return "undecided", use, "too few trainings were completed"
     if not planted["told_apart"]:
-        return "undecided", HAND_MADE, "trainings this brief miss a direction that does all the work in a planted task"
+        return "undecided", use, "trainings this brief miss a direction that does all the work in a planted task"
     if orderless["told_apart"]:
-        return "undecided", HAND_MADE, "these trainings see an order where none matters"
+        return "undecided", use, "these trainings see an order where none matters"
     if measured["learned"]["better"] is False:
-        return "undecided", HAND_MADE, "no training did better than an answer that looks at nothing, so none of them learned"
+        return "undecided", use, "no training did better than an answer that looks at nothing, so none of them learned"
     if (steps := measured["steps"])["trainings"] < steps["controls"]:
         short = f"trainings of {steps['trainings']} steps are shorter than the {steps['controls']} of the controls"
-        return "undecided", HAND_MADE, f"{short}, which do not vouch for them"
+        return "undecided", use, f"{short}, which do not vouch for them"
     if sets["differ"]:
-        best = next(order["name"] for order in measured["orders"] if not order["alone"] and not order["shuffled"])
-        return "yes", best, "sets of equally many directions differ by more than seeds do"
-    if lost["worse"]:
+        return "yes", best_set(measured), "sets of equally many directions differ by more than seeds do"
+    if measured["missing"]:
+        which = ", ".join(measured["missing"])
         return (
-            "no",
-            HAND_MADE,
-            "order matters, since a shuffle loses, but other sets differ by no more than seeds",
+            "undecided",
+            use,
+            f"trainings of {which} did not end with a finite loss and cannot be compared; lower optim.lr",
         )
-    return "no", HAND_MADE, "neither a shuffle nor another set of directions differs from the rest by more than seeds do"
+    size = f"{sets['orders']} sets with {sets['seeds']} seeds"
+    blind = f"{size} miss differences below about {sets['shows_from']:.1f} seed deviations in more than one case of five"
+    if lost["worse"]:
+        why = "order matters, since a shuffle loses, but other sets are not shown to differ by more than seeds"
+        return "no", HAND_MADE, f"{why}; {blind}"
+    why = "neither a shuffle nor another set of directions is shown to differ from the rest by more than seeds do"
+    return "no", HAND_MADE, f"{why}; {blind}"
+
+
+def best_set(measured: Mapping[str, Any]) -> str:
+    """Return the set of directions, shuffles apart, with the lowest loss."""
+    return next((order["name"] for order in measured["orders"] if not order["alone"] and not order["shuffled"]), NOTHING)
+
+
+def by_hand_or_best(measured: Mapping[str, Any]) -> str:
+    """Return what to use where nothing was shown: the hand-made order, or the best one where its trainings diverged."""
+    return best_set(measured) if HAND_MADE in measured["missing"] else HAND_MADE
 
 
 def floor_sentences(measured: Mapping[str, Any]) -> list[str]:
@@ -198,8 +222,8 @@ def learned_sentences(learned: Mapping[str, Any]) -> list[str]:
     if learned["better"] is None:
         return ["The loss of a constant answer is not known here, so nothing tells whether the trainings learned."]
     side = "below" if learned["better"] else "not below"
-    told = f"the lowest loss, {learned['loss']:.4f}, is {side} that of a constant answer, {learned['constant_loss']:.4f}"
-    return [f"Learned: {told}."]
+    best, constant = apart(learned["loss"], learned["constant_loss"])
+    return [f"Learned: the lowest loss, {best}, is {side} that of a constant answer, {constant}."]
 
 
 def control_sentences(controls: Mapping[str, Any]) -> list[str]:
@@ -218,11 +242,13 @@ def order_sentences(measured: Mapping[str, Any]) -> list[str]:
     sets, lost = measured["sets"], measured["shuffled"]
     told = [f"These trainings are missing or diverged: {', '.join(measured['missing'])}."] if measured["missing"] else []
     for name, gap in (lost or {"gaps": {}})["gaps"].items():
-        span = f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
-        told.append(f"Shuffled order, {name}: its loss is {span} above the others' (p = {gap['p']:.3f}).")
+        more = span(gap["mean"], gap["low"], gap["high"])
+        told.append(f"Shuffled order, {name}: its loss is {more} above the others' ({p_value(gap['p'])}).")
     if sets is not None:
-        told.append(
-            f"{sets['orders']} sets that keep equally many directions range over {sets['range']:.4f} in loss,"
-            f" {sets['range_in_deviations']:.1f} times what seeds leave of it (analysis of variance p = {sets['p']:.3f})."
-        )
+        ranged, tested = sets["range_in_deviations"], f"(analysis of variance {p_value(sets['p'])})"
+        times = f"{beside(ranged, ranking.LEAST_RANGE)} times what seeds leave of it"
+        if math.isinf(ranged):
+            times = "and seeds leave nothing of it"
+        over = f"{sets['orders']} sets that keep equally many directions range over {sets['range']:.4f} in loss"
+        told.append(f"{over}, {times} {tested}.")
     return told

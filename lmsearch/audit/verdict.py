@@ -15,6 +15,7 @@ import numpy as np
 from lmsearch.audit.ledger import Row
 from lmsearch.audit.rows import ARM
 from lmsearch.stats import ranking
+from lmsearch.stats.digits import beside, correlation, p_value, span
 from lmsearch.stats.intervals import Interval, over_seeds
 from lmsearch.status import PASSED, Status
 
@@ -49,6 +50,7 @@ def read(
     measured = {
         "architectures": size,
         "diverged": sum(not finite_scores(row) for row in rows),
+        "hand_made_diverged": sum(str(row["key"]).startswith("hand-made") and not finite_scores(row) for row in rows),
         "controls": controls(by_key),
         "spread": spread(rows),
         "agreement": agreement(rows),
@@ -105,6 +107,7 @@ def spread(rows: Sequence[Row]) -> dict[str, Any] | None:
         "range_in_deviations": ranking.range_in_deviations(scores),
         "analysis_of_variance_p": ranking.architectures_differ(scores, same_seeds=False),  # first seeds are those of rounds
         "noise_ceiling": ranking.noise_ceiling(scores),
+        "shows_from": ranking.smallest_seen(*scores.shape, same_seeds=False),
     }
 
 
@@ -189,33 +192,47 @@ def verdict(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return (answer, what to use, why)."""
+    """Return (answer, what to use, why). Directions by hand whose network diverged are not what to use."""
     tested, wide, raced = measured["controls"], measured["spread"], measured["race"]
+    by_hand = RANDOM if measured["hand_made_diverged"] else HAND_MADE
     if tested is not None and tested["diverged"]:
         which = " and ".join(tested["diverged"])
-        return "undecided", HAND_MADE, f"the search diverged in a control ({which}), which then tells nothing"
+        return "undecided", by_hand, f"the search diverged in a control ({which}), which then tells nothing"
     if tested is not None and not tested["planted_found"]:
-        return "no", HAND_MADE, "the search missed a direction that was planted on this grid, so its finds cannot be trusted"
+        return "no", by_hand, "the search missed a direction that was planted on this grid, so its finds cannot be trusted"
     if tested is not None and not tested["shuffled_passed"]:
-        return "no", HAND_MADE, "the search claims to have found something on shuffled targets, so its finds cannot be trusted"
+        return "no", by_hand, "the search claims to have found something on shuffled targets, so its finds cannot be trusted"
     if measured["architectures"] < FEWEST:
         few = measured["architectures"]
-        return "undecided", HAND_MADE, f"the search space has {few} architectures; {FEWEST} are needed to tell them from seeds"
+        return "undecided", by_hand, f"the search space has {few} architectures; {FEWEST} are needed to tell them from seeds"
     if tested is None or wide is None or raced is None:
         lost = f", and {measured['diverged']} trainings diverged (a lower optim.lr may help)" if measured["diverged"] else ""
-        return "undecided", HAND_MADE, f"too few trainings were completed{lost}; parts that are missing are done by more minutes="
-    if not ranking.differ(wide["range_in_deviations"], wide["analysis_of_variance_p"]):
-        return "no", HAND_MADE, "architectures differ by no more than seeds do, so there is nothing to gain"
+        return "undecided", by_hand, f"too few trainings were completed{lost}; parts that are missing are done by more minutes="
+    shown = ranking.differ(wide["range_in_deviations"], wide["analysis_of_variance_p"])
+    if not shown and not measured["hand_made_diverged"]:
+        return "no", by_hand, not_shown(wide)
     if raced["diverged"]:
-        lost = f"{raced['diverged']} of {raced['rounds'] + raced['diverged']} rounds"
-        return "undecided", HAND_MADE, f"directions matter, but {lost} ended with a network that diverged; lower optim.lr"
+        lost = f"{raced['diverged']} of {raced['rounds'] + raced['diverged']} rounds ended with a network that diverged"
+        return "undecided", by_hand, f"{'directions matter, but ' if shown else ''}{lost}; lower optim.lr"
+    return of_the_race(raced)
+
+
+def not_shown(wide: Mapping[str, Any]) -> str:
+    """Say that architectures are not shown to differ, and what an audit of this size cannot show."""
+    size = f"{wide['architectures']} that are trained twice"
+    blind = f"misses differences below about {wide['shows_from']:.1f} seed deviations in more than one case of five"
+    return f"architectures are not shown to differ by more than seeds; an audit of {size} {blind}"
+
+
+def of_the_race(raced: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return (answer, what to use, why) where directions matter and every arm of the race can be compared."""
     minus = {name: Interval(**values) for name, values in raced["search_minus"].items()}
     if all(interval.above_zero for interval in minus.values()):
         beaten = f"{', '.join([RANDOM, *(n for n in minus if n not in (RANDOM, HAND_MADE))])} and the {HAND_MADE}"
         return "yes", SEARCHED, f"at an equal budget the search beats {beaten}"
     best = max(raced["test"], key=lambda name: raced["test"][name]["mean"])
     if best != SEARCHED and raced["p_holm"][best] < ranking.LEVEL:
-        told = f"(p = {raced['p_holm'][best]:.3f}, by Holm's rule over {len(minus)} arms)"
+        told = f"({p_value(raced['p_holm'][best])}, by Holm's rule over {len(minus)} arms)"
         return "no", best, f"directions matter, but at an equal budget {best} does better than the search {told}"
     others = "both alternatives" if set(minus) == {RANDOM, HAND_MADE} else "all alternatives"
     lead = f"directions matter, but {raced['rounds']} rounds do not show the search ahead of {others}"
@@ -237,11 +254,12 @@ def spread_sentences(wide: Mapping[str, Any] | None) -> list[str]:
     """How much is at stake."""
     if wide is None:
         return ["Too few random architectures were trained twice to tell directions from seeds."]
-    return [
-        f"At stake: {wide['architectures']} random architectures range over {wide['range']:.4f} in validation score, "
-        f"{wide['range_in_deviations']:.1f} times the deviation between seeds ({wide['seed_deviation']:.4f}; "
-        f"analysis of variance p = {wide['analysis_of_variance_p']:.3f})."
-    ]
+    ranged, told = wide["range_in_deviations"], f"analysis of variance {p_value(wide['analysis_of_variance_p'])}"
+    times = f"{beside(ranged, ranking.LEAST_RANGE)} times the deviation between seeds ({wide['seed_deviation']:.4f}; {told})"
+    if math.isinf(ranged):
+        times = f"and seeds do not move them at all ({told})"
+    over = f"{wide['architectures']} random architectures range over {wide['range']:.4f} in validation score"
+    return [f"At stake: {over}, {times}."]
 
 
 def agreement_sentences(agreed: Mapping[str, Any] | None, wide: Mapping[str, Any] | None) -> list[str]:
@@ -251,8 +269,7 @@ def agreement_sentences(agreed: Mapping[str, Any] | None, wide: Mapping[str, Any
     parts = []
     for name, tau in agreed["tau"].items():
         what = "alphas" if name == "alpha" else "masked supernet"
-        known = tau["mean"] is not None and tau["low"] is not None
-        parts.append(f"{what} " + ("{mean:+.2f} [{low:+.2f}, {high:+.2f}]".format(**tau) if known else "no order at all"))
+        parts.append(f"{what} {correlation(**tau, number=agreed['architectures'])}")
     ceiling = "" if wide is None else f"; noise ceiling {wide['noise_ceiling']:.2f}"
     return [
         f"Rank agreement (Kendall's tau) with training from scratch over {agreed['architectures']} architectures: "
@@ -265,7 +282,6 @@ def race_sentences(raced: Mapping[str, Any] | None) -> list[str]:
     if raced is None:
         return ["Too few rounds of the race were complete to compare anything."]
     means = ", ".join(f"{name} {values['mean']:.4f}" for name, values in raced["test"].items())
-    gaps = "; ".join(
-        f"search minus {name} {v['mean']:+.4f} [{v['low']:+.4f}, {v['high']:+.4f}]" for name, v in raced["search_minus"].items()
-    )
-    return [f"Race at an equal budget, {raced['rounds']} rounds, test scores: {means}. 95 % intervals: {gaps}."]
+    gaps = "; ".join(f"search minus {name} {span(**values)}" for name, values in raced["search_minus"].items())
+    over = "95 % intervals over the rounds, all on the same samples"
+    return [f"Race at an equal budget, {raced['rounds']} rounds, test scores: {means}. {over}: {gaps}."]

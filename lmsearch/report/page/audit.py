@@ -21,10 +21,12 @@ from lmsearch.report.page.folder import Run
 from lmsearch.report.page.network import network_of
 from lmsearch.report.page.quick import quick_page
 from lmsearch.report.page.words import AUDIT_WORDS, SEARCH_WORDS
+from lmsearch.stats.digits import beside, correlation, probability
+from lmsearch.stats.ranking import LEAST_RANGE
 
 ANSWERS = {
     "yes": ("good", "A search over scan directions is worth its cost here."),
-    "no": ("bad", "A search over scan directions is not worth its cost here."),
+    "no": ("bad", "A search over scan directions is not shown to be worth its cost here."),
     "undecided": ("unsure", "The audit could not decide whether a search is worth its cost here."),
 }
 
@@ -92,7 +94,7 @@ def _race(result: Mapping[str, Any]) -> Table | Text:
         gap = gaps.get(name)
         difference = None if gap is None else Span(gap["low"], gap["mean"], gap["high"], -reach, reach, 0.0)
         rows.append((name, Span(score["low"], score["mean"], score["high"], low, high), difference))
-    caption = f"{result.get('tested_on', 'test')} scores over {raced['rounds']} rounds with 95 % intervals."
+    caption = f"{result.get('tested_on', 'test')} scores, and 95 % intervals over {raced['rounds']} rounds on the same samples."
     return Table(caption[0].upper() + caption[1:], ("way to choose", "score", "search minus this"), tuple(rows))
 
 
@@ -101,12 +103,16 @@ def _spread(result: Mapping[str, Any]) -> Table | Text:
     wide = result.get("spread")
     if not wide:
         return Text("Too few random architectures were trained twice to tell directions from seeds.")
+    ranged = wide["range_in_deviations"]
+    size = "difference that an audit of this size shows in four cases of five, in deviations"
+    seen = [(size, float(wide["shows_from"]))] if "shows_from" in wide else []
     rows: tuple[tuple[Cell, ...], ...] = (
         ("random architectures trained twice", wide["architectures"]),
         ("range of their scores", wide["range"]),
         ("deviation between two seeds of one architecture", wide["seed_deviation"]),
-        ("range in such deviations", wide["range_in_deviations"]),
-        ("p of the analysis of variance", wide["analysis_of_variance_p"]),
+        ("range in such deviations", beside(ranged, LEAST_RANGE, 4) if ranged is not None else "seeds do not differ"),
+        ("p of the analysis of variance", probability(wide["analysis_of_variance_p"])),
+        *seen,
         ("noise ceiling of a rank correlation", wide["noise_ceiling"]),
     )
     return Table("How far architectures differ, against how far seeds do.", ("what", "value"), rows)
@@ -120,7 +126,11 @@ def _agreement(result: Mapping[str, Any]) -> Table | None:
     rows: list[tuple[Cell, ...]] = []
     for name, tau in agreed["tau"].items():
         known = None not in (tau["low"], tau["mean"], tau["high"])
-        told = Span(tau["low"], tau["mean"], tau["high"], -1.0, 1.0, 0.0) if known else "no order at all"
+        told = (
+            Span(tau["low"], tau["mean"], tau["high"], -1.0, 1.0, 0.0)
+            if known
+            else correlation(**tau, number=agreed["architectures"])
+        )
         rows.append(("alphas" if name == "alpha" else "masked supernet", told))
     caption = f"Kendall's tau over {agreed['architectures']} architectures; 0 by chance, 1 the same order."
     return Table(caption, ("score", "tau"), tuple(rows))

@@ -23,7 +23,7 @@ from lmsearch.report.page.words import AUDIT_WORDS, QUICK_WORDS
 
 ANSWERS = {
     "yes": ("good", "Scan directions matter enough here that a search may pay."),
-    "no": ("bad", "A search over scan directions has little to find here."),
+    "no": ("bad", "This audit shows little for a search over scan directions to find here."),
     "undecided": ("unsure", "Trainings this brief cannot tell whether scan directions matter here."),
 }
 
@@ -66,9 +66,12 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     if answer["answer"] == "yes":
         whole = changed_command(run.command, quick="false") if run.command else next_command("audit", data=run.get("data.name"))
         return (Command(whole, "Whether a search is worth its cost, with a race at an equal budget:"),)
+    orders = {order["name"] for order in run.result.get("orders") or ()}
     if answer["answer"] == "undecided":
-        return Text(f"Use the {answer['use']} directions."), Text("Longer trainings decide: more workers=, or a smaller model.")
-    return (Text(f"Use the {answer['use']} directions; no search is needed."),)
+        use = (Text(f"Use the {answer['use']} directions."),) if answer["use"] in orders else ()
+        longer = "Longer trainings decide: more workers=, or a smaller model."
+        return *use, Text("A lower optim.lr lets all trainings end." if run.result.get("missing") else longer)
+    return (Text(f"Use the {answer['use']} directions; a search is not shown to be needed."),)
 
 
 def _orders(result: Mapping[str, Any]) -> Table | Text:
