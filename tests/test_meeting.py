@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from lmsearch.engine.meeting import HERE, OFFER, meeting_place
+from lmsearch.engine.meeting import HERE, OFFER, meeting_place, name_of_call
 
 SOON = timedelta(seconds=0.3)
 WORKER = """
@@ -24,6 +24,8 @@ from lmsearch.engine.processes import joined
 rank, folder = int(os.environ["RANK"]), sys.argv[1]
 with joined(torch.device("cpu")) as world:
     world.wait()
+    if world.main:
+        print(world.call, file=open(f"{folder}/calls", "a"))
     if not os.path.exists(f"{folder}/died"):
         if rank == 1:
             open(f"{folder}/died", "w").close()
@@ -46,6 +48,7 @@ def test_all_processes_of_a_start_meet_at_one_place_and_those_of_the_next_at_ano
     store = dist.HashStore()
     places = [meet(store, size) for size in (3, 3, 2)]
     assert [len(place) for place in places] == [1, 1, 1] and len(set.union(*places)) == 3
+    assert name_of_call(store) == name_of_call(store) != name_of_call(dist.HashStore())
 
 
 def test_what_processes_left_that_died_before_they_met_misleads_nobody() -> None:
@@ -78,4 +81,6 @@ def test_a_machine_whose_process_died_and_one_that_only_follows_meet_again(tmp_p
             machine.terminate()  # and with it the processes that it has started
         for machine in machines:
             machine.wait(60)
+    first, again = (tmp_path / "calls").read_text().split()
+    assert first == again, "of one call of torchrun"
     assert sorted((tmp_path / "counts").read_text().split()) == ["0", "1"], "as each machine counts its own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -11,14 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from test_distributed import Meeting
 
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
-from lmsearch.data import build_source
+from lmsearch.data import build_source, fetching
 from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.distributed import World
-from lmsearch.engine.processes import joined, started_by_torchrun
+from lmsearch.engine.processes import joined, own_gpu, parting, speaking, started_by_torchrun
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.errors import ConfigError
 from lmsearch.settings.tasks import Search
@@ -76,6 +78,61 @@ def test_a_port_that_is_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
             monkeypatch.setenv(name, value)
         with pytest.raises(ConfigError, match=f"MASTER_PORT={port} is in use on this machine"), joined(torch.device("cpu")):
             pass
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "but not MASTER_ADDR and MASTER_PORT; start it with torchrun"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here"}, "but not MASTER_PORT; start it with torchrun"),
+        ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}, "RANK=2 is none of WORLD_SIZE=2"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE='two' is no whole number"),
+    ],
+)
+def test_processes_that_cannot_meet_are_one_line(environment: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=says), joined(torch.device("cpu")):
+        pass
+
+
+def test_a_process_takes_the_gpu_of_its_number_and_guesses_none() -> None:
+    assert (own_gpu({"LOCAL_RANK": "3"}, 8), own_gpu({}, 1)) == (3, 0)
+    with pytest.raises(ConfigError, match="LOCAL_RANK is not set, which says which of 8 GPUs"):
+        own_gpu({}, 8)
+    with pytest.raises(ConfigError, match="process 8 of this machine has no GPU of its own: there are 8"):
+        own_gpu({"LOCAL_RANK": "8"}, 8)
+
+
+@pytest.mark.parametrize(
+    ("backend", "fails", "told"), [("nccl", True, 0), ("nccl", False, 1), ("gloo", True, 1), ("gloo", False, 1)]
+)
+def test_a_process_that_fails_waits_for_no_goodbye_of_others(
+    backend: str, fails: bool, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parted: list[str] = []
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: parted.append(backend))
+    try:
+        with parting(backend):
+            if fails:
+                raise KeyError
+    except KeyError:
+        pass
+    assert len(parted) == told, "all NCCL processes part together or not at all"
+
+
+def test_only_the_first_process_speaks_but_all_tell_of_files_that_they_could_not_read(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, "lmsearch"):  # as the command line has it
+        before = [logging.getLogger(name).level for name in ("", "lmsearch", fetching.__name__)]
+        with speaking(1):
+            print("from the second process")
+            fetching.log.info("it reads")
+            fetching.log.warning("a file is skipped")
+            logging.getLogger("lmsearch.some").warning("all say this")
+        assert [logging.getLogger(name).level for name in ("", "lmsearch", fetching.__name__)] == before
+    assert caplog.messages == ["a file is skipped"] and not capsys.readouterr().out
 
 
 def test_processes_with_other_configurations_are_one_line(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def alone(tensor: Tensor) -> list[Tensor]:
 class World:
     """Process `rank` of `size`; `exchange` shows every process the tensors of all, which lie on `device` and are of one shape.
 
-    `add` sums large ones without showing them; None does it by `exchange`.
+    `add` sums large ones without showing them; None does it by `exchange`. `call` names the call of torchrun that started them,
+    also where it starts them again ("": none did).
     """
 
     rank: int = 0
@@ -34,6 +35,7 @@ class World:
     device: torch.device = torch.device("cpu")
     exchange: Exchange = alone
     add: Add | None = None
+    call: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:

@@ -13,7 +13,12 @@ from datetime import timedelta
 import torch.distributed as dist
 
 LOOK_S = 0.05  # between two looks at the store
-HERE, OFFER = "lmsearch/here", "lmsearch/offer"
+HERE, OFFER, CALL = "lmsearch/here", "lmsearch/offer", "lmsearch/call"
+
+
+def name_of_call(store: dist.Store) -> str:
+    """Return a name that all processes of one call of torchrun have alike, those that it starts again too, and no other call."""
+    return store.compare_set(CALL, "", secrets.token_hex(8)).decode()
 
 
 def meeting_place(store: dist.Store, rank: int, size: int, *, wait: timedelta) -> str:
