@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_distributed import Meeting
 
 from lmsearch.cli import main
+from lmsearch.engine.distributed import World
 from lmsearch.engine.lock import holding
+from lmsearch.engine.processes import ProcessLost
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import DataError
 from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import telling_failure
 from lmsearch.tasks.parts.runs import read_run, runs_in
@@ -92,6 +97,32 @@ def test_an_error_is_left_behind_until_the_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), telling_failure(run_dir):
         raise KeyboardInterrupt
     assert not (tmp_path / "error.txt").exists()
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_of_several_processes_the_one_that_failed_tells_why(failing: int, tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "search")
+    gone = threading.Event()
+
+    def train(world: World) -> None:
+        try:
+            with telling_failure(RunDir(tmp_path / "run", world)):
+                if world.rank != failing:
+                    assert gone.wait(20)
+                    raise ProcessLost("another process of this training does not answer any more")
+                raise DataError("003.png: not a readable image")
+        finally:
+            gone.set()
+
+    Meeting(3).run(train)
+    (found,) = runs_in(tmp_path)
+    assert found.verdict == "lmsearch.errors.DataError: 003.png: not a readable image"
+
+
+def test_where_no_process_can_tell_why_another_is_gone_the_run_failed_all_the_same(tmp_path: Path) -> None:
+    with pytest.raises(ProcessLost), telling_failure(RunDir(tmp_path, World(1, 2, exchange=lambda tensor: [tensor] * 2))):
+        raise ProcessLost("another process of this training does not answer any more")
+    assert "does not answer any more" in (tmp_path / "error.txt").read_text()
 
 
 def test_clean_lists_and_deletes_only_when_told_to(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

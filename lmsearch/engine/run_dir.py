@@ -1,4 +1,7 @@
-"""The folder of a run. All that writes into one does it here: whole files, of the main process alone; every process reads."""
+"""The folder of a run. All that writes into one does it here: whole files, of the main process alone; every process reads.
+
+What ended a run any process writes.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +93,10 @@ class RunDir:
         """Write a file; text as UTF-8, its line ends as they are."""
         if self.world.main:
             write_bytes(self / name, content.encode() if isinstance(content, str) else content)
+
+    def write_failure(self, text: str) -> None:
+        """Write what ended this process, the main one or another: who fails knows best why."""
+        write_bytes(self / FAILURE, text.encode())
 
     def write_json(self, name: str, values: object) -> None:
         """Write plain values as sorted, indented JSON, in which numbers that are not finite are null."""

@@ -20,6 +20,7 @@ from lmsearch.data import Source
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
 from lmsearch.engine.nonfinite import FILE as NONFINITE
+from lmsearch.engine.processes import ProcessLost
 from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.engine.state import older_states
 from lmsearch.engine.unfinished import FOLDER as UNFINISHED
@@ -168,21 +169,25 @@ def claim_run_dir(
         mine.write(run_dir)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
-        world.wait()  # nobody reads what the main process starts over
         with telling_failure(run_dir), counting_cost(run_dir):
             yield run_dir
 
 
 @contextmanager
 def telling_failure(run_dir: RunDir) -> Iterator[None]:
-    """Leave the traceback of an error that ends the block in the run's folder; an interrupt is none."""
+    """Leave the traceback of an error that ends the block in the run's folder; an interrupt is none.
+
+    Of several processes the one that fails writes it; those that lose it do so only where nothing tells why it is gone.
+    """
     run_dir.remove(FAILURE)
     run_dir.remove(NONFINITE)  # of steps that are told of again, where they still count
+    run_dir.world.wait()  # nobody reads what the main process starts over, or writes what it removes
     try:
         yield
-    except Exception:
-        with suppress(FileError):  # a full disk, of which the error itself may tell
-            run_dir.write(FAILURE, traceback.format_exc())
+    except Exception as error:
+        if not isinstance(error, ProcessLost) or not (run_dir / FAILURE).exists():
+            with suppress(FileError):  # a full disk, of which the error itself may tell
+                run_dir.write_failure(traceback.format_exc())
         raise
 
 
