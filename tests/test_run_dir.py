@@ -11,8 +11,10 @@ import pytest
 
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
+from lmsearch.data import build_source
+from lmsearch.engine.distributed import World
 from lmsearch.settings.tasks import Search
-from lmsearch.tasks.parts.run_dir import default_run_dir, tell_next
+from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
 
 SMALL = ["data=planted", "data.grid=5", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8", "model.d_state=2"]
 SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0", "batch_size=256"]
@@ -90,6 +92,35 @@ def test_a_search_that_starts_over_leaves_no_genotype_of_the_old_one(seeds: Path
     assert main(words) == 2
     assert main([*words, "overwrite=true"]) == 130
     assert not (seeds / "s0" / "genotype.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "again", "kept"),
+    [
+        ({"call": "a"}, {"call": "a"}, True),  # torchrun has started all processes again
+        ({"call": "a"}, {"call": "b"}, False),
+        ({"TORCHELASTIC_RUN_ID": "r"}, {"TORCHELASTIC_RUN_ID": "r", "TORCHELASTIC_RESTART_COUNT": "1"}, True),
+        ({"SLURM_JOB_ID": "7"}, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}, True),
+        ({"SLURM_JOB_ID": "7"}, {"SLURM_JOB_ID": "8", "SLURM_RESTART_COUNT": "1"}, False),
+        ({"SLURM_JOB_ID": "7"}, {"SLURM_JOB_ID": "7"}, False),  # typed once more in a shell of the job
+        ({}, {}, False),
+    ],
+)
+def test_a_job_that_is_started_again_starts_over_once(
+    before: dict[str, str], again: dict[str, str], kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, source = tmp_path / "checkpoint.pt", build_source("digits")
+    settings = compose_settings(Search, [*SMALL, "overwrite=true", f"run_dir={tmp_path}"])
+    work.write_text("of another run")
+    for told, there in ((before, False), (again, kept)):
+        with monkeypatch.context() as patched:
+            for name in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+                patched.delenv(name, raising=False)
+            for name, value in told.items():
+                patched.setenv(name, value)
+            with claim_run_dir(settings, "search", [], source=source, world=World(call=told.get("call", ""))):
+                assert work.exists() == there
+                work.write_text("mine")
 
 
 def test_a_retraining_that_never_saved_an_epoch_can_be_started_with_other_settings(

@@ -45,6 +45,7 @@ from lmsearch.sweep.study import (
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
 from lmsearch.tasks.parts.page import leave_page
+from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, write_config
 from lmsearch.trials.storage import exclusive, note_version, recover, watched
 
@@ -60,9 +61,10 @@ def run(cfg: DictConfig) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep = make_sweep(settings)
     sweep.run_dir.make()
-    if settings.overwrite:
+    if starts_over(sweep.run_dir, what := f"sweep {sweep.study!r}", asked=settings.overwrite):
         with sweep.run_dir.locked():  # nobody else is at it
             start_over(sweep)
+            note_start(sweep.run_dir, what)
     with sweep.run_dir.locked(shared=True):  # several commands, of several machines, may work on one sweep
         study = begin(settings, sweep)
         announce = Announcer(study, sweep)

@@ -23,6 +23,7 @@ from lmsearch.settings.tasks import Audit, Search
 from lmsearch.tasks.parts.arms import literature_layers, refuse_twice
 from lmsearch.tasks.parts.build import build_data, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
+from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import Claim, check_resume, how_it_differs, refuse_both
 from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.tasks.search import search_setup
@@ -38,14 +39,16 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
     before = Claim.read(run_dir.path)
     if before.task:
         raise ConfigError(f"{run_dir} holds another run (of lmsearch {before.task}); choose another run_dir=")
-    if settings.overwrite:
+    mine = identity(settings, setting)
+    if starts_over(run_dir, mine, asked=settings.overwrite):
         for name in (PARTS, "audit.json", "audit.png"):
             run_dir.remove(name)
+        note_start(run_dir, mine)
     else:
         check_resume(settings, run_dir.path, before)
     how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
     ledger = Ledger(
-        run_dir, identity=identity(settings, setting), limit_s=60 * settings.minutes, differs=how, at_once=settings.workers,
+        run_dir, identity=mine, limit_s=60 * settings.minutes, differs=how, at_once=settings.workers,
         every_s=settings.save_every_s,
     )  # fmt: skip
     note_samples(run_dir, setting.source, begun=bool(ledger.rows))

@@ -39,6 +39,7 @@ from lmsearch.tasks.parts.fit import keeping_of, train
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.readers import settle_readers
+from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.trials.storage import open_storage
@@ -82,7 +83,7 @@ def run(settings: Search) -> int:
         budget.charge(training)
         search = DiscreteSearch(
             storage or open_storage(run_dir / "trials.journal"),
-            study_name(settings, storage, identity),
+            study_name(settings, storage, identity, run_dir),
             space,
             strategy,
             seed=settings.seed,
@@ -141,12 +142,14 @@ def workers_of(settings: Search, strategy: Strategy, space: ArchitectureSpace) -
     return workers
 
 
-def study_name(settings: Search, storage: optuna.storages.BaseStorage | None, identity: object) -> str:
+def study_name(settings: Search, storage: optuna.storages.BaseStorage | None, identity: object, run_dir: RunDir) -> str:
     """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`."""
     digest = f"{key(run_digest(settings.content), str(identity)):016x}"
     name = f"lmsearch-{settings.discrete.method}-s{settings.seed}-{digest}"
-    if settings.overwrite and storage is not None and name in optuna.get_all_study_names(storage):
-        optuna.delete_study(study_name=name, storage=storage)
+    if storage is not None and starts_over(run_dir, name, asked=settings.overwrite):
+        if name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
+        note_start(run_dir, name)
     return name
 
 

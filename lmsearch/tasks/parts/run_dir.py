@@ -33,6 +33,7 @@ from lmsearch.search.supernet.kept import FILE as MASKED
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.shared import Claiming, Output, Training
 from lmsearch.tasks.parts.cost import counting_cost
+from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.samples import FILE as MANIFEST
 from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.words import first_of
@@ -144,8 +145,8 @@ def claim_run_dir(
     `parts` names the folders inside that hold its seeds or arms, `genotype` is what it writes to genotype.json (a search cannot
     know yet).
 
-    Raises ConfigError where something would be lost or samples are others, unless overwrite=true, which starts the run over,
-    and InUseError where another process writes there.
+    Raises ConfigError where something would be lost or samples are others, unless overwrite=true, which starts the run over
+    (once in a job that is started again by itself), and InUseError where another process writes there.
     """
     inside = hashlib.sha256(json.dumps(former_names(content), sort_keys=True).encode()).hexdigest()
     mine = Claim(f"{task} {run_digest(settings.content)} {inside}", tuple(parts))
@@ -156,17 +157,20 @@ def claim_run_dir(
     world.assert_same(hashlib.sha256(json.dumps(alike).encode()).hexdigest(), what="the configuration")
     refuse_both(settings)
     with open_run_dir(settings, task, world=world) as run_dir:
-        before = claim_on(run_dir.path, overwrite=settings.overwrite)
+        overwrite = starts_over(run_dir, mine.run, asked=settings.overwrite)
+        before = claim_on(run_dir.path, overwrite=overwrite)
         unclaimed = tuple(name for name in mine.parts if name not in before.parts and not (run_dir / name / MARKER).exists())
         held = replace(before, parts=before.parts + unclaimed)  # what is there would be taken for this run's
-        if settings.overwrite:
+        if overwrite:
             start_over(run_dir, held)
         else:
             refuse_loss(settings, run_dir.path, held, mine, genotype)
             check_resume(settings, run_dir.path, held)
-        elsewhere = before.run == mine.run and not settings.overwrite and settings.get("search.storage") is not None
+        elsewhere = before.run == mine.run and not overwrite and settings.get("search.storage") is not None
         note_samples(run_dir, source, begun=elsewhere or bool(work_in(run_dir.path, held)))
         mine.write(run_dir)
+        if overwrite:
+            note_start(run_dir, mine.run)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
         with telling_failure(run_dir), counting_cost(run_dir):
