@@ -18,11 +18,12 @@ from lmsearch.data import EvalLoader, build_source
 from lmsearch.engine.distributed import World
 from lmsearch.engine.objectives import Scores, classification
 from lmsearch.engine.precision import Precision
+from lmsearch.engine.processes import ProcessLost
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.interrupts import SAVED
+from lmsearch.interrupts import SAVED, Stopped
 from lmsearch.models import create_model
 from lmsearch.search.supernet import masking
-from lmsearch.search.supernet.kept import FILE, KeptScores, keeping_scores
+from lmsearch.search.supernet.kept import FILE, KeptScores, ending_together, keeping_scores
 from lmsearch.search.supernet.masking import OnBatches, pieces
 from lmsearch.search.supernet.network import masked
 
@@ -130,6 +131,19 @@ def test_what_one_process_cannot_read_all_measure_again(tmp_path: Path, caplog: 
     (folders[1] / FILE).unlink()
     with caplog.at_level(logging.WARNING):
         assert Meeting(2).run(known) == [0, 0] and "not the same to all processes" in caplog.text
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_processes_that_measure_together_end_together_and_what_is_known_is_kept(asked: bool, tmp_path: Path) -> None:
+    one = [Scores(torch.ones(2), torch.ones(2))]
+    other = World(exchange=lambda tensor: [tensor, torch.full_like(tensor, int(asked))], size=2)  # that a signal has reached
+    ends = pytest.raises(Stopped if asked else ProcessLost)
+    with ends, keeping_scores(RunDir(tmp_path), "0f", every_s=None) as kept:
+        with ending_together(other):
+            kept.once(torch.nn.Linear(1, 1), "some", [1], lambda: one)
+        raise ProcessLost("another process does not answer")
+    with keeping_scores(RunDir(tmp_path), "0f", every_s=None) as again:
+        assert len(again.known) == 1
 
 
 def test_a_supernet_that_was_trained_on_is_another_one(tmp_path: Path) -> None:

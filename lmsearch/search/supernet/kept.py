@@ -11,11 +11,14 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
+from lmsearch.data.order import Ranks
 from lmsearch.engine.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from lmsearch.engine.digest import digest_of
 from lmsearch.engine.objectives import Scores
+from lmsearch.engine.processes import ProcessLost
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import CheckpointError
+from lmsearch.interrupts import held_signals
 
 FILE = "masked.pt"
 log = logging.getLogger(__name__)
@@ -76,17 +79,34 @@ class KeptScores:
 
 @contextmanager
 def keeping_scores(run_dir: RunDir, run: str, *, every_s: float | None) -> Iterator[KeptScores]:
-    """Give the block the scores that are known; they are written where a signal ends it, and deleted where it is done."""
+    """Give the block the scores that are known; they are written where a signal, or the loss of another process, ends it, and
+    deleted where it is done.
+    """
     kept = KeptScores(run_dir, run, every_s)
     kept.read()
     run_dir.world.wait()  # until all have read: the main process may delete it without having met them again
     try:
         yield kept
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ProcessLost):
         if kept.known:
             kept.write()
         raise
     run_dir.remove(FILE)
+
+
+@contextmanager
+def ending_together(world: Ranks) -> Iterator[None]:
+    """Hold signals while processes measure something together; where one of them was asked to stop, all end after the block.
+
+    Else the main process might wait for one that is gone until it is killed, with what it knows unwritten.
+    """
+    if world.size == 1:
+        yield
+        return
+    with held_signals() as stop:
+        yield
+        if world.any(stop.asked):
+            stop.end()
 
 
 def _plain(scores: Scores) -> dict[str, Tensor]:

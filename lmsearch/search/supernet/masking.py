@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from lmsearch.data import EvalLoader
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Samples
+from lmsearch.data.order import sharers
 from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.train import Precision, evaluate, evaluate_each
 from lmsearch.models.branch_memory import BranchMemory
-from lmsearch.search.supernet.kept import KeptScores
+from lmsearch.search.supernet.kept import KeptScores, ending_together
 from lmsearch.search.supernet.network import Branches, named_mixers, running
 
 PIECE = 2048  # samples that are scored before they are kept
@@ -102,7 +103,9 @@ class OnBatches:
         found: list[list[Scores]] = []
         for number, piece in enumerate(pieces(batches)):
             measure = partial(self._measured, module, choices, piece, told)
-            if scored := self.kept.once(module, f"{samples}, {number}", told, measure):
+            with ending_together(sharers(piece)):
+                scored = self.kept.once(module, f"{samples}, {number}", told, measure)
+            if scored:
                 found.append(scored)
         return found[0] if len(found) == 1 else [Scores.concatenate(mine) for mine in zip(*found, strict=True)]
 
