@@ -128,6 +128,8 @@ def test_pixels_and_objects_are_answered_for_few_images_at_a_time() -> None:
         DataInfo("x", 1, ("a",), (8, 8), 1, (0.5,), (0.5,), target=target) for target in ("class", "segmentation", "instances")
     ]
     assert [images_per_step(None, info) for info in infos] == [256, 8, 8] and images_per_step(3, infos[1]) == 3
+    assert [images_per_step(None, info, processes=3) for info in infos] == [255, 6, 6], "shared by three"
+    assert images_per_step(None, infos[1], processes=12) == 12 and images_per_step(8, infos[1], processes=3) == 8
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +15,17 @@ from torch import Tensor
 
 from lmsearch.config import compose_settings
 from lmsearch.data import Batch, EvalLoader, TrainLoader, build_source, spread
+from lmsearch.data.mixup import partners_of
+from lmsearch.data.order import own_part
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.objectives import Scores, objective_for
+from lmsearch.engine.progress import Phase, TrainingProgress
 from lmsearch.engine.recipe import Recipe, build_trainer
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.seen import Seen
 from lmsearch.engine.train import Precision, Trainer, evaluate, train_one_epoch
 from lmsearch.errors import LmsearchError
+from lmsearch.genotype import LayerChoice
 from lmsearch.models import create_model
 from lmsearch.models.backbone import Backbone
 from lmsearch.search.supernet.network import arch_parameters
@@ -26,12 +33,13 @@ from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.board import example_predictions
 from lmsearch.tasks.parts.build import build_data
 from lmsearch.tasks.parts.candidates import search_data
+from lmsearch.tasks.parts.conclude import About, conclude
 from lmsearch.tasks.parts.watch import epoch_findings
 from lmsearch.tasks.search import open_session, search_setup
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
-    epochs=1, batch_size=96, lr=1e-2, min_lr=0.0, warmup_lr=0.0, warmup_epochs=0, weight_decay=0.05, betas=(0.9, 0.999),
+    epochs=1, batch_size=94, lr=1e-2, min_lr=0.0, warmup_lr=0.0, warmup_epochs=0, weight_decay=0.05, betas=(0.9, 0.999),
     clip_grad=0.5, label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_prob=1.0, mix_switch_prob=0.5, ema_decay=0.9,
 )  # fmt: skip
 
@@ -156,7 +164,10 @@ def trained(world: World) -> tuple[Trainer, Scores]:
     loader = TrainLoader(source.train, batch_size=RECIPE.batch_size, seed=3, world=world)
     precision = Precision(CPU)
     trainer = build_trainer(RECIPE, model, model.named_parameters(), loader, source.info, precision, seed=3, world=world)
-    return trainer, train_one_epoch(trainer, loader, epoch=0, on_step=lambda *_: None)
+    with TrainingProgress("training", total_steps=len(loader), processes=world.size) as shown:
+        seen = train_one_epoch(trainer, loader, epoch=0, on_step=shown.step)
+    assert shown.images == len(loader) * RECIPE.batch_size, "of all processes"
+    return trainer, seen
 
 
 def test_two_processes_train_as_one_with_mixup_drop_path_clipping_and_averages() -> None:
@@ -171,6 +182,19 @@ def test_two_processes_train_as_one_with_mixup_drop_path_clipping_and_averages()
     assert mine.loss == pytest.approx(seen.loss, rel=1e-4)
 
 
+@pytest.mark.parametrize(("size", "processes"), [(8, 2), (8, 8), (24, 8), (9, 4), (7, 2), (11, 4), (3, 4), (1, 2)])
+def test_mixup_has_the_same_partners_in_any_number_of_processes(size: int, processes: int) -> None:
+    def mixed(world: World) -> bool:
+        part = own_part(size, world)
+        numbers = torch.from_numpy(part.places)
+        batch = Batch(numbers[:, None].float(), numbers, numbers, places=numbers, weight=part.weight, of=part.of)
+        images, targets = partners_of(batch, world) or (batch.inputs.flip(0), numbers.flip(0))
+        wanted = size - 1 - numbers
+        return part.weight == 0 or (torch.equal(targets, wanted) and torch.equal(images, wanted[:, None].float()))
+
+    assert all(Meeting(processes).run(mixed))
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
 @pytest.mark.parametrize("count", [2, 31, 32])
 def test_two_processes_evaluate_as_one(metric: str, count: int) -> None:
@@ -178,7 +202,10 @@ def test_two_processes_evaluate_as_one(metric: str, count: int) -> None:
 
     def scored(world: World) -> Scores:
         loader = EvalLoader(source.val, batch_size=10, indices=np.arange(count), world=world)
-        return evaluate(small(), loader, objective, Precision(CPU))
+        with Phase("evaluation", images=loader.num_samples) as shown:
+            found = evaluate(small(), loader, objective, Precision(CPU))
+        assert not world.main or shown.done == shown.total == count, "images of all processes"
+        return found
 
     one = scored(SINGLE)
     for found in Meeting(2).run(scored):
@@ -233,6 +260,17 @@ def test_fewer_samples_than_processes_are_refused_with_one_clear_line() -> None:
         lambda world: EvalLoader(build_source("digits").val, batch_size=3, indices=np.arange(2), world=world)
     ):
         assert str(error) == "evaluation set: 2 sample(s) cannot be shared by 3 processes; give it more samples"
+
+
+def test_processes_that_derive_other_directions_write_no_genotype(tmp_path: Path) -> None:
+    def derived(world: World) -> object:
+        choice = LayerChoice(("h", "w2" if world.rank else "v"), "layers.0", {}, None)
+        trained = SimpleNamespace(derive=lambda: ((choice,), {}), health=lambda *_, **__: pytest.fail("they differ"))
+        return conclude(RunDir(tmp_path, world), trained, About("vim", "all", {}, tmp_path), None, (4, 4))
+
+    told = {str(error) for error in Meeting(2).run(derived)}
+    assert told == {f"the choice of directions of process {other} is not that of process {1 - other}" for other in (0, 1)}
+    assert not list(tmp_path.iterdir())
 
 
 class Spoilt(TrainLoader):

@@ -24,8 +24,8 @@ class Batch(NamedTuple):
 
     `skipped` names unreadable files, `error` is a message to raise: of batches on their way from worker processes.
     `own` tells of every image that is evaluated what it is at its own size; None where answers are measured at the input's.
-    `places` are those of the samples in the batch that several processes share, None where this is all of it, and by `weight`
-    their mean counts in the mean over processes.
+    `places` are those of the samples in the batch `of` so many that several processes share, None where this is all of it, and by
+    `weight` their mean counts in the mean over processes.
     """
 
     inputs: torch.Tensor  # (B, C, H, W) float32, normalised
@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     own: tuple[OwnSize, ...] | None = None
     places: torch.Tensor | None = None  # (B,) int64
     weight: float = 1.0
+    of: int = 0
 
     @property
     def target_values(self) -> torch.Tensor:

@@ -112,7 +112,9 @@ class TrainLoader:
         if self.world.size == 1:
             return batches
         parts = zip(batches, draws, strict=True)
-        return (batch._replace(places=torch.from_numpy(part.places), weight=part.weight) for batch, (_, _, part) in parts)
+        return (
+            batch._replace(places=torch.from_numpy(part.places), weight=part.weight, of=part.of) for batch, (_, _, part) in parts
+        )
 
     def __len__(self) -> int:
         return train_length(self.num_samples, batch_size=self.batch_size, drop_last=self.drop_last)

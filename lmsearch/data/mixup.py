@@ -1,4 +1,4 @@
-"""Mixup and cutmix of a batch with itself reversed, and label smoothing, as soft targets.
+"""Mixup and cutmix of a batch with itself reversed, over all processes that share it, and label smoothing, as soft targets.
 
 One draw per batch; mixup: arXiv 1710.09412, cutmix: arXiv 1905.04899. Shapes: images (B, C, H, W), targets (B,) -> (B, classes).
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lmsearch.data.batch import Batch
 from lmsearch.data.checks import number
+from lmsearch.data.order import Ranks, pairs_are_cut
 from lmsearch.errors import DataError
 
 
@@ -39,11 +41,12 @@ def mixup_cutmix(
     switch_prob: float = 0.5,
     smoothing: float = 0.1,
     generator: torch.Generator | np.random.Generator,
+    partners: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (images, soft targets): with probability `prob` the batch is mixed with its reverse by lam ~ Beta(alpha, alpha).
 
-    Where both alphas are positive, cutmix is chosen with probability `switch_prob`; an alpha of 0 turns its kind off. The given
-    images stay unchanged. Every draw comes from `generator`.
+    `partners` are images and targets to mix with instead. Where both alphas are positive, cutmix is chosen with probability
+    `switch_prob`; an alpha of 0 turns its kind off. The given images stay unchanged. Every draw comes from `generator`.
     """
     for name, value in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
         number(name, value, least=0)
@@ -55,18 +58,36 @@ def mixup_cutmix(
     soft = smooth_one_hot(targets, num_classes, smoothing)
     if rng.random() >= prob or not (mixup_alpha or cutmix_alpha):
         return images, soft
+    others, their_targets = (images.flip(0), targets.flip(0)) if partners is None else partners
     use_cutmix = bool(cutmix_alpha) and (not mixup_alpha or rng.random() < switch_prob)
     alpha = cutmix_alpha if use_cutmix else mixup_alpha
     lam = float(rng.beta(alpha, alpha))
     if use_cutmix:
         height, width = images.shape[-2:]
         top, bottom, left, right = cut_box(height, width, lam, rng)
-        images, partner = images.clone(), images.flip(0)
-        images[..., top:bottom, left:right] = partner[..., top:bottom, left:right]
+        images = images.clone()
+        images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
         lam = 1 - (bottom - top) * (right - left) / (height * width)
     else:
-        images = images * lam + images.flip(0) * (1 - lam)
-    return images, soft * lam + soft.flip(0) * (1 - lam)
+        images = images * lam + others * (1 - lam)
+    return images, soft * lam + smooth_one_hot(their_targets, num_classes, smoothing) * (1 - lam)
+
+
+def partners_of(batch: Batch, world: Ranks) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return images and targets at place B - 1 - p of the batch of B that processes share, for each of its own places p.
+
+    None where that is the reverse of what it has. Processes lend each other the samples whose partners others have, few of each.
+    """
+    if batch.places is None or not pairs_are_cut(batch.of, world):
+        return None
+    mine, wanted = batch.places, batch.of - 1 - batch.places
+    lent = ~torch.isin(wanted, mine)
+    there = lent.to(batch.inputs.device)
+    places = torch.cat([mine, world.gather(mine[lent])])
+    images = torch.cat([batch.inputs, world.gather(batch.inputs[there])])
+    targets = torch.cat([batch.target_values, world.gather(batch.target_values[there])])
+    found = (wanted[:, None] == places).int().argmax(1).to(batch.inputs.device)
+    return images[found], targets[found]
 
 
 def _numpy_rng(generator: torch.Generator | np.random.Generator) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 Batch sizes count the samples of all W processes. Each takes a part of every batch of a single process, so that together they
 hold just that; what mixup mixes, places p and B - 1 - p of a batch of B, is in one process where its part is of even size.
-Places in a part are in ascending order, so that mixup with the reverse mixes the same pairs as in the whole batch.
+Places in a part are in ascending order, so that there its reverse holds what its samples are mixed with in the whole batch.
 """
 
 from __future__ import annotations
@@ -77,6 +77,12 @@ def sharers(batches: object) -> Ranks:
     return world
 
 
+def seen_by_all(batches: object, mine: int) -> int:
+    """Return how many samples the processes that share these batches have seen, about, where the first has seen so many."""
+    size = sharers(batches).size
+    return mine if size == 1 else min(mine * size, getattr(batches, "num_samples", mine * size))
+
+
 def of_one_kind(mine: T | None, world: Ranks, *, emptied: Callable[[T], T]) -> T | None:
     """Return what this process has found or, where that is nothing, what another has, emptied; None where nobody has any.
 
@@ -103,11 +109,12 @@ def whole_batches(order: np.ndarray, *, batch_size: int, drop_last: bool) -> np.
 class OwnPart(NamedTuple):
     """What a process holds of a batch: the places (n,) there, ascending, and by what their mean counts in that over processes.
 
-    So the mean over processes is that over the batch, also where parts are not equally large.
+    So the mean over processes is that over the batch, also where parts are not equally large. `of` is how many the batch has.
     """
 
     places: np.ndarray
     weight: float
+    of: int
 
 
 def own_part(size: int, world: Ranks) -> OwnPart:
@@ -116,7 +123,7 @@ def own_part(size: int, world: Ranks) -> OwnPart:
     A process that is left without one holds the first, which counts nothing, so that all do the same steps.
     """
     own = np.sort(np.array_split(paired(size), world.size)[world.rank])
-    return OwnPart(own, weight_of(len(own), size, world)) if len(own) else OwnPart(np.zeros(1, dtype=np.int64), 0.0)
+    return OwnPart(own, weight_of(len(own), size, world), size) if len(own) else OwnPart(np.zeros(1, dtype=np.int64), 0.0, size)
 
 
 def weight_of(own: int, size: int, world: Ranks) -> float:
@@ -160,6 +167,13 @@ def paired(size: int) -> np.ndarray:
     return np.stack([front, size - 1 - front], axis=1).ravel()[:size]  # the middle of an odd batch is its own partner
 
 
+def pairs_are_cut(size: int, world: Ranks) -> bool:
+    """Tell whether one of the pairs of a batch of `size` is in two processes; all of them tell alike."""
+    share, more = divmod(size, world.size)
+    ends = (share * rank + min(rank, more) for rank in range(1, world.size))
+    return any(end % 2 and end < size for end in ends)
+
+
 def check_batches(size: int, *, batch_size: int, world: Ranks, drop_last: bool, what: str) -> None:
     """Raise DataError where an epoch would hold no batch."""
     if train_length(size, batch_size=batch_size, drop_last=drop_last) == 0:
@@ -171,5 +185,7 @@ def check_batches(size: int, *, batch_size: int, world: Ranks, drop_last: bool, 
 def share_of(batch_size: int, world: Ranks) -> int:
     """Return the samples of a batch in each process; raise DataError where processes would have different numbers of them."""
     if batch_size % world.size:
-        raise DataError(f"batch_size={batch_size} cannot be shared by {world.size} processes; expected a multiple of that")
+        more = (batch_size // world.size + 1) * world.size
+        fitting = f"{more - world.size} or {more}" if batch_size > world.size else f"{more}"
+        raise DataError(f"batch_size={batch_size} cannot be shared by {world.size} processes; batch_size={fitting} can")
     return batch_size // world.size

@@ -1,6 +1,7 @@
 """The progress line of long work: what it does, how fast, and the time left, in a terminal or as plain log lines.
 
-One line is shown at a time. Evaluations tell it of their images by `evaluated`, wherever they run inside its block.
+One line is shown at a time. Evaluations tell it of their images by `evaluated`, wherever they run inside its block. Images are
+those of all processes.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class TrainingProgress(Shown):
     steps, and what is best so far.
 
     `metric` is what the scores of a step are called ("": it has none). `later` is what comes after the steps, in the time of so
-    many of them: the time left includes it.
+    many of them: the time left includes it. Of so many `processes` each has as many images of a step as this one.
     """
 
     def __init__(
@@ -137,8 +138,10 @@ class TrainingProgress(Shown):
         metric: str = "accuracy",
         later: float = 0.0,
         epochs: int | None = None,
+        processes: int = 1,
     ) -> None:
         super().__init__(title, total=total_steps, done=done_steps)
+        self.processes = processes
         self.metric, self.later, self.epochs, self.images, self.held = metric, later, epochs, 0, 0
         self.epoch_task = self.best_task = None
         if epochs is not None:
@@ -148,7 +151,7 @@ class TrainingProgress(Shown):
     def step(self, epoch: int, scores: Scores) -> None:
         """Count one step; shows loss and score at intervals only, since reading them waits for the device."""
         self.done, self.held = self.done + 1, 0
-        self.images += len(scores.losses)
+        self.images += len(scores.losses) * self.processes
         if not self.due() and self.done != self.total:
             return
         speed = f"{self.images / (time.perf_counter() - self.start):.0f} images/s"

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lmsearch.data import Batch, DataInfo, TrainLoader
 from lmsearch.data.info import Loader
-from lmsearch.data.mixup import mixup_cutmix
+from lmsearch.data.mixup import mixup_cutmix, partners_of
+from lmsearch.data.order import ALONE, Ranks, sharers
 from lmsearch.engine.devices import check_compiler
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.nonfinite import Skips, answer_named
@@ -71,8 +72,11 @@ def training_objective(recipe: Recipe, info: DataInfo, loader: Loader) -> Object
     return objective_for(info.target, label_smoothing=recipe.label_smoothing, class_weights=weights)
 
 
-def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
-    """Return mixup and cutmix as the recipe says, or None where both are off or targets are not classes."""
+def build_mix(recipe: Recipe, info: DataInfo, *, world: Ranks = ALONE) -> Mix | None:
+    """Return mixup and cutmix as the recipe says, or None where both are off or targets are not classes.
+
+    In the processes of `world`, which share the batches, the same samples are mixed as in one.
+    """
     if not info.targets.classes or recipe.mix_prob == 0 or (recipe.mixup == 0 and recipe.cutmix == 0):
         return None
 
@@ -87,6 +91,7 @@ def build_mix(recipe: Recipe, info: DataInfo) -> Mix | None:
             switch_prob=recipe.mix_switch_prob,
             smoothing=recipe.label_smoothing,
             generator=generator,
+            partners=partners_of(batch, world),
         )
         return batch._replace(inputs=inputs, targets=targets)
 
@@ -103,7 +108,7 @@ class Goal:
 
 def goal_of(recipe: Recipe, info: DataInfo, loader: Loader) -> Goal:
     """Return what a recipe trains for on a data source."""
-    return Goal(training_objective(recipe, info, loader), build_mix(recipe, info))
+    return Goal(training_objective(recipe, info, loader), build_mix(recipe, info, world=sharers(loader)))
 
 
 def trainer_for(

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from lmsearch.data import Batch, Loaders
 from lmsearch.data.info import Loader
-from lmsearch.data.order import of_one_kind, sharers
+from lmsearch.data.order import of_one_kind, seen_by_all, sharers
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.divergence import advice, check_losses, check_weights, or_precise, spoilt_samples
 from lmsearch.engine.finite import Spoilt, TrainingDiverged
@@ -238,6 +238,7 @@ def evaluate_each(
     """
     model.eval()
     scored: list[list[Scores]] = []
+    world, seen = sharers(loader), 0
     for part in (part for batch in loader for part, _ in precision.parts(precision.to_device(batch), in_order=True)):
         for number, way in enumerate(ways()):
             with way, precision.autocast():
@@ -245,8 +246,8 @@ def evaluate_each(
             if number == len(scored):
                 scored.append([])
             keep(scored[number], objective.evaluation(outputs, part.targets, part.own).cpu())
-            evaluated(len(part.inputs))
-    world = sharers(loader)
+            evaluated(seen_by_all(loader, seen + len(part.inputs)) - seen_by_all(loader, seen))
+        seen += len(part.inputs)
     known = of_one_kind(scored or None, world, emptied=lambda each: [[mine[0].emptied()] for mine in each]) or []
     found = [objective.of_set(mine, world=world) for mine in known]
     for scores in found:

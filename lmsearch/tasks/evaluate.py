@@ -53,7 +53,8 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
     source = seen_by(spec.options.get("head"), data_for(measured_on(settings.data, spec, info), info))
     check_fits(source, info, checkpoint)
-    settings = settings.changed({"batch_size": (batch_size := images_per_step(settings.batch_size, info))})
+    batch_size = images_per_step(settings.batch_size, info, processes=world.size)
+    settings = settings.changed({"batch_size": batch_size})
     settings = settle_readers(settings, source, precision.device, world=world)
     loaders = build_loaders(
         source,

@@ -273,6 +273,7 @@ def train(
         metric=metric.in_training,
         later=others + session.steps_beside_training(start.epoch),
         epochs=settings.epochs,
+        processes=run_dir.world.size,
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 

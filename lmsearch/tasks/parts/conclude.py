@@ -12,6 +12,7 @@ from torch import nn
 from lmsearch import __version__
 from lmsearch.context import in_full, tell
 from lmsearch.data.info import Samples
+from lmsearch.engine.digest import digest_of
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.genotype import FILE, Genotype, LayerChoice, dumps
@@ -64,6 +65,8 @@ def conclude(
     `fresh` gives the supernets of the recheck, if there is one; `img_size` is that of the data, in pixels.
     """
     choices, how = trained.derive()
+    told = [(choice.name, choice.directions) for choice in choices]
+    run_dir.world.assert_same(digest_of(told), what="the choice of directions")  # each process may have made it by itself
     tested = trained.health(choices, fresh=fresh)
     if not isinstance(trained.module, Network):
         raise TypeError(f"{type(trained.module).__name__} does not tell the token grids of its layers")

@@ -147,6 +147,7 @@ def train(
         metric=metric,
         later=trainings_left * total,
         epochs=settings.epochs,
+        processes=run_dir.world.size,
     )
     with RunLog(run_dir, start_epoch=start.epoch) as run_log, progress:
 

@@ -55,6 +55,7 @@ def train_supernet(number: int, fresh: SearchSession, *, run_dir: RunDir, spec: 
         done_steps=start.steps(steps),
         metric=fresh.objective.metric.in_training,
         later=(SUPERNETS - 1 - number) * epochs * steps,
+        processes=run_dir.world.size,
     )
     with progress:
         fresh.train(start=start, state=state, on_step=progress.step)

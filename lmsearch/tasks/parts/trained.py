@@ -21,9 +21,15 @@ from lmsearch.tasks.parts.known import IMAGE
 PER_STEP, DENSE_PER_STEP = 256, 8  # images that are answered at a time: a class per image, or pixels or objects, which take more
 
 
-def images_per_step(given: int | None, info: DataInfo) -> int:
-    """Return how many images are answered at a time: those that are `given`, else as many as suit the network's answers."""
-    return given or (DENSE_PER_STEP if info.targets.per_pixel or info.targets.objects else PER_STEP)
+def images_per_step(given: int | None, info: DataInfo, *, processes: int = 1) -> int:
+    """Return how many images are answered at a time: those that are `given`, else as many as suit the network's answers.
+
+    The latter are a number that so many processes can share: about as many, but one for each at least.
+    """
+    if given is not None:
+        return given
+    usual = DENSE_PER_STEP if info.targets.per_pixel or info.targets.objects else PER_STEP
+    return max(usual // processes, 1) * processes
 
 
 def load_answering(checkpoint: str, precision: Precision, *, backend: str) -> tuple[nn.Module, ModelSpec, DataInfo]:
