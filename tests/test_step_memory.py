@@ -15,7 +15,7 @@ import torch
 from lmsearch.bench.memory import supported
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
-from lmsearch.context import FREE, SHARING, setting
+from lmsearch.context import CARDS, FREE, SHARING, setting
 from lmsearch.engine.distributed import World
 from lmsearch.engine.memory import free_bytes
 from lmsearch.errors import ConfigError
@@ -150,6 +150,11 @@ def test_trials_side_by_side_have_their_share_of_what_was_free_before_them(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
     with setting(SHARING, sharing), setting(FREE, before):
         assert memory.room_on(torch.device(device)) == expected
+
+
+def test_trials_that_are_spread_over_gpus_share_each_with_the_others_there() -> None:
+    with setting(SHARING, 5), setting(CARDS, 3):
+        assert [memory.sharers(torch.device(device)) for device in ("cuda", "cpu")] == [2, 5]
 
 
 def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) -> None:

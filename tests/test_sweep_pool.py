@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError, SweepError
 from lmsearch.interrupts import Stopped, answering_signals
-from lmsearch.sweep.pool import local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import OnGpus, Worker, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
 from lmsearch.sweep.study import Goal, SeededByTrial, Sweep, build_sampler, open_study
@@ -46,7 +46,8 @@ def sweep_of(run_dir: Path, *, trials: int, metric: str = "x") -> Sweep:
 
 
 def write_x(task: str, words: Sequence[str], folder: RunDir) -> None:
-    """A task that gives its parameter back."""
+    """A task that gives its parameter back, and the GPUs that it sees."""
+    (folder / "gpus").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     (folder / "metrics.json").write_text(json.dumps({"x": float(words[0].partition("=")[2])}))
 
 
@@ -107,12 +108,28 @@ def stillborn(sweep: Sweep, name: str) -> None:
     raise DataError("cannot start")
 
 
-def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path) -> None:
+def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     sweep = sweep_of(tmp_path, trials=7)
     study = open_study(sweep)
     supervise(study, sweep, local_workers(sweep, quick), workers=2, progress=lambda: None)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 7
     assert len({t.params["x"] for t in study.trials}) == 7, "no two workers draw alike"
+    assert {file.read_text() for file in tmp_path.rglob("gpus")} <= {"4", "5"}, "each has one GPU"
+
+
+def test_a_worker_gets_the_gpu_with_the_fewest_at_work() -> None:
+    ended, crew = set[str](), OnGpus(("4", "5"))
+
+    def start(name: str) -> str:
+        worker = Worker(name, Path(), ended=lambda: name in ended, problem=lambda: None, stop=lambda _: None)
+        gpu = crew.emptiest()
+        crew.add(worker, gpu)
+        return str(gpu)
+
+    assert [start(name) for name in "abc"] == ["4", "5", "4"]
+    ended |= {"a", "c"}
+    assert start("d") == "4" and OnGpus(()).emptiest() is None
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_runs_again(tmp_path: Path) -> None:
@@ -234,13 +251,16 @@ def test_machines_that_share_nothing_but_the_storage_draw_otherwise(sampler: str
     assert drawn[0] != drawn[1]
 
 
-def test_jobs_of_submitit_run_the_trials(tmp_path: Path) -> None:
+def test_jobs_of_submitit_run_the_trials_on_gpus_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the job knows lmsearch, not the tests
     sweep = sweep_of(tmp_path, trials=2)
     study = open_study(sweep)
-    start = submitit_workers(sweep, quick, cluster="local", options={"timeout_min": 5, "slurm_partition": None})
+    options = {"timeout_min": 5, "gpus_per_node": 1, "slurm_partition": None}
+    start = submitit_workers(sweep, quick, cluster="local", options=options)
     supervise(study, sweep, start, workers=1, progress=lambda: None)
+    assert {file.read_text() for file in tmp_path.rglob("gpus")} == {"4"}, "submitit gives every job GPU 0"
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
 
 

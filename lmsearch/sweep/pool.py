@@ -21,6 +21,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import VISIBLE, environment, visible_gpus
 from lmsearch.errors import SweepError
 from lmsearch.interrupts import Stopped, answering_signals, held_signals
 from lmsearch.sweep.study import STOPPED, Sweep, work_left
@@ -50,27 +51,47 @@ class Worker:
 Start = Callable[[], Worker]
 
 
+class OnGpus:
+    """Which workers are on which GPU of this machine; without GPUs, none is on one."""
+
+    def __init__(self, gpus: tuple[str, ...] | None = None) -> None:
+        self.crew: dict[str, list[Worker]] = {gpu: [] for gpu in (visible_gpus() if gpus is None else gpus)}
+
+    def emptiest(self) -> str | None:
+        """Return the GPU with the fewest workers that have not ended."""
+        at_work = {gpu: sum(not worker.ended() for worker in workers) for gpu, workers in self.crew.items()}
+        return min(at_work, key=lambda gpu: at_work[gpu], default=None)
+
+    def add(self, worker: Worker, gpu: str | None) -> Worker:
+        """Return a worker that was started there."""
+        if gpu is not None:
+            self.crew[gpu].append(worker)
+        return worker
+
+
 def local_workers(sweep: Sweep, work: Work) -> Start:
-    """Return what starts a process of this machine."""
-    context = multiprocessing.get_context("spawn")
+    """Return what starts a process of this machine, on the GPU that has the fewest of them."""
+    context, crew = multiprocessing.get_context("spawn"), OnGpus()
 
     def start() -> Worker:
-        name = secrets.token_hex(4)
+        name, gpu = secrets.token_hex(4), crew.emptiest()
         process = context.Process(target=_run_into, args=(work, sweep, name))
-        process.start()
+        with environment(VISIBLE, gpu):
+            process.start()
 
         def stop(wait_s: float) -> None:
             process.join(wait_s)
             process.terminate()
             process.join()
 
-        return Worker(
+        worker = Worker(
             name=name,
             log=logs_of(sweep) / log_of(name),
             ended=lambda: not process.is_alive(),
             problem=lambda: f"exit code {process.exitcode}" if process.exitcode else None,
             stop=stop,
         )
+        return crew.add(worker, gpu)
 
     return start
 
@@ -86,18 +107,20 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
         raise SweepError(f"submitit.cluster={cluster}: {error}") from error
     given = {key: value for key, value in options.items() if value is not None}
     executor.update_parameters(name="lmsearch-sweep", slurm_setup=BEFORE_SRUN, **given)
+    crew = OnGpus() if given.get("gpus_per_node") and jobs_stay_here(cluster) else OnGpus(())
 
     def start() -> Worker:
-        name = secrets.token_hex(4)
-        job = executor.submit(work, sweep, name)
+        name, gpu = secrets.token_hex(4), crew.emptiest()
+        job = executor.submit(partial(_on_gpu, gpu, work), sweep, name)
 
-        return Worker(
+        worker = Worker(
             name=name,
             log=job.paths.stderr,
             ended=job.done,
             problem=lambda: f"job {job.job_id} failed" if job.exception() else None,
             stop=lambda wait_s: job.cancel(check=False),
         )
+        return crew.add(worker, gpu)
 
     return start
 
@@ -124,6 +147,13 @@ def logs_of(sweep: Sweep) -> RunDir:
 def log_of(name: str) -> str:
     """Return the file in it of one worker."""
     return f"{name}.log"
+
+
+def _on_gpu(gpu: str | None, work: Work, sweep: Sweep, name: str) -> None:
+    """Do the work of a job on one GPU; submitit gives all jobs on one machine the same ones."""
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
+    work(sweep, name)
 
 
 def _run_into(work: Work, sweep: Sweep, name: str) -> None:

@@ -17,11 +17,12 @@ from rich.console import Console
 
 from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
-from lmsearch.context import FREE, LEAVING_PAGES, SHARING, in_full, setting, tell
+from lmsearch.context import CARDS, FREE, LEAVING_PAGES, SHARING, in_full, setting, tell
 from lmsearch.engine.devices import float32_convolutions
 from lmsearch.engine.log import environment
 from lmsearch.engine.memory import free_bytes
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import visible_gpus
 from lmsearch.engine.threads import cores, using_threads
 from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
@@ -105,6 +106,7 @@ def make_sweep(settings: SweepSettings) -> Sweep:
         deadline=None if settings.timeout is None else time.time() + settings.timeout,
         threads=threads_of(settings, here=here),
         side_by_side=min(settings.workers, settings.trials) if here else 1,
+        cards=max(1, len(visible_gpus())),
         free=free_bytes(torch.device("cpu")),
     )
     check_sweep(sweep)
@@ -233,7 +235,7 @@ def run_worker(sweep: Sweep, name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "OMP_NUM_THREADS" not in os.environ and sweep.threads is not None:
         torch.set_num_threads(sweep.threads)
-    with float32_convolutions(), setting(SHARING, sweep.side_by_side), setting(FREE, sweep.free):
+    with float32_convolutions(), setting(SHARING, sweep.side_by_side), setting(CARDS, sweep.cards), setting(FREE, sweep.free):
         work(sweep, run_task, name=name)
 
 

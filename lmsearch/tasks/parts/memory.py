@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lmsearch.context import FREE, SHARING
+from lmsearch.context import CARDS, FREE, SHARING
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.memory import ESTIMATE, GIB, free_bytes
@@ -49,7 +49,7 @@ def check_memory(
     on_cpu = precision.device.type == "cpu"
     need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed, keeps_delta=not on_cpu)
     sharing = workers * processes_here() if on_cpu else 1
-    free, trials = room_on(precision.device), SHARING.get()
+    free, trials = room_on(precision.device), sharers(precision.device)
     each = f" for each of the {trials} workers of the sweep" if trials > 1 else ""
     what = (
         f"a step of {images_text(batch_size, share, at_once)} of {grid_text(model.layer_grids(size)[0])} tokens needs about"
@@ -67,13 +67,18 @@ def check_memory(
 def room_on(device: torch.device) -> int | None:
     """Return the bytes that this process may take: what is free, and beside others of its kind its share of what was.
 
-    They may have taken theirs already, or be about to. On a GPU they share all of it; None where the system does not tell.
+    They may have taken theirs already, or be about to. Those on one GPU share all of it; None where the system does not tell.
     """
-    free, sharing = free_bytes(device), SHARING.get()
+    free, sharing = free_bytes(device), sharers(device)
     if free is None or sharing == 1:
         return free
     before = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else FREE.get()
     return free if before is None else min(free, before // sharing)
+
+
+def sharers(device: torch.device) -> int:
+    """Return how many trials of a sweep share the memory of a device; those on GPUs are spread over all of them."""
+    return -(-SHARING.get() // (CARDS.get() if device.type == "cuda" else 1))
 
 
 def images_text(batch_size: int, share: int, at_once: int) -> str:
