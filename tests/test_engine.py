@@ -62,6 +62,13 @@ def test_warm_up_rises_to_the_unshifted_cosine_which_ends_at_the_minimum() -> No
     assert all(lr(s) >= lr(s + 1) for s in range(10, 99))
 
 
+def test_the_cosine_of_localmambas_recipe_begins_where_the_warm_up_ends() -> None:
+    lr = Cosine(lr=1e-3, min_lr=1e-6, warmup_lr=1e-7, warmup_steps=200, total_steps=1000, warmup_prefix=True)
+    assert [lr(199), lr(200)] == [1e-3, 1e-3]
+    released = {30: 9.627e-4, 50: 6.935e-4, 60: 5.025e-4, 75: 2.246e-4, 90: 3.978e-5, 99: 1.466e-6}  # of epochs of 10 steps
+    assert {epoch: lr(10 * epoch - 1) for epoch in released} == pytest.approx(released, rel=1e-3)  # theirs lags by one step
+
+
 @pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])
 def test_vectors_and_positions_are_not_decayed_and_matrices_are(name: str) -> None:
     model = create_model(name)

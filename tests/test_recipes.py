@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lmsearch.cli import main
 from lmsearch.config import compose, settings_of
 from lmsearch.data import build_source
 from lmsearch.data.checks import size2d
 from lmsearch.data.layout import read_folder, read_for_evaluation
 from lmsearch.data.survey import Header, choose
 from lmsearch.engine.recipes import choose_dense_recipe, choose_recipe
+from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import model_names
 from lmsearch.models.dense import HEADS
@@ -57,10 +59,11 @@ def chosen(cfg: Training, *keys: str) -> list[object]:
 @pytest.mark.parametrize("task", ["retrain", "search"])
 def test_big_sets_of_large_images_get_localmambas_recipe_exactly(task: str) -> None:
     recipe = choose_recipe((224, 224), 1_281_167, width=192, task=task)
-    assert recipe.top == {"epochs": {"retrain": 300, "search": 100}[task], "batch_size": 128}
+    assert recipe.top == {"epochs": {"retrain": 300, "search": 100}[task], "batch_size": 1024}
+    assert recipe.micro_batch == 128 and choose_recipe((224, 224), 50_000, width=192, batch_size=256).micro_batch is None
     assert recipe.optim == {
-        "lr": 0.001, "min_lr": 1e-06, "warmup_lr": 1e-07, "warmup_epochs": 20, "weight_decay": 0.04, "clip_grad": None,
-        "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0,
+        "lr": 0.001, "min_lr": 1e-06, "warmup_lr": 1e-07, "warmup_epochs": 20, "warmup_prefix": True,
+        "weight_decay": 0.04, "clip_grad": None, "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0,
     }  # fmt: skip
     assert recipe.data == {
         "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "flip_prob": 0.5, "randaugment_ops": 2, "randaugment_magnitude": 9.0,
@@ -186,11 +189,38 @@ BIG_OF_0_1_0 = "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d
 
 
 def test_a_big_image_folder_of_the_first_version_is_the_same_run() -> None:
-    cfg = composed("retrain", ["genotype=x", "data=imagefolder", "data.root=y"])
-    cfg = fill(cfg, {"data.img_size": 224, "data.in_chans": 3})
+    words = ["genotype=x", "data=imagefolder", "data.root=y", "batch_size=128", "optim.warmup_prefix=false"]  # as it chose
+    cfg = fill(composed("retrain", words), {"data.img_size": 224, "data.in_chans": 3})
     cfg = settle_recipe(cfg, 1_281_167, (224, 224), task="retrain")
     assert run_digest(cfg.content) == BIG_OF_0_1_0
     assert run_digest(cfg.changed({"data.flip_prob": 0.0}).content) != BIG_OF_0_1_0
+
+
+@pytest.mark.parametrize(("task", "words"), [
+    ("search", ["model.depth=1"]), ("audit", ["model.depth=1"]), ("compare", ["model.depth=1", "arms=[raster,cross]"]),
+    ("retrain", ["model=local_vim", "model.depth=20", "genotype=localmamba/local_vim_tiny"]),
+])  # fmt: skip
+def test_batches_as_published_are_computed_in_parts(
+    task: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        pass
+
+    taken = []
+
+    def seen(batch_size: int, spec: object, precision: Precision, **_: object) -> None:
+        taken.append((batch_size, precision.micro_batch))
+        raise Enough
+
+    monkeypatch.setattr("lmsearch.engine.recipes.BIG_SET", 1)
+    monkeypatch.setattr("lmsearch.engine.recipes.BIG_SIDE", 1)
+    monkeypatch.setattr(f"lmsearch.tasks.{task}.check_memory", seen)
+    make_images(tmp_path, number=2)
+    words = [task, "data=imagefolder", f"data.root={tmp_path}", "model.embed_dim=8", "device=cpu", *words]
+    for own in ([], ["micro_batch=64"]):
+        with pytest.raises(Enough):
+            main([*words, *own])
+    assert taken == [(1024, 128), (1024, 64)]
 
 
 # ---------------------------------------------------------------- which images validate

@@ -29,6 +29,7 @@ WANTED_STEPS, LEAST_STEPS = 200, 30  # of one training
 ROUNDING = 1e-6  # of a step, that the time for it may come out short of it
 VAL_IMAGES = 1000
 BATCH = 32  # images of a step, at most: more steps tell more than larger ones
+LARGE_BATCH = 128  # from here on the learning rate of a batch is taken for that of this one: a brief training needs it
 SHUFFLE = "random0"  # the scan order of the shuffled single one; sets take random0, random1, ...
 RASTER, SHUFFLED, SHUFFLED_SET, HAND_MADE = "raster", "shuffle", "shuffles", "hand-made"
 PLANTED, ORDERLESS = "planted task", "orderless task"  # begin the keys of the controls
@@ -79,11 +80,14 @@ class QuickPlan:
 
 
 def brief(setting: Setting) -> Setting:
-    """Return the setting with batches for brief trainings; the learning rate goes with the square root of their size."""
+    """Return the setting with batches for brief trainings; the learning rate goes with the square root of their size.
+
+    Up to LARGE_BATCH; larger batches are those of long trainings.
+    """
     recipe = setting.recipe
     if recipe.batch_size <= BATCH:
         return setting
-    lr = recipe.lr * (BATCH / recipe.batch_size) ** 0.5
+    lr = recipe.lr * (BATCH / min(recipe.batch_size, LARGE_BATCH)) ** 0.5
     return replace(setting, recipe=replace(recipe, batch_size=BATCH, lr=lr))
 
 

@@ -23,19 +23,25 @@ Group = dict[str, Any]  # of an optimizer
 
 @dataclass(frozen=True)
 class Cosine:
-    """Cosine from `lr` to `min_lr` over all steps, unshifted; the first `warmup_steps` rise linearly from `warmup_lr` instead."""
+    """Cosine from `lr` to `min_lr` over all steps; the first `warmup_steps` rise linearly from `warmup_lr` instead.
+
+    With `warmup_prefix` the cosine begins where the warm-up ends and takes the steps that are left, as LocalMamba's code has it.
+    Its warm-up keeps one rate for an epoch, that of the epoch's first step here.
+    """
 
     lr: float
     min_lr: float
     warmup_lr: float
     warmup_steps: int
     total_steps: int
+    warmup_prefix: bool = False
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of step 0, 1, ..., total_steps - 1."""
         if step < self.warmup_steps:
             return self.warmup_lr + (self.lr - self.warmup_lr) * (step + 1) / self.warmup_steps
-        progress = step / max(self.total_steps, 1)
+        before = self.warmup_steps if self.warmup_prefix else 0
+        progress = (step - before) / max(self.total_steps - before, 1)
         return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + math.cos(math.pi * progress))
 
 

@@ -43,6 +43,7 @@ class Recipe:
     ema_decay: float | None
     class_weights: str = "none"
     layer_decay: float = 1.0
+    warmup_prefix: bool = False
     on_nonfinite: str = "stop"
     nonfinite_steps: int = 3
 
@@ -53,7 +54,7 @@ class Recipe:
     def schedule(self, steps_per_epoch: int) -> Cosine:
         """Return the learning rate of every step."""
         warmup = int(self.warmup_epochs * steps_per_epoch)
-        return Cosine(self.lr, self.min_lr, self.warmup_lr, warmup, self.epochs * steps_per_epoch)
+        return Cosine(self.lr, self.min_lr, self.warmup_lr, warmup, self.epochs * steps_per_epoch, self.warmup_prefix)
 
 
 def training_objective(recipe: Recipe, info: DataInfo, loader: Loader) -> Objective:

@@ -16,17 +16,18 @@ LOCALMAMBA_DATA = {
     "randaugment_std": 0.5, "erasing_prob": 0.25, "crop_pct": 0.875,
 }  # fmt: skip
 LOCALMAMBA_OPTIM = {
-    "lr": 1e-3, "min_lr": 1e-6, "warmup_lr": 1e-7, "warmup_epochs": 20, "weight_decay": 0.04, "clip_grad": None,
-    "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0,
+    "lr": 1e-3, "min_lr": 1e-6, "warmup_lr": 1e-7, "warmup_epochs": 20, "warmup_prefix": True, "weight_decay": 0.04,
+    "clip_grad": None, "label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0,
 }  # fmt: skip
 LOCALMAMBA_EPOCHS = {"retrain": 300, "search": 100}
+LOCALMAMBA_BATCH, LOCALMAMBA_PART = 1024, 128  # images of a step, and of one of the eight GPUs that were published
 SMALL_DATA = {
     "flip_prob": 0.0, "randaugment_ops": 0, "randaugment_magnitude": 9.0, "randaugment_std": 0.5, "erasing_prob": 0.0,
     "crop_pct": 1.0,
 }  # fmt: skip
 SMALL_OPTIM = {
-    "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup_epochs": 1, "weight_decay": 0.05, "clip_grad": 1.0, "label_smoothing": 0.05,
-    "mixup": 0.0, "cutmix": 0.0, "mix_prob": 0.0,
+    "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup_epochs": 1, "warmup_prefix": False, "weight_decay": 0.05, "clip_grad": 1.0,
+    "label_smoothing": 0.05, "mixup": 0.0, "cutmix": 0.0, "mix_prob": 0.0,
 }  # fmt: skip
 
 DENSE_BATCH = 8  # images of a step
@@ -52,13 +53,17 @@ DENSE_RECIPES = {  # by HeadKind.recipe
 
 @dataclass(frozen=True)
 class Choice:
-    """Values of the keys in data, in optim and at the top, by name; one sentence why, and what the values of some keys mean."""
+    """Values of the keys in data, in optim and at the top, by name; one sentence why, and what the values of some keys mean.
+
+    `micro_batch`: images in memory at a time where both batch_size and that are open; None: all of a step.
+    """
 
     data: Mapping[str, Any]
     optim: Mapping[str, Any]
     top: Mapping[str, int]
     why: str
     notes: Mapping[str, str] = field(default_factory=dict)
+    micro_batch: int | None = None
 
 
 def choose_recipe(
@@ -76,9 +81,11 @@ def choose_recipe(
     """
     height, wide = img_size
     if num_train >= BIG_SET and min(img_size) >= BIG_SIDE:
-        top = {"epochs": epochs or LOCALMAMBA_EPOCHS[task], "batch_size": batch_size or 128}
+        top = {"epochs": epochs or LOCALMAMBA_EPOCHS[task], "batch_size": batch_size or LOCALMAMBA_BATCH}
         why = f"{num_train} images of {height}x{wide} pixels: LocalMamba's recipe, " + told(top)
-        return Choice(LOCALMAMBA_DATA, warmed(LOCALMAMBA_OPTIM, top["epochs"]), top, why)
+        optim = warmed(LOCALMAMBA_OPTIM, top["epochs"])
+        notes = {"batch_size": f"images of a step as published, of which {LOCALMAMBA_PART} are in memory at a time (micro_batch)"}
+        return Choice(LOCALMAMBA_DATA, optim, top, why, notes, None if batch_size else LOCALMAMBA_PART)
     small = min(img_size) <= SMALL_SIDE
     epochs, batch = epochs or epochs_for(num_train, small=small), batch_size or batch_for(num_train)
     scale, stretch = ([0.9, 1.0], 1.05) if small else ([0.5, 1.0], 5 / 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -49,6 +49,7 @@ def run(cfg: DictConfig) -> int:
         return quick_audit(settings)
     precision = build_precision(settings)
     settings, source = settle(settings)
+    precision = replace(precision, micro_batch=settings.micro_batch)
     tested_on = "validation" if source.test is source.val else "test"
     if tested_on != "test":
         log.warning(NO_TEST_SET)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 from omegaconf import DictConfig
@@ -52,6 +52,7 @@ def run(cfg: DictConfig) -> int:
 def compare(settings: Compare, precision: Precision, world: World) -> None:
     """Train every arm in the processes of `world`, and tell how they do."""
     settings, source = settle(settings)
+    precision = replace(precision, micro_batch=settings.micro_batch)
     warn_unequal(settings.optim, source)
     objective = build_objective(source.info, settings.metric)
     space = load_search_space(settings.search_space)

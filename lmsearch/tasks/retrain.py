@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,6 +58,7 @@ def run(cfg: DictConfig) -> int:
 def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     """Train the net in the processes of `world`, and tell what it is good for."""
     settings, source = settle(settings)
+    precision = replace(precision, micro_batch=settings.micro_batch)
     settings = settle_readers(settings, source, precision.device, world=world)
     warn_unequal(settings.optim, source)
     genotype = load_genotype(settings.genotype)

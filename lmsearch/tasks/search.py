@@ -88,6 +88,7 @@ def run(cfg: DictConfig) -> int:
 def search(settings: Search, precision: Precision, world: World) -> Genotype:
     """Search in the processes of `world`, show what was found, and return it."""
     settings, source = settle(settings, task="search")
+    precision = replace(precision, micro_batch=settings.micro_batch)
     setup = search_setup(settings, source, budget=settings.budget)
     check_workers(settings)
     side_by_side = settings.seeds if settings.seeds > 1 else SUPERNETS if settings.get("search.recheck") else 1

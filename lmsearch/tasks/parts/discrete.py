@@ -63,6 +63,7 @@ def run(settings: Search) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     precision = build_precision(settings)
     settings, source = settle(settings, task="search")
+    precision = replace(precision, micro_batch=settings.micro_batch)
     candidates = find_candidates(settings, source, budget=settings.budget)
     options = settings.discrete
     space = ArchitectureSpace.of(candidates.spec.directions, candidates.keep, fewest=options.fewest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ def quick_audit(settings: Audit) -> int:
     """Run the quick audit, or go on with it; write audit.json and audit.png, print the answer; return 0 (see strict)."""
     precision = build_precision(settings)
     settings, source = settle(settings)
+    precision = replace(precision, micro_batch=settings.micro_batch)
     settings = settle_readers(settings, source, precision.device, at_once=settings.workers)
     setting = brief(make_setting(settings, source, precision))
     control = controls(settings, source, precision, setting)

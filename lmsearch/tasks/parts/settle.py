@@ -171,7 +171,7 @@ def settle_recipe(settings: T, num_train: int, img_size: tuple[int, int], *, tas
     notes = [note for key, note in choice.notes.items() if key in missing]
     yours = f"; set or taken over: {', '.join(mine)}" if mine else "; any of its keys can be set"
     log.info("%s%s", ", ".join([choice.why, *notes]), yours)
-    return settings.changed({name: values[name] for name in missing})
+    return fill(settings.changed({name: values[name] for name in missing}), {"micro_batch": choice.micro_batch})
 
 
 def model_width(model: Model, img_size: tuple[int, int]) -> int:
