@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable
 
 LONGEST = 1500  # characters of a message
 QUOTED = 60  # characters of a quoted value
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # for a terminal
 
 
 class LmsearchError(ValueError):
@@ -26,8 +28,8 @@ class LmsearchError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or the name of its class where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of an error's text, without colours, or the name of its class where it has none."""
+    return (COLOURS.sub("", str(error)).strip() or type(error).__name__).splitlines()[0]
 
 
 class ConfigError(LmsearchError):

@@ -170,7 +170,28 @@ def test_what_other_versions_have_is_refused_by_name(name: str, options: dict, k
     shapes = vmamba_shapes() if name == "vmamba_tiny" else vim_shapes(cls=False, rope=True)
     weights = random_state_dict(shapes, grid=(SIDE, SIDE)) | {key: torch.zeros(1, 1, DIM)}
     with pytest.raises(CheckpointError, match=message):
-        load_official_state_dict(create_model(name, **options), weights, names_for(name))
+        load_official_state_dict(create_model(name, **options), weights, names_for(name, weights))
+
+
+def later_name(key: str) -> str:
+    """Return VMamba's name of a tensor since the end of January 2024."""
+    changed = {"patch_embed.proj.": "patch_embed.0.", "patch_embed.norm.": "patch_embed.2.", ".ln_1.": ".norm."}
+    for before, after in (changed | {".self_attention.": ".op."}).items():
+        key = key.replace(before, after)
+    return f"classifier.{key}" if key.startswith(("norm.", "head.")) else key
+
+
+def test_vmambas_first_network_is_read_by_its_later_names_too_but_not_one_without_a_gate() -> None:
+    first = random_state_dict(vmamba_shapes(), grid=(SIDE, SIDE))
+    later = {later_name(key): weight for key, weight in first.items()}
+    models = [create_model("vmamba_tiny", **VMAMBA) for _ in range(2)]
+    for model, weights in zip(models, (first, later), strict=True):
+        load_official_state_dict(model, weights, names_for("vmamba_tiny", weights))
+    one, other = (model.state_dict() for model in models)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    ungated = {key: weight[: len(weight) // 2] if "in_proj" in key else weight for key, weight in later.items()}
+    with pytest.raises(CheckpointError, match="whose blocks have other names and options"):
+        load_official_state_dict(models[0], ungated, names_for("vmamba_tiny", ungated))
 
 
 def test_a_class_token_in_the_middle_of_an_odd_number_of_patches_is_refused() -> None:

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import pickle
+import sys
+import types
 
 import pytest
 import torch
@@ -27,7 +29,8 @@ from lmsearch.config import compose
 from lmsearch.engine.checkpoint import read_model
 from lmsearch.errors import CheckpointError, ConfigError, LmsearchError, ModelError
 from lmsearch.genotype import load_genotype
-from lmsearch.interop.localmamba import load_official_state_dict, read_official_checkpoint, to_official_state_dict
+from lmsearch.interop.localmamba import load_official_state_dict, to_official_state_dict
+from lmsearch.interop.released_file import read_official_checkpoint
 from lmsearch.models import create_model
 from lmsearch.tasks import convert
 
@@ -194,15 +197,39 @@ def test_tensors_come_back_as_copies_and_a_single_direction_keeps_its_suffix():
         lambda state: state,
         lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
         lambda state: {"model": state, "args": argparse.Namespace(lr=1e-3)},
+        lambda state: {"model": state, "config": CfgNode(MODEL=CfgNode(NAME="vssm_tiny"))},
+        lambda state: {"ema_model": {f"module.module.{key}": value for key, value in state.items()}},
+        lambda state: {"model": {"a": torch.zeros(1)}, "model_ema": state},
     ],
-    ids=["model", "state_dict", "bare", "data-parallel", "with options"],
+    ids=["model", "state_dict", "bare", "data-parallel", "with options", "of VMamba", "averaged", "averaged too"],
 )
-def test_weights_are_found_where_released_checkpoints_keep_them(tmp_path, wrap):
+def test_weights_are_found_where_released_checkpoints_keep_them(tmp_path, wrap, monkeypatch, request):
+    monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
+    monkeypatch.setitem(sys.modules, "yacs.config", types.SimpleNamespace(CfgNode=CfgNode))
     _, state = small_vim()
     torch.save(wrap(state), tmp_path / "released.pth")
-    read = read_official_checkpoint(tmp_path / "released.pth")
+    monkeypatch.undo()  # reading must not need the package
+    which = "ema" if "averaged" in request.node.callspec.id else "model"
+    read = read_official_checkpoint(tmp_path / "released.pth", which=which)
     assert read.keys() == state.keys()
     assert all(torch.equal(read[key], state[key]) for key in state)
+
+
+def test_averaged_weights_that_are_left_are_named_and_asked_for_in_vain_refused(tmp_path, caplog):
+    file, weights = tmp_path / "two.pth", {"a": torch.zeros(1)}
+    torch.save({"model": weights, "model_ema": {"a": torch.ones(1)}, "ema_model": None}, file)
+    assert read_official_checkpoint(file)["a"].item() == 0
+    assert "its averaged weights, under model_ema, are left; weights=ema takes them" in caplog.text
+    torch.save({"model": weights, "ema_model": None}, file)
+    with pytest.raises(CheckpointError, match="holds no averaged weights, which are expected under ema_model or model_ema"):
+        read_official_checkpoint(file, which="ema")
+
+
+class CfgNode(dict):
+    """Stands in for that of yacs, which need not be installed."""
+
+
+CfgNode.__module__ = "yacs.config"
 
 
 class Code:
@@ -223,9 +250,10 @@ def test_a_pickle_with_code_is_refused_without_running_it(tmp_path, legacy):
         file.write_bytes(pickle.dumps({"args": Code(str(trap))}))
     else:
         torch.save(content, file)
-    with pytest.raises(CheckpointError, match=r"evil\.pth: .*") as caught:
+    with pytest.raises(CheckpointError, match=r"evil\.pth: refused, it ") as caught:
         read_official_checkpoint(file)
-    assert "\n" not in str(caught.value)
+    named = "Unsupported operand" if legacy else f"it holds a {os.mkdir.__module__}.mkdir; only tensors and plain values are read"
+    assert named in str(caught.value) and "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
     assert not trap.exists()
 
 

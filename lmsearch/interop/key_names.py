@@ -1,14 +1,14 @@
 """How Vim and VMamba name the tensors that LocalMamba's released code, which grew out of theirs, names otherwise.
 
-Their first published versions are our networks without attention: Vim scans rows both ways, VMamba rows and columns. What later
-versions have beyond that is refused by name.
+Their first published versions are our networks without attention: Vim scans rows both ways, VMamba rows and columns. VMamba's
+has two sets of names, the second since the end of January 2024. What later versions have beyond that is refused by name.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -75,23 +75,34 @@ VIM = KeyNames(
         Refusal(r"layers\.\d+\.mixer\.gamma", "Vim with a learned scale of every layer"),
     ),
 )
+WITH_MLP = Refusal(r"layers\.\d+\.blocks\.\d+\.(mlp|norm2)\..*", "a later VMamba, with an MLP in every block and no gate")
+TWO_CONVOLUTIONS = Refusal(r"patch_embed\.[3-9]\..*", "a later VMamba, with two convolutions before the first stage")
 VMAMBA = KeyNames(
     "VMamba",
     vmamba_key,
     attention="none",
     order=("h", "v", "h_flip", "v_flip"),
     refused=(
-        Refusal(r"layers\.\d+\.blocks\.\d+\.(mlp\..*|norm2\..*)", "a later VMamba, with an MLP in every block and no gate"),
+        WITH_MLP,
         Refusal(r"layers\.\d+\.blocks\.\d+\.op\..*", "a later VMamba, whose blocks have other names and options"),
-        Refusal(r"patch_embed\.[3-9]\..*", "a later VMamba, with two convolutions before the first stage"),
+        TWO_CONVOLUTIONS,
     ),
 )
+VMAMBA_RENAMED = replace(VMAMBA, rename=localmamba_key, refused=(WITH_MLP, TWO_CONVOLUTIONS))  # as LocalMamba found it
 BASELINES = {"vim_tiny": VIM, "vim_small": VIM, "vmamba_tiny": VMAMBA, "vmamba_small": VMAMBA}  # by model name
 
 
-def names_for(model: str) -> KeyNames:
-    """Return the names that released checkpoints of a model use."""
-    return BASELINES.get(model, LOCALMAMBA)
+def names_for(model: str, weights: Mapping[str, Tensor] | None = None) -> KeyNames:
+    """Return the names that released checkpoints of a model use, where there are several those of these `weights`."""
+    names = BASELINES.get(model, LOCALMAMBA)
+    return VMAMBA_RENAMED if names is VMAMBA and weights is not None and is_renamed(weights) else names
+
+
+def is_renamed(weights: Mapping[str, Tensor]) -> bool:
+    """Tell whether weights are VMamba's first network under its later names: all blocks have a gate (c to 4c) and no MLP."""
+    entries = [weight for key, weight in weights.items() if key.endswith(".op.in_proj.weight")]
+    gated = bool(entries) and all(weight.dim() == 2 and weight.shape[0] == 4 * weight.shape[1] for weight in entries)
+    return gated and not any(re.fullmatch(WITH_MLP.pattern, key) for key in weights)
 
 
 def check_version(names: KeyNames, weights: Mapping[str, Tensor]) -> None:

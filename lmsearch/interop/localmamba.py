@@ -6,19 +6,15 @@ ours stack them; everything else is a change of name. Shapes: K directions, e in
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lmsearch.errors import CheckpointError, ModelError, first_line
+from lmsearch.errors import CheckpointError, ModelError
 from lmsearch.interop.key_names import LOCALMAMBA, KeyNames, check_version
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
@@ -31,7 +27,6 @@ ROPE_TOLERANCE = 1e-4  # float32 tables of one formula differ by about 1e-6; ano
 ALPHAS = ".multi_scan.weights"  # a supernet's
 KIND = {True: "a supernet's", False: "a derived net's"}
 SHOWN = 6  # keys named per kind of mistake in an error
-DESCRIPTION = "lmsearch"  # the key beside "model" under which our own files say what network they hold
 RELEASED = {  # what the released code's mixers always are, as options of ours
     "attention": "channel",
     "window_padding": "zeros",
@@ -239,51 +234,3 @@ def beyond_released(model: nn.Module, names: KeyNames = LOCALMAMBA) -> list[str]
     directions = {d for m in model.mixers() for d in m.directions}
     other = sorted(label(d) for d in directions if not re.fullmatch(RELEASED_DIRECTION, d))
     return found + ([f"directions {', '.join(other)}"] if other else [])
-
-
-def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Return the weights in a published checkpoint: under "model" or "state_dict", or the bare state dict.
-
-    Only tensors and plain values are unpickled, never code. A "module." in front of every key (left by data-parallel
-    training) is dropped. Raises CheckpointError for a file that is missing, damaged, or holds anything else.
-    """
-    return read_described_checkpoint(path)[0]
-
-
-def read_described_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapping | None]:
-    """Return the weights of `read_official_checkpoint`, and the description that `lmsearch convert to=official` put beside them.
-
-    The description is None where there is none, as in every released file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
-    content = _load_plain(path)
-    description = content.get(DESCRIPTION) if isinstance(content, Mapping) else None
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not (
-        isinstance(content, Mapping) and content and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    ):
-        raise CheckpointError(
-            f"{path}: holds no state dict; expected tensors by name, at the top or under 'model' or 'state_dict'"
-        )
-    if all(key.startswith("module.") for key in content):
-        content = {key.removeprefix("module."): tensor for key, tensor in content.items()}
-    return dict(content), description if isinstance(description, Mapping) else None
-
-
-def _load_plain(path: Path) -> object:
-    try:
-        # Namespace holds plain values: how training scripts keep their options
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # refused below or read, either way
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, it is damaged or holds more than tensors and plain values ({first_line(error)[:160]})"
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint ({first_line(error)[:160]})") from error

@@ -229,6 +229,9 @@ class Convert(Settings):
     genotype: PathName | None = key(
         "directions of the checkpoint's layers, which it does not hold", null="the published ones (a supernet: all eight)"
     )
+    weights: str = key(
+        words={"model": "those under model or state_dict", "ema": "their moving average, under ema_model or model_ema"}
+    )
     img_size: Ints | None = key("image side that the checkpoint was trained at, or [height,width]", unit="pixels", null="224")
     class_names: PathName | None = key("text file with one class name per line", null="0, 1, 2, ...")
 

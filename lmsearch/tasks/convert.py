@@ -31,13 +31,8 @@ from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.files import make_folder
 from lmsearch.genotype import FILE, Genotype, LayerChoice, check_depth, dumps, load_genotype
 from lmsearch.interop.key_names import names_for, options_told
-from lmsearch.interop.localmamba import (
-    DESCRIPTION,
-    beyond_released,
-    load_official_state_dict,
-    read_described_checkpoint,
-    to_official_state_dict,
-)
+from lmsearch.interop.localmamba import beyond_released, load_official_state_dict, to_official_state_dict
+from lmsearch.interop.released_file import DESCRIPTION, read_described_checkpoint
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.models.backbone import Network
 from lmsearch.reading import read_text, user_path
@@ -104,7 +99,7 @@ def from_official(settings: Convert) -> int:
     source, out = Path(settings.source), RunDir(Path(settings.out))
     if out.path.is_file():
         raise ConfigError(f"out={str(out)!r} is a file; give the folder to write")
-    weights, description = read_described_checkpoint(source)
+    weights, description = read_described_checkpoint(source, which=settings.weights)
     if description is not None:
         spec = described(settings, description)
     elif settings.model is None:
@@ -113,7 +108,7 @@ def from_official(settings: Convert) -> int:
         spec = describe(settings, settings.model, weights)
     model = spec.build()
     try:
-        load_official_state_dict(model, weights, names_for(spec.name))
+        load_official_state_dict(model, weights, names_for(spec.name, weights))
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
     model, spec = in_order(settings, model, spec)
