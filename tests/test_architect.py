@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lmsearch.config import compose_settings
 from lmsearch.data import Batch
 from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.train import Precision
@@ -20,6 +21,7 @@ from lmsearch.search.architects.learning import Timing
 from lmsearch.search.supernet.network import arch_parameters, weight_parameters
 from lmsearch.search.supernet.policy import BranchPolicy, Schedule
 from lmsearch.search.supernet.relax import RELAXATIONS
+from lmsearch.settings.tasks import Search
 
 MSE = replace(objective_for("dense"), losses=lambda y, t: (y - t).square().flatten(1).mean(1))  # in the outputs' own float64
 CPU = Precision(torch.device("cpu"))
@@ -83,11 +85,12 @@ def architect(
     *,
     warmup: int = 0,
     decay: Schedule = Schedule(0.0, 0.0),
+    follows_lr: bool = False,
     **knobs,
 ):
     policy = BranchPolicy(model, RELAXATIONS["softmax"], (1,), (1,), seed=0)
     loader = held if isinstance(held, Loader) else Loader(held)
-    parts = Parts(policy, Timing(4, 4, warmup), loader, MSE, optimizer, CPU, decay)
+    parts = Parts(policy, Timing(4, 4, warmup), loader, MSE, optimizer, CPU, decay, follows_lr=follows_lr)
     return architect_kind(name).build(parts, Knobs(**knobs))
 
 
@@ -150,6 +153,24 @@ def test_the_decay_of_alphas_follows_its_schedule() -> None:
         single.before_step(batch(1), epoch=epoch, step=0, lr=LR)
         seen.append(optimizer.param_groups[0]["weight_decay"])
     assert seen == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("name", ["single", "bilevel", "mixed"])
+def test_alphas_take_the_learning_rate_of_the_weights_where_they_have_none(name: str) -> None:
+    model = supernet()
+    optimizer = alpha_optimizer(model, lr=0.0, betas=(0.9, 0.999), weight_decay=0.0)
+    hook, (alpha,) = architect(name, model, batch(2), optimizer, follows_lr=True), arch_parameters(model)
+    for step, lr in enumerate((1e-7, 5e-4, 1e-3)):
+        before = alpha.detach().clone()
+        hook.before_step(batch(1), epoch=0, step=step, lr=lr)
+        loss(model, batch(1)).backward()
+        hook.after_backward(SCALER)
+        assert 0 < (alpha - before).abs().max() <= 1.5 * lr  # a step of Adam is about as long as its rate
+
+
+def test_localmambas_search_gives_alphas_the_learning_rate_of_the_weights() -> None:
+    rates = [compose_settings(Search, [f"search={name}"]).supernet.alpha_lr for name in ("localmamba", "darts")]
+    assert rates == [None, 0.01]
 
 
 def test_a_short_held_out_split_starts_over_in_a_new_order() -> None:

@@ -52,7 +52,9 @@ class Supernet(AnySearch):
     order: int = key("architect=bilevel: order of the gradient, 1 or 2 (finite differences)", least=1, most=2)
     mixed_weight: float = key("architect=mixed: weight of the held-out gradient", least=0.0)
     holdout: float = key("share of the training set that weights do not learn on; choices are made or tested on it")
-    alpha_lr: float = key("learning rate of the alphas, constant", least=0.0, most=LARGEST_RATE)
+    alpha_lr: float | None = key(
+        "learning rate of the alphas, constant", least=0.0, most=LARGEST_RATE, null="that of the weights, step by step"
+    )
     alpha_betas: list[float] = key("the two betas of the alphas' Adam", check=betas_fault)
     alpha_weight_decay: float = key("weight decay of the alphas, which pulls them back to uniform", least=0.0)
     alpha_weight_decay_end: float | None = key("the same at the end of the search", least=0.0, null="constant")

@@ -28,7 +28,7 @@ PASSES_OF_ORDER = {1: 2, 2: 5}  # order 2: the look-ahead step, the held-out gra
 class Parts:
     """What an architect works on; `loader` gives held-out batches, `optimizer` moves alphas, `decay` is their weight decay.
 
-    The processes of `world` share all batches.
+    The processes of `world` share all batches. `follows_lr`: alphas take the weights' learning rate of each step.
     """
 
     policy: BranchPolicy
@@ -39,6 +39,7 @@ class Parts:
     precision: Precision
     decay: Schedule = Schedule(0.0, 0.0)
     world: World = SINGLE
+    follows_lr: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class ArchitectKind:
     fp16: bool  # False: its gradients are not scaled, so they would underflow
 
 
-def common(parts: Parts) -> tuple[BranchPolicy, Timing, torch.optim.Optimizer, Precision, Schedule]:
+def common(parts: Parts) -> tuple[BranchPolicy, Timing, torch.optim.Optimizer, Precision, Schedule, bool]:
     """Return what every architect works on whose alphas learn."""
-    return parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay
+    return parts.policy, parts.timing, parts.optimizer, parts.precision, parts.decay, parts.follows_lr
 
 
 def on_holdout(parts: Parts) -> dict[str, Any]:

@@ -66,11 +66,15 @@ class Frozen:
 
 @dataclass
 class SingleLevel(Frozen):
-    """Alphas take one step with every step of the weights, on the same loss and batch."""
+    """Alphas take one step with every step of the weights, on the same loss and batch.
+
+    With `follows_lr` their learning rate is that of the weights at each step, as where both are in one optimizer.
+    """
 
     optimizer: torch.optim.Optimizer
     precision: Precision
     decay: Schedule = Schedule(0.0, 0.0)  # weight decay of the alphas over the search
+    follows_lr: bool = False
     epoch: int = field(default=0, init=False)
 
     def before_step(self, batch: Batch, *, epoch: int, step: int, lr: float) -> None:
@@ -79,6 +83,8 @@ class SingleLevel(Frozen):
         self.epoch = epoch
         for group in self.optimizer.param_groups:
             group["weight_decay"] = self.decay(self.timing.progress(epoch, step))
+            if self.follows_lr:
+                group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
 
     def after_backward(self, scaler: GradScaler) -> None:

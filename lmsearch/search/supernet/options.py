@@ -42,7 +42,7 @@ class SearchOptions:
     architect: str | ArchitectKind  # by name, or one's own
     order: int
     mixed_weight: float
-    alpha_lr: float
+    alpha_lr: float | None  # None: that of the weights
     alpha_betas: Sequence[float]
     alpha_weight_decay: float
     alpha_weight_decay_end: float | None
@@ -139,12 +139,12 @@ class SearchOptions:
         """Return what moves the alphas of the policy's supernet, and their optimizer; `loader` gives held-out batches."""
         alphas = alpha_optimizer(
             policy.module,
-            lr=self.alpha_lr,
+            lr=self.alpha_lr or 0.0,
             betas=self.alpha_betas,
             weight_decay=self.alpha_weight_decay,
             update=self.update,
         )
-        parts = Parts(policy, timing, loader, objective, alphas, precision, self.decays, world)
+        parts = Parts(policy, timing, loader, objective, alphas, precision, self.decays, world, self.alpha_lr is None)
         hook = self.kind.build(parts, self.knobs)
         check_hook(hook, self.kind)
         return hook, alphas
