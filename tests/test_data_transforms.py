@@ -9,7 +9,7 @@ from PIL import Image
 
 from lmsearch.data import DataInfo, mixup_cutmix
 from lmsearch.data.keyed import keyed_rng
-from lmsearch.data.randaugment import OPERATIONS, rand_augment
+from lmsearch.data.randaugment import OPERATIONS, SETS, rand_augment
 from lmsearch.data.reading import read_image
 from lmsearch.data.transforms import TrainTransform, eval_image, random_crop_box, random_erase, to_tensor
 from lmsearch.errors import DataError
@@ -93,7 +93,7 @@ def test_random_crop_of_a_sliver_is_the_largest_centred_box_of_an_allowed_aspect
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: op.__name__)
+@pytest.mark.parametrize("operation", dict.fromkeys(op for known in SETS.values() for op in known), ids=lambda op: op.__name__)
 def test_every_operation_keeps_size_and_mode(operation, mode):
     fill = (124, 116, 104) if mode == "RGB" else (128,)
     for strength in (0.0, 0.9, 1.0):
@@ -111,6 +111,14 @@ def test_graded_operations_do_nothing_at_zero_and_more_at_nine_than_at_three(ope
     original = np.asarray(blurred, dtype=float)
     change = [np.abs(np.asarray(operation(blurred, s, 1, (124, 116, 104)), dtype=float) - original).mean() for s in (0, 0.3, 0.9)]
     assert change[0] == 0 and change[1] < change[2]
+
+
+def test_localmambas_operations_are_those_of_its_code_at_its_magnitude():
+    ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (8, 1)))
+    found = [np.asarray(operation(ramp, 0.9, 1, (0,)))[4].astype(int) for operation in SETS["localmamba"]]
+    zoomed, posterized, solarized, brighter = (found[place] for place in (1, 8, 9, 13))
+    assert len(found) == 19 and len(set(posterized)) == 8 and (solarized != np.arange(256)).sum() == 26
+    assert brighter[100] == 172 and (zoomed[:82] == 0).all() and (zoomed[84:172] > 0).all() and (zoomed[174:] == 0).all()
 
 
 def test_rand_augment_is_keyed_and_uses_every_operation(monkeypatch):

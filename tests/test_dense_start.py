@@ -195,7 +195,7 @@ def test_another_preset_of_the_same_data_says_only_what_it_brings(tmp_path: Path
     assert f"data.root=b given, {run} has shapes" in lines
     paper, lines = configure("retrain", [*given, "data=ade20k", "data.root=a"])
     assert (paper.head, paper.data.img_size, paper.data.reduce_zero_label, paper.epochs) == ("upernet", 512, True, 127)
-    assert (paper.model.patch_size, paper.model.embed_dim) == (4, 8)
+    assert (paper.model.patch_size, paper.model.embed_dim, paper.model.drop_path_rate) == (4, 8, 0.1)
     assert {f"head=upernet given, {run} has plain", f"data.root=a given, {run} has shapes"} <= set(lines)
     seen, _ = configure("evaluate", [f"checkpoint={run}", "data=ade20k", "data.root=a"])
     assert (seen.data.img_size, seen.data.root) == (64, "a"), "trained weights see images as they were trained to"

@@ -67,7 +67,7 @@ def test_big_sets_of_large_images_get_localmambas_recipe_exactly(task: str) -> N
     }  # fmt: skip
     assert recipe.data == {
         "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "flip_prob": 0.5, "randaugment_ops": 2, "randaugment_magnitude": 9.0,
-        "randaugment_std": 0.5, "erasing_prob": 0.25, "crop_pct": 0.875,
+        "randaugment_std": 0.5, "randaugment_set": "localmamba", "erasing_prob": 0.25, "crop_pct": 0.875,
     }  # fmt: skip
 
 
@@ -190,6 +190,7 @@ BIG_OF_0_1_0 = "faddadbb97f4911bd20484a0b7dee0a4be81843a52bd72e698ecfd812959dd2d
 
 def test_a_big_image_folder_of_the_first_version_is_the_same_run() -> None:
     words = ["genotype=x", "data=imagefolder", "data.root=y", "batch_size=128", "optim.warmup_prefix=false"]  # as it chose
+    words += ["data.randaugment_set=increasing"]
     cfg = fill(composed("retrain", words), {"data.img_size": 224, "data.in_chans": 3})
     cfg = settle_recipe(cfg, 1_281_167, (224, 224), task="retrain")
     assert run_digest(cfg.content) == BIG_OF_0_1_0

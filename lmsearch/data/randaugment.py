@@ -1,14 +1,17 @@
 """RandAugment (arXiv 1909.13719) on Pillow images: a few operations at random, each at a magnitude m in [0, 10].
 
-Every operation grows stronger with m. `strength` is m / 10; what moves in from outside has the colour `fill`.
+`strength` is m / 10; what moves in from outside has the colour `fill`. In the set "increasing" every operation grows stronger
+with m, as in timm's "inc1". "localmamba" is what its released code trains with: colours go from 0.1 to 1.9 times what they are,
+`solarize_from` and `posterize_to` grow weaker with m, and there are four more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 Fill = tuple[int, ...]
 LARGEST_MAGNITUDE = 10.0
@@ -98,11 +101,62 @@ def sharpness(image: Image.Image, strength: float, sign: int, fill: Fill) -> Ima
     return ImageEnhance.Sharpness(image).enhance(1 + sign * 0.9 * strength)
 
 
+def posterize_to(image: Image.Image, strength: float, sign: int, fill: Fill) -> Image.Image:
+    """Keep 0 to 4 bits per channel."""
+    kept = 256 - 2 ** (8 - int(4 * strength))
+    return image.point([value & kept for value in range(256)] * len(image.getbands()))
+
+
+def solarize_from(image: Image.Image, strength: float, sign: int, fill: Fill) -> Image.Image:
+    """Invert values from a threshold on, 0 up to 256."""
+    return ImageOps.solarize(image, int(256 * strength))
+
+
+def enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
+    """Return what multiplies a property of an image by 0.1 to 1.9."""
+    return lambda image, strength, sign, fill: kind(image).enhance(0.1 + 1.8 * strength)
+
+
+def zoom_out(image: Image.Image, strength: float, sign: int, fill: Fill) -> Image.Image:
+    """Shrink to 0 to 0.4 of the sides, in the middle of black."""
+    width, height = (max(1, round(0.4 * strength * side)) for side in image.size)
+    shown = Image.new(image.mode, image.size)
+    middle = -((width - image.width) // 2), -((height - image.height) // 2)
+    shown.paste(image.resize((width, height), Image.Resampling.BICUBIC), middle)
+    return shown
+
+
+def blur(image: Image.Image, strength: float, sign: int, fill: Fill) -> Image.Image:
+    """Blur by up to half a pixel."""
+    return image.filter(ImageFilter.GaussianBlur(0.5 * strength))
+
+
+def skew(image: Image.Image, strength: float, sign: int, fill: Fill) -> Image.Image:
+    """Pull each corner along a side, in or out, by up to 0.3 of the larger side: that turns and scales. Outside is black."""
+    (w, h), m = image.size, math.ceil(sign * 0.3 * strength * max(image.size))
+    size = (w + m) * (h + m) + m * m
+    a, b, d, e = w * (h + m) / size, -w * m / size, h * m / size, h * (w + m) / size
+    return _affine(image, (a, b, a * m, d, e, d * m), (0,) * len(fill))
+
+
+def leave(image: Image.Image, strength: float, sign: int, fill: Fill) -> Image.Image:
+    """Leave the image as it is: the released code distorts by tiles, of which there is one below the largest magnitude."""
+    return image
+
+
 Operation = Callable[[Image.Image, float, int, Fill], Image.Image]
 OPERATIONS: tuple[Operation, ...] = (
     auto_contrast, equalize, invert, rotate, posterize, solarize, solarize_add, color, contrast, brightness, sharpness,
     shear_x, shear_y, translate_x, translate_y,
 )  # fmt: skip
+SETS = {
+    "increasing": OPERATIONS,
+    "localmamba": (
+        leave, zoom_out, blur, skew, auto_contrast, equalize, invert, rotate, posterize_to, solarize_from, solarize_add,
+        *map(enhanced, (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness, ImageEnhance.Sharpness)),
+        shear_x, shear_y, translate_x, translate_y,
+    ),
+}  # fmt: skip
 
 
 def rand_augment(
@@ -113,17 +167,19 @@ def rand_augment(
     magnitude: float = 9.0,
     magnitude_std: float = 0.5,
     op_prob: float = 0.5,
+    operations: Sequence[Operation] | None = None,
     fill: Fill,
 ) -> Image.Image:
     """Apply `num_ops` random operations (with replacement) to an RGB or L image, each with probability `op_prob`.
 
     The magnitude is drawn for each from Normal(magnitude, magnitude_std), clipped to [0, 10]. Every call consumes the same
-    number of draws.
+    number of draws. `operations` None: those of "increasing".
     """
-    choices = rng.integers(len(OPERATIONS), size=num_ops)
+    operations = OPERATIONS if operations is None else operations
+    choices = rng.integers(len(operations), size=num_ops)
     applied, signs = rng.random(num_ops) < op_prob, rng.integers(2, size=num_ops) * 2 - 1
     magnitudes = np.clip(magnitude + magnitude_std * rng.standard_normal(num_ops), 0, LARGEST_MAGNITUDE)
     for choice, apply, sign, m in zip(choices, applied, signs, magnitudes, strict=True):
         if apply:
-            image = OPERATIONS[choice](image, float(m) / LARGEST_MAGNITUDE, int(sign), fill)
+            image = operations[choice](image, float(m) / LARGEST_MAGNITUDE, int(sign), fill)
     return image

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lmsearch.data.info import DataInfo
-from lmsearch.data.randaugment import rand_augment
+from lmsearch.data.randaugment import SETS, rand_augment
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -101,6 +101,7 @@ class TrainTransform:
     randaugment_magnitude: float = 9.0
     randaugment_std: float = 0.5
     erasing_prob: float = 0.25
+    randaugment_set: str = "increasing"  # a name of SETS
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> torch.Tensor:
         """Return the augmented image (C, H, W); every draw comes from `rng`."""
@@ -115,6 +116,7 @@ class TrainTransform:
             num_ops=self.randaugment_ops,
             magnitude=self.randaugment_magnitude,
             magnitude_std=self.randaugment_std,
+            operations=SETS[self.randaugment_set],
             fill=tuple(round(255 * m) for m in self.info.mean),
         )
         return random_erase(to_tensor(image, self.info.mean, self.info.std), rng, prob=self.erasing_prob)

@@ -13,7 +13,7 @@ LR, LR_WIDTH = 0.008, 32  # peak learning rate of batches of FULL_BATCH, for tok
 
 LOCALMAMBA_DATA = {
     "flip_prob": 0.5, "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "randaugment_ops": 2, "randaugment_magnitude": 9.0,
-    "randaugment_std": 0.5, "erasing_prob": 0.25, "crop_pct": 0.875,
+    "randaugment_std": 0.5, "randaugment_set": "localmamba", "erasing_prob": 0.25, "crop_pct": 0.875,
 }  # fmt: skip
 LOCALMAMBA_OPTIM = {
     "lr": 1e-3, "min_lr": 1e-6, "warmup_lr": 1e-7, "warmup_epochs": 20, "warmup_prefix": True, "weight_decay": 0.04,
@@ -22,8 +22,8 @@ LOCALMAMBA_OPTIM = {
 LOCALMAMBA_EPOCHS = {"retrain": 300, "search": 100}
 LOCALMAMBA_BATCH, LOCALMAMBA_PART = 1024, 128  # images of a step, and of one of the eight GPUs that were published
 SMALL_DATA = {
-    "flip_prob": 0.0, "randaugment_ops": 0, "randaugment_magnitude": 9.0, "randaugment_std": 0.5, "erasing_prob": 0.0,
-    "crop_pct": 1.0,
+    "flip_prob": 0.0, "randaugment_ops": 0, "randaugment_magnitude": 9.0, "randaugment_std": 0.5,
+    "randaugment_set": "increasing", "erasing_prob": 0.0, "crop_pct": 1.0,
 }  # fmt: skip
 SMALL_OPTIM = {
     "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup_epochs": 1, "warmup_prefix": False, "weight_decay": 0.05, "clip_grad": 1.0,

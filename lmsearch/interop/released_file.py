@@ -8,8 +8,9 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ WEIGHTS = {"model": ("model", "state_dict"), "ema": ("ema_model", "model_ema", "
 PREFIX = "module."  # put before every key by data-parallel training, and once more by averages of it
 LONGEST_REASON = 160  # characters of what PyTorch says
 ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation")  # begin what it says around the reason
-PLAIN = [  # classes of plain values, in which training scripts keep their options; a CfgNode is read as the dict that it is
+Class = Callable[..., Any]
+PLAIN: list[Class | tuple[Class, str]] = [  # in which training scripts keep their options; a CfgNode is read as a dict
     argparse.Namespace,
     (OrderedDict, "yacs.config.CfgNode"),
 ]

@@ -84,6 +84,15 @@ class ImageFolder(Classes, OwnImages):
     randaugment_ops: int = key("RandAugment: operations per image, 0: off", least=0, by_recipe="null", added=(2,))
     randaugment_magnitude: float = key("RandAugment: strength, 0 to 10", least=0.0, most=10.0, by_recipe="null", added=(9.0,))
     randaugment_std: float = key("RandAugment: standard deviation of the strength", least=0.0, by_recipe="null", added=(0.5,))
+    randaugment_set: str = key(
+        "RandAugment",
+        words={
+            "increasing": "15 operations, all stronger with the strength, as timm's inc1",
+            "localmamba": "the 19 of its released code; colours grow with the strength, posterize and solarize weaken",
+        },
+        by_recipe="null",
+        added=("increasing",),
+    )
     erasing_prob: float = key("probability of erasing a box", least=0.0, most=1.0, by_recipe="null", added=(0.25,))
     crop_pct: float = key(
         "evaluation: share of the resized image's side that the centre crop keeps",

@@ -30,7 +30,7 @@ class Optim(Group):
     warmup_lr: float = key("learning rate before the warm-up", least=0.0, most=LARGEST_RATE, by_recipe="null")
     warmup_epochs: int = key("epochs of linear warm-up, part of `epochs`", least=0, by_recipe="null")
     warmup_prefix: bool = key(
-        "the cosine begins where the warm-up ends; false: it is one over all epochs, whose beginning the warm-up takes",
+        "the cosine begins where the warm-up ends; false: at the start, and the warm-up hides that",
         by_recipe="null", added=(False,),
     )  # fmt: skip
     weight_decay: float = key("AdamW's, of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")

@@ -30,11 +30,12 @@ from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.files import make_folder
 from lmsearch.genotype import FILE, Genotype, LayerChoice, check_depth, dumps, load_genotype
-from lmsearch.interop.key_names import names_for, options_told
+from lmsearch.interop.key_names import LOCALMAMBA, names_for, options_told
 from lmsearch.interop.localmamba import beyond_released, load_official_state_dict, to_official_state_dict
 from lmsearch.interop.released_file import DESCRIPTION, read_described_checkpoint
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.models.backbone import Network
+from lmsearch.models.local_vim import LocalVim
 from lmsearch.reading import read_text, user_path
 from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
@@ -124,7 +125,15 @@ def from_official(settings: Convert) -> int:
             print(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} parameters: {out / 'model.safetensors'}")
             print(f"genotype: {out / 'genotype.json'}")
             print(f"next: lmsearch evaluate {shlex.quote(f'checkpoint={out}')} data=imagefolder data.root=...")
+            if description is None and answers_otherwise(model, spec.name):
+                height, width = spec.options["img_size"]
+                print(f"note: at other sizes than {height}x{width} the released code answers otherwise (docs/recipes.md)")
     return 0
+
+
+def answers_otherwise(model: Network, name: str) -> bool:
+    """Tell whether the released code has other rotary tables at other image sizes: it resizes those that it stores."""
+    return isinstance(model, LocalVim) and model.use_rope and names_for(name) is LOCALMAMBA
 
 
 def describe(settings: Convert, model: Model, weights: dict[str, Tensor]) -> ModelSpec:

@@ -18,7 +18,7 @@ from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.keyed import keyed_rng
 from lmsearch.data.layout import Folder, Part, read_folder
 from lmsearch.data.listing import inside
-from lmsearch.data.randaugment import LARGEST_MAGNITUDE
+from lmsearch.data.randaugment import LARGEST_MAGNITUDE, SETS
 from lmsearch.data.reading import read_image
 from lmsearch.data.transforms import TrainTransform, eval_tensor
 from lmsearch.errors import DataError
@@ -107,6 +107,7 @@ def build_imagefolder(
     randaugment_ops: int = 2,
     randaugment_magnitude: float = 9.0,
     randaugment_std: float = 0.5,
+    randaugment_set: str = "increasing",
     erasing_prob: float = 0.25,
     crop_pct: float = 0.875,
     on_error: str = "raise",
@@ -148,6 +149,7 @@ def build_imagefolder(
         randaugment_magnitude=number("randaugment_magnitude", randaugment_magnitude, least=0, most=LARGEST_MAGNITUDE),
         randaugment_std=number("randaugment_std", randaugment_std, least=0),
         erasing_prob=number("erasing_prob", erasing_prob, least=0, most=1),
+        randaugment_set=choice("randaugment_set", randaugment_set, tuple(SETS)),
     )
     choice("on_error", on_error, ("raise", "skip"))
     train, val = (_dataset(part, info, transform, on_error) for part in (folder.train, folder.val))
