@@ -91,7 +91,7 @@ class ImageFolder(Classes, OwnImages):
             "localmamba": "the 19 of its released code; colours grow with the strength, posterize and solarize weaken",
         },
         by_recipe="null",
-        added=("increasing",),
+        added=("increasing", None),
     )
     erasing_prob: float = key("probability of erasing a box", least=0.0, most=1.0, by_recipe="null", added=(0.25,))
     crop_pct: float = key(

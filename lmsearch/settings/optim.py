@@ -31,7 +31,7 @@ class Optim(Group):
     warmup_epochs: int = key("epochs of linear warm-up, part of `epochs`", least=0, by_recipe="null")
     warmup_prefix: bool = key(
         "the cosine begins where the warm-up ends; false: at the start, and the warm-up hides that",
-        by_recipe="null", added=(False,),
+        by_recipe="null", added=(False, None),
     )  # fmt: skip
     weight_decay: float = key("AdamW's, of matrices; vectors, biases and positions are not decayed", least=0.0, by_recipe="null")
     betas: list[float] = key("the two betas of AdamW", check=betas_fault)
