@@ -350,6 +350,24 @@ def test_boxes_of_yolo_are_read_in_pixels_and_a_missing_label_file_is_an_image_o
     assert next(things[0].box for things in held if things) == (3.0, 1.5, 5.0, 4.5)
 
 
+POSE = "train: train/images\nnames: [a, b]\nkpt_shape: "
+
+
+@pytest.mark.parametrize(("shape", "points"), [("[2, 2]", "0.1 0.1 0.9 0.9"), ("[1, 3]", "0 0 2"), ("[1, 3]", "")])
+def test_of_lines_with_key_points_the_box_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shape: str, points: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        source = small(write_yolo(tmp_path, f"1 0.5 0.5 0.25 0.5 {points}\n", description=f"{POSE}{shape}\n"))
+    things = [thing for part in (source.train, source.val) for image in range(2) for thing in part.sample(image).things]
+    assert [(thing.label, thing.box, thing.outline) for thing in things] == [(1, (3.0, 1.5, 5.0, 4.5), None)] * 3
+    assert caplog.text.count(f"kpt_shape is {shape}: key points are not read, only the boxes before them") == 1
+    (tmp_path / "data.yaml").write_text(f"{POSE}[2, 2]\n")
+    (tmp_path / "train" / "labels" / "0.txt").write_text("0 0.1 0.1 0.5 0.5 0.9 0.9\n")
+    with pytest.raises(DataError, match="line 1 has 7 numbers; expected a class and a box .5 numbers., or these and 4 of key"):
+        small(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -384,6 +402,8 @@ def test_what_is_wrong_with_yolo_labels_is_one_line(tmp_path: Path, labels: str 
         ),
         ("train: train/images\nnames: [a]\nnc: 2\n", "nc is 2, but names lists 1 classes"),
         ("train: elsewhere\nnames: [a]\n", "train is 'elsewhere', which is not there; looked in"),
+        (f"{POSE}[17, 4]\n", r"kpt_shape is \[17, 4\]; expected \[number of key points, 2 or 3\]"),
+        (f"{POSE}17\n", "kpt_shape is 17; expected"),
         ("names: [a]\n", "names no images; expected train and val"),
         ("train: [1]\nnames: [a]\n", r"train is \[1\]; expected a folder of images"),
         ("- a\n", "holds .*; expected train, val and names"),

@@ -99,7 +99,7 @@ def test_any_label_file_of_yolo(tmp_path_factory: pytest.TempPathFactory, lines:
 
 
 @ONES
-@given(values=st.dictionaries(st.sampled_from(["path", "train", "val", "test", "names", "nc"]), VALUES))
+@given(values=st.dictionaries(st.sampled_from(["path", "train", "val", "test", "names", "nc", "kpt_shape"]), VALUES))
 def test_any_description_of_yolo(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
     folder = write_yolo(tmp_path_factory.mktemp("description"))
     (folder / "data.yaml").write_text(json.dumps({"train": "train/images", "names": ["a", "b"]} | values))

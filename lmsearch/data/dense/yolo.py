@@ -1,7 +1,8 @@
 """YOLO folders: data.yaml with the splits and class names, and a text file of labels beside each image.
 
-A line is a class and a box (centre, width, height) or a polygon (x, y, ...), in shares of the sides. The labels of
-a/images/b.jpg are a/labels/b.txt; an image without such a file shows nothing.
+A line is a class and a box (centre, width, height) or a polygon (x, y, ...), in shares of the sides. Where data.yaml
+has a kpt_shape, key points follow the box and are not read.
+The labels of a/images/b.jpg are a/labels/b.txt; an image without such a file shows nothing.
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ def read_yolo_splits(root: Path, *, on_error: str, names: Sequence[str] | None) 
     if surplus := [name for name in own if name not in known]:
         raise DataError(f"{path}: {len(surplus)} classes are unknown to training: {first_of(surplus, 5)}")
     labels = [known.index(name) for name in own]
+    of_points = numbers_of_points(content, path)
     splits = {}
     for split in (split for split in SPLITS if content.get(split) is not None):
         files = images_of(content[split], path, base=base_of(content, path), split=split)
         if files:
-            splits[split] = read_split(f"{path}: {split}", files, labels, on_error=on_error)
+            splits[split] = read_split(f"{path}: {split}", files, labels, on_error=on_error, of_points=of_points)
     if not splits:
         raise DataError(f"{path}: names no images; expected train and val with folders of images")
     return splits, known
@@ -74,6 +76,17 @@ def names_of(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
     if content.get("nc") not in (None, len(listed)):
         raise DataError(f"{path}: nc is {short(content['nc'])}, but names lists {len(listed)} classes")
     return listed
+
+
+def numbers_of_points(content: Mapping[Any, Any], path: Path) -> int:
+    """Return how many numbers of key points follow a box, which is said in one line; 0 where data.yaml has no kpt_shape."""
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not isinstance(shape, list) or list(map(type, shape)) != [int, int] or shape[0] < 1 or shape[1] not in (2, 3):
+        raise DataError(f"{path}: kpt_shape is {short(shape)}; expected [number of key points, 2 or 3]")
+    log.info("%s: kpt_shape is %s: key points are not read, only the boxes before them", path, short(shape))
+    return int(shape[0] * shape[1])
 
 
 def base_of(content: Mapping[Any, Any], path: Path) -> Path:
@@ -127,8 +140,11 @@ def label_path(image: Path) -> Path:
     return Path(*parts)
 
 
-def read_split(where: str, files: Sequence[Path], labels: Sequence[int], *, on_error: str) -> Annotated:
-    """Return the images of a split with their objects; `labels` are the places of the class numbers."""
+def read_split(where: str, files: Sequence[Path], labels: Sequence[int], *, on_error: str, of_points: int) -> Annotated:
+    """Return the images of a split with their objects; `labels` are the places of the class numbers.
+
+    `of_points` numbers of key points follow the boxes; 0: lines are boxes or polygons.
+    """
     texts = [label_path(file) for file in files]
     there = [os.path.isfile(text) for text in texts]
     if not any(there):
@@ -136,7 +152,7 @@ def read_split(where: str, files: Sequence[Path], labels: Sequence[int], *, on_e
     faults = Faults(on_error)
     sizes = [image_size(file) for file in files]
     things = [
-        read_labels(text, labels, size, faults=faults) if present else []
+        read_labels(text, labels, size, faults=faults, of_points=of_points) if present else []
         for text, present, size in zip(texts, there, sizes, strict=True)
     ]
     faults.say(where)
@@ -147,7 +163,7 @@ def read_split(where: str, files: Sequence[Path], labels: Sequence[int], *, on_e
     return Annotated(where, packed(files), np.arange(1, len(files) + 1), np.array(sizes, dtype=np.int64), Things.of(things))
 
 
-def read_labels(path: Path, labels: Sequence[int], size: Size, *, faults: Faults) -> list[Thing]:
+def read_labels(path: Path, labels: Sequence[int], size: Size, *, faults: Faults, of_points: int = 0) -> list[Thing]:
     """Return the objects of a label file for an image of `size` (height, width)."""
     things = []
     lines = read_text(path, where=shown(path), error=DataError).splitlines()
@@ -156,13 +172,16 @@ def read_labels(path: Path, labels: Sequence[int], size: Size, *, faults: Faults
         if not line.strip():
             continue
         values = _numbers(line.split(), where)
-        if len(values) < OF_BOX or len(values) % 2 == 0:
+        if of_points and len(values) not in (OF_BOX, OF_BOX + of_points):
+            told = f"a class and a box ({OF_BOX} numbers), or these and {of_points} of key points (kpt_shape in data.yaml)"
+            raise DataError(f"{where} has {len(values)} numbers; expected {told}")
+        if not of_points and (len(values) < OF_BOX or len(values) % 2 == 0):
             raise DataError(f"{where} has {len(values)} numbers; {EXPECTED}")
         if values[0] not in range(len(labels)):
             raise DataError(
                 f"{where} has class {values[0]:g}, which is not among the {len(labels)} of data.yaml (0 is the first)"
             )
-        thing = _thing(labels[int(values[0])], values[1:], size)
+        thing = _thing(labels[int(values[0])], values[1:OF_BOX] if of_points else values[1:], size)
         if wrong := box_fault(thing.box, size) or outline_fault(thing.outline):
             faults.add(f"{where} {wrong}")
         else:
