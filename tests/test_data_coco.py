@@ -15,7 +15,7 @@ from dense_folders import SIZE, coco, write_coco, write_picture, write_shapes
 
 from lmsearch.cli import main
 from lmsearch.data import Source, build_source
-from lmsearch.data.dense.coco import read_content
+from lmsearch.data.dense.coco import read_content, say_passed_over
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.dense.writing import CATEGORY_IDS
@@ -123,12 +123,20 @@ def test_images_without_objects_stay(folders: dict[str, Path]) -> None:
     assert held.present.sum(1).tolist() == counts and 0 in counts
 
 
-def test_a_crowd_is_marked_and_boxes_without_outline_have_no_masks(tmp_path: Path) -> None:
+def test_a_crowd_is_marked_and_told_and_boxes_without_outline_have_no_masks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     runs = {"size": [6, 8], "counts": [0, 12, 36]}
     crowd = {"id": 2, "image_id": 5, "category_id": 7, "bbox": [0, 0, 2, 6], "iscrowd": 1, "segmentation": runs}
     content = coco()
     content["annotations"] += [crowd]
-    source = pair(tmp_path, content)
+    content["annotations"][0]["ignore"] = 1
+    with caplog.at_level(logging.INFO):
+        source = pair(tmp_path, content)
+    assert "1 of 2 objects are crowds (iscrowd 1), neither learnt nor to be found as objects; some tools" in caplog.text
+    assert (
+        'of several parts: set it to 0 for single objects; 1 objects have "ignore", which COCO\'s AP does not heed' in caplog.text
+    )
     held = objects(source).of_image(0)
     assert held.crowd[0].tolist() == [False, True] and held.masks is not None and held.masks[0].sum((1, 2)).tolist() == [6, 12]
     own = source.train.eval_batch(np.array([0])).own
@@ -137,6 +145,13 @@ def test_a_crowd_is_marked_and_boxes_without_outline_have_no_masks(tmp_path: Pat
         entry.pop("segmentation")
     plain = pair(tmp_path, content)
     assert objects(plain).masks is None and objects(plain).boxes[0].tolist() == [[1, 2, 4, 4], [0, 0, 2, 6]]
+
+
+@pytest.mark.parametrize(("crowds", "level"), [(0, None), (1, logging.INFO), (2, logging.WARNING)])
+def test_a_large_share_of_crowds_is_a_warning(caplog: pytest.LogCaptureFixture, crowds: int, level: int | None) -> None:
+    with caplog.at_level(logging.INFO):
+        say_passed_over(Path("a.json"), [True] * crowds + [False] * (10 - crowds), 0)
+    assert [record.levelno for record in caplog.records] == [level] * (crowds > 0)
 
 
 def test_one_class_and_gaps_in_the_ids_are_numbered_from_0(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Ids of categories may have gaps and may differ between splits: classes go by nam
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,10 +24,12 @@ from lmsearch.data.reading import image_size
 from lmsearch.errors import DataError, short
 from lmsearch.words import first_of
 
+log = logging.getLogger(__name__)
 Size = tuple[int, int]
 PARTS = ("images", "annotations", "categories")
 COMMON = "instances"  # how the names of files of objects begin, beside those of captions and the like
 LARGEST = 2**53  # of a number that is an id
+FEW_CROWDS = 0.1  # share of all objects; COCO itself has about 0.01
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def read_split(path: Path, content: Mapping[str, Any], labels: Mapping[int, int]
     check_paired(str(path), missing, what=f"image(s) are not in {folder}")
     sizes = [_size(entry, file) for entry, file in zip(images, files, strict=True)]
     rows = {entry["id"]: row for row, entry in enumerate(images)}
-    faults = Faults(on_error)
+    faults, ignored = Faults(on_error), 0
     things: list[list[Thing]] = [[] for _ in images]
     told = f"{path}: annotation"
     for entry in content["annotations"]:
@@ -183,9 +186,24 @@ def read_split(path: Path, content: Mapping[str, Any], labels: Mapping[int, int]
         thing = read_thing(entry, labels[entry["category_id"]], sizes[row], where=where, faults=faults)
         if thing is not None:
             things[row].append(thing)
+            ignored += not thing.crowd and bool(entry.get("ignore"))
     faults.say(str(path))
+    say_passed_over(path, [thing.crowd for image in things for thing in image], ignored)
     ids = np.array([entry["id"] for entry in images], dtype=np.int64)
     return Annotated(str(path), packed(files), ids, np.array(sizes, dtype=np.int64), Things.of(things))
+
+
+def say_passed_over(path: Path, crowds: Sequence[bool], ignored: int) -> None:
+    """Log how many objects are crowds, a warning where that is a large share, and how many others are marked "ignore"."""
+    told, many = [], sum(crowds) > FEW_CROWDS * len(crowds)
+    if any(crowds):
+        told.append(f"{sum(crowds)} of {len(crowds)} objects are crowds (iscrowd 1), neither learnt nor to be found as objects")
+    if many:
+        told.append("some tools write iscrowd 1 for every object with a hole or of several parts: set it to 0 for single objects")
+    if ignored:
+        told.append(f'{ignored} objects have "ignore", which COCO\'s AP does not heed: they are learnt and to be found')
+    if told:
+        log.log(logging.WARNING if many else logging.INFO, "%s: %s", path, "; ".join(told))
 
 
 def _size(entry: Mapping[str, Any], file: Path) -> Size:
