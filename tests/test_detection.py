@@ -146,6 +146,15 @@ def test_no_detections_are_0_and_no_objects_are_nan() -> None:
     assert math.isnan(average_precision([none], [one(0.5, (1, 1, 4, 4))], num_classes=1).ap)
 
 
+def test_a_hundred_detections_of_every_class_in_an_image_count() -> None:
+    boxes = np.array([[n, k, n + 1, k + 1] for n in range(12) for k in range(10)], dtype=float)
+    for classes, ap in ((2, 1.0), (1, 84 / 101)):  # 60 objects of each class, or 120 of one: recall ends at 100 / 120
+        labels = np.arange(120) % classes
+        found = Found(np.linspace(1, 0.5, 120), labels, boxes)
+        truth = Truth(SIZE, boxes, labels, np.zeros(120, dtype=bool))
+        assert average_precision([truth], [found], num_classes=classes).ap == pytest.approx(ap)
+
+
 def test_an_object_of_exactly_32_pixels_a_side_counts_once() -> None:
     square = Truth((64, 64), np.array([[0.0, 0.0, 32.0, 32.0]]), np.array([0]), np.array([False]))
     assert average_precision([square], [one(0.5, (0, 0, 32, 32))], num_classes=1).ap == 1.0

@@ -1,7 +1,7 @@
 """Average precision of detections, COCO's protocol, by faster-coco-eval (extra `dense`).
 
 Mean over the IoU thresholds 0.5, 0.55, ..., 0.95, over 101 recalls and the classes that have objects, with the 100 surest
-detections of an image. An object inside a crowd is neither asked for nor wrong there. COCO's classes of size are left out.
+detections of every class in an image. No crowd is asked for, and no detection inside one is wrong. Classes of size are left out.
 Shapes: n objects or detections of an image, C classes, T thresholds, R recalls.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from lmsearch.errors import LmsearchError
 
 Size = tuple[int, int]
-MOST = 100  # detections of an image that count
+MOST = 100  # detections of every class in an image that count
 NEEDED = "box and mask AP need faster-coco-eval, which is not installed; run: python -m pip install faster-coco-eval"
 
 

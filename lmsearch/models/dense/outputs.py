@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 VOID = 255  # class index of pixels without a label
-MOST = 100  # detections of an image, as COCO counts them
+MOST = 100  # detections of an image, of all classes together; COCO's AP would count as many of every class
 
 
 class Objects(Protocol):

@@ -25,7 +25,7 @@ from lmsearch.stats.detection import Found, evaluator
 from lmsearch.tasks.parts.pictures import LIKELY
 from lmsearch.tasks.parts.predict_pixels import outputs_of
 
-MOST = 100  # objects of an image, as COCO counts them
+MOST = 100  # objects of an image, of all classes together; COCO's AP would count as many of every class
 SAME = 0.5  # IoU from which on two answers of one class, from windows that overlap, are one object
 Size = tuple[int, int]
 
