@@ -353,7 +353,14 @@ def remove(path):
 
 WRONG = {
     "no root": (lambda root: remove(root), "no such folder; root must hold"),
-    "no train": (lambda root: remove(root / "train"), "train: no such folder"),
+    "no train": (
+        lambda root: remove(root / "train"),
+        "train: no such folder, but val/ there is taken for a split; expected train/<class>/",
+    ),
+    "a class called as a split": (
+        lambda root: [remove(root / "train"), (root / "val").rename(root / "valid")],
+        "train: no such folder, but valid/ there is taken for a split.* called train, val, valid, .* are no classes",
+    ),
     "no classes": (lambda root: [remove(root / "train" / c) for c in CLASSES], "train: holds no class folders"),
     "no images": (
         lambda root: [p.unlink() for p in (root / "train" / CLASSES[1]).glob("img*")],

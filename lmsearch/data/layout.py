@@ -16,6 +16,7 @@ from lmsearch.data.checks import number
 from lmsearch.data.listing import list_classes
 from lmsearch.errors import DataError
 from lmsearch.reading import is_folder
+from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # names of the folders of each split
@@ -63,6 +64,12 @@ def read_folder(
     present = find_splits(root)
     if "val" in present and val_fraction is not None:
         raise DataError(f"val_fraction is {val_fraction}, but {present['val']} is there and validates; leave out one of them")
+    if present and "train" not in present:
+        taken = first_of([f"{path.name}/" for path in present.values()], 3)
+        raise DataError(
+            f"{root / 'train'}: no such folder, but {taken} there is taken for a split; expected train/<class>/* beside it. "
+            f"Folders called {', '.join(name for names in SPLITS.values() for name in names)} are no classes unless in train/"
+        )
     flat = not present
     train = Part(root if flat else root / "train", list_classes(root if flat else root / "train", known=class_names))
     names = list(train.classes)
