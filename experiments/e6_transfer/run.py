@@ -179,15 +179,18 @@ def own_ranks(scores: Mapping[tuple[str, str, int], float], seeds: Sequence[int]
 
 
 def draw(summary: Record, path: Path) -> None:
-    """Draw the matrix of the largest plan that has scores."""
+    """Draw the matrix of the largest plan that has scores; colours go from the worst to the best arm of a task."""
     plans = [plan for plan in PLANS if summary[plan]["mean"].get("segmentation")]
     if not plans:
         return
     mean = summary[plans[-1]]["mean"]
-    values = [[mean[task].get(arm, float("nan")) for arm in ARMS] for task in METRICS]
-    marks = [["own" if arm == task else "" for arm in ARMS] for task in METRICS]
-    label = f"test score, plan {plans[-1]}"
-    write_figure(path, choices_figure(values, marks, layers=list(METRICS), candidates=list(ARMS), label=label))
+    scores = np.array([[mean[task].get(arm, np.nan) for arm in ARMS] for task in METRICS])
+    worst, best = np.nanmin(scores, axis=1, keepdims=True), np.nanmax(scores, axis=1, keepdims=True)
+    shades = (scores - worst) / np.where(best > worst, best - worst, 1.0)
+    marks = [[f"{scores[y, x]:.3f}" + "\nown" * (arm == task) for x, arm in enumerate(ARMS)] for y, task in enumerate(METRICS)]
+    names = [f"{task} ({METRICS[task]})" for task in METRICS]
+    label, across = "worst (0) to best (1)", f"directions of, plan {plans[-1]}"
+    write_figure(path, choices_figure(shades.tolist(), marks, layers=names, candidates=list(ARMS), label=label, across=across))
 
 
 STUDY = Study(HERE, rows(), work, summarise, draw)
