@@ -97,6 +97,8 @@ def test_predictions_are_label_maps_and_pictures_at_the_size_of_the_images(run: 
     for number, size in enumerate([(50, 30), (33, 71)]):
         read_image(data / "images" / "test" / "00000.png", 3).resize(size).save(tmp_path / "in" / f"{number}.png")
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "in" / "sub").mkdir()
+    read_image(data / "images" / "test" / "00000.png", 3).resize((9, 7)).save(tmp_path / "in" / "sub" / "0.bmp")
     out = tmp_path / "out"
     assert main(["predict", f"checkpoint={run}", f"images={tmp_path / 'in'}", f"out={out}", "device=cpu"]) == 0
     for number, size in enumerate([(50, 30), (33, 71)]):
@@ -106,6 +108,15 @@ def test_predictions_are_label_maps_and_pictures_at_the_size_of_the_images(run: 
     names = [one["name"] for one in json.loads((out / "classes.json").read_text())["classes"]]
     assert names[0] == "background" and len(names) == 6
     assert not (out / "labels" / "broken.png").exists()
+    told = json.loads((out / "images.json").read_text())
+    files = {name: (Path(one["file_name"]), one) for one in told["images"] for name in [Path(one["label_map"]).name]}
+    assert {name: path.relative_to(tmp_path / "in").as_posix() for name, (path, _) in files.items()} == {
+        "0.png": "0.png",
+        "1.png": "1.png",
+        "0-2.png": "sub/0.bmp",
+    }
+    assert (files["0-2.png"][1]["height"], files["0-2.png"][1]["width"]) == (7, 9) and len(told["unreadable"]) == 1
+    assert told["unreadable"][0]["file_name"].endswith("broken.png") and "not a readable" in told["unreadable"][0]["error"]
     again = ["predict", f"checkpoint={run}", f"images={tmp_path / 'in'}", f"out={out}", "device=cpu"]
     assert main(again) == 2 and main([*again, "overwrite=true"]) == 0
 

@@ -52,6 +52,7 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
                     if settings.on_error == "raise":
                         raise DataError(f"{error}; on_error=skip goes on and counts such files") from error
                     broken.append(str(error))
+                    writer.broken(path, str(error))
                 progress.advance(1)
     except KeyboardInterrupt:
         say(f"\nlmsearch: interrupted after {done} of {len(files)} images; their results are in {out}")

@@ -26,26 +26,39 @@ RESULTS, MASK_RESULTS, IMAGES = "predictions.json", "predictions_masks.json", "i
 
 
 class PixelFiles:
-    """Label maps and pictures of every image, and what the values of the maps mean."""
+    """Label maps and pictures of every image, what the values of the maps mean, and which map is of which image."""
 
     def __init__(self, out: Path, model: nn.Module, info: DataInfo, precision: Precision, windows: dict[str, Any]) -> None:
         self.out, self.info = out, info
         self.answer = partial(class_map, model, info, precision=precision, **windows)
+        self.images: list[dict[str, Any]] = []
+        self.unreadable: list[dict[str, Any]] = []
 
     def begin(self, names: Sequence[str]) -> None:
         """Make the folder ready for images of these names: what is there of them was answered before, and goes."""
-        make_ready(self.out, (LABELS, PICTURES), names, (CLASSES,))
+        make_ready(self.out, (LABELS, PICTURES), names, (CLASSES, IMAGES))
         write_json(self.out / CLASSES, legend(self.info))
 
     def write(self, path: Path, name: str, image: Image.Image) -> None:
         """Write what is answered for an image."""
         classes = self.answer(image=image)
-        write_image(self.out / LABELS / f"{name}.png", label_map(classes, self.info))
-        write_image(self.out / PICTURES / f"{name}.png", over_pixels(image, classes, self.info))
+        written = {"label_map": label_map(classes, self.info), "picture": over_pixels(image, classes, self.info)}
+        files = {"label_map": f"{LABELS}/{name}.png", "picture": f"{PICTURES}/{name}.png"}
+        with held_signals():
+            for key, file in files.items():
+                write_image(self.out / file, written[key])
+            self.images.append({"file_name": str(path), "height": image.height, "width": image.width} | files)
+
+    def broken(self, path: Path, error: str) -> None:
+        """Note an image that cannot be read, and why."""
+        self.unreadable.append({"file_name": str(path), "error": error})
 
     def finish(self) -> str:
-        """Return where things are."""
-        return f"label maps: {self.out / LABELS}   pictures: {self.out / PICTURES}   classes: {self.out / CLASSES}"
+        """Write which files are of which image, and return where things are."""
+        with held_signals():
+            write_json(self.out / IMAGES, {"images": self.images, "unreadable": self.unreadable})
+        places = f"label maps: {self.out / LABELS}   pictures: {self.out / PICTURES}"
+        return f"{places}   classes: {self.out / CLASSES}   images: {self.out / IMAGES}"
 
 
 class ObjectFiles:
@@ -60,6 +73,7 @@ class ObjectFiles:
         self.out, self.info, self.numbers = out, info, numbers
         self.answer = partial(find_objects, model, info, precision=precision, **windows)
         self.images: list[dict[str, Any]] = []
+        self.unreadable: list[dict[str, Any]] = []
         self.lists: dict[str, JsonList] = {}
 
     def begin(self, names: Sequence[str]) -> None:
@@ -79,14 +93,20 @@ class ObjectFiles:
                 if MASK_RESULTS not in self.lists:
                     self.lists[MASK_RESULTS] = JsonList(self.out / MASK_RESULTS)
                 self.lists[MASK_RESULTS].add([{key: entry[key] for key in entry if key != "bbox"} for entry in found])
-            self.images.append({"id": number, "file_name": str(path), "height": size[0], "width": size[1]})
+            entry = {"id": number, "file_name": str(path), "height": size[0], "width": size[1]}
+            self.images.append(entry | {"picture": f"{PICTURES}/{name}.png"})
+
+    def broken(self, path: Path, error: str) -> None:
+        """Note an image that cannot be read, and why; it is none of `images`, of which scorers read the sizes."""
+        self.unreadable.append({"id": self.numbers.images[path], "file_name": str(path), "error": error})
 
     def finish(self) -> str:
         """Close the results, write what is known of the images, and return where things are; each is done if another fails."""
         listed = zip(self.numbers.categories, self.info.class_names, strict=True)
         categories = [{"id": number, "name": name} for number, name in listed]
         with held_signals(), ExitStack() as last_first:
-            last_first.callback(write_json, self.out / IMAGES, {"images": self.images, "categories": categories})
+            told = {"images": self.images, "categories": categories, "unreadable": self.unreadable}
+            last_first.callback(write_json, self.out / IMAGES, told)
             for results in self.lists.values():
                 last_first.callback(results.close)
         masks = f" (COCO; masks alone: {self.out / MASK_RESULTS})" if MASK_RESULTS in self.lists else " (COCO)"
