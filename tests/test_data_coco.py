@@ -182,12 +182,22 @@ def test_known_classes_keep_their_places(tmp_path: Path) -> None:
 
 
 def test_classes_that_do_not_become_those_of_training_are_refused(folders: dict[str, Path]) -> None:
-    known = {"class_names": ("background", *CLASSES), "categories": (0, 1, 2, 3, 4, 5)}  # of masks
-    with pytest.raises(
-        DataError, match="read as coco, its classes are background, background, disc.*; those of training background, disc"
-    ):
+    known = {"class_names": ("ground", *CLASSES), "categories": (0, 1, 2, 3, 4, 5)}  # of masks
+    told = "read as coco, its classes are background, ground, disc.*; those of training ground, disc.*"
+    with pytest.raises(DataError, match=f"{told}; objects fit where the first class of training is 'background'"):
         of(folders["coco"], **known)
-    assert of(folders["masks"], **known).info.categories == (0, 1, 2, 3, 4, 5)
+
+
+def test_masks_whose_first_class_is_the_background_and_objects_are_measured_with_each_other(folders: dict[str, Path]) -> None:
+    masks = of(folders["masks"])
+    for format in ("coco", "yolo"):
+        objects = of(folders[format], class_names=masks.info.class_names, categories=masks.info.categories)
+        assert objects.info.class_names == masks.info.class_names == ("background", *CLASSES)
+        back = of(folders["masks"], class_names=objects.info.class_names, categories=objects.info.categories)
+        seen = [source.test.eval_batch(np.arange(2)).targets for source in (masks, objects, back)]
+        assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
+    kept = ("background", *CLASSES)  # objects may be of a class of that name
+    assert of(folders["coco"], target="instances", class_names=kept, categories=tuple(range(6))).info.class_names == kept
 
 
 def test_a_file_beside_its_images_is_read(tmp_path: Path) -> None:

@@ -101,7 +101,14 @@ def measured_on(data: Data, spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
     if isinstance(data, ImageFolder):
         return options | {"root": read_for_evaluation(Path(data.root), class_names=info.class_names)}
     if isinstance(data, Dense):
-        wanted = Wanted(data.ignore_index, data.reduce_zero_label, data.on_error, info.class_names, info.categories or None)
+        wanted = Wanted(
+            data.ignore_index,
+            data.reduce_zero_label,
+            data.on_error,
+            info.class_names,
+            info.categories or None,
+            per_pixel=info.targets.per_pixel,
+        )
         folder = read_dense_for_evaluation(Path(data.root), format=data.format, wanted=wanted)
         return options | {"root": folder, "target": info.target}
     return options

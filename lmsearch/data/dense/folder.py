@@ -24,6 +24,7 @@ from lmsearch.words import first_of
 log = logging.getLogger(__name__)
 Categories = tuple[int | str | None, ...]
 MEASURED = ("val", "test")  # splits on which networks are measured
+GROUND = "background"  # the class of pixels where no object is
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Reading:
 class Wanted:
     """How to read: what is void in masks (ignore_index -1: nothing), what happens to broken objects, and known classes.
 
-    `splits` are those that count where one of them is there; None: all. Readers may leave others out.
+    `splits` are those that count where one of them is there; None: all. Readers may leave others out. `per_pixel`: objects
+    become classes of pixels.
     """
 
     ignore_index: int = 255
@@ -88,6 +90,7 @@ class Wanted:
     class_names: tuple[str, ...] | None = None
     categories: Categories | None = None
     splits: tuple[str, ...] | None = None
+    per_pixel: bool = False
 
 
 def read_masks(root: Path, wanted: Wanted) -> Reading:
@@ -103,9 +106,14 @@ def read_masks(root: Path, wanted: Wanted) -> Reading:
 
 
 def known_names(wanted: Wanted) -> tuple[str, ...] | None:
-    """Return the classes of objects that are known from training, if they are: those of pixels, without the ground."""
+    """Return the classes of objects that are known from training, if they are: those of pixels, without the ground.
+
+    Of masks, whose classes are all in the data, the ground is a first class of that name.
+    """
     if wanted.class_names is None or wanted.categories is None:
         return wanted.class_names
+    if wanted.per_pixel and wanted.class_names[:1] == (GROUND,):
+        return wanted.class_names[1:]
     return tuple(name for name, id in zip(wanted.class_names, wanted.categories, strict=True) if id is not None)
 
 

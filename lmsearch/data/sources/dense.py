@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
 from lmsearch.data.dense.dataset import DenseDataset
-from lmsearch.data.dense.folder import Categories, DenseFolder, Wanted, read_dense
+from lmsearch.data.dense.folder import GROUND, Categories, DenseFolder, Wanted, read_dense
 from lmsearch.data.dense.labels import ObjectLabels, PixelLabels
 from lmsearch.data.dense.masks import MOST_CLASSES
 from lmsearch.data.dense.records import Annotated
@@ -21,7 +21,6 @@ from lmsearch.errors import DataError
 from lmsearch.words import first_of
 
 KINDS = {kind.name: kind for kind in (SEGMENTATION, INSTANCES)}
-GROUND = "background"  # the class of pixels where no object is
 
 
 def build_dense(
@@ -61,6 +60,7 @@ def build_dense(
         on_error,
         names,
         None if categories is None else tuple(categories),
+        per_pixel=kind.per_pixel,
     )
     if isinstance(root, DenseFolder):
         folder = root
@@ -71,6 +71,8 @@ def build_dense(
     info = _info(folder, kind, size, chans, mean, std)
     if names is not None and info.class_names != names:
         told = f"its classes are {first_of(info.class_names, 8)}; those of training {first_of(names, 8)}"
+        if folder.masks is None and kind.per_pixel and names[:1] != (GROUND,):
+            told += f"; objects fit where the first class of training is {GROUND!r}, else give masks"
         raise DataError(f"{folder.root}: read as {folder.format}, {told}")
     transform = JointTransform(
         size,
