@@ -441,12 +441,30 @@ def test_what_is_wrong_with_data_yaml_is_one_line(tmp_path: Path, description: s
     assert "\n" not in str(caught.value)
 
 
-def test_a_listing_of_images_and_a_path_are_followed(tmp_path: Path) -> None:
+def test_a_listing_of_images_and_a_path_are_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_yolo(tmp_path / "data")
     (tmp_path / "data.yaml").write_text("path: data\ntrain: mine.txt\nval: [train/images]\ntest: none\nnames: {0: a, 1: b}\n")
-    (tmp_path / "data" / "mine.txt").write_text("./train/images/0.png\ntrain/images/1.png\n\n")
+    (tmp_path / "data" / "mine.txt").write_text("./train/images/0.png\ntrain/images/1.png\n\ntrain/images/0.png\n")
     source = small(tmp_path, val_fraction=None)
     assert len(source.train.part) == 2 and len(source.val.part) == 4 and source.test is source.val
+    assert "data.yaml: train: 1 of 3 images are listed again and left out" in caplog.text
+    assert f"{tmp_path}: 2 of 4 images of val are in train too, which flatters what is measured on them" in caplog.text
+
+
+def test_files_of_coco_that_share_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_coco(tmp_path, coco())
+    for split, ids in (("val", (5, 9)), ("test", (9, 5, 6))):
+        images = [{"id": id, "file_name": f"../train/{9 if id == 6 else id}.png", "height": 6, "width": 8} for id in ids]
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(coco(images=images)))
+        (folder / split).mkdir()
+    small(folder, val_fraction=None)
+    told = (
+        "2 of 2 images of val are in train too",
+        "2 of 2 images of test are in train too",
+        "2 of 2 images of test are in val too",
+    )
+    assert f"{', '.join(told)}, which flatters" in caplog.text
+    assert "instances_test.json: 1 of 3 images are listed again, each time with objects of its own" in caplog.text
 
 
 def test_a_folder_of_two_layouts_needs_to_be_told_which(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from lmsearch.data.checks import number
 from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
-from lmsearch.data.dense.looked import look_through
+from lmsearch.data.dense.looked import check_labelled, look_through, say_shared
 from lmsearch.data.dense.maskfolder import read_mask_folder
 from lmsearch.data.dense.masks import Known, MaskClasses, classes_of, void_numbers
 from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
@@ -159,6 +159,9 @@ def read_dense(
         check_digest(root, val_digest, digest)
         text = "%s: no val split, so %d of %d images (the same for every seed) validate; data.val_fraction sets the share"
         log.info(text, root, len(splits["val"]), len(splits["val"]) + len(splits["train"]))
+    for part in splits.values():
+        check_labelled(part, found.masks)
+    say_shared(root, splits)
     return DenseFolder(
         root, format, splits["train"], splits["val"], splits.get("test", splits["val"]), found.class_names, found.categories,
         found.masks, val_fraction if digest else None, digest,
@@ -172,6 +175,8 @@ def read_dense_for_evaluation(root: Path, *, format: str | None, wanted: Wanted)
     parts = [found.splits[split] for split in MEASURED if split in found.splits] or [*found.splits.values()]
     if wanted.on_error == "raise":
         look_through(parts, found.masks)
+    for part in parts:
+        check_labelled(part, found.masks)
     return DenseFolder(root, format, parts[0], parts[0], parts[-1], found.class_names, found.categories, found.masks)
 
 

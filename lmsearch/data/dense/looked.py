@@ -1,18 +1,27 @@
-"""A look at the files of every split before anything is trained: masks of other sizes than their images, or of unknown values."""
+"""A look at the files of every split before anything is trained: masks of other sizes than their images, of unknown values or of
+nothing but void, and images that several splits have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from lmsearch.data.dense.folders import SPLITS
 from lmsearch.data.dense.masks import MaskClasses
 from lmsearch.data.dense.records import Annotated
+from lmsearch.data.info import VOID
 from lmsearch.data.reading import image_size
 from lmsearch.errors import DataError
 from lmsearch.paths import shown
 
+log = logging.getLogger(__name__)
 Size = tuple[int, int]
 MOST_LOOKED_AT = 500  # images of a split, evenly spaced; what is wrong with others is told when they are read
 SKIP = "data.on_error=skip leaves such files out and counts them"
@@ -47,3 +56,53 @@ def check_mask(path: Path, values: np.ndarray, size: Size) -> None:
     if values.shape != size:
         sizes = f"{values.shape[0]}x{values.shape[1]} pixels, the image {size[0]}x{size[1]}"
         raise DataError(f"{shown(path)}: the mask has {sizes} (upright); both must be of one size")
+
+
+def check_labelled(part: Annotated, masks: MaskClasses | None) -> None:
+    """Raise DataError where no pixel of all masks of a split has a class; masks that cannot be read have none."""
+    if masks is None or any(has_class(part.mask_path(index), masks) for index in range(len(part))):
+        return
+    void = f" (void: {', '.join(map(str, masks.void))})" if masks.void else ""
+    raise DataError(f"{part.where}: no pixel of its {len(part)} mask(s) has a class{void}; nothing could be learned or measured")
+
+
+def has_class(path: Path, masks: MaskClasses) -> bool:
+    """Tell whether a pixel of a mask has a class; none has where the file cannot be read."""
+    try:
+        return bool((masks.read(path) != VOID).any())
+    except DataError:
+        return False
+
+
+def once(files: Sequence[Path], where: str) -> list[Path]:
+    """Return the files without those that were there before, and log how many are left out."""
+    first: dict[str, Path] = {}
+    for file, place in zip(files, places_of(files), strict=True):
+        first.setdefault(place, file)
+    if again := len(files) - len(first):
+        log.warning("%s: %d of %d images are listed again and left out", where, again, len(files))
+    return list(first.values())
+
+
+def places_of(files: Sequence[Path]) -> list[str]:
+    """Return where files are, the same for all paths that lead to one folder; contents are not read."""
+    folder = cache(os.path.realpath)
+    return [os.path.join(folder(file.parent), file.name) for file in files]
+
+
+def say_shared(root: Path, splits: Mapping[str, Annotated]) -> None:
+    """Log how many images are in several splits, or several times in one: what is measured on them is flattered."""
+    places = {split: places_of(splits[split].paths()) for split in SPLITS if split in splits}
+    held = {split: set(files) for split, files in places.items()}
+    for split, files in places.items():
+        if again := len(files) - len(held[split]):
+            log.warning(
+                "%s: %d of %d images are listed again, each time with objects of its own", splits[split].where, again, len(files)
+            )
+    told = [
+        f"{count} of {len(held[later])} images of {later} are in {first} too"
+        for first, later in combinations(held, 2)
+        if (count := len(held[first] & held[later]))
+    ]
+    if told:
+        log.warning("%s: %s, which flatters what is measured on them", root, ", ".join(told))

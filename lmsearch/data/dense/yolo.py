@@ -18,6 +18,7 @@ import numpy as np
 from lmsearch.data.dense.boxes import box_fault, outline_fault
 from lmsearch.data.dense.faults import Faults
 from lmsearch.data.dense.folders import SPLITS, check_paired, yolo_file
+from lmsearch.data.dense.looked import once
 from lmsearch.data.dense.records import Annotated, Thing, Things, packed
 from lmsearch.data.listing import find_images
 from lmsearch.data.reading import image_size
@@ -53,7 +54,7 @@ def read_yolo_splits(root: Path, *, on_error: str, names: Sequence[str] | None) 
     of_points = numbers_of_points(content, path)
     splits = {}
     for split in (split for split in SPLITS if content.get(split) is not None):
-        files = images_of(content[split], path, base=base_of(content, path), split=split)
+        files = once(images_of(content[split], path, base=base_of(content, path), split=split), f"{path}: {split}")
         if files:
             splits[split] = read_split(f"{path}: {split}", files, labels, on_error=on_error, of_points=of_points)
     if not splits:
