@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from lmsearch.config_presets import choices_of, kind_of, preset_keys
-from lmsearch.data import DataInfo
+from lmsearch.data import DataInfo, Source
 from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.optim import decay_groups, layer_scales, set_lr
 from lmsearch.engine.run_dir import RunDir
@@ -20,6 +22,7 @@ from lmsearch.models.layers import resize_positions
 from lmsearch.paths import data_dir
 from lmsearch.tasks.parts.known import as_plain, configure, read_facts
 from lmsearch.tasks.parts.run_dir import config_text
+from lmsearch.tasks.retrain import start_of
 
 VIM = {"embed_dim": 8, "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2, "depth": 2}
 VMAMBA = {"dims": [8, 16], "depths": [2, 1], "img_size": [8, 8], "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 2}
@@ -164,8 +167,12 @@ def test_without_layer_decay_groups_are_as_ever_and_a_foreign_network_is_refused
 
 
 @pytest.mark.parametrize("head", ["mask2former", "deformable_detr"])
-def test_a_head_for_objects_comes_along_where_its_classes_are_the_same(head: str) -> None:
+def test_a_head_for_objects_comes_along_where_its_classes_are_the_same(head: str, tmp_path: Path) -> None:
     start = trained(spec_of("local_vim", head=head, info=PETS))
+    save_model(RunDir(tmp_path), start.spec, start.weights)
+    settings: Any = SimpleNamespace(backend="reference", init_strict=True)
+    same = start_of(str(tmp_path), settings, start.spec, cast(Source, SimpleNamespace(info=PETS)))
+    assert all(torch.equal(value, same.weights[name]) for name, value in start.weights.items()), "tried without memory, kept"
     for classes, told in (
         (PETS.class_names, []),
         (("x", "y", "z"), ["init_from=there has other class names, taken in their order"]),

@@ -130,6 +130,7 @@ def start_of(init_from: str, settings: Retrain, spec: ModelSpec, source: Source)
     start = Start(*read_model(Path(init_from)), source=f"init_from={init_from}")
     with torch.device("meta"):
         model = spec.build(backend=settings.backend)
+    model.to("meta")  # heads of Transformers make some weights elsewhere
     for line in start_from(model, start.without_values(), classes=source.info.class_names, strict=settings.init_strict):
         log.warning(line)
     return start

@@ -10,7 +10,7 @@ import torch
 
 from lmsearch.data import NOT_BUILT, DataInfo, Source, build_source
 from lmsearch.data.dense.folder import DenseFolder
-from lmsearch.data.info import target_kind
+from lmsearch.data.info import TargetKind, target_kind
 from lmsearch.data.layout import Folder
 from lmsearch.data.sources.dense import without_masks
 from lmsearch.data.sources.idx import IdxSets
@@ -21,7 +21,7 @@ from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
-from lmsearch.models.dense import HEADS, head_kind
+from lmsearch.models.dense import HEADS, HeadKind, head_kind
 from lmsearch.scan.grids import Grid, grid_text
 from lmsearch.settings.model import Model
 from lmsearch.settings.optim import Optim
@@ -115,15 +115,21 @@ def check_head(settings: Training, info: DataInfo) -> None:
         if given := [key for key in ("out_indices", "frozen_stages") if settings.get(key)]:
             raise ConfigError(f"{given[0]}={settings.get(given[0])} is a key of heads, and data={info.name} takes no head=")
         return
-    kind = head_kind(settings.head)
-    if info.target not in kind.targets:
-        fitting = [other.name for other in HEADS.values() if info.target in other.targets]
-        other = f"accepted: {', '.join(fitting)}" if fitting else "leave head out"
-        raise ConfigError(f"head={settings.head} does not learn from data={info.name}, which has {info.targets.told}; {other}")
+    kind = check_learns(settings.head, info.name, info.targets)
     if info.targets.objects:
         evaluator()
         if metric_for(info.target, settings.metric).masks and not kind.masks:
             raise ConfigError(f"metric={settings.metric} needs answers with masks, and head={kind.name} answers boxes alone")
+
+
+def check_learns(head: str, name: str, target: TargetKind) -> HeadKind:
+    """Return the head of a name; raise ConfigError where it does not learn what data=`name` has."""
+    kind = head_kind(head)
+    if target.name not in kind.targets:
+        fitting = [other.name for other in HEADS.values() if target.name in other.targets]
+        other = f"accepted: {', '.join(fitting)}" if fitting else "leave head out"
+        raise ConfigError(f"head={head} does not learn from data={name}, which has {target.told}; {other}")
+    return kind
 
 
 def model_spec(settings: Training, info: DataInfo, directions: tuple[tuple[str, ...], ...], *, merge: str) -> ModelSpec:

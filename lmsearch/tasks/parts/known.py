@@ -131,7 +131,7 @@ class Knowledge:
     """What a task takes from one run: presets by group, and values by dotted key.
 
     Those of the keys in `image` count for other images too. For other data they do so only where the network is `trained`:
-    a network that is not takes nothing then.
+    a network that is not takes nothing then. `data_kind` is what its own data are, None where that is not known.
     """
 
     run: str
@@ -139,6 +139,7 @@ class Knowledge:
     values: Mapping[str, Any]
     image: tuple[str, ...] = ()
     trained: bool = False
+    data_kind: str | None = None
 
     def under(self, presets: Mapping[str, str], given: Mapping[str, str]) -> tuple[Knowledge, list[str]]:
         """Return what is left of it under the presets and the data.root of the command line, and a line for each that differs."""
@@ -183,6 +184,12 @@ class Knowledge:
                     f"{self.run} has {group}={short(choice)}, which is not a choice{did_you_mean(choice, accepted)}"
                 )
 
+    def for_data(self, kind: str | None) -> Knowledge:
+        """Return it without the head where data of another kind come before it, which no head for its own learns from."""
+        if None in (kind, self.data_kind) or kind == self.data_kind:
+            return self
+        return replace(self, values={key: value for key, value in self.values.items() if key not in OF_HEAD})
+
     def beside(self, given: Mapping[str, str]) -> Knowledge:
         """Return it without the values that mean nothing beside what the command line gives, such as means of other channels."""
         other = [key for key in VOIDS if key in given and given[key] != str(self.values.get(key))]
@@ -214,8 +221,9 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     known = list(READERS[task](values)) if task in READERS else []
     brought = {key: text for knowledge in known for key, text in knowledge.brought(presets).items()}
     given = brought | values
+    kind = data_kind_of([presets, *(knowledge.presets for knowledge in known)])
     for knowledge in known:
-        rest, said = knowledge.beside(given).under(presets, given)
+        rest, said = knowledge.beside(given).for_data(kind).under(presets, given)
         rest.check_presets()
         left.append(rest)
         lines += said
@@ -233,6 +241,12 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     return cfg, lines + [line for k in left for line in k.told(after, before, {*presets, *given})]
 
 
+def data_kind_of(chosen: Sequence[Mapping[str, str]]) -> str | None:
+    """Return the kind of the data that the first of these choices of presets names; None where none does."""
+    names = [presets["data"] for presets in chosen if "data" in presets]
+    return kind_of("data", names[0], data_dir("conf")) if names else None
+
+
 def of_genotype(run: str) -> Knowledge | None:
     """Return what training from scratch takes from the run that a genotype is of; None for a file or a shipped name."""
     folder = user_path(run)
@@ -242,7 +256,7 @@ def of_genotype(run: str) -> Knowledge | None:
     values = _data_values(facts, SHAPE) | _model_values(facts)
     if facts.search_space is not None:
         values["search_space"] = facts.search_space
-    return Knowledge(run, _presets(facts), values, _keys_of_data(SHAPE))
+    return Knowledge(run, _presets(facts), values, _keys_of_data(SHAPE), data_kind=facts.data.get("name"))
 
 
 def of_weights(run: str) -> Knowledge | None:
@@ -251,7 +265,7 @@ def of_weights(run: str) -> Knowledge | None:
     if facts is None:
         return None
     values = _data_values(facts, IMAGE) | _model_values(facts)
-    return Knowledge(run, _presets(facts), values, _keys_of_data(IMAGE), trained=True)
+    return Knowledge(run, _presets(facts), values, _keys_of_data(IMAGE), trained=True, data_kind=facts.data.get("name"))
 
 
 def _keys_of_data(names: Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import torch
 from lmsearch.data import Source
 from lmsearch.data.checks import size2d
 from lmsearch.data.dense.folder import DenseFolder, Wanted, read_dense
-from lmsearch.data.info import INSTANCES, SEGMENTATION
+from lmsearch.data.info import CLASS, INSTANCES, SEGMENTATION
 from lmsearch.data.layout import Folder, read_folder
 from lmsearch.data.sources.idx import Split, read_sets
 from lmsearch.data.survey import survey
@@ -29,7 +29,7 @@ from lmsearch.settings.data import Dense, Idx, ImageFolder
 from lmsearch.settings.groups import keys_anywhere, keys_within
 from lmsearch.settings.model import Model
 from lmsearch.settings.shared import Training
-from lmsearch.tasks.parts.build import build_data, seen_by
+from lmsearch.tasks.parts.build import build_data, check_learns, seen_by
 from lmsearch.words import as_text
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ def settle(settings: T, *, task: str = "retrain") -> tuple[T, Source]:
     task: "retrain" (one net) or "search" (a supernet).
     """
     if isinstance(settings.data, ImageFolder):
+        if settings.head is not None:
+            check_learns(settings.head, settings.data.name, CLASS)
         settings, folder = settle_folder(settings, settings.data)
         size = size2d("img_size", settings.get("data.img_size"))
         settings = settle_recipe(settle_patch(settings, size), folder.train.num_images, size, task=task)
@@ -57,6 +59,8 @@ def settle(settings: T, *, task: str = "retrain") -> tuple[T, Source]:
         settings, source = settle_idx(settings, settings.data)
     else:
         source = build_data(settings.data)
+    if settings.head is not None:
+        check_learns(settings.head, source.info.name, source.info.targets)
     if source.info.targets.classes:
         size = source.info.img_size
         return settle_recipe(settle_patch(settings, size), source.train.epoch_size(1), size, task=task), source
