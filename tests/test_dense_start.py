@@ -227,6 +227,23 @@ def test_another_preset_of_the_same_data_says_only_what_it_brings(tmp_path: Path
         configure("retrain", given)
 
 
+def test_weights_of_pixels_leave_their_head_out_where_images_have_classes(tmp_path: Path) -> None:
+    dense, classes = tmp_path / "dense", tmp_path / "classes"
+    options = {"head": "upernet", "out_indices": [0, 1], "frozen_stages": 1, "patch_size": 4}
+    for run, more, kind in ((dense, options, "dense"), (classes, {}, "imagefolder")):
+        run.mkdir()
+        source = {"name": kind, "root": "a"}
+        save_model(RunDir(run), ModelSpec("local_vim_nano", (("h",),), options=more, data={"source": source}), {})
+    given, other = f"init_from={dense}", ["data=imagefolder", "data.root=c"]
+    for words in (["data=digits", "genotype=x"], [*other, "genotype=x"], [*other, f"genotype={dense}"], [f"genotype={classes}"]):
+        cfg, _ = configure("retrain", [given, *words])
+        assert (cfg.head, cfg.out_indices, cfg.frozen_stages, cfg.model.patch_size) == (None, None, 0, 4), words
+    same = ["data=dense", "data.root=c"]
+    for words in ([*same, "genotype=x"], [*same, f"genotype={classes}"], [f"genotype={dense}"]):
+        cfg, _ = configure("retrain", [given, *words])
+        assert (cfg.head, cfg.out_indices, cfg.frozen_stages) == ("upernet", [0, 1], 1), words
+
+
 def test_every_preset_of_data_with_a_recipe_of_its_own_says_its_name() -> None:
     conf = data_dir("conf")
     for name in choices_of("data"):

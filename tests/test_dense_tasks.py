@@ -209,6 +209,7 @@ def test_all_that_is_measured_after_an_epoch_is_drawn(tmp_path: Path, monkeypatc
     ("words", "told"),
     [
         (["data=digits", "head=plain"], "head=plain does not learn from data=digits, which has classes; leave head out"),
+        (["data=imagefolder", "data.root={data}", "head=plain"], "data=imagefolder, which has classes; leave head out"),
         (["data=digits", "frozen_stages=1"], "frozen_stages=1 is a key of heads"),
         (["data=dense", "data.root={data}", "head=plein"], "did you mean plain"),
         (["data=dense", "data.root={data}", "out_indices=[3]"], "the model has 1 levels"),
