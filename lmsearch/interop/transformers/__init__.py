@@ -35,6 +35,7 @@ def __getattr__(name: str) -> object:
 def register() -> None:
     """Make both families known to AutoConfig, AutoBackbone and AutoModelForImageClassification; again does no harm.
 
+    A saved backbone is read by its own class, LocalVimBackbone.from_pretrained: AutoBackbone looks for the name on the hub.
     Raises ModelError where Transformers is not installed.
     """
     _check_installed()
