@@ -238,6 +238,15 @@ def test_a_network_is_measured_without_the_file_of_the_training_images(tmp_path:
         read_dense_for_evaluation(whole, format=None, wanted=Wanted())
 
 
+def test_a_yolo_folder_that_has_its_test_split_alone_is_measured(tmp_path: Path) -> None:
+    text = "path: .\ntrain: train/images\nval: [val/images]\ntest: test/images\nnames: [a, b]\n"
+    (write_yolo(tmp_path, description=text) / "train").rename(tmp_path / "test")
+    found = read_dense_for_evaluation(tmp_path, format=None, wanted=Wanted(class_names=("b", "a")))
+    assert found.test is found.val and len(found.test) == 4 and found.class_names == ("b", "a")
+    with pytest.raises(DataError, match="train is 'train/images', which is not there; looked in [^ ]*$"):
+        read_dense_for_evaluation(tmp_path, format=None, wanted=Wanted())
+
+
 def test_small_objects_lie_on_top_of_large_ones(tmp_path: Path) -> None:
     def rectangle(id: int, left: int, right: int) -> dict[str, Any]:
         outline = [[left, 0, right, 0, right, 6, left, 6]]

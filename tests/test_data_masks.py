@@ -125,7 +125,7 @@ def test_values_become_the_same_classes_however_they_are_stored(
     assert read.tolist() == expected and read.dtype == np.uint8
     held[1, 2], held[3, 3], held[4, 4] = 17, 11, 17
     Image.fromarray(held).save(tmp_path / name)
-    with pytest.raises(DataError, match=r"the mask holds 2 value\(s\) without a class: 11, 17; the classes are 0 a, 7 b, -1 c"):
+    with pytest.raises(DataError, match=r"holds 2 value\(s\) without a class: 11, 17; the classes are 0 a, 7 b, 200 d, 300 f$"):
         classes.read(tmp_path / name)
 
 

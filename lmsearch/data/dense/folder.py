@@ -125,7 +125,7 @@ def read_coco(root: Path, wanted: Wanted) -> Reading:
 
 def read_yolo(root: Path, wanted: Wanted) -> Reading:
     """Read a YOLO folder."""
-    splits, names = read_yolo_splits(root, on_error=wanted.on_error, names=known_names(wanted))
+    splits, names = read_yolo_splits(root, on_error=wanted.on_error, names=known_names(wanted), only=wanted.splits)
     return Reading(splits, names, tuple(range(len(names))))
 
 

@@ -88,7 +88,8 @@ class MaskClasses:
     def _unknown(self, values: np.ndarray) -> str:
         """Say which values have no class."""
         told = [hex_of(int(value)) if self.colour else str(value) for value in values]
-        listed = first_of([f"{value} {name}" for value, name in zip(self.categories, self.names, strict=True)], MOST_TOLD)
+        classes = zip(self.values, self.categories, self.names, strict=True)
+        listed = first_of([f"{written} {name}" for value, written, name in classes if value != NEVER], MOST_TOLD)
         kind = "colour" if self.colour else "value"
         return f"the mask holds {len(told)} {kind}(s) without a class: {first_of(told, MOST_TOLD)}; the classes are {listed}"
 

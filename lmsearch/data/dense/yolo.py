@@ -35,10 +35,13 @@ OF_BOX = 5  # numbers of a line with a box; a polygon has an odd number from 7 o
 EXPECTED = "expected a class and a box (4 numbers) or a polygon (at least 3 points)"
 
 
-def read_yolo_splits(root: Path, *, on_error: str, names: Sequence[str] | None) -> tuple[dict[str, Annotated], tuple[str, ...]]:
+def read_yolo_splits(
+    root: Path, *, on_error: str, names: Sequence[str] | None, only: Sequence[str] | None = None
+) -> tuple[dict[str, Annotated], tuple[str, ...]]:
     """Return the images of every split with their objects, and the class names in the order of labels.
 
-    `names` are the classes of training, in their order (None: those of data.yaml).
+    `names` are the classes of training, in their order (None: those of data.yaml). Where they are known, `only` some splits may
+    be asked for: where one of them is there, no others are read.
     """
     path = yolo_file(root)
     if path is None:
@@ -53,13 +56,28 @@ def read_yolo_splits(root: Path, *, on_error: str, names: Sequence[str] | None) 
     labels = [known.index(name) for name in own]
     of_points = numbers_of_points(content, path)
     splits = {}
-    for split in (split for split in SPLITS if content.get(split) is not None):
+    for split in asked_for(content, path, None if names is None else only):
         files = once(images_of(content[split], path, base=base_of(content, path), split=split), f"{path}: {split}")
         if files:
             splits[split] = read_split(f"{path}: {split}", files, labels, on_error=on_error, of_points=of_points)
     if not splits:
         raise DataError(f"{path}: names no images; expected train and val with folders of images")
     return splits, known
+
+
+def asked_for(content: Mapping[Any, Any], path: Path, only: Sequence[str] | None) -> list[str]:
+    """Return the splits to read: those of `only` (None: all) of which something is there, else all that data.yaml names."""
+    named = [split for split in SPLITS if content.get(split) is not None]
+    base = base_of(content, path)
+    asked = [split for split in named if split in (only or ())]
+    there = [split for split in asked if is_there(content[split], path, base)]
+    return [split for split in asked if split in there or split == "test"] if there else named  # a missing test split is told
+
+
+def is_there(value: Any, path: Path, base: Path) -> bool:
+    """Tell whether one of the paths of a split is there."""
+    entries = value if isinstance(value, list) else [value]
+    return any(isinstance(entry, str) and "\0" not in entry and _place(entry, path, base) is not None for entry in entries)
 
 
 def names_of(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
@@ -109,7 +127,8 @@ def images_of(value: Any, path: Path, *, base: Path, split: str) -> list[Path]:
             log.warning("%s: test is %s, which is not there; the val split tests", path, short(entry))
             continue
         if place is None:
-            raise DataError(f"{path}: {split} is {short(entry)}, which is not there; looked in {base} and {path.parent}")
+            places = " and ".join(dict.fromkeys(map(str, (base, path.parent))))
+            raise DataError(f"{path}: {split} is {short(entry)}, which is not there; looked in {places}")
         images = find_images(place).images if place.is_dir() else _listed(place, base)
         if not images:
             raise DataError(f"{path}: {split} is {short(entry)}, which holds no images")
