@@ -198,7 +198,22 @@ def test_what_was_predicted_before_an_interruption_is_kept_and_older_results_are
         )
         assert len(list((out / "pictures").iterdir())) == count and (len(results) > 0) == (count > 0)
         assert (out / "predictions_masks.json").exists() == (count > 0) and not list(out.glob("*.part"))
-    assert "interrupted after 0 of 6 images; their results are in" in capsys.readouterr().err
+    assert "interrupted after 0 of 6 images\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_images_of_which_none_can_be_read_leave_nothing_behind(
+    stand: Stand, on_error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand.use(Knowing(stand.batch, masks=True))
+    (tmp_path / "a.png").write_text("no image")
+    out = tmp_path / "out"
+    given = words("predict", stand, images=tmp_path / "a.png", out=out, on_error=on_error)
+    assert main(given) == 2 and not out.exists() and "a.png" in capsys.readouterr().err
+    (out / "pictures").mkdir(parents=True)
+    (out / "pictures" / "mine.png").touch()
+    assert main([*given, "overwrite=true"]) == 2
+    assert sorted(out.rglob("*")) == [out / "pictures", out / "pictures" / "mine.png"]
 
 
 def test_a_list_that_cannot_grow_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +253,9 @@ def test_on_a_full_disk_results_are_closed_and_the_first_entry_may_fail(
         entries = 2 * len(ids)  # of boxes, and of masks
         assert main(words("predict", stand, images=data / "test", out=out, overwrite="true")) == 2
         assert "No space left on device" in capsys.readouterr().err.strip().splitlines()[-1]
+        if not ids:
+            assert not out.exists(), "nothing is in the way of the next try"
+            continue
         assert [one["id"] for one in json.loads((out / "images.json").read_text())["images"]] == ids
         assert {one["image_id"] for one in json.loads((out / "predictions.json").read_text())} == set(ids)
         assert not list(out.glob("*.part"))

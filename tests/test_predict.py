@@ -275,6 +275,13 @@ def test_a_sheet_holds_at_most_a_hundred_images_evenly_spaced() -> None:
     assert len(set(spaced(101))) == 100
 
 
+def test_what_is_left_out_names_the_folder_that_was_given(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copy(root / "val" / "down" / "0.png", tmp_path)
+    (tmp_path / "a.txt").touch()
+    assert find_files(tmp_path) == [tmp_path / "0.png"]
+    assert caplog.messages == [f"{tmp_path}: left out, since Pillow reads no such files here: 1 .txt"]
+
+
 def test_files_folders_patterns_and_lists_name_each_image_once(root: Path) -> None:
     down = root / "val" / "down"
     assert find_files(down / "0.png") == [down / "0.png"]

@@ -66,18 +66,23 @@ def inside(folder: Path, paths: Iterable[Path]) -> list[bytes]:
     return [os.fsencode(os.fspath(path)[start:]) for path in paths]
 
 
-def say_left_out(folder: Path, parts: Mapping[str, Found], *, what: str = "class") -> None:
-    """Log one line with the files of `folder` left out, per ending, and one for each part that loses most of its files."""
+def say_unread(folder: Path, left_out: Counter[str]) -> None:
+    """Log one line with the files of `folder` left out, per ending, where there are some."""
+    if left_out:
+        log.warning("%s: left out, since Pillow reads no such files here: %s", shown(folder), endings_of(left_out))
+
+
+def say_left_out(folder: Path, parts: Mapping[str, Found]) -> None:
+    """Log one line with the files of `folder` left out, per ending, and one for each class that loses most of its files."""
     totals = Counter[str]()
     for part in parts.values():
         totals.update(part.left_out)
-    if totals:
-        log.warning("%s: left out, since Pillow reads no such files here: %s", shown(folder), endings_of(totals))
+    say_unread(folder, totals)
     losers = [name for name, part in parts.items() if part.left_out.total() > len(part.images)]
     for name in losers[:MOST_LINES]:
         kept, lost = len(parts[name].images), parts[name].left_out
-        text = "%s: %s %r keeps only %d of %d files (left out: %s); convert them to .png or .jpg"
-        log.warning(text, shown(folder), what, name, kept, kept + lost.total(), endings_of(lost))
+        text = "%s: class %r keeps only %d of %d files (left out: %s); convert them to .png or .jpg"
+        log.warning(text, shown(folder), name, kept, kept + lost.total(), endings_of(lost))
     if len(losers) > MOST_LINES:
         log.warning("%s: so do %d more", shown(folder), len(losers) - MOST_LINES)
 

@@ -12,7 +12,7 @@ import torch
 
 from lmsearch.data.checks import choice
 from lmsearch.data.info import DataInfo
-from lmsearch.data.listing import accepted, find_images, say_left_out
+from lmsearch.data.listing import accepted, find_images, say_unread
 from lmsearch.data.reading import MODES, read_image
 from lmsearch.data.transforms import eval_tensor
 from lmsearch.errors import DataError
@@ -77,7 +77,7 @@ def _load(files: list[Path], info: DataInfo, on_error: str) -> Iterator[tuple[Pa
 
 def _folder(folder: Path) -> list[Path]:
     found = find_images(folder)
-    say_left_out(folder.parent, {folder.name: found}, what="folder")
+    say_unread(folder, found.left_out)
     if not found.images:
         raise DataError(f"{shown(folder)}: holds no images; accepted: {accepted()}")
     return found.images

@@ -20,7 +20,7 @@ from lmsearch.interrupts import INTERRUPTED
 from lmsearch.paths import shown
 from lmsearch.settings.tasks import Predict
 from lmsearch.streams import say
-from lmsearch.tasks.parts.predict_files import ObjectFiles, PixelFiles
+from lmsearch.tasks.parts.predict_files import ObjectFiles, PixelFiles, entries_of, take_back
 from lmsearch.tasks.parts.trained import images_per_step
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ Writer = PixelFiles | ObjectFiles
 def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Precision) -> int:
     """Write label maps, or objects, and pictures of every image into the folder that out= names; return the exit code.
 
-    What was answered before an interruption or an error is kept.
+    What was answered before an interruption or an error is kept; where nothing was, nothing is left in the way of the next try.
     """
     if settings.tile is not None and settings.overlap >= settings.tile:
         raise ConfigError(f"overlap={settings.overlap} must be smaller than tile={settings.tile}")
@@ -40,7 +40,7 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
     files = find_files(settings.images)
     out = output_folder(settings)
     writer = writer_for(settings, files, out, model, info, precision)
-    names, done, broken = output_names(files), 0, []
+    names, done, broken, before = output_names(files), 0, [], entries_of(out)
     writer.begin(names)
     try:
         with CountProgress("predict", total=len(files), unit="images") as progress:
@@ -55,12 +55,15 @@ def run_dense(settings: Predict, model: nn.Module, info: DataInfo, precision: Pr
                     writer.broken(path, str(error))
                 progress.advance(1)
     except KeyboardInterrupt:
-        say(f"\nlmsearch: interrupted after {done} of {len(files)} images; their results are in {out}")
+        kept = f"; their results are in {out}" if done else ""
+        say(f"\nlmsearch: interrupted after {done} of {len(files)} images{kept}")
         return INTERRUPTED
     except CheckpointError as error:
         raise CheckpointError(f"{shown(path)}: {error}") from error
     finally:
         told = writer.finish()
+        if not done:
+            take_back(out, before, names)
     if not done:
         raise DataError(f"none of the {len(broken)} images could be read, first: {broken[0]}")
     if broken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -122,3 +122,20 @@ def make_ready(out: Path, folders: Sequence[str], names: Sequence[str], files: S
     for file in files:
         for path in (out / file, out / f"{file}.part"):
             remove(path)
+
+
+def entries_of(out: Path) -> frozenset[Path]:
+    """Return what is in a folder; the folder itself is one of its entries where it is there."""
+    return frozenset([out, *out.iterdir()]) if out.is_dir() else frozenset()
+
+
+def take_back(out: Path, before: Collection[Path], names: Sequence[str]) -> None:
+    """Delete what a prediction of images of these names has made beside the entries of `before`, where it answered none."""
+    for file in (CLASSES, RESULTS, MASK_RESULTS, IMAGES):
+        if out / file not in before:
+            remove(out / file)
+    for folder in (path for path in (out / LABELS, out / PICTURES, out) if path not in before and path.is_dir()):
+        for name in names if folder != out else ():
+            remove(folder / f"{name}.png")
+        if not any(folder.iterdir()):
+            folder.rmdir()
