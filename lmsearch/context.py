@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SHARING: ContextVar[int] = ContextVar("processes that work on this machine like this one, which is one of them", default=1)
-CARDS: ContextVar[int] = ContextVar("GPUs over which those processes are spread", default=1)
+CARDS: ContextVar[int] = ContextVar("groups of GPUs over which those processes are spread", default=1)
 FREE: ContextVar[int | None] = ContextVar("bytes of memory that were free here before those were started", default=None)
 QUIET: ContextVar[bool] = ContextVar("whether only the result is told, without progress", default=False)
 VERBOSE: ContextVar[bool] = ContextVar("whether progress is shown often, and errors with their tracebacks", default=False)

@@ -19,7 +19,7 @@ from PIL import Image
 from test_data_loaders import Rank
 from test_distributed import Meeting
 
-from lmsearch.data import EvalLoader, as_arrays, build_loaders, build_source, load_images, search_loaders, spread
+from lmsearch.data import EvalLoader, as_arrays, build_loaders, build_source, fetching, load_images, search_loaders, spread
 from lmsearch.data.broken import refilled
 from lmsearch.data.fetching import killed_worker
 from lmsearch.engine.distributed import SINGLE
@@ -78,9 +78,12 @@ def test_classes_are_the_sorted_folder_names_and_other_files_are_ignored(folder)
     assert (source.info.in_chans, source.info.img_size, source.val.epoch_size(4)) == (3, (16, 16), 15)
 
 
-def test_batches_are_equal_for_any_number_of_workers_and_order_of_epochs(folder):
+def test_batches_are_equal_for_any_number_of_workers_and_order_of_epochs_and_in_pieces(folder, monkeypatch):
     source = build_source("imagefolder", root=folder, img_size=16)
     alone = build_loaders(source, batch_size=4, seed=3).train
+    whole = epoch_of(alone, 1)
+    monkeypatch.setattr(fetching, "PIECE", 3)
+    assert_equal(whole, epoch_of(alone, 1))
     workers = build_loaders(source, batch_size=4, seed=3, num_workers=2)
     for epoch in (0, 1):
         assert_equal(epoch_of(alone, epoch), epoch_of(workers.train, epoch))

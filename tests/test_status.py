@@ -149,6 +149,7 @@ def test_clean_lists_and_deletes_only_when_told_to(runs: Path, capsys: pytest.Ca
 
 def test_what_a_user_put_into_a_failed_run_stays(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "d" / "notes.txt").write_text("mine")
+    (runs / "d" / "started_over.txt").write_text("slurm 7 retrain\n")
     assert main(["clean", f"runs={runs}", "delete=true"]) == 0
     assert (runs / "d" / "notes.txt").read_text() == "mine" and [p.name for p in (runs / "d").iterdir()] == ["notes.txt"]
     assert "left, since it also holds notes.txt" in capsys.readouterr().out

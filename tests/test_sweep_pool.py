@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError, SweepError
 from lmsearch.interrupts import Stopped, answering_signals
-from lmsearch.sweep.pool import OnGpus, Worker, local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import OnGpus, Worker, gpus_apart, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
 from lmsearch.sweep.study import Goal, SeededByTrial, Sweep, build_sampler, open_study
@@ -110,12 +110,27 @@ def stillborn(sweep: Sweep, name: str) -> None:
 
 def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    sweep = sweep_of(tmp_path, trials=7)
+    sweep = replace(sweep_of(tmp_path, trials=7), side_by_side=2)
     study = open_study(sweep)
     supervise(study, sweep, local_workers(sweep, quick), workers=2, progress=lambda: None)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 7
     assert len({t.params["x"] for t in study.trials}) == 7, "no two workers draw alike"
     assert {file.read_text() for file in tmp_path.rglob("gpus")} <= {"4", "5"}, "each has one GPU"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "each", "groups"),
+    [
+        ("01234567", 2, None, ("0,1,2,3", "4,5,6,7")),
+        ("01234567", 3, None, ("0,1", "2,3", "4,5", "6,7")),
+        ("45", 4, None, ("4", "5")),
+        ("01234567", 8, 4, ("0,1,2,3", "4,5,6,7")),
+        ("0", 2, 2, ()),
+        ("", 2, None, ()),
+    ],
+)
+def test_gpus_are_shared_out_in_groups(gpus: str, workers: int, each: int | None, groups: tuple[str, ...]) -> None:
+    assert gpus_apart(tuple(gpus), workers, each=each) == groups
 
 
 def test_a_worker_gets_the_gpu_with_the_fewest_at_work() -> None:

@@ -145,6 +145,10 @@ def test_where_shared_memory_is_small_fewer_processes_read(
     with setting(SHARING, sweeping):
         settled = settled_with(batches * 32 * 3 * 16 * 16 * 4, monkeypatch, loaders=loaders, caplog=caplog)
     assert settled.num_workers == expected
+    monkeypatch.setattr(readers, "PIECE", 16)  # they hold pieces of large batches
+    with setting(SHARING, sweeping):
+        settled = settled_with(batches * 16 * 3 * 16 * 16 * 4, monkeypatch, loaders=loaders, caplog=caplog)
+    assert settled.num_workers == expected
     wanted = min(8, 20 // (loaders * sweeping))
     assert (f"with room in / they would be {wanted}" in caplog.text) is (expected < wanted)
 

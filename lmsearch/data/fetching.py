@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from lmsearch.interrupts import SIGNALS
 
 log = logging.getLogger(__name__)
 DIED = "a process that reads images was killed, most often for want of memory; lower num_workers, 0 reads in this process"
+PIECE = 128  # images that one process reads at a time; larger batches are put together of such pieces
 KILLED = "is killed by signal"  # PyTorch's words, where its signal handler raises
 NEWS_WITHIN = 1.0  # seconds from a worker's death to the signal of it, on a busy machine
 
@@ -38,6 +40,12 @@ class Request(NamedTuple):
     seed: int = 0
     epoch: int | None = None
     copies: np.ndarray | None = None
+
+    def pieces(self) -> list[Request]:
+        """Return requests for PIECE of the samples at a time."""
+        cuts = [slice(first, first + PIECE) for first in range(0, len(self.indices), PIECE)]
+        copies = [None if self.copies is None else self.copies[cut] for cut in cuts]
+        return [self._replace(indices=self.indices[cut], copies=some) for cut, some in zip(cuts, copies, strict=True)]
 
 
 def copy_seed(seed: int, copy: int) -> int:
@@ -147,7 +155,8 @@ class Fetcher:
     ) -> None:
         self.what = what
         self.reader = _Reader(dataset, pool)
-        self.num_workers = 0 if dataset.in_memory else num_workers
+        self.in_memory = dataset.in_memory
+        self.num_workers = 0 if self.in_memory else num_workers
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self.persistent = persistent and self.num_workers > 0
         self.requests = _Requests()
@@ -158,15 +167,24 @@ class Fetcher:
     def fetch(self, requests: list[Request], *, when: str) -> Iterator[Batch]:
         """Yield a batch per request, then warn of skipped files not told of before; of evaluation empty ones are left out."""
         self.skipped = {}
-        for batch in self._batches(requests):
-            if batch.error is not None:
-                raise DataError(batch.error)
-            self.skipped |= dict.fromkeys(batch.skipped)
-            if len(batch.inputs):
-                yield batch
+        cuts = [[request] if self.in_memory else request.pieces() for request in requests]
+        pieces = self._batches([piece for cut in cuts for piece in cut])
+        for cut in cuts:
+            if read := [batch for batch in map(self._checked, islice(pieces, len(cut))) if len(batch.inputs)]:
+                yield read[0] if len(read) == 1 else self._pinned(Batch.joined(read))
         if new := sorted(self.skipped.keys() - self.told):
             self.told.update(new)
             log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, len(new), new[0])
+
+    def _checked(self, batch: Batch) -> Batch:
+        """Note what was skipped in a batch; raise DataError where it brings an error."""
+        if batch.error is not None:
+            raise DataError(batch.error)
+        self.skipped |= dict.fromkeys(batch.skipped)
+        return batch
+
+    def _pinned(self, batch: Batch) -> Batch:
+        return batch.pin_memory() if self.pin_memory else batch
 
     def _batches(self, requests: list[Request]) -> Iterator[Batch]:
         number = self.num_workers
@@ -174,8 +192,7 @@ class Fetcher:
             number = min(number, len(requests)) if len(requests) > 1 else 0
         if number == 0:
             for request in requests:
-                batch = self.reader[request]
-                yield batch.pin_memory() if self.pin_memory else batch
+                yield self._pinned(self.reader[request])
             return
         if self.workers is None:
             self.workers = DataLoader(

@@ -55,7 +55,7 @@ DENSE_RECIPES = {  # by HeadKind.recipe
 class Choice:
     """Values of the keys in data, in optim and at the top, by name; one sentence why, and what the values of some keys mean.
 
-    `micro_batch`: images in memory at a time where both batch_size and that are open; None: all of a step.
+    `micro_batch`: images computed at a time where both batch_size and that are open; None: all of a step.
     """
 
     data: Mapping[str, Any]
@@ -84,7 +84,9 @@ def choose_recipe(
         top = {"epochs": epochs or LOCALMAMBA_EPOCHS[task], "batch_size": batch_size or LOCALMAMBA_BATCH}
         why = f"{num_train} images of {height}x{wide} pixels: LocalMamba's recipe, " + told(top)
         optim = warmed(LOCALMAMBA_OPTIM, top["epochs"])
-        notes = {"batch_size": f"images of a step as published, of which {LOCALMAMBA_PART} are in memory at a time (micro_batch)"}
+        notes = {
+            "batch_size": f"images of a step as published; {LOCALMAMBA_PART} are computed at a time where micro_batch is open"
+        }
         return Choice(LOCALMAMBA_DATA, optim, top, why, notes, None if batch_size else LOCALMAMBA_PART)
     small = min(img_size) <= SMALL_SIDE
     epochs, batch = epochs or epochs_for(num_train, small=small), batch_size or batch_for(num_train)

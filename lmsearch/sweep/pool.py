@@ -51,32 +51,38 @@ class Worker:
 Start = Callable[[], Worker]
 
 
-class OnGpus:
-    """Which workers are on which GPU of this machine; without GPUs, none is on one."""
+def gpus_apart(gpus: tuple[str, ...], workers: int, *, each: int | None = None) -> tuple[str, ...]:
+    """Return the GPUs of this machine in groups, as CUDA_VISIBLE_DEVICES names them: of `each`, or as many as workers leave."""
+    size = max(1, len(gpus) // workers) if each is None else each
+    return tuple(",".join(gpus[first : first + size]) for first in range(0, len(gpus) - size + 1, size))
 
-    def __init__(self, gpus: tuple[str, ...] | None = None) -> None:
-        self.crew: dict[str, list[Worker]] = {gpu: [] for gpu in (visible_gpus() if gpus is None else gpus)}
+
+class OnGpus:
+    """Which workers are on which group of GPUs of this machine; without any, none is on one."""
+
+    def __init__(self, groups: tuple[str, ...]) -> None:
+        self.crew: dict[str, list[Worker]] = {group: [] for group in groups}
 
     def emptiest(self) -> str | None:
-        """Return the GPU with the fewest workers that have not ended."""
-        at_work = {gpu: sum(not worker.ended() for worker in workers) for gpu, workers in self.crew.items()}
-        return min(at_work, key=lambda gpu: at_work[gpu], default=None)
+        """Return the group with the fewest workers that have not ended."""
+        at_work = {group: sum(not worker.ended() for worker in workers) for group, workers in self.crew.items()}
+        return min(at_work, key=lambda group: at_work[group], default=None)
 
-    def add(self, worker: Worker, gpu: str | None) -> Worker:
+    def add(self, worker: Worker, group: str | None) -> Worker:
         """Return a worker that was started there."""
-        if gpu is not None:
-            self.crew[gpu].append(worker)
+        if group is not None:
+            self.crew[group].append(worker)
         return worker
 
 
 def local_workers(sweep: Sweep, work: Work) -> Start:
-    """Return what starts a process of this machine, on the GPU that has the fewest of them."""
-    context, crew = multiprocessing.get_context("spawn"), OnGpus()
+    """Return what starts a process of this machine, on the GPUs that have the fewest of them."""
+    context, crew = multiprocessing.get_context("spawn"), OnGpus(gpus_apart(visible_gpus(), sweep.side_by_side))
 
     def start() -> Worker:
-        name, gpu = secrets.token_hex(4), crew.emptiest()
+        name, gpus = secrets.token_hex(4), crew.emptiest()
         process = context.Process(target=_run_into, args=(work, sweep, name))
-        with environment(VISIBLE, gpu):
+        with environment(VISIBLE, gpus):
             process.start()
 
         def stop(wait_s: float) -> None:
@@ -91,7 +97,7 @@ def local_workers(sweep: Sweep, work: Work) -> Start:
             problem=lambda: f"exit code {process.exitcode}" if process.exitcode else None,
             stop=stop,
         )
-        return crew.add(worker, gpu)
+        return crew.add(worker, gpus)
 
     return start
 
@@ -107,11 +113,12 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
         raise SweepError(f"submitit.cluster={cluster}: {error}") from error
     given = {key: value for key, value in options.items() if value is not None}
     executor.update_parameters(name="lmsearch-sweep", slurm_setup=BEFORE_SRUN, **given)
-    crew = OnGpus() if given.get("gpus_per_node") and jobs_stay_here(cluster) else OnGpus(())
+    each = given.get("gpus_per_node") if jobs_stay_here(cluster) else None
+    crew = OnGpus(gpus_apart(visible_gpus(), sweep.side_by_side, each=each) if each else ())
 
     def start() -> Worker:
-        name, gpu = secrets.token_hex(4), crew.emptiest()
-        job = executor.submit(partial(_on_gpu, gpu, work), sweep, name)
+        name, gpus = secrets.token_hex(4), crew.emptiest()
+        job = executor.submit(partial(_on_gpus, gpus, work), sweep, name)
 
         worker = Worker(
             name=name,
@@ -120,7 +127,7 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
             problem=lambda: f"job {job.job_id} failed" if job.exception() else None,
             stop=lambda wait_s: job.cancel(check=False),
         )
-        return crew.add(worker, gpu)
+        return crew.add(worker, gpus)
 
     return start
 
@@ -149,10 +156,10 @@ def log_of(name: str) -> str:
     return f"{name}.log"
 
 
-def _on_gpu(gpu: str | None, work: Work, sweep: Sweep, name: str) -> None:
-    """Do the work of a job on one GPU; submitit gives all jobs on one machine the same ones."""
-    if gpu is not None:
-        os.environ[VISIBLE] = gpu
+def _on_gpus(gpus: str | None, work: Work, sweep: Sweep, name: str) -> None:
+    """Do the work of a job on GPUs of its own; submitit gives all jobs on one machine the same ones."""
+    if gpus is not None:
+        os.environ[VISIBLE] = gpus
     work(sweep, name)
 
 

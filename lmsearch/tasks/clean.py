@@ -21,6 +21,7 @@ from lmsearch.files import LEFTOVER
 from lmsearch.genotype import FILE
 from lmsearch.settings.looking import Clean
 from lmsearch.status import RunStatus
+from lmsearch.tasks.parts.restarts import FILE as STARTED_OVER
 from lmsearch.tasks.parts.run_dir import MARKER, RESULTS, WORK
 from lmsearch.tasks.parts.runs import Run, runs_in, state_of
 from lmsearch.tasks.status import size_text
@@ -29,7 +30,7 @@ RECHECK = re.compile(r"recheck\d+\.pt")  # the state of a network of the recheck
 EVENTS = re.compile(r"events\.out\.tfevents\..+")
 # What a run that never saved any work may have left; whatever else lies in its folder is the user's.
 OF_RUNS = {
-    MARKER, FILE, *RESULTS, "config.yaml", "environment.json", "genotype.png", "output.txt",
+    MARKER, FILE, *RESULTS, "config.yaml", "environment.json", "genotype.png", "output.txt", STARTED_OVER,
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.settings.sweep import Sweep as SweepSettings
-from lmsearch.sweep.pool import Start, jobs_stay_here, local_workers, submitit_workers, supervise
+from lmsearch.sweep.pool import Start, gpus_apart, jobs_stay_here, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import Row, command_of, csv_of, figure_of, front_of, rows_of, summary, table_of, words_of
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
@@ -90,6 +90,8 @@ def make_sweep(settings: SweepSettings) -> Sweep:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
     path = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
     here = settings.launcher == "local" or jobs_stay_here(settings.submitit.cluster)
+    beside = min(settings.workers, settings.trials) if here else 1
+    each = settings.submitit.gpus_per_node or None if settings.launcher == "submitit" else None
     sweep = Sweep(
         task=settings.task,
         parameters=parameters,
@@ -105,8 +107,8 @@ def make_sweep(settings: SweepSettings) -> Sweep:
         pruning=Pruning(settings.pruner, settings.prune_metric or goal.metrics[0], settings.prune_after, epochs),
         deadline=None if settings.timeout is None else time.time() + settings.timeout,
         threads=threads_of(settings, here=here),
-        side_by_side=min(settings.workers, settings.trials) if here else 1,
-        cards=max(1, len(visible_gpus())),
+        side_by_side=beside,
+        cards=max(1, len(gpus_apart(visible_gpus(), beside, each=each))),
         free=free_bytes(torch.device("cpu")),
     )
     check_sweep(sweep)

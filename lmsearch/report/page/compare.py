@@ -105,9 +105,12 @@ def _word(result: Mapping[str, Any]) -> str:
     signs = _signs(result)
     if not any(signs):
         return "within noise"
+    if max(signs) > 0:
+        every, once, word = min(signs) > 0, "ahead", "better"
+    else:
+        every, once, word = max(signs) < 0, "behind", "worse"
     if _once(result):
-        return "ahead in one training" if max(signs) > 0 else "behind in one training"
-    word, every = ("better", min(signs) > 0) if max(signs) > 0 else ("worse", max(signs) < 0)
+        return f"{once} in one training" if every else f"{once} of some in one training"
     return word if every else f"{word} than some"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +22,7 @@ from lmsearch.models.step_memory import step_bytes
 from lmsearch.scan.grids import grid_text
 
 log = logging.getLogger(__name__)
+MIXED = 3  # times the images of a whole step: as they come, turned round for mixup, and mixed
 VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -48,6 +50,8 @@ def check_memory(
     wide, recomputed = VALUE_BYTES[precision.name], precision.grad_checkpointing
     on_cpu = precision.device.type == "cpu"
     need = step_bytes(model, size, at_once, running=running, bytes_per_value=wide, recomputed=recomputed, keeps_delta=not on_cpu)
+    if at_once < share:
+        need += MIXED * share * spec.options["in_chans"] * math.prod(size) * torch.float32.itemsize
     sharing = workers * processes_here() if on_cpu else 1
     free, trials = room_on(precision.device), sharers(precision.device)
     each = f" for each of the {trials} workers of the sweep" if trials > 1 else ""

@@ -13,6 +13,7 @@ import torch
 from lmsearch.context import SHARING
 from lmsearch.data import Source
 from lmsearch.data.dense.dataset import DenseDataset
+from lmsearch.data.fetching import PIECE
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.processes import processes_here
 from lmsearch.engine.threads import cores
@@ -20,7 +21,7 @@ from lmsearch.settings.groups import Settings
 
 log = logging.getLogger(__name__)
 MOST = 8  # processes of one loader
-AHEAD = 2  # batches that each holds ready in shared memory, PyTorch's default
+AHEAD = 2  # batches, or pieces of them, that each holds ready in shared memory, PyTorch's default
 SHARED = Path("/dev/shm")  # where that lies; containers often have little
 SPARED = 4  # of its free space a quarter is counted on: there are others
 T = TypeVar("T", bound=Settings)
@@ -40,7 +41,7 @@ def settle_readers(
     if device.type == "cuda" and not source.train.in_memory:
         sharing = loaders * at_once * processes_here() * SHARING.get()
         wanted = min(MOST, max(1, cores() // sharing))
-        number = min(wanted, room(sharing * settings.get("batch_size") // world.size, sample_bytes(source)))
+        number = min(wanted, room(sharing * min(PIECE, settings.get("batch_size") // world.size), sample_bytes(source)))
         little = f" (with room in {SHARED} they would be {wanted})" if number < wanted else ""
         whom = "a training" if loaders == 1 else "a training, as many for weights as for alphas"
         log.info("processes that read images beside %s: %d%s; num_workers sets another number", whom, number, little)
@@ -53,7 +54,7 @@ def reading_threads(device: torch.device) -> int:
 
 
 def room(images: int, size: int) -> int:
-    """Return for how many processes, MOST at most, shared memory has room; each holds AHEAD batches of images of `size` bytes."""
+    """Return for how many processes, MOST at most, shared memory has room; each holds AHEAD times `images` of `size` bytes."""
     if not SHARED.is_dir():
         return MOST
     return min(MOST, shutil.disk_usage(SHARED).free // SPARED // max(AHEAD * images * size, 1))
