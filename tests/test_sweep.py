@@ -92,6 +92,23 @@ def test_trials_know_how_many_others_share_their_machine(
     assert seen == [("one", expected, 2**30, threads)] and (SHARING.get(), FREE.get()) == (1, None)
 
 
+@pytest.mark.parametrize(
+    ("words", "groups"),
+    [
+        ([], ("4,5", "6,7")),
+        (["launcher=submitit", "submitit.cluster=local"], ()),
+        (["launcher=submitit", "submitit.cluster=local", "submitit.gpus_per_node=1"], ("4", "5", "6", "7")),
+        (["launcher=submitit", "submitit.cluster=slurm", "submitit.gpus_per_node=1"], ()),
+    ],
+)
+def test_workers_on_this_machine_have_its_gpus_in_groups(
+    words: list[str], groups: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    settings = compose_settings(SweepSettings, [*BASE[1:], PARAMS, f"run_dir={tmp_path}", "workers=2", *words])
+    assert sweeping.make_sweep(settings).gpus == groups
+
+
 @pytest.mark.parametrize("found", ["local", "slurm"])
 def test_jobs_of_no_named_cluster_are_processes_of_this_machine_where_there_is_no_slurm(
     found: str, monkeypatch: pytest.MonkeyPatch

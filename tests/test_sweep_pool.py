@@ -108,9 +108,8 @@ def stillborn(sweep: Sweep, name: str) -> None:
     raise DataError("cannot start")
 
 
-def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    sweep = replace(sweep_of(tmp_path, trials=7), side_by_side=2)
+def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path) -> None:
+    sweep = replace(sweep_of(tmp_path, trials=7), gpus=("4", "5"))
     study = open_study(sweep)
     supervise(study, sweep, local_workers(sweep, quick), workers=2, progress=lambda: None)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 7
@@ -266,11 +265,10 @@ def test_machines_that_share_nothing_but_the_storage_draw_otherwise(sampler: str
     assert drawn[0] != drawn[1]
 
 
-def test_jobs_of_submitit_run_the_trials_on_gpus_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+def test_jobs_of_submitit_run_the_trials_on_gpus_of_this_process(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the job knows lmsearch, not the tests
-    sweep = sweep_of(tmp_path, trials=2)
+    sweep = replace(sweep_of(tmp_path, trials=2), gpus=("4", "5"))
     study = open_study(sweep)
     options = {"timeout_min": 5, "gpus_per_node": 1, "slurm_partition": None}
     start = submitit_workers(sweep, quick, cluster="local", options=options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,9 +61,7 @@ def differing(scores: Sequence[Sequence[float]]) -> Record:
     array = np.array(scores)
     if array.ndim != 2 or min(array.shape) < 2:
         return {}
-    level = array - array.mean(axis=0)
-    kept = math.sqrt(1 - 1 / len(array))  # the mean of A architectures takes 1/A of their variance with it
-    spread, p = ranking.range_in_deviations(level) * kept, ranking.architectures_differ(array, same_seeds=True)
+    spread, p = (tell(array, same_seeds=True) for tell in (ranking.range_in_deviations, ranking.architectures_differ))
     told = {"architectures": len(array), "seeds": array.shape[1], "range_in_deviations": round(spread, 3)}
     return told | {"architectures_differ_p": float(f"{p:.3g}"), "search_may_pay": ranking.differ(spread, p)}
 

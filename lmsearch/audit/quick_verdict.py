@@ -107,8 +107,7 @@ def differences(losses: Sequence[Sequence[float]]) -> dict[str, Any] | None:
     if table.ndim != 2 or min(table.shape) < 2:
         return None
     p = ranking.architectures_differ(table, same_seeds=True)
-    own = table - table.mean(axis=0)  # a seed moves all orders together
-    wide = ranking.range_in_deviations(own) * math.sqrt(1 - 1 / len(table))  # the mean takes 1/A of the variance of A orders
+    wide = ranking.range_in_deviations(table, same_seeds=True)
     return {
         "orders": len(table),
         "seeds": table.shape[1],

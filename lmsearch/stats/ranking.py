@@ -97,8 +97,13 @@ def seed_deviation(scores: np.ndarray) -> float:
     return float(np.sqrt(scores.var(axis=1, ddof=1).mean()))
 
 
-def range_in_deviations(scores: np.ndarray) -> float:
-    """Best minus worst mean score in units of `seed_deviation`; infinite where seeds do not matter at all."""
+def range_in_deviations(scores: np.ndarray, *, same_seeds: bool = False) -> float:
+    """Best minus worst mean score in units of `seed_deviation`; infinite where seeds do not matter at all.
+
+    With `same_seeds` what a seed does to all A architectures together is taken out, as in `architectures_differ`.
+    """
+    if same_seeds:  # their mean takes 1/A of the variance with it
+        return range_in_deviations(scores - scores.mean(axis=0)) * math.sqrt(1 - 1 / len(scores))
     means, deviation = scores.mean(axis=1), seed_deviation(scores)
     spread, deviation = settled([np.ptp(means), deviation]).tolist()
     return spread / deviation if deviation > 0 else (math.inf if spread > 0 else 0.0)

@@ -21,7 +21,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.side_by_side import VISIBLE, environment, visible_gpus
+from lmsearch.engine.side_by_side import VISIBLE, environment
 from lmsearch.errors import SweepError
 from lmsearch.interrupts import Stopped, answering_signals, held_signals
 from lmsearch.sweep.study import STOPPED, Sweep, work_left
@@ -77,7 +77,7 @@ class OnGpus:
 
 def local_workers(sweep: Sweep, work: Work) -> Start:
     """Return what starts a process of this machine, on the GPUs that have the fewest of them."""
-    context, crew = multiprocessing.get_context("spawn"), OnGpus(gpus_apart(visible_gpus(), sweep.side_by_side))
+    context, crew = multiprocessing.get_context("spawn"), OnGpus(sweep.gpus)
 
     def start() -> Worker:
         name, gpus = secrets.token_hex(4), crew.emptiest()
@@ -113,8 +113,7 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
         raise SweepError(f"submitit.cluster={cluster}: {error}") from error
     given = {key: value for key, value in options.items() if value is not None}
     executor.update_parameters(name="lmsearch-sweep", slurm_setup=BEFORE_SRUN, **given)
-    each = given.get("gpus_per_node") if jobs_stay_here(cluster) else None
-    crew = OnGpus(gpus_apart(visible_gpus(), sweep.side_by_side, each=each) if each else ())
+    crew = OnGpus(sweep.gpus)
 
     def start() -> Worker:
         name, gpus = secrets.token_hex(4), crew.emptiest()

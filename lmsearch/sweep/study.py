@@ -66,7 +66,7 @@ class Sweep:
     deadline: float | None = None  # seconds since the epoch
     threads: int | None = None  # CPU threads of a worker; None: as many as there are cores
     side_by_side: int = 1  # workers that this machine is known to have at a time
-    cards: int = 1  # groups of GPUs over which they are spread
+    gpus: tuple[str, ...] = ()  # groups of GPUs over which they are spread, as CUDA_VISIBLE_DEVICES names them
     free: int | None = None  # bytes of memory that it had before they started
 
     @property

@@ -91,7 +91,6 @@ def make_sweep(settings: SweepSettings) -> Sweep:
     path = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
     here = settings.launcher == "local" or jobs_stay_here(settings.submitit.cluster)
     beside = min(settings.workers, settings.trials) if here else 1
-    each = settings.submitit.gpus_per_node or None if settings.launcher == "submitit" else None
     sweep = Sweep(
         task=settings.task,
         parameters=parameters,
@@ -108,11 +107,19 @@ def make_sweep(settings: SweepSettings) -> Sweep:
         deadline=None if settings.timeout is None else time.time() + settings.timeout,
         threads=threads_of(settings, here=here),
         side_by_side=beside,
-        cards=max(1, len(gpus_apart(visible_gpus(), beside, each=each))),
+        gpus=gpus_of(settings, beside) if here else (),
         free=free_bytes(torch.device("cpu")),
     )
     check_sweep(sweep)
     return sweep
+
+
+def gpus_of(settings: SweepSettings, beside: int) -> tuple[str, ...]:
+    """Return the GPUs of this machine in groups for so many workers; none where jobs of submitit ask for none."""
+    if settings.launcher == "local":
+        return gpus_apart(visible_gpus(), beside)
+    each = settings.submitit.gpus_per_node
+    return gpus_apart(visible_gpus(), beside, each=each) if each else ()
 
 
 def threads_of(settings: SweepSettings, *, here: bool) -> int:
@@ -237,7 +244,12 @@ def run_worker(sweep: Sweep, name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "OMP_NUM_THREADS" not in os.environ and sweep.threads is not None:
         torch.set_num_threads(sweep.threads)
-    with float32_convolutions(), setting(SHARING, sweep.side_by_side), setting(CARDS, sweep.cards), setting(FREE, sweep.free):
+    with (
+        float32_convolutions(),
+        setting(SHARING, sweep.side_by_side),
+        setting(CARDS, max(1, len(sweep.gpus))),
+        setting(FREE, sweep.free),
+    ):
         work(sweep, run_task, name=name)
 
 
