@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lmsearch.config import compose, compose_presets, plain_config, settings_of
+from lmsearch.config import compose, plain_config, settings_of
 from lmsearch.config_presets import choices_of, split_overrides
 from lmsearch.errors import ConfigError
 from lmsearch.paths import data_dir
@@ -115,16 +116,27 @@ OF_FOLDERS = ("idx", "imagefolder", "dense", "ade20k", "coco")  # whose root mus
 HARD_PATHS = ["a b", "a,b", "run=1=2", "it's", '"quoted"', "[x]", "{y}", "${seed}", r"back\slash", r"odd\${x}", "a#b", " x "]
 
 
-@pytest.fixture
-def conf_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a small conf/ folder, whose tasks are known."""
-    monkeypatch.setitem(SETTINGS, "train", Train)
-    monkeypatch.setitem(SETTINGS, "need", Need)
-    for name, text in FILES.items():
-        path = tmp_path / "conf dir" / name
+def written(folder: Path, files: Mapping[str, str]) -> Path:
+    """Return a folder with these files."""
+    for name, text in files.items():
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return tmp_path / "conf dir"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small conf/ folder, for all tests: Hydra puts the same presets together once."""
+    return written(tmp_path_factory.mktemp("conf") / "conf dir", FILES)
+
+
+@pytest.fixture
+def conf_dir(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return that folder, whose tasks are known."""
+    monkeypatch.setitem(SETTINGS, "train", Train)
+    monkeypatch.setitem(SETTINGS, "need", Need)
+    return files
 
 
 def train(conf_dir: Path, *overrides: str) -> DictConfig:
@@ -306,11 +318,10 @@ def test_how_a_run_is_carried_out_does_not_make_it_another_run(conf_dir: Path) -
         assert run_digest(plain_config(train(conf_dir, word))) != digest, word
 
 
-def test_a_key_of_a_later_version_counts_only_with_another_value(conf_dir: Path) -> None:
+def test_a_key_of_a_later_version_counts_only_with_another_value(conf_dir: Path, tmp_path: Path) -> None:
     digest = run_digest(plain_config(train(conf_dir)))
     text = FILES["train.yaml"].replace("seed: 0", "later: 1\nreport:\n  colour: red\nseed: 0")
-    (conf_dir / "train.yaml").write_text(text.replace("search:", "search:\n  extra: null"))
-    compose_presets.cache_clear()
-    assert run_digest(plain_config(train(conf_dir))) == digest
+    later = written(tmp_path, FILES | {"train.yaml": text.replace("search:", "search:\n  extra: null")})
+    assert run_digest(plain_config(train(later))) == digest
     for word in ("later=2", "report.colour=blue", "search.extra=1"):
-        assert run_digest(plain_config(train(conf_dir, word))) != digest, word
+        assert run_digest(plain_config(train(later, word))) != digest, word
