@@ -43,14 +43,16 @@ def visits(name: str, height: int, width: int, window_padding: str) -> list[int 
 
 def into_sequence(x: Tensor, order: list[int | None]) -> Tensor:
     """(B, L, e) -> (B, T, e), with zeros for the pads."""
-    zero = torch.zeros_like(x[:, 0])
-    return torch.stack([zero if t is None else x[:, t] for t in order], dim=1)
+    tokens = x.unbind(1)  # once: each slice of its own would cost a whole gradient
+    zero = torch.zeros_like(tokens[0])
+    return torch.stack([zero if t is None else tokens[t] for t in order], dim=1)
 
 
 def out_of_sequence(y: Tensor, order: list[int | None]) -> Tensor:
     """(B, T, e) -> (B, L, e): every token back to its place, the pads dropped."""
     place = {token: time for time, token in enumerate(order) if token is not None}
-    return torch.stack([y[:, place[token]] for token in range(len(place))], dim=1)
+    visited = y.unbind(1)
+    return torch.stack([visited[place[token]] for token in range(len(place))], dim=1)
 
 
 # ---------------------------------------------------------------- layers
@@ -76,9 +78,9 @@ def recurrence(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
     """The selective scan, token after token: u, dt (B, T, e), A (e, N), B and C (B, T, N), D (e)."""
     h = torch.zeros(u.shape[0], u.shape[2], A.shape[1], dtype=u.dtype)
     out = []
-    for t in range(u.shape[1]):
-        h = torch.exp(dt[:, t, :, None] * A) * h + dt[:, t, :, None] * B[:, t, None, :] * u[:, t, :, None]
-        out.append((h * C[:, t, None, :]).sum(-1) + D * u[:, t])
+    for u_t, dt_t, B_t, C_t in zip(*(x.unbind(1) for x in (u, dt, B, C)), strict=True):
+        h = torch.exp(dt_t[..., None] * A) * h + dt_t[..., None] * B_t[:, None, :] * u_t[..., None]
+        out.append((h * C_t[:, None, :]).sum(-1) + D * u_t)
     return torch.stack(out, dim=1)
 
 
@@ -158,12 +160,12 @@ def vim_branch(
         z = torch.cat([z[:, :middle], cls[1], z[:, middle:]], dim=1)
     weight, bias = sd[f"{prefix}conv1d_{i}.weight"][:, 0], sd[f"{prefix}conv1d_{i}.bias"]
     taps = weight.shape[1]
-    convolved = []
-    for t in range(x.shape[1]):
+    convolved, tokens, rows = [], x.unbind(1), weight.unbind(1)
+    for t in range(len(tokens)):
         value = bias.expand(x.shape[0], -1)
         for j in range(taps):
             if t - (taps - 1) + j >= 0:
-                value = value + weight[:, j] * x[:, t - (taps - 1) + j]
+                value = value + rows[j] * tokens[t - (taps - 1) + j]
         convolved.append(silu(value))
     u = torch.stack(convolved, dim=1)
     rank = sd[f"{prefix}dt_proj_{i}.weight"].shape[1]
