@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import cloudpickle
 import optuna
@@ -22,12 +23,15 @@ from optuna.trial import TrialState
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError, SweepError
 from lmsearch.interrupts import Stopped, answering_signals
+from lmsearch.sweep import pool
 from lmsearch.sweep.pool import OnGpus, Worker, gpus_apart, local_workers, submitit_workers, supervise
 from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
 from lmsearch.sweep.study import Goal, SeededByTrial, Sweep, build_sampler, open_study
 from lmsearch.sweep.worker import work
 from lmsearch.trials.storage import DIED, LOST, WORKER, _born, abandon, ask
+
+FROM_ONE = multiprocessing.get_context("forkserver")  # processes of a process that has imported what they need
 
 
 def sweep_of(run_dir: Path, *, trials: int, metric: str = "x") -> Sweep:
@@ -90,7 +94,7 @@ def call(sweep: Sweep, worker: Callable[[Sweep, str], None]) -> None:
 
 def begun(sweep: Sweep, worker: Callable[[Sweep, str], None]) -> tuple[BaseProcess, int]:
     """Start a call in a process and wait until its worker is in the first trial; return it and the id of the worker."""
-    process = multiprocessing.get_context("spawn").Process(target=call, args=(sweep, worker))
+    process = FROM_ONE.Process(target=call, args=(sweep, worker))
     process.start()
     until(lambda: (sweep.folder(0) / "hanging").exists() or not process.is_alive())
     assert process.is_alive()
@@ -106,6 +110,12 @@ def until(there: Callable[[], bool]) -> None:
 def stillborn(sweep: Sweep, name: str) -> None:
     """A worker that dies before it takes a trial."""
     raise DataError("cannot start")
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers from a process that has imported PyTorch and Optuna, which takes each of them seconds otherwise."""
+    monkeypatch.setattr(pool, "multiprocessing", SimpleNamespace(get_context=lambda method: FROM_ONE))
 
 
 def test_workers_share_the_trials_and_run_no_more_than_asked_for(tmp_path: Path) -> None:
@@ -146,6 +156,7 @@ def test_a_worker_gets_the_gpu_with_the_fewest_at_work() -> None:
     assert start("d") == "4" and OnGpus(()).emptiest() is None
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_killed_worker_is_replaced_and_its_trial_runs_again(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, trials=3)
     study = open_study(sweep)
@@ -165,6 +176,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_runs_again(tmp_path: Path) ->
     assert json.loads((sweep.folder(0) / "trial.json").read_text())["trial"] == again.number
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_worker_that_cannot_start_ends_the_sweep_with_one_line(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, trials=2)
     with pytest.raises(SweepError, match="a worker died before it took a trial \\(exit code 1\\); see") as raised:
@@ -173,6 +185,7 @@ def test_a_worker_that_cannot_start_ends_the_sweep_with_one_line(tmp_path: Path)
     assert "cannot start" in log_file.read_text()
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_worker_that_finds_no_metric_stops_all_of_them(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, trials=50, metric="y")
     study = open_study(sweep)
@@ -181,6 +194,7 @@ def test_a_worker_that_finds_no_metric_stops_all_of_them(tmp_path: Path) -> None
     assert len(study.trials) < 10
 
 
+@pytest.mark.usefixtures("prepared")
 def test_an_interrupt_gives_the_running_trial_back(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, trials=1)
     study = open_study(sweep)
@@ -298,6 +312,12 @@ def test_a_job_of_submitit_that_fails_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="a worker died before it took a trial \\(job .* failed\\); see") as raised:
         supervise(open_study(sweep), sweep, start, workers=1, progress=lambda: None)
     assert "cannot start" in Path(str(raised.value).rpartition("see ")[2]).read_text()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """Let the process that others are started from import what they need."""
+    FROM_ONE.set_forkserver_preload(["lmsearch.sweep.pool", "lmsearch.sweep.worker", "cloudpickle", "pytest"])
 
 
 @pytest.fixture(autouse=True)
