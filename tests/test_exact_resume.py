@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,10 +52,31 @@ def lines_of(folder: Path) -> str:
     return (folder / "metrics.jsonl").read_text()
 
 
-def check_same_search(words: list[str], tmp_path: Path, *, after: int, number: int = signal.SIGTERM) -> None:
-    """Run a search whole, and again with a signal after so many steps, and compare what is left."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert main([*words, f"run_dir={whole}"]) == 0
+def run_whole(words: Sequence[str], folder: Path) -> Path:
+    """Run a command that nothing stops and return its folder."""
+    assert main([*words, f"run_dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return what gives the folder of a command that nothing stopped: equal words run once."""
+    return cache(lambda *words: run_whole(words, tmp_path_factory.mktemp("whole") / "run"))
+
+
+@pytest.fixture(scope="module")
+def cross(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the words of a retraining, but for its folder."""
+    path = tmp_path_factory.mktemp("cross") / "cross.json"
+    path.write_text(CROSS)
+    return [*RETRAIN, f"genotype={path}"]
+
+
+def check_same_search(
+    words: list[str], tmp_path: Path, *, after: int, number: int = signal.SIGTERM, whole: Path | None = None
+) -> None:
+    """Run a search whole, where it has not been, and again with a signal after so many steps, and compare what is left."""
+    whole, cut = whole or run_whole(words, tmp_path / "whole"), tmp_path / "cut"
     with signalled(number, after=after) as done:
         assert main([*words, f"run_dir={cut}"]) == (INTERRUPTED if number == signal.SIGINT else SAVED)
     assert len(done) == after, "no step after the one in which the signal came"
@@ -65,8 +88,11 @@ def check_same_search(words: list[str], tmp_path: Path, *, after: int, number: i
 
 
 @pytest.mark.parametrize(("search", "after"), [("fair", 2), ("fair", 4), ("darts", 5)])  # 4: the last step of an epoch
-def test_a_search_that_a_signal_stops_inside_an_epoch_ends_as_the_whole_one(search: str, after: int, tmp_path: Path) -> None:
-    check_same_search([*SEARCH, f"search={search}"], tmp_path, after=after)
+def test_a_search_that_a_signal_stops_inside_an_epoch_ends_as_the_whole_one(
+    search: str, after: int, tmp_path: Path, wholes: Callable[..., Path]
+) -> None:
+    words = [*SEARCH, f"search={search}"]
+    check_same_search(words, tmp_path, after=after, whole=wholes(*words))
 
 
 @pytest.mark.slow
@@ -77,33 +103,29 @@ def test_every_way_to_search_goes_on_inside_an_epoch(search: str, tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_retraining_with_mixup_and_averages_goes_on_after_any_signal(
-    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: int, cross: list[str], wholes: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "cross.json").write_text(CROSS)
-    words = [*RETRAIN, f"genotype={tmp_path / 'cross.json'}"]
-    assert main([*words, f"run_dir={tmp_path / 'whole'}"]) == 0
+    whole = wholes(*cross)
     with signalled(number, after=6):
-        assert main([*words, f"run_dir={tmp_path / 'cut'}"]) == (INTERRUPTED if number == signal.SIGINT else SAVED)
+        assert main([*cross, f"run_dir={tmp_path / 'cut'}"]) == (INTERRUPTED if number == signal.SIGINT else SAVED)
     told = capsys.readouterr().err
     assert "give the same command again" in told
     assert ("interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}") in told
     assert load_checkpoint(tmp_path / "cut")["step"] == 2, "the second of the second epoch's four steps"
-    assert main([*words, f"run_dir={tmp_path / 'cut'}"]) == 0
+    assert main([*cross, f"run_dir={tmp_path / 'cut'}"]) == 0
     for name in ("model.safetensors", "best.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert equal(trained(tmp_path / "cut"), trained(tmp_path / "whole"))
-    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole")
+        assert (tmp_path / "cut" / name).read_bytes() == (whole / name).read_bytes()
+    assert equal(trained(tmp_path / "cut"), trained(whole)) and lines_of(tmp_path / "cut") == lines_of(whole)
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+def stopped(cross: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """The words and the folder of a retraining that saved every step, and was stopped after the seventh."""
-    folder = tmp_path_factory.mktemp("stopped")
-    (folder / "cross.json").write_text(CROSS)
-    words = [*RETRAIN, f"genotype={folder / 'cross.json'}", "save_every_s=0", "keep_checkpoints=3", f"run_dir={folder / 'run'}"]
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    words = [*cross, "save_every_s=0", "keep_checkpoints=3", f"run_dir={folder}"]
     with signalled(signal.SIGTERM, after=7):
         assert main(words) == SAVED
-    return words, folder / "run"
+    return words, folder
 
 
 def copy_of(folder: Path, to: Path) -> Path:
@@ -124,7 +146,12 @@ def test_the_last_states_are_kept_and_older_ones_are_not(stopped: tuple[list[str
 
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_run_goes_on_from_the_newest_state_that_can_be_read_and_says_so(
-    damaged: int, stopped: tuple[list[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damaged: int,
+    stopped: tuple[list[str], Path],
+    cross: list[str],
+    wholes: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     words, run = stopped[0][:-1], copy_of(stopped[1], tmp_path / "run")
     for name in ("checkpoint.pt", "checkpoint-1-2.pt")[:damaged]:
@@ -134,8 +161,7 @@ def test_a_run_goes_on_from_the_newest_state_that_can_be_read_and_says_so(
         assert main([*words, f"run_dir={run}"]) == 0
     assert done[0] == (1, 3 - damaged)
     assert any("not a readable checkpoint" in line and str(run / left) in line for line in caplog.messages)
-    assert main([*words, f"run_dir={tmp_path / 'whole'}"]) == 0
-    assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (run / "model.safetensors").read_bytes() == (wholes(*cross) / "model.safetensors").read_bytes()
 
 
 def test_where_no_state_can_be_read_the_newest_is_named(

@@ -35,6 +35,30 @@ def seeds(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
+@pytest.fixture(scope="module")
+def compare(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words of a comparison, but for its folder."""
+    path = tmp_path_factory.mktemp("compare") / "mine.json"
+    path.write_text('[["h"]]')
+    return ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"genotype={path}"]
+
+
+@pytest.fixture(scope="module")
+def once(compare: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished comparison of one seed."""
+    run_dir = tmp_path_factory.mktemp("once") / "run"
+    assert main([*compare, f"run_dir={run_dir}"]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def twice(compare: list[str], once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, which has gone on with a second seed."""
+    run_dir = Path(shutil.copytree(once, tmp_path_factory.mktemp("twice") / "run"))
+    assert main([*compare, "seeds=2", f"run_dir={run_dir}"]) == 0
+    return run_dir
+
+
 def content(run_dir: Path) -> dict[Path, bytes]:
     """Return what all files hold, but for the locks."""
     return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock"}
@@ -170,15 +194,10 @@ def test_one_seed_is_another_run_than_several(seeds: Path, capsys: pytest.Captur
     assert (one.name, several.name) == ("search-digits-local_vim_nano-s3", "search-digits-local_vim_nano-s3-seeds")
 
 
-def test_a_comparison_goes_on_with_more_seeds(tmp_path: Path) -> None:
-    words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"run_dir={tmp_path / 'run'}"]
-    (tmp_path / "mine.json").write_text('[["h"]]')
-    words.append(f"genotype={tmp_path / 'mine.json'}")
-    assert main(words) == 0
-    first = (tmp_path / "run" / "searched-s0" / "checkpoint.pt").stat().st_mtime_ns
-    assert main([*words, "seeds=2"]) == 0
-    assert (tmp_path / "run" / "searched-s0" / "checkpoint.pt").stat().st_mtime_ns == first
-    assert json.loads((tmp_path / "run" / "comparison.json").read_text())["seeds"] == 2
+def test_a_comparison_goes_on_with_more_seeds(once: Path, twice: Path) -> None:
+    one, two = (run_dir / "searched-s0" / "checkpoint.pt" for run_dir in (once, twice))
+    assert one.stat().st_mtime_ns == two.stat().st_mtime_ns and one.read_bytes() == two.read_bytes()
+    assert [json.loads((run_dir / "comparison.json").read_text())["seeds"] for run_dir in (once, twice)] == [1, 2]
 
 
 def test_a_search_does_not_write_over_a_genotype_that_is_none_of_its_own(
@@ -205,27 +224,24 @@ def test_a_retraining_writes_over_no_other_genotype(tmp_path: Path, capsys: pyte
     assert main(["retrain", *MODEL, f"genotype={run_dir}", f"run_dir={run_dir}"]) == 0
 
 
-def test_starting_over_above_other_runs_leaves_them_alone(seeds: Path, tmp_path: Path) -> None:
+def test_starting_over_above_other_runs_leaves_them_alone(seeds: Path, compare: list[str], tmp_path: Path) -> None:
     above = tmp_path / "runs"
     shutil.copytree(seeds / "s0", above / "search-planted-local_vim-s0")
     shutil.copytree(seeds / "s1", above / "s1")
-    (tmp_path / "mine.json").write_text('[["h"]]')
-    compare = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"genotype={tmp_path / 'mine.json'}"]
     before = content(above)
     for command in (SEARCH, SEARCH, compare, compare):
         assert main([*command, f"run_dir={above}", "overwrite=true"]) == 0
         assert before.items() <= content(above).items()
 
 
-def test_fewer_seeds_than_there_are_write_over_nothing(seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_seeds_than_there_are_write_over_nothing(
+    seeds: Path, compare: list[str], twice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*SEARCH, "seeds=3", f"run_dir={seeds}"]) == 0
     before = content(seeds)
     assert main([*SEARCH, "seeds=2", f"run_dir={seeds}"]) == 2
     assert "holds more seeds already (s2)" in capsys.readouterr().err and content(seeds) == before
-    (tmp_path / "mine.json").write_text('[["h"]]')
-    words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"run_dir={tmp_path / 'compared'}"]
-    words.append(f"genotype={tmp_path / 'mine.json'}")
-    assert main([*words, "seeds=2"]) == 0
+    words = [*compare, f"run_dir={shutil.copytree(twice, tmp_path / 'compared')}"]
     assert main(words) == 2 and "holds more seeds already" in capsys.readouterr().err
     assert main([*words, "overwrite=true"]) == 0
 
@@ -236,11 +252,10 @@ def test_seeds_that_were_never_begun_are_not_held(seeds: Path) -> None:
     assert main([*SEARCH, "seeds=3", f"run_dir={seeds}"]) == 0
 
 
-def test_arms_that_nobody_claimed_are_not_taken_for_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.json").write_text('[["h"]]')
-    words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"genotype={tmp_path / 'mine.json'}"]
-    words.append(f"run_dir={tmp_path / 'run'}")
-    assert main(words) == 0
+def test_arms_that_nobody_claimed_are_not_taken_for_ones_own(
+    compare: list[str], once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*compare, f"run_dir={shutil.copytree(once, tmp_path / 'run')}"]
     (tmp_path / "run" / "run_id.txt").write_text("")  # cut off by a full disk
     assert main([*words, "optim.lr=0.01"]) == 2 and "holds another run" in capsys.readouterr().err
     before = (tmp_path / "run" / "searched-s0" / "checkpoint.pt").read_bytes()
