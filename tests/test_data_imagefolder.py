@@ -263,9 +263,11 @@ def test_a_broken_image_is_one_clear_line_that_names_it(own_folder, kind, num_wo
     BROKEN[kind](broken)
     source = build_source("imagefolder", root=own_folder, img_size=8)
     loader = build_loaders(source, batch_size=15, seed=0, num_workers=num_workers).train
+    others = {*multiprocessing.active_children()}
     with pytest.raises(DataError, match="img 0, n=0.png: not a readable image") as caught:
         list(loader)
     loader.close()
+    assert {*multiprocessing.active_children()} <= others, "the error knows them still"
     assert "\n" not in str(caught.value) and str(broken) in str(caught.value) and "data.on_error=skip" in str(caught.value)
 
 

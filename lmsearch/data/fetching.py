@@ -223,5 +223,11 @@ class Fetcher:
             raise DataError(f"{self.what}: {DIED} ({first_line(error)})") from error
 
     def close(self) -> None:
-        """End the worker processes; the next fetch starts new ones."""
+        """End the worker processes; the next fetch starts new ones.
+
+        An error may still know them: once Python finds that out, they hear of their end no more, and are waited for in vain.
+        """
+        reading: Any = None if self.workers is None else self.workers._iterator
+        if reading is not None:
+            reading._shutdown_workers()
         self.workers = None
