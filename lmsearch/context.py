@@ -13,6 +13,7 @@ CARDS: ContextVar[int] = ContextVar("groups of GPUs over which those processes a
 FREE: ContextVar[int | None] = ContextVar("bytes of memory that were free here before those were started", default=None)
 QUIET: ContextVar[bool] = ContextVar("whether only the result is told, without progress", default=False)
 VERBOSE: ContextVar[bool] = ContextVar("whether progress is shown often, and errors with their tracebacks", default=False)
+DRAWING: ContextVar[bool] = ContextVar("whether figures of a run are drawn", default=True)
 LEAVING_PAGES: ContextVar[bool] = ContextVar("whether a run that ends leaves its page", default=True)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from lmsearch.cli import tune_process
-from lmsearch.context import LEAVING_PAGES
+from lmsearch.context import DRAWING, LEAVING_PAGES, setting
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, one on each core; what they start inherits it
 tune_process()  # before any test imports PyTorch
 LEAVING_PAGES.set(False)  # a page takes a part of a second; the tests of pages ask for it
+DRAWING.set(False)  # and so does a figure; tests of what a run leaves behind ask for the fixture `drawing`
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and their children, ignore it
 hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no fault of a test's
 hypothesis.settings.load_profile("busy")
@@ -37,6 +39,13 @@ def pytest_collection_finish() -> None:
     """Leave what imports and collection made out of garbage collection, which would walk all of it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def drawing() -> Iterator[None]:
+    """Let the runs of a test draw their figures, as a user's do."""
+    with setting(DRAWING, True):
+        yield
 
 
 @pytest.fixture

@@ -394,6 +394,7 @@ def test_an_audit_that_may_go_on_with_nothing_refuses_a_folder_with_parts(
     assert "holds work (parts.jsonl)" in capsys.readouterr().err and (tmp_path / "parts.jsonl").read_text() == "{}\n"
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.slow
 def test_a_small_audit_ends_with_a_verdict_and_resumes_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["audit", "data=planted", "data.direction=v", "epochs=2", "data.steps_per_epoch=10"]

@@ -225,6 +225,7 @@ def test_probes_do_the_work_that_they_count() -> None:
     probe.run()
 
 
+@pytest.mark.usefixtures("drawing")
 def test_a_run_writes_every_section_and_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

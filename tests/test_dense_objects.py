@@ -211,6 +211,7 @@ def test_of_many_windows_few_pixels_are_held(monkeypatch: pytest.MonkeyPatch) ->
     assert [found.mask(place, (96, 96)).sum() for place in range(3)] == [SIDE**2] * 3
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_objects_are_learnt_measured_and_predicted_in_the_datas_own_ids(head: str, tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def words(verb: str, stand: Stand, **keys: object) -> list[str]:
     return [verb, f"checkpoint={stand.run}", "device=cpu", *(f"{key}={value}" for key, value in keys.items())]
 
 
+@pytest.mark.usefixtures("drawing")
 def test_predictions_have_the_precision_that_evaluation_measures_by_the_original_annotations(
     stand: Stand, data: Path, tmp_path: Path
 ) -> None:

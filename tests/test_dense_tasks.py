@@ -13,6 +13,7 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.config import compose, settings_of
+from lmsearch.context import DRAWING, setting
 from lmsearch.data import DataInfo, EvalLoader, build_source
 from lmsearch.data.reading import read_image
 from lmsearch.data.tiles import classes_of, windows
@@ -54,7 +55,8 @@ def run(data: Path, genotype: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Return the folder of a trained network."""
     folder = tmp_path_factory.mktemp("run") / "r"
     words = [f"genotype={genotype}", "data=dense", f"data.root={data}", *SHORT, f"run_dir={folder}"]
-    assert main(["retrain", *words]) == 0
+    with setting(DRAWING, True):
+        assert main(["retrain", *words]) == 0
     return folder
 
 
@@ -192,6 +194,7 @@ def test_the_preset_of_shapes_reads_what_lmsearch_shapes_has_written(
     assert "shapes: no such folder" in (told := capsys.readouterr().err) and "lmsearch shapes out=shapes writes one" in told
 
 
+@pytest.mark.usefixtures("drawing")
 def test_all_that_is_measured_after_an_epoch_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[object] = []
     monkeypatch.setattr(pictures, "curves_figure", lambda epochs, panels: drawn.append(panels) or curves_figure(epochs, panels))

@@ -42,6 +42,7 @@ def metrics(run_dir: Path) -> dict:
     return json.loads((run_dir / "metrics.json").read_text())
 
 
+@pytest.mark.usefixtures("drawing")
 def test_a_search_on_shared_weights_leaves_everything_behind(tmp_path: Path) -> None:
     assert main(["search", "search=evolution", *TINY, *FEW, f"run_dir={tmp_path}"]) == 0
     for name in ("config.yaml", "environment.json", "checkpoint.pt", "trials.journal", "genotype.png", "metrics.jsonl"):
@@ -71,6 +72,7 @@ def test_every_method_searches_stand_alone(method: str, tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("objective", ["flops", "latency"])
 def test_nsga2_writes_a_pareto_front(objective: str, tmp_path: Path) -> None:
     words = ["search=nsga2", *TINY, *FEW, f"search.objective2={objective}", "search.latency_batch=2"]

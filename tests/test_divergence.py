@@ -151,6 +151,7 @@ def test_scores_of_outputs_that_are_not_finite_are_refused() -> None:
     assert health.status == "indeterminate" and "not finite" in health.reason
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("task", [["retrain", "genotype=hv.json"], ["compare", "genotype=hv.json"], ["search", "search=darts"]])
 def test_a_task_that_diverges_leaves_neither_checkpoint_nor_result(
     task: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from lmsearch.cli import main
+from lmsearch.context import DRAWING, setting
 from lmsearch.engine.checkpoint import read_model, save_model
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.tasks.parts.known import configure
@@ -50,7 +51,8 @@ def searched(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def retrained(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("retrain") / "run"
-    assert main(["retrain", *BRIEF, f"genotype={searched}", f"run_dir={run_dir}"]) == 0
+    with setting(DRAWING, True):
+        assert main(["retrain", *BRIEF, f"genotype={searched}", f"run_dir={run_dir}"]) == 0
     return run_dir
 
 

@@ -228,6 +228,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_anything_is_timed(
     assert "GiB are free on cpu; lower micro_batch" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("drawing")
 def test_quiet_leaves_the_answer_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def test_quiet_leaves_the_answer_alone(
     assert main(words) == 0 and "\n".join(sentences) in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.slow
 def test_a_quick_audit_runs_goes_on_and_leaves_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from interruptions import cut_in_epoch
 
 import lmsearch
 from lmsearch.cli import main
+from lmsearch.context import DRAWING, setting
 from lmsearch.data import build_source, search_loaders, spread
 from lmsearch.search.derivation.kinds import unseen_part
 from lmsearch.tasks.parts.watch import is_due
@@ -24,7 +25,8 @@ SEEDS = ["search", *PLANTED, "seeds=3"]
 @pytest.fixture(scope="module")
 def over_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("seeds") / "a run, with = signs"
-    assert main([*SEEDS, f"run_dir={run_dir}"]) == 0
+    with setting(DRAWING, True):
+        assert main([*SEEDS, f"run_dir={run_dir}"]) == 0
     return run_dir
 
 
@@ -124,6 +126,7 @@ def test_derive_by_perturbation_loads_the_searchs_data_and_tests_the_result(over
     assert genotype.health["status"] in ("ok", "indeterminate")
 
 
+@pytest.mark.usefixtures("drawing")
 def test_derive_with_health_says_what_the_search_said(over_seeds: Path, tmp_path: Path) -> None:
     words = [f"checkpoint={over_seeds / 's0'}", "health=true", "batch_size=32", f"run_dir={tmp_path}"]
     assert main(["derive", *words]) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmsearch.cli import main
+from lmsearch.context import DRAWING, setting
 from lmsearch.report.text import map_lines, order_lines, series_lines, spark
 from lmsearch.settings.looking import SUBJECTS
 from lmsearch.tasks.show import SUBJECTS as SHOWN
@@ -19,7 +20,8 @@ TINY = ["data=planted", "data.grid=3", "model.depth=1", "model.embed_dim=8", "mo
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("search") / "run"
-    assert main(["search", *TINY, "keep=2", f"run_dir={run_dir}"]) == 0
+    with setting(DRAWING, True):
+        assert main(["search", *TINY, "keep=2", f"run_dir={run_dir}"]) == 0
     return run_dir
 
 

@@ -117,6 +117,7 @@ def test_jobs_of_no_named_cluster_are_processes_of_this_machine_where_there_is_n
     assert jobs_stay_here(None) is (found == "local")
 
 
+@pytest.mark.usefixtures("drawing")
 def test_a_sweep_of_a_real_task_leaves_everything_behind(tmp_path: Path) -> None:
     (tmp_path / "h.json").write_text('[["h"]]')
     fixed = "data=planted,epochs=1,data.steps_per_epoch=1,batch_size=4"
@@ -176,6 +177,7 @@ def test_a_database_may_hold_several_studies(ran: list[DictConfig], tmp_path: Pa
     assert len(ran) == 2 and not (tmp_path / "a" / "trials.journal").exists()
 
 
+@pytest.mark.usefixtures("drawing")
 def test_two_metrics_give_a_pareto_front(ran: list[DictConfig], tmp_path: Path) -> None:
     goal = ["metric=[val_accuracy,parameters]", "direction=[maximize,minimize]", "sampler=nsga2", "population=4"]
     assert sweep(tmp_path, *goal, "trials=9") == 0

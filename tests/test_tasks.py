@@ -13,6 +13,7 @@ from interruptions import cut_in_epoch
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
+from lmsearch.context import DRAWING, setting
 from lmsearch.data import build_source
 from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, read_model
 from lmsearch.engine.objectives import Scores
@@ -35,14 +36,16 @@ CANDIDATES = {"h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w4", "w4_flip"}
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("search") / "a run, with = signs"
-    assert main(["search", *TINY, f"run_dir={run_dir}"]) == 0
+    with setting(DRAWING, True):
+        assert main(["search", *TINY, f"run_dir={run_dir}"]) == 0
     return run_dir
 
 
 @pytest.fixture(scope="module")
 def retrained(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("retrain") / "run"
-    assert main(["retrain", *TINY, f"genotype={searched}", f"run_dir={run_dir}"]) == 0
+    with setting(DRAWING, True):
+        assert main(["retrain", *TINY, f"genotype={searched}", f"run_dir={run_dir}"]) == 0
     return run_dir
 
 
@@ -72,7 +75,7 @@ def test_a_search_leaves_everything_behind(searched: Path) -> None:
 
 
 def test_memorisation_is_judged_by_the_plain_loss_of_a_training_batch(tmp_path: Path) -> None:
-    words = ["search=darts", *TINY, "optim.label_smoothing=0.5", "search.health_every=1", "search.recheck=0"]
+    words = ["search=darts", *FEWER, "optim.label_smoothing=0.5", "search.health_every=1", "search.recheck=0"]
     assert main(["search", *words, f"run_dir={tmp_path}"]) == 0
     logged = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     cfg = compose_settings(Search, words)
@@ -120,7 +123,7 @@ def test_an_indeterminate_search_exits_with_3_when_strict(tmp_path: Path) -> Non
 
 
 def test_an_interrupted_search_continues_to_the_same_genotype(tmp_path: Path) -> None:
-    args = ["search", *FEWER, "epochs=3", "search.recheck=0"]
+    args = ["search", *FEWER, "search=darts", "epochs=3", "search.recheck=0"]
     assert main([*args, f"run_dir={tmp_path / 'whole'}"]) == 0
     with cut_in_epoch(3) as calls:
         assert main([*args, f"run_dir={tmp_path / 'cut'}"]) == 130
@@ -130,6 +133,7 @@ def test_an_interrupted_search_continues_to_the_same_genotype(tmp_path: Path) ->
     assert whole == cut
 
 
+@pytest.mark.usefixtures("drawing")
 def test_derive_takes_another_keep(searched: Path, tmp_path: Path) -> None:
     assert main(["derive", f"checkpoint={searched}", "keep=[1,3]", f"run_dir={tmp_path}"]) == 0
     assert [len(layer.directions) for layer in lmsearch.load_genotype(tmp_path).layers] == [1, 3]
@@ -209,6 +213,7 @@ def test_seeds_that_happen_to_differ_alike_leave_the_test_samples_error() -> Non
     assert (difference.mean, difference.low, difference.high) == pytest.approx((alone.mean, alone.low, alone.high), rel=1e-9)
 
 
+@pytest.mark.usefixtures("drawing")
 def test_compare_judges_against_random_hand_made_and_simple_baselines(searched: Path, tmp_path: Path) -> None:
     assert main(["compare", *FEWER, f"genotype={searched}", "seeds=2", f"run_dir={tmp_path}"]) == 0
     result = read(tmp_path / "comparison.json")

@@ -122,7 +122,7 @@ def fill(run_dir: RunDir) -> None:
         run_dir.write("b.bin", b"\x00")
         run_dir.write_json("c.json", {"x": float("nan")})
         run_dir.write_csv("d.csv", [["x", "y"], [1, "a,b"]])
-        run_dir.write_figure("e.png", new_figure(1, 1))
+        run_dir.write_figure("e.png", lambda: new_figure(1, 1))
         run_dir.write_torch("f.pt", {"x": torch.ones(2)})
         run_dir.append_line("g.jsonl", "1")
         run_dir.append_line("g.jsonl", "2")
@@ -138,6 +138,7 @@ def fill(run_dir: RunDir) -> None:
             log.write(0, {"loss": 1.0}, layers={"layers.0": {"h": 1.0}})
 
 
+@pytest.mark.usefixtures("drawing")
 def test_the_main_process_writes_whole_files_of_these_names(tmp_path: Path) -> None:
     fill(RunDir(tmp_path / "run"))
     names = {
@@ -153,6 +154,7 @@ def test_the_main_process_writes_whole_files_of_these_names(tmp_path: Path) -> N
     assert list(csv.reader((tmp_path / "run" / "d.csv").read_text().splitlines())) == [["x", "y"], ["1", "a,b"]]
 
 
+@pytest.mark.usefixtures("drawing")
 def test_other_processes_write_nothing_and_read_what_is_there(tmp_path: Path) -> None:
     fill(RunDir(tmp_path / "run"))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lmsearch.context import DRAWING
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.lock import holding
 from lmsearch.engine.torch_file import save_torch
@@ -108,10 +109,10 @@ class RunDir:
         if self.world.main:
             write_csv(self / name, rows)
 
-    def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure in the format that the name's ending tells."""
-        if self.world.main:
-            write_figure(self / name, figure)
+    def write_figure(self, name: str, draw: Callable[[], Figure]) -> None:
+        """Draw a figure and write it in the format that the name's ending tells."""
+        if self.world.main and DRAWING.get():
+            write_figure(self / name, draw())
 
     def write_image(self, name: str, image: Image) -> None:
         """Write a picture in the format that the name's ending tells."""

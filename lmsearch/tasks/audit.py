@@ -89,7 +89,7 @@ def write_audit(
     }  # fmt: skip
     ledger.unfinished.folder.remove_if_empty()
     run_dir.write_json("audit.json", measured | facts | {"environment": environment(settings.seed)})
-    run_dir.write_figure("audit.png", figure_of(rows, measured, metric=metric, tested_on=tested_on))
+    run_dir.write_figure("audit.png", lambda: figure_of(rows, measured, metric=metric, tested_on=tested_on))
     return measured
 
 

@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> int:
         run_dir.write_json("bench.json", found)
         console.print(f"wrote {run_dir / 'bench.json'}", highlight=False, soft_wrap=True)
         if (figure := bench_figure(found)) is not None:
-            run_dir.write_figure("bench.png", figure)
+            run_dir.write_figure("bench.png", lambda: figure)
             tell(f"wrote {run_dir / 'bench.png'}")
         if setup.quick and in_full():
             console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)

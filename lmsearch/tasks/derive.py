@@ -129,7 +129,7 @@ def from_alphas(settings: Derive, stored: Stored) -> int:
     genotype = stored.about.genotype(choices, told_of(how, dominant_in(stored.state)), alpha_health(choices, reason=reason))
     with output(settings, stored) as run_dir:
         run_dir.write(FILE, dumps(genotype))
-        run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=scores_of(genotype)))
+        run_dir.write_figure("genotype.png", lambda: genotype_figure(genotype, scores=scores_of(genotype)))
         show(run_dir, genotype)
     return 0
 

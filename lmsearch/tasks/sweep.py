@@ -302,7 +302,7 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
         leave_page(sweep.run_dir)
         raise SweepError(f"no trial was completed{why}; see {sweep.run_dir / 'results.csv'}")
     best, figure = front[0], "history.png" if len(sweep.goal.metrics) == 1 else "pareto.png"
-    sweep.run_dir.write_figure(figure, figure_of(sweep, rows, front))
+    sweep.run_dir.write_figure(figure, lambda: figure_of(sweep, rows, front))
     config, _ = configure(sweep.task, words_of(sweep, best))
     sweep.run_dir.write("best.yaml", f"# {command_of(sweep, best)}\n{config_text(plain_config(config))}")
     if len(sweep.goal.metrics) == 2:

@@ -78,7 +78,7 @@ def conclude(
         if val is not None:
             measured["val"] = trained.on(val)(trained.module).score
     run_dir.write(FILE, dumps(genotype))
-    run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=scores_of(genotype)))
+    run_dir.write_figure("genotype.png", lambda: genotype_figure(genotype, scores=scores_of(genotype)))
     metric = trained.objective.metric
     scores = {f"{name}_{metric}": score for name, score in measured.items()}
     run_dir.write_json("metrics.json", {**scores, "health": health.to_dict()})
@@ -99,7 +99,7 @@ def conclude_seeds(run_dir: RunDir, quota: Quota, genotypes: Sequence[Genotype])
         provenance={"lmsearch": __version__, "seeds": [g.provenance.get("seed") for g in genotypes]},
     )
     run_dir.write(FILE, dumps(genotype))
-    run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=scores_of(genotype)))
+    run_dir.write_figure("genotype.png", lambda: genotype_figure(genotype, scores=scores_of(genotype)))
     return genotype
 
 

@@ -52,7 +52,7 @@ def write_results(settings: Search, run_dir: RunDir, found: Found) -> Status:
     best, health = best_of(finite), health_of(finite)
     genotype = build_genotype(settings, found, best, health, len(trials))
     run_dir.write(FILE, dumps(genotype))
-    run_dir.write_figure("genotype.png", genotype_figure(genotype, scores=f"mean {found.metric.score_name}", vmin=None))
+    run_dir.write_figure("genotype.png", lambda: genotype_figure(genotype, scores=f"mean {found.metric.score_name}", vmin=None))
     run_dir.write_json("metrics.json", summary(found, trials, finite, best, health))
     if (second := settings.discrete.objective2) is not None:
         write_front(run_dir, pareto_front(finite), finite, second, found.metric, layers)
@@ -153,7 +153,7 @@ def write_front(run_dir: RunDir, front: list[Trial], finite: list[Trial], second
     run_dir.write_json("pareto.json", {"metric": metric.name, "second": second, "front": points})
     labels = "FLOPs per image" if second == "flops" else "latency of a batch, s", f"held-out {metric.score_name}"
     drawn, best = ([(t.second, t.evaluation.score) for t in some if t.second is not None] for some in (finite, front))
-    run_dir.write_figure("pareto.png", front_figure(drawn, best, labels=labels))
+    run_dir.write_figure("pareto.png", lambda: front_figure(drawn, best, labels=labels))
 
 
 def show(run_dir: RunDir, found: Found, best: Trial, health: dict, trials: int) -> None:

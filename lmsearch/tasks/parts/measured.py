@@ -70,14 +70,14 @@ def write_confusion(run_dir: RunDir, info: DataInfo, test: Scores) -> None:
     content = {"class_names": list(info.class_names), "counts": counts.tolist(), "rows": "true", "columns": "predicted"}
     run_dir.write_json("confusion.json", content | {"set": "test"})
     title = f"{'pixels of ' if info.targets.per_pixel else ''}{len(test.scores)} test samples"
-    run_dir.write_figure("confusion.png", confusion_figure(info.class_names, counts, title=title))
+    run_dir.write_figure("confusion.png", lambda: confusion_figure(info.class_names, counts, title=title))
 
 
 def write_precision(run_dir: RunDir, info: DataInfo, test: Scores) -> None:
     """Draw the precision over recall of the detections in test images, where the targets are objects."""
     if test.precisions:
         panels = {f"{kind} precision at IoU 0.5": found.curve for kind, found in test.precisions.items()}
-        run_dir.write_figure(PRECISION, precision_figure(info.class_names, panels))
+        run_dir.write_figure(PRECISION, lambda: precision_figure(info.class_names, panels))
 
 
 def warn_about_classes(info: DataInfo, *, test: Scores, val: Scores, what: str) -> None:

@@ -39,7 +39,7 @@ def write_curves(run_dir: RunDir, metric: Metric) -> None:
         title: {name: [line[name] for line in lines] for name in names if all(name in line for line in lines)}
         for title, names in panels.items()
     }
-    run_dir.write_figure(CURVES, curves_figure([line["epoch"] for line in lines], shown))
+    run_dir.write_figure(CURVES, lambda: curves_figure([line["epoch"] for line in lines], shown))
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def quick_audit(settings: Audit) -> int:
         measured = with_cost(found, ledger, plan) | {"score": score}
         ledger.unfinished.folder.remove_if_empty()
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
-        run_dir.write_figure("audit.png", figure_of(ledger.rows, measured))
+        run_dir.write_figure("audit.png", lambda: figure_of(ledger.rows, measured))
     *reasons, answer = measured["verdict"]["sentences"]
     tell("\n".join(reasons))
     print(answer)
