@@ -26,6 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER_GIB = 2  # memory that one process of tests may need, with -m slow as well
 
 
+def synced(file: int) -> None:
+    """Stand in for os.fsync, which waits for the disk again and again: nothing that a test writes has to outlive the machine."""
+    os.fstat(file)  # what is no open file is an error here too
+
+
+os.fsync = synced
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes `-n auto` starts: one for each core that this process may use, fewer where memory is short."""
