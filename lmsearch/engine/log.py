@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,12 +49,6 @@ def environment(seed: int) -> dict[str, Any]:
     """Return seed, versions, commit and machine as plain values."""
     import torch  # slow to import, and the rest of this file needs it not
 
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
     return {
         "seed": seed,
         "lmsearch": lmsearch.__version__,
@@ -62,12 +57,25 @@ def environment(seed: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
-        "versions": versions,
+        "versions": {package: installed(package) for package in PACKAGES},
     }
 
 
+@cache
+def installed(package: str) -> str | None:
+    """Return the version of a package, None where it is not installed; looked up once."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
 def source_commit() -> str | None:
-    """Return the commit of the checkout that lmsearch runs from ("+dirty" with changes), or None outside a checkout."""
+    """Return the commit of the checkout that lmsearch runs from ("+dirty" with changes), or None outside a checkout.
+
+    It is that of the first run of this process, whose code is imported by then.
+    """
     if not (PACKAGE.parent / ".git").exists():
         return None
     git = ["git", "-C", str(PACKAGE.parent)]
