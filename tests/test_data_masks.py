@@ -93,13 +93,20 @@ def test_values_without_a_class_are_void(tmp_path: Path, options: dict, expected
     assert source.info.categories == categories and source.info.class_names == tuple(map(str, categories))
 
 
-def test_a_palette_mask_is_read_by_its_numbers_not_by_its_colours(tmp_path: Path) -> None:
+def test_a_palette_mask_is_read_by_its_numbers_not_by_its_colours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_pairs(tmp_path, [rows(0, 1)] * 2)
-    for number in range(2):
+
+    def write(number: int, palette: list[int]) -> None:
         mask = Image.fromarray(rows(0, 1, 2))
-        mask.putpalette([255, 0, 0, 0, 0, 0, 9, 9, 9])
+        mask.putpalette(palette)
         mask.save(tmp_path / "annotations" / "train" / f"{number}.png")
+
+    write(0, [255, 0, 0, 0, 0, 0, 9, 9, 9])
+    write(1, [255, 0, 0, 0, 0, 0, 9, 9, 9, 1, 1, 1])
+    assert seen(of_masks(tmp_path)) == [[0], [0], [1], [1], [2], [2]] and "palettes" not in caplog.text
+    write(1, [255, 0, 0, 9, 9, 9, 0, 0, 0])  # as an optimiser sorts it
     assert seen(of_masks(tmp_path)) == [[0], [0], [1], [1], [2], [2]]
+    assert "1.png: palettes differ: 1 is #000000 in 0.png and #090909 in 1.png; masks go by numbers" in caplog.text
 
 
 def test_masks_of_16_bits_and_grey_ones_saved_as_colours_are_numbers(tmp_path: Path) -> None:
@@ -141,24 +148,36 @@ def test_the_search_for_classes_tells_how_far_it_is(
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_grey_levels_of_few_bits_are_the_numbers_of_the_file(tmp_path: Path, bits: int) -> None:
-    write_pairs(tmp_path, [rows(0, 1)] * 2)
-    for number in range(2):
-        (tmp_path / "annotations" / "train" / f"{number}.png").write_bytes(grey_png(rows(0, 1, 3), bits))
+    folder = write_pairs(tmp_path, [rows(0, 1)] * 2) / "annotations" / "train"
+    (folder / "0.png").write_bytes(grey_png(rows(0, 1, 3), bits))
+    (folder / "1.png").write_bytes(b"P5 8 6 %d\n" % (2**bits + 3) + rows(0, 1, 3).tobytes())  # PGM, known by its content
     assert of_masks(tmp_path).info.categories == (0, 1, 3) and seen(of_masks(tmp_path)) == [[0], [0], [1], [1], [2], [2]]
 
 
 def grey_png(values: np.ndarray, bits: int) -> bytes:
     """Return a grey PNG whose samples have 2 or 4 bits, as Pillow does not write them."""
+    height, width = values.shape
+    each = (values[..., None] >> np.arange(bits)[::-1]) & 1
+    return png(np.packbits(each.reshape(height, width * bits), axis=1), width, bits=bits, kind=0)
+
+
+def png(lines: np.ndarray, width: int, *, bits: int, kind: int) -> bytes:
+    """Return a PNG of these lines of bytes (H, bytes); `kind` is PNG's own: 0 grey, 2 colour."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    height, width = values.shape
-    each = (values[..., None] >> np.arange(bits)[::-1]) & 1
-    lines = np.packbits(each.reshape(height, width * bits), axis=1)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(lines), bits, kind, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines)))
     return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+def test_numbers_in_colour_of_16_bits_are_refused(tmp_path: Path) -> None:
+    levels = np.array([[0, 0, 0, 2, 2, 2]], dtype=">u2").view(np.uint8)
+    (tmp_path / "a.png").write_bytes(png(levels, 2, bits=16, kind=2))
+    with pytest.raises(DataError, match="a.png: not a readable mask .16 bits per channel, of which 8 would be read"):
+        masks.read_values(tmp_path / "a.png", colour=False)
+    assert masks.read_values(tmp_path / "a.png", colour=True).tolist() == [[0, 0]]
 
 
 def test_one_colour_per_class_is_read_by_a_table_or_as_found(tmp_path: Path) -> None:
@@ -275,7 +294,7 @@ def spoil_twins(folder: Path) -> None:
         (spoil_file, "0.png: not a readable mask"),
         (spoil_listing, "classes.txt: the class 'ground' is given twice"),
         (spoil_colours, "class_dict.csv: line 2 is 'road,200,0'; expected name,r,g,b with 0 to 255"),
-        (spoil_jpeg, "0.jpg: JPEG and WebP change the values of a mask; save masks as PNG"),
+        (spoil_jpeg, "0.jpg: JPEG, JPEG 2000, WebP and AVIF change the values of a mask; save masks as PNG"),
         (spoil_binary, r"the masks hold no two classes: 0, beside void \(255\); data.ignore_index=-1 makes 255 a class"),
         (spoil_masks, "annotations/train: no such folder; .*images/train needs masks of the same stems there"),
         (spoil_void, r"images/val: no pixel of its 1 mask.s. has a class .void: 255.; nothing could be learned or measured"),

@@ -173,7 +173,7 @@ def test_a_damaged_exif_block_leaves_the_picture_as_it_is_stored(tmp_path):
     assert image_size(tmp_path / "a.jpg") == (H, W)
 
 
-def tiff(path, samples, *, bits=8, photometric=1, extra=(), sample_format=1, big=False, planar=False):
+def tiff(path, samples, *, bits=8, photometric=1, extra=(), sample_format=1, big=False, planar=False, geo=False, sparse=False):
     """Write an uncompressed TIFF by hand: samples (H, W, S) in the type that they are stored as."""
     order = ">" if big else "<"
     height, width, count = samples.shape
@@ -185,6 +185,10 @@ def tiff(path, samples, *, bits=8, photometric=1, extra=(), sample_format=1, big
         273: (4, offsets), 277: (3, [count]), 278: (3, [height]), 279: (4, [len(s) for s in strips]),
         284: (3, [2 if planar else 1]), 339: (3, [sample_format] * count),
     }  # fmt: skip
+    if geo:
+        tags[34735] = (3, [1, 1, 0, 0])  # a GeoTIFF's list of keys, empty
+    if sparse:
+        tags[273], tags[279] = (4, [0]), (4, [0])
     if extra:
         tags[338] = (3, list(extra))
     body = struct.pack(order + ("2sHI"), b"MM" if big else b"II", 42, 8 + sum(map(len, strips))) + b"".join(strips)
@@ -221,6 +225,11 @@ SHOWN = {
     "planes one after the other": (smooth()[..., :3], {"photometric": 2, "planar": True}, smooth()[..., :3]),
     "grey with alpha": (smooth()[..., [0, 3]], {"extra": [2]}, on_white(THREE, smooth()[..., 3])),
     "colour with alpha": (smooth(), {"photometric": 2, "extra": [2]}, on_white(smooth()[..., :3], smooth()[..., 3])),
+    "georeferenced with alpha": (
+        np.dstack([smooth()[..., :3], np.where(GREY > 90, 255, 0)]).astype(np.uint8),
+        {"photometric": 2, "extra": [2], "geo": True},
+        on_white(smooth()[..., :3], np.where(GREY > 90, 255, 0)[..., 0]),
+    ),
     "premultiplied": (
         np.dstack([(smooth()[..., :3] * (smooth()[..., 3:] / 255)).round().astype(np.uint8), smooth()[..., 3]]),
         {"photometric": 2, "extra": [1]},
@@ -265,6 +274,12 @@ REFUSALS = {
     "five grey": (np.dstack([smooth(), GREY]), {}, "5 samples per pixel"),
     "six": (np.dstack([smooth(), smooth()[..., :2]]), {"photometric": 2, "extra": [0, 0, 0]}, "6 samples per pixel"),
     "six with alpha": (np.dstack([smooth(), smooth()[..., :2]]), {"photometric": 2, "extra": [2, 0, 0]}, "6 samples per pixel"),
+    "near-infrared": (
+        np.dstack([smooth()[..., :3], GREY]),
+        {"photometric": 2, "extra": [2], "geo": True},
+        "mode RGBA of a georeferenced TIFF: its last band is tagged as alpha, but looks like another one",
+    ),
+    "sparse": (GREY, {"sparse": True}, "a sparse TIFF, of which some parts are not stored"),
     "signed bytes": (GREY.astype(np.int8), {"sample_format": 2}, "mode L with signed samples"),
     "signed 16 bits": (WIDE_GREY.astype(np.int16), {"bits": 16, "sample_format": 2}, "mode I with signed samples"),
     "32 bits": (WIDE_GREY.astype(np.uint32), {"bits": 32}, "mode I of TIFF: which value is white is not said"),

@@ -34,6 +34,8 @@ TURNS = {  # EXIF orientation -> what sets the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 SAMPLES, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 277, 258, 262, 339  # tags of TIFF
+OFFSETS = (273, 324)  # of strips or tiles in the file
+GEOREFERENCED = (33550, 34264, 34735)  # tags of which a GeoTIFF has one at least
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -53,6 +55,7 @@ def read_image(path: str | PathLike[str], in_chans: int) -> Image.Image:
     """Return the image as grey (in_chans 1) or RGB (3); raise DataError naming the path if it cannot be read."""
     try:
         with Image.open(path, formats=readable_formats()) as image:
+            check_stored(image)
             _check_samples(image)
             stored = image.tile[0].args if image.tile else None  # how pixels lie in the file; gone after loading
             image.load()
@@ -91,6 +94,14 @@ def image_size(path: str | PathLike[str]) -> tuple[int, int]:
     return read_header(path).size
 
 
+def check_stored(image: Image.Image) -> None:
+    """Raise ValueError for a TIFF of which tiles are not stored: Pillow would take the beginning of the file for their pixels."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        offsets = [image.tag_v2.get(tag) for tag in OFFSETS]
+        if any(isinstance(places, tuple) and 0 in places for places in offsets):
+            raise ValueError("a sparse TIFF, of which some parts are not stored; write it without SPARSE_OK")
+
+
 def _check_samples(image: Image.Image) -> None:
     """Raise ValueError for a TIFF whose samples are signed, or are more than Pillow would hand over."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -122,8 +133,18 @@ def _eight_bits(image: Image.Image, stored: str | None) -> Image.Image:
     if mode in ("RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
         return image.convert("RGB")
     if mode in ("LA", "RGBA"):
+        _check_alpha(image)
         return image
     raise ValueError(f"mode {mode} of {image.format}: which value is white is not said; save it with 8 or 16 bits per channel")
+
+
+def _check_alpha(image: Image.Image) -> None:
+    """Raise ValueError for a GeoTIFF of which more than half is half transparent: GDAL tags any fourth band of bytes as alpha."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and any(tag in image.tag_v2 for tag in GEOREFERENCED):
+        counts = image.getchannel("A").histogram()
+        if sum(counts[1:-1]) > sum(counts) / 2:
+            told = "its last band is tagged as alpha, but looks like another one, such as near-infrared"
+            raise ValueError(f"mode {image.mode} of a georeferenced TIFF: {told}; save it without that band")
 
 
 def _scaled(values: np.ndarray, largest: float, image: Image.Image, transparent: int | None = None) -> Image.Image:

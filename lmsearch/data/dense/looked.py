@@ -15,6 +15,7 @@ import numpy as np
 
 from lmsearch.data.dense.folders import SPLITS
 from lmsearch.data.dense.masks import MaskClasses
+from lmsearch.data.dense.palettes import say_palettes
 from lmsearch.data.dense.records import Annotated
 from lmsearch.data.info import VOID
 from lmsearch.data.reading import image_size
@@ -30,17 +31,21 @@ SKIP = "data.on_error=skip leaves such files out and counts them"
 def look_through(parts: Iterable[Annotated], masks: MaskClasses | None) -> None:
     """Raise DataError, naming the file, where an image of these splits cannot have the mask or the objects that it has.
 
-    Of images, headers are read; of masks, all values.
+    Of images, headers are read; of masks, all values. Palettes of masks that differ are logged.
     """
+    seen: list[Path] = []
     try:
         for part in parts:
             for index in np.unique(np.linspace(0, len(part) - 1, min(len(part), MOST_LOOKED_AT)).round().astype(int)).tolist():
                 size = image_size(part.path(index))
                 check_size(part, index, size)
                 if masks is not None:
-                    check_mask(part.mask_path(index), masks.read(part.mask_path(index)), size)
+                    seen.append(path := part.mask_path(index))
+                    check_mask(path, masks.read(path), size)
     except DataError as error:
         raise DataError(f"{error}; {SKIP}") from error
+    if masks is not None:
+        say_palettes(seen, masks)
 
 
 def check_size(part: Annotated, index: int, size: Size) -> None:

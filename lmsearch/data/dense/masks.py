@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from lmsearch.data.info import VOID
-from lmsearch.data.reading import UNREADABLE, readable_formats
+from lmsearch.data.reading import UNREADABLE, check_stored, readable_formats
 from lmsearch.errors import DataError, short
 from lmsearch.paths import shown
 from lmsearch.reading import read_text
@@ -28,12 +28,13 @@ log = logging.getLogger(__name__)
 NAMES, COLOURS = "classes.txt", ("class_dict.csv", "classes.csv")
 NEVER = -1  # the value of a class that a folder does not have, and the class of a value that has none
 VOID_NAME = "void"  # of a colour that has no class
-LOSSY = (".jpg", ".jpeg", ".webp")
+LOSSY = ("JPEG", "JPEG2000", "WEBP", "AVIF")  # formats of Pillow
 MOST_CLASSES = VOID
 MOST_TOLD = 8
 LOG_EVERY_S = 10.0
 SPREAD = {"L;2": 255 // 3, "L;4": 255 // 15}  # how far apart Pillow puts the grey levels of few bits
 NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow that hold one number per pixel
+COLOURED = ("RGB", "RGBA", "LA")  # modes of several, which may hold grey
 LISTED = f"list the classes in {NAMES} (a name per line, line 1 is value 0) or {COLOURS[0]} (name,r,g,b)"
 
 
@@ -99,16 +100,25 @@ def hex_of(value: int) -> str:
     return f"#{value:06x}"
 
 
-def open_mask(path: Path) -> Image.Image:
-    """Return a mask file, decoded; raise DataError where it cannot be read.
+def open_mask(path: Path, *, colour: bool) -> Image.Image:
+    """Return a mask file, decoded; raise DataError where it cannot be read, or holds numbers that Pillow cuts off.
 
-    Grey levels of 2 or 4 bits, which Pillow spreads over 0 to 255, are the numbers of the file again.
+    Grey levels that Pillow spreads over the full range (of 2 or 4 bits, and of PGM) are the numbers of the file again.
     """
     try:
         with Image.open(path, formats=readable_formats()) as image:
-            stored = image.tile[0].args if image.tile else None
+            check_stored(image)
+            args = image.tile[0].args if image.tile else None
+            stored, *largest = args if isinstance(args, tuple) else (args,)
             image.load()
-            step = SPREAD.get(stored[0] if isinstance(stored, tuple) else str(stored), 1)
+            scaled = image.format == "PPM" and image.mode != "F" and bool(largest)
+            if not colour and image.mode in COLOURED and (";16" in str(stored) or scaled and largest[0] > VOID):
+                raise ValueError("16 bits per channel, of which 8 would be read; save numbers as 16-bit grey")
+            if scaled:
+                values = np.asarray(image)
+                most = 65535 if image.mode == "I" else 255
+                return Image.fromarray(np.rint(values * (largest[0] / most)).astype(values.dtype))
+            step = SPREAD.get(str(stored), 1)
             return image if step == 1 else image.point([level // step for level in range(256)])
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
@@ -125,7 +135,7 @@ def read_values(path: Path, *, colour: bool) -> np.ndarray:
 
     Raises DataError for any other image.
     """
-    image = open_mask(path)
+    image = open_mask(path, colour=colour)
     if colour:
         red, green, blue = np.asarray(image.convert("RGB"), dtype=np.int64).transpose(2, 0, 1)
         codes: np.ndarray = red << 16 | green << 8 | blue
@@ -133,7 +143,7 @@ def read_values(path: Path, *, colour: bool) -> np.ndarray:
     if image.mode in NUMBERED:
         values = np.asarray(image)
         return values.astype(np.uint8) if values.dtype == bool else values
-    if image.mode in ("RGB", "RGBA", "LA"):
+    if image.mode in COLOURED:
         channels = np.asarray(image.convert("RGB"))
         if (channels == channels[..., :1]).all():
             levels: np.ndarray = channels[..., 0]
@@ -146,7 +156,7 @@ def is_coloured(path: Path) -> bool:
     """Tell whether a mask holds colours, rather than numbers or grey levels."""
     if mode_of(path) not in ("RGB", "RGBA"):
         return False
-    channels = np.asarray(open_mask(path).convert("RGB"))
+    channels = np.asarray(open_mask(path, colour=True).convert("RGB"))
     return bool((channels != channels[..., :1]).any())
 
 
@@ -188,8 +198,9 @@ def classes_of(
     `void` are numbers without class; `reduced`: 0 is one of them, and line 1 names value 1. Known classes go by the names that a
     file lists, else by their values. Raises DataError where neither tells them.
     """
-    if lossy := [path for path in masks if path.suffix.lower() in LOSSY]:
-        raise DataError(f"{shown(lossy[0])}: JPEG and WebP change the values of a mask; save masks as PNG")
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in LOSSY}
+    if lossy := [path for path in masks if path.suffix.lower() in endings]:
+        raise DataError(f"{shown(lossy[0])}: JPEG, JPEG 2000, WebP and AVIF change the values of a mask; save masks as PNG")
     own = _listed(root, void, reduced=reduced)
     if known is None:
         return _found(root, masks, void) if own is None else own
