@@ -88,12 +88,13 @@ def digest(tensors: Mapping[str, object]) -> str:
 def record(words: list[str], folder: Path) -> dict:
     """Run one command and return what it did: its steps, and the genotype or the metrics that it wrote."""
     from lmsearch.cli import main
+    from lmsearch.context import DRAWING, LEAVING_PAGES, setting
 
     given = folder / "given.json"
     given.write_text(json.dumps(GENOTYPE))
     run_dir = folder / "run"
     more = [f"genotype={given}"] if words[0] == "retrain" else []
-    with traced() as steps:
+    with traced() as steps, setting(DRAWING, False), setting(LEAVING_PAGES, False):
         assert main([*words, *more, f"run_dir={run_dir}"]) == 0, words
     if words[0] == "retrain":
         metrics = json.loads((run_dir / "metrics.json").read_text())
