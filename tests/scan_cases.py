@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -80,3 +82,14 @@ def assert_close_to_oracle(got: dict[str, Tensor], oracle: dict[str, Tensor], to
 def assert_scan_matches_reference(tensors: dict, others: dict, backend: str) -> None:
     oracle = scan_and_gradients(tensors, others, "reference", torch.float64)
     assert_close_to_oracle(scan_and_gradients(tensors, others, backend), oracle)
+
+
+@cache
+def oracle_of(*shape: int, **options: object) -> dict[str, Tensor]:
+    """Return what the reference in float64 makes of a case; it is computed once for all kernels that are held against it."""
+    return scan_and_gradients(*scan_case(*shape, **options), "reference", torch.float64)
+
+
+def assert_case_matches_reference(*shape: int, backend: str, **options: object) -> None:
+    """Do so for the arguments of scan_case."""
+    assert_close_to_oracle(scan_and_gradients(*scan_case(*shape, **options), backend), oracle_of(*shape, **options))
