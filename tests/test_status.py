@@ -74,6 +74,13 @@ def test_status_ends_with_where_to_look_next(runs: Path, capsys: pytest.CaptureF
     assert main(["status", f"runs={runs}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "2 finished, 1 stopped, 1 failed; " in lines[-2] and lines[-1].startswith("next: lmsearch report ")
+    make_run(runs / "e", "audit", audit__json='{"quick": {}, "verdict": {"answer": "no"}}')
+    make_run(runs / "f", "evaluate", metrics__json='{"test_accuracy": 0.5}')  # the newest, of which report makes no page
+    assert main(["status", f"runs={runs}"]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith(f"next: lmsearch report run_dir={runs / 'e'}\n") and "a search may pay: no" in told
+    assert main(["status", f"runs={runs / 'f'}"]) == 0
+    assert "next:" not in capsys.readouterr().out
     assert main(["status", f"runs={runs / 'notes'}"]) == 0
     assert "no runs in" in capsys.readouterr().out
     assert main(["status", f"runs={runs / 'none'}"]) == 2

@@ -13,6 +13,7 @@ from rich.text import Text
 from lmsearch.config import settings_of
 from lmsearch.engine.progress import duration
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.report.page.folder import RESULTS
 from lmsearch.settings.looking import Status
 from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import tell_next
@@ -37,9 +38,14 @@ def run(cfg: DictConfig) -> int:
     print(
         ", ".join(f"{number} {state}" for state, number in counts.items() if number) + f"; {size_text(sum(r.size for r in runs))}"
     )
-    newest = max(runs, key=lambda run: run.changed)
-    tell_next("run_dir", RunDir(newest.path), "report")
+    if told := [run for run in runs if has_page(run)]:
+        tell_next("run_dir", RunDir(max(told, key=lambda run: run.changed).path), "report")
     return 0
+
+
+def has_page(run: Run) -> bool:
+    """Tell whether `lmsearch report` makes a page of a run; of a derivation it does where there is a choice."""
+    return run.task in RESULTS or (run.task == "derive" and run.state is RunStatus.FINISHED)
 
 
 def table_of(runs: Sequence[Run]) -> Table:

@@ -121,7 +121,7 @@ def _told(content: dict[str, Any]) -> str:
     if isinstance(verdict, str):
         return verdict
     if isinstance(verdict, dict):
-        what = "order matters" if "quick" in content else "search warranted"
+        what = "a search may pay" if "quick" in content else "search warranted"
         return f"{what}: {verdict.get('answer', 'unknown')}"
     if isinstance(health, dict) and "status" in health:
         return str(health["status"])
