@@ -165,6 +165,10 @@ def test_a_model_of_another_kind_has_no_released_names():
 def test_rotary_tables_are_compared_where_present_and_may_be_absent():
     model, state = small_vim()
     check_refused_and_untouched(model, {**state, "rope.freqs_cos": state["rope.freqs_sin"]}, "rope.freqs_cos differs by")
+    for kind in (torch.float16, torch.bfloat16):
+        load_official_state_dict(model, {key: value.to(kind) for key, value in state.items()})
+    turned = {"rope.freqs_cos": state["rope.freqs_sin"].bfloat16()}
+    check_refused_and_untouched(model, state | turned, "rope.freqs_cos differs by")
     del state["rope.freqs_cos"], state["rope.freqs_sin"]
     load_official_state_dict(model, state)
     assert torch.equal(model.head.weight, state["head.weight"])

@@ -23,7 +23,8 @@ from lmsearch.scan.grids import Grid, grid_text
 
 ROPE = ("rope.freqs_cos", "rope.freqs_sin")
 ROPE_SIDE = 14  # the grid that LocalVim's positions are rescaled to
-ROPE_TOLERANCE = 1e-4  # float32 tables of one formula differ by about 1e-6; another formula or grid by far more
+ROPE_TOLERANCE = 1e-4  # float32 tables of one formula differ by about 1e-6; another formula or grid by far more.
+# Half precision rounds them to its own eps.
 ALPHAS = ".multi_scan.weights"  # a supernet's
 KIND = {True: "a supernet's", False: "a derived net's"}
 SHOWN = 6  # keys named per kind of mistake in an error
@@ -181,8 +182,9 @@ def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor],
     expected |= {key: tuple(table.shape) for key, table in tables.items()}
     _check_keys(model, state_dict, expected, optional=tables.keys())
     for key in tables.keys() & state_dict.keys():
-        error = (state_dict[key].cpu().double() - tables[key]).abs().max().item()
-        if not error <= ROPE_TOLERANCE:
+        stored = state_dict[key].cpu()
+        error = (stored.double() - tables[key]).abs().max().item()
+        if not error <= max(ROPE_TOLERANCE, torch.finfo(stored.dtype).eps if stored.is_floating_point() else 0.0):
             raise CheckpointError(
                 f"{key} differs by {error:.3g} from this model's rotary table (grid {grid_text(grid)});"
                 " the checkpoint's embedding was built for another grid or formula"
