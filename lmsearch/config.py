@@ -17,7 +17,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from lmsearch.config_presets import is_of_rows, presets_with, split_overrides
@@ -29,6 +29,7 @@ from lmsearch.settings.fields import Key
 from lmsearch.settings.groups import Settings
 from lmsearch.settings.model import MODELS, model_preset
 from lmsearch.settings.tasks import TASKS
+from lmsearch.words import dotted
 
 S = TypeVar("S", bound=Settings)
 
@@ -49,18 +50,19 @@ def compose(task: str, overrides: Sequence[str], *, defaults: Defaults | None = 
     conf_dir, defaults = conf_dir or data_dir("conf"), defaults or Defaults()
     presets, values = split_overrides(overrides, conf_dir=conf_dir)
     cfg = copy.deepcopy(compose_presets(task, tuple({**defaults.presets, **presets}.items()), conf_dir))
-    accepted = set(keys_of(cfg))
+    accepted = set(keys_of(cfg)) if defaults.values else set()
     for key, value in defaults.values.items():
         if key in accepted:
             OmegaConf.update(cfg, key, literal(value), merge=False)
     keys = declared(task, cast(dict[str, Any], OmegaConf.to_container(cfg)))
     for key, text in values.items():
         _set(cfg, key, text, keys, conf_dir=conf_dir)
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
+    content = cast(dict[str, Any], OmegaConf.to_container(cfg))
+    if missing := sorted(name for name, value in dotted(content) if value == MISSING):
         needed = ", ".join(f"{key}=..." for key in missing)
         words = " ".join([task, *(f"{key}={choice}" for key, choice in presets.items())])  # keys depend on the presets
         raise ConfigError(f"lmsearch {task} needs {needed}; see lmsearch {words} --help")
-    _check(cfg, keys)
+    _check(plain_config(cfg), keys)
     return cfg
 
 
@@ -137,13 +139,8 @@ def compose_settings(kind: type[S], overrides: Sequence[str]) -> S:
     return settings_of(kind, compose(task, overrides))
 
 
-def _check(cfg: DictConfig, keys: Mapping[str, Key]) -> None:
+def _check(content: Mapping[str, Any], keys: Mapping[str, Key]) -> None:
     """Raise ConfigError where a key holds a value of the right type that it does not accept."""
-    for name in keys_of(cfg):
-        if name in keys and (fault := keys[name].fault(name, _plain_value(OmegaConf.select(cfg, name)))):
+    for name, value in dotted(content):
+        if name in keys and (fault := keys[name].fault(name, value)):
             raise ConfigError(fault)
-
-
-def _plain_value(value: Any) -> Any:
-    """Return a list of plain values for what OmegaConf makes of one."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
