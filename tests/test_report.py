@@ -11,7 +11,7 @@ import torch
 
 from lmsearch.engine.objectives import Scores
 from lmsearch.genotype import Genotype, LayerChoice
-from lmsearch.report.arms import Arm, verdict_of
+from lmsearch.report.arms import Arm, by_chance, verdict_of
 from lmsearch.report.directions import cell_label, genotype_figure, print_choices, row_label
 from lmsearch.report.findings import print_findings
 from lmsearch.search_space import load_search_space
@@ -69,6 +69,8 @@ def test_one_training_each_is_not_told_as_better() -> None:
     assert told.endswith("other seeds may reverse this: seeds=5 tells")
     assert verdict_of(arms[1:]).startswith("in these trainings the arm random is behind hand-made")
     assert verdict_of(arms[::2]).endswith("seeds=5 tells") and "better" not in verdict_of(arms[::2])
+    assert by_chance(arms) == "" and by_chance([*arms, arms[0]]).endswith("more than one in 20 excludes zero by chance alone")
+    assert "each: about one in 20" in by_chance([Arm("random", [], scores)] * 4)
 
 
 def test_no_interval_of_an_accuracy_leaves_0_to_1() -> None:

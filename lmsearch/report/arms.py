@@ -91,9 +91,10 @@ def unequal_kept(arms: Sequence[Arm]) -> str:
 
 
 def by_chance(arms: Sequence[Arm]) -> str:
-    """Say that of many comparisons some differ by chance; "" for few."""
-    count = len(arms) - 1
-    return f"{count} intervals of 95 % each: about one in 20 excludes zero by chance alone" if count > FEW else ""
+    """Say that of many comparisons some differ by chance; "" for few. Of one training how many is not known: see `Arm.minus`."""
+    count, once = len(arms) - 1, len(arms[0].results) == 1
+    often = "more than one in 20 excludes" if once else "about one in 20 excludes"
+    return f"{count} intervals of 95 % each: {often} zero by chance alone" if count > FEW else ""
 
 
 def in_words(difference: Interval) -> str:
