@@ -14,12 +14,13 @@ import pytest
 from lmsearch import scanbench
 from lmsearch.errors import DataError
 from lmsearch.scanbench.replaying import best_of, space_to_search
-from lmsearch.scanbench.spaces import SPACES, from_text, to_text
+from lmsearch.scanbench.spaces import FIRST_SPACES, SPACES, from_text, to_text
 from lmsearch.scanbench.table import FOLDER, VERSIONS, Table, read_table, write_table
 from lmsearch.search.discrete.trials import build_strategy
 from lmsearch.stats.ranking import kendall, noise_ceiling
 
-ALL = [architecture for space in SPACES.values() for architecture in space.architectures()]
+FIRST = json.loads(VERSIONS.read_text())["1.0"]
+ALL = [architecture for space in FIRST_SPACES.values() for architecture in space.architectures()]
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def made_up() -> Table:
     return Table("made_up", "accuracy", "0" * 64, {}, tuple(ALL), scores, scores.copy())
 
 
-def test_the_spaces_hold_64_28_and_70_architectures() -> None:
-    assert [len(space.architectures()) for space in SPACES.values()] == [64, 28, 70]
+def test_the_first_spaces_hold_64_28_and_70_architectures() -> None:
+    assert [len(space.architectures()) for space in FIRST_SPACES.values()] == [64, 28, 70]
     assert len(set(ALL)) == 162
 
 
@@ -42,8 +43,8 @@ def test_a_shipped_table_is_complete(task: str) -> None:
     spaces = {name: table.space(name).architectures for name in SPACES}
     whole = {name: replace(space, candidates=table.candidates).architectures() for name, space in SPACES.items()}
     assert any(spaces.values()) and all(own in ((), whole[name]) for name, own in spaces.items())
-    assert all(spaces.values()) or task not in json.loads(VERSIONS.read_text())["1.0"]
-    assert table.val.shape == table.test.shape == (sum(map(len, spaces.values())), 4)
+    assert all(spaces[name] for name in FIRST_SPACES) or task not in FIRST
+    assert table.val.shape == table.test.shape == (sum(map(len, spaces.values())), table.num_seeds) and table.num_seeds >= 4
     assert np.isfinite(table.val).all() and np.isfinite(table.test).all() and len(table.config) == 64
 
 
@@ -52,7 +53,7 @@ def test_tables_ship_and_are_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.glob("*.json")) < 300_000
 
 
-@pytest.mark.parametrize("task", [name for name in scanbench.table_names() if name.startswith("sum_")])  # a direction is planted
+@pytest.mark.parametrize("task", [name for name in FIRST if name.startswith("sum_")])  # a direction is planted
 def test_a_planted_direction_is_what_makes_an_architecture_good(task: str) -> None:
     table, direction = scanbench.load(task).space("1 layer, top 4"), task.removeprefix("sum_")
     with_it = [table.mean(a) for a in table.architectures if direction in a[0]]
@@ -130,6 +131,8 @@ def test_architectures_are_written_in_one_word() -> None:
         (lambda t: t.space("1 layer"), "1 layer, top 2"),
         (lambda t: t.mean((("v", "h"),)), "candidate order"),
         (lambda t: t.score((("h", "v"),), 4), "seeds 0 to 3"),
+        (space_to_search, "holds 3 spaces .2 layers, top 1, 1 layer, top 2, 1 layer, top 4.; a search needs one"),
+        (lambda t: space_to_search(replace(t, architectures=())), "holds no architectures"),
     ],
 )
 def test_what_a_table_does_not_hold_is_one_clear_line(ask: object, needle: str, made_up: Table) -> None:
@@ -154,8 +157,8 @@ def test_tables_and_leaderboard_are_read_without_pytorch() -> None:
 
 def test_a_version_names_its_tables_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scanbench.versions()[0] == "1.0" and len(scanbench.load("digits", version="1.0").architectures) == 162
-    with pytest.raises(DataError, match="version='2.0' is no version of ScanBench; did you mean 1.0"):
-        scanbench.load("digits", version="2.0")
+    with pytest.raises(DataError, match="version='one' is no version of ScanBench.* 1.0"):
+        scanbench.load("digits", version="one")
     (tmp_path / "digits.json").write_text((FOLDER / "digits.json").read_text() + "\n")
     monkeypatch.setattr("lmsearch.scanbench.table.FOLDER", tmp_path)
     with pytest.raises(DataError, match="is not that of ScanBench 1.0"):
@@ -165,11 +168,11 @@ def test_a_version_names_its_tables_by_their_content(tmp_path: Path, monkeypatch
 def test_the_leaderboard_holds_our_methods_on_every_space_of_its_tables() -> None:
     entries = scanbench.leaderboard()
     for table in ("sum_h", "graded", "digits"):
-        for space in SPACES:
+        for space in FIRST_SPACES:
             own = {entry.method for entry in entries if (entry.table, entry.space) == (table, space)}
             assert {"search=fair", "search=random"} <= own
             assert ("search=evolution" in own) == (space != "1 layer, top 4"), "two evaluations never breed"
-    assert all(0 <= e.regret_low <= e.regret <= e.regret_high and 0 <= e.percentile < 1 and e.runs >= 5 for e in entries)
+    assert all(0 <= e.regret_low <= e.regret <= e.regret_high and 0 <= e.percentile < 1 and e.runs >= 2 for e in entries)
 
 
 def test_choices_are_judged_by_regret_and_wrong_ones_refused(made_up: Table) -> None:

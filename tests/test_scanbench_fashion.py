@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +89,19 @@ def test_a_tiny_training_and_tiny_supernets_of_the_table(tmp_path: Path, monkeyp
     for row in rows[-2:]:
         (kept,) = fashion.work(row)["derived"]
         assert kept == tuple(name for name in fashion.SMALL.candidates if name in kept) and len(kept) == 2
+
+
+def test_the_leaderboard_is_written_anew_without_losing_the_entries_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = next(entry for entry in scanbench.leaderboard() if entry.source == board.REPLAYS)
+    theirs = replace(ours, method="mine", source="someone, a command")
+    monkeypatch.setattr(board, "FILE", tmp_path / "board.json")
+    monkeypatch.setattr("lmsearch.scanbench.board.FILE", tmp_path / "board.json")
+    for name, entries in (("replayed", [ours]), ("derived", []), ("derived_on_fashion", [])):
+        monkeypatch.setattr(board, name, lambda entries=entries: iter(entries))
+    old = replace(ours, regret=0.0, regret_low=0.0)
+    head = {"schema": board.SCHEMA, "version": board.VERSION}
+    board.FILE.write_text(json.dumps(head | {"entries": [asdict(old), asdict(theirs)]}))
+    board.main()
+    assert set(scanbench.leaderboard()) == {ours, theirs}

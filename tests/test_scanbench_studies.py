@@ -26,7 +26,7 @@ from experiments.e5_race.arms import (
     stand_alone,
 )
 from experiments.study import Row
-from lmsearch.scanbench.spaces import SPACES, Space, from_text
+from lmsearch.scanbench.spaces import FIRST_SPACES, Space, from_text
 from lmsearch.search.derivation.perturbation import branches_run
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
@@ -104,15 +104,15 @@ def test_the_figure_is_drawn_while_rows_are_missing(tmp_path: Path) -> None:
     assert (tmp_path / "found.png").stat().st_size > 0
 
 
-@pytest.mark.parametrize(("name", "times"), list(zip(SPACES, (4, 4, 2), strict=True)))
+@pytest.mark.parametrize(("name", "times"), list(zip(FIRST_SPACES, (4, 4, 2), strict=True)))
 def test_a_fair_supernet_costs_no_more_than_a_full_one(name: str, times: int) -> None:
-    task, space = TASKS["digits"], SPACES[name]
+    task, space = TASKS["digits"], FIRST_SPACES[name]
     assert fair_epochs(task, space) == times * task.recipe.epochs
     assert times * space.keep <= len(space.candidates)
 
 
 def test_a_fair_supernet_scores_every_architecture() -> None:
-    found = score_fair(TINY, TINY.build(), SPACES["1 layer, top 4"], 0)
+    found = score_fair(TINY, TINY.build(), FIRST_SPACES["1 layer, top 4"], 0)
     assert (found["epochs"], found["cost"]) == (2, 2 * 4)  # epochs of one step of four branches
     assert len(set(found["masked_fair"])) > 60 and len(set(found["perturbation_fair"])) > 60
 
@@ -124,11 +124,11 @@ def test_the_chance_level_of_tau_is_the_known_one(count: int, error: float) -> N
 
 def test_a_mirrored_architecture_keeps_candidate_order() -> None:
     assert analysis.mirrored("h+v_flip/w2") == "h_flip+v/w2_flip"
-    for space in SPACES.values():
+    for space in FIRST_SPACES.values():
         assert {from_text(analysis.mirrored(e3.to_text(a))) for a in space.architectures()} == set(space.architectures())
 
 
-@pytest.mark.parametrize("space", [*SPACES.values(), e5.LIVE_SPACE])
+@pytest.mark.parametrize("space", [*FIRST_SPACES.values(), e5.LIVE_SPACE])
 def test_no_arm_of_the_race_spends_more_than_the_budget(space: object) -> None:
     judged: list[Architecture] = []
 
@@ -148,7 +148,7 @@ def test_no_arm_of_the_race_spends_more_than_the_budget(space: object) -> None:
     assert epochs == arena.task.recipe.epochs, "the default search trains as long as one network"
 
 
-@pytest.mark.parametrize("space", [*SPACES.values(), e5.LIVE_SPACE])
+@pytest.mark.parametrize("space", [*FIRST_SPACES.values(), e5.LIVE_SPACE])
 def test_derivation_by_perturbation_is_paid_by_the_epoch_that_the_supernet_gives_up(space: Space) -> None:
     arena = Arena(e5.live_task(0), e5.source_of("graded0"), space, 0, lambda architecture, run: (0.0, 0.0))
     whole, batch = space.depth * len(space.candidates), arena.task.recipe.batch_size
@@ -178,7 +178,7 @@ def test_the_live_part_has_twelve_instances_that_share_neither_strengths_nor_ima
 def test_rows_of_the_same_seed_draw_their_proposals_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(e5, "race", lambda arena, table, arms: {"seed": arena.seed})
     rows = [Row("live", (f"instance{n}", "seed0")) for n in e5.LIVE_INSTANCES]
-    rows += [Row("table", (space, f"seed{seed}")) for space in SPACES for seed in e5.TABLE_SEEDS if planted_along_h(seed)]
+    rows += [Row("table", (space, f"seed{seed}")) for space in FIRST_SPACES for seed in e5.TABLE_SEEDS if planted_along_h(seed)]
     monkeypatch.setattr(e5, "retrained", lambda instance, seed, arms, known: {"seed": seed})
     rows += [row for row in e5.rows() if row.part == "retrained"]
     assert len({e5.work(row)["seed"] for row in rows}) == len(rows)
@@ -239,7 +239,7 @@ def test_the_retrained_part_counts_the_new_trainings_and_reports_the_shipped_net
 
 def test_the_arm_that_was_added_last_is_compared_on_the_rows_that_it_shares() -> None:
     rng, last = np.random.default_rng(0), verdict.BOTH
-    rows = [raced("table", (space, f"seed{seed}"), 0.0, rng) for seed in range(8) for space in SPACES]
+    rows = [raced("table", (space, f"seed{seed}"), 0.0, rng) for seed in range(8) for space in FIRST_SPACES]
     for row in rows:
         del row["test"][last]
     both = [{"part": "both table", "words": row["words"], "test": {last: row["test"]["softmax"] + 1.0}} for row in rows[:-1]]
@@ -259,7 +259,7 @@ def test_the_direction_of_a_primary_comparison_is_that_of_the_ranks() -> None:
 
 def test_a_seed_of_the_tables_counts_once_however_many_spaces_it_was_raced_in() -> None:
     rng = np.random.default_rng(0)
-    rows = [raced("table", (space, f"seed{n}"), 1.0, rng) for n in range(4) for space in SPACES]
+    rows = [raced("table", (space, f"seed{n}"), 1.0, rng) for n in range(4) for space in FIRST_SPACES]
     found = verdict.summarise(rows[:-1])
     assert found["table"]["pairs"] == 3, "the last seed lacks a space"
     assert found["table"]["primary"]["random"] == "no difference shown", "three pairs cannot show one"
@@ -270,7 +270,7 @@ def test_a_seed_of_the_tables_counts_once_however_many_spaces_it_was_raced_in() 
 
 def test_comparisons_within_spaces_are_corrected_for_all_of_them() -> None:
     rng = np.random.default_rng(0)
-    rows = [raced("table", (space, f"seed{n}"), 1.0, rng) for n in range(8) for space in SPACES]
+    rows = [raced("table", (space, f"seed{n}"), 1.0, rng) for n in range(8) for space in FIRST_SPACES]
     found = verdict.summarise(rows)
     least = 2 / 2**8  # p-value of eight wins out of eight
     assert found["table"]["primary_p_holm"]["random"] == pytest.approx(2 * least, abs=1e-5)

@@ -11,7 +11,7 @@ from experiments.e3_scanbench.tasks import SCORED, TASKS, BenchTask
 from experiments.study import Record
 from lmsearch.figures.canvas import new_figure
 from lmsearch.files import write_figure
-from lmsearch.scanbench.spaces import SPACES, from_text
+from lmsearch.scanbench.spaces import FIRST_SPACES, from_text
 from lmsearch.scanbench.table import FOLDER, STEP, Table, table_names, write_table
 from lmsearch.stats import ranking
 from lmsearch.stats.rounding import tied
@@ -32,7 +32,7 @@ def table_of(task: BenchTask, records: list[Record]) -> Table | None:
     found = {(r["words"][1], int(r["words"][2].removeprefix("seed"))): r for r in records if r["part"] == task.name}
     names = [n for n, seed in found if seed == 0]
     seeds = range(task.num_seeds)
-    whole = len(names) == sum(len(s.architectures()) for s in SPACES.values())
+    whole = len(names) == sum(len(s.architectures()) for s in FIRST_SPACES.values())
     if not whole or any((n, s) not in found for n in names for s in seeds):
         return None
     val, test = (np.array([[found[n, s][column] for s in seeds] for n in names]) for column in ("val", "test"))
@@ -52,9 +52,9 @@ def summarise(records: list[Record]) -> Record:
     FOLDER.mkdir(exist_ok=True)
     for name in complete.keys() - set(table_names()):
         write_table(complete[name], FOLDER / f"{name}.json")
-    summary["tables"] = {f"{t}: {s}": describe(complete[t].space(s)) for t in complete for s in SPACES}
+    summary["tables"] = {f"{t}: {s}": describe(complete[t].space(s)) for t in complete for s in FIRST_SPACES}
     summary["agreement"] = [
-        row for t in SCORED if t in complete for s in SPACES for row in agreement(complete[t].space(s), s, records)
+        row for t in SCORED if t in complete for s in FIRST_SPACES for row in agreement(complete[t].space(s), s, records)
     ]
     summary["symmetry"] = symmetry(records)
     return summary

@@ -17,7 +17,7 @@ from experiments.e3_scanbench.tasks import SCORED, TASKS, BenchTask
 from experiments.study import Record, Row, Study, main, one_thread
 from lmsearch.data import Source
 from lmsearch.engine.train import Precision
-from lmsearch.scanbench.spaces import SPACES, from_text, to_text
+from lmsearch.scanbench.spaces import FIRST_SPACES, from_text, to_text
 from lmsearch.search.discrete.evaluators import StandAlone
 
 HERE = Path(__file__).resolve().parent
@@ -33,7 +33,7 @@ def rows() -> list[Row]:
 
 def supernets(kind: str, task: str) -> list[Row]:
     """Return the rows of one task's supernets."""
-    return [Row(f"{kind}_{task}", (short(name), f"seed{seed}")) for name in SPACES for seed in range(NUM_SEEDS)]
+    return [Row(f"{kind}_{task}", (short(name), f"seed{seed}")) for name in FIRST_SPACES for seed in range(NUM_SEEDS)]
 
 
 def alone(task: str) -> list[Row]:
@@ -41,7 +41,7 @@ def alone(task: str) -> list[Row]:
     return [
         Row(task, (short(name), to_text(architecture), f"seed{seed}"))
         for seed in range(TASKS[task].num_seeds)
-        for name, space in SPACES.items()
+        for name, space in FIRST_SPACES.items()
         for architecture in space.architectures()
     ]
 
@@ -62,7 +62,7 @@ def work(row: Row) -> Record:
     if row.part in TASKS:
         return train_alone(TASKS[row.part], source_of(row.part), row)
     kind, task = row.part.split("_", maxsplit=1)
-    space = next(space for name, space in SPACES.items() if short(name) == row.words[0])
+    space = next(space for name, space in FIRST_SPACES.items() if short(name) == row.words[0])
     return SUPERNETS[kind](TASKS[task], source_of(task), space, int(row.words[1].removeprefix("seed")))
 
 

@@ -25,7 +25,7 @@ from experiments.study import EIGHT, Record, Row, Study, main, one_thread
 from lmsearch.data import Source
 from lmsearch.engine.randomness import key
 from lmsearch.engine.train import Precision
-from lmsearch.scanbench.spaces import SPACES, Space, from_text, to_text
+from lmsearch.scanbench.spaces import FIRST_SPACES, Space, from_text, to_text
 from lmsearch.scanbench.table import Table, load, table_names
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.evaluators import StandAlone
@@ -54,7 +54,7 @@ def rows() -> list[Row]:
     for seed in TABLE_SEEDS:
         direction = drawn_direction(seed)
         if f"sum_{direction.removesuffix('_flip')}" in table_names():
-            tables += [Row("table", (space, f"seed{seed}"), {"direction": direction}) for space in SPACES]
+            tables += [Row("table", (space, f"seed{seed}"), {"direction": direction}) for space in FIRST_SPACES]
     both = [Row(part, row.words, row.facts) for part, old in BEFORE.items() for row in live + tables if row.part == old]
     return live + tables + sorted(both, key=lambda row: row.part, reverse=True)
 
@@ -99,7 +99,7 @@ def on_table(space: str, direction: str, seed: int, arms: Sequence[str]) -> Reco
         drawn = int(np.random.default_rng(key(seed, "training", run)).integers(table.num_seeds))
         return table.score(architecture, drawn), table.mean_test(architecture)
 
-    arena = Arena(task, source_of(f"sum_{direction}"), SPACES[space], seed, judge)
+    arena = Arena(task, source_of(f"sum_{direction}"), FIRST_SPACES[space], seed, judge)
     return race(arena, table, arms)
 
 

@@ -17,7 +17,7 @@ from experiments.e5_race.arms import ARMS
 from experiments.study import Record
 from lmsearch.figures.canvas import new_figure
 from lmsearch.files import write_figure
-from lmsearch.scanbench.spaces import SPACES
+from lmsearch.scanbench.spaces import FIRST_SPACES
 from lmsearch.stats.ranking import holm, signed_rank_sum, wilcoxon
 
 OURS = {"live": "softmax", "fresh": "fair", "retrained": "fair", "table": "fair"}  # the default search when the part was planned
@@ -42,7 +42,7 @@ def summarise(records: list[Record]) -> Record:
     pairs = {part: whole_seeds(mine) if part == "table" else [[r] for r in mine] for part, mine in rows.items()}
     scored = {"retrained": "retrained"}  # what counts in the others is the test score of the network shipped
     parts = {part: scores_of(found, scored.get(part, "test")) for part, found in pairs.items() if found}
-    by_space = {space: [r for r in table if r["words"][0] == space] for space in SPACES}
+    by_space = {space: [r for r in table if r["words"][0] == space] for space in FIRST_SPACES}
     spaces = {space: scores_of([[r] for r in mine], "test") for space, mine in by_space.items() if mine}
     summary: Record = {"rows": {part: len(mine) for part, mine in rows.items()}}
     for part, scores in parts.items():
@@ -83,7 +83,7 @@ def whole_seeds(records: Sequence[Record]) -> list[list[Record]]:
     """Return the rows of every seed of which no space is missing."""
     seeds = dict.fromkeys(r["words"][1] for r in records)
     grouped = [[r for r in records if r["words"][1] == seed] for seed in seeds]
-    return [rows for rows in grouped if len(rows) == len(SPACES)]
+    return [rows for rows in grouped if len(rows) == len(FIRST_SPACES)]
 
 
 def scores_of(pairs: Sequence[Sequence[Record]], kind: str) -> Scores:

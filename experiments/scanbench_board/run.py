@@ -26,6 +26,11 @@ TABLES = ("sum_h", "graded", "digits", fashion.TASK)  # those on which supernets
 REPLAYED = ("random", "local", "evolution")
 STEPS = {"sum_h": 150, "graded": 150, "digits": 198, fashion.TASK: fashion.STEPS}  # of one training
 RUNS, POPULATION = 100, 3
+REPLAYS, E3, FASHION = OURS = (  # the sources of our entries
+    "lmsearch, python -m experiments.scanbench_board.run",
+    "lmsearch, experiments/e3_scanbench",
+    "lmsearch, experiments/scanbench_fashion",
+)
 SUPERNETS = {"strict_": "search=fair", "scores_": "search=darts"}  # how the keys of e3's rows begin: the method
 SPACE_WORDS = {"2layers-top1": "2 layers, top 1", "1layer-top2": "1 layer, top 2", "1layer-top4": "1 layer, top 4"}
 
@@ -44,8 +49,7 @@ def replayed() -> Iterator[Entry]:
                     continue  # it never breeds: what it tries is what random search tries
                 runs = (scanbench.replay(table, strategy, evaluations=evaluations, seed=seed) for seed in range(RUNS))
                 cost = float(evaluations * STEPS[task] * space.depth * space.keep)
-                source = "lmsearch, python -m experiments.scanbench_board.run"
-                yield scanbench.judge(table, list(map(best_of, runs)), method=f"search={method}", cost=cost, source=source)
+                yield scanbench.judge(table, list(map(best_of, runs)), method=f"search={method}", cost=cost, source=REPLAYS)
 
 
 def derived() -> Iterator[Entry]:
@@ -62,8 +66,7 @@ def derived() -> Iterator[Entry]:
             costs[place] = float(row["cost"])
     for (method, task, space), choices in found.items():
         table = scanbench.load(task).space(space)
-        source = "lmsearch, experiments/e3_scanbench"
-        yield scanbench.judge(table, choices, method=method, cost=costs[method, task, space], source=source)
+        yield scanbench.judge(table, choices, method=method, cost=costs[method, task, space], source=E3)
 
 
 def derived_on_fashion() -> Iterator[Entry]:
@@ -76,13 +79,13 @@ def derived_on_fashion() -> Iterator[Entry]:
                 scanbench.load(fashion.TASK),
                 [in_candidate_order(r["derived"], fashion.SMALL.candidates) for r in own],
             )
-            source = "lmsearch, experiments/scanbench_fashion"
-            yield scanbench.judge(table, choices, method=method, cost=float(own[0]["cost"]), source=source)
+            yield scanbench.judge(table, choices, method=method, cost=float(own[0]["cost"]), source=FASHION)
 
 
 def main() -> None:
-    """Write the file and print it."""
-    entries = sorted([*replayed(), *derived(), *derived_on_fashion()], key=lambda e: (e.table, e.space, e.regret))
+    """Write the file and print it; entries of others stay as they are."""
+    others = [entry for entry in scanbench.leaderboard() if entry.source not in OURS]
+    entries = sorted([*replayed(), *derived(), *derived_on_fashion(), *others], key=lambda e: (e.table, e.space, e.regret))
     lines = ",\n".join("  " + json.dumps(asdict(entry)) for entry in entries)
     write_text(FILE, f'{{"schema": "{SCHEMA}", "version": {VERSION}, "entries": [\n{lines}\n]}}\n')
     for entry in scanbench.leaderboard():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lmsearch.engine.randomness import key
+from lmsearch.errors import DataError
 from lmsearch.scanbench.spaces import SPACES, space_of
 from lmsearch.scanbench.table import Table
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
@@ -12,9 +13,14 @@ from lmsearch.search.discrete.strategies import History, Strategy, Tried
 
 
 def space_to_search(table: Table) -> ArchitectureSpace:
-    """Return the space of a table that holds one space only, over the table's own candidates."""
-    (name,) = {space_of(architecture) for architecture in table.architectures}
-    space = SPACES[name]
+    """Return the space of a table that holds one space only, over the table's own candidates; raise DataError for others."""
+    names = list(dict.fromkeys(map(space_of, table.architectures)))
+    if len(names) != 1:
+        held = f"{len(names)} spaces ({', '.join(names)})" if names else "no architectures"
+        raise DataError(
+            f"this table of {table.task} holds {held}; a search needs one space: table.space(name) of the whole table"
+        )
+    space = SPACES[names[0]]
     return ArchitectureSpace.of((table.candidates,) * space.depth, (space.keep,) * space.depth)
 
 

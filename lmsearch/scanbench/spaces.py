@@ -27,7 +27,8 @@ class Space:
         return tuple(product(layers, repeat=self.depth))
 
 
-SPACES = {"2 layers, top 1": Space(2, 1), "1 layer, top 2": Space(1, 2), "1 layer, top 4": Space(1, 4)}
+FIRST_SPACES = {"2 layers, top 1": Space(2, 1), "1 layer, top 2": Space(1, 2), "1 layer, top 4": Space(1, 4)}  # of version 1.0
+SPACES = FIRST_SPACES | {}  # tables of other spaces add theirs here; studies stay with the first
 
 
 def to_text(architecture: Architecture) -> str:
