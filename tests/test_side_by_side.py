@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from multiprocessing.connection import Connection
@@ -17,7 +18,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from worker_jobs import answer, broken, interrupts_are_held, killed
 
 import lmsearch
 from lmsearch import cli
@@ -34,7 +34,7 @@ from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import CrashError, Failure, JobError, Keep, Running, Success, Worker, Workers
 from lmsearch.engine.threads import cores, exactly
-from lmsearch.errors import ConfigError
+from lmsearch.errors import ConfigError, DataError
 from lmsearch.interrupts import Stopped, answering_signals
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.evaluators import Evaluation, StandAlone
@@ -49,6 +49,23 @@ from lmsearch.tasks.search import check_workers
 TINY = ["data=planted", "data.grid=3", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "data.steps_per_epoch=5"]
 SEARCH = ["search", *TINY, "keep=2", "epochs=2", "search=darts", "optim.lr=0.02", "search.alpha_lr=0.2", "search.health_every=0"]
 two_cores = pytest.mark.skipif(cores() < 2, reason="workers=2 needs two cores")
+
+
+def answer(value: int, after_s: float = 0.0) -> tuple[int, int]:
+    time.sleep(after_s)
+    return value, torch.get_num_threads()
+
+
+def interrupts_are_held() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def broken() -> None:
+    raise DataError("no such image")
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def here(workers: Workers, jobs: Iterable[tuple[str, Callable[[], object]]], keep: Keep) -> None:
