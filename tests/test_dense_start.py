@@ -20,7 +20,8 @@ from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.models.dense import DenseNet
 from lmsearch.models.layers import resize_positions
 from lmsearch.paths import data_dir
-from lmsearch.tasks.parts.known import as_plain, configure, read_facts
+from lmsearch.tasks.parts.facts import read_facts
+from lmsearch.tasks.parts.known import as_plain, configure
 from lmsearch.tasks.parts.run_dir import config_text
 from lmsearch.tasks.retrain import start_of
 
@@ -240,8 +241,26 @@ def test_weights_of_pixels_leave_their_head_out_where_images_have_classes(tmp_pa
         assert (cfg.head, cfg.out_indices, cfg.frozen_stages, cfg.model.patch_size) == (None, None, 0, 4), words
     same = ["data=dense", "data.root=c"]
     for words in ([*same, "genotype=x"], [*same, f"genotype={classes}"], [f"genotype={dense}"]):
-        cfg, _ = configure("retrain", [given, *words])
+        cfg, lines = configure("retrain", [given, *words])
         assert (cfg.head, cfg.out_indices, cfg.frozen_stages) == ("upernet", [0, 1], 1), words
+        assert not any(line.startswith(("head=", "model.")) for line in lines), lines
+
+
+def test_the_genotypes_run_says_the_head_and_the_weights_their_model_and_lines_tell_of_both(tmp_path: Path) -> None:
+    searched, start = tmp_path / "searched", tmp_path / "start"
+    heads = {searched: {"head": "plain", "embed_dim": 16}, start: {"head": "upernet", "out_indices": [0, 1], "embed_dim": 8}}
+    for run, options in heads.items():
+        run.mkdir()
+        spec = ModelSpec("local_vim_nano", (("h",),), options=options, data={"source": {"name": "dense", "root": "a"}})
+        save_model(RunDir(run), spec, {})
+    words = [f"genotype={searched}", f"init_from={start}"]
+    cfg, lines = configure("retrain", words)
+    assert (cfg.head, cfg.out_indices, cfg.model.embed_dim) == ("plain", None, 8)
+    head, width = f"head=plain from {searched}, {start} has head=upernet", "model.embed_dim=8 from"
+    assert head in lines and f"{width} {start}, {searched} has model.embed_dim=16" in lines
+    given, lines = configure("retrain", [*words, "head=upernet", "model.embed_dim=24"])
+    assert (given.head, given.out_indices, given.model.embed_dim) == ("upernet", None, 24)
+    assert f"head=upernet given, {searched} has plain" in lines and not any(width in line or line == head for line in lines)
 
 
 def test_every_preset_of_data_with_a_recipe_of_its_own_says_its_name() -> None:

@@ -41,7 +41,7 @@ from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
 from lmsearch.settings.model import Model
 from lmsearch.settings.tasks import Convert
-from lmsearch.tasks.parts.known import read_facts
+from lmsearch.tasks.parts.facts import read_facts
 from lmsearch.tasks.parts.run_dir import RESULTS, WORK, Claim
 
 log = logging.getLogger(__name__)

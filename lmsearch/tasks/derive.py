@@ -35,7 +35,8 @@ from lmsearch.search.trust.health import alpha_health
 from lmsearch.settings.tasks import Derive
 from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, scores_of, show
-from lmsearch.tasks.parts.known import CONFIG, Facts, as_plain, read_facts
+from lmsearch.tasks.parts.facts import CONFIG, Facts, read_facts
+from lmsearch.tasks.parts.known import as_plain
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.recheck import stored_supernets
 from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir

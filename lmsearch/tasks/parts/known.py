@@ -6,22 +6,21 @@ Only what the command line says otherwise counts more, and every difference is s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import DictConfig
 
 from lmsearch.config import Defaults, compose, compose_presets, plain_config
 from lmsearch.config_presets import choices_of, kind_of, own_keys, split_overrides
-from lmsearch.errors import ConfigError, DataError, did_you_mean, short
+from lmsearch.errors import ConfigError, did_you_mean, short
 from lmsearch.genotype import FILE
 from lmsearch.paths import data_dir
-from lmsearch.reading import is_file, is_folder, parse_yaml, read_text, user_path
+from lmsearch.reading import is_file, is_folder, user_path
+from lmsearch.tasks.parts.facts import FROM_DATA, Facts, read_facts
 from lmsearch.words import as_text, dotted
 
 LONGEST = 300  # characters of a value in a line
-CONFIG = "config.yaml"  # of a run directory
 ROOT = "data.root"
 IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
 SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
@@ -30,100 +29,7 @@ VOIDS = {  # what other values make void
     "data.split_seed": ("data.val_digest",),
     "data.in_chans": ("data.mean", "data.std"),
 }
-FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
 OF_HEAD = ("head", "out_indices", "frozen_stages")  # options of a network that are keys of the task
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a run knows: options of its data source and of its model, the description of its data, and its search space.
-
-    `preset` is the preset of its data, where they have one of another name than their kind's.
-    """
-
-    data: Mapping[str, Any]
-    model: Mapping[str, Any]
-    info: Mapping[str, Any]
-    search_space: str | None = None
-    preset: str | None = None
-
-    def image(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return those of `names` that the description of the data holds, a square's size as one side."""
-        values = {name: self.info[name] for name in names if name in self.info}
-        if len(set(values.get("img_size", ()))) == 1:
-            values["img_size"] = values["img_size"][0]
-        return values
-
-    def sections(self) -> dict[str, Any]:
-        """Return the sections of a config.yaml from which `read_facts` reads them again."""
-        data = dict(self.data) | ({} if self.preset is None else {"preset": self.preset})
-        return {"data": data, "model": dict(self.model), "info": dict(self.info), "search_space": self.search_space}
-
-
-def read_facts(path: Path) -> Facts | None:
-    """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing."""
-    from lmsearch.engine.checkpoint import ModelSpec, data_of, read_model  # imports PyTorch
-    from lmsearch.export.formats import is_exported
-    from lmsearch.export.loaded import describe_exported
-
-    file = path / CONFIG if is_folder(path) else path.with_name(CONFIG)
-    config = _read_config(file)
-    described = path if is_file(path) else _described(path)
-    if described is None:
-        return _configured(config, file) if config["model"] else None
-    spec: ModelSpec = describe_exported(described).spec if is_exported(described) else read_model(described)[0]
-    if spec.data.get("info"):
-        data_of(spec, source=str(described))
-    model = {"name": spec.name} | {k: v for k, v in spec.options.items() if k not in FROM_DATA}
-    source = spec.data.get("source") or {}
-    preset = _preset_in(config, file) if config["data"].get("name") == source.get("name") else None
-    return Facts(source, model, spec.data.get("info") or {}, config["search_space"], preset)
-
-
-def _preset_in(config: Mapping[str, Any], file: Path) -> str | None:
-    """Return what the data of a run were called, where that is not the name of their kind."""
-    preset = config["data"].get("preset")
-    if preset is not None and not isinstance(preset, str):
-        raise ConfigError(f"{file}: data.preset is {short(preset)}; expected text")
-    return preset
-
-
-def _configured(config: Mapping[str, Any], file: Path) -> Facts:
-    """Return the facts in the sections of a run's config.yaml; raise ConfigError where they name no data, or wrong ones."""
-    from lmsearch.data import DataInfo, check_described  # imports PyTorch
-
-    if not isinstance(config["model"].get("name", ""), str):
-        raise ConfigError(f"{file}: model.name is {short(config['model']['name'])}; expected text")
-    try:
-        if config["data"]:
-            check_described(config["data"])
-        if config["info"]:
-            DataInfo.from_dict(config["info"])
-    except DataError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    data = {name: value for name, value in config["data"].items() if name != "preset"}
-    return Facts(data, config["model"], config["info"], config["search_space"], _preset_in(config, file))
-
-
-def _described(folder: Path) -> Path | None:
-    """Return the file of a run directory that describes its network; that of the first seed, where it holds several."""
-    files = [folder / "model.safetensors", folder / "checkpoint.pt", *sorted(folder.glob("s[0-9]*/checkpoint.pt"))]
-    return next((file for file in files if is_file(file)), None)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """Return the sections of a run's config.yaml that others read, without unset keys; empty ones where there is no file."""
-    content: Any = {}
-    if is_file(path):
-        text = read_text(path, where=str(path), error=ConfigError)
-        content = parse_yaml(text, where=str(path), error=ConfigError)
-    content = content if isinstance(content, dict) else {}
-    sections = {name: content.get(name) or {} for name in ("data", "model", "info")}
-    if wrong := [name for name, section in sections.items() if not isinstance(section, dict)]:
-        raise ConfigError(f"{path}: {wrong[0]} is not a section of keys")
-    kept = {name: {k: v for k, v in section.items() if v is not None} for name, section in sections.items()}
-    space = content.get("search_space")
-    return kept | {"search_space": space if isinstance(space, str) else None}
 
 
 @dataclass(frozen=True)
@@ -131,7 +37,8 @@ class Knowledge:
     """What a task takes from one run: presets by group, and values by dotted key.
 
     Those of the keys in `image` count for other images too. For other data they do so only where the network is `trained`:
-    a network that is not takes nothing then. `data_kind` is what its own data are, None where that is not known.
+    a network that is not takes nothing then. `data_kind` is what its own data are, None where that is not known. Values that
+    are `yielded` are not taken, since another run says them, and only compared.
     """
 
     run: str
@@ -140,6 +47,7 @@ class Knowledge:
     image: tuple[str, ...] = ()
     trained: bool = False
     data_kind: str | None = None
+    yielded: Mapping[str, Any] = field(default_factory=dict)
 
     def under(self, presets: Mapping[str, str], given: Mapping[str, str]) -> tuple[Knowledge, list[str]]:
         """Return what is left of it under the presets and the data.root of the command line, and a line for each that differs."""
@@ -175,6 +83,21 @@ class Knowledge:
         """Return it without a preset and its values."""
         values = {key: value for key, value in self.values.items() if key.partition(".")[0] != group}
         return replace(self, presets={g: c for g, c in self.presets.items() if g != group}, values=values)
+
+    def yielding(self, keys: Collection[str]) -> Knowledge:
+        """Return it with values that another run says in its place."""
+        mine = {key: self.values[key] for key in keys if key in self.values}
+        return replace(self, values={k: v for k, v in self.values.items() if k not in mine}, yielded={**self.yielded, **mine})
+
+    def differs(self, other: Knowledge, given: Collection[str]) -> list[str]:
+        """Return a line where what is taken from the other run is not what this one has; another model or head says enough."""
+        keys = [key for key in self.yielded if key not in given and (key in other.values or key in OF_HEAD)]
+        pairs = {key: (as_plain(other.values.get(key)), as_plain(self.yielded[key])) for key in keys}
+        differing = [key for key, (theirs, mine) in pairs.items() if theirs != mine]
+        if lead := [key for key in differing if key in ("model.name", "head")]:
+            differing = lead
+        theirs, mine = (" ".join(f"{key}={shown(pairs[key][side])}" for key in differing) for side in (0, 1))
+        return [f"{theirs} from {other.run}, {self.run} has {mine}"] if differing else []
 
     def check_presets(self) -> None:
         """Raise ConfigError where its data or model is one that no preset is for."""
@@ -229,6 +152,8 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
         lines += said
     if not left:
         return compose(task, words), []
+    left = with_one_head(left)
+    lines += [line for mine in left for other in left if other is not mine for line in mine.differs(other, given)]
     defaults = Defaults(
         {group: choice for k in left for group, choice in k.presets.items()},
         {key: value for k in left for key, value in k.values.items() if key not in brought},
@@ -239,6 +164,12 @@ def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
     shipped = compose_presets(task, tuple({**defaults.presets, **presets}.items()), data_dir("conf"))
     after, before = (dict(dotted(plain_config(c))) for c in (cfg, shipped))
     return cfg, lines + [line for k in left for line in k.told(after, before, {*presets, *given})]
+
+
+def with_one_head(known: Sequence[Knowledge]) -> list[Knowledge]:
+    """Return them with the head of the last that has one, and its levels: others yield theirs."""
+    owner = next((k for k in reversed(known) if "head" in k.values), None)
+    return [k if owner is None or k is owner else k.yielding(OF_HEAD) for k in known]
 
 
 def data_kind_of(chosen: Sequence[Mapping[str, str]]) -> str | None:
@@ -290,13 +221,14 @@ def _model_values(facts: Facts) -> dict[str, Any]:
 
 
 def read_by_retrain(given: Mapping[str, str]) -> list[Knowledge]:
-    """A genotype's run says data and model; weights to start from say their model, and the data where the genotype does not."""
+    """A genotype's run says data, head and model; weights to start from say their model, and what the genotype does not."""
     start = of_weights(given["init_from"]) if given.get("init_from", "null") != "null" else None
     searched = of_genotype(given["genotype"]) if "genotype" in given else None
     if start is None:
         return [searched] if searched else []
     if searched is not None:
-        return [start.without("data"), searched.without("model")]
+        model = [key for key in searched.values if key.startswith("model.")]
+        return [start.without("data"), searched.yielding(model).without("model")]
     folder = user_path(start.run)
     folder = folder if is_folder(folder) else folder.parent
     mine = {"genotype": str(folder)} if "genotype" not in given and is_file(folder / FILE) else {}

@@ -25,7 +25,7 @@ from lmsearch.search_space import load_search_space
 from lmsearch.settings.looking import Show
 from lmsearch.tasks.parts.conclude import scores_of
 from lmsearch.tasks.parts.drawn import GRID, Drawn, Grid, given, lines, pair
-from lmsearch.tasks.parts.known import read_facts
+from lmsearch.tasks.parts.facts import read_facts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
