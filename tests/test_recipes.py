@@ -91,6 +91,26 @@ def test_heads_with_queries_take_smaller_steps_and_more_of_them() -> None:
     assert masks.top["epochs"] == 20 and masks.optim["lr"] == 0.001
 
 
+def test_a_batch_that_nothing_sets_is_one_that_the_processes_can_share_and_the_rate_goes_with_it() -> None:
+    sizes = {processes: choose_recipe((28, 28), 2400, width=32, processes=processes) for processes in (1, 3, 4, 6, 40)}
+    assert [recipe.top["batch_size"] for recipe in sizes.values()] == [32, 30, 32, 30, 40]
+    assert [recipe.optim["lr"] for recipe in sizes.values()] == [0.008, 0.0077, 0.008, 0.0077, 0.0089]
+    assert [recipe.notes.get("batch_size") for recipe in sizes.values()][:2] == [
+        None, "images of a step that 3 processes can share (alone 32)",
+    ]  # fmt: skip
+    given = choose_recipe((28, 28), 2400, width=32, processes=3, batch_size=32)
+    assert given.top["batch_size"] == 32, "is refused, as it was given"
+    dense = choose_dense_recipe((64, 64), 960, recipe="pixels", width=32, processes=3)
+    assert dense.top["batch_size"] == 6 and dense.optim["lr"] == 0.0035 and "alone 8" in dense.notes["batch_size"]
+    large = [choose_recipe((224, 224), 50_000, width=192, processes=processes) for processes in (1, 8, 3, 6)]
+    assert [(recipe.top["batch_size"], recipe.micro_batch) for recipe in large] == [
+        (1024, 128),
+        (1024, 128),
+        (1017, 113),
+        (1020, 85),
+    ]
+
+
 @pytest.mark.parametrize("number", [1, 5, 40, 100, 10**4, 10**6])
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (120, 160), (224, 224)])
 def test_every_recipe_fills_every_key_and_warms_up_for_less_than_it_lasts(number: int, size: tuple[int, int]) -> None:

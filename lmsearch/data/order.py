@@ -182,6 +182,11 @@ def check_batches(size: int, *, batch_size: int, world: Ranks, drop_last: bool, 
         raise DataError(f"{what}: {size} sample(s) make no full batch of {batch_size} on {world.size} process(es); {remedy}")
 
 
+def shared_by(processes: int, usual: int) -> int:
+    """Return the number nearest below `usual` that so many processes can share: one for each at least."""
+    return max(usual // processes, 1) * processes
+
+
 def share_of(batch_size: int, world: Ranks) -> int:
     """Return the samples of a batch in each process; raise DataError where processes would have different numbers of them."""
     if batch_size % world.size:

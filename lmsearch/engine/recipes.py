@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmsearch.data.order import shared_by
+
 BIG_SET, BIG_SIDE = 50_000, 128  # training images, and pixels of the short side, from which on LocalMamba's recipe is taken
 SMALL_SIDE = 64  # pixels of the short side up to which crops leave nearly all of an image
 FULL_BATCH, LEAST_BATCH = 32, 4
@@ -74,22 +76,25 @@ def choose_recipe(
     task: str = "retrain",
     epochs: int | None = None,
     batch_size: int | None = None,
+    processes: int = 1,
 ) -> Choice:
     """Return the recipe for `num_train` images of `img_size` (height, width) pixels and a model of `width` channels.
 
-    task: "retrain" (one net) or "search" (a supernet). `epochs` and `batch_size` are those that are set already.
+    task: "retrain" (one net) or "search" (a supernet). `epochs` and `batch_size` are those that are set already; a batch size
+    that is not is one that so many `processes` can share.
     """
     height, wide = img_size
     if num_train >= BIG_SET and min(img_size) >= BIG_SIDE:
-        top = {"epochs": epochs or LOCALMAMBA_EPOCHS[task], "batch_size": batch_size or LOCALMAMBA_BATCH}
+        fitting, part = in_parts(LOCALMAMBA_BATCH, processes)
+        top = {"epochs": epochs or LOCALMAMBA_EPOCHS[task], "batch_size": batch_size or fitting}
         why = f"{num_train} images of {height}x{wide} pixels: LocalMamba's recipe, " + told(top)
         optim = warmed(LOCALMAMBA_OPTIM, top["epochs"])
-        notes = {
-            "batch_size": f"images of a step as published; {LOCALMAMBA_PART} are computed at a time where micro_batch is open"
-        }
-        return Choice(LOCALMAMBA_DATA, optim, top, why, notes, None if batch_size else LOCALMAMBA_PART)
+        published = "images of a step as published" if fitting == LOCALMAMBA_BATCH else told_shared(LOCALMAMBA_BATCH, processes)
+        notes = {"batch_size": f"{published}; {part} are computed at a time where micro_batch is open"}
+        return Choice(LOCALMAMBA_DATA, optim, top, why, notes, None if batch_size else part)
     small = min(img_size) <= SMALL_SIDE
-    epochs, batch = epochs or epochs_for(num_train, small=small), batch_size or batch_for(num_train)
+    usual = batch_for(num_train)
+    epochs, batch = epochs or epochs_for(num_train, small=small), batch_size or shared_by(processes, usual)
     scale, stretch = ([0.9, 1.0], 1.05) if small else ([0.5, 1.0], 5 / 4)
     aspect = wide / height  # boxes have the shape that evaluation sees
     data = SMALL_DATA | {"scale": scale, "ratio": [round(aspect / stretch, 4), round(aspect * stretch, 4)]}
@@ -101,7 +106,7 @@ def choose_recipe(
     notes = {
         "data.scale": "crops of nine tenths of the area or more" if small else "crops of half the area or more",
         "data.flip_prob": "no flips (data.flip_prob=0.5 where left and right mean the same)",
-    }
+    } | ({} if batch == usual else {"batch_size": told_shared(usual, processes)})
     return Choice(data, optim, top, why, notes)
 
 
@@ -113,6 +118,7 @@ def choose_dense_recipe(
     width: int,
     epochs: int | None = None,
     batch_size: int | None = None,
+    processes: int = 1,
 ) -> Choice:
     """Return the recipe for `num_train` images with a class per pixel or with objects.
 
@@ -121,13 +127,15 @@ def choose_dense_recipe(
     """
     height, wide = img_size
     plan = DENSE_RECIPES[recipe]
-    batch = batch_size or batch_for(num_train, most=DENSE_BATCH)
+    usual = batch_for(num_train, most=DENSE_BATCH)
+    batch = batch_size or shared_by(processes, usual)
     epochs = epochs or min(plan.epochs[1], max(plan.epochs[0], plan.shown // num_train))
     lr = plan.lr * min(1.0, LR_WIDTH / width) * min(2.0, (batch / DENSE_BATCH) ** 0.5)
     top = {"epochs": epochs, "batch_size": batch}
     why = f"{num_train} images of {height}x{wide} pixels with labels for each: " + told(top)
     optim = DENSE_OPTIM | {"lr": float(f"{lr:.2g}"), "weight_decay": plan.weight_decay}
-    return Choice({}, warmed(optim, epochs), top, why)
+    notes = {} if batch == usual else {"batch_size": told_shared(usual, processes)}
+    return Choice({}, warmed(optim, epochs), top, why, notes)
 
 
 def epochs_for(num_train: int, *, small: bool) -> int:
@@ -142,6 +150,18 @@ def batch_for(num_train: int, *, most: int = FULL_BATCH) -> int:
     while batch > LEAST_BATCH and batch * 8 > num_train:
         batch //= 2
     return batch
+
+
+def in_parts(batch: int, processes: int) -> tuple[int, int]:
+    """Return about as many images, which so many processes share in equal parts of LOCALMAMBA_PART at most, and a part's."""
+    share = max(batch // processes, 1)
+    parts = -(-share // LOCALMAMBA_PART)
+    return processes * parts * (share // parts), share // parts
+
+
+def told_shared(usual: int, processes: int) -> str:
+    """Return the words for a batch size that is not the usual one."""
+    return f"images of a step that {processes} processes can share (alone {usual})"
 
 
 def warmed(optim: Mapping[str, Any], epochs: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def run(cfg: DictConfig) -> int:
 
 def compare(settings: Compare, precision: Precision, world: World) -> None:
     """Train every arm in the processes of `world`, and tell how they do."""
-    settings, source = settle(settings)
+    settings, source = settle(settings, processes=world.size)
     precision = replace(precision, micro_batch=settings.micro_batch)
     warn_unequal(settings.optim, source)
     objective = build_objective(source.info, settings.metric)

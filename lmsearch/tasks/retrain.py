@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> int:
 
 def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     """Train the net in the processes of `world`, and tell what it is good for."""
-    settings, source = settle(settings)
+    settings, source = settle(settings, processes=world.size)
     precision = replace(precision, micro_batch=settings.micro_batch)
     settings = settle_readers(settings, source, precision.device, world=world)
     warn_unequal(settings.optim, source)

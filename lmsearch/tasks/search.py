@@ -87,7 +87,7 @@ def run(cfg: DictConfig) -> int:
 
 def search(settings: Search, precision: Precision, world: World) -> Genotype:
     """Search in the processes of `world`, show what was found, and return it."""
-    settings, source = settle(settings, task="search")
+    settings, source = settle(settings, task="search", processes=world.size)
     precision = replace(precision, micro_batch=settings.micro_batch)
     setup = search_setup(settings, source, budget=settings.budget)
     check_workers(settings)

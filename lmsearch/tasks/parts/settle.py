@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,23 +39,24 @@ DEFAULT_HEAD = "plain"  # of dense data
 T = TypeVar("T", bound=Training)
 
 
-def settle(settings: T, *, task: str = "retrain") -> tuple[T, Source]:
+def settle(settings: T, *, task: str = "retrain", processes: int = 1) -> tuple[T, Source]:
     """Return the settings with all that was left open filled in, and their data.
 
-    task: "retrain" (one net) or "search" (a supernet).
+    task: "retrain" (one net) or "search" (a supernet). `processes` are those that share a batch.
     """
+    recipe = partial(settle_recipe, task=task, processes=processes)
     if isinstance(settings.data, ImageFolder):
         if settings.head is not None:
             check_learns(settings.head, settings.data.name, CLASS)
         settings, folder = settle_folder(settings, settings.data)
         size = size2d("img_size", settings.get("data.img_size"))
-        settings = settle_recipe(settle_patch(settings, size), folder.train.num_images, size, task=task)
+        settings = recipe(settle_patch(settings, size), folder.train.num_images, size)
         return settings, build_data(settings.data, folder=folder)
     if isinstance(settings.data, Dense):
         settings, dense = settle_dense(settings, settings.data)
         source = seen_by(settings.head, build_data(settings.data, folder=dense))
         size = source.info.img_size
-        return settle_recipe(settle_patch(settings, size), len(dense.train), size, task=task), source
+        return recipe(settle_patch(settings, size), len(dense.train), size), source
     if isinstance(settings.data, Idx):
         settings, source = settle_idx(settings, settings.data)
     else:
@@ -63,7 +65,7 @@ def settle(settings: T, *, task: str = "retrain") -> tuple[T, Source]:
         check_learns(settings.head, source.info.name, source.info.targets)
     if source.info.targets.classes:
         size = source.info.img_size
-        return settle_recipe(settle_patch(settings, size), source.train.epoch_size(1), size, task=task), source
+        return recipe(settle_patch(settings, size), source.train.epoch_size(1), size), source
     if missing := open_keys(settings):
         raise ConfigError(f"data={source.info.name} has no recipe to choose by; set {', '.join(missing)}")
     return settings, source
@@ -160,16 +162,17 @@ def settle_patch(settings: T, img_size: tuple[int, int]) -> T:
     return settings.changed({"model.patch_size": patch})
 
 
-def settle_recipe(settings: T, num_train: int, img_size: tuple[int, int], *, task: str) -> T:
+def settle_recipe(settings: T, num_train: int, img_size: tuple[int, int], *, task: str, processes: int = 1) -> T:
     """Choose epochs, batch size, optimizer and augmentation where they are left open."""
     missing = open_keys(settings)
     if not missing:
         return settings
-    width, given = model_width(settings.model, img_size), {"epochs": settings.epochs, "batch_size": settings.batch_size}
+    given: dict[str, Any] = {"epochs": settings.epochs, "batch_size": settings.batch_size, "processes": processes}
+    given["width"] = model_width(settings.model, img_size)
     if settings.head is None:
-        choice = choose_recipe(img_size, num_train, width=width, task=task, **given)
+        choice = choose_recipe(img_size, num_train, task=task, **given)
     else:
-        choice = choose_dense_recipe(img_size, num_train, recipe=head_kind(settings.head).recipe, width=width, **given)
+        choice = choose_dense_recipe(img_size, num_train, recipe=head_kind(settings.head).recipe, **given)
     values = dict(choice.top) | {f"{part}.{k}": v for part in ("optim", "data") for k, v in getattr(choice, part).items()}
     mine = [name for name in RECIPE_KEYS if name in values and name not in missing and settings.get(name) is not None]
     notes = [note for key, note in choice.notes.items() if key in missing]

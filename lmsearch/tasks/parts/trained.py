@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lmsearch.data import DataInfo, Source, build_source, options_of
+from lmsearch.data.order import shared_by
 from lmsearch.engine.checkpoint import ModelSpec, data_of, load_model, read_model
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError
@@ -29,7 +30,7 @@ def images_per_step(given: int | None, info: DataInfo, *, processes: int = 1) ->
     if given is not None:
         return given
     usual = DENSE_PER_STEP if info.targets.per_pixel or info.targets.objects else PER_STEP
-    return max(usual // processes, 1) * processes
+    return shared_by(processes, usual)
 
 
 def load_answering(checkpoint: str, precision: Precision, *, backend: str) -> tuple[nn.Module, ModelSpec, DataInfo]:
