@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from dense_folders import SIZE, coco, write_coco, write_picture, write_shapes
 
 from lmsearch.cli import main
+from lmsearch.config import compose, settings_of
 from lmsearch.data import Source, build_source
 from lmsearch.data.dense.coco import read_content, say_passed_over
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
@@ -21,7 +23,10 @@ from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.dense.writing import CATEGORY_IDS
 from lmsearch.data.instances import Instances
 from lmsearch.data.sources.dense import without_masks
+from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.errors import DataError
+from lmsearch.settings.tasks import Evaluate
+from lmsearch.tasks.evaluate import measured_on
 from lmsearch.tasks.parts.readers import sample_bytes
 
 
@@ -236,6 +241,23 @@ def test_a_network_is_measured_without_the_file_of_the_training_images(tmp_path:
     assert again.val.names() == found.val.names() and again.categories == found.categories
     with pytest.raises(DataError, match="instances_train.json: not valid JSON"):
         read_dense_for_evaluation(whole, format=None, wanted=Wanted())
+    info = small(write_coco(tmp_path / "other"), class_names=["disc", "square"], categories=[3, 7]).info
+    spec = ModelSpec("local_vim_nano", (("h",),), data={"source": {"name": "dense", "root": str(whole)}})
+    words = ["checkpoint=x", "data=dense", f"data.root={whole}"]
+    own, aside = (settings_of(Evaluate, compose("evaluate", [*words, *more])).data for more in ([], ["data.val_digest=x"]))
+    assert measured_on(own, spec, info)["root"].val.names() == found.val.names(), "of its own folder neither"
+    assert measured_on(aside, spec, info)["root"] == str(whole), "training images validate"
+
+
+def test_a_network_is_measured_without_the_masks_of_the_training_images(folders: dict[str, Path], tmp_path: Path) -> None:
+    root, info = shutil.copytree(folders["masks"], tmp_path / "masks"), of(folders["masks"]).info
+    for mask in (root / "annotations" / "train").iterdir():
+        mask.unlink()
+    wanted = Wanted(class_names=info.class_names, categories=info.categories, per_pixel=True)
+    found = read_dense_for_evaluation(root, format=None, wanted=wanted)
+    assert (len(found.val), len(found.test), found.class_names) == (2, 2, info.class_names)
+    with pytest.raises(DataError, match="no mask of the same stem"):
+        read_dense_for_evaluation(root, format=None, wanted=Wanted())
 
 
 def test_a_yolo_folder_that_has_its_test_split_alone_is_measured(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from lmsearch.config import settings_of
 from lmsearch.context import tell
 from lmsearch.data import DataInfo, Source, build_loaders
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
-from lmsearch.data.layout import read_for_evaluation
+from lmsearch.data.layout import find_splits, read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint
 from lmsearch.engine.distributed import World
 from lmsearch.engine.finite import TrainingDiverged
@@ -21,6 +21,7 @@ from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision, validate_and_test
 from lmsearch.errors import CheckpointError, ConfigError, DataError
+from lmsearch.reading import is_folder
 from lmsearch.run_identity import config_digest
 from lmsearch.settings.data import Dense, ImageFolder
 from lmsearch.settings.shared import Data
@@ -94,9 +95,13 @@ def keep_others(run_dir: RunDir) -> None:
 
 
 def measured_on(data: Data, spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
-    """Return the options of the data; of another folder than that of the training, all images for testing count."""
+    """Return the options of the data, with no more read of a folder than is measured.
+
+    Of another folder than that of the training, all images for testing count. Of its own, those count that validated, which are
+    training images that were set aside where `val_digest` says so.
+    """
     options = source_options(data)
-    if options.get("root") == (spec.data.get("source") or {}).get("root"):
+    if options.get("root") == (spec.data.get("source") or {}).get("root") and some_set_aside(data):
         return options
     if isinstance(data, ImageFolder):
         return options | {"root": read_for_evaluation(Path(data.root), class_names=info.class_names)}
@@ -112,6 +117,13 @@ def measured_on(data: Data, spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
         folder = read_dense_for_evaluation(Path(data.root), format=data.format, wanted=wanted)
         return options | {"root": folder, "target": info.target}
     return options
+
+
+def some_set_aside(data: Data) -> bool:
+    """Tell whether training images validate, which have to be listed then: no split of their own does, or nothing tells."""
+    if isinstance(data, ImageFolder) and not (is_folder(data.root) and "val" in find_splits(Path(data.root))):
+        return True
+    return not isinstance(data, Dense | ImageFolder) or (data.val_fraction, data.val_digest) != (None, None)
 
 
 def check_fits(source: Source, own: DataInfo, checkpoint: str) -> None:

@@ -95,12 +95,12 @@ class Wanted:
 
 def read_masks(root: Path, wanted: Wanted) -> Reading:
     """Read images with mask files."""
-    splits = read_mask_folder(root)
+    names, categories = wanted.class_names, wanted.categories
+    known = None if names is None or categories is None else Known(names, categories)
+    splits = read_mask_folder(root, only=None if known is None else wanted.splits)
     first = splits.get("train") or next(iter(splits.values()))
     masks = [first.mask_path(index) for index in range(len(first))]
     void = void_numbers(wanted.ignore_index, reduce_zero_label=wanted.reduce_zero_label)
-    names, categories = wanted.class_names, wanted.categories
-    known = None if names is None or categories is None else Known(names, categories)
     classes = classes_of(root, masks, void=void, reduced=wanted.reduce_zero_label, known=known)
     return Reading(splits, classes.names, classes.categories, classes)
 

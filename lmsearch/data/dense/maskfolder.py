@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,25 @@ from lmsearch.paths import shown
 log = logging.getLogger(__name__)
 
 
-def read_mask_folder(root: Path) -> dict[str, Annotated]:
+def read_mask_folder(root: Path, *, only: Sequence[str] | None = None) -> dict[str, Annotated]:
     """Return the images of every split with the paths of their masks; {"train": ...} alone where there are no splits.
 
+    `only` some splits may be asked for: where one of them is there, no others are read.
     Raises DataError where masks are missing, or where an image or mask stands for several.
     """
     if (masks := mask_folder(root)) is not None and (root / "images").is_dir():
-        splits = split_folders(root / "images")
+        splits = asked_for(split_folders(root / "images"), only)
         if not splits:
             return {"train": _paired(root / "images", masks)}
         return {split: _paired(folder, _same_split(masks, split)) for split, folder in splits.items()}
     splits = {split: folder for split, folder in split_folders(root).items() if (folder / "images").is_dir()}
+    splits = asked_for(splits, only)
     return {split: _paired(folder / "images", mask_folder(folder) or folder / "masks") for split, folder in splits.items()}
+
+
+def asked_for(splits: dict[str, Path], only: Sequence[str] | None) -> dict[str, Path]:
+    """Return the splits of `only` (None: all) that are there, else all."""
+    return {split: folder for split, folder in splits.items() if split in (only or ())} or splits
 
 
 def _same_split(masks: Path, split: str) -> Path:
