@@ -19,7 +19,7 @@ from PIL import Image
 from test_data_loaders import Rank
 from test_distributed import Meeting
 
-from lmsearch.data import EvalLoader, as_arrays, build_loaders, build_source, fetching, load_images, search_loaders, spread
+from lmsearch.data import Batch, EvalLoader, as_arrays, build_loaders, build_source, fetching, load_images, search_loaders, spread
 from lmsearch.data.broken import refilled
 from lmsearch.data.fetching import killed_worker
 from lmsearch.engine.distributed import SINGLE
@@ -92,6 +92,20 @@ def test_batches_are_equal_for_any_number_of_workers_and_order_of_epochs_and_in_
     assert_equal(epoch_of(fresh, 3), epoch_of(workers.train, 3))
     assert_equal(list(build_loaders(source, batch_size=4, seed=0).val), list(workers.val))
     workers.train.close()
+
+
+def test_batches_for_a_gpu_are_pinned_once_also_those_of_several_pieces(folder, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: pinned.append(len(batch.inputs)) or batch)
+    monkeypatch.setattr("lmsearch.data.batch._joined_pinned", lambda parts: pinned.append(f"of {len(parts)}") or torch.cat(parts))
+    loader = build_loaders(build_source("imagefolder", root=folder, img_size=16), batch_size=4, seed=3, pin_memory=True).train
+    whole = epoch_of(loader, 1)
+    assert pinned == [4, 4, 4]
+    pinned.clear()
+    monkeypatch.setattr(fetching, "PIECE", 3)
+    assert_equal(whole, epoch_of(loader, 1))
+    assert pinned == ["of 2"] * 6, "inputs and targets of three batches"
 
 
 # PyTorch's signal handler may raise while PyTorch itself opens files to count how many are left.

@@ -168,10 +168,11 @@ class Fetcher:
         """Yield a batch per request, then warn of skipped files not told of before; of evaluation empty ones are left out."""
         self.skipped = {}
         cuts = [[request] if self.in_memory else request.pieces() for request in requests]
-        pieces = self._batches([piece for cut in cuts for piece in cut])
+        whole = all(len(cut) == 1 for cut in cuts)  # pieces are pinned where they are joined
+        pieces = self._batches([piece for cut in cuts for piece in cut], pin_memory=self.pin_memory and whole)
         for cut in cuts:
             if read := [batch for batch in map(self._checked, islice(pieces, len(cut))) if len(batch.inputs)]:
-                yield read[0] if len(read) == 1 else self._pinned(Batch.joined(read))
+                yield self._pinned(read[0]) if len(read) == 1 else Batch.joined(read, pinned=self.pin_memory)
         if new := sorted(self.skipped.keys() - self.told):
             self.told.update(new)
             log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, len(new), new[0])
@@ -184,15 +185,15 @@ class Fetcher:
         return batch
 
     def _pinned(self, batch: Batch) -> Batch:
-        return batch.pin_memory() if self.pin_memory else batch
+        return batch.pin_memory() if self.pin_memory else batch  # what is pinned already stays as it is
 
-    def _batches(self, requests: list[Request]) -> Iterator[Batch]:
+    def _batches(self, requests: list[Request], *, pin_memory: bool) -> Iterator[Batch]:
         number = self.num_workers
         if not self.persistent:  # what is started for this pass alone must have something to do at a time
             number = min(number, len(requests)) if len(requests) > 1 else 0
         if number == 0:
             for request in requests:
-                yield self._pinned(self.reader[request])
+                yield self.reader[request]
             return
         if self.workers is None:
             self.workers = DataLoader(
@@ -201,7 +202,7 @@ class Fetcher:
                 sampler=self.requests,
                 collate_fn=_as_is,
                 num_workers=number,
-                pin_memory=self.pin_memory,
+                pin_memory=pin_memory,
                 persistent_workers=self.persistent,
                 worker_init_fn=leave_signals,
                 generator=torch.Generator(),  # its own: the global state must not move
