@@ -95,7 +95,7 @@ def test_a_shuffle_that_loses_alone_asks_for_no_search() -> None:
     found = verdict_of(shuffle=0.1)
     assert found["answer"] == "no" and "order matters, since a shuffle loses" in found["sentences"][-1]
     assert "neither a shuffle nor" in (told := verdict_of()["sentences"][-1])
-    assert "4 sets with 3 seeds miss differences below about 2.1 seed deviations" in told
+    assert "an audit of 4 sets with 3 seeds misses differences below about 2.1 seed deviations" in told
 
 
 def test_a_hand_made_order_that_diverges_is_not_what_to_use() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from lmsearch.audit.quick import CONTROL_SEEDS, HAND_MADE, ORDERLESS, PLANTED, SHUFFLED, Order, QuickPlan, named
 from lmsearch.scan.directions import label
 from lmsearch.stats import ranking
-from lmsearch.stats.digits import apart, beside, p_value, span
+from lmsearch.stats.digits import apart, beside, blind_below, p_value, span
 from lmsearch.stats.intervals import over_seeds
 
 GAINED = 0.5  # of the shuffle's loss, at most, that a net reads with the planted direction
@@ -188,8 +188,8 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
             use,
             f"trainings of {which} did not end with a finite loss and cannot be compared; lower optim.lr",
         )
-    size = f"{sets['orders']} sets with {sets['seeds']} seeds"
-    blind = f"{size} miss differences below about {sets['shows_from']:.1f} seed deviations in more than one case of five"
+    size = f"an audit of {sets['orders']} sets with {sets['seeds']} seeds"
+    blind = blind_below(size, sets["shows_from"])
     if lost["worse"]:
         why = "order matters, since a shuffle loses, but other sets are not shown to differ by more than seeds"
         return "no", HAND_MADE, f"{why}; {blind}"

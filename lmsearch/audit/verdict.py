@@ -15,7 +15,7 @@ import numpy as np
 from lmsearch.audit.ledger import Row
 from lmsearch.audit.rows import ARM
 from lmsearch.stats import ranking
-from lmsearch.stats.digits import beside, correlation, p_value, span
+from lmsearch.stats.digits import beside, blind_below, correlation, p_value, span
 from lmsearch.stats.intervals import Interval, over_seeds
 from lmsearch.status import PASSED, Status
 
@@ -219,9 +219,8 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def not_shown(wide: Mapping[str, Any]) -> str:
     """Say that architectures are not shown to differ, and what an audit of this size cannot show."""
-    size = f"{wide['architectures']} that are trained twice"
-    blind = f"misses differences below about {wide['shows_from']:.1f} seed deviations in more than one case of five"
-    return f"architectures are not shown to differ by more than seeds; an audit of {size} {blind}"
+    size = f"an audit of {wide['architectures']} that are trained twice"
+    return f"architectures are not shown to differ by more than seeds; {blind_below(size, wide['shows_from'])}"
 
 
 def of_the_race(raced: Mapping[str, Any]) -> tuple[str, str, str]:

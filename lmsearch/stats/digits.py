@@ -59,6 +59,11 @@ def correlation(mean: float | None, low: float | None, high: float | None, *, nu
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
+def blind_below(study: str, deviations: float) -> str:
+    """Say below which differences a study misses more than `ranking.SEEN` allows; `ranking.smallest_seen` tells them."""
+    return f"{study} misses differences below about {deviations:.1f} seed deviations in more than one case of five"
+
+
 def read(text: str) -> float:
     """Return the number that a text tells."""
     return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
