@@ -20,7 +20,7 @@ from lmsearch.engine.objectives import Scores, classification
 from lmsearch.engine.precision import Precision
 from lmsearch.engine.processes import ProcessLost
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.interrupts import SAVED, Stopped
+from lmsearch.interrupts import SAVED, Stopped, answering_signals
 from lmsearch.models import create_model
 from lmsearch.search.supernet import masking
 from lmsearch.search.supernet.kept import FILE, KeptScores, ending_together, keeping_scores
@@ -144,6 +144,18 @@ def test_processes_that_measure_together_end_together_and_what_is_known_is_kept(
         raise ProcessLost("another process does not answer")
     with keeping_scores(RunDir(tmp_path), "0f", every_s=None) as again:
         assert len(again.known) == 1
+
+
+def test_a_signal_between_two_measurements_of_several_processes_ends_the_next_one(tmp_path: Path) -> None:
+    both = World(exchange=lambda tensor: [tensor, tensor], size=2)
+    one, reached = [Scores(torch.ones(2), torch.ones(2))], False
+    with pytest.raises(Stopped), answering_signals(), keeping_scores(RunDir(tmp_path, both), "0f", every_s=None) as kept:
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached = True
+        with ending_together(both):
+            kept.once(torch.nn.Linear(1, 1), "some", [1], lambda: one)
+        pytest.fail("it is asked for once all have measured")
+    assert reached and (tmp_path / FILE).exists()
 
 
 def test_a_supernet_that_was_trained_on_is_another_one(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -80,13 +80,14 @@ class KeptScores:
 @contextmanager
 def keeping_scores(run_dir: RunDir, run: str, *, every_s: float | None) -> Iterator[KeptScores]:
     """Give the block the scores that are known; they are written where a signal, or the loss of another process, ends it, and
-    deleted where it is done.
+    deleted where it is done. Signals to several processes wait for what these do together: who ended alone would be waited for.
     """
     kept = KeptScores(run_dir, run, every_s)
     kept.read()
     run_dir.world.wait()  # until all have read: the main process may delete it without having met them again
     try:
-        yield kept
+        with held_signals() if run_dir.world.size > 1 else nullcontext():
+            yield kept
     except (KeyboardInterrupt, ProcessLost):
         if kept.known:
             kept.write()
