@@ -17,13 +17,16 @@ from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 from test_sweep_pool import sweep_of
 
+from lmsearch.config import compose, settings_of
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import StorageAwayError
 from lmsearch.interrupts import Stopped, answering_signals, held_signals
+from lmsearch.settings.sweep import Sweep
 from lmsearch.sweep import pool, worker
 from lmsearch.sweep.pool import Worker, supervise
-from lmsearch.sweep.study import Pruning, open_study
+from lmsearch.sweep.study import ID, IDENTITY, STOPPED, Pruning, open_study
 from lmsearch.sweep.worker import AWAY, Reporter, take, work
+from lmsearch.tasks.sweep import begin
 from lmsearch.trials import database, journal, patience, storage
 from lmsearch.trials.storage import LOST, ask, exclusive, open_storage
 
@@ -137,6 +140,22 @@ def test_a_signal_that_comes_while_the_database_is_away_leaves_the_epoch_to_be_s
         Reporter(trial, sweep)(0, {"x": 1.0})
         saved.append(1)
     assert saved
+
+
+def test_a_sweep_begins_once_its_database_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failed = JournalStorage.set_study_user_attr, set[str]()
+
+    def once(self: JournalStorage, study_id: int, key: str, value: object) -> None:
+        if key not in failed:
+            failed.add(key)
+            away()
+        real(self, study_id, key, value)
+
+    monkeypatch.setattr(JournalStorage, "set_study_user_attr", once)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+    settings = settings_of(Sweep, compose("sweep", ["task=retrain", "metric=x", "params={seed: [1, 2]}"]))
+    study = begin(settings, sweep_of(tmp_path, trials=1))
+    assert failed == set(study.user_attrs) == {ID, IDENTITY, STOPPED, storage.VERSIONS}
 
 
 def test_a_sweep_that_a_database_ends_says_so(

@@ -46,7 +46,7 @@ def work(sweep: Sweep, run_task: RunTask, *, name: str = "", after: Callable[[],
 
     Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a command with another metric.
     """
-    study = open_study(sweep)
+    study = patiently(partial(open_study, sweep))
     while (trial := take(study, sweep, name=name)) is not None:
         attempt(study, trial, sweep, run_task)
         if after is not None:

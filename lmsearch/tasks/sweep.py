@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -48,7 +49,9 @@ from lmsearch.tasks.parts.known import configure
 from lmsearch.tasks.parts.page import leave_page
 from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, write_config
+from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import exclusive, note_version, recover, watched
+from lmsearch.trials.watch import Watch
 
 log = logging.getLogger(__name__)
 JOURNAL = "trials.journal"  # in the run directory, where no other storage is given
@@ -191,19 +194,29 @@ def start_over(sweep: Sweep) -> None:
 
 
 def begin(settings: SweepSettings, sweep: Sweep) -> optuna.Study:
-    """Claim the run directory, open the study and put trials of processes that died back in the queue."""
-    check_place(sweep)
-    with exclusive(sweep.ask_lock):
-        check_place(sweep)  # another command may have claimed it by now
-        study = load_study(sweep)
-    watch = watched(study)  # which may take a while
-    with exclusive(sweep.ask_lock):
-        for number in recover(study, watch=watch):
-            log.warning("trial %d was cut off; its parameters are queued again", number)
-        check_identity(study, sweep)
-        Claim(f"sweep {study.user_attrs[ID]} {sweep.study}").write(sweep.run_dir)
-    study.set_user_attr(STOPPED, None)
-    note_version(study)
+    """Claim the run directory, open the study and put trials of processes that died back in the queue.
+
+    A database that does not answer is waited for, as by workers.
+    """
+
+    def opened() -> optuna.Study:
+        check_place(sweep)
+        with exclusive(sweep.ask_lock):
+            check_place(sweep)  # another command may have claimed it by now
+            return load_study(sweep)
+
+    def claim(watch: Watch) -> None:
+        with exclusive(sweep.ask_lock):
+            for number in recover(study, watch=watch):
+                log.warning("trial %d was cut off; its parameters are queued again", number)
+            check_identity(study, sweep)
+            Claim(f"sweep {study.user_attrs[ID]} {sweep.study}").write(sweep.run_dir)
+        study.set_user_attr(STOPPED, None)
+        note_version(study)
+
+    study = patiently(opened)
+    watch = patiently(partial(watched, study))  # which may take a while
+    patiently(partial(claim, watch))
     write_config(sweep.run_dir, settings)
     sweep.run_dir.write_json("environment.json", environment(sweep.seed))
     return study
@@ -277,7 +290,8 @@ class Announcer:
 
     def ended(self) -> list[Row]:
         """Return the rows of trials that have ended."""
-        return sorted((r for r in rows_of(self.study, self.sweep) if r.state != "running"), key=lambda row: row.number)
+        rows = patiently(partial(rows_of, self.study, self.sweep))
+        return sorted((r for r in rows if r.state != "running"), key=lambda row: row.number)
 
     def __call__(self) -> None:
         for row in self.ended():
@@ -289,10 +303,10 @@ class Announcer:
 
 def report(study: optuna.Study, sweep: Sweep) -> int:
     """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
-    rows = rows_of(study, sweep)
+    rows, versions = patiently(partial(rows_of, study, sweep)), patiently(partial(note_version, study))
     front = front_of(study, rows)
     sweep.run_dir.write_csv("results.csv", csv_of(sweep, rows))
-    sweep.run_dir.write_json("results.json", summary(sweep, rows, front, versions=note_version(study)))
+    sweep.run_dir.write_json("results.json", summary(sweep, rows, front, versions=versions))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
     if in_full():

@@ -80,10 +80,12 @@ class DiscreteSearch:
         """
         self.space, self.strategy, self.seed, self.second, self.code = space, strategy, seed, second, Numbers()
         directions = [StudyDirection.MAXIMIZE] if second is None else [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-        self.study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        begin = partial(optuna.create_study, storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        self.study = patiently(begin)
         self.open: list[tuple[Architecture, optuna.Trial, float]] = []
-        recover(self.study, retries=RETRIES, watch=watched(self.study))
-        self.versions = note_version(self.study)
+        watch = patiently(partial(watched, self.study))
+        patiently(partial(recover, self.study, retries=RETRIES, watch=watch))
+        self.versions = patiently(partial(note_version, self.study))
 
     def ask(self) -> Architecture:
         """Return the architecture to evaluate next; the history must not be exhausted."""
