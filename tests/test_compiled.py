@@ -123,6 +123,15 @@ def test_a_plain_grid_is_the_same_grid() -> None:
     assert plain_grid((3, 5)) == (3, 5)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
+def test_the_limit_of_graphs_is_of_our_functions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, before = [], torch._dynamo.config.recompile_limit
+    monkeypatch.setattr(torch, "compile", lambda function, *, dynamic, recompile_limit=None: limits.append(recompile_limit))
+    tracing.compiled(lambda: None)
+    tracing.compiled.cache_clear()
+    assert limits == [tracing.GRAPHS] and torch._dynamo.config.recompile_limit == before < tracing.GRAPHS
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
 def test_a_layer_that_needs_more_programs_than_are_made_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache, wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -36,9 +37,12 @@ def constant_while_tracing(function: Callable[P, R]) -> Callable[P, R]:
 @cache
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Return what torch.compile makes of a function: a graph for all sizes of tensors and values of other arguments that come."""
-    config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, GRAPHS)  # by default 8, of all layers and choices of branches together
-    return torch.compile(function, dynamic=False)
+    limit = max(torch._dynamo.config.recompile_limit, GRAPHS)  # by default 8, of all layers and choices of branches together
+    if "recompile_limit" not in signature(torch.compile).parameters:  # a PyTorch that has only one limit for all functions
+        torch._dynamo.config.recompile_limit = limit
+        return torch.compile(function, dynamic=False)
+    own: dict[str, Any] = {"recompile_limit": limit}  # the overloads of torch.compile leave it out
+    return torch.compile(function, dynamic=False, **own)
 
 
 class GraphInputs:
