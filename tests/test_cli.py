@@ -145,9 +145,11 @@ def test_the_command_line_starts_without_pytorch() -> None:
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, cwd=_root()).returncode == 0
 
 
-def test_tasks_that_train_nothing_start_without_the_compiler_of_pytorch() -> None:
+def test_tasks_and_networks_without_values_start_without_the_compiler_of_pytorch() -> None:
     code = "import sys, lmsearch.tasks.doctor, lmsearch.tasks.complexity, lmsearch.tasks.evaluate, lmsearch.tasks.search;"
-    code += "sys.exit('torch._dynamo' in sys.modules)"
+    code += "import torch; torch.set_default_device('meta'); from lmsearch.models import create_model as create;"
+    code += "create('local_vim_nano', head='plain', img_size=[8, 8]), create('local_vmamba_nano');"
+    code += "sys.exit('torch._dynamo' in sys.modules or 'sympy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=_root()).returncode == 0
 
 

@@ -38,6 +38,8 @@ def init_local_vim(model: nn.Module, init: str, depth: int) -> None:
     "released" also draws dt_proj like a Linear and zeroes its bias, so that every step starts at softplus(0) = 0.693.
     """
     init_linears(model, init)
+    if next(model.parameters()).is_meta:
+        return  # without values, as in DirectionalMixer
     for module in model.modules():
         if not isinstance(module, DirectionalMixer):
             continue

@@ -105,6 +105,8 @@ class DirectionalMixer(nn.Module):
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
         bound = self.dt_rank**-0.5
         nn.init.uniform_(self.dt_proj_weight, -bound, bound)
+        if self.A_log.is_meta:
+            return  # without values; arithmetic on meta tensors imports PyTorch's compiler, seconds of a start
         with torch.no_grad():
             dt = torch.exp(torch.empty_like(self.dt_proj_bias).uniform_(math.log(1e-3), math.log(0.1))).clamp_min(1e-4)
             self.dt_proj_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
