@@ -75,6 +75,12 @@ def test_a_search_goes_on_inside_derivation_and_verdict(search: str, tmp_path: P
     for name in ("genotype.json", "metrics.json"):
         assert (cut / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (cut / FILE).exists()
+    again, watched.stop_before = ["derive", f"checkpoint={cut}", "health=true", f"run_dir={tmp_path / 'again'}"], 2
+    watched.seen.clear()
+    assert main(again) == SAVED and len(watched.seen) == 2 and (tmp_path / "again" / FILE).exists()
+    watched.stop_before = -1
+    assert main(again) == 0 and len(set(watched.seen)) == len(watched.seen) > 2, "each choice once"
+    assert not (tmp_path / "again" / FILE).exists()
 
 
 def scored(kept: KeptScores | None, loader: EvalLoader) -> list[list[float]]:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lmsearch.report.directions import genotype_figure
 from lmsearch.run_identity import config_digest
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.kinds import DERIVATIONS, by_alphas, derivation_kind, derive, told_of, unseen_part
+from lmsearch.search.supernet.kept import keeping_scores
 from lmsearch.search.supernet.network import layer_probabilities
 from lmsearch.search.supernet.policy import FOLLOWED
 from lmsearch.search.supernet.relax import Relaxation, at_temperature, relaxation
@@ -136,7 +137,7 @@ def from_alphas(settings: Derive, stored: Stored) -> int:
 
 
 def with_data(settings: Derive, stored: Stored) -> int:
-    """Derive and test with the trained supernet on the samples that its search held out."""
+    """Derive and test with the trained supernet on the samples that its search held out; a signal keeps what was measured."""
     spec, state = stored.spec, stored.state
     for key in ("holdout", "seed"):
         if key not in state:
@@ -157,7 +158,9 @@ def with_data(settings: Derive, stored: Stored) -> int:
         dominant=dominant,
     )  # fmt: skip
     fresh = stored_supernets(stored.about.history, spec, state.get("digest"), backend=settings.backend, device=precision.device)
-    with output(settings, stored) as run_dir:
+    digest = config_digest(settings.content)
+    with output(settings, stored) as run_dir, keeping_scores(run_dir, digest, every_s=None) as kept:
+        trained = replace(trained, kept=kept)
         show(run_dir, conclude(run_dir, trained, stored.about, loaders.val, source.info.img_size, fresh=fresh))
     return 0
 
