@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from lmsearch import create_model
+from lmsearch.api.nets import copied
+from lmsearch.compat.mixer import Mamba
 from lmsearch.engine.optim import undecayed
 from lmsearch.errors import ModelError
 from lmsearch.models import Backbone
@@ -101,3 +103,8 @@ def test_a_foreign_network_around_our_mixers_leaves_their_vectors_undecayed() ->
     skip = undecayed(nn.ModuleDict({"mine": inner, "linear": nn.Linear(2, 2)}))
     assert skip == {"mine.D", "mine.dt_proj_bias", "mine.conv_bias"}
     assert skip <= {name for name, _ in nn.ModuleDict({"mine": inner}).named_parameters()}
+
+
+def test_what_mamba_marks_stays_undecayed_in_a_copy_too() -> None:
+    net = nn.ModuleDict({"mamba": Mamba(8, d_state=2), "linear": nn.Linear(2, 2)})
+    assert undecayed(net) == undecayed(copied(net)) == {"mamba.A_log", "mamba.D"}

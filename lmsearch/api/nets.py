@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lmsearch.data.info import Samples
 from lmsearch.engine.objectives import Objective
+from lmsearch.engine.optim import MARK
 from lmsearch.errors import ModelError, short
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.models.patches import choose_patch
@@ -181,4 +182,13 @@ def count_classes(loaders: Iterable[Samples]) -> int:
 def copies_of(module: nn.Module) -> Callable[[], nn.Module]:
     """Return what gives copies of a module whose mixers hold candidates; the module itself stays as it is."""
     check_mixers(module, type(module).__name__)
-    return partial(copy.deepcopy, module)
+    return partial(copied, module)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """Return a copy whose parameters are marked as those of the module; a deepcopy has no marks."""
+    twin = copy.deepcopy(module)
+    for mine, its in zip(twin.parameters(), module.parameters(), strict=True):
+        if getattr(its, MARK, False):
+            setattr(mine, MARK, True)
+    return twin

@@ -16,6 +16,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.models import Network
 
 SCALE = "lr_scale"  # key of a group: what the learning rate of a step is multiplied by, as timm calls it
+MARK = "_no_weight_decay"  # attribute of parameters that Mamba's code does not decay, its A and D; lost in a deepcopy
 COMPUTED = ("fused", "foreach", "capturable", "differentiable")  # of an optimizer: how its steps are computed
 
 Group = dict[str, Any]  # of an optimizer
@@ -46,8 +47,8 @@ class Cosine:
 
 
 def undecayed(module: nn.Module) -> set[str]:
-    """Return the full names of what the module and its parts (any that have `no_weight_decay`) leave undecayed."""
-    names = set()
+    """Return the full names of marked parameters, and of what the module and its parts name in `no_weight_decay`."""
+    names = {name for name, parameter in module.named_parameters() if getattr(parameter, MARK, False)}
     for prefix, part in module.named_modules():
         ask = getattr(part, "no_weight_decay", None)
         if callable(ask):
