@@ -178,7 +178,11 @@ def test_a_planted_direction_is_found_to_dominate_and_kept(direction: str, tmp_p
     ("level", "keep", "candidates", "epochs", "told"),
     [
         (0.01, (2,), (8,), 8, ""), (0.01, (1, 1), (8, 8), 8, ""), (0.01, (2,), (8,), 1, "of so few epochs (1) has no look"),
-        (0.01, (1,), (8,), 8, "of so few choices none is told below 2"), (0.01, (2,), (4,), 8, "of so few choices none is told"),
+        (0.01, (1,), (8,), 8, "of so few choices none is told below 1"), (0.01, (2,), (4,), 8, "of so few choices none is told"),
+        (0.01, (4,) * 3, (8,) * 3, 8, ""), (0.01, (2,) * 7, (8,) * 7, 8, ""), (0.01, (1,) * 16, (8,) * 16, 8, ""),
+        (0.01, (4,) * 4, (8,) * 4, 8, "4 layers, keeping 4 of 8: about 22 of 24 choices hold any given direction, and none"),
+        (0.01, (4,) * 6, (8,) * 6, 8, "none is told below 1; fewer layers or a smaller keep= take it"),
+        (0.01, (1,), (24,), 8, "of 24 choices only about 1 hold any given direction, and of so few none is told below 1"),
     ],
 )  # fmt: skip
 def test_a_search_that_can_find_no_direction_says_so(

@@ -46,5 +46,5 @@ def check_dominance(level: float, keep: Sequence[int], candidates: Sequence[int]
     """Warn where a search never looks for a dominant direction, or has too few choices to find one."""
     if not any(dominance.due(epoch, epochs) for epoch in range(epochs)):
         log.warning("search.dominance=%g has no effect: a search of so few epochs (%d) has no look", level, epochs)
-    elif (least := dominance.least_level(keep, candidates)) > level:
-        log.warning("search.dominance=%g has no effect: of so few choices none is told below %.2g", level, least)
+    elif dominance.least_level(keep, candidates) > level:
+        log.warning("search.dominance=%g has no effect: %s", level, dominance.why_none(keep, candidates))

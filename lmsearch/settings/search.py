@@ -69,7 +69,7 @@ class Supernet(AnySearch):
         "fair: passes of a step, each of as many branches as layers keep", least=1, null="until every branch had its turn"
     )
     dominance: float | None = key(
-        "fair: alphas decide once one direction dominates; the chance of that where none matters",
+        "fair, few layers: alphas decide once one direction dominates; its chance where none matters",
         least=0.0, most=1.0, null="never", added=(None,),
     )  # fmt: skip
     partial_channels: int = key("the supernet scans 1/partial_channels of its channels, the others pass by: less memory", least=1)

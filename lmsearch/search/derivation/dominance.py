@@ -47,10 +47,28 @@ def steps_of_looks(epoch: int, epochs: int, *, keep: Sequence[int], candidates: 
 
 
 def least_level(keep: Sequence[int], candidates: Sequence[int]) -> float:
-    """Return about the lowest `level` at which a search that keeps keep[l] of candidates[l] can find a direction."""
-    choices = num_choices(keep, candidates)
+    """Return about the lowest `level` at which a search that keeps keep[l] of candidates[l] can find a direction; 1 for none."""
+    choices, hold = num_choices(keep, candidates), num_holding(keep, candidates)
+    return min(1.0, len(LOOKS) * max(candidates) / math.comb(choices, hold))
+
+
+def num_holding(keep: Sequence[int], candidates: Sequence[int]) -> int:
+    """Return about how many of the choices of a look hold a given direction in some layer: in many layers nearly all do."""
     without = math.prod(1 - k / total for k, total in zip(keep, candidates, strict=True))
-    return len(LOOKS) * max(candidates) / math.comb(choices, round(choices * (1 - without)))
+    return round(num_choices(keep, candidates) * (1 - without))
+
+
+def why_none(keep: Sequence[int], candidates: Sequence[int]) -> str:
+    """Return why a search finds no direction below `least_level`, and what helps where something does."""
+    choices, hold = num_choices(keep, candidates), num_holding(keep, candidates)
+    told = f"none is told below {least_level(keep, candidates):.2g}"
+    if choices < CHOICES:
+        return f"of so few choices {told}"
+    if 2 * hold < choices:
+        return f"of {choices} choices only about {hold} hold any given direction, and of so few {told}"
+    layers, kept, of = len(keep), sum(keep) / len(keep), sum(candidates) / len(candidates)
+    many = f"{layers} layer{'s' * (layers > 1)}, keeping {kept:.3g} of {of:.3g}: about {hold} of {choices} choices hold"
+    return f"{many} any given direction, and {told}; fewer layers or a smaller keep= take it"
 
 
 def dominant(module: nn.Module, evaluate: Evaluate, choices: Sequence[Choice], *, level: float) -> str | None:
