@@ -89,11 +89,11 @@ def compare_run(folder: Path, genotype: Genotype, *, accuracies: Sequence[float]
     return write(folder, "compare", words, comparison=content)
 
 
-def audit_run(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
+def audit_run(folder: Path, rows: Sequence[dict[str, Any]], *words: str) -> Path:
     """Write the folder of an audit that did these parts."""
     measured = read_audit(rows, epochs=4, full_epochs=4, per_round=2, size=70)
     return write(
-        folder, "audit", ["model.depth=1"], audit=measured | {"score": "accuracy", "spent_s": 300.0, "tested_on": "test"}
+        folder, "audit", ["model.depth=1", *words], audit=measured | {"score": "accuracy", "spent_s": 300.0, "tested_on": "test"}
     )
 
 

@@ -9,13 +9,14 @@ import re
 import shlex
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from page_runs import audit_run, chosen, compare_run, search_run, sweep_run
+from page_runs import audit_run, chosen, compare_run, search_run, sweep_run, write
 from PIL import Image
 from test_audit import parts
 
@@ -38,6 +39,7 @@ from lmsearch.scan.directions import index_table
 from lmsearch.status import Status
 from lmsearch.tasks.parts import page as left
 from lmsearch.tasks.parts.cost import counting_cost
+from lmsearch.tasks.parts.page import with_command
 from lmsearch.tasks.parts.retold import command_of
 from lmsearch.tasks.parts.run_dir import Claim, start_over
 from lmsearch.words import as_text
@@ -260,6 +262,26 @@ def test_an_audit_answers_its_question(tmp_path: Path) -> None:
     assert page_of(read_run(audit_run(tmp_path / "no", parts(found=False)))).tone == "bad"
     undecided = page_of(read_run(audit_run(tmp_path / "short", parts()[:2])))
     assert undecided.status == "undecided" and "Too few rounds" in html_of(undecided)
+
+
+def test_commands_that_an_audit_advises_are_about_what_it_was_about(tmp_path: Path) -> None:
+    words = ["data=idx", "data.root=/my data", "keep=2", "search.dominance=0.01"]
+    asked = [*words, "minutes=60", "arms=[cross]", "planted=h", "strict=true"]
+    run = with_command(read_run(audit_run(tmp_path / "a", parts(), *asked)))
+    (search,) = page_of(run).advice
+    assert isinstance(search, Command) and search.text.startswith("lmsearch search data=idx ")
+    assert sorted(shlex.split(search.text)[2:]) == sorted([*words, "model.depth=1"])
+    quick = replace(run, config={**run.config, "quick": True}, result={"verdict": {"answer": "yes"}})
+    (whole,) = page_of(with_command(quick)).advice
+    told = shlex.split(whole.text) if isinstance(whole, Command) else []
+    assert told[:2] == ["lmsearch", "audit"] and told[-1] == "quick=false"  # in another folder: this one is taken
+    content = plain_config(compose("audit", told[2:]))
+    assert {k: v for k, v in content.items() if v != run.config[k]} == {"run_dir": None, "strict": False}
+
+
+def test_a_training_on_tokens_is_not_told_to_classify_images(tmp_path: Path) -> None:
+    page = page_of(read_run(write(tmp_path / "a", "retrain", ["genotype=x"], metrics={"metric": "mse", "test_mse": 0.5})))
+    assert [part.text.split()[1] for part in page.advice] == ["compare"]
 
 
 def test_a_sweep_names_its_best_trial_or_that_there_is_none(tmp_path: Path) -> None:

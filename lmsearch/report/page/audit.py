@@ -12,7 +12,7 @@ from lmsearch.report.page.common import (
     cost_section,
     duration,
     facts_of,
-    next_command,
+    other_command,
     reproduce_section,
     unfinished,
     words_section,
@@ -71,7 +71,7 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     """Return what to do next."""
     answer = run.result.get("verdict", {})
     if answer.get("answer") == "yes":
-        return (Command(next_command("search", data=run.get("data.name"), model=run.get("model.name")), "Search:"),)
+        return (Command(other_command(run, "search"), "Search:"),)
     use = (Text(f"Use {USES.get(answer['use'], answer['use'])}."),) if answer else ()
     minutes = run.get("minutes")
     lacks = any(run.result.get(part) is None for part in ("controls", "spread", "race"))

@@ -13,21 +13,37 @@ from lmsearch.report.page.blocks import Cell, Command, Listing, Panel, Panels, S
 from lmsearch.report.page.draw import chart
 from lmsearch.report.page.folder import Run
 from lmsearch.report.page.network import Network
+from lmsearch.settings.groups import groups_of, keys_anywhere
+from lmsearch.settings.tasks import TASKS
 
 GIB, MIB = 2**30, 2**20
 LONG = 1000  # counts from which a unit is shortened
+OF_ONE_RUN = ("run_dir", "overwrite", "resume", "strict")  # keys that another run is not to have from it
 CURVES = (("train_", "k0"), ("holdout_", "k1"), ("val_", "k1"))  # lines of a chart: prefix of the key, style
 
 
 def next_command(verb: str, **values: object) -> str:
-    """Return a command as a shell takes it."""
-    return shlex.join(["lmsearch", verb, *(f"{key}={value}" for key, value in values.items())])
+    """Return a command as a shell takes it; keys whose value is not known (None) are left out."""
+    return shlex.join(["lmsearch", verb, *(f"{key}={value}" for key, value in values.items() if value is not None)])
 
 
 def changed_command(command: str, **values: object) -> str:
     """Return a command with other values of some keys; those that it lacks stand at its end."""
     words = [word for word in shlex.split(command) if word.partition("=")[0] not in values]
     return shlex.join([*words, *(f"{key}={value}" for key, value in values.items())])
+
+
+def other_command(run: Run, task: str, **values: object) -> str:
+    """Return the command of another run on what a run is about: its data, model and all that `task` can be told of it.
+
+    Its folder and exit code are left out. `values` replace or are added, as in `changed_command`.
+    """
+    if not run.command:
+        return next_command(task, data=run.get("data.name"), model=run.get("model.name"), **values)
+    kind = TASKS[task]
+    taken = ({name for name, _ in keys_anywhere(kind)} | groups_of(kind).keys()) - set(OF_ONE_RUN)
+    words = [word for word in shlex.split(run.command)[2:] if word.partition("=")[0] in taken]
+    return changed_command(shlex.join(["lmsearch", task, *words]), **values)
 
 
 def duration(seconds: float) -> str:

@@ -8,11 +8,10 @@ from typing import Any
 from lmsearch.report.page.blocks import Cell, Command, Page, Span, Table, Text, present, section
 from lmsearch.report.page.choices import Paths
 from lmsearch.report.page.common import (
-    changed_command,
     cost_section,
     duration,
     facts_of,
-    next_command,
+    other_command,
     reproduce_section,
     unfinished,
     words_section,
@@ -64,8 +63,11 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     if not answer:
         return (Command(run.command, "Go on with it:"),) if run.command and not run.writer else ()
     if answer["answer"] == "yes":
-        whole = changed_command(run.command, quick="false") if run.command else next_command("audit", data=run.get("data.name"))
-        return (Command(whole, "Whether a search is worth its cost, with a race at an equal budget:"),)
+        return (
+            Command(
+                other_command(run, "audit", quick="false"), "Whether a search is worth its cost, with a race at an equal budget:"
+            ),
+        )
     orders = {order["name"] for order in run.result.get("orders") or ()}
     if answer["answer"] == "undecided":
         use = (Text(f"Use the {answer['use']} directions."),) if answer["use"] in orders else ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lmsearch.data.info import target_kind
+from lmsearch.engine.objectives.metrics import METRICS
 from lmsearch.report.page.blocks import Cell, Command, Page, Table, Text, present, section
 from lmsearch.report.page.choices import Paths, scan_paths
 from lmsearch.report.page.common import (
@@ -57,8 +59,12 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     """Return what to do next."""
     if not run.metrics:
         return (Command(run.command, "Go on with it:"),) if run.command and not run.writer else ()
-    predict = Command(next_command("predict", checkpoint=run.path, images="<folder>"), "Classify images:")
-    return predict, Command(next_command("compare", genotype=run.path, seeds=5), "Compare its directions with others:")
+    compare = Command(next_command("compare", genotype=run.path, seeds=5), "Compare its directions with others:")
+    metric = METRICS.get(str(run.metrics.get("metric")))
+    if metric is not None and (kind := target_kind(metric.target)).per_token:  # of which `predict` reads no images
+        return (compare,)
+    what = "Classify images:" if metric is None or kind.classes else "Let it answer images:"
+    return Command(next_command("predict", checkpoint=run.path, images="<folder>"), what), compare
 
 
 def _scores(run: Run) -> Table | None:
