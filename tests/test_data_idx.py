@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,10 @@ def test_validation_comes_from_training_by_class_and_its_own_seed_only(tmp_path:
     other = build_source("idx", root=tmp_path, val_fraction=0.25, split_seed=1)
     few = build_source("idx", root=tmp_path, val_fraction=0.25, num_train=8)
     assert np.bincount(one.val.labels).tolist() == [5, 5, 5, 5] and np.bincount(few.train.labels).tolist() == [2, 2, 2, 2]
+    seen = build_source("idx", root=tmp_path, mean=0.5, std=[0.25])
+    assert (seen.info.mean, seen.info.std) == ((0.5,), (0.25,))
+    with pytest.raises(DataError, match=r"its images have 1 channel\(s\); mean=\[0.5, 0.5\] is for 2"):
+        build_source("idx", root=tmp_path, mean=[0.5, 0.5])
     assert bool((one.val.images == again.val.images).all()) and bool((one.val.images == few.val.images).all())
     assert not bool((one.val.images == other.val.images).all())
 
@@ -156,14 +161,27 @@ def test_a_split_that_cannot_be_made_is_refused(options: dict, message: str, tmp
         build_source("idx", root=write_idx(tmp_path), **options)
 
 
-def test_a_retraining_chooses_patch_and_recipe_and_records_what_validates(tmp_path: Path) -> None:
-    write_idx(tmp_path / "data", side=28)
+def test_a_retraining_records_what_validates_and_is_measured_on_other_files_as_it_was_trained(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_idx(tmp_path / "data", train=40, side=28)
     (tmp_path / "row.json").write_text(CROSS)
-    words = ["data=idx", f"data.root={tmp_path / 'data'}", "model.depth=1", "model.embed_dim=8", "epochs=1"]
+    words = ["data=idx", f"data.root={tmp_path / 'data'}", "model.depth=1", "model.embed_dim=8", "epochs=1", "baseline_limit=0"]
     assert main(["retrain", *words, f"genotype={tmp_path / 'row.json'}", f"run_dir={tmp_path / 'run'}"]) == 0
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0 <= found["test_accuracy"] <= 1
     config = (tmp_path / "run" / "config.yaml").read_text()
     assert "val_digest: null" not in config and "val_digest:" in config and "patch_size: 2" in config
+    images = (other := shutil.copytree(tmp_path / "data", tmp_path / "other")) / f"{IMAGES}.gz"
+    values = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8)[16:].reshape(-1, 28, 28)
+    images.write_bytes(gzip.compress(idx_bytes(values // 3)))  # darker ones, which the network was not trained with
+    assert main(["evaluate", f"checkpoint={tmp_path / 'run'}", f"data.root={other}", f"run_dir={tmp_path / 'there'}"]) == 0
+    there = json.loads((tmp_path / "there" / "metrics.json").read_text())
+    assert (there["test_loss"], there["test_accuracy"]) == (found["test_loss"], found["test_accuracy"])
+    said = "was trained on images of 28x28, the data has 20x20"
+    assert said not in caplog.text
+    small = write_idx(tmp_path / "small", side=20)
+    assert main(["evaluate", f"checkpoint={tmp_path / 'run'}", f"data.root={small}", f"run_dir={tmp_path / 'small'}"]) == 0
+    assert said in caplog.text
     write_idx(tmp_path / "data", train=84, side=28)
     assert main(["evaluate", f"checkpoint={tmp_path / 'run'}", f"run_dir={tmp_path / 'seen'}"]) == 2

@@ -8,6 +8,7 @@ from lmsearch.settings.fields import AnyValue, Ints, Numbers, PathName, key
 from lmsearch.settings.groups import Group
 
 OF_COLOURS = "ImageNet's for RGB, 0.5 for grey"
+OF_TRAINING = "of the images that train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class Idx(Classes):
     val_digest: str | None = key("filled in by a search: which images validate; other files are refused later")
     num_train: int | None = key("training images, every class with its share", least=1, null="all that do not validate")
     names: PathName | None = key("text file with one class name per line", null="names.txt beside the images, else 0, 1, 2, ...")
+    mean: Numbers | None = key("of a channel, of values from 0 to 1, subtracted", null=OF_TRAINING, added=(None,))
+    std: Numbers | None = key("standard deviation of a channel, divided by", null=OF_TRAINING, added=(None,))
     shift: int = key("largest random shift", unit="pixels")
     rotate_degrees: float = key("largest random rotation", unit="degrees")
     zoom: float = key("random zoom of 1 +- zoom")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
 from lmsearch.context import tell
-from lmsearch.data import DataInfo, Source, build_loaders
+from lmsearch.data import DataInfo, Source, build_loaders, options_of
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.layout import find_splits, read_for_evaluation
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint
@@ -23,6 +23,7 @@ from lmsearch.engine.train import Precision, validate_and_test
 from lmsearch.errors import CheckpointError, ConfigError, DataError
 from lmsearch.reading import is_folder
 from lmsearch.run_identity import config_digest
+from lmsearch.scan.grids import grid_text
 from lmsearch.settings.data import Dense, ImageFolder
 from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
@@ -127,9 +128,15 @@ def some_set_aside(data: Data) -> bool:
 
 
 def check_fits(source: Source, own: DataInfo, checkpoint: str) -> None:
-    """Raise DataError where the data's classes or channels are not those that the network was trained for."""
+    """Raise DataError where the data's classes or channels are not those that the network was trained for.
+
+    Images of another size, which no key of theirs tells, are measured as they are, and that is said.
+    """
     for name in ("class_names", "in_chans", "target"):
         if getattr(own, name) != getattr(source.info, name):
             raise DataError(
                 f"{checkpoint} was trained for {name}={getattr(own, name)}, the data has {getattr(source.info, name)}"
             )
+    if own.img_size != source.info.img_size and "img_size" not in options_of(source.info.name):
+        sizes = grid_text(own.img_size), grid_text(source.info.img_size)
+        log.warning("%s was trained on images of %s, the data has %s; they are measured at that size", checkpoint, *sizes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 from lmsearch.data.affine import BatchAugment
 from lmsearch.data.arrays import ArrayDataset
-from lmsearch.data.checks import number, whole
+from lmsearch.data.checks import number, numbers, whole
 from lmsearch.data.idx import find_idx, read_pair
 from lmsearch.data.info import LONGEST_NAME, DataInfo, Source
 from lmsearch.data.splitting import stratified_split
@@ -123,6 +124,31 @@ def mean_and_std(images: torch.Tensor, chosen: np.ndarray) -> tuple[tuple[float,
     return tuple(mean), tuple(std)
 
 
+Given = float | Sequence[float] | None  # a number per channel, or one for all; None: of the training images
+
+
+def normalisation(sets: IdxSets, mean: Given, std: Given, *, where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of every channel, those of the training images where they are not given.
+
+    Raises DataError where they are for other channels, or a channel of the training images has one value only.
+    """
+    channels = sets.images.shape[1]
+    for name, values in (("mean", mean), ("std", std)):
+        if isinstance(values, Sequence) and len(values) != channels:
+            raise DataError(f"{where}: its images have {channels} channel(s); {name}={list(values)} is for {len(values)}")
+    own_mean, own_std = ((), ()) if None not in (mean, std) else mean_and_std(sets.images, sets.train)
+    if std is None and 0 in own_std:
+        which = own_std.index(0)
+        told = (
+            "all training images are of one value" if channels == 1 else f"channel {which} of all training images is of one value"
+        )
+        raise DataError(f"{where}: {told} ({own_mean[which]:g} of 1); there is nothing to normalise by")
+    return (
+        own_mean if mean is None else numbers("mean", mean, count=channels),
+        own_std if std is None else numbers("std", std, count=channels, least=1e-6),
+    )
+
+
 def build_idx(
     *,
     root: str | Path | IdxSets,
@@ -131,6 +157,8 @@ def build_idx(
     val_digest: str | None = None,
     num_train: int | None = None,
     names: str | None = None,
+    mean: Given = None,
+    std: Given = None,
     shift: int = 1,
     rotate_degrees: float = 0.0,
     zoom: float = 0.05,
@@ -139,7 +167,8 @@ def build_idx(
 
     `val_fraction` of every class of the training images validates, drawn by `split_seed`; `val_digest` is what an earlier
     reading recorded of that. `num_train` of the others train, every class with its share (None: all). `names` is a text file
-    with one class name per line (None: names.txt beside the images, else 0, 1, 2, ...).
+    with one class name per line (None: names.txt beside the images, else 0, 1, 2, ...). `mean` and `std` are of images scaled
+    to [0, 1] (None: of those that train; a trained network needs those that it was trained with).
     Training images are shifted by up to `shift` pixels, turned by `rotate_degrees` and zoomed in [1 - zoom, 1 + zoom].
     """
     augment = BatchAugment(
@@ -150,13 +179,8 @@ def build_idx(
     split = Split(val_fraction, split_seed, val_digest, num_train)
     sets = root if isinstance(root, IdxSets) else read_sets(root, split, names=names)
     channels, height, width = sets.images.shape[1:]
-    mean, std = mean_and_std(sets.images, sets.train)
-    if 0 in std:
-        where, which = shown(root if isinstance(root, str | Path) else "data.root"), std.index(0)
-        told = (
-            "all training images are of one value" if channels == 1 else f"channel {which} of all training images is of one value"
-        )
-        raise DataError(f"{where}: {told} ({mean[which]:g} of 1); there is nothing to normalise by")
+    where = shown(root if isinstance(root, str | Path) else "data.root")
+    mean, std = normalisation(sets, mean, std, where=where)
     info = DataInfo("idx", len(sets.class_names), sets.class_names, (height, width), channels, mean, std, crop_pct=1.0)
 
     def taken(images: torch.Tensor, labels: np.ndarray, augment: BatchAugment | None = None) -> ArrayDataset:
