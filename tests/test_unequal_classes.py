@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ from PIL import Image
 
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
-from lmsearch.data import build_loaders, build_source, search_loaders
+from lmsearch.data import Source, build_loaders, build_source, search_loaders
 from lmsearch.data.order import balanced_order
 from lmsearch.engine.distributed import World
 from lmsearch.engine.objectives import METRICS, Scores, balance, class_counts, class_weights
 from lmsearch.engine.recipe import training_objective
+from lmsearch.errors import DataError
 from lmsearch.report.arms import Arm
 from lmsearch.settings.tasks import Retrain
 from lmsearch.stats.intervals import over_samples, wilson, wilson_by_class
-from lmsearch.tasks.parts.build import build_data, build_recipe, warn_unequal
+from lmsearch.tasks.parts.build import build_data, build_recipe, check_classes
 
 COUNTS = {"a": 120, "b": 6, "c": 6}
 NET = ["model.patch_size=4", "model.depth=1", "model.embed_dim=8", "batch_size=33", "epochs=1", "optim.warmup_epochs=0"]
@@ -68,8 +70,19 @@ def test_unequal_classes_and_a_net_that_answers_one_of_them_are_said_once(
 @pytest.mark.parametrize("word", ["optim.class_weights=balanced", "data.sampler=balanced"])
 def test_nothing_is_said_where_unequal_classes_are_evened_out(word: str, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = compose_settings(Retrain, [*words(root), "genotype=x", word])
-    warn_unequal(cfg.optim, build_data(cfg.data))
+    check_classes(cfg.optim, source := build_data(cfg.data))
     assert caplog.records == []
+    labels = source.train.labels
+    check_classes(cfg.optim, with_labels(source, np.where(labels == 1, 2, labels)))
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line == "no training image is of 1 of the 3 classes, of which nothing is learned: 'b'"
+    with pytest.raises(DataError, match="data=imagefolder: all 132 training images are of one class, 'c'; expected two classes"):
+        check_classes(cfg.optim, with_labels(source, np.full_like(labels, 2)))
+
+
+def with_labels(source: Source, labels: np.ndarray) -> Source:
+    """Return image folders with other training labels."""
+    return replace(source, train=replace(source.train, labels=labels))
 
 
 def test_the_balanced_metric_names_what_is_best_logged_and_searched(root: Path, genotype: Path, tmp_path: Path) -> None:

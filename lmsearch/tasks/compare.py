@@ -30,7 +30,7 @@ from lmsearch.settings.tasks import Compare
 from lmsearch.stats.digits import span
 from lmsearch.tasks.parts.arms import make_arms
 from lmsearch.tasks.parts.baselines import simple_baselines
-from lmsearch.tasks.parts.build import build_objective, build_precision, warn_unequal
+from lmsearch.tasks.parts.build import build_objective, build_precision, check_classes
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
@@ -53,7 +53,7 @@ def compare(settings: Compare, precision: Precision, world: World) -> None:
     """Train every arm in the processes of `world`, and tell how they do."""
     settings, source = settle(settings, processes=world.size)
     precision = replace(precision, micro_batch=settings.micro_batch)
-    warn_unequal(settings.optim, source)
+    check_classes(settings.optim, source)
     objective = build_objective(source.info, settings.metric)
     space = load_search_space(settings.search_space)
     arms = make_arms(settings, source, space)

@@ -28,11 +28,11 @@ from lmsearch.tasks.parts.baselines import simple_baselines
 from lmsearch.tasks.parts.build import (
     build_objective,
     build_precision,
+    check_classes,
     check_training,
     layer_grids,
     model_options,
     model_spec,
-    warn_unequal,
 )
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.measured import show
@@ -60,7 +60,7 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     settings, source = settle(settings, processes=world.size)
     precision = replace(precision, micro_batch=settings.micro_batch)
     settings = settle_readers(settings, source, precision.device, world=world)
-    warn_unequal(settings.optim, source)
+    check_classes(settings.optim, source)
     genotype = load_genotype(settings.genotype)
     spec = derived_spec(settings, source, genotype)
     check_memory(settings.batch_size, spec, precision, world=world)

@@ -12,6 +12,7 @@ from lmsearch.data import NOT_BUILT, DataInfo, Source, build_source
 from lmsearch.data.dense.folder import DenseFolder
 from lmsearch.data.info import TargetKind, target_kind
 from lmsearch.data.layout import Folder
+from lmsearch.data.listing import some
 from lmsearch.data.sources.dense import without_masks
 from lmsearch.data.sources.idx import IdxSets
 from lmsearch.engine.checkpoint import ModelSpec
@@ -19,7 +20,7 @@ from lmsearch.engine.devices import device_named, lacks_bf16
 from lmsearch.engine.objectives import Objective, metric_for, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
-from lmsearch.errors import ConfigError
+from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import create_model
 from lmsearch.models.dense import HEADS, HeadKind, head_kind
 from lmsearch.scan.grids import Grid, grid_text
@@ -57,17 +58,30 @@ def seen_by(head: object, source: Source) -> Source:
     return without_masks(source)
 
 
-def warn_unequal(optim: Optim, source: Source) -> None:
-    """Say so, with the keys to set, where some classes have many more training images than others and nothing evens that out."""
+def check_classes(optim: Optim, source: Source) -> None:
+    """Say what the numbers of training images of the classes mean for a training.
+
+    Classes without any are named. Where some have many more than others and nothing evens that out, the keys to set are. Raises
+    DataError where all images are of one class.
+    """
     weighted, drawn = optim.class_weights == "balanced", source.sampler == "balanced"
     if weighted and drawn:
         log.warning("optim.class_weights=balanced has no effect with data.sampler=balanced, which draws all classes alike")
-    if source.train.labels is None or weighted or drawn:
+    if source.train.labels is None:
         return
-    counts = np.bincount(source.train.labels, minlength=source.info.num_classes)
-    if counts.max() < UNEQUAL * max(counts.min(), 1):
+    counts, names = np.bincount(source.train.labels, minlength=source.info.num_classes), source.info.class_names
+    there = np.flatnonzero(counts)
+    if len(there) < 2:
+        raise DataError(
+            f"data={source.info.name}: all {counts.sum()} training images are of one class, {names[there[0]]!r}; expected two"
+            " classes or more to tell apart"
+        )
+    if lacking := [name for name, count in zip(names, counts, strict=True) if not count]:
+        told = "no training image is of %d of the %d classes, of which nothing is learned: %s"
+        log.warning(told, len(lacking), len(names), some(lacking))
+    if weighted or drawn or counts.max() < UNEQUAL * counts[there].min():
         return
-    least, most = (f"{counts[i]} of {source.info.class_names[i]!r}" for i in (counts.argmin(), counts.argmax()))
+    least, most = (f"{counts[i]} of {names[i]!r}" for i in (there[counts[there].argmin()], counts.argmax()))
     log.warning(
         "classes are unequal: from %s to %s training images, so that answering large classes pays; optim.class_weights=balanced"
         " or data.sampler=balanced train them alike, metric=balanced_accuracy judges them alike",

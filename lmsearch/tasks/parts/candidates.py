@@ -17,7 +17,7 @@ from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
 from lmsearch.settings.tasks import Searching
-from lmsearch.tasks.parts.build import check_training, layer_grids, model_spec, warn_unequal
+from lmsearch.tasks.parts.build import check_classes, check_training, layer_grids, model_spec
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def find_candidates(
 
     Every mistake in them and in the recipe is found here, before anything is written.
     """
-    warn_unequal(settings.optim, source)
+    check_classes(settings.optim, source)
     space = space or load_search_space(settings.search_space)
     grids, padding = layer_grids(settings, source.info)
     distinct_on = grids if settings.search.deduplicate else None
