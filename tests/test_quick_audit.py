@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from lmsearch.audit import quick_planner
 from lmsearch.audit.constant import constant_loss, entropy
 from lmsearch.audit.ledger import Ledger
 from lmsearch.audit.quick import (
     HAND_MADE,
+    LEAST_STEPS,
     MENUS,
     ORDERLESS,
     PLANTED,
@@ -27,12 +29,18 @@ from lmsearch.audit.quick import (
     named,
     orders_of,
     quick_plan,
+    taken,
 )
+from lmsearch.audit.quick_planner import left_out
 from lmsearch.audit.quick_verdict import differences, directions_text, read_quick
 from lmsearch.cli import main
 from lmsearch.data import build_loaders, build_source
 from lmsearch.data.few import few
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.side_by_side import Workers
 from lmsearch.errors import ConfigError
+from lmsearch.report.page.folder import Run
+from lmsearch.report.page.quick import quick_page
 from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.tasks.parts import memory, quick_audit
 
@@ -142,9 +150,11 @@ def test_a_constant_answer_loses_the_entropy_of_the_classes_or_the_variance_of_t
 def test_what_is_missing_or_diverged_is_told_and_left_out() -> None:
     less = rows()
     del less["order cross s1"]
+    assert "trainings of cross were not done; with more minutes=" in read(less)["verdict"]["sentences"][-1]
     less["order random 1 s0"]["loss"] = float("inf")
     found = read(less)
     assert found["missing"] == ["cross", "random 1"] and found["verdict"]["answer"] == "undecided"
+    assert "were completed; with more minutes=" in found["verdict"]["sentences"][-1] and found["not_done"] == ["cross"]
     assert read({})["verdict"]["answer"] == "undecided"
 
 
@@ -154,7 +164,7 @@ def setting_of(*, size: int = 1000, keep: int = 2) -> SimpleNamespace:
     space = ArchitectureSpace.of((("h", "v", "w2", "snake"),), (keep,))
     source = SimpleNamespace(train=data, val=data)
     recipe = SimpleNamespace(batch_size=50, epochs=10)
-    return SimpleNamespace(source=source, recipe=recipe, keep=(keep,), hand_made=(("h", "v"),), space=space, seed=0)
+    return SimpleNamespace(source=source, recipe=recipe, keep=(keep,), hand_made=(("h", "v"),), space=space, seed=0, arms={})
 
 
 CONTROL = SimpleNamespace(planted=setting_of(size=50))
@@ -184,6 +194,50 @@ def test_orders_are_compared_with_those_that_keep_as_many_directions() -> None:
     assert names[:6] == [RASTER, SHUFFLED, HAND_MADE, "shuffles", "random 0", "pair"]
     assert "cross" not in names and "same" not in names
     assert len({order.architecture for order in found if order.name.startswith("random ")}) == 6  # all that the space has
+
+
+def test_arms_that_are_named_come_before_random_sets_and_those_left_out_are_told() -> None:
+    setting = setting_of()
+    arms = {"pair": ("h", "h_flip"), "same": ("h", "v"), "other": ("v", "w2"), "third": ("w2", "snake")}
+    setting.arms = {name: (own,) for name, own in {"cross": ("h", "h_flip", "v", "v_flip"), **arms}.items()}
+    found = orders_of(setting, setting.arms)
+    names = [order.name for order in found]
+    assert names[2:8] == [HAND_MADE, "shuffles", "pair", "other", "third", "random 0"]
+    trained = taken(found, replace(PLAN, sets=4))
+    assert left_out(setting, found, trained) == (
+        "Of arms= these are not trained: cross (another number of directions per layer than the search keeps, 2);"
+        " same (trained under another name); third (no room among the 4 sets that are trained)."
+    )
+    setting.arms = {"pair": setting.arms["pair"]}
+    assert left_out(setting, found, trained) == ""
+
+
+def test_trainings_too_brief_to_tell_are_planned_again_with_more_minutes_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting, control, pace = setting_of(), SimpleNamespace(planted=setting_of()), Pace(0.05, 0.1, 0.05)
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: pace)
+
+    def plan(minutes: float, workers: int = 1) -> tuple[QuickPlan, list[str]]:
+        caplog.clear()
+        planner = quick_planner.Planner(setting, control, orders_of(setting, {}), Workers(workers, 1, ()), minutes)
+        ledger = Ledger(RunDir(tmp_path), identity="one", limit_s=60.0)
+        found = QuickPlan(**planner.settled(ledger, None)["quick plan"])
+        assert list(Ledger(RunDir(tmp_path), identity="one", limit_s=60.0).rows) == list(ledger.rows)
+        return found, list(ledger.rows)
+
+    short, _ = plan(5)
+    assert LEAST_STEPS <= short.steps < control_steps(control) == 200
+    ledger = Ledger(RunDir(tmp_path), identity="one", limit_s=60.0)
+    for name in (f"order {HAND_MADE} s0", f"{PLANTED}: h s0"):
+        ledger.record(name, {"loss": 1.0, "score": 0.0}, 0.0)
+    assert plan(5) == (short, ["time", f"order {HAND_MADE} s0", f"{PLANTED}: h s0"]) and not caplog.text
+    assert plan(0.01)[0] == short and not caplog.text
+    assert plan(6)[0] == short and "minutes=6 workers=1 would give 4 of" in caplog.text
+    longer, rows = plan(30)
+    assert longer.steps == 200 and rows == [f"{PLANTED}: h s0", "time"] and "planned again" in caplog.text
+    assert plan(60)[0] == longer and not caplog.text
+    assert plan(5)[0] == longer and "goes on as it was planned, with 4 sets of 200 steps" in caplog.text
 
 
 def test_one_direction_per_layer_is_trained_once_where_the_literature_has_it_too() -> None:
@@ -236,7 +290,7 @@ def test_quiet_leaves_the_answer_alone(
         for number, name in enumerate(jobs):
             ledger.record(name, {"loss": 1.0 + 0.01 * (number % 3), "score": 0.5}, 0.0)
 
-    monkeypatch.setattr(quick_audit, "measure_pace", lambda *told: Pace(0.05, 0.1, 0.01))
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(0.05, 0.1, 0.01))
     monkeypatch.setattr(quick_audit, "complete", pretend)
     words = ["audit", "quick=true", "model.depth=1", "model.embed_dim=8", "model.patch_size=2", f"run_dir={tmp_path}"]
     assert main([*words, "quiet=true"]) == 0
@@ -245,12 +299,25 @@ def test_quiet_leaves_the_answer_alone(
     assert main(words) == 0 and "\n".join(sentences) in capsys.readouterr().out
 
 
+def test_the_page_says_what_lets_an_audit_decide() -> None:
+    answer = {"verdict": {"answer": "undecided", "use": HAND_MADE}, "orders": [], "steps": {"trainings": 40, "controls": 150}}
+    for given, told in (
+        ({"steps": {"trainings": 40, "controls": 150, "most": 200}}, "minutes=20"),
+        ({"steps": {"trainings": 40, "controls": 150, "most": 40}}, "more epochs="),
+        ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": ["cross"]}, "minutes=20"),
+        ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": []}, "A lower optim.lr"),
+        ({"steps": {"trainings": 150, "controls": 150}}, "more workers= or a smaller model, with overwrite=true"),
+    ):
+        run = Run(Path("run"), "audit", None, {"minutes": 10.0}, result=answer | given, command="lmsearch audit minutes=10")
+        assert told in str(quick_page(run).advice)
+
+
 @pytest.mark.usefixtures("drawing")
 @pytest.mark.slow
 def test_a_quick_audit_runs_goes_on_and_leaves_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick_audit, "measure_pace", lambda *told: Pace(0.018, 0.036, 0.01))  # however busy the machine is
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(0.018, 0.036, 0.01))  # however busy the machine is
     words = [
         "audit",
         "quick=true",

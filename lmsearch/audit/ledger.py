@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lmsearch.audit.rows import fault_of
@@ -46,6 +46,7 @@ class Ledger:
         Raises FileError where the file cannot be read or a line is damaged.
         """
         self.run_dir, self.limit_s, self.at_once, self.total = run_dir, limit_s * at_once, at_once, 0
+        self.identity = identity
         self.rows: dict[str, Row] = {}
         self.unfinished = Unfinished.of(run_dir, digest_of(identity), every_s=every_s)
         self.earlier_s: dict[str, float] = {}  # that parts took before they were stopped
@@ -89,6 +90,14 @@ class Ledger:
         began = time.perf_counter()
         row = work()
         return self.record(key, row, time.perf_counter() - began)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop finished parts, and all that was begun, so that they may be done otherwise."""
+        dropped = set(keys)
+        self.unfinished.remove()
+        self.rows = {key: row for key, row in self.rows.items() if key not in dropped}
+        lines = [{"identity": self.identity}, *self.rows.values()]
+        self.run_dir.write(PARTS, "".join(json.dumps(line) + "\n" for line in lines))
 
     def startable(self, parts: Mapping[str, Callable[[], Row]]) -> Iterator[tuple[str, Callable[[], Row]]]:
         """Yield the parts that are not done as long as there is time."""

@@ -33,6 +33,7 @@ LARGE_BATCH = 128  # from here on the learning rate of a batch is taken for that
 SHUFFLE = "random0"  # the scan order of the shuffled single one; sets take random0, random1, ...
 RASTER, SHUFFLED, SHUFFLED_SET, HAND_MADE = "raster", "shuffle", "shuffles", "hand-made"
 PLANTED, ORDERLESS = "planted task", "orderless task"  # begin the keys of the controls
+ORDER = "order "  # begins those of the orders
 CONTROL_SEEDS = 2
 
 
@@ -95,6 +96,7 @@ def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[
     """Return all orders: raster and a shuffle, one direction each, then sets, the first of which matter most.
 
     Sets of the literature that are among them already, or keep other numbers of directions than the search would, are left out.
+    Those that arms= names stand before the random ones, all others among them.
     """
     keep = setting.keep
     single = [
@@ -108,7 +110,7 @@ def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[
     fitting = [order for order in fitting if order.architecture not in known]
     drawn = [Order(f"random {number}", own, single=False) for number, own in enumerate(draws(setting, MENUS[0][1]))]
     pairs = [order for number in range(MENUS[0][1]) for order in (*drawn[number : number + 1], *fitting[number : number + 1])]
-    return single + sets + pairs
+    return single + sets + (fitting + drawn if setting.arms else pairs)
 
 
 def draws(setting: Setting, number: int) -> list[Architecture]:
@@ -144,7 +146,7 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
     even the briefest trainings fit into the minutes.
     """
     batch, size = setting.recipe.batch_size, setting.source.train.epoch_size(setting.recipe.batch_size)
-    most_steps = setting.recipe.epochs * max(1, size // batch)
+    most_steps = steps_of(setting)
 
     def minutes_for(menu: tuple[int, int], steps: int) -> float:
         seeds, sets = menu
@@ -177,11 +179,13 @@ def planned_s(setting: Setting, control: Control, pace: Pace, *, seeds: int, set
 
 def control_steps(control: Control) -> int:
     """Return the training steps of a control."""
-    return control.planted.recipe.epochs * _epoch_steps(control.planted)
+    return steps_of(control.planted)
 
 
-def _epoch_steps(setting: Setting) -> int:
-    return max(1, setting.source.train.epoch_size(setting.recipe.batch_size) // setting.recipe.batch_size)
+def steps_of(setting: Setting) -> int:
+    """Return the training steps of the whole recipe."""
+    batch = setting.recipe.batch_size
+    return setting.recipe.epochs * max(1, setting.source.train.epoch_size(batch) // batch)
 
 
 def jobs_of(
@@ -218,7 +222,7 @@ def part_of(setting: Setting, plan: QuickPlan) -> Source:
 
 def named(order: Order, seed: int) -> str:
     """Return the key of one training."""
-    return f"order {order.name} s{seed}"
+    return f"{ORDER}{order.name} s{seed}"
 
 
 def scored(setting: Setting, architecture: Architecture, epochs: int, seed: int) -> Row:

@@ -61,6 +61,7 @@ def read_quick(
             for order, own in sorted(scores.items(), key=lambda entry: float(np.mean(losses[entry[0]])))
         ],
         "missing": [order.name for order in orders if order not in losses],
+        "not_done": [order.name for order in orders if any(named(order, seed) not in rows for seed in seeds)],
         "shuffled": shuffled(losses),
         "sets": differences([losses[order] for order in losses if not order.single and not order.shuffled]),
         "learned": learned(losses, constant),
@@ -169,7 +170,8 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     planted, orderless = (measured["controls"][name] for name in (PLANTED, ORDERLESS))
     sets, lost, use = measured["sets"], measured["shuffled"], by_hand_or_best(measured)
     if planted is None or orderless is None or lost is None or sets is None or sets["orders"] < FEWEST:
-        return "undecided", use, "too few trainings were completed"
+        rest = "; with more minutes= the same command does the rest" if measured["not_done"] else ""
+        return "undecided", use, f"too few trainings were completed{rest}"
     if not planted["told_apart"]:
         return "undecided", use, "trainings this brief miss a direction that does all the work in a planted task"
     if orderless["told_apart"]:
@@ -181,6 +183,9 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         return "undecided", use, f"{short}, which do not vouch for them"
     if sets["differ"]:
         return "yes", best_set(measured), "sets of equally many directions differ by more than seeds do"
+    if measured["not_done"]:
+        which = ", ".join(measured["not_done"])
+        return "undecided", use, f"trainings of {which} were not done; with more minutes= the same command does them"
     if measured["missing"]:
         which = ", ".join(measured["missing"])
         return (

@@ -8,6 +8,7 @@ from typing import Any
 from lmsearch.report.page.blocks import Cell, Command, Page, Span, Table, Text, present, section
 from lmsearch.report.page.choices import Paths
 from lmsearch.report.page.common import (
+    changed_command,
     cost_section,
     duration,
     facts_of,
@@ -71,9 +72,25 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     orders = {order["name"] for order in run.result.get("orders") or ()}
     if answer["answer"] == "undecided":
         use = (Text(f"Use the {answer['use']} directions."),) if answer["use"] in orders else ()
-        longer = "Longer trainings decide: more workers=, or a smaller model."
-        return *use, Text("A lower optim.lr lets all trainings end." if run.result.get("missing") else longer)
+        return *use, _undecided(run)
     return (Text(f"Use the {answer['use']} directions; a search is not shown to be needed."),)
+
+
+def _undecided(run: Run) -> Text | Command:
+    """Return what lets an audit decide that could not."""
+    result, minutes = run.result, run.get("minutes")
+    steps = result.get("steps") or {}
+    brief = steps.get("trainings", 0) < steps.get("controls", 0)
+    if brief and steps.get("most", steps["controls"]) < steps["controls"]:
+        return Text("The recipe's own trainings are shorter than the controls: more epochs=, with overwrite=true.")
+    if (brief or result.get("not_done")) and run.command and isinstance(minutes, int | float):
+        why = "Longer trainings decide; with more minutes they are planned again:" if brief else "Some are not done:"
+        return Command(changed_command(run.command, minutes=f"{2 * minutes:g}"), why)
+    if result.get("missing"):
+        return Text("A lower optim.lr lets all trainings end.")
+    return Text(
+        "Longer trainings may decide: more workers= or a smaller model, with overwrite=true, or an audit with quick=false."
+    )
 
 
 def _orders(result: Mapping[str, Any]) -> Table | Text:

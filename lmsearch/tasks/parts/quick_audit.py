@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmsearch.audit.constant import constant_loss
-from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime, Row
+from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime
 from lmsearch.audit.quick import (
     Control,
     Pace,
@@ -17,20 +17,19 @@ from lmsearch.audit.quick import (
     brief,
     control_steps,
     jobs_of,
-    measure_pace,
     orders_of,
     part_of,
     planned_s,
+    steps_of,
     taken,
 )
-from lmsearch.audit.quick import quick_plan as plan_for
+from lmsearch.audit.quick_planner import Planner, left_out
 from lmsearch.audit.quick_verdict import read_quick
 from lmsearch.audit.setting import Setting
 from lmsearch.context import tell
 from lmsearch.data import Source
 from lmsearch.engine.log import environment
 from lmsearch.engine.side_by_side import Job, Workers
-from lmsearch.engine.threads import exactly
 from lmsearch.engine.train import Precision
 from lmsearch.figures.audit import audit_figure
 from lmsearch.literature import ARMS
@@ -64,23 +63,17 @@ def quick_audit(settings: Audit) -> int:
     control = controls(settings, source, precision, setting)
     orders = orders_of(setting, fitting(settings, setting))
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
+    planner = Planner(setting, control, orders, workers, settings.minutes)
     check_memory(setting.recipe.batch_size, setting.derived_spec, precision, workers=workers.number)
-
-    def planned() -> Row:
-        """Measure the speed and plan by it; raise ConfigError where nothing fits."""
-        with exactly(workers.threads):
-            pace = measure_pace(setting, control, orders)
-        sets = sum(not order.single for order in orders)
-        plan = plan_for(setting, control, pace, orders=sets, minutes=settings.minutes, at_once=workers.number)
-        return {"pace": asdict(pace), "quick plan": asdict(plan)}
-
     folder = Path(settings.run_dir) if settings.run_dir else default_run_dir(TASK, settings)
     known = (folder / PARTS).is_file() or settings.resume == "must"  # which is refused where nothing is known
-    ahead = None if known else planned()  # before anything is written
+    ahead = None if known else planner.planned()  # before anything is written
     with open_run_dir(settings, TASK) as run_dir:
         ledger = open_ledger(settings, run_dir, setting)
-        row = ledger.once("time", lambda: ahead or planned(), must=True)
+        row = planner.settled(ledger, ahead)
         plan = QuickPlan(**row["quick plan"])
+        if lacks := left_out(setting, orders, taken(orders, plan)):
+            log.warning("audit  %s", lacks)
         tell_plan(plan, planned_s(
             setting, control, Pace(**row["pace"]), seeds=plan.seeds, sets=plan.sets, steps=plan.steps
         ) / workers.number)  # fmt: skip
@@ -97,7 +90,8 @@ def quick_audit(settings: Audit) -> int:
             control_steps=control_steps(control),
             constant=constant_loss(part_of(setting, plan), batch_size=setting.recipe.batch_size),
         )
-        measured = with_cost(found, ledger, plan) | {"score": score}
+        measured = with_cost(found, ledger, plan, lacks) | {"score": score}
+        measured["steps"]["most"] = steps_of(setting)
         ledger.unfinished.folder.remove_if_empty()
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
         run_dir.write_figure("audit.png", lambda: figure_of(ledger.rows, measured))
@@ -144,13 +138,13 @@ def complete(ledger: Ledger, jobs: Mapping[str, Job], workers: Workers) -> None:
         log.info("audit  the time is up; trainings that were left out make the answer less sure")
 
 
-def with_cost(found: dict[str, Any], ledger: Ledger, plan: QuickPlan) -> dict[str, Any]:
-    """Return what was found with the plan and what it took, which a sentence before the answer says."""
+def with_cost(found: dict[str, Any], ledger: Ledger, plan: QuickPlan, lacks: str) -> dict[str, Any]:
+    """Return what was found with the plan and what it took; sentences before the answer say that and what is not trained."""
     cost = (
         f"Cost: {len(ledger.rows)} parts in {ledger.spent_s:.0f} s of computing; every net trained {plan.epochs} epochs on"
         f" {plan.images} images ({plan.steps} steps), {plan.seeds} seeds. The test set was not looked at."
     )
-    found["verdict"]["sentences"].insert(-1, cost)
+    found["verdict"]["sentences"][-1:-1] = [lacks, cost] if lacks else [cost]
     return found | {"quick": asdict(plan), "spent_s": round(ledger.spent_s, 1)}
 
 

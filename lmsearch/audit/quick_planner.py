@@ -1,0 +1,80 @@
+"""The plan of a quick audit, made before anything is trained, and made again where its trainings were too brief to tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from lmsearch.audit.ledger import Ledger, Row
+from lmsearch.audit.quick import ORDER, Control, Order, Pace, QuickPlan, control_steps, measure_pace, quick_plan
+from lmsearch.audit.setting import Setting
+from lmsearch.engine.side_by_side import Workers
+from lmsearch.engine.threads import exactly
+from lmsearch.errors import ConfigError
+
+TIME = "time"  # the key of the plan's row
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What a plan goes by."""
+
+    setting: Setting
+    control: Control
+    orders: Sequence[Order]
+    workers: Workers
+    minutes: float
+
+    def planned(self) -> Row:
+        """Measure the speed and plan by it; raise ConfigError where nothing fits."""
+        with exactly(self.workers.threads):
+            pace = measure_pace(self.setting, self.control, self.orders)
+        return {"pace": asdict(pace), "quick plan": asdict(self.plan_by(pace))}
+
+    def plan_by(self, pace: Pace) -> QuickPlan:
+        """Return the plan for a speed."""
+        sets, at_once = sum(not order.single for order in self.orders), self.workers.number
+        return quick_plan(self.setting, self.control, pace, orders=sets, minutes=self.minutes, at_once=at_once)
+
+    def settled(self, ledger: Ledger, ahead: Row | None) -> Row:
+        """Return pace and plan: those of the ledger, which gets `ahead` where it has none.
+
+        Trainings of an earlier plan that are shorter than the controls, and now need not be, are dropped and planned again.
+        """
+        row = ledger.once(TIME, lambda: ahead or self.planned(), must=True)
+        plan, enough = QuickPlan(**row["quick plan"]), control_steps(self.control)
+        try:
+            now = self.plan_by(Pace(**row["pace"]))
+            again = self.planned() if plan.steps < enough <= now.steps else None
+        except ConfigError:  # too few minutes for any plan, but what is done can be read again
+            return row
+        if again is not None and again["quick plan"]["steps"] >= enough:
+            words = "audit  planned again: trainings of %d steps, shorter than the %d of the controls, are dropped"
+            log.warning(words, plan.steps, enough)
+            ledger.forget(key for key in list(ledger.rows) if key == TIME or key.startswith(ORDER))
+            return ledger.once(TIME, lambda: again, must=True)
+        if now != plan:
+            would = (
+                f"minutes={self.minutes:g} workers={self.workers.number} would give {now.sets} of {now.steps} (overwrite=true)"
+            )
+            log.warning("audit  goes on as it was planned, with %d sets of %d steps; %s", plan.sets, plan.steps, would)
+        return row
+
+
+def left_out(setting: Setting, orders: Sequence[Order], trained: Sequence[Order]) -> str:
+    """Return which arms of arms= are not among the `trained` of all orders, and why; "" for none."""
+    keep, sets = [*setting.keep], sum(not order.single for order in trained)
+    known, done = {order.name for order in orders}, {order.name for order in trained}
+    why: dict[str, list[str]] = {}
+    for name, own in setting.arms.items():
+        if [len(layer) for layer in own] != keep:
+            kept = keep[0] if len(set(keep)) == 1 else keep
+            why.setdefault(f"another number of directions per layer than the search keeps, {kept}", []).append(name)
+        elif name not in known:
+            why.setdefault("trained under another name", []).append(name)
+        elif name not in done:
+            why.setdefault(f"no room among the {sets} sets that are trained", []).append(name)
+    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in why.items())
+    return f"Of arms= these are not trained: {told}." if told else ""
