@@ -104,6 +104,10 @@ def test_a_palette_mask_is_read_by_its_numbers_not_by_its_colours(tmp_path: Path
     write(0, [255, 0, 0, 0, 0, 0, 9, 9, 9])
     write(1, [255, 0, 0, 0, 0, 0, 9, 9, 9, 1, 1, 1])
     assert seen(of_masks(tmp_path)) == [[0], [0], [1], [1], [2], [2]] and "palettes" not in caplog.text
+    only = Image.fromarray(rows(0, 1))
+    only.putpalette([255, 0, 0, 0, 0, 0])
+    only.save(tmp_path / "annotations" / "train" / "1.png", "TIFF")  # filled with black up to 256 colours
+    assert seen(of_masks(tmp_path))[0] == [0] and "palettes" not in caplog.text
     write(1, [255, 0, 0, 9, 9, 9, 0, 0, 0])  # as an optimiser sorts it
     assert seen(of_masks(tmp_path)) == [[0], [0], [1], [1], [2], [2]]
     assert "1.png: palettes differ: 1 is #000000 in 0.png and #090909 in 1.png; masks go by numbers" in caplog.text
@@ -178,6 +182,8 @@ def test_numbers_in_colour_of_16_bits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a.png: not a readable mask .16 bits per channel, of which 8 would be read"):
         masks.read_values(tmp_path / "a.png", colour=False)
     assert masks.read_values(tmp_path / "a.png", colour=True).tolist() == [[0, 0]]
+    (tmp_path / "b.ppm").write_bytes(b"P6 1 1 1023\n" + np.array([0, 512, 1023], dtype=">u2").tobytes())
+    assert masks.read_values(tmp_path / "b.ppm", colour=True).tolist() == [[0x0080FF]], "colours are those that are seen"
 
 
 def test_one_colour_per_class_is_read_by_a_table_or_as_found(tmp_path: Path) -> None:

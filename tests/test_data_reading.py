@@ -230,6 +230,11 @@ SHOWN = {
         {"photometric": 2, "extra": [2], "geo": True},
         on_white(smooth()[..., :3], np.where(GREY > 90, 255, 0)[..., 0]),
     ),
+    "georeferenced, half transparent all over": (
+        np.dstack([smooth()[..., :3], np.full_like(GREY, 128)]),
+        {"photometric": 2, "extra": [2], "geo": True},
+        on_white(smooth()[..., :3], np.full_like(GREY, 128)[..., 0]),
+    ),
     "premultiplied": (
         np.dstack([(smooth()[..., :3] * (smooth()[..., 3:] / 255)).round().astype(np.uint8), smooth()[..., 3]]),
         {"photometric": 2, "extra": [1]},

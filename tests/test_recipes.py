@@ -102,8 +102,9 @@ def test_a_batch_that_nothing_sets_is_one_that_the_processes_can_share_and_the_r
     assert given.top["batch_size"] == 32, "is refused, as it was given"
     dense = choose_dense_recipe((64, 64), 960, recipe="pixels", width=32, processes=3)
     assert dense.top["batch_size"] == 6 and dense.optim["lr"] == 0.0035 and "alone 8" in dense.notes["batch_size"]
-    large = [choose_recipe((224, 224), 50_000, width=192, processes=processes) for processes in (1, 8, 3, 6)]
+    large = [choose_recipe((224, 224), 50_000, width=192, processes=processes) for processes in (1, 8, 16, 3, 6)]
     assert [(recipe.top["batch_size"], recipe.micro_batch) for recipe in large] == [
+        (1024, 128),
         (1024, 128),
         (1024, 128),
         (1017, 113),

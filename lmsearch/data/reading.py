@@ -36,6 +36,7 @@ TURNS = {  # EXIF orientation -> what sets the picture upright
 SAMPLES, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 277, 258, 262, 339  # tags of TIFF
 OFFSETS = (273, 324)  # of strips or tiles in the file
 GEOREFERENCED = (33550, 34264, 34735)  # tags of which a GeoTIFF has one at least
+FEW_LEVELS = 8  # between opaque and transparent, that an overlay has
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -139,10 +140,14 @@ def _eight_bits(image: Image.Image, stored: str | None) -> Image.Image:
 
 
 def _check_alpha(image: Image.Image) -> None:
-    """Raise ValueError for a GeoTIFF of which more than half is half transparent: GDAL tags any fourth band of bytes as alpha."""
+    """Raise ValueError for a GeoTIFF of which more than half is half transparent, in many levels.
+
+    GDAL tags any fourth band of bytes as alpha; an overlay that lets its ground through has few levels.
+    """
     if isinstance(image, TiffImagePlugin.TiffImageFile) and any(tag in image.tag_v2 for tag in GEOREFERENCED):
         counts = image.getchannel("A").histogram()
-        if sum(counts[1:-1]) > sum(counts) / 2:
+        between = counts[1:-1]
+        if sum(between) > sum(counts) / 2 and sum(map(bool, between)) > FEW_LEVELS:
             told = "its last band is tagged as alpha, but looks like another one, such as near-infrared"
             raise ValueError(f"mode {image.mode} of a georeferenced TIFF: {told}; save it without that band")
 

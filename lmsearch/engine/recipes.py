@@ -153,7 +153,12 @@ def batch_for(num_train: int, *, most: int = FULL_BATCH) -> int:
 
 
 def in_parts(batch: int, processes: int) -> tuple[int, int]:
-    """Return about as many images, which so many processes share in equal parts of LOCALMAMBA_PART at most, and a part's."""
+    """Return about as many images, which so many processes share in equal parts of LOCALMAMBA_PART at most, and a part's.
+
+    The part is LOCALMAMBA_PART wherever the processes share `batch`: a run may go on with another number of them.
+    """
+    if batch % processes == 0:
+        return batch, LOCALMAMBA_PART
     share = max(batch // processes, 1)
     parts = -(-share // LOCALMAMBA_PART)
     return processes * parts * (share // parts), share // parts

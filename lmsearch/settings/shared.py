@@ -76,7 +76,7 @@ class Training(Machine, Claiming, Reading):
     batch_size: int = key("images per step", least=1, by_recipe="null")
     micro_batch: int | None = key(
         "images computed at a time, a divisor of batch_size: less memory, same result up to rounding",
-        least=1, null="all of a step; 128 where LocalMamba's recipe chooses batch_size", added=(None,),
+        least=1, null="all of a step; 128 or less where LocalMamba's recipe chooses batch_size", added=(None,),
     )  # fmt: skip
     head: str | None = key(
         "answers pixels or objects: plain | upernet | mask2former | deformable_detr",

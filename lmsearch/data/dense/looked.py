@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lmsearch.data.dense.folders import SPLITS
-from lmsearch.data.dense.masks import MaskClasses
+from lmsearch.data.dense.masks import MaskClasses, values_in
 from lmsearch.data.dense.palettes import say_palettes
 from lmsearch.data.dense.records import Annotated
 from lmsearch.data.info import VOID
@@ -33,19 +33,21 @@ def look_through(parts: Iterable[Annotated], masks: MaskClasses | None) -> None:
 
     Of images, headers are read; of masks, all values. Palettes of masks that differ are logged.
     """
-    seen: list[Path] = []
+    held: list[tuple[Path, list[int]]] = []
     try:
         for part in parts:
             for index in np.unique(np.linspace(0, len(part) - 1, min(len(part), MOST_LOOKED_AT)).round().astype(int)).tolist():
                 size = image_size(part.path(index))
                 check_size(part, index, size)
                 if masks is not None:
-                    seen.append(path := part.mask_path(index))
-                    check_mask(path, masks.read(path), size)
+                    path = part.mask_path(index)
+                    values = masks.read(path)
+                    check_mask(path, values, size)
+                    held.append((path, [value for value in values_in(values) if value != VOID]))
     except DataError as error:
         raise DataError(f"{error}; {SKIP}") from error
     if masks is not None:
-        say_palettes(seen, masks)
+        say_palettes(held, masks)
 
 
 def check_size(part: Annotated, index: int, size: Size) -> None:

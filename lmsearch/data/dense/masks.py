@@ -111,8 +111,8 @@ def open_mask(path: Path, *, colour: bool) -> Image.Image:
             args = image.tile[0].args if image.tile else None
             stored, *largest = args if isinstance(args, tuple) else (args,)
             image.load()
-            scaled = image.format == "PPM" and image.mode != "F" and bool(largest)
-            if not colour and image.mode in COLOURED and (";16" in str(stored) or scaled and largest[0] > VOID):
+            scaled = not colour and image.format == "PPM" and image.mode != "F" and bool(largest)
+            if not colour and image.mode in COLOURED and (";16" in str(stored) or (scaled and largest[0] > VOID)):
                 raise ValueError("16 bits per channel, of which 8 would be read; save numbers as 16-bit grey")
             if scaled:
                 values = np.asarray(image)
