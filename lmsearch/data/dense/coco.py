@@ -18,7 +18,7 @@ import numpy as np
 
 from lmsearch.data.dense.boxes import box_fault, outline_fault
 from lmsearch.data.dense.faults import Faults
-from lmsearch.data.dense.folders import ROBOFLOW, SPLITS, check_paired, coco_files, split_of
+from lmsearch.data.dense.folders import ROBOFLOW, SPLITS, asked_for, check_paired, coco_files, split_of
 from lmsearch.data.dense.records import Annotated, Thing, Things, packed
 from lmsearch.data.reading import image_size
 from lmsearch.errors import DataError, short
@@ -48,9 +48,7 @@ def read_coco_splits(
     `names` are the classes of training, in their order (None: those of the training file, by id). Where they are known, `only`
     some splits may be asked for: where one of them is there, no others are read.
     """
-    files = split_files(root)
-    if only is not None and names is not None:
-        files = {split: path for split, path in files.items() if split in only} or files
+    files = asked_for(split_files(root), None if names is None else only)
     own: tuple[Listed, ...] = ()
     splits = {}
     for split, path in files.items():  # the training file first; one at a time, since the content of one may take gigabytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lmsearch.errors import DataError, did_you_mean
@@ -24,6 +24,11 @@ ACCEPTED = (
     f"annotations/*.json beside the images, or {ROBOFLOW} in each split (coco)",
     "data.yaml with train/images + train/labels (yolo)",
 )
+
+
+def asked_for(splits: dict[str, Path], only: Sequence[str] | None) -> dict[str, Path]:
+    """Return the splits of `only` (None: all) that are there, else all."""
+    return {split: path for split, path in splits.items() if split in (only or ())} or splits
 
 
 def has_masks(root: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmsearch.data.dense.folders import SPLITS, check_paired, mask_folder, split_folders
+from lmsearch.data.dense.folders import SPLITS, asked_for, check_paired, mask_folder, split_folders
 from lmsearch.data.dense.records import Annotated, packed
 from lmsearch.data.listing import find_images
 from lmsearch.errors import DataError
@@ -31,11 +31,6 @@ def read_mask_folder(root: Path, *, only: Sequence[str] | None = None) -> dict[s
     splits = {split: folder for split, folder in split_folders(root).items() if (folder / "images").is_dir()}
     splits = asked_for(splits, only)
     return {split: _paired(folder / "images", mask_folder(folder) or folder / "masks") for split, folder in splits.items()}
-
-
-def asked_for(splits: dict[str, Path], only: Sequence[str] | None) -> dict[str, Path]:
-    """Return the splits of `only` (None: all) that are there, else all."""
-    return {split: folder for split, folder in splits.items() if split in (only or ())} or splits
 
 
 def _same_split(masks: Path, split: str) -> Path:

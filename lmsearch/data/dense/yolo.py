@@ -56,7 +56,7 @@ def read_yolo_splits(
     labels = [known.index(name) for name in own]
     of_points = numbers_of_points(content, path)
     splits = {}
-    for split in asked_for(content, path, None if names is None else only):
+    for split in splits_to_read(content, path, None if names is None else only):
         files = once(images_of(content[split], path, base=base_of(content, path), split=split), f"{path}: {split}")
         if files:
             splits[split] = read_split(f"{path}: {split}", files, labels, on_error=on_error, of_points=of_points)
@@ -65,7 +65,7 @@ def read_yolo_splits(
     return splits, known
 
 
-def asked_for(content: Mapping[Any, Any], path: Path, only: Sequence[str] | None) -> list[str]:
+def splits_to_read(content: Mapping[Any, Any], path: Path, only: Sequence[str] | None) -> list[str]:
     """Return the splits to read: those of `only` (None: all) of which something is there, else all that data.yaml names."""
     named = [split for split in SPLITS if content.get(split) is not None]
     base = base_of(content, path)
