@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -129,6 +130,9 @@ def _choices(key: str, given: Sequence[Any], source: str) -> CategoricalDistribu
     entries = [_scalar(entry) if isinstance(entry, str) else entry for entry in entries]
     if not entries or len({as_text(entry) for entry in entries}) < len(entries):
         raise SweepError(f"{source}: {key}: {as_text(given)!r} must hold at least one choice, and none of them twice")
+    for one, other in combinations(entries, 2):
+        if one == other:  # such as true and 1: Optuna finds a choice by comparing, and would write down the first for both
+            raise SweepError(f"{source}: {key}: {as_text(one)} and {as_text(other)} are one choice for Optuna; leave one out")
     return CategoricalDistribution(entries)
 
 
