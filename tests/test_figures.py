@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from lmsearch import figures
 from lmsearch.figures.audit import audit_figure
-from lmsearch.figures.bench import bench_figure
+from lmsearch.figures.bench import bench_figure, can_be_drawn
 from lmsearch.figures.canvas import new_figure
 from lmsearch.figures.choices import choices_figure
 from lmsearch.figures.compared import race_figure, scatter_figure
@@ -153,4 +153,4 @@ def test_an_audit_without_a_race_says_so_and_sorts_architectures_by_their_mean()
 
 
 def test_a_benchmark_without_sections_has_no_figure() -> None:
-    assert bench_figure({"correctness": {}}) is None
+    assert not can_be_drawn({"correctness": {}}) and can_be_drawn({"growth": GROWTH})

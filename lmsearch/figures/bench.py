@@ -15,12 +15,15 @@ Values = Mapping[str, Any]  # what a section wrote into bench.json
 Bars = dict[str, tuple[float, str]]  # length and label by name, ours first
 
 
-def bench_figure(values: Values) -> Figure | None:
-    """Draw the sections that `values` holds, or return None where none of them can be drawn."""
-    panels, curves = bars_of(values), values.get("growth", {}).get("axes")
+def can_be_drawn(values: Values) -> bool:
+    """Tell whether `values` holds a section that bench_figure draws."""
+    return bool(bars_of(values) or curves_of(values))
+
+
+def bench_figure(values: Values) -> Figure:
+    """Draw the sections that `values` holds, of which one at least can be drawn."""
+    panels, curves = bars_of(values), curves_of(values)
     count = len(panels) + bool(curves)
-    if not count:
-        return None
     figure = new_figure(9, 2.6 * count)
     axes = figure.subplots(count, 1, squeeze=False)[:, 0]
     for ax, (title, bars) in zip(axes, panels, strict=False):  # the last one may be for the curves
@@ -28,6 +31,12 @@ def bench_figure(values: Values) -> Figure | None:
     if curves:
         growth_panel(axes[-1], curves)
     return figure
+
+
+def curves_of(values: Values) -> Mapping[str, Values] | None:
+    """Return how time grows along every axis of size, if that was measured."""
+    curves: Mapping[str, Values] | None = values.get("growth", {}).get("axes")
+    return curves
 
 
 def bars_of(values: Values) -> list[tuple[str, Bars]]:

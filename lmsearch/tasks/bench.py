@@ -16,7 +16,7 @@ from lmsearch.context import in_full, tell
 from lmsearch.engine.devices import device_named
 from lmsearch.engine.log import environment
 from lmsearch.errors import ConfigError, did_you_mean
-from lmsearch.figures.bench import bench_figure
+from lmsearch.figures.bench import bench_figure, can_be_drawn
 from lmsearch.settings.tasks import Bench
 from lmsearch.tasks.parts.run_dir import open_run_dir
 
@@ -48,8 +48,8 @@ def run(cfg: DictConfig) -> int:
                     console.print(table)
         run_dir.write_json("bench.json", found)
         console.print(f"wrote {run_dir / 'bench.json'}", highlight=False, soft_wrap=True)
-        if (figure := bench_figure(found)) is not None:
-            run_dir.write_figure("bench.png", lambda: figure)
+        if can_be_drawn(found):
+            run_dir.write_figure("bench.png", lambda: bench_figure(found))
             tell(f"wrote {run_dir / 'bench.png'}")
         if setup.quick and in_full():
             console.print("quick=true: small sizes; quote figures of a full run only", highlight=False)
