@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from lmsearch.data.dense.folders import SPLITS
-from lmsearch.data.dense.masks import MaskClasses, values_in
-from lmsearch.data.dense.palettes import say_palettes
+from lmsearch.data.dense.masks import MaskClasses, open_mask, values_in
+from lmsearch.data.dense.palettes import colours_in, say_palettes
 from lmsearch.data.dense.records import Annotated
 from lmsearch.data.info import VOID
 from lmsearch.data.reading import image_size
@@ -33,7 +33,7 @@ def look_through(parts: Iterable[Annotated], masks: MaskClasses | None) -> None:
 
     Of images, headers are read; of masks, all values. Palettes of masks that differ are logged.
     """
-    held: list[tuple[Path, list[int]]] = []
+    held: list[tuple[Path, dict[int, int]]] = []
     try:
         for part in parts:
             for index in np.unique(np.linspace(0, len(part) - 1, min(len(part), MOST_LOOKED_AT)).round().astype(int)).tolist():
@@ -41,13 +41,15 @@ def look_through(parts: Iterable[Annotated], masks: MaskClasses | None) -> None:
                 check_size(part, index, size)
                 if masks is not None:
                     path = part.mask_path(index)
-                    values = masks.read(path)
+                    mask = open_mask(path, colour=masks.colour)
+                    values = masks.read(path, mask)
                     check_mask(path, values, size)
-                    held.append((path, [value for value in values_in(values) if value != VOID]))
+                    if not masks.colour:
+                        numbers = [masks.values[place] for place in values_in(values) if place != VOID]
+                        held.append((path, colours_in(mask, numbers)))
     except DataError as error:
         raise DataError(f"{error}; {SKIP}") from error
-    if masks is not None:
-        say_palettes(held, masks)
+    say_palettes(held)
 
 
 def check_size(part: Annotated, index: int, size: Size) -> None:

@@ -60,9 +60,9 @@ class MaskClasses:
         """The values as they are written down: numbers, or colours such as #ff0080."""
         return tuple(hex_of(value) if self.colour else value for value in self.values)
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, path: Path, opened: Image.Image | None = None) -> np.ndarray:
         """Return the class map (H, W) uint8 of a mask file, VOID where there is no class; raise DataError naming the file."""
-        held = read_values(path, colour=self.colour)
+        held = read_values(path, colour=self.colour, opened=opened)
         if few_values(held):
             return self._looked_up(path, held)
         known = np.array([*self.values, *self.void], dtype=np.int64)
@@ -130,12 +130,12 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{shown(path)}: not a readable mask ({reason})")
 
 
-def read_values(path: Path, *, colour: bool) -> np.ndarray:
+def read_values(path: Path, *, colour: bool, opened: Image.Image | None = None) -> np.ndarray:
     """Return the numbers of a mask's pixels (H, W) as they are stored, or its colours as 0xRRGGBB int64.
 
-    Raises DataError for any other image.
+    `opened` is what open_mask has given already. Raises DataError for any other image.
     """
-    image = open_mask(path, colour=colour)
+    image = open_mask(path, colour=colour) if opened is None else opened
     if colour:
         red, green, blue = np.asarray(image.convert("RGB"), dtype=np.int64).transpose(2, 0, 1)
         codes: np.ndarray = red << 16 | green << 8 | blue
