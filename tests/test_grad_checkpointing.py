@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import build_source, search_loaders
 from lmsearch.engine.checkpoint import read_model
+from lmsearch.engine.compiler import check_compiler, check_programs
 from lmsearch.engine.recipe import build_trainer
+from lmsearch.errors import ConfigError
 from lmsearch.models import create_model
 from lmsearch.run_identity import run_digest
 from lmsearch.search.supernet.network import named_mixers, weight_parameters
@@ -41,6 +44,19 @@ def test_the_key_reaches_every_mixer_that_is_trained(on: bool) -> None:
     named = weight_parameters(supernet)
     build_trainer(build_recipe(settings), supernet, named, loader, source.info, build_precision(settings), seed=0)
     assert [mixer.grad_checkpointing for mixer in named_mixers(supernet).values()] == [on, on]
+
+
+def test_an_empty_program_that_the_compiler_left_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    for name in ("ab/whole.so", "locks/one.lock", "cd/young.so", "ab/old.so"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\x7fELF" if name == "ab/whole.so" else b"")
+        if name != "cd/young.so":
+            os.utime(tmp_path / name, (0, 0))
+    with pytest.raises(ConfigError, match=r"ab/old.so is empty \(one of 1\): .*delete the folder .*TORCHINDUCTOR_CACHE_DIR"):
+        check_compiler(torch.device("cpu"))
+    (tmp_path / "ab" / "old.so").unlink()
+    check_programs(tmp_path)
 
 
 def test_a_retraining_with_the_key_ends_in_the_same_weights(tmp_path: Path) -> None:

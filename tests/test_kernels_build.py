@@ -82,6 +82,13 @@ def test_the_library_is_built_once_into_the_cache(monkeypatch, tmp_path):
     assert list((tmp_path / "cache").iterdir()) == [first]
 
 
+def test_a_library_that_cannot_be_loaded_is_named_with_what_to_do(no_compiler, monkeypatch, tmp_path):
+    (tmp_path / "native.so").touch()  # as a power cut may leave it
+    monkeypatch.setattr(native_library, "installed_library", lambda: tmp_path / "native.so")
+    with pytest.raises(BackendUnavailableError, match=r"cannot load .*native.so .*; delete it and run again"):
+        native_library.load_library()
+
+
 def test_a_missing_named_compiler_is_an_error(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     with pytest.raises(BackendUnavailableError, match="CXX=no-such-compiler"):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lmsearch.errors import ConfigError, first_line, short
+from lmsearch.errors import ConfigError, short
 
 DEVICES = ("auto", "cpu", "cuda")
 CPUINFO = Path("/proc/cpuinfo")  # of Linux
@@ -49,12 +48,3 @@ def lacks_bf16(cpuinfo: Path = CPUINFO) -> bool:
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     features = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
     return bool(features) and not features & BF16
-
-
-@cache
-def check_compiler(device: torch.device) -> None:
-    """Raise ConfigError where torch.compile makes no programs for a device, such as for want of a C++ compiler."""
-    try:
-        torch.compile(torch.sin)(torch.ones(2, device=device))
-    except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
-        raise ConfigError(f"model.compile=true: torch.compile does not run here: {first_line(error)}") from error

@@ -12,7 +12,7 @@ from lmsearch.data import Batch, DataInfo, TrainLoader
 from lmsearch.data.info import Loader
 from lmsearch.data.mixup import mixup_cutmix, partners_of
 from lmsearch.data.order import ALONE, Ranks, sharers
-from lmsearch.engine.devices import check_compiler
+from lmsearch.engine.compiler import check_compiler
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.nonfinite import Skips, answer_named
 from lmsearch.engine.objectives import Objective, class_weights, objective_for

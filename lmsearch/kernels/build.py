@@ -89,6 +89,8 @@ def _compile(compiler: list[str], spec: dict, target: Path) -> None:
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
                 raise BackendUnavailableError(f"compiling the native kernels failed ({shlex.join(compiler)}): {reason}; {ENABLE}")
+            with made.open("rb") as library:
+                os.fsync(library.fileno())  # else it may be empty after a power cut
             made.replace(target)
     except OSError as error:
         message = f"cannot write the native kernels to {target.parent} ({error}); set LMSEARCH_CACHE"

@@ -49,7 +49,7 @@ def load_library() -> ctypes.CDLL:
         try:
             library = ctypes.CDLL(str(path))
         except OSError as error:
-            raise BackendUnavailableError(f"cannot load {path}: {error}") from error
+            raise BackendUnavailableError(f"cannot load {path} ({error}); delete it and run again") from error
         if library.lms_abi() == abi:
             library.lms_kernels.restype = ctypes.c_char_p
             return library
