@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -113,11 +114,16 @@ def _main(words: list[str]) -> int:
     from lmsearch.tasks.parts.known import configure
 
     cfg, lines = configure(task, overrides)
+    if task in IN_SEVERAL and "RANK" in os.environ:  # torchrun's
+        from lmsearch.tasks.parts.shared_batch import share_batch
+
+        lines += share_batch(cfg, overrides)
     if "--cfg" in flags:
         print(OmegaConf.to_yaml(cfg, resolve=True), end="")
         return 0
-    for line in lines if not cfg.get("quiet", False) else ():
-        print(line)
+    if not cfg.get("quiet", False) and os.environ.get("RANK", "0") == "0":
+        for line in lines:
+            print(line)
     return _run(task, cfg)
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from test_distributed import Meeting
 
 from lmsearch.cli import main
-from lmsearch.config import compose_settings
+from lmsearch.config import compose, compose_settings
 from lmsearch.data import build_source, fetching
 from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.distributed import World
@@ -25,6 +25,7 @@ from lmsearch.engine.side_by_side import Workers
 from lmsearch.errors import ConfigError
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.run_dir import claim_run_dir
+from lmsearch.tasks.parts.shared_batch import share_batch
 
 MODEL = ["model.depth=2", "model.embed_dim=8", "model.d_state=2"]
 SEARCH = ["search", "data=planted", "data.grid=5", "data.num_train=192", *MODEL, "batch_size=32", "epochs=2"]
@@ -48,6 +49,26 @@ def as_one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_is_one_of_several_where_torchrun_says_so() -> None:
     assert started_by_torchrun({"WORLD_SIZE": "2", "RANK": "0"})
     assert not started_by_torchrun({"WORLD_SIZE": "1", "RANK": "0"}) and not started_by_torchrun({})
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "batch"),
+    [
+        ("search", [], 63),
+        ("search", ["data=coco", "data.root=d"], 15),
+        ("search", ["batch_size=64"], 64),
+        ("search", ["data=imagefolder", "data.root=d"], None),
+        ("evaluate", ["checkpoint=none"], None),
+    ],
+)
+def test_the_batch_of_a_preset_is_one_that_processes_can_share(
+    task: str, words: list[str], batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"WORLD_SIZE": "3", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    cfg = compose(task, words)
+    lines = share_batch(cfg, words)
+    assert cfg.batch_size == batch and (not lines if batch in (64, None) else "which 3 processes can share (alone" in lines[0])
 
 
 @pytest.mark.usefixtures("as_one_of_two")

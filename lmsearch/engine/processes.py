@@ -31,9 +31,14 @@ class ProcessLost(LmsearchError):
     """Another process of the same training has ended, or cannot be reached."""
 
 
+def processes_in_all(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many processes torchrun started, on all machines; 1 for a process of its own."""
+    return _whole(environment, "WORLD_SIZE", "1") if "RANK" in environment else 1
+
+
 def started_by_torchrun(environment: Mapping[str, str] = os.environ) -> bool:
     """Tell whether this process is one of several that torchrun started."""
-    return "RANK" in environment and _whole(environment, "WORLD_SIZE", "1") > 1
+    return processes_in_all(environment) > 1
 
 
 def processes_here(environment: Mapping[str, str] = os.environ) -> int:
