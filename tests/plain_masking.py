@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lmsearch.engine.objectives import Scores
+from lmsearch.engine.objectives import Objective, Scores, objective_for
 from lmsearch.search.supernet.masking import Choice, Look, whole_look
 from lmsearch.search.supernet.network import running
 
@@ -17,6 +17,8 @@ class PlainMasking:
     """Scores networks, and choices inside a supernet, with a function."""
 
     score: Callable[[nn.Module], Scores]
+    parts: Sequence[object] = ("all",)
+    objective: Objective = objective_for("class")
 
     def __call__(self, module: nn.Module) -> Scores:
         """Score the network as it is."""
@@ -33,3 +35,7 @@ class PlainMasking:
     def looks(self, module: nn.Module, choices: Sequence[Choice]) -> Iterator[Look]:
         """Look at all samples at once."""
         yield whole_look(self.each(module, choices))
+
+    def on_part(self, number: int, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
+        """Score all samples: there is one part."""
+        return self.each(module, choices)

@@ -16,7 +16,7 @@ from lmsearch.data.few import Few
 from lmsearch.data.splitting import stratified_split
 from lmsearch.engine.randomness import key
 from lmsearch.literature import ARMS
-from lmsearch.search.derivation.climb import CLIMB_SAMPLES, expected_choices
+from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import StandAlone
@@ -29,15 +29,32 @@ SPACE, KEEP, DEPTH, BATCH, HOLDOUT = load_search_space("localmamba8"), 4, 3, 32,
 OURS, BEST, BRED = "fair", "best of the literature", "bred"
 SEARCHES = ("random", "evolution")
 LITERATURE = tuple(name for name, arm in ARMS.items() if arm.layers("local_vim", DEPTH) is not None)
-EPOCHS = 8  # of `main` and `mend`; the pilot decides (README.md)
+EPOCHS = 8  # of `main`; the pilot decides (README.md)
 RUNS = 3  # trainings that count, of a choice
 SHORT, PILOT_RANDOM = (8, 12), 6  # epochs that the pilot compares, and its random architectures
 PILOT_ARMS = ("raster", "cross", "localmamba_hand")
-ATTEMPTS: Mapping[str, tuple[str, ...]] = {  # to mend the search, should it miss: words beside those of every search
-    "fair": ("search=fair",),
-    "fair, dominance": ("search=fair", "search.dominance=0.01"),
-    "darts": ("search=darts", "search.alpha_lr=0.03"),
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search with a supernet: its derivation, the share of the images that it holds out, and words beside those of all."""
+
+    derivation: str
+    holdout: float = HOLDOUT
+    added: bool = False  # True: planned after the first rows of `main` (README.md)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What tells the search from others."""
+        return ("search=fair", f"search.derivation={self.derivation}", f"search.holdout={self.holdout}")
+
+
+SUPERNETS: Mapping[str, Searched] = {
+    OURS: Searched("climb"),
+    "race": Searched("race", added=True),
+    "race, half": Searched("race", 0.5, added=True),
 }
+ATTEMPTS = tuple(name for name, how in SUPERNETS.items() if how.added)
 
 
 def need_images() -> None:
@@ -65,24 +82,21 @@ class Plan:
         trained = training_cost(self.epochs * (self.images // BATCH), branches)
         return trained + evaluation_cost(round(60_000 * self.val_fraction), batch_size=BATCH, branches=branches)
 
-    @property
-    def supernet_steps(self) -> int:
-        """Steps of a supernet's epoch, in which HOLDOUT of the images do not train."""
-        return max(1, (self.images - int(self.images * HOLDOUT)) // BATCH)
+    def supernet_steps(self, arm: str = OURS) -> int:
+        """Steps of a supernet's epoch, in which the images that are held out do not train."""
+        return max(1, (self.images - int(self.images * SUPERNETS[arm].holdout)) // BATCH)
 
-    @property
-    def supernet_epochs(self) -> int:
-        """As many as the cost of `evaluations` networks leaves, once climbing is paid."""
-        candidates = (len(SPACE.candidates),) * DEPTH
-        climbing = expected_choices((KEEP,) * DEPTH, candidates) * evaluation_cost(
-            CLIMB_SAMPLES, batch_size=BATCH, branches=DEPTH * KEEP
-        )
-        left = self.evaluations * self.alone_cost - climbing
-        return max(2, int(left / training_cost(self.supernet_steps, sum(candidates))))
+    def supernet_epochs(self, arm: str = OURS) -> int:
+        """As many as the cost of `evaluations` networks leaves, once the derivation is paid."""
+        how, candidates = SUPERNETS[arm], (len(SPACE.candidates),) * DEPTH
+        held = int(self.images * how.holdout)
+        deriving = derivation_kind(how.derivation).cost((KEEP,) * DEPTH, candidates, held=held, batch_size=BATCH)
+        left = self.evaluations * self.alone_cost - deriving
+        return max(2, int(left / training_cost(self.supernet_steps(arm), sum(candidates))))
 
     def digest(self) -> str:
         """Return what tells rows of this plan from those of another: sizes and words, not the seeds."""
-        told = asdict(replace(self, seeds=())) | {"runs": RUNS, "supernet_epochs": self.supernet_epochs}
+        told = asdict(replace(self, seeds=())) | {"runs": RUNS, "supernet_epochs": self.supernet_epochs()}
         words = [word for word in words_of(self, 0) if not word.startswith("data.root=")]
         return sha256(json.dumps([told, words], sort_keys=True).encode()).hexdigest()[:8]
 
@@ -90,15 +104,13 @@ class Plan:
 PLANS = {
     "pilot": Plan(seeds=(100,), epochs=min(SHORT)),
     "main": Plan(seeds=tuple(range(10)), official=True),
-    "mend": Plan(seeds=tuple(range(20, 30))),
 }
 
 
 def rows() -> list[Row]:
     """Return the rows of every plan, seeds outermost; what a row needs comes before it."""
     found = [*pilot_rows(), *(row for seed in PLANS["main"].seeds for row in main_rows(seed))]
-    found += [made("main", "transfer", arm, seed) for seed in PLANS["main"].seeds for arm in (OURS, "random", *LITERATURE)]
-    return found + [row for seed in PLANS["mend"].seeds for row in mend_rows(seed)]
+    return found + [made("main", "transfer", arm, seed) for seed in PLANS["main"].seeds for arm in (OURS, "random", *LITERATURE)]
 
 
 def made(plan: str, kind: str, arm: str, seed: int, *words: str, **facts: object) -> Row:
@@ -126,14 +138,13 @@ def main_rows(seed: int) -> list[Row]:
     found = [made("main", "baselines", "baselines", seed), made("main", "search", OURS, seed)]
     found += [made("main", "try", name, seed) for name in tries("main")]
     found += [made("main", "validate", arm, seed) for arm in LITERATURE]
-    return found + [made("main", "retrain", arm, seed) for arm in (OURS, *SEARCHES, *LITERATURE)]
+    found += [made("main", "retrain", arm, seed) for arm in (OURS, *SEARCHES, *LITERATURE)]
+    return found + [row for arm in ATTEMPTS for row in attempt_rows(arm, seed)]
 
 
-def mend_rows(seed: int) -> list[Row]:
-    """Searches of a seed, and the trainings that count."""
-    found = [made("mend", "try", name, seed) for name in tries("mend") if name != BRED]
-    found += [made("mend", "search", arm, seed, *words) for arm, words in ATTEMPTS.items()]
-    return found + [made("mend", "retrain", arm, seed, *ATTEMPTS.get(arm, ())) for arm in ("random", *ATTEMPTS)]
+def attempt_rows(arm: str, seed: int) -> list[Row]:
+    """An attempt's search and the trainings that count, beside what random search and the literature have of the same seed."""
+    return [made("main", kind, arm, seed, *SUPERNETS[arm].words) for kind in ("search", "retrain")]
 
 
 def tries(plan: str) -> tuple[str, ...]:

@@ -16,12 +16,11 @@ import torch.nn.functional as F
 
 from experiments.e6_real import plan as fixed
 from experiments.e6_real.plan import (
-    ATTEMPTS,
     BRED,
-    HOLDOUT,
     KEEP,
     LITERATURE,
     SPACE,
+    SUPERNETS,
     Plan,
     alone,
     literature,
@@ -115,13 +114,14 @@ def piloted(row: Row, plan: Plan) -> Record:
 
 def searched(row: Row, plan: Plan) -> Record:
     """Search with a supernet: all that it found, and its cost in branch-scan steps, which one that diverges is charged whole."""
-    words = [*words_of(plan, row.facts["seed"], epochs=plan.supernet_epochs), f"seed={row.facts['seed']}"]
-    words += ["search_space=localmamba8", f"keep={KEEP}", f"search.holdout={HOLDOUT}", LIGHT, UNCHECKED]
-    found = search_or_none([*words, *ATTEMPTS[row.facts["arm"]]])
-    branches = len(SPACE.candidates) * fixed.DEPTH
-    choices = found.get("derivation", {}).get("choices_tried", 0)
-    masked = evaluation_cost(CLIMB_SAMPLES, batch_size=fixed.BATCH, branches=KEEP * fixed.DEPTH)
-    return found | {"cost": training_cost(plan.supernet_epochs * plan.supernet_steps, branches) + choices * masked}
+    arm, seed = row.facts["arm"], row.facts["seed"]
+    how, epochs = SUPERNETS[arm], plan.supernet_epochs(arm)
+    words = [*words_of(plan, seed, epochs=epochs), f"seed={seed}", "search_space=localmamba8", f"keep={KEEP}", LIGHT, UNCHECKED]
+    found = search_or_none([*words, *how.words])
+    told = found.get("derivation", {})
+    looked = told.get("samples_looked_at", CLIMB_SAMPLES * told.get("choices_tried", 0))
+    masked = evaluation_cost(looked, batch_size=fixed.BATCH, branches=KEEP * fixed.DEPTH)
+    return found | {"cost": training_cost(epochs * plan.supernet_steps(arm), len(SPACE.candidates) * fixed.DEPTH) + masked}
 
 
 def tried(row: Row, plan: Plan) -> Record:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.differences import draw_differences, paired, span
-from experiments.e6_real.plan import ATTEMPTS, BEST, DEPTH, KEEP, LITERATURE, OURS, PLANS, SEARCHES, SPACE
+from experiments.e6_real.plan import ATTEMPTS, BEST, DEPTH, KEEP, LITERATURE, OURS, PLANS, SEARCHES, SPACE, SUPERNETS
 from experiments.records import Record
 from lmsearch.search.trust.consensus import agreement_p, stability
 from lmsearch.stats import ranking
@@ -20,7 +20,7 @@ BySeed = dict[int, float]
 def summarise(records: list[Record]) -> Record:
     """Return what each plan shows so far."""
     by_plan = {plan: [r for r in records if r["plan"] == plan] for plan in PLANS}
-    return {"pilot": pilot_of(by_plan["pilot"]), "main": main_of(by_plan["main"]), "mend": mend_of(by_plan["mend"])}
+    return {"pilot": pilot_of(by_plan["pilot"]), "main": main_of(by_plan["main"])}
 
 
 def of_kind(records: Sequence[Record], kind: str) -> list[Record]:
@@ -96,7 +96,8 @@ def main_of(records: Sequence[Record]) -> Record:
         "ours_minus": {name: span(paired(ours, theirs)) for name, theirs in others.items()},
         "changed_images": changed_of(of_kind(records, "retrain"), best),
         "transfer": transfer_of(of_kind(records, "transfer"), best),
-        "agreement": agreement([r["chosen"] for r in of_kind(records, "search") if r["chosen"]]),
+        "agreement": agreement(chosen_by(OURS, records)),
+        "attempts": attempts_of(records, primary),
         "cost": costs_of(records),
         "diverged": sum(bool(r.get("diverged")) for r in records),
     }
@@ -154,30 +155,44 @@ def agreement(choices: Sequence[Sequence[Sequence[str]]]) -> Record:
     }
 
 
+def chosen_by(arm: str, records: Sequence[Record]) -> list[list[list[str]]]:
+    """Return what the searches of an arm chose, seed by seed."""
+    return [r["chosen"] for r in of_kind(records, "search") if r["arm"] == arm and r["chosen"]]
+
+
 def costs_of(records: Sequence[Record]) -> Record:
     """Return what a choice costs in the mean, in branch-scan steps."""
-    search = [r["cost"] for r in of_kind(records, "search") if r["arm"] == OURS]
-    one = [r["cost"] for r in of_kind(records, "try")]
-    found = {OURS: search, SEARCHES[0]: [PLANS["main"].evaluations * cost for cost in one]}
+    found = {arm: [r["cost"] for r in of_kind(records, "search") if r["arm"] == arm] for arm in SUPERNETS}
+    found[SEARCHES[0]] = [PLANS["main"].evaluations * r["cost"] for r in of_kind(records, "try")]
     return {arm: round(float(np.mean(values)), 1) for arm, values in found.items() if values}
 
 
-def mend_of(records: Sequence[Record]) -> Record:
-    """Return every attempt minus random search and minus the search as it is, on other training images."""
-    found = means(of_kind(records, "retrain"), "test")
-    rivals = ("random", OURS)
-    return {
-        arm: {f"minus {rival}": span(paired(found.get(arm, {}), found.get(rival, {}))) for rival in rivals if rival != arm}
-        for arm in ATTEMPTS
+def attempts_of(records: Sequence[Record], primary: Mapping[str, BySeed]) -> Record:
+    """Return every attempt minus each rival of the primary comparisons, and minus ours; Holm over all but the last."""
+    retrained = means(of_kind(records, "retrain"), "test")
+    rivals = dict(primary) | {OURS: retrained.get(OURS, {})}
+    minus = {arm: {name: paired(retrained.get(arm, {}), v) for name, v in rivals.items()} for arm in ATTEMPTS}
+    tested = [(arm, name) for arm in ATTEMPTS for name in primary]
+    p = {f"{arm} minus {name}": ranking.wilcoxon(minus[arm][name]) for arm, name in tested if len(minus[arm][name]) > 1}
+    told: Record = {
+        arm: {f"minus {n}": {"seeds": len(v), "difference": span(v), "won": sum(d > 0 for d in v)} for n, v in own.items()}
+        | {"agreement": agreement(chosen_by(arm, records))}
+        for arm, own in minus.items()
     }
+    return told | {"p_holm": ranking.holm(p) if len(p) == len(tested) else {}}
 
 
 def draw(summary: Record, path: Path) -> None:
     """Draw the differences of the main plan."""
     main = summary["main"]
+    attempts = {arm: main["attempts"][arm] for arm in ATTEMPTS}
     groups = {
         "primary, minus": {name: found["difference"] for name, found in main["primary"].items()},
         "minus": main["ours_minus"],
+        **{
+            f"{arm}, minus": {n: found[f"minus {n}"]["difference"] for n in ("random", BEST, OURS)}
+            for arm, found in attempts.items()
+        },
         **{name: {k: v for k, v in found.items() if k.startswith("minus")} for name, found in main["changed_images"].items()},
         "ten times the images": {k: v for k, v in main["transfer"].items() if k.startswith("minus")},
     }

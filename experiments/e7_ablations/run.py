@@ -133,7 +133,7 @@ def level_words(family: str, seed: int, *, epochs: int = 0) -> tuple[str, ...]:
 
 def searched(family: str, words: Sequence[str], seed: int) -> Record:
     """Return what the default search finds, trained as long as in E6; nothing is chosen where it diverges."""
-    asked = [*level_words(family, seed, epochs=PLAN.supernet_epochs), *words, f"seed={seed}", "search_space=localmamba8"]
+    asked = [*level_words(family, seed, epochs=PLAN.supernet_epochs()), *words, f"seed={seed}", "search_space=localmamba8"]
     return search_or_none([*asked, f"keep={KEEP}", f"search.holdout={HOLDOUT}", "search=fair", LIGHT, UNCHECKED])
 
 

@@ -70,7 +70,9 @@ def fashion() -> dict[str, list[Run]]:
     grids: Mapping[str, tuple[Grid, ...]] = {"local_vim_nano": ((14, 14),) * 3, "local_vmamba_nano": ((14, 14), (14, 14), (7, 7))}
     found = {
         "Fashion-MNIST, Vim (E6)": [
-            on(r["chosen"], grids["local_vim_nano"]) for r in records("e6_real") if r["part"] == "main search" and r["chosen"]
+            on(r["chosen"], grids["local_vim_nano"])
+            for r in records("e6_real")
+            if r["part"] == "main search" and r["arm"] == "fair" and r["chosen"]
         ]
     }
     for family, own in grids.items():

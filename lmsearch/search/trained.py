@@ -72,13 +72,22 @@ class Trained:
 
     def derive(self, *, samples: int | None = None) -> Derived:
         """Return each layer's choice and how it was made; `samples` held-out ones are masked on (None: as many as usual)."""
-        batches, kind = samples_for(self.derivation, self.holdout, samples=samples), derivation_kind(self.derivation)
-        taken = [n for n in (self.holdout.num_samples, samples, kind.samples) if n is not None]
-        counts = [len(p) for p in self.scores.values()]
-        evaluate = self.on(batches, name="derivation")
-        with Phase("derivation", images=min(taken) * kind.networks(planned(self.quota, counts), counts)):
+        kind, counts = derivation_kind(self.derivation), [len(p) for p in self.scores.values()]
+        keep = planned(self.quota, counts)
+        taken = min(n for n in (self.holdout.num_samples, samples, kind.samples) if n is not None)
+        if kind.in_parts:
+            evaluate: Evaluate = self.in_parts(taken)
+        else:
+            evaluate = self.on(samples_for(self.derivation, self.holdout, samples=samples), name="derivation")
+        with Phase("derivation", images=kind.looked_at(taken, keep, counts) * kind.networks(keep, counts)):
             choices, how = derive(self.derivation, self.scores, self.quota, seed=self.seed, module=self.module, evaluate=evaluate)
         return choices, told_of(how, self.dominant)
+
+    def in_parts(self, number: int) -> OnBatches:
+        """Return what scores networks on so many held-out samples, drawn at random, part by part."""
+        drawn = np.sort(np.random.default_rng([self.seed, 20264]).permutation(self.holdout.num_samples)[:number])
+        parts = [self.holdout.at(drawn[places]) for places in looks(number, seed=self.seed)]
+        return OnBatches(self.holdout, self.objective, self.precision, parts, self.kept, "race")
 
     def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure these choices are, on samples that had no part in them; `fresh` gives the supernets of a recheck."""

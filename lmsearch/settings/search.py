@@ -12,6 +12,7 @@ DERIVATIONS = {
     "topk": "most probable",
     "perturbation": "drop what the held-out loss minds least; K + ... + (k+1) passes per layer",
     "climb": "swap what lowers it",
+    "race": "the same, what may be best on more samples",
 }
 STORAGE = "where trials are kept: a journal file or a database URL (sqlite:///x.db)"
 STORAGE_NULL = "trials.journal in run_dir"

@@ -7,9 +7,9 @@ of all branches were trained alike (fair.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
@@ -17,7 +17,7 @@ from torch import nn
 from lmsearch.errors import ConfigError
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, check_keep, surviving
-from lmsearch.search.discrete.architectures import ArchitectureSpace
+from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.supernet.masking import Evaluate, losses_of
 from lmsearch.search.supernet.network import masked
 
@@ -28,9 +28,26 @@ SPREAD = 2.0  # standard deviation of the logits that values become
 Choice = dict[str, tuple[str, ...]]
 
 
+class Losses(Protocol):
+    """Mean held-out losses of choices, each measured once."""
+
+    @property
+    def known(self) -> Sized:
+        """What was measured, by choice."""
+
+    def best(self, choices: Sequence[Choice]) -> Choice:
+        """Return the choice with the lowest loss: of equal ones the first."""
+
+    def loss(self, choice: Choice) -> float:
+        """Return the loss of a choice."""
+
+    def rises(self, choice: Choice, others: Sequence[Choice]) -> list[float]:
+        """Return how much more the others lose than a choice."""
+
+
 @dataclass
 class Masked:
-    """Mean held-out losses of choices, each measured once."""
+    """Mean losses of choices, each measured once on the same held-out samples."""
 
     module: nn.Module
     evaluate: Evaluate
@@ -46,6 +63,16 @@ class Masked:
         found = losses_of(self.module, self.evaluate, [masked(self.module, choice) for choice in new.values()]) if new else []
         self.known |= {key: mine.mean().item() for key, mine in zip(new, found, strict=True)}
         return [self.known[tuple(choice.values())] for choice in choices]
+
+    def best(self, choices: Sequence[Choice]) -> Choice:
+        """Return the choice with the lowest loss: of equal ones the first."""
+        measured = self.losses(choices)
+        return choices[measured.index(min(measured))]
+
+    def rises(self, choice: Choice, others: Sequence[Choice]) -> list[float]:
+        """Return how much more the others lose than a choice."""
+        here = self.loss(choice)
+        return [loss - here for loss in self.losses(others)]
 
 
 def swaps(choice: Choice, layer: str, candidates: Sequence[str]) -> list[tuple[str, str, Choice]]:
@@ -64,31 +91,28 @@ def expected_choices(keep: Sequence[int], candidates: Sequence[int]) -> int:
     return STARTS + SWEEPS * sum(k * (total - k) for k, total in zip(keep, candidates, strict=True))
 
 
-def climb(losses: Masked, candidates: Mapping[str, Sequence[str]], start: Choice) -> Choice:
+def climb(losses: Losses, candidates: Mapping[str, Sequence[str]], start: Choice) -> Choice:
     """Take the best swap of each layer in turn until no layer has one that lowers the loss."""
     choice, unchanged = start, 0
     while unchanged < len(candidates):
         for layer, names in candidates.items():
-            ways = [choice, *(swapped for *_, swapped in swaps(choice, layer, names))]
-            measured = losses.losses(ways)
-            best = ways[measured.index(min(measured))]  # of equal ones the first: nothing changes without a gain
-            unchanged = unchanged + 1 if best is choice else 0
+            best = losses.best([choice, *(swapped for *_, swapped in swaps(choice, layer, names))])
+            unchanged = unchanged + 1 if best is choice else 0  # nothing changes without a gain
             choice = best
             if unchanged == len(candidates):
                 break
     return choice
 
 
-def values_of(losses: Masked, candidates: Mapping[str, Sequence[str]], choice: Choice) -> dict[str, dict[str, float]]:
+def values_of(losses: Losses, candidates: Mapping[str, Sequence[str]], choice: Choice) -> dict[str, dict[str, float]]:
     """Return what each direction is worth at the end of the climb, in held-out loss.
 
     A kept direction is worth what its best replacement loses (at least 0), another one minus what taking it in loses.
     """
-    around = {layer: swaps(choice, layer, names) for layer, names in candidates.items()}
-    losses.losses([swapped for mine in around.values() for *_, swapped in mine])
-    here, values = losses.loss(choice), {}
+    around = [(layer, *swap) for layer, names in candidates.items() for swap in swaps(choice, layer, names)]
+    lost, values = losses.rises(choice, [swapped for *_, swapped in around]), {}
     for layer, names in candidates.items():
-        rises = [(out, come, losses.loss(swapped) - here) for out, come, swapped in around[layer]]
+        rises = [(out, come, r) for (mine, out, come, _), r in zip(around, lost, strict=True) if mine == layer]
         values[layer] = {
             name: min((r for out, _, r in rises if out == name), default=0.0)
             if name in choice[layer]
@@ -118,16 +142,34 @@ def derive_climb(
     `probabilities` name the candidates that are left. Scores of the choices are those of `as_probabilities`, margins what the
     best swap in the layer loses. Raises ConfigError for a budget: swaps keep the number of directions of every layer.
     """
+    losses, space = Masked(module, evaluate), space_of(probabilities, quota, derivation="climb")
+    return climbed(losses, probabilities, random_starts(space, seed=seed), method="climb")
+
+
+def space_of(probabilities: Probabilities, quota: Quota, *, derivation: str) -> ArchitectureSpace:
+    """Return the choices that there are; raise ConfigError for a budget, or where a layer has too few candidates left."""
     if quota.keep is None:
-        raise ConfigError(f"derivation=climb keeps a number of directions per layer, so budget={quota.budget} cannot go with it")
+        raise ConfigError(
+            f"derivation={derivation} keeps a number of directions per layer, so budget={quota.budget} cannot go with it"
+        )
     candidates = {layer: surviving(scores) for layer, scores in probabilities.items()}
     for (layer, names), keep in zip(candidates.items(), quota.keep, strict=True):
         check_keep(keep, names, layer)
-    losses, rng = Masked(module, evaluate), np.random.default_rng([seed, 20262])
-    space = ArchitectureSpace.of(tuple(candidates.values()), quota.keep)
-    starts = [dict(zip(candidates, space.draw(rng), strict=True)) for _ in range(STARTS)]
-    measured = losses.losses(starts)
-    choice = climb(losses, candidates, starts[measured.index(min(measured))])
+    return ArchitectureSpace.of(tuple(candidates.values()), quota.keep)
+
+
+def random_starts(space: ArchitectureSpace, *, seed: int) -> list[Architecture]:
+    """Draw STARTS choices."""
+    rng = np.random.default_rng([seed, 20262])
+    return [space.draw(rng) for _ in range(STARTS)]
+
+
+def climbed(
+    losses: Losses, probabilities: Probabilities, starts: Sequence[Architecture], *, method: str
+) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
+    """Climb from the best of the starts, and return the choices and their record."""
+    candidates = {layer: surviving(scores) for layer, scores in probabilities.items()}
+    choice = climb(losses, candidates, losses.best([dict(zip(candidates, start, strict=True)) for start in starts]))
     values = values_of(losses, candidates, choice)
     scores = as_probabilities(values)
     choices = tuple(
@@ -139,4 +181,4 @@ def derive_climb(
         )
         for layer, directions in choice.items()
     )
-    return choices, {"method": "climb", "loss": losses.loss(choice), "choices_tried": len(losses.known)}
+    return choices, {"method": method, "loss": losses.loss(choice), "choices_tried": len(losses.known)}

@@ -20,8 +20,10 @@ from lmsearch.search.architects.kinds import ArchitectKind, architect_kind
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expected_choices
 from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
+from lmsearch.search.derivation.race import RACE_SAMPLES, derive_race, share_measured
 from lmsearch.search.discrete.budget import evaluation_cost
 from lmsearch.search.supernet.masking import Evaluate
+from lmsearch.stats.sequential import looks
 
 Part = TypeVar("Part")
 Derived = tuple[tuple[LayerChoice, ...], dict[str, Any]]
@@ -32,8 +34,8 @@ class DerivationKind:
     """One way to choose directions.
 
     derive(module, probabilities, evaluate, quota, seed) returns each layer's choice, whose scores sum to 1, and how it was
-    made. evaluate(module) scores the same held-out samples every time. Without uses_holdout it looks at the probabilities
-    alone: module and evaluate may be None.
+    made. evaluate scores the same held-out samples every time, all at once or part by part. Without uses_holdout it looks at
+    the probabilities alone: module and evaluate may be None.
     branches(keep, candidates) counts the branch scans that masking takes for one held-out sample, about.
     """
 
@@ -44,6 +46,7 @@ class DerivationKind:
     needs_alphas: bool  # True: probabilities that no alphas learned give it nothing to choose by
     takes_budget: bool  # False: it keeps a number of directions per layer
     samples: int | None  # held-out ones that it masks on, spread over all; None: all of them
+    in_parts: bool  # True: it looks at them part by part, and most networks at few
     runs_mixtures: bool  # True: masked supernets run mixtures of many branches; False: as many as are kept
     own_scores: str | None  # what the scores of its choices are called; None: they are the probabilities
 
@@ -53,8 +56,16 @@ class DerivationKind:
 
     def cost(self, keep: Sequence[int], candidates: Sequence[int], *, held: int, batch_size: int) -> float:
         """Return the branch-scan steps that it takes, about, where so many samples are held out."""
+        branches = self.branches(keep, candidates)
+        return evaluation_cost(round(self.looked_at(held, keep, candidates)), batch_size=batch_size, branches=branches)
+
+    def looked_at(self, held: int, keep: Sequence[int], candidates: Sequence[int]) -> float:
+        """Return the samples that it scores of one network, on average, about, where so many are held out."""
         taken = held if self.samples is None else min(self.samples, held)
-        return evaluation_cost(taken, batch_size=batch_size, branches=self.branches(keep, candidates))
+        if not self.in_parts:
+            return taken
+        ways = 1 + sum(k * (total - k) for k, total in zip(keep, candidates, strict=True)) // max(1, len(keep))
+        return taken * share_measured([len(part) for part in looks(taken, seed=0)], ways)
 
 
 def topk(module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int) -> Derived:
@@ -74,6 +85,11 @@ def climb(module: nn.Module | None, probabilities: Probabilities, evaluate: Eval
     return derive_climb(given(module), probabilities, given(evaluate), quota, seed=seed)
 
 
+def race(module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int) -> Derived:
+    """Swap directions while the loss falls, and measure on all samples what may be best."""
+    return derive_race(given(module), probabilities, given(evaluate), quota, seed=seed)
+
+
 def given(part: Part | None) -> Part:
     """Return the supernet or the samples that a derivation looks at; raise ValueError where they are not there."""
     if part is None:
@@ -91,15 +107,19 @@ DERIVATIONS = {
     for kind in (
         DerivationKind(
             "topk", topk, lambda *_: 0, uses_holdout=False, needs_alphas=True, takes_budget=True, samples=None,
-            runs_mixtures=False, own_scores=None,
+            in_parts=False, runs_mixtures=False, own_scores=None,
         ),
         DerivationKind(
             "perturbation", perturbation, branches_run, uses_holdout=True, needs_alphas=False, takes_budget=True, samples=None,
-            runs_mixtures=True, own_scores=None,
+            in_parts=False, runs_mixtures=True, own_scores=None,
         ),
         DerivationKind(
             "climb", climb, climb_branches, uses_holdout=True, needs_alphas=False, takes_budget=False, samples=CLIMB_SAMPLES,
-            runs_mixtures=False, own_scores="worth, by swaps",
+            in_parts=False, runs_mixtures=False, own_scores="worth, by swaps",
+        ),
+        DerivationKind(
+            "race", race, climb_branches, uses_holdout=True, needs_alphas=False, takes_budget=False, samples=RACE_SAMPLES,
+            in_parts=True, runs_mixtures=False, own_scores="worth, by swaps",
         ),
     )
 }  # fmt: skip

@@ -43,6 +43,17 @@ class Evaluate(Protocol):
     def looks(self, module: nn.Module, choices: Sequence[Choice]) -> Iterator[Look]:
         """Score each of these choices on more and more of the samples; what is not asked for is not computed."""
 
+    @property
+    def parts(self) -> Sequence[Samples]:
+        """All samples, cut into disjoint parts."""
+
+    @property
+    def objective(self) -> Objective:
+        """What scores are joined by."""
+
+    def on_part(self, number: int, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
+        """Return the scores of each choice on a part, none where no sample of it could be read; join them, then `for_choice`."""
+
 
 class Look(NamedTuple):
     """What is known of some choices after a share of the samples."""
@@ -84,13 +95,17 @@ class OnBatches:
         found: list[list[Scores]] = [[] for _ in choices]
         for number, part in enumerate(self.parts):
             seen += part.num_samples
-            scored = self._scored(module, choices, part, f"{self.name} {number}")
+            scored = self.on_part(number, module, choices)
             if not scored:
                 continue
             for mine, scores in zip(found, scored, strict=True):
                 mine.append(scores)
             so_far = [self.objective.for_choice(Scores.concatenate(mine)) for mine in found]
             yield Look(seen / total, whole_look(so_far).losses)
+
+    def on_part(self, number: int, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
+        """Return the scores of each choice on a part, none where no sample of it could be read; join them, then `for_choice`."""
+        return self._scored(module, choices, self.parts[number], f"{self.name} {number}")
 
     def _scored(self, module: nn.Module, choices: Sequence[Choice], batches: Iterable[Batch], samples: str) -> list[Scores]:
         """Return the scores of every choice, none where no sample of the batches could be read; `samples` names these."""
