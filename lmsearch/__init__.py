@@ -21,8 +21,8 @@ _PUBLIC = {
     "run_compare": "lmsearch.api.compare",
     "tune_process": "lmsearch.process",
     "DirectionalMixer": "lmsearch.models.mixer",
-    "LocalVimMixer": "lmsearch.models.mixer",
-    "LocalVMambaMixer": "lmsearch.models.mixer",
+    "LocalVimMixer": "lmsearch.models.local_vim",
+    "LocalVMambaMixer": "lmsearch.models.local_vmamba",
     "MixerOptions": "lmsearch.models.mixer",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -12,8 +12,10 @@ from torch import Tensor
 from lmsearch.engine.train import Precision
 from lmsearch.kernels import directional_scan, weighted_merge
 from lmsearch.models import merge, mixer
+from lmsearch.models.local_vim import LocalVimMixer
+from lmsearch.models.local_vmamba import LocalVMambaMixer
 from lmsearch.models.merge import merge_weighted
-from lmsearch.models.mixer import LocalVimMixer, LocalVMambaMixer, MixerOptions
+from lmsearch.models.mixer import MixerOptions
 
 BF16 = Precision(torch.device("cpu"), "bf16")
 GRID, NAMES = (4, 4), ("h", "v_flip", "w2")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmsearch.bench.scans import PEERS, eager_loop, mamba_ssm_scan, mambapy_scan
-from lmsearch.models.mixer import LocalVimMixer
+from lmsearch.models.local_vim import LocalVimMixer
 from lmsearch.scan.directions import index_table
 from lmsearch.scan.grids import Grid
 

@@ -20,8 +20,8 @@ from lmsearch.data.batch import Batch
 from lmsearch.engine.optim import adamw
 from lmsearch.engine.train import StepHook
 from lmsearch.models import create_model
-from lmsearch.models.local_vim import LocalVimBlock
-from lmsearch.models.mixer import LocalVimMixer, MixerOptions
+from lmsearch.models.local_vim import LocalVimBlock, LocalVimMixer
+from lmsearch.models.mixer import MixerOptions
 
 OURS, REFERENCE, RELEASED = "lmsearch", "reference backend", "released, "
 WIDE_WINDOWS = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")  # of 14x14 tokens

@@ -22,9 +22,9 @@ from lmsearch.errors import ModelError
 from lmsearch.models.dense.count import head_count
 from lmsearch.models.dense.net import DenseNet, whole_patches
 from lmsearch.models.layers import PatchMerging
-from lmsearch.models.local_vim import LocalVim
+from lmsearch.models.local_vim import LocalVim, LocalVimMixer
 from lmsearch.models.local_vmamba import LocalVMamba
-from lmsearch.models.mixer import DirectionalMixer, LocalVimMixer
+from lmsearch.models.mixer import DirectionalMixer
 from lmsearch.scan.directions import parse_direction
 from lmsearch.scan.grids import Grid, halved, num_tokens
 

@@ -11,9 +11,11 @@ from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
+from lmsearch.kernels import directional_conv
 from lmsearch.models.backbone import Backbone
 from lmsearch.models.class_token import insert_token, split_token
 from lmsearch.models.drop_path import DropPath
@@ -26,11 +28,49 @@ from lmsearch.models.layers import (
     resize_positions,
     rope_tables,
 )
-from lmsearch.models.mixer import LocalVimMixer, MixerOptions
+from lmsearch.models.mixer import DirectionalMixer, MixerOptions, Tokens
+from lmsearch.models.scan_groups import ScanGroup, take
 from lmsearch.models.tracing import GraphInputs
 from lmsearch.scan.grids import Grid, middle, num_tokens
 
 POOLS = ("", "avg", "token")
+
+
+class LocalVimMixer(DirectionalMixer):
+    """LocalVim's: a causal convolution along each order, the gate inside each direction."""
+
+    PER_DIRECTION = (*DirectionalMixer.PER_DIRECTION, "conv_weight", "conv_bias")
+
+    def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions, *, d_conv: int = 4) -> None:
+        super().__init__(d_model, directions, options)
+        k, d = len(self.directions), self.d_scan
+        bound = d_conv**-0.5  # PyTorch's default for a depthwise convolution
+        self.conv_weight = nn.Parameter(torch.empty(k, d, d_conv).uniform_(-bound, bound))
+        self.conv_bias = nn.Parameter(torch.empty(k, d).uniform_(-bound, bound))
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the vectors that are stacked over directions, which stay undecayed as other vectors do."""
+        return super().no_weight_decay() | {"conv_bias"}
+
+    def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""
+        return self.in_proj(x).chunk(2, dim=-1)
+
+    def split(self, x: Tensor, gate: Tensor) -> tuple[Tokens, Tensor]:
+        """What is scanned of x and of its gate (B, L, d_inner), and what passes by, gated already."""
+        sizes = (self.d_scan, self.d_inner - self.d_scan)
+        (x, by), (z, gate) = x.split(sizes, dim=-1), gate.split(sizes, dim=-1)
+        return Tokens(x, z), by * F.silu(gate)
+
+    def convolved(self, x: Tensor, group: ScanGroup, rows: slice | Tensor) -> Tensor:
+        """Tokens x (B, P, D) after a causal convolution along each order: (B, K, P, D)."""
+        return directional_conv(
+            x,
+            take(self.conv_weight, rows),
+            take(self.conv_bias, rows),
+            self.order_of(group, x.device),
+            backend=self.options.backend,
+        )
 
 
 class LocalVimBlock(nn.Module):

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import cast
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmsearch.errors import ModelError
@@ -17,10 +18,29 @@ from lmsearch.models.backbone import Backbone
 from lmsearch.models.drop_path import DropPath
 from lmsearch.models.init import check_init, init_linears
 from lmsearch.models.layers import PatchEmbed, PatchMerging
-from lmsearch.models.mixer import LocalVMambaMixer, MixerOptions
+from lmsearch.models.mixer import DirectionalMixer, MixerOptions
 from lmsearch.scan.grids import Grid, halved
 
 POOLS = ("", "avg")
+
+
+class LocalVMambaMixer(DirectionalMixer):
+    """LocalVMamba's: one 2-D depthwise convolution before all scans, a norm and one gate after the merge."""
+
+    def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions) -> None:
+        super().__init__(d_model, directions, options)
+        self.conv = nn.Conv2d(self.d_inner, self.d_inner, 3, padding=1, groups=self.d_inner)
+        self.out_norm = nn.LayerNorm(self.d_inner)
+
+    def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""
+        x, gate = self.in_proj(x).chunk(2, dim=-1)
+        x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, d_inner, H, W), channels last in memory
+        return x.permute(0, 2, 3, 1).flatten(1, 2), gate
+
+    def left(self, y: Tensor, gate: Tensor) -> Tensor:
+        """The merged branches y (B, L, d_inner) and the gate to the result (B, L, d_model)."""
+        return self.out_proj(self.out_norm(y) * F.silu(gate))
 
 
 class LocalVMambaBlock(nn.Module):

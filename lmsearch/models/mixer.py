@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lmsearch.errors import ModelError
-from lmsearch.kernels import directional_conv, directional_scan
+from lmsearch.kernels import directional_scan
 from lmsearch.kernels.ops import Backend
 from lmsearch.models.any_grid import computed_order, is_open
 from lmsearch.models.attention import KINDS, build_attention
@@ -235,62 +234,6 @@ class DirectionalMixer(nn.Module):
     def attended(self, o: Tensor) -> tuple[Tensor, Gates]:
         """Branches (B, K, L, D) with the gates that attention gives them."""
         return o, (None, None) if self.attn is None else self.attn(o, backend=self.options.backend)
-
-
-class LocalVimMixer(DirectionalMixer):
-    """LocalVim's: a causal convolution along each order, the gate inside each direction."""
-
-    PER_DIRECTION = (*DirectionalMixer.PER_DIRECTION, "conv_weight", "conv_bias")
-
-    def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions, *, d_conv: int = 4) -> None:
-        super().__init__(d_model, directions, options)
-        k, d = len(self.directions), self.d_scan
-        bound = d_conv**-0.5  # PyTorch's default for a depthwise convolution
-        self.conv_weight = nn.Parameter(torch.empty(k, d, d_conv).uniform_(-bound, bound))
-        self.conv_bias = nn.Parameter(torch.empty(k, d).uniform_(-bound, bound))
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the names of the vectors that are stacked over directions, which stay undecayed as other vectors do."""
-        return super().no_weight_decay() | {"conv_bias"}
-
-    def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""
-        return self.in_proj(x).chunk(2, dim=-1)
-
-    def split(self, x: Tensor, gate: Tensor) -> tuple[Tokens, Tensor]:
-        """What is scanned of x and of its gate (B, L, d_inner), and what passes by, gated already."""
-        sizes = (self.d_scan, self.d_inner - self.d_scan)
-        (x, by), (z, gate) = x.split(sizes, dim=-1), gate.split(sizes, dim=-1)
-        return Tokens(x, z), by * F.silu(gate)
-
-    def convolved(self, x: Tensor, group: ScanGroup, rows: slice | Tensor) -> Tensor:
-        """Tokens x (B, P, D) after a causal convolution along each order: (B, K, P, D)."""
-        return directional_conv(
-            x,
-            take(self.conv_weight, rows),
-            take(self.conv_bias, rows),
-            self.order_of(group, x.device),
-            backend=self.options.backend,
-        )
-
-
-class LocalVMambaMixer(DirectionalMixer):
-    """LocalVMamba's: one 2-D depthwise convolution before all scans, a norm and one gate after the merge."""
-
-    def __init__(self, d_model: int, directions: Sequence[str], options: MixerOptions) -> None:
-        super().__init__(d_model, directions, options)
-        self.conv = nn.Conv2d(self.d_inner, self.d_inner, 3, padding=1, groups=self.d_inner)
-        self.out_norm = nn.LayerNorm(self.d_inner)
-
-    def entered(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Tokens x (B, L, d_model) to what the directions scan and to the gate, each (B, L, d_inner)."""
-        x, gate = self.in_proj(x).chunk(2, dim=-1)
-        x = F.silu(self.conv(x.unflatten(1, grid).permute(0, 3, 1, 2)))  # (B, d_inner, H, W), channels last in memory
-        return x.permute(0, 2, 3, 1).flatten(1, 2), gate
-
-    def left(self, y: Tensor, gate: Tensor) -> Tensor:
-        """The merged branches y (B, L, d_inner) and the gate to the result (B, L, d_model)."""
-        return self.out_proj(self.out_norm(y) * F.silu(gate))
 
 
 def recompute_mixers(module: nn.Module, enable: bool = True) -> None:
