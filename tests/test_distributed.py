@@ -34,8 +34,9 @@ from lmsearch.tasks.parts.board import example_predictions
 from lmsearch.tasks.parts.build import build_data
 from lmsearch.tasks.parts.candidates import search_data
 from lmsearch.tasks.parts.conclude import About, conclude
+from lmsearch.tasks.parts.search_setup import search_setup
 from lmsearch.tasks.parts.watch import epoch_findings
-from lmsearch.tasks.search import open_session, search_setup
+from lmsearch.tasks.search import open_session
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(

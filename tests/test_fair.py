@@ -29,7 +29,8 @@ from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_data, build_precision
-from lmsearch.tasks.search import open_session, search_data, search_setup
+from lmsearch.tasks.parts.search_setup import search_setup
+from lmsearch.tasks.search import open_session, search_data
 
 FOUR = ("h", "v", "w2", "w4")
 OBJECTIVE = objective_for("class")

@@ -18,7 +18,7 @@ from lmsearch.search.supernet.options import SINGLE_PATH
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_data, build_recipe
 from lmsearch.tasks.parts.candidates import find_candidates, search_data
-from lmsearch.tasks.search import search_options
+from lmsearch.tasks.parts.search_setup import search_options
 
 TINY = [
     "search=darts", "data=planted", "data.grid=5", "epochs=2", "data.steps_per_epoch=3", "batch_size=128", "keep=2",

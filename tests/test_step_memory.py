@@ -25,8 +25,8 @@ from lmsearch.models.step_memory import step_bytes
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts import memory
 from lmsearch.tasks.parts.build import build_precision
+from lmsearch.tasks.parts.search_setup import search_setup
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.tasks.search import search_setup
 
 FACTOR = 1.4  # between the estimate and the measured peak, either way
 EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]

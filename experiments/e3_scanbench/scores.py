@@ -16,7 +16,7 @@ from lmsearch.search.derivation.choice import Quota, kept
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.options import SINGLE_PATH, SearchOptions
 from lmsearch.settings.tasks import Search
-from lmsearch.tasks.search import search_options
+from lmsearch.tasks.parts.search_setup import search_options
 
 NUM_SEEDS = 5
 HOLDOUT = 0.2  # of search=darts

@@ -28,8 +28,8 @@ from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.quick_audit import quick_audit
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import open_run_dir, write_config
+from lmsearch.tasks.parts.search_setup import search_options
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.tasks.search import search_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -27,23 +27,19 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.state import RunState
 from lmsearch.engine.train import Precision, Trainer
-from lmsearch.errors import ConfigError
 from lmsearch.genotype import Genotype
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import label
-from lmsearch.search.checks import check_search
 from lmsearch.search.session import SearchSession
 from lmsearch.search.supernet.kept import keeping_scores
 from lmsearch.search.supernet.network import named_mixers
-from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search.trust.recheck import SUPERNETS
-from lmsearch.settings.search import Supernet
-from lmsearch.settings.tasks import Search, Searching
+from lmsearch.settings.tasks import Search
 from lmsearch.status import Status
 from lmsearch.tasks.parts import discrete
 from lmsearch.tasks.parts.board import fill_board, results_in
 from lmsearch.tasks.parts.build import build_precision, build_recipe
-from lmsearch.tasks.parts.candidates import Candidates, find_candidates, search_data
+from lmsearch.tasks.parts.candidates import search_data
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, show
 from lmsearch.tasks.parts.fit import keeping_of
 from lmsearch.tasks.parts.memory import check_memory
@@ -52,25 +48,12 @@ from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.recheck import read_alike, stored_supernets, train_supernet, trained_supernets
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.samples import searched_on
+from lmsearch.tasks.parts.search_setup import SearchSetup, search_setup
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.parts.watch import epoch_findings, is_due
 
 log = logging.getLogger(__name__)
 NOT_OK = 3  # exit code with strict=true
-
-
-@dataclass(frozen=True)
-class SearchSetup(Candidates):
-    """What will be searched, and the options that say how."""
-
-    options: SearchOptions
-
-    @property
-    def running(self) -> tuple[int, ...]:
-        """Branches of each layer that run at a time, or may do so once alphas weigh them."""
-        if self.options.dominance is not None:
-            return tuple(len(layer) for layer in self.spec.directions)
-        return self.options.branches_at_once(self.keep, [len(layer) for layer in self.spec.directions])
 
 
 def run(cfg: DictConfig) -> int:
@@ -225,23 +208,6 @@ def open_session(
         backend=settings.backend,
         world=world,
     )
-
-
-def search_setup(settings: Searching, source: Source, *, budget: int | None = None) -> SearchSetup:
-    """Put search space, model and options together; every mistake in them is found here, before anything is written."""
-    found = find_candidates(settings, source, budget=budget)
-    setup = SearchSetup(found.spec, found.space, found.quota, search_options(settings.supernet))
-    counts = [len(layer) for layer in setup.spec.directions]
-    check_search(setup.options, setup.quota, counts, epochs=settings.epochs, derivation=settings.supernet.derivation)
-    if settings.precision == "fp16" and not setup.options.kind.fp16:
-        how = setup.options.architect
-        raise ConfigError(f"precision=fp16 with search.architect={how}: held-out gradients would underflow; use bf16")
-    return setup
-
-
-def search_options(search: Supernet) -> SearchOptions:
-    """Return the keys that say how the supernet is searched."""
-    return SearchOptions(**{f.name: getattr(search, f.name) for f in fields(SearchOptions)})
 
 
 def kept_for_derive(settings: Search, setup: SearchSetup) -> dict[str, object]:

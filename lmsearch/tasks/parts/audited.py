@@ -26,7 +26,7 @@ from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
 from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import Claim, check_resume, how_it_differs, refuse_both
 from lmsearch.tasks.parts.samples import note_samples
-from lmsearch.tasks.search import search_setup
+from lmsearch.tasks.parts.search_setup import search_setup
 
 PARTS_VERSION = 2  # of what the rows of an audit hold and mean
 TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids take smaller batches
