@@ -14,11 +14,10 @@ from pathlib import Path
 import optuna
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
-from lmsearch.config import plain_config, settings_of
+from lmsearch.config import settings_of
 from lmsearch.config_presets import choices_of
-from lmsearch.context import CARDS, FREE, LEAVING_PAGES, SHARING, in_full, setting, tell
+from lmsearch.context import CARDS, FREE, LEAVING_PAGES, SHARING, setting
 from lmsearch.engine.devices import float32_convolutions
 from lmsearch.engine.log import environment
 from lmsearch.engine.memory import free_bytes
@@ -30,7 +29,6 @@ from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.settings.sweep import Sweep as SweepSettings
 from lmsearch.sweep.pool import Start, gpus_apart, jobs_stay_here, local_workers, submitit_workers, supervise
-from lmsearch.sweep.results import Row, command_of, csv_of, figure_of, front_of, rows_of, summary, table_of, words_of
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
     ID,
@@ -46,9 +44,9 @@ from lmsearch.sweep.study import (
 )
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
-from lmsearch.tasks.parts.page import leave_page
 from lmsearch.tasks.parts.restarts import note_start, starts_over
-from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, config_text, default_run_dir, write_config
+from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, default_run_dir, write_config
+from lmsearch.tasks.parts.swept import Announcer, report
 from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import exclusive, note_version, recover, watched
 from lmsearch.trials.watch import Watch
@@ -279,52 +277,3 @@ def run_task(task: str, words: Sequence[str], folder: RunDir) -> None:
         for line in lines:
             print(line)
         importlib.import_module(f"lmsearch.tasks.{task}").run(cfg)
-
-
-class Announcer:
-    """Logs every trial that has ended, once."""
-
-    def __init__(self, study: optuna.Study, sweep: Sweep) -> None:
-        self.study, self.sweep = study, sweep
-        self.told = {row.number for row in self.ended()}
-
-    def ended(self) -> list[Row]:
-        """Return the rows of trials that have ended."""
-        rows = patiently(partial(rows_of, self.study, self.sweep))
-        return sorted((r for r in rows if r.state != "running"), key=lambda row: row.number)
-
-    def __call__(self) -> None:
-        for row in self.ended():
-            if row.number not in self.told:
-                self.told.add(row.number)
-                values = "  ".join(f"{m} {v:.6g}" for m, v in zip(self.sweep.goal.metrics, row.values, strict=False))
-                log.info("trial %d of %d  %s  %s", row.number, self.sweep.trials, row.state, values or row.note)
-
-
-def report(study: optuna.Study, sweep: Sweep) -> int:
-    """Write results.csv, results.json, best.yaml and the figure, and print the table, the best trial and the paths."""
-    rows, versions = patiently(partial(rows_of, study, sweep)), patiently(partial(note_version, study))
-    front = front_of(study, rows)
-    sweep.run_dir.write_csv("results.csv", csv_of(sweep, rows))
-    sweep.run_dir.write_json("results.json", summary(sweep, rows, front, versions=versions))
-    console = Console()
-    console = console if console.is_terminal else Console(width=PIPE_WIDTH)
-    if in_full():
-        console.print(table_of(sweep, rows, front))
-    if not front:
-        why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
-        leave_page(sweep.run_dir)
-        raise SweepError(f"no trial was completed{why}; see {sweep.run_dir / 'results.csv'}")
-    best, figure = front[0], "history.png" if len(sweep.goal.metrics) == 1 else "pareto.png"
-    sweep.run_dir.write_figure(figure, lambda: figure_of(sweep, rows, front))
-    config, _ = configure(sweep.task, words_of(sweep, best))
-    sweep.run_dir.write("best.yaml", f"# {command_of(sweep, best)}\n{config_text(plain_config(config))}")
-    if len(sweep.goal.metrics) == 2:
-        tell(f"Pareto front (*): trials {', '.join(str(row.number) for row in front)}; commands of all in results.json")
-    values = ", ".join(f"{m} {v:.6g}" for m, v in zip(sweep.goal.metrics, best.values, strict=True))
-    print(f"best{' in ' + sweep.goal.metrics[0] if len(front) > 1 else ''}: trial {best.number}, {values}")
-    tell(f"  {command_of(sweep, best)}")
-    tell(f"results: {sweep.run_dir / 'results.csv'}, {sweep.run_dir / 'results.json'}   figure: {sweep.run_dir / figure}")
-    tell(f"best configuration: {sweep.run_dir / 'best.yaml'}   its run: {best.run_dir}")
-    leave_page(sweep.run_dir)
-    return 0
