@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import optuna
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from optuna.trial import TrialState
 
 from lmsearch.cli import main
 from lmsearch.config import compose, compose_settings, plain_config
@@ -23,6 +25,8 @@ from lmsearch.files import write_json
 from lmsearch.run_identity import config_digest
 from lmsearch.settings.sweep import Sweep as SweepSettings
 from lmsearch.sweep.pool import jobs_stay_here
+from lmsearch.sweep.study import FAILED
+from lmsearch.sweep.worker import Outcome, end
 from lmsearch.tasks import retrain
 from lmsearch.tasks import sweep as sweeping
 
@@ -237,6 +241,18 @@ def test_a_trial_that_fails_is_recorded_with_its_line_and_the_others_run(
     assert notes[0] == notes[4] == ("complete", "")
     assert json.loads((tmp_path / "trials/0001/trial.json").read_text())["note"] == "no images in x"
     assert "Traceback" in (tmp_path / "trials/0002/error.txt").read_text()
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
+def test_trials_that_fail_teach_the_sampler_to_look_elsewhere(directions: list[str], tmp_path: Path) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5), directions=directions)
+    for _ in range(25):
+        trial = study.ask()
+        rate = trial.suggest_float("lr", 0, 1)
+        fine = Outcome(TrialState.COMPLETE, [rate, -rate][: len(directions)])
+        end(study, trial, RunDir(tmp_path), fine if rate < 0.75 else Outcome(TrialState.FAIL, note="it diverged"))
+    lost = [FAILED in trial.user_attrs for trial in study.trials]
+    assert any(lost) and sum(lost[10:]) <= 10, "15 of 15 where failed trials are nothing to the sampler"
 
 
 def test_a_sweep_without_a_complete_trial_says_why(

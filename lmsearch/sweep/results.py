@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from lmsearch.figures.trials import front_figure, history_figure
-from lmsearch.sweep.study import Sweep, retried
+from lmsearch.sweep.study import FAILED, Sweep, retried
 from lmsearch.trials.storage import LOST
 from lmsearch.words import as_text
 
@@ -114,10 +114,11 @@ def figure_of(sweep: Sweep, rows: list[Row], front: list[Row]) -> Figure:
 def _row(trial: FrozenTrial, sweep: Sweep, again: set[int]) -> Row:
     """Return the row of a trial that was started."""
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "FAIL": "failed"}
+    state = "failed" if FAILED in trial.user_attrs else words[trial.state.name]
     complete = trial.state == TrialState.COMPLETE
     return Row(
         number=trial.number,
-        state="queued again" if trial.number in again else words[trial.state.name],
+        state="queued again" if trial.number in again else state,
         values=tuple(trial.values) if complete else (),
         params={key: trial.params[key] for key in sweep.parameters if key in trial.params},
         seconds=round(trial.duration.total_seconds(), 1) if trial.duration else None,

@@ -24,6 +24,7 @@ from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin
 
 IDENTITY, STOPPED, ID = "lmsearch sweep", "stopped", "id"  # attributes of the study
 FOLDER = "run_dir"  # attribute of a trial: the folder that it ran in, as its machine names it
+FAILED = "failed"  # attribute of a trial that failed, which is pruned to Optuna
 PRUNER_STARTUP = 5  # trials that the median pruner watches before it ends one
 SMALLEST_GENERATION, LARGEST_GENERATION = 4, 50
 
@@ -143,8 +144,8 @@ def check_identity(study: optuna.Study, sweep: Sweep) -> None:
     if found == mine:
         return
     which = [name for name, value in mine.items() if (found or {}).get(name) != value]
-    states = {trial.state for trial in study.get_trials(deepcopy=False)}
-    new = found is None and not states
+    trials = study.get_trials(deepcopy=False)
+    new, states = found is None and not trials, {trial.state for trial in trials if FAILED not in trial.user_attrs}
     unjudged = which == ["goal"] and not states & {TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING}
     if (new or unjudged) and [d.name.lower() for d in study.directions] == list(sweep.goal.directions):
         study.set_user_attr(IDENTITY, mine)

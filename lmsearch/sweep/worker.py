@@ -23,7 +23,7 @@ from lmsearch.engine.log import observing
 from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.errors import LmsearchError, StorageAwayError, SweepError, did_you_mean
 from lmsearch.interrupts import stop_asked
-from lmsearch.sweep.study import FOLDER, STOPPED, SeededByTrial, Sweep, open_study, work_left
+from lmsearch.sweep.study import FAILED, FOLDER, STOPPED, SeededByTrial, Sweep, open_study, work_left
 from lmsearch.trials.patience import patiently, reason_of
 from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
 
@@ -134,12 +134,18 @@ def measure(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask
 
 
 def end(study: optuna.Study, trial: optuna.Trial, folder: RunDir, how: Outcome) -> None:
-    """Write trial.json and tell the study; raises UpdateFinishedTrialError where another process has ended the trial."""
+    """Write trial.json and tell the study; raises UpdateFinishedTrialError where another process has ended the trial.
+
+    One that failed is pruned to Optuna, whose TPE learns nothing from failed ones and asks there again, and marked.
+    """
     words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     patiently(partial(trial.set_user_attr, "note", how.note))
+    if how.state == TrialState.FAIL:
+        patiently(partial(trial.set_user_attr, FAILED, True))
     found = {"trial": trial.number, "state": words[how.state], "params": trial.params, "values": how.values, "note": how.note}
     folder.write_json("trial.json", found)
-    patiently(partial(study.tell, trial, how.values, state=how.state, skip_if_finished=True))
+    state = TrialState.PRUNED if how.state == TrialState.FAIL else how.state
+    patiently(partial(study.tell, trial, how.values, state=state, skip_if_finished=True))
 
 
 class Reporter:
