@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import f_oneway
+from scipy.stats import wilcoxon as signed_rank
 
 from lmsearch.stats import ranking
 from lmsearch.stats.rounding import tied
@@ -110,6 +111,8 @@ def test_many_small_gains_outrank_two_large_losses() -> None:
 def test_wilcoxon_of_six_gains_is_two_in_sixty_four() -> None:
     assert ranking.wilcoxon([1, 2, 3, 4, 5, 6]) == pytest.approx(2 / 64)
     assert ranking.wilcoxon([0, 0, 0]) == 1
+    assert ranking.wilcoxon([0] * 9 + [1, 2, 3, 4, 5]) == pytest.approx(2 / 32), "ties prove nothing"
+    assert ranking.wilcoxon([1, -2, 3, 4, -5, 6, 7, 9]) == pytest.approx(signed_rank([1, -2, 3, 4, -5, 6, 7, 9]).pvalue)
 
 
 def test_holm_multiplies_by_the_number_of_tests_that_are_left() -> None:

@@ -16,6 +16,7 @@ from lmsearch.stats.rounding import settled, tied
 
 RESAMPLES = 1000
 FEWEST_RANKED = 5  # architectures from which a bootstrap of tau covers what it says
+COUNTED = 13  # differences up to which every way to sign them is counted, as SciPy does it with ties
 SEEN = 0.8  # of audits that are to show a difference
 LEAST_RANGE, LEVEL = 2.0, 0.05  # of `differ`: seed standard deviations that architectures range over, and the highest p
 
@@ -157,14 +158,21 @@ def differ(range_in_deviations: float, p: float) -> bool:
 def wilcoxon(differences: Sequence[float]) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test of paired differences (n,); 1 where all of them are zero.
 
-    It tests whether sum_i sign(d_i) rank(|d_i|) is zero. Zeros take ranks but no side (Pratt).
+    It tests whether sum_i sign(d_i) rank(|d_i|) is zero. Zeros take ranks but no side (Pratt). Of up to COUNTED others all ways
+    to sign them are counted: SciPy counts zeros among them, and has five wins beside nine zeros at 0.026 in place of 2 / 32.
     """
+    from scipy.stats import rankdata
     from scipy.stats import wilcoxon as signed_rank
 
     values = settled(differences)
-    if not np.any(values):
-        return 1.0
-    return float(signed_rank(values, zero_method="pratt", method="auto").pvalue)
+    if np.count_nonzero(values) > COUNTED:
+        return float(signed_rank(values, zero_method="pratt", method="auto").pvalue)
+    ranks = np.rint(2 * rankdata(np.abs(values))).astype(int)  # doubled, so that shared ones are whole
+    chances = np.ones(1)  # of every sum of the ranks above zero
+    for rank in ranks[values != 0]:
+        chances = (np.pad(chances, (rank, 0)) + np.pad(chances, (0, rank))) / 2
+    further = max(ranks[values > 0].sum(), ranks[values < 0].sum())
+    return min(1.0, float(2 * chances[further:].sum()))
 
 
 def signed_rank_sum(differences: Sequence[float]) -> float:
