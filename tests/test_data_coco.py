@@ -19,6 +19,7 @@ from lmsearch.config import compose, settings_of
 from lmsearch.data import Source, build_source
 from lmsearch.data.dense.coco import read_content, say_passed_over
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
+from lmsearch.data.dense.numbers import of_coco
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.dense.writing import CATEGORY_IDS
 from lmsearch.data.instances import Instances
@@ -157,6 +158,17 @@ def test_a_large_share_of_crowds_is_a_warning(caplog: pytest.LogCaptureFixture, 
     with caplog.at_level(logging.INFO):
         say_passed_over(Path("a.json"), [True] * crowds + [False] * (10 - crowds), 0)
     assert [record.levelno for record in caplog.records] == [level] * (crowds > 0)
+
+
+@pytest.mark.parametrize(("id", "told"), [(0, 1), (1, 0)])
+def test_an_object_that_scorers_never_count_as_found_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, id: int, told: int
+) -> None:
+    folder = write_coco(tmp_path, changed(id=id))
+    info = small(folder).info
+    (file,) = folder.rglob("*.json")
+    of_coco(file, sorted(folder.rglob("*.png")), info)
+    assert sum("1 annotation(s) have an id below 1" in line for line in caplog.messages) == told
 
 
 def test_one_class_and_gaps_in_the_ids_are_numbered_from_0(tmp_path: Path) -> None:
@@ -404,6 +416,14 @@ def test_boxes_of_yolo_are_read_in_pixels_and_a_missing_label_file_is_an_image_o
     held = [source.train.sample(number).things for number in range(3)] + [source.val.sample(0).things]
     assert sorted(len(things) for things in held) == [0, 1, 1, 1]
     assert next(things[0].box for things in held if things) == (3.0, 1.5, 5.0, 4.5)
+
+
+@pytest.mark.parametrize(("label", "told"), [(0, 0), (1, 1)])
+def test_a_yolo_folder_without_any_object_of_class_0_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, label: int, told: int
+) -> None:
+    small(write_yolo(tmp_path, f"{label} 0.5 0.5 0.25 0.5\n"))
+    assert sum("no object is of class 0 (a)" in line for line in caplog.messages) == told
 
 
 POSE = "train: train/images\nnames: [a, b]\nkpt_shape: "

@@ -274,6 +274,11 @@ def spoil_jpeg(folder: Path) -> None:
     write_picture(folder / "annotations" / "train" / "0.jpg", rows(0, 1))
 
 
+def spoil_tiff(folder: Path) -> None:
+    (folder / "annotations" / "train" / "0.png").unlink()
+    Image.fromarray(rows(0, 1)).save(folder / "annotations" / "train" / "0.tif", compression="jpeg")
+
+
 def spoil_binary(folder: Path) -> None:
     for path in (folder / "annotations" / "train").iterdir():
         write_picture(path, rows(0, 255))
@@ -301,6 +306,7 @@ def spoil_twins(folder: Path) -> None:
         (spoil_listing, "classes.txt: the class 'ground' is given twice"),
         (spoil_colours, "class_dict.csv: line 2 is 'road,200,0'; expected name,r,g,b with 0 to 255"),
         (spoil_jpeg, "0.jpg: JPEG, JPEG 2000, WebP and AVIF change the values of a mask; save masks as PNG"),
+        (spoil_tiff, "0.tif: not a readable mask .a TIFF compressed as jpeg, which changes the values of a mask; save"),
         (spoil_binary, r"the masks hold no two classes: 0, beside void \(255\); data.ignore_index=-1 makes 255 a class"),
         (spoil_masks, "annotations/train: no such folder; .*images/train needs masks of the same stems there"),
         (spoil_void, r"images/val: no pixel of its 1 mask.s. has a class .void: 255.; nothing could be learned or measured"),

@@ -7,6 +7,7 @@ files with several pages the first frame is read. What has no agreed appearance 
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -33,9 +34,11 @@ TURNS = {  # EXIF orientation -> what sets the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SAMPLES, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 277, 258, 262, 339  # tags of TIFF
+SAMPLES, BITS, PHOTOMETRIC, SAMPLE_FORMAT, DESCRIPTION = 277, 258, 262, 339, 270  # tags of TIFF
+ROWS_AS_PAGES = re.compile(r'\{"shape": \[(\d+), (\d+), (\d+)\]')  # how tifffile describes images of many bands, and stacks
 OFFSETS = (273, 324)  # of strips or tiles in the file
 GEOREFERENCED = (33550, 34264, 34735)  # tags of which a GeoTIFF has one at least
+SLIVER = 4  # times as high as wide
 FEW_LEVELS = 8  # between opaque and transparent, that an overlay has
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -104,7 +107,7 @@ def check_stored(image: Image.Image) -> None:
 
 
 def _check_samples(image: Image.Image) -> None:
-    """Raise ValueError for a TIFF whose samples are signed, or are more than Pillow would hand over."""
+    """Raise ValueError for a TIFF whose samples are signed, or more than Pillow would hand over, or pages of a row each."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     samples, bands = image.tag_v2.get(SAMPLES, 1), image.getbands()
@@ -112,6 +115,11 @@ def _check_samples(image: Image.Image) -> None:
         raise ValueError(f"{samples} samples per pixel, of which {len(bands)} would be read as {image.mode}")
     if 2 in image.tag_v2.get(SAMPLE_FORMAT, ()):
         raise ValueError(f"mode {image.mode} with signed samples: which value is black is not said")
+    described = ROWS_AS_PAGES.match(str(image.tag_v2.get(DESCRIPTION, "")))
+    if described and image.height >= SLIVER * image.width:  # no slice of a stack has such sides
+        rows, columns, depth = map(int, described.groups())
+        if (columns, depth) == (image.height, image.width) and rows > 1:
+            raise ValueError(f"{rows}x{columns} pixels of {depth} bands, each row a page of its own; save it as grey or RGB")
 
 
 def _eight_bits(image: Image.Image, stored: str | None) -> Image.Image:

@@ -29,6 +29,7 @@ NAMES, COLOURS = "classes.txt", ("class_dict.csv", "classes.csv")
 NEVER = -1  # the value of a class that a folder does not have, and the class of a value that has none
 VOID_NAME = "void"  # of a colour that has no class
 LOSSY = ("JPEG", "JPEG2000", "WEBP", "AVIF")  # formats of Pillow
+LOSSY_INSIDE = ("jpeg", "tiff_jpeg", "webp")  # ways to compress a TIFF
 MOST_CLASSES = VOID
 MOST_TOLD = 8
 LOG_EVERY_S = 10.0
@@ -108,6 +109,8 @@ def open_mask(path: Path, *, colour: bool) -> Image.Image:
     try:
         with Image.open(path, formats=readable_formats()) as image:
             check_stored(image)
+            if (way := image.info.get("compression")) in LOSSY_INSIDE:
+                raise ValueError(f"a TIFF compressed as {way}, which changes the values of a mask; save masks as PNG")
             args = image.tile[0].args if image.tile else None
             stored, *largest = args if isinstance(args, tuple) else (args,)
             image.load()

@@ -50,6 +50,7 @@ def of_coco(coco: Path, files: Sequence[Path], info: DataInfo) -> Numbers:
     A class that it lacks gets an id that it does not use. Raises DataError for images that it does not list.
     """
     content = read_content(coco, parts=LISTED)
+    _say_never_found(coco, content.get("annotations"))
     check_once(coco, "the file name", [entry["file_name"] for entry in content["images"]])
     listed = {PurePath(entry["file_name"]).parts: entry for entry in content["images"]}
     found = {path: _ending(path, listed) for path in files}
@@ -68,6 +69,15 @@ def of_coco(coco: Path, files: Sequence[Path], info: DataInfo) -> Numbers:
     free = max(own.values(), default=0) + 1
     new = {name: free + place for place, name in enumerate(lacking)}
     return Numbers(ids, tuple((own | new)[name] for name in info.class_names), sizes)
+
+
+def _say_never_found(coco: Path, annotations: object) -> None:
+    """Log how many objects have an id that scorers of COCO's results take for "not found"."""
+    entries = annotations if isinstance(annotations, list) else []
+    ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+    if lost := sum(isinstance(id, int) and id < 1 for id in ids):
+        text = "%s: %d annotation(s) have an id below 1: pycocotools never counts 0 as found, faster-coco-eval none of them; %s"
+        log.warning(text, coco, lost, "number them from 1, or its AP is lower than that of evaluate")
 
 
 def _size(path: Path) -> tuple[int, int] | None:

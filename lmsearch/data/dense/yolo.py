@@ -62,6 +62,9 @@ def read_yolo_splits(
             splits[split] = read_split(f"{path}: {split}", files, labels, on_error=on_error, of_points=of_points)
     if not splits:
         raise DataError(f"{path}: names no images; expected train and val with folders of images")
+    if names is None and not any(0 in part.things.labels for part in splits.values() if part.things is not None):
+        text = "%s: no object is of class 0 (%s); some converters, such as SAHI 0.12.8, write COCO's ids, from 1 on"
+        log.warning(text, path, shown(own[0]))
     return splits, known
 
 
