@@ -13,9 +13,12 @@ from torch import nn
 
 import lmsearch
 from lmsearch.cli import main
+from lmsearch.data import build_source, search_loaders
+from lmsearch.data.read_once import ReadOnce
 from lmsearch.engine.objectives import Scores, objective_for
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import create_model
+from lmsearch.search import trained
 from lmsearch.search.derivation.choice import Quota
 from lmsearch.search.derivation.climb import climb, swaps, values_of
 from lmsearch.search.derivation.race import Raced, derive_race, known_sets, share_measured
@@ -34,11 +37,11 @@ class Landscape:
     objective = objective_for("class")
     parts: Sequence[object] = PARTS
 
-    def __init__(self, losses: Callable[[tuple[str, ...]], np.ndarray], *, readable: bool = True) -> None:
+    def __init__(self, losses: Callable[[tuple[str, ...]], np.ndarray], *, readable: Sequence[int] = (0, 1, 2)) -> None:
         self.losses, self.readable, self.looked = losses, readable, dict.fromkeys(PAIRS, 0)
 
     def on_part(self, number: int, module: nn.Module, choices: Sequence[Choice]) -> list[Scores]:
-        if not self.readable:
+        if number not in self.readable:
             return []
         start = sum(PARTS[:number])
         (mixer,), found = named_mixers(module).values(), []
@@ -54,10 +57,6 @@ class Landscape:
 @pytest.fixture(scope="module")
 def supernet() -> nn.Module:
     return create_model("local_vim_nano", directions=SIX, merge="weighted", depth=1, embed_dim=4, d_state=1, num_classes=2)
-
-
-def named(directions: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    return {"layers.0.mixer": directions}
 
 
 def raced(supernet: nn.Module, samples: Landscape) -> tuple[Raced, str]:
@@ -107,6 +106,21 @@ def test_a_race_ends_where_no_swap_helps_as_far_as_it_looked(supernet: nn.Module
     assert max(samples.looked.values()) == 8, "no sample is scored twice"
 
 
+def test_the_only_other_way_is_measured_to_the_end(supernet: nn.Module) -> None:
+    """The second pair is a little worse on the first part and better on all."""
+    ways = {PAIRS[0]: np.full(8, 1.0), PAIRS[1]: np.array([1.1, 1.1, *[0.0] * 6])}
+    losses_of, layer = raced(supernet, Landscape(lambda names: ways[names]))
+    assert losses_of.best([{layer: pair} for pair in ways]) == {layer: PAIRS[1]}
+
+
+def test_a_part_that_cannot_be_read_is_left_out(supernet: nn.Module) -> None:
+    ways = {pair: np.full(8, float(n)) for n, pair in enumerate(PAIRS)}
+    samples = Landscape(lambda names: ways[names], readable=(1, 2))
+    losses_of, layer = raced(supernet, samples)
+    assert losses_of.best([{layer: pair} for pair in PAIRS[::-1]]) == {layer: PAIRS[0]}
+    assert samples.looked[PAIRS[0]] == 6 and losses_of.rises({layer: PAIRS[0]}, [{layer: PAIRS[5]}]) == [5.0]
+
+
 def test_halving_measures_the_share_that_it_says(supernet: nn.Module) -> None:
     rng = np.random.default_rng(1)
     noise = {pair: rng.normal(size=8) for pair in PAIRS} | {PAIRS[3]: np.full(8, -50.0)}
@@ -131,10 +145,18 @@ def test_a_budget_and_samples_that_cannot_be_read_are_refused(supernet: nn.Modul
     with pytest.raises(ConfigError, match="derivation=race keeps a number"):
         derive_race(supernet, scores, Landscape(lambda _: np.zeros(8)), Quota(budget=2), seed=0)
     with pytest.raises(DataError, match="held-out"):
-        derive_race(supernet, scores, Landscape(lambda _: np.zeros(8), readable=False), Quota(keep=(2,)), seed=0)
+        derive_race(supernet, scores, Landscape(lambda _: np.zeros(8), readable=()), Quota(keep=(2,)), seed=0)
 
 
-def test_a_search_races_and_says_how_much_it_looked_at(tmp_path: Path) -> None:
+def test_samples_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = search_loaders(build_source("digits"), holdout=0.3, batch_size=64, seed=0).holdout
+    once, reads = ReadOnce(loader), []
+    monkeypatch.setattr(type(loader), "__iter__", lambda self: iter(reads.append(1) or [object()]))
+    assert list(once) == list(once) and reads == [1]
+    assert (once.num_samples, len(once), once.world) == (loader.num_samples, len(loader), loader.world)
+
+
+def test_a_search_races_on_as_many_samples_as_memory_holds_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [
         "search", "data=planted", "data.grid=5", "data.num_train=640", "model.embed_dim=8", "model.d_state=2", "batch_size=128",
         "epochs=1", "keep=2", "search=fair", "search.derivation=race", "search.recheck=0", "search.health_every=0",
@@ -142,6 +164,9 @@ def test_a_search_races_and_says_how_much_it_looked_at(tmp_path: Path) -> None:
     for name in ("one", "same"):
         assert main([*words, f"run_dir={tmp_path / name}"]) == 0
     assert (tmp_path / "one" / "genotype.json").read_bytes() == (tmp_path / "same" / "genotype.json").read_bytes()
+    monkeypatch.setattr(trained, "READ_BYTES", 1)
+    assert main([*words, f"run_dir={tmp_path / 'few'}"]) == 0
+    assert lmsearch.load_genotype(tmp_path / "few").derivation["samples"] == 1
     how = lmsearch.load_genotype(tmp_path / "one").derivation
     assert how["method"] == "race" and how["samples"] == 128
     assert how["samples"] < how["samples_looked_at"] < how["samples"] * how["choices_tried"]

@@ -49,7 +49,8 @@ def test_the_supernet_costs_as_much_as_the_networks_of_random_search_up_to_an_ep
             spent = plan.supernet_epochs(arm) * epoch + (8 + 4 * 3 * 16) * samples / 32 * 12 / 3
             assert 0 <= plan.evaluations * plan.alone_cost - spent < epoch
     eight = replace(fixed.PLANS["main"], epochs=8)
-    assert eight.supernet_epochs() == 18 and eight.alone_cost == 8 * 75 * 12 + 187.5
+    assert [eight.supernet_epochs(arm) for arm in fixed.SUPERNETS] == [18, 16, 21]
+    assert eight.alone_cost == 8 * 75 * 12 + 187.5
 
 
 def test_trainings_that_count_share_their_seeds_within_a_pair_and_with_no_other() -> None:

@@ -16,7 +16,6 @@ from lmsearch.data.few import Few
 from lmsearch.data.splitting import stratified_split
 from lmsearch.engine.randomness import key
 from lmsearch.literature import ARMS
-from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
 from lmsearch.search.discrete.evaluators import StandAlone
@@ -32,6 +31,7 @@ LITERATURE = tuple(name for name, arm in ARMS.items() if arm.layers("local_vim",
 EPOCHS = 8  # of `main`; the pilot decides (README.md)
 RUNS = 3  # trainings that count, of a choice
 SHORT, PILOT_RANDOM = (8, 12), 6  # epochs that the pilot compares, and its random architectures
+CHOICES = 8 + 4 * DEPTH * KEEP * (len(SPACE.candidates) - KEEP)  # that climbing measures: its starts, and four rounds of swaps
 PILOT_ARMS = ("raster", "cross", "localmamba_hand")
 
 
@@ -40,6 +40,7 @@ class Searched:
     """A search with a supernet: its derivation, the share of the images that it holds out, and words beside those of all."""
 
     derivation: str
+    samples: int  # held-out images that a choice is measured on, on average, about
     holdout: float = HOLDOUT
     added: bool = False  # True: planned after the first rows of `main` (README.md)
 
@@ -50,9 +51,9 @@ class Searched:
 
 
 SUPERNETS: Mapping[str, Searched] = {
-    OURS: Searched("climb"),
-    "race": Searched("race", added=True),
-    "race, half": Searched("race", 0.5, added=True),
+    OURS: Searched("climb", 128),
+    "race": Searched("race", 254, added=True),
+    "race, half": Searched("race", 424, 0.5, added=True),
 }
 ATTEMPTS = tuple(name for name, how in SUPERNETS.items() if how.added)
 
@@ -88,11 +89,9 @@ class Plan:
 
     def supernet_epochs(self, arm: str = OURS) -> int:
         """As many as the cost of `evaluations` networks leaves, once the derivation is paid."""
-        how, candidates = SUPERNETS[arm], (len(SPACE.candidates),) * DEPTH
-        held = int(self.images * how.holdout)
-        deriving = derivation_kind(how.derivation).cost((KEEP,) * DEPTH, candidates, held=held, batch_size=BATCH)
+        deriving = evaluation_cost(CHOICES * SUPERNETS[arm].samples, batch_size=BATCH, branches=KEEP * DEPTH)
         left = self.evaluations * self.alone_cost - deriving
-        return max(2, int(left / training_cost(self.supernet_steps(arm), sum(candidates))))
+        return max(2, int(left / training_cost(self.supernet_steps(arm), len(SPACE.candidates) * DEPTH)))
 
     def digest(self) -> str:
         """Return what tells rows of this plan from those of another: sizes and words, not the seeds."""

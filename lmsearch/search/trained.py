@@ -12,6 +12,7 @@ from torch import nn
 from lmsearch.data import spread
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import HeldOut
+from lmsearch.data.read_once import ReadOnce
 from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.progress import Phase
 from lmsearch.engine.train import Precision
@@ -27,6 +28,7 @@ from lmsearch.search.trust.health import Health, check_health, untested
 from lmsearch.search.trust.mixture import leave_one_out
 from lmsearch.stats.sequential import looks
 
+READ_BYTES = 2**30  # of inputs that are kept while directions are chosen on them
 QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
 
 
@@ -84,9 +86,13 @@ class Trained:
         return choices, told_of(how, self.dominant)
 
     def in_parts(self, number: int) -> OnBatches:
-        """Return what scores networks on so many held-out samples, drawn at random, part by part."""
+        """Return what scores networks, part by part, on so many held-out samples, drawn at random and read once.
+
+        There are fewer where they would take more than READ_BYTES.
+        """
+        number = min(number, max(1, READ_BYTES // spread(self.holdout, 1).inputs.nbytes))
         drawn = np.sort(np.random.default_rng([self.seed, 20264]).permutation(self.holdout.num_samples)[:number])
-        parts = [self.holdout.at(drawn[places]) for places in looks(number, seed=self.seed)]
+        parts = [ReadOnce(self.holdout.at(drawn[places])) for places in looks(number, seed=self.seed)]
         return OnBatches(self.holdout, self.objective, self.precision, parts, self.kept, "race")
 
     def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:

@@ -28,6 +28,11 @@ SPREAD = 2.0  # standard deviation of the logits that values become
 Choice = dict[str, tuple[str, ...]]
 
 
+def key_of(choice: Choice) -> Architecture:
+    """Return what a choice is known by."""
+    return tuple(choice.values())
+
+
 class Losses(Protocol):
     """Mean held-out losses of choices, each measured once."""
 
@@ -51,7 +56,7 @@ class Masked:
 
     module: nn.Module
     evaluate: Evaluate
-    known: dict[tuple[tuple[str, ...], ...], float] = field(default_factory=dict)
+    known: dict[Architecture, float] = field(default_factory=dict)
 
     def loss(self, choice: Choice) -> float:
         """Return the mean loss of the supernet that runs only these directions."""
@@ -59,10 +64,10 @@ class Masked:
 
     def losses(self, choices: Sequence[Choice]) -> list[float]:
         """Return the mean losses of several choices; those not yet known are measured together."""
-        new = {key: choice for choice in choices if (key := tuple(choice.values())) not in self.known}
+        new = {key: choice for choice in choices if (key := key_of(choice)) not in self.known}
         found = losses_of(self.module, self.evaluate, [masked(self.module, choice) for choice in new.values()]) if new else []
         self.known |= {key: mine.mean().item() for key, mine in zip(new, found, strict=True)}
-        return [self.known[tuple(choice.values())] for choice in choices]
+        return [self.known[key_of(choice)] for choice in choices]
 
     def best(self, choices: Sequence[Choice]) -> Choice:
         """Return the choice with the lowest loss: of equal ones the first."""
@@ -137,7 +142,7 @@ def as_probabilities(values: Mapping[str, Mapping[str, float]]) -> dict[str, dic
 def derive_climb(
     module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, *, seed: int
 ) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
-    """Return the choices and their record for genotype.json; `evaluate(module)` scores the same held-out samples every time.
+    """Return the choices and their record for genotype.json; `evaluate` scores the same held-out samples every time.
 
     `probabilities` name the candidates that are left. Scores of the choices are those of `as_probabilities`, margins what the
     best swap in the layer loses. Raises ConfigError for a budget: swaps keep the number of directions of every layer.

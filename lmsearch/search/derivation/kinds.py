@@ -45,7 +45,7 @@ class DerivationKind:
     uses_holdout: bool  # True: held-out samples decide on directions, so the verdict needs others
     needs_alphas: bool  # True: probabilities that no alphas learned give it nothing to choose by
     takes_budget: bool  # False: it keeps a number of directions per layer
-    samples: int | None  # held-out ones that it masks on, spread over all; None: all of them
+    samples: int | None  # held-out ones that it masks on, at most; None: all of them
     in_parts: bool  # True: it looks at them part by part, and most networks at few
     runs_mixtures: bool  # True: masked supernets run mixtures of many branches; False: as many as are kept
     own_scores: str | None  # what the scores of its choices are called; None: they are the probabilities

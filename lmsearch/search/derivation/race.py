@@ -20,7 +20,7 @@ from lmsearch.errors import DataError
 from lmsearch.genotype import LayerChoice
 from lmsearch.literature import ARMS
 from lmsearch.search.derivation.choice import Probabilities, Quota
-from lmsearch.search.derivation.climb import Choice, climbed, random_starts, space_of
+from lmsearch.search.derivation.climb import Choice, climbed, key_of, random_starts, space_of
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.supernet.masking import Evaluate
 from lmsearch.search.supernet.network import masked
@@ -33,61 +33,72 @@ class Raced:
     """Held-out losses of choices on more and more parts of the samples, each measured once."""
 
     module: nn.Module
-    samples: Evaluate
-    known: dict[tuple[tuple[str, ...], ...], list[Scores | None]] = field(default_factory=dict)  # part by part
+    evaluate: Evaluate
+    known: dict[Architecture, list[Scores]] = field(default_factory=dict)  # part by part
+    parts: list[int] = field(init=False)  # those of which samples can be read
+
+    def __post_init__(self) -> None:
+        self.parts = list(range(len(self.evaluate.parts)))
 
     def best(self, choices: Sequence[Choice]) -> Choice:
         """Return the choice with the lowest loss that halving finds: of equal ones the first.
 
-        What replaces the first is better on all samples. Before the first is kept, those that halving left behind and
-        that were better so far are measured to the end.
+        What replaces the first is better on all samples. Before the first is kept, those that halving left behind and that
+        were better so far are measured to the end.
         """
         first, *left = choices
-        last = len(self.samples.parts)
-        for upto in range(1, last + 1):
+        for upto in range(1, len(self.evaluate.parts)):
             self.measure([first, *left], upto=upto)
-            if upto < last:
-                left = sorted(left, key=lambda choice: self.losses_of(choice, upto=upto).mean().item())[: len(left) // 2]
+            left = sorted(left, key=lambda choice: self.losses_of(choice, upto=upto).mean().item())[: half(len(left))]
+        self.measure([first, *left])
         best = min([first, *left], key=self.loss)
         if best is not first:
             return best
         behind = [choice for choice, rise in zip(choices[1:], self.rises(first, choices[1:]), strict=True) if rise < 0]
-        self.measure(behind, upto=last)
+        self.measure(behind)
         return min([first, *behind], key=self.loss)
 
     def loss(self, choice: Choice) -> float:
         """Return the mean loss on all samples."""
-        self.measure([choice], upto=len(self.samples.parts))
+        self.measure([choice])
         return self.losses_of(choice).mean().item()
 
     def rises(self, choice: Choice, others: Sequence[Choice]) -> list[float]:
-        """Return how much more the others lose than a choice, each on the samples that are known of it."""
+        """Return how much more the others lose than a choice, each on the samples that are known of it: the first, or more."""
         self.measure(others, upto=1)
-        self.measure([choice], upto=len(self.samples.parts))
-        counts = [len(self.known[_key(other)]) for other in others]
+        self.measure([choice])
+        counts = [len(self.known[key_of(other)]) for other in others]
         pairs = zip(others, counts, strict=True)
-        return [(self.losses_of(o, upto=n) - self.losses_of(choice, upto=n)).mean().item() for o, n in pairs]
+        return [(self.losses_of(o) - self.losses_of(choice, upto=n)).mean().item() for o, n in pairs]
 
-    def measure(self, choices: Sequence[Choice], *, upto: int) -> None:
-        """Measure what is not yet known of these choices on the first parts."""
-        for number in range(upto):
-            new = {_key(choice): choice for choice in choices if len(self.known.get(_key(choice), ())) <= number}
+    def measure(self, choices: Sequence[Choice], *, upto: int | None = None) -> None:
+        """Measure what is not yet known of these choices on the first parts, None: on all.
+
+        Raises DataError where no sample of any part can be read.
+        """
+        place = 0
+        while place < len(self.parts[:upto]):
+            new = {key_of(c): c for c in choices if len(self.known.get(key_of(c), ())) <= place}
             ways = [masked(self.module, choice) for choice in new.values()]
-            found: Sequence[Scores | None] = self.samples.on_part(number, self.module, ways) if ways else []
-            for key, scores in zip(new, found or [None] * len(new), strict=True):
+            found = self.evaluate.on_part(self.parts[place], self.module, ways) if ways else []
+            if ways and not found:
+                del self.parts[place]
+                continue
+            for key, scores in zip(new, found, strict=True):
                 self.known.setdefault(key, []).append(scores)
+            place += 1
+        if not self.parts:
+            raise DataError("none of the held-out samples that directions are chosen on can be read")
 
     def losses_of(self, choice: Choice, *, upto: int | None = None) -> Tensor:
         """Return the per-sample losses (n,) float64 on the first parts, None: on all that are known."""
-        parts = [scores for scores in self.known[_key(choice)][:upto] if scores is not None]
-        if not parts:
-            raise DataError("none of the held-out samples that directions are chosen on can be read")
-        return self.samples.objective.for_choice(Scores.concatenate(parts)).losses.double()
+        scores = Scores.concatenate(self.known[key_of(choice)][:upto])
+        return self.evaluate.objective.for_choice(scores).losses.double()
 
 
-def _key(choice: Choice) -> tuple[tuple[str, ...], ...]:
-    """Return what a choice is known by."""
-    return tuple(choice.values())
+def half(number: int) -> int:
+    """Return how many of so many swaps a look keeps: the one that is left stays."""
+    return (number + 1) // 2
 
 
 def share_measured(parts: Sequence[int], ways: int) -> float:
@@ -95,12 +106,12 @@ def share_measured(parts: Sequence[int], ways: int) -> float:
     seen, left = 0, ways
     for number in parts:
         seen += left * number
-        left = 1 + (left - 1) // 2
+        left = 1 + half(left - 1)
     return seen / (ways * sum(parts))
 
 
 def known_sets(space: ArchitectureSpace) -> list[Architecture]:
-    """Return the sets of the literature, alike in all layers, that a space holds."""
+    """Return the sets of the literature that are made for any depth, as far as a space holds them."""
     depth, found = len(space.keep), []
     for arm in ARMS.values():
         layers = arm.layers("", depth) if arm.depths == "any" else None
@@ -113,10 +124,15 @@ def known_sets(space: ArchitectureSpace) -> list[Architecture]:
 
 
 def derive_race(
-    module: nn.Module, probabilities: Probabilities, samples: Evaluate, quota: Quota, *, seed: int
+    module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, *, seed: int
 ) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
-    """Return the choices and their record for genotype.json, as `derive_climb` does; `samples` are looked at part by part."""
-    space, losses = space_of(probabilities, quota, derivation="race"), Raced(module, samples)
+    """Return the choices and their record for genotype.json, as `derive_climb` does.
+
+    Scores and margins are of fewer samples than the choice where halving left a swap behind. `samples` in the record is how many
+    the choice was measured on, `samples_looked_at` how many of all choices. Raises ConfigError as `derive_climb` does, and
+    DataError where no sample can be read.
+    """
+    space, losses = space_of(probabilities, quota, derivation="race"), Raced(module, evaluate)
     choices, how = climbed(losses, probabilities, [*random_starts(space, seed=seed), *known_sets(space)], method="race")
-    looked = sum(len(scores.losses) for parts in losses.known.values() for scores in parts if scores is not None)
+    looked = sum(len(scores.losses) for parts in losses.known.values() for scores in parts)
     return choices, how | {"samples": len(losses.losses_of({c.name: c.directions for c in choices})), "samples_looked_at": looked}
