@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A rectangle that was turned in Label Studio is in none of its exports where it was drawn, but in COCO's of square images.
+# A rectangle that was turned in Label Studio lies elsewhere in its COCO, YOLO and VOC exports, but for COCO's of square images.
 #
 # Annotators turn rectangles to fit lying cars, leaves and text. The tool stores the upper left corner, around which it is turned, and the
 # sides, all in percent of the image, and the angle. The converter's COCO export turns the percentages, as if they were of one length
-# across and down; YOLO and VOC leave the angle out. All other objects are right, and nothing is said. Where results have a rotation,
-# compute the upright boxes yourself, in pixels.
+# across and down; YOLO and VOC leave the angle out. All other objects are right, and nothing is said. The same converter's oriented boxes
+# (is_obb) are turned in pixels, and right: where results have a rotation, export these, or compute the upright boxes yourself.
 #
 # Seen with label-studio-sdk 2.1.2, Python 3.11; a rectangle of 20 % x 30 % from (60 %, 20 %):
-# image      turned by  drawn           COCO            YOLO            VOC
-# 100 x 60   0          60..80, 12..30  60..80, 12..30  60..80, 12..30  60..80, 12..30
-# 100 x 60   90         42..60, 12..32  30..60, 12..24  60..80, 12..30  60..80, 12..30
-# 100 x 100  90         30..60, 20..40  30..60, 20..40  60..80, 20..50  60..80, 20..50
+# image      turned by  drawn           COCO            YOLO            VOC             oriented boxes
+# 100 x 60   0          60..80, 12..30  60..80, 12..30  60..80, 12..30  60..80, 12..30  60..80, 12..30
+# 100 x 60   90         42..60, 12..32  30..60, 12..24  60..80, 12..30  60..80, 12..30  42..60, 12..32
+# 100 x 100  90         30..60, 20..40  30..60, 20..40  60..80, 20..50  60..80, 20..50  30..60, 20..40
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -47,6 +47,12 @@ def of_yolo(folder, wide, high):
     return told((x - width / 2) * wide, (y - height / 2) * high, (x + width / 2) * wide, (y + height / 2) * high)
 
 
+def of_oriented(folder, wide, high):
+    corners = list(map(float, (folder / "labels" / "a.txt").read_text().split()[1:]))
+    across, down = [x * wide for x in corners[::2]], [y * high for y in corners[1::2]]
+    return told(min(across), min(down), max(across), max(down))
+
+
 def of_voc(folder, wide, high):
     box = ET.parse(folder / "Annotations" / "a.xml").find("object/bndbox")
     return told(*(float(box.find(name).text) for name in ("xmin", "ymin", "xmax", "ymax")))
@@ -62,11 +68,11 @@ def drawn(angle, wide, high):
 
 
 CASES = [
-    (100, 60, 0, ["60..80, 12..30"] * 4),
-    (100, 60, 90, ["42..60, 12..32", "30..60, 12..24", "60..80, 12..30", "60..80, 12..30"]),
-    (100, 100, 90, ["30..60, 20..40", "30..60, 20..40", "60..80, 20..50", "60..80, 20..50"]),
+    (100, 60, 0, ["60..80, 12..30"] * 5),
+    (100, 60, 90, ["42..60, 12..32", "30..60, 12..24", "60..80, 12..30", "60..80, 12..30", "42..60, 12..32"]),
+    (100, 100, 90, ["30..60, 20..40", "30..60, 20..40", "60..80, 20..50", "60..80, 20..50", "30..60, 20..40"]),
 ]
-print("image      turned by  drawn           COCO            YOLO            VOC")
+print("image      turned by  drawn           COCO            YOLO            VOC             oriented boxes")
 for wide, high, angle, expected in CASES:
     Image.new("RGB", (wide, high)).save("images/a.jpg")
     value = {"x": ACROSS, "y": DOWN, "width": WIDTH, "height": HEIGHT, "rotation": angle, "rectanglelabels": ["leaf"]}
@@ -77,11 +83,12 @@ for wide, high, angle, expected in CASES:
     Path("tasks.json").write_text(json.dumps([{"id": 1, "data": {"image": "images/a.jpg"}, "annotations": [annotation]}]))
     converter = Converter(CONFIG, ".")
     seen = [drawn(angle, wide, high)]
-    for name, read in (("coco", of_coco), ("yolo", of_yolo), ("voc", of_voc)):
-        folder = Path(f"{name}{high}x{angle}")
+    ways = (("coco", of_coco, {}), ("yolo", of_yolo, {}), ("voc", of_voc, {}), ("yolo", of_oriented, {"is_obb": True}))
+    for number, (name, read, how) in enumerate(ways):
+        folder = Path(f"{name}{number}_{high}x{angle}")
         images = str(folder / "images")
-        getattr(converter, f"convert_to_{name}")("tasks.json", str(folder), output_image_dir=images, is_dir=False)
+        getattr(converter, f"convert_to_{name}")("tasks.json", str(folder), output_image_dir=images, is_dir=False, **how)
         seen.append(read(folder, wide, high))
-    print(f"{f'{wide} x {high}':10} {angle:<10} {seen[0]:15} {seen[1]:15} {seen[2]:15} {seen[3]}")
+    print(f"{f'{wide} x {high}':10} {angle:<10} {seen[0]:15} {seen[1]:15} {seen[2]:15} {seen[3]:15} {seen[4]}")
     assert seen == expected, "turned rectangles are exported otherwise now"
 PY

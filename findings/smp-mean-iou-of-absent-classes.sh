@@ -4,7 +4,7 @@
 # Of a class that is neither in the truth nor in the answer IoU is 0 / 0. torchmetrics and benchmarks leave such classes out of the mean;
 # here iou_score counts them as 1 (zero_division=1.0). Image by image, as "macro-imagewise" averages, nearly all of 150 classes are
 # absent, and over a whole set those that a small test set lacks. So the figure begins near 1 and hardly moves, and two data sets differ
-# by their numbers of classes. zero_division="warn" makes them 0, which is no better: take "micro", or another library.
+# by their numbers of classes. Take "micro", or another library.
 #
 # Seen with segmentation-models-pytorch 0.6.0, torchmetrics 1.9.0, PyTorch 2.13.0, Python 3.11; truth: class 0, answer: class 1, everywhere:
 # classes  macro   macro-imagewise  micro   torchmetrics' MulticlassJaccardIndex

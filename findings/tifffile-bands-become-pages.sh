@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # An image of five bands, saved by tifffile as it lies in memory, is a file of as many pages as it has rows; others see its first row.
 #
-# (H, W, 3) and (H, W, 4) are taken for colour and saved as one page. With any other number of bands imwrite makes H pages of W x C pixels,
+# (H, W, 3) and (H, W, 4) are taken for colour and saved as one page. With two bands, or five and more, imwrite makes H pages of W x C pixels,
 # and imread puts them together again, so that one's own look shows nothing. Pillow and OpenCV open the first page: what was the upper
 # row of the picture, turned, stands for all of it. Trainers resize such slivers to their input, and nothing is said. ImageIO's TIFF writer
 # is tifffile. Say planarconfig="contig" and photometric="minisblack": then readers that cannot take five bands refuse the file.

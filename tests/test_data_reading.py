@@ -272,12 +272,13 @@ def test_twelve_bits_are_spread_over_the_full_range(tmp_path):
 
 
 def test_a_tiff_whose_rows_are_pages_is_refused_and_a_stack_of_slices_is_not(tmp_path):
-    for sides, refused in (((3, 20, 5), True), ((3, 20, 6), False), ((3, 5, 20), False)):
+    images, stacks = ((20, 20, 5), (8, 9, 2)), ((19, 20, 5), (3, 20, 5), (3, 5, 20), (2, 1000, 250))
+    for sides, refused in [*((sides, True) for sides in images), *((sides, False) for sides in stacks)]:
         pages = [Image.new("L", sides[:0:-1], 90) for _ in range(sides[0])]
         described = {270: f'{{"shape": {list(sides)}}}'}  # as tifffile describes an array that is neither grey nor RGB
         pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], tiffinfo=described)
         if refused:
-            with pytest.raises(DataError, match="3x20 pixels of 5 bands, each row a page of its own"):
+            with pytest.raises(DataError, match=f"{sides[0]}x{sides[1]} pixels of {sides[2]} bands, each row a page of its own"):
                 read_image(tmp_path / "a.tif", 1)
         else:
             assert read_image(tmp_path / "a.tif", 1).size == sides[:0:-1]

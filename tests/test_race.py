@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import lmsearch
@@ -16,6 +17,7 @@ from lmsearch.cli import main
 from lmsearch.data import build_source, search_loaders
 from lmsearch.data.read_once import ReadOnce
 from lmsearch.engine.objectives import Scores, objective_for
+from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import create_model
 from lmsearch.search import trained
@@ -25,6 +27,7 @@ from lmsearch.search.derivation.race import Raced, derive_race, known_sets, shar
 from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.search.supernet.masking import Choice
 from lmsearch.search.supernet.network import named_mixers
+from lmsearch.search.supernet.relax import RELAXATIONS
 
 SIX = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip")
 PAIRS = list(combinations(SIX, 2))
@@ -154,6 +157,22 @@ def test_samples_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(loader), "__iter__", lambda self: iter(reads.append(1) or [object()]))
     assert list(once) == list(once) and reads == [1]
     assert (once.num_samples, len(once), once.world) == (loader.num_samples, len(loader), loader.world)
+
+
+def test_a_broken_first_image_does_not_end_a_race(supernet: nn.Module, tmp_path: Path) -> None:
+    for number in range(12):
+        file = tmp_path / "train" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 9 * number, np.uint8)).save(file)
+    source = build_source("imagefolder", root=str(tmp_path), img_size=8, val_fraction=0.2, on_error="skip")
+    held = search_loaders(source, holdout=0.5, batch_size=4, seed=0).holdout
+    (first,) = held.at(np.array([0]))
+    Path(source.train.path(int(first.indices[0]))).write_bytes(b"")
+    race = trained.Trained(
+        supernet, RELAXATIONS["uniform"], "race", Quota(keep=(2,)), held, None, objective_for("class"),
+        Precision(torch.device("cpu")), 0,
+    )  # fmt: skip
+    assert sum(len(batch.inputs) for part in race.in_parts(held.num_samples).parts for batch in part) == held.num_samples - 1
 
 
 def test_a_search_races_on_as_many_samples_as_memory_holds_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ SAMPLES, BITS, PHOTOMETRIC, SAMPLE_FORMAT, DESCRIPTION = 277, 258, 262, 339, 270
 ROWS_AS_PAGES = re.compile(r'\{"shape": \[(\d+), (\d+), (\d+)\]')  # how tifffile describes images of many bands, and stacks
 OFFSETS = (273, 324)  # of strips or tiles in the file
 GEOREFERENCED = (33550, 34264, 34735)  # tags of which a GeoTIFF has one at least
-SLIVER = 4  # times as high as wide
+SLIVER = 4  # times as many rows, and as many columns, as bands
 FEW_LEVELS = 8  # between opaque and transparent, that an overlay has
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -116,9 +116,10 @@ def _check_samples(image: Image.Image) -> None:
     if 2 in image.tag_v2.get(SAMPLE_FORMAT, ()):
         raise ValueError(f"mode {image.mode} with signed samples: which value is black is not said")
     described = ROWS_AS_PAGES.match(str(image.tag_v2.get(DESCRIPTION, "")))
-    if described and image.height >= SLIVER * image.width:  # no slice of a stack has such sides
+    if described:
         rows, columns, depth = map(int, described.groups())
-        if (columns, depth) == (image.height, image.width) and rows > 1:
+        slices = min(rows, columns) < SLIVER * depth  # of a stack: rows of an image are many beside its bands
+        if (columns, depth) == (image.height, image.width) and rows > 1 and not slices:
             raise ValueError(f"{rows}x{columns} pixels of {depth} bands, each row a page of its own; save it as grey or RGB")
 
 

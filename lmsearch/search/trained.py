@@ -90,7 +90,8 @@ class Trained:
 
         There are fewer where they would take more than READ_BYTES.
         """
-        number = min(number, max(1, READ_BYTES // spread(self.holdout, 1).inputs.nbytes))
+        seen = spread(self.holdout, QUICK_SAMPLES).inputs
+        number = min(number, max(1, READ_BYTES * len(seen) // seen.nbytes))
         drawn = np.sort(np.random.default_rng([self.seed, 20264]).permutation(self.holdout.num_samples)[:number])
         parts = [ReadOnce(self.holdout.at(drawn[places])) for places in looks(number, seed=self.seed)]
         return OnBatches(self.holdout, self.objective, self.precision, parts, self.kept, "race")

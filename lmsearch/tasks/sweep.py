@@ -54,7 +54,6 @@ from lmsearch.trials.watch import Watch
 log = logging.getLogger(__name__)
 JOURNAL = "trials.journal"  # in the run directory, where no other storage is given
 OWN_KEYS = ("run_dir", "overwrite")  # of a trial; the sweep gives them
-PIPE_WIDTH = 150  # columns where the output is no terminal
 
 
 def run(cfg: DictConfig) -> int:
