@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lmsearch.engine.train import Precision
 from lmsearch.kernels import directional_scan, weighted_merge
-from lmsearch.models import merge, mixer
+from lmsearch.models import local_vim, merge, mixer
 from lmsearch.models.local_vim import LocalVimMixer
 from lmsearch.models.local_vmamba import LocalVMambaMixer
 from lmsearch.models.merge import merge_weighted
@@ -43,7 +43,7 @@ def test_projections_convolution_and_merge_are_in_bf16_and_decay_rates_in_float3
 
         return run
 
-    for home, name in ((mixer, "directional_conv"), (mixer, "directional_scan"), (merge, "weighted_merge")):
+    for home, name in ((local_vim, "directional_conv"), (mixer, "directional_scan"), (merge, "weighted_merge")):
         monkeypatch.setattr(home, name, spy(name, getattr(home, name)))
     layer, x = a_mixer(LocalVimMixer, backend), torch.randn(2, 16, 16)
     for part in (layer.in_proj, layer.out_proj):

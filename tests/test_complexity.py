@@ -13,7 +13,7 @@ from lmsearch.config import compose
 from lmsearch.errors import LmsearchError, ModelError
 from lmsearch.kernels import native
 from lmsearch.kernels.reference import whole_delta
-from lmsearch.models import create_model, mixer
+from lmsearch.models import create_model, local_vim, mixer
 from lmsearch.models.complexity import Cost, complexity, own_count, released_count
 from lmsearch.tasks import complexity as task
 
@@ -46,7 +46,7 @@ def only_linear_and_convolution(monkeypatch):
     """Replace the scan operators by ones that do not compute, so that a FLOP counter sees the rest."""
     monkeypatch.setattr(mixer, "directional_scan", lambda *, delta, delta_weight, **others: whole_delta(delta, delta_weight))
     monkeypatch.setattr(
-        mixer, "directional_conv", lambda x, weight, *args, **kwargs: x.unsqueeze(1).expand(-1, len(weight), -1, -1)
+        local_vim, "directional_conv", lambda x, weight, *args, **kwargs: x.unsqueeze(1).expand(-1, len(weight), -1, -1)
     )
 
 

@@ -44,7 +44,7 @@ def test_rows_of_another_plan_have_other_keys(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_supernet_costs_as_much_as_the_networks_of_random_search_up_to_an_epoch() -> None:
     for plan in (fixed.PLANS["main"], replace(fixed.PLANS["main"], epochs=12)):
-        for arm, samples in ((fixed.OURS, 128), ("race", 254), ("race, half", 424)):  # of one choice, on average
+        for arm, samples in ((fixed.OURS, 128), ("halving", 254), ("halving, half held out", 424)):  # of one choice, on average
             epoch = plan.supernet_steps(arm) * 24
             spent = plan.supernet_epochs(arm) * epoch + (8 + 4 * 3 * 16) * samples / 32 * 12 / 3
             assert 0 <= plan.evaluations * plan.alone_cost - spent < epoch

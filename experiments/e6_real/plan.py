@@ -52,8 +52,8 @@ class Searched:
 
 SUPERNETS: Mapping[str, Searched] = {
     OURS: Searched("climb", 128),
-    "race": Searched("race", 254, added=True),
-    "race, half": Searched("race", 424, 0.5, added=True),
+    "halving": Searched("halving", 254, added=True),
+    "halving, half held out": Searched("halving", 424, 0.5, added=True),
 }
 ATTEMPTS = tuple(name for name, how in SUPERNETS.items() if how.added)
 

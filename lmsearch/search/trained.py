@@ -94,7 +94,7 @@ class Trained:
         number = min(number, max(1, READ_BYTES * len(seen) // seen.nbytes))
         drawn = np.sort(np.random.default_rng([self.seed, 20264]).permutation(self.holdout.num_samples)[:number])
         parts = [ReadOnce(self.holdout.at(drawn[places])) for places in looks(number, seed=self.seed)]
-        return OnBatches(self.holdout, self.objective, self.precision, parts, self.kept, "race")
+        return OnBatches(self.holdout, self.objective, self.precision, parts, self.kept, "halving")
 
     def health(self, choices: Sequence[LayerChoice], *, fresh: Iterable[nn.Module] = ()) -> Health:
         """Return how sure these choices are, on samples that had no part in them; `fresh` gives the supernets of a recheck."""

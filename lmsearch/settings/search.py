@@ -12,7 +12,7 @@ DERIVATIONS = {
     "topk": "most probable",
     "perturbation": "drop what the held-out loss minds least; K + ... + (k+1) passes per layer",
     "climb": "swap what lowers it",
-    "race": "as climb, on up to 2,048 samples: the better half of the swaps goes on to more of them",
+    "halving": "as climb, on up to 2,048 samples: the better half of the swaps goes on to more of them",
 }
 STORAGE = "where trials are kept: a journal file or a database URL (sqlite:///x.db)"
 STORAGE_NULL = "trials.journal in run_dir"

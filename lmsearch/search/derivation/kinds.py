@@ -19,8 +19,8 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.kinds import ArchitectKind, architect_kind
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expected_choices
+from lmsearch.search.derivation.halving import HALVING_SAMPLES, derive_halving, share_measured
 from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
-from lmsearch.search.derivation.race import RACE_SAMPLES, derive_race, share_measured
 from lmsearch.search.discrete.budget import evaluation_cost
 from lmsearch.search.supernet.masking import Evaluate
 from lmsearch.stats.sequential import looks
@@ -85,9 +85,11 @@ def climb(module: nn.Module | None, probabilities: Probabilities, evaluate: Eval
     return derive_climb(given(module), probabilities, given(evaluate), quota, seed=seed)
 
 
-def race(module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int) -> Derived:
+def halving(
+    module: nn.Module | None, probabilities: Probabilities, evaluate: Evaluate | None, quota: Quota, seed: int
+) -> Derived:
     """Swap directions while the loss falls, and measure on all samples what may be best."""
-    return derive_race(given(module), probabilities, given(evaluate), quota, seed=seed)
+    return derive_halving(given(module), probabilities, given(evaluate), quota, seed=seed)
 
 
 def given(part: Part | None) -> Part:
@@ -118,8 +120,8 @@ DERIVATIONS = {
             in_parts=False, runs_mixtures=False, own_scores="worth, by swaps",
         ),
         DerivationKind(
-            "race", race, climb_branches, uses_holdout=True, needs_alphas=False, takes_budget=False, samples=RACE_SAMPLES,
-            in_parts=True, runs_mixtures=False, own_scores="worth, by swaps",
+            "halving", halving, climb_branches, uses_holdout=True, needs_alphas=False, takes_budget=False,
+            samples=HALVING_SAMPLES, in_parts=True, runs_mixtures=False, own_scores="worth, by swaps",
         ),
     )
 }  # fmt: skip

@@ -47,7 +47,7 @@ class Health:
     """The verdict and its evidence. Losses are means over held-out samples of the masked supernet (same weights).
 
     entropy: of the alphas' probabilities, 1 = uniform, mean over layers; margin: least margin of a layer, in probability or,
-    where directions were chosen by masking (perturbation, climb, race), in held-out loss.
+    where directions were chosen by masking (perturbation, climb, halving), in held-out loss.
     advantage: mean loss of random genotypes minus that of the derived one; advantage_z: the same in standard errors.
     gap: loss with the derived directions only minus loss of the whole mixture.
     recovered: advantage / (advantage + gap): 1 where the derived directions do all that the mixture does, 0 where they do

@@ -1,4 +1,4 @@
-"""Derivation by racing: a climb that measures what may be best on all held-out samples, and the rest on few of them.
+"""Derivation by sequential halving: a climb that measures what may be best on all held-out samples, and the rest on few of them.
 
 A climb takes the best of many swaps again and again, so on few samples it ends at what suits these: of two supernets on real
 images (experiments/e6_real), choices 3.9 and 3.4 standard deviations better than random ones on the 128 samples of climb.py
@@ -25,11 +25,11 @@ from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpa
 from lmsearch.search.supernet.masking import Evaluate
 from lmsearch.search.supernet.network import masked
 
-RACE_SAMPLES = 2048  # held-out ones at most
+HALVING_SAMPLES = 2048  # held-out ones at most
 
 
 @dataclass
-class Raced:
+class Halving:
     """Held-out losses of choices on more and more parts of the samples, each measured once."""
 
     module: nn.Module
@@ -123,7 +123,7 @@ def known_sets(space: ArchitectureSpace) -> list[Architecture]:
     return found
 
 
-def derive_race(
+def derive_halving(
     module: nn.Module, probabilities: Probabilities, evaluate: Evaluate, quota: Quota, *, seed: int
 ) -> tuple[tuple[LayerChoice, ...], dict[str, Any]]:
     """Return the choices and their record for genotype.json, as `derive_climb` does.
@@ -132,7 +132,7 @@ def derive_race(
     the choice was measured on, `samples_looked_at` how many of all choices. Raises ConfigError as `derive_climb` does, and
     DataError where no sample can be read.
     """
-    space, losses = space_of(probabilities, quota, derivation="race"), Raced(module, evaluate)
-    choices, how = climbed(losses, probabilities, [*random_starts(space, seed=seed), *known_sets(space)], method="race")
+    space, losses = space_of(probabilities, quota, derivation="halving"), Halving(module, evaluate)
+    choices, how = climbed(losses, probabilities, [*random_starts(space, seed=seed), *known_sets(space)], method="halving")
     looked = sum(len(scores.losses) for parts in losses.known.values() for scores in parts)
     return choices, how | {"samples": len(losses.losses_of({c.name: c.directions for c in choices})), "samples_looked_at": looked}
