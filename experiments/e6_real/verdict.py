@@ -91,7 +91,7 @@ def main_of(records: Sequence[Record]) -> Record:
         "test": {arm: span(list(v.values())) for arm, v in (retrained | {PICK: picked(once)}).items()},
         "literature_val": {arm: span(list(v.values())) for arm, v in means(once, "val").items()},
         "literature_differs": differing(matrix(means(once, "val"), LITERATURE)),
-        "primary": {name: {"seeds": len(v), "difference": span(v), "won": sum(d > 0 for d in v)} for name, v in minus.items()},
+        "primary": {name: compared(values) for name, values in minus.items()},
         "primary_p_holm": ranking.holm(p) if len(p) == len(minus) else {},
         "ours_minus": {name: span(paired(ours, theirs)) for name, theirs in others.items()},
         "changed_images": changed_of(of_kind(records, "retrain"), best),
@@ -101,6 +101,11 @@ def main_of(records: Sequence[Record]) -> Record:
         "cost": costs_of(records),
         "diverged": sum(bool(r.get("diverged")) for r in records),
     }
+
+
+def compared(differences: Sequence[float]) -> Record:
+    """Return how many seeds there are, the mean difference with its interval, and how many seeds are won."""
+    return {"seeds": len(differences), "difference": span(differences), "won": sum(d > 0 for d in differences)}
 
 
 def picked(once: Sequence[Record]) -> BySeed:
@@ -175,7 +180,7 @@ def attempts_of(records: Sequence[Record], primary: Mapping[str, BySeed]) -> Rec
     tested = [(arm, name) for arm in ATTEMPTS for name in primary]
     p = {f"{arm} minus {name}": ranking.wilcoxon(minus[arm][name]) for arm, name in tested if len(minus[arm][name]) > 1}
     told: Record = {
-        arm: {f"minus {n}": {"seeds": len(v), "difference": span(v), "won": sum(d > 0 for d in v)} for n, v in own.items()}
+        arm: {f"minus {name}": compared(values) for name, values in own.items()}
         | {"agreement": agreement(chosen_by(arm, records))}
         for arm, own in minus.items()
     }
