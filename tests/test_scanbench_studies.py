@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,17 @@ from experiments.e5_race.arms import (
     DERIVING_EPOCHS,
     HAND_MADE,
     Arena,
+    climbing_samples,
     deriving_samples,
     epochs_for,
+    halving_samples,
     hand_made,
     quotas,
     stand_alone,
 )
 from experiments.study import Row
 from lmsearch.scanbench.spaces import FIRST_SPACES, Space, from_text
+from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.derivation.perturbation import branches_run
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.discrete.budget import evaluation_cost, training_cost
@@ -157,6 +161,15 @@ def test_derivation_by_perturbation_is_paid_by_the_epoch_that_the_supernet_gives
     assert 0.9 * arena.budget < trained + derived + arena.alone_cost <= arena.budget
 
 
+@pytest.mark.parametrize("space", [*FIRST_SPACES.values(), e5.LIVE_SPACE])
+def test_halving_looks_at_as_many_samples_as_the_climb_is_paid_for(space: Space) -> None:
+    arena = Arena(e5.live_task(0), e5.source_of("graded0"), space, 0, lambda architecture, run: (0.0, 0.0))
+    keep, candidates = quotas(space)
+    looked = partial(derivation_kind("halving").looked_at, keep=keep, candidates=candidates)
+    paid, number = climbing_samples(arena), halving_samples(arena)
+    assert paid <= number <= 256 and looked(number) <= paid and (number == 256 or looked(number + 1) > paid)
+
+
 @pytest.mark.parametrize("space", [Space(2, 1), Space(1, 4), Space(3, 2)])
 def test_the_branches_of_a_derivation_are_those_that_run(space: Space) -> None:
     options, ran = options_of("search=darts"), []
@@ -237,8 +250,8 @@ def test_the_retrained_part_counts_the_new_trainings_and_reports_the_shipped_net
     assert abs(found[verdict.SHIPPED]["ours_minus"]["random"][0]) < 0.01 and "primary" not in found[verdict.SHIPPED]
 
 
-def test_the_arm_that_was_added_last_is_compared_on_the_rows_that_it_shares() -> None:
-    rng, last = np.random.default_rng(0), verdict.BOTH
+def test_an_arm_that_was_added_later_is_compared_on_the_rows_that_it_shares() -> None:
+    rng, last = np.random.default_rng(0), verdict.LATER["both table"].arm
     rows = [raced("table", (space, f"seed{seed}"), 0.0, rng) for seed in range(8) for space in FIRST_SPACES]
     for row in rows:
         del row["test"][last]

@@ -26,10 +26,16 @@ AGAIN = f"{REDRAWN}, again"  # a fresh series, announced after the first one had
 AGAIN_SEEDS = range(120, 160)
 CONTROL_SEEDS = range(100, 120)  # the verdict's thresholds were chosen on seeds 0 to 7
 HARDER_SEEDS = (5,)
-SEQUENTIAL = ("recovery, sequential verdict", "control, sequential verdict")  # asked for when the verdict stopped early
+SEQUENTIAL = "sequential verdict"  # asked for when the verdict stopped early
+HALVING = "halving"  # the same seeds, derived by halving; asked for when that was to become the default
+AFTER = {SEQUENTIAL: (), HALVING: ("search.derivation=halving",)}  # what their searches add
 SEQUENTIAL_SEEDS, SEQUENTIAL_CONTROL_SEEDS = range(10, 15), range(200, 210)
 SEARCH = "search=fair"  # the default
-JUDGED = ("recovery", "control", *SEQUENTIAL)  # parts that report the verdict
+JUDGED = (
+    "recovery",
+    "control",
+    *(f"{kind}, {name}" for name in AFTER for kind in ("recovery", "control")),
+)  # parts that report the verdict
 HOLDOUT = 0.2  # of SEARCH
 WITH_W7 = tuple(d.replace("w4", "w7") for d in EIGHT)
 LEVELS: dict[str, tuple[str, ...]] = {  # name: what makes the task harder
@@ -62,17 +68,16 @@ def rows() -> list[Row]:
         for level, words in LEVELS.items():
             directions = WITH_W7 if level.startswith("14x14") else EIGHT
             found += [planted(level, task, d, seed, *words) for seed in HARDER_SEEDS for d in directions]
-    return found + sequential_rows()
+    return found + [row for name in AFTER for row in later_rows(name)]
 
 
-def sequential_rows() -> list[Row]:
-    """Recovery and controls with the verdict that looks at no more samples than it needs, on seeds that no row had used."""
-    recovered, controlled = SEQUENTIAL
-    found = [planted(recovered, "decayed_sum", d, seed) for seed in SEQUENTIAL_SEEDS for d in EIGHT]
+def later_rows(name: str) -> list[Row]:
+    """Recovery and controls with the verdict that looks at no more samples than it needs, on seeds of their own."""
+    found = [planted(f"recovery, {name}", "decayed_sum", d, seed, *AFTER[name]) for seed in SEQUENTIAL_SEEDS for d in EIGHT]
     for seed in SEQUENTIAL_CONTROL_SEEDS:
         for task, data in (("token_mean", (f"data.set_seed={seed}",)), ("random", ())):
-            words = ("data=planted", f"data.task={task}", *data, f"seed={seed}", "epochs=5", LIGHT, SEARCH)
-            found.append(Row(controlled, words, {"task": task, "seed": seed}))
+            words = ("data=planted", f"data.task={task}", *data, f"seed={seed}", "epochs=5", LIGHT, SEARCH, *AFTER[name])
+            found.append(Row(f"control, {name}", words, {"task": task, "seed": seed}))
     return found
 
 
@@ -96,7 +101,8 @@ def work(row: Row) -> Record:
 
 def summarise(records: list[Record]) -> Record:
     """Counts with 95 % intervals, thresholds and chance levels; printed as it goes."""
-    parts = [part for part in ("recovery", SEQUENTIAL[0], *LEVELS) if any(r["part"] == part for r in records)]
+    recovered = ("recovery", *(f"recovery, {name}" for name in AFTER))
+    parts = [part for part in (*recovered, *LEVELS) if any(r["part"] == part for r in records)]
     curve = {task: {part: recovery(of(records, part, task)) for part in parts} for task in TASKS}
     for task, levels in curve.items():
         for part, counts in levels.items():
@@ -107,7 +113,7 @@ def summarise(records: list[Record]) -> Record:
         task: {d: recovery([r for r in of(records, "recovery", task) if r["direction"] == d]) for d in EIGHT} for task in TASKS
     }
     controls = {task: control(of(records, "control", task)) for task in (*CONTROLS, REDRAWN, AGAIN)}
-    controls |= {f"{task}, sequential verdict": control(of(records, SEQUENTIAL[1], task)) for task in CONTROLS}
+    controls |= {f"{task}, {name}": control(of(records, f"control, {name}", task)) for name in AFTER for task in CONTROLS}
     for task, counts in controls.items():
         if counts:
             print(

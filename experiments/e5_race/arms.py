@@ -17,6 +17,7 @@ from lmsearch.engine.randomness import key
 from lmsearch.scanbench.spaces import Space, in_candidate_order
 from lmsearch.search.derivation.choice import kept
 from lmsearch.search.derivation.climb import expected_choices
+from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.derivation.perturbation import branches_run
 from lmsearch.search.discrete.architectures import Architecture, ArchitectureSpace
 from lmsearch.search.discrete.budget import EVALUATION_SHARE, evaluation_cost, training_cost
@@ -159,6 +160,12 @@ def climbing_samples(arena: Arena, *, spent: float = 0.0) -> int:
     return min(paid_samples(arena, choices * arena.branches, spent=spent), arena.source.val.epoch_size(1))
 
 
+def halving_samples(arena: Arena) -> int:
+    """Return the held-out samples for halving that take it through as many of one choice, on average, as the climb is paid."""
+    paid, kind = climbing_samples(arena), derivation_kind("halving")
+    return max(n for n in range(paid, arena.source.val.epoch_size(1) + 1) if kind.looked_at(n, *quotas(arena.space)) <= paid)
+
+
 def deriving_samples(arena: Arena) -> int:
     """Return the held-out samples per pass of derivation by perturbation that the given-up epochs pay for."""
     return paid_samples(arena, branches_run(*quotas(arena.space)))
@@ -204,6 +211,7 @@ ARMS: dict[str, Callable[[Arena], tuple[Architecture, float]]] = {
     "tpe": lambda arena: stand_alone(arena, tpe(startup=POPULATION)),
     "fair": lambda arena: by_masking(arena, "search=fair", "climb", climbing_samples(arena)),
     "fair, dominance": both_regimes,
+    "halving": lambda arena: by_masking(arena, "search=fair", "halving", halving_samples(arena)),
     "softmax": lambda arena: searched(arena, SEARCHES["softmax"]),
     "softmax, perturbation": lambda arena: by_masking(arena, "search=darts", "perturbation", deriving_samples(arena)),
     "sampled": lambda arena: searched(arena, SEARCHES["sampled"]),

@@ -19,7 +19,7 @@ from experiments.e3_scanbench.analysis import FLIPS
 from experiments.e3_scanbench.scores import options_of
 from experiments.e3_scanbench.tasks import STRENGTHS, BenchTask, graded, planted_sum
 from experiments.e5_race.arms import ARMS, DOMINANCE, SEARCHES, Arena
-from experiments.e5_race.verdict import BEFORE, BOTH, draw, summarise
+from experiments.e5_race.verdict import LATER, draw, summarise
 from experiments.records import read_records
 from experiments.study import EIGHT, Record, Row, Study, main, one_thread
 from lmsearch.data import Source
@@ -36,7 +36,7 @@ RETRAINED_ARMS = ("random", "hand-made", "fair", "softmax")
 NEW_RUNS = range(1000, 1003)  # trainings of what was shipped, with seeds that no arm saw
 LIVE_SPACE = Space(3, 2)  # 28^3 = 21 952 architectures
 Trained = dict[tuple[Architecture, int], tuple[float, float]]  # (validation, test) score by architecture and run
-EARLIER = tuple(name for name in ARMS if name != BOTH)
+EARLIER = tuple(name for name in ARMS if name not in {later.arm for later in LATER.values()})
 Shipped = Mapping[str, tuple[Architecture, float]]  # by arm: architecture, test score of the network
 
 
@@ -55,22 +55,26 @@ def rows() -> list[Row]:
         direction = drawn_direction(seed)
         if f"sum_{direction.removesuffix('_flip')}" in table_names():
             tables += [Row("table", (space, f"seed{seed}"), {"direction": direction}) for space in FIRST_SPACES]
-    both = [Row(part, row.words, row.facts) for part, old in BEFORE.items() for row in live + tables if row.part == old]
-    return live + tables + sorted(both, key=lambda row: row.part, reverse=True)
+    return (
+        live
+        + tables
+        + [Row(part, row.words, row.facts) for part in LATER for row in live + tables if row.part == LATER[part].old]
+    )
 
 
 def work(row: Row) -> Record:
     """Run every arm on one instance. Every draw is keyed by the whole row: rows with the same seed share none of them.
 
-    The arm that was added last shares those of the earlier row that it is compared with.
+    An arm that was added later shares those of the earlier row that it is compared with.
     """
-    part = BEFORE.get(row.part, row.part)
+    later = LATER.get(row.part)
+    part = later.old if later else row.part
     seed = key(Row(part, row.words).key)
-    arms = (BOTH,) if row.part in BEFORE else RETRAINED_ARMS if part == "retrained" else EARLIER
+    arms = (later.arm,) if later else RETRAINED_ARMS if part == "retrained" else EARLIER
     if part == "table":
         return on_table(row.words[0], drawn_direction(int(row.words[1].removeprefix("seed"))), seed, arms)
     instance = int(row.words[0].removeprefix("instance"))
-    known = trained_before(row.words) if row.part in BEFORE else {}
+    known = trained_before(row.words) if later else {}
     return retrained(instance, seed, arms, known) if part == "retrained" else live(instance, seed, arms)
 
 
@@ -169,7 +173,7 @@ def record(arena: Arena, shipped: Shipped) -> Record:
     """Return what was shipped, what the budget was, and what the presets were then."""
     found: Record = {"budget": arena.budget, "evaluations": arena.evaluations, "config": arena.task.digest()}
     presets = {name: asdict(options_of(*words)) for name, words in SEARCHES.items()}
-    found["options"] = presets | {"fair": asdict(options_of("search=fair")), BOTH: asdict(options_of(*DOMINANCE))}
+    found["options"] = presets | {"fair": asdict(options_of("search=fair")), "fair, dominance": asdict(options_of(*DOMINANCE))}
     found["shipped"] = {name: to_text(architecture) for name, (architecture, _) in shipped.items()}
     found["test"] = {name: round(test, 6) for name, (_, test) in shipped.items()}
     return found

@@ -8,6 +8,7 @@ Shapes: scores of an arm (n,), one per pair.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,25 @@ PAIR = {
     "retrained": "one instance, mean over new trainings of what was shipped",
     "table": "one seed, mean over its three spaces",
 }
-BOTH, RIVALS = "fair, dominance", ("softmax", "fair")  # the arm that was added last, and what it is to be compared with
-BEFORE = {"both table": "table", "both retrained": "retrained"}  # its parts, and the rows that they share all draws with
 SHIPPED = "retrained: as shipped"  # the same rows, by the test scores of the networks that the arms ended with
 Scores = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Later:
+    """A part of an arm that was added later."""
+
+    arm: str
+    old: str  # the part with whose rows it shares all draws
+    rivals: tuple[str, ...]  # arms of that part, which it is to be compared with
+
+
+LATER = {
+    "both table": Later("fair, dominance", "table", ("softmax", "fair")),
+    "both retrained": Later("fair, dominance", "retrained", ("softmax", "fair")),
+    "halving table": Later("halving", "table", ("fair",)),
+    "halving retrained": Later("halving", "retrained", ("fair",)),
+}
 
 
 def summarise(records: list[Record]) -> Record:
@@ -50,12 +66,13 @@ def summarise(records: list[Record]) -> Record:
         summary[part] = {"pair": PAIR[part], "ours": ours} | compare(scores, ours) | decided({part: scores}, ours)[part]
     if pairs["retrained"]:
         summary[SHIPPED] = compare(scores_of(pairs["retrained"], "test"), OURS["retrained"])
-    for part, old in BEFORE.items():
-        joined = with_both([r for r in records if r["part"] == part], rows[old])
-        grouped = whole_seeds(joined) if old == "table" else [[r] for r in joined]
+    for part, later in LATER.items():
+        joined = with_later([r for r in records if r["part"] == part], rows[later.old])
+        grouped = whole_seeds(joined) if later.old == "table" else [[r] for r in joined]
         if grouped:
-            summary[part] = {"pair": PAIR[old], "ours": BOTH} | compare(scores_of(grouped, scored.get(old, "test")), BOTH)
-            summary[part]["p_holm"] = corrected_p(summary[part]["p_uncorrected"])
+            scores = scores_of(grouped, scored.get(later.old, "test"))
+            summary[part] = {"pair": PAIR[later.old], "ours": later.arm} | compare(scores, later.arm)
+            summary[part]["p_holm"] = corrected_p(summary[part]["p_uncorrected"], later.rivals)
     ours = OURS["table"]
     for space, found in decided(spaces, ours).items():
         summary[f"table: {space}"] = {"pair": "one seed", "ours": ours} | compare(spaces[space], ours) | found
@@ -63,8 +80,8 @@ def summarise(records: list[Record]) -> Record:
     return summary
 
 
-def with_both(records: Sequence[Record], earlier: Sequence[Record]) -> list[Record]:
-    """Return the earlier rows that have one of the arm that was added last, with what it found among the arms."""
+def with_later(records: Sequence[Record], earlier: Sequence[Record]) -> list[Record]:
+    """Return the earlier rows that have one of an arm that was added later, with what it found among the arms."""
     found = {tuple(r["words"]): r for r in records}
     kinds = ("test", "retrained", "regret")
     return [
@@ -74,9 +91,9 @@ def with_both(records: Sequence[Record], earlier: Sequence[Record]) -> list[Reco
     ]
 
 
-def corrected_p(uncorrected: Mapping[str, float]) -> dict[str, float]:
-    """Return the p-values of the comparisons with RIVALS, with Holm's correction over them."""
-    return {arm: round(p, 5) for arm, p in holm({arm: uncorrected[arm] for arm in RIVALS}).items()}
+def corrected_p(uncorrected: Mapping[str, float], rivals: Sequence[str]) -> dict[str, float]:
+    """Return the p-values of the comparisons with these arms, with Holm's correction over them."""
+    return {arm: round(p, 5) for arm, p in holm({arm: uncorrected[arm] for arm in rivals}).items()}
 
 
 def whole_seeds(records: Sequence[Record]) -> list[list[Record]]:
