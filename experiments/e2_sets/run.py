@@ -26,7 +26,7 @@ SEARCHES = {  # part: what is searched with
     "fair": ("search=fair",),
     "softmax": ("search=darts",),
     "sampled": ("search=sampled",),
-    "halving": ("search=fair", "search.derivation=halving"),  # added when that was to become the default
+    "halving": ("search=fair", "search.derivation=halving", "search.holdout=0.5"),  # added when that was to become the default
 }
 LONGER = {  # part: preset, times the steps and kinds; added when SEARCHES had missed in these kinds
     "fair, twice as long": ("fair", 2, ("four groups", "chain")),
@@ -52,7 +52,7 @@ KINDS = {
     "chain": Kind(2, 1, ("data.task=chained", "model.depth=2")),
     "teacher": Kind(2, 2, ("data.task=teacher", "model.depth=2", "data.num_train=2048"), samples=2048),
 }
-HOLDOUT = 0.2
+HOLDOUT = {"halving": 0.5}  # of finite training sets, by part; the others' is 0.2
 
 
 def draw_layers(kind: Kind, *address: int) -> list[list[str]]:
@@ -76,6 +76,11 @@ def instance_words(name: str, instance: int) -> tuple[str, ...]:
     return ("data=planted", *kind.words, f"data.directions={directions}", f"data.set_seed={instance}", f"seed={instance}")
 
 
+def search_epochs(kind: Kind, holdout: float) -> int:
+    """Return the epochs of a search of STEPS steps, in which what is held out of a finite training set does not train."""
+    return epochs_for(STEPS, samples=None if kind.samples is None else round(kind.samples * (1 - holdout)))
+
+
 def rows() -> list[Row]:
     """Per instance the searches and RANDOM genotypes, all retrained; the instances of all kinds in turn."""
     found = []
@@ -84,12 +89,12 @@ def rows() -> list[Row]:
             truth = draw_layers(kind, list(KINDS).index(name), instance)
             facts: Record = {"kind": name, "instance": instance, "planted": truth}
             words = instance_words(name, instance)
-            weights = None if kind.samples is None else round(kind.samples * (1 - HOLDOUT))
-            epochs = epochs_for(STEPS, samples=weights)
             for part, more in SEARCHES.items():
+                epochs = search_epochs(kind, HOLDOUT.get(part, 0.2))
                 found.append(Row(part, (*words, *more, LIGHT, f"epochs={epochs}", f"keep={kind.keep}"), facts))
             for part, (preset, times, kinds) in LONGER.items():
                 if name in kinds:
+                    epochs = search_epochs(kind, HOLDOUT.get(preset, 0.2))
                     told = (*words, *SEARCHES[preset], LIGHT, f"epochs={round(times * epochs)}", f"keep={kind.keep}")
                     found.append(Row(part, told, facts))
             found.append(Row("planted", (*words, f"epochs={epochs_for(STEPS, samples=kind.samples)}"), facts))

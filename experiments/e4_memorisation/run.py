@@ -25,7 +25,7 @@ LEVELS = {
     "bilevel": 0.5,
     "mixed": 0.5,
     "fair": 0.2,
-    "halving": 0.2,
+    "halving": 0.5,
 }  # search.architect: share of the training set held out
 BASE = "search=darts"  # preset of the levels that learn alphas
 MASKED = {"fair": ("search=fair",), "halving": ("search=fair", "search.derivation=halving")}  # those that learn none
