@@ -123,7 +123,7 @@ def search_section() -> str:
         rows.append(f"| `{choice}` | {beside} | {cell(', '.join(other)) or 'nothing'} |")
     changes = "\n".join(["| `search=` | beside | sets otherwise |", "|---|---|---|", *rows])
     only = {key: value for key, value in evolution.items() if key not in fair}
-    known = keys_of("search", fair) | keys_of("search", evolution)
+    known = keys_of("search", evolution) | keys_of("search", fair)
     return "\n\n".join(
         [
             changes, "### Keys of a supernet's search (`search=fair`)", table(fair, known),

@@ -22,6 +22,7 @@ from lmsearch.settings.tasks import Retrain
 from lmsearch.tasks.parts.build import build_data, build_precision, build_recipe, model_spec
 
 LIGHT = "search.health_every=0"  # the verdict at the end needs no measurements on the way
+FAIR = {"search.derivation": "climb", "search.holdout": "0.2"}  # of search=fair when rows that say nothing else were run
 UNCHECKED = "search.recheck=0"  # for rows whose choice counts and whose verdict does not; it changes no choice
 
 
@@ -31,7 +32,7 @@ def search(words: Sequence[str]) -> dict:
     Raises TrainingDiverged where the supernet does.
     """
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()) as said:
-        code = main(["search", *words, f"run_dir={folder}"])
+        code = main(["search", *words, *former_words(words), f"run_dir={folder}"])
         if code:
             error, _, what = why_it_failed(Path(folder)).partition(": ")
             if error.endswith(f".{TrainingDiverged.__name__}"):
@@ -47,6 +48,14 @@ def search(words: Sequence[str]) -> dict:
         "status": health["status"],
         "reason": health["reason"],
     }
+
+
+def former_words(words: Sequence[str]) -> list[str]:
+    """Return what a row's words leave to the defaults of search=fair, as these were when the first rows were run."""
+    given = {name: value for name, _, value in (word.partition("=") for word in words)}
+    if given.get("search", "fair") != "fair":
+        return []
+    return [f"{name}={value}" for name, value in FAIR.items() if name not in given]
 
 
 def why_it_failed(folder: Path) -> str:

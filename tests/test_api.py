@@ -161,7 +161,7 @@ def test_a_shipped_model_takes_its_sizes_from_the_data() -> None:
 
 @pytest.mark.parametrize("kind", [replace(PATHS, name="mine"), replace(ARCHITECTS["mixed"], name="mine")])
 def test_an_architect_of_ones_own_searches(kind: object) -> None:
-    assert quick(search=kind).derivation["method"] == ("topk" if kind.learns else "climb")
+    assert quick(search=kind).derivation["method"] == ("topk" if kind.learns else "halving")
 
 
 def test_a_relaxation_of_ones_own_searches() -> None:

@@ -141,6 +141,17 @@ def test_a_derivation_masks_on_as_many_samples_as_the_record_says(kind: Derivati
     assert sum(len(batch.targets) for batch in samples_for(kind.name, holdout, samples=8)) == 8
 
 
+@pytest.mark.parametrize(
+    ("name", "samples", "share"),
+    [
+        ("halving", 2400, 0.5), ("halving", 8192, 0.25), ("halving", 60_000, 0.2), ("climb", 400, 0.32), ("climb", 2400, 0.2),
+        ("topk", 100, 0.2), ("halving", None, 0.2),
+    ],
+)  # fmt: skip
+def test_of_few_samples_as_many_are_held_out_as_the_derivation_can_use(name: str, samples: int | None, share: float) -> None:
+    assert derivation_kind(name).share_of(samples) == pytest.approx(share)
+
+
 def test_no_derivation_can_forget_what_the_verdict_must_know_of_it() -> None:
     assert [f.name for f in fields(DerivationKind) if f.default is not MISSING or f.default_factory is not MISSING] == []
 

@@ -34,6 +34,7 @@ LEVEL = 0.01
 TINY = [
     "search", "data=planted", "data.grid=5", "data.num_train=320", "model.embed_dim=8", "model.d_state=2", "batch_size=128",
     "epochs=3", "keep=2", "search=fair", "search.recheck=0", "search.health_every=0",
+    "search.holdout=0.2",
 ]  # fmt: skip
 LOOKING = "search.dominance=0.01"
 Loss = Callable[[Mapping[str, Sequence[str]]], float]
@@ -155,7 +156,7 @@ def test_a_search_that_is_stopped_around_the_look_ends_as_the_whole_one(after: i
 
 def test_a_search_that_does_not_look_is_what_it_was(tmp_path: Path) -> None:
     assert main([*TINY, "search.dominance=null", f"run_dir={tmp_path}"]) == 0
-    assert lmsearch.load_genotype(tmp_path).derivation["method"] == "climb"
+    assert lmsearch.load_genotype(tmp_path).derivation["method"] == "halving"
 
 
 def test_searches_with_alphas_do_not_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,7 +191,7 @@ def test_the_same_fair_search_gives_the_same_bytes(searched: Path, tmp_path: Pat
 def test_a_fair_genotype_says_how_it_was_found_and_nothing_about_alphas(searched: Path) -> None:
     found = lmsearch.load_genotype(searched)
     (layer,) = found.layers
-    assert found.derivation["method"] == "climb" and found.derivation["choices_tried"] > 12
+    assert found.derivation["method"] == "halving" and found.derivation["choices_tried"] > 12
     assert len(layer.directions) == 2 and layer.margin >= 0
     assert sorted(layer.scores, key=layer.scores.get)[-2:] == sorted(layer.directions, key=layer.scores.get)
     names = {f["name"] for f in found.health["findings"]}
@@ -212,7 +212,7 @@ def test_a_consensus_of_fair_searches(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("lmsearch.tasks.search.TrainingProgress", lambda *a, **k: shown.append(k) or TrainingProgress(*a, **k))
     assert main([*FAIR, "seeds=2", "search.health_every=0", f"run_dir={tmp_path}"]) == 0
     found = lmsearch.load_genotype(tmp_path)
-    assert found.derivation == {"method": "consensus", "of": "climb"}
+    assert found.derivation == {"method": "consensus", "of": "halving"}
     assert "entropy" not in found.health and "entropy" not in {f["name"] for f in found.health["findings"]}
     first, last = shown
     assert first["later"] == pytest.approx(first["total_steps"] + 2 * last["later"]), "the time left is that of all seeds"

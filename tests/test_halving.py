@@ -178,14 +178,17 @@ def test_a_broken_first_image_does_not_end_halving(supernet: nn.Module, tmp_path
 def test_a_search_halves_on_as_many_samples_as_memory_holds_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [
         "search", "data=planted", "data.grid=5", "data.num_train=640", "model.embed_dim=8", "model.d_state=2", "batch_size=128",
-        "epochs=1", "keep=2", "search=fair", "search.derivation=halving", "search.recheck=0", "search.health_every=0",
+        "epochs=1", "keep=2", "search.recheck=0", "search.health_every=0",
     ]  # fmt: skip
     for name in ("one", "same"):
         assert main([*words, f"run_dir={tmp_path / name}"]) == 0
     assert (tmp_path / "one" / "genotype.json").read_bytes() == (tmp_path / "same" / "genotype.json").read_bytes()
+    assert main(["derive", f"checkpoint={tmp_path / 'one'}", f"run_dir={tmp_path / 'again'}"]) == 0
+    one, again = (lmsearch.load_genotype(tmp_path / name) for name in ("one", "again"))
+    assert again.derivation == one.derivation and again.directions == one.directions
     monkeypatch.setattr(trained, "READ_BYTES", 1)
     assert main([*words, f"run_dir={tmp_path / 'few'}"]) == 0
     assert lmsearch.load_genotype(tmp_path / "few").derivation["samples"] == 1
-    how = lmsearch.load_genotype(tmp_path / "one").derivation
-    assert how["method"] == "halving" and how["samples"] == 128
+    how = one.derivation
+    assert how["method"] == "halving" and how["samples"] == 320, "the default holds out half of so few"
     assert how["samples"] < how["samples_looked_at"] < how["samples"] * how["choices_tried"]

@@ -33,7 +33,10 @@ HERE = Path(__file__).resolve().parent
 TASK, NAME, VERSION, BEFORE = "fashion", "1 layer, top 2", "1.1", "1.0"
 SMALL = Space(1, 2, SPACE.candidates)
 PLAN = Plan(seeds=tuple(range(4)), official=True, model=("model.depth=1", "model.patch_size=2"))
-SUPERNETS: Mapping[str, tuple[str, ...]] = {"search=fair": (), "search=darts": ("search.alpha_lr=0.03",)}
+SUPERNETS: Mapping[str, tuple[str, ...]] = {
+    "search=fair": ("search.derivation=halving",),
+    "search=darts": ("search.alpha_lr=0.03",),
+}
 SUPERNET_SEEDS, DATA = range(5), 0  # all rows share their images, which this seed draws
 STEPS = PLAN.epochs * (PLAN.images // fixed.BATCH)
 

@@ -52,7 +52,10 @@ class Supernet(AnySearch):
     )
     order: int = key("architect=bilevel: order of the gradient, 1 or 2 (finite differences)", least=1, most=2)
     mixed_weight: float = key("architect=mixed: weight of the held-out gradient", least=0.0)
-    holdout: float = key("share of the training set that weights do not learn on; choices are made or tested on it")
+    holdout: float | None = key(
+        "share of the training set that weights do not learn on; choices are made or tested on it",
+        null="0.2, or what gives the derivation the samples that it can use, half at most",
+    )
     alpha_lr: float | None = key(
         "learning rate of the alphas, constant", least=0.0, most=LARGEST_RATE, null="that of the weights, step by step"
     )

@@ -214,7 +214,7 @@ def kept_for_derive(settings: Search, setup: SearchSetup) -> dict[str, object]:
     """Return what `lmsearch derive` needs to know of the search besides its supernet."""
     return {
         "search_space": setup.space.name, "seed": settings.seed,
-        "keep": setup.quota.keep, "budget": setup.quota.budget, "holdout": settings.supernet.holdout,
+        "keep": setup.quota.keep, "budget": setup.quota.budget, "holdout": setup.holdout,
         "relaxation": setup.options.relaxation, "temperature": setup.options.temperatures(1.0),
         "architect": settings.supernet.architect, "derivation": settings.supernet.derivation, "metric": settings.metric,
     }  # fmt: skip

@@ -25,6 +25,7 @@ from lmsearch.search.discrete.budget import evaluation_cost
 from lmsearch.search.supernet.masking import Evaluate
 from lmsearch.stats.sequential import looks
 
+LEAST_HELD, MOST_HELD = 0.2, 0.5  # of a training set, where the derivation says how much
 Part = TypeVar("Part")
 Derived = tuple[tuple[LayerChoice, ...], dict[str, Any]]
 
@@ -58,6 +59,12 @@ class DerivationKind:
         """Return the branch-scan steps that it takes, about, where so many samples are held out."""
         branches = self.branches(keep, candidates)
         return evaluation_cost(round(self.looked_at(held, keep, candidates)), batch_size=batch_size, branches=branches)
+
+    def share_of(self, samples: int | None) -> float:
+        """Return the share of so many training samples to hold out: as many as it can use, within bounds. None: of a stream."""
+        if samples is None or self.samples is None:
+            return LEAST_HELD
+        return min(MOST_HELD, max(LEAST_HELD, self.samples / max(1, samples)))
 
     def looked_at(self, held: int, keep: Sequence[int], candidates: Sequence[int]) -> float:
         """Return the samples that it scores of one network, on average, about, where so many are held out."""

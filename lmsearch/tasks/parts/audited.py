@@ -22,7 +22,7 @@ from lmsearch.search_space import load_search_space
 from lmsearch.settings.tasks import Audit, Search
 from lmsearch.tasks.parts.arms import literature_layers, refuse_twice
 from lmsearch.tasks.parts.build import build_data, build_recipe, layer_grids
-from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice
+from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice, held_out_share
 from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import Claim, check_resume, how_it_differs, refuse_both
 from lmsearch.tasks.parts.samples import note_samples
@@ -80,7 +80,7 @@ def make_setting(settings: Audit, source: Source, precision: Precision) -> Setti
         build_recipe(settings),
         found.options,
         found.keep,
-        settings.supernet.holdout,
+        found.holdout,
         hand_made,
         precision,
         settings.seed,
@@ -131,7 +131,7 @@ def make_control(
         recipe,
         mine,
         found.keep,
-        control.supernet.holdout,
+        held_out_share(settings.search, data),
         ((planted,),),
         precision,
         settings.seed,

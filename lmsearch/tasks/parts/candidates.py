@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lmsearch.data import SearchLoaders, Source, search_loaders
+from lmsearch.data.info import Stream
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, SearchSpaceError
 from lmsearch.scan.directions import label
 from lmsearch.search.derivation.choice import Quota, check_budget, planned
+from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
+from lmsearch.settings.search import Discrete, Supernet
 from lmsearch.settings.tasks import Searching
 from lmsearch.tasks.parts.build import check_classes, check_training, layer_grids, model_spec
 
@@ -82,13 +85,21 @@ def search_data(settings: Searching, source: Source, precision: Precision, *, wo
     """Return the batches for weights and alphas, and the held-out samples, of which each process of `world` has a part."""
     return search_loaders(
         source,
-        holdout=settings.search.holdout,
+        holdout=held_out_share(settings.search, source),
         batch_size=settings.batch_size,
         seed=settings.seed,
         world=world,
         num_workers=settings.readers,
         pin_memory=precision.device.type == "cuda",
     )
+
+
+def held_out_share(search: Supernet | Discrete, source: Source) -> float:
+    """Return the share of the training set that is held out: what is set or, where nothing is, what the derivation can use."""
+    if search.holdout is not None:
+        return search.holdout
+    size = None if isinstance(source.train, Stream) else source.train.epoch_size(1)
+    return derivation_kind(search.derivation).share_of(size)
 
 
 def hand_made_choice(space: SearchSpace, names: Sequence[str], keep: Sequence[int]) -> Architecture:

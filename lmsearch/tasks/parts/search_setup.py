@@ -10,7 +10,7 @@ from lmsearch.search.checks import check_search
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.settings.search import Supernet
 from lmsearch.settings.tasks import Searching
-from lmsearch.tasks.parts.candidates import Candidates, find_candidates
+from lmsearch.tasks.parts.candidates import Candidates, find_candidates, held_out_share
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class SearchSetup(Candidates):
     """What will be searched, and the options that say how."""
 
     options: SearchOptions
+    holdout: float  # share of the training set
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -30,7 +31,8 @@ class SearchSetup(Candidates):
 def search_setup(settings: Searching, source: Source, *, budget: int | None = None) -> SearchSetup:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(settings, source, budget=budget)
-    setup = SearchSetup(found.spec, found.space, found.quota, search_options(settings.supernet))
+    options, holdout = search_options(settings.supernet), held_out_share(settings.search, source)
+    setup = SearchSetup(found.spec, found.space, found.quota, options, holdout)
     counts = [len(layer) for layer in setup.spec.directions]
     check_search(setup.options, setup.quota, counts, epochs=settings.epochs, derivation=settings.supernet.derivation)
     if settings.precision == "fp16" and not setup.options.kind.fp16:
