@@ -281,7 +281,7 @@ def digits_setting(*words: str) -> Setting:
 
 
 def test_the_race_also_charges_the_derivation() -> None:
-    setting = digits_setting("epochs=16")
+    setting = digits_setting("epochs=16", "search.derivation=climb")
     cost = derivation_cost(setting, 216)
     assert cost == pytest.approx((8 + 4 * 3 * 16) * 12 * 128 / 64 / 3)  # choices x branches x batches x a forward pass's share
     at = {"search_step_s": 1, "search_steps": 13, "health_s": 0, "alone_step_s": 1, "alone_steps": 16, "evaluation_s": 0}

@@ -145,11 +145,11 @@ def test_a_derivation_masks_on_as_many_samples_as_the_record_says(kind: Derivati
     ("name", "samples", "share"),
     [
         ("halving", 2400, 0.5), ("halving", 8192, 0.25), ("halving", 60_000, 0.2), ("climb", 400, 0.32), ("climb", 2400, 0.2),
-        ("topk", 100, 0.2), ("halving", None, 0.2),
+        ("topk", 100, 0.2), ("halving", None, 0.2), ("halving", 0, 0.2), ("halving", 100, 0.36), ("halving", 40, 0.2),
     ],
 )  # fmt: skip
 def test_of_few_samples_as_many_are_held_out_as_the_derivation_can_use(name: str, samples: int | None, share: float) -> None:
-    assert derivation_kind(name).share_of(samples) == pytest.approx(share)
+    assert derivation_kind(name).share_of(samples, batch_size=32) == pytest.approx(share)
 
 
 def test_no_derivation_can_forget_what_the_verdict_must_know_of_it() -> None:

@@ -50,7 +50,7 @@ def job_of(setting: Setting, key: str, folder: Path | None, *, every_s: float | 
     ("key", "words", "every"),
     [
         (ROUND, ["search=darts", "search.recheck=0"], 7),  # a search that learns alphas, then a training: 8 steps and 10
-        (SHUFFLED, [], 7),
+        (SHUFFLED, ["search.holdout=0.2"], 7),
         (HAND_MADE, ["optim.mixup=0.3", "optim.ema_decay=0.9"], 4),
     ],
 )

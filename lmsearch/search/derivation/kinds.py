@@ -26,6 +26,7 @@ from lmsearch.search.supernet.masking import Evaluate
 from lmsearch.stats.sequential import looks
 
 LEAST_HELD, MOST_HELD = 0.2, 0.5  # of a training set, where the derivation says how much
+LEAST_BATCHES = 2  # that train in an epoch, unless they would be fewer with LEAST_HELD too
 Part = TypeVar("Part")
 Derived = tuple[tuple[LayerChoice, ...], dict[str, Any]]
 
@@ -60,11 +61,12 @@ class DerivationKind:
         branches = self.branches(keep, candidates)
         return evaluation_cost(round(self.looked_at(held, keep, candidates)), batch_size=batch_size, branches=branches)
 
-    def share_of(self, samples: int | None) -> float:
+    def share_of(self, samples: int | None, *, batch_size: int) -> float:
         """Return the share of so many training samples to hold out: as many as it can use, within bounds. None: of a stream."""
-        if samples is None or self.samples is None:
+        if not samples or self.samples is None:
             return LEAST_HELD
-        return min(MOST_HELD, max(LEAST_HELD, self.samples / max(1, samples)))
+        most = min(MOST_HELD, 1 - LEAST_BATCHES * batch_size / samples)
+        return max(LEAST_HELD, min(most, self.samples / samples))
 
     def looked_at(self, held: int, keep: Sequence[int], candidates: Sequence[int]) -> float:
         """Return the samples that it scores of one network, on average, about, where so many are held out."""

@@ -131,7 +131,7 @@ def make_control(
         recipe,
         mine,
         found.keep,
-        held_out_share(settings.search, data),
+        held_out_share(settings, data),
         ((planted,),),
         precision,
         settings.seed,

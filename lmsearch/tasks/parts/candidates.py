@@ -18,7 +18,6 @@ from lmsearch.search.derivation.kinds import derivation_kind
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.network import layer_candidates
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep
-from lmsearch.settings.search import Discrete, Supernet
 from lmsearch.settings.tasks import Searching
 from lmsearch.tasks.parts.build import check_classes, check_training, layer_grids, model_spec
 
@@ -85,7 +84,7 @@ def search_data(settings: Searching, source: Source, precision: Precision, *, wo
     """Return the batches for weights and alphas, and the held-out samples, of which each process of `world` has a part."""
     return search_loaders(
         source,
-        holdout=held_out_share(settings.search, source),
+        holdout=held_out_share(settings, source),
         batch_size=settings.batch_size,
         seed=settings.seed,
         world=world,
@@ -94,12 +93,12 @@ def search_data(settings: Searching, source: Source, precision: Precision, *, wo
     )
 
 
-def held_out_share(search: Supernet | Discrete, source: Source) -> float:
+def held_out_share(settings: Searching, source: Source) -> float:
     """Return the share of the training set that is held out: what is set or, where nothing is, what the derivation can use."""
-    if search.holdout is not None:
-        return search.holdout
+    if settings.search.holdout is not None:
+        return settings.search.holdout
     size = None if isinstance(source.train, Stream) else source.train.epoch_size(1)
-    return derivation_kind(search.derivation).share_of(size)
+    return derivation_kind(settings.supernet.derivation).share_of(size, batch_size=settings.batch_size)
 
 
 def hand_made_choice(space: SearchSpace, names: Sequence[str], keep: Sequence[int]) -> Architecture:

@@ -31,7 +31,7 @@ class SearchSetup(Candidates):
 def search_setup(settings: Searching, source: Source, *, budget: int | None = None) -> SearchSetup:
     """Put search space, model and options together; every mistake in them is found here, before anything is written."""
     found = find_candidates(settings, source, budget=budget)
-    options, holdout = search_options(settings.supernet), held_out_share(settings.search, source)
+    options, holdout = search_options(settings.supernet), held_out_share(settings, source)
     setup = SearchSetup(found.spec, found.space, found.quota, options, holdout)
     counts = [len(layer) for layer in setup.spec.directions]
     check_search(setup.options, setup.quota, counts, epochs=settings.epochs, derivation=settings.supernet.derivation)
