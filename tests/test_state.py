@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import threading
 import time
@@ -19,7 +20,7 @@ from lmsearch.engine.checkpoint import ModelSpec, load_checkpoint, save_checkpoi
 from lmsearch.engine.distributed import World
 from lmsearch.engine.loop import observing_steps, run_epochs
 from lmsearch.engine.objectives import classification
-from lmsearch.engine.optim import adamw, moving_average
+from lmsearch.engine.optim import adamw, load_optimizer, moving_average
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.state import Keeping, Position, RunState
 from lmsearch.engine.train import Precision, Trainer
@@ -208,3 +209,27 @@ def test_processes_agree_whether_to_save_every_few_steps_and_after_every_one_tha
     assert [number for number, here in enumerate(agreed, 1) if here] == [1, 5, 9, 13, 14, 15]
     others[0] = 1
     assert state.due(asked=False), "another process was asked to end"
+
+
+def one_step(parameter: torch.nn.Parameter, state: dict | None = None) -> tuple[torch.Tensor, dict]:
+    """Return the weights after a step, and the optimizer's state."""
+    optimizer = adamw([("w", parameter)], lr=0.1, weight_decay=0.0, betas=(0.9, 0.999))
+    if state is not None:
+        load_optimizer(optimizer, state)
+    (parameter * torch.arange(1.0, 1 + parameter.numel()).reshape(parameter.shape)).sum().backward()
+    optimizer.step()
+    return parameter.detach().clone(), optimizer.state_dict()
+
+
+def test_a_cropped_weight_is_trained_as_one_of_its_own() -> None:
+    whole = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    alone, _ = one_step(torch.nn.Parameter(whole[:, :1].clone(memory_format=torch.contiguous_format)))
+    cropped, _ = one_step(torch.nn.Parameter(whole[:, :1]))
+    assert torch.allclose(cropped, alone, rtol=0, atol=1e-6)
+
+
+def test_moments_are_laid_as_the_weights_they_are_loaded_for() -> None:
+    weights, state = one_step(torch.nn.Parameter(torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))))
+    on, _ = one_step(torch.nn.Parameter(weights.clone()), copy.deepcopy(state))
+    last, _ = one_step(torch.nn.Parameter(weights.clone(memory_format=torch.channels_last)), state)
+    assert torch.allclose(on, last, rtol=0, atol=1e-6)

@@ -113,6 +113,18 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
             ):
                 raise ValueError(f"{name} of parameter {number} does not fit it")
     optimizer.load_state_dict({**state, "param_groups": groups})
+    for parameter, remembered in optimizer.state.items():
+        remembered |= {n: laid_as(parameter, value) for n, value in remembered.items() if value.shape == parameter.shape}
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Tell whether a tensor has its memory to itself, in whatever order: what PyTorch lays out like it has its strides then."""
+    return torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+
+
+def laid_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a value of a parameter's shape in the order of its memory, by which fused steps go."""
+    return value if value.stride() == parameter.stride() else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def adamw(
@@ -124,10 +136,14 @@ def adamw(
     skip: Collection[str] = (),
     scales: Mapping[str, float] | None = None,
 ) -> torch.optim.AdamW:
-    """AdamW (eps 1e-8) in its fused implementation over the groups of `decay_groups`."""
+    """AdamW (eps 1e-8) over the groups of `decay_groups`.
+
+    Fused, unless a parameter is a part of a larger tensor, as a cropped weight: on the CPU a fused step would move others.
+    """
     beta1, beta2 = betas
     groups = decay_groups(named, weight_decay, skip=skip, scales=scales)
-    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), fused=True)
+    fused = all(is_dense(parameter) for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), fused=fused)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
