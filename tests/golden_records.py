@@ -43,7 +43,7 @@ RUNS = {  # name: the words of its command
     "shrink": ["search", *PLANTED, *SHORT, "search=shrink"],
     "gdas": ["search", *PLANTED, *SHORT, "search=gdas"],
     "perturbation": ["search", *PLANTED, *SHORT, "search=darts", "search.derivation=perturbation"],
-    "seeds": ["search", *PLANTED, *SHORT, "search=fair", "seeds=2"],
+    "seeds": ["search", *PLANTED, *SHORT, "search=fair", "search.derivation=climb", "seeds=2"],
     "digits": ["search", *DIGITS, *SHORT, "search=darts", "keep=2", "epochs=3"],
     "retrain": ["retrain", *DIGITS, *MIXED, "epochs=2"],
 }

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from functools import partial
 from itertools import product
 
 import pytest
@@ -149,7 +150,12 @@ def test_a_derivation_masks_on_as_many_samples_as_the_record_says(kind: Derivati
     ],
 )  # fmt: skip
 def test_of_few_samples_as_many_are_held_out_as_the_derivation_can_use(name: str, samples: int | None, share: float) -> None:
-    assert derivation_kind(name).share_of(samples, batch_size=32) == pytest.approx(share)
+    assert derivation_kind(name).share_of(samples, batch_size=32, sample_bytes=3136) == pytest.approx(share)
+
+
+def test_no_more_large_images_are_held_out_than_memory_keeps() -> None:
+    share = partial(derivation_kind("halving").share_of, 1000, batch_size=2)
+    assert share(sample_bytes=4 * 3 * 800 * 1280) == 0.2 and share(sample_bytes=4 * 3 * 512 * 512) == pytest.approx(0.341)
 
 
 def test_no_derivation_can_forget_what_the_verdict_must_know_of_it() -> None:

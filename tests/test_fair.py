@@ -199,7 +199,7 @@ def test_a_fair_genotype_says_how_it_was_found_and_nothing_about_alphas(searched
     assert found.health["status"] in ("ok", "indeterminate") and "memorisation" in names
 
 
-def test_derive_climbs_again_and_takes_another_keep(searched: Path, tmp_path: Path) -> None:
+def test_derive_searches_again_and_takes_another_keep(searched: Path, tmp_path: Path) -> None:
     derive = ["derive", f"checkpoint={searched}"]
     assert main([*derive, f"run_dir={tmp_path / 'same'}"]) == 0
     assert lmsearch.load_genotype(tmp_path / "same").directions == lmsearch.load_genotype(searched).directions
@@ -246,7 +246,7 @@ def test_any_supernet_can_be_climbed(preset: str, tmp_path: Path) -> None:
         (["search=darts", "search.relaxation=uniform"], "only go together"),
         (["search.relaxation=softmax"], "only go together"),
         (["search.architect=bilevel"], "only go together"),
-        (["search=fair", "search.derivation=topk"], "use climb"),
+        (["search=fair", "search.derivation=topk"], "use halving"),
         (["search=fair", "search.shrink=[[0.5,4]]"], "search.shrink"),
         (["search=fair", "search.samples=4"], "search.samples=4"),
         (["search=fair", "search.temperature=2"], "search.temperature=2"),

@@ -41,7 +41,7 @@ def test_no_phase_of_a_search_is_silent(told: pytest.LogCaptureFixture, tmp_path
     assert trained[-1].startswith("search  step 20/20") and " 0 s left" not in trained[-1], "what comes after counts"
 
 
-def test_a_climb_says_how_far_it_is(told: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_a_derivation_says_how_far_it_is(told: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     assert main(["search", *SMALL, "keep=2", "epochs=1", "search.recheck=0", f"run_dir={tmp_path}"]) == 0
     assert any(line.endswith(" left") for line in lines(told, "derivation"))
 

@@ -30,7 +30,7 @@ SEQUENTIAL = "sequential verdict"  # asked for when the verdict stopped early
 HALVING = "halving"  # the same seeds, derived by halving; asked for when that was to become the default
 AFTER = {SEQUENTIAL: (), HALVING: ("search.derivation=halving",)}  # what their searches add
 SEQUENTIAL_SEEDS, SEQUENTIAL_CONTROL_SEEDS = range(10, 15), range(200, 210)
-SEARCH = "search=fair"  # the default
+SEARCH = "search=fair"  # derived by climb where a row does not say otherwise (experiments/runs.py)
 JUDGED = (
     "recovery",
     "control",

@@ -20,7 +20,7 @@ COLUMNS = 64  # numbers that are drawn for a sample at a time: one per layer
 def key(*parts: int | str) -> int:
     """Return a 63-bit seed for an address such as (seed, "drop_path", epoch, step); equal on every machine.
 
-    PyTorch fills its CPU generator from the lower 32 bits: of some 65,000 addresses two probably share their numbers there.
+    PyTorch fills its CPU generator from the lower 32 bits: of some 80,000 addresses two probably share their numbers there.
     """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

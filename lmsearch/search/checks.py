@@ -30,7 +30,7 @@ def check_search(options: SearchOptions, quota: Quota, candidates: Sequence[int]
     kind, architect = derivation_kind(derivation), options.kind
     if not architect.learns and kind.needs_alphas:
         given = f"search.derivation={derivation} with search.architect={architect.name}"
-        raise ConfigError(f"{given}: without alphas none is more probable; use climb")
+        raise ConfigError(f"{given}: without alphas none is more probable; use halving")
     if not kind.takes_budget and quota.budget is not None:
         raise ConfigError(
             f"budget={quota.budget} with search.derivation={derivation}, which takes keep; "

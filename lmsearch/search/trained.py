@@ -18,6 +18,7 @@ from lmsearch.engine.progress import Phase
 from lmsearch.engine.train import Precision
 from lmsearch.genotype import LayerChoice
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, planned, quota_of, surviving
+from lmsearch.search.derivation.halving import READ_BYTES
 from lmsearch.search.derivation.kinds import Derived, derivation_kind, derive, samples_for, told_of
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search.supernet.kept import KeptScores
@@ -28,7 +29,6 @@ from lmsearch.search.trust.health import Health, check_health, untested
 from lmsearch.search.trust.mixture import leave_one_out
 from lmsearch.stats.sequential import looks
 
-READ_BYTES = 2**30  # of inputs that are kept while directions are chosen on them
 QUICK_SAMPLES = 32  # of leave-one-out losses and of the gap for every k
 
 

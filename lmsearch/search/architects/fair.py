@@ -4,7 +4,7 @@ Alphas that learn beside the weights prefer what learns first, which is then all
 batch through the supernet several times, each time with another random set of as many branches as a layer keeps, until every
 branch has had its turn, and then moves the weights once. (Where that number does not divide the branches, the last set is
 filled up with some drawn anew: then all are trained alike on average.) With fewer passes per step a round of turns takes
-several steps, and a space of twice as many candidates costs no more. What is kept is decided afterwards, by masking (climb.py).
+several steps, and a space of twice as many candidates costs no more. What is kept is decided afterwards, by masking (halving.py).
 """
 
 from __future__ import annotations

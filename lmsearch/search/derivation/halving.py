@@ -26,6 +26,7 @@ from lmsearch.search.supernet.masking import Evaluate
 from lmsearch.search.supernet.network import masked
 
 HALVING_SAMPLES = 2048  # held-out ones at most
+READ_BYTES = 2**30  # of inputs that are kept while directions are chosen on them
 
 
 @dataclass

@@ -19,7 +19,7 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.search.architects.kinds import ArchitectKind, architect_kind
 from lmsearch.search.derivation.choice import Probabilities, Quota, choose, quota_of
 from lmsearch.search.derivation.climb import CLIMB_SAMPLES, derive_climb, expected_choices
-from lmsearch.search.derivation.halving import HALVING_SAMPLES, derive_halving, share_measured
+from lmsearch.search.derivation.halving import HALVING_SAMPLES, READ_BYTES, derive_halving, share_measured
 from lmsearch.search.derivation.perturbation import branches_run, derive_perturbation
 from lmsearch.search.discrete.budget import evaluation_cost
 from lmsearch.search.supernet.masking import Evaluate
@@ -61,12 +61,13 @@ class DerivationKind:
         branches = self.branches(keep, candidates)
         return evaluation_cost(round(self.looked_at(held, keep, candidates)), batch_size=batch_size, branches=branches)
 
-    def share_of(self, samples: int | None, *, batch_size: int) -> float:
+    def share_of(self, samples: int | None, *, batch_size: int, sample_bytes: int) -> float:
         """Return the share of so many training samples to hold out: as many as it can use, within bounds. None: of a stream."""
         if not samples or self.samples is None:
             return LEAST_HELD
+        used = min(self.samples, READ_BYTES // max(1, sample_bytes)) if self.in_parts else self.samples
         most = min(MOST_HELD, 1 - LEAST_BATCHES * batch_size / samples)
-        return max(LEAST_HELD, min(most, self.samples / samples))
+        return max(LEAST_HELD, min(most, used / samples))
 
     def looked_at(self, held: int, keep: Sequence[int], candidates: Sequence[int]) -> float:
         """Return the samples that it scores of one network, on average, about, where so many are held out."""

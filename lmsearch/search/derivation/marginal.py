@@ -1,6 +1,6 @@
 """What each direction is worth so far, on average over what may stand beside it: a cheap look while a supernet trains.
 
-Choices of a search are made otherwise (climb.py), on more samples and with swaps.
+Choices of a search are made otherwise (halving.py), on more samples and with swaps.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from lmsearch.settings.tasks import Searching
 from lmsearch.tasks.parts.build import check_classes, check_training, layer_grids, model_spec
 
 log = logging.getLogger(__name__)
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def held_out_share(settings: Searching, source: Source) -> float:
     if settings.search.holdout is not None:
         return settings.search.holdout
     size = None if isinstance(source.train, Stream) else source.train.epoch_size(1)
-    return derivation_kind(settings.supernet.derivation).share_of(size, batch_size=settings.batch_size)
+    sample_bytes = FLOAT_BYTES * source.info.in_chans * math.prod(source.info.img_size)
+    kind = derivation_kind(settings.supernet.derivation)
+    return kind.share_of(size, batch_size=settings.batch_size, sample_bytes=sample_bytes)
 
 
 def hand_made_choice(space: SearchSpace, names: Sequence[str], keep: Sequence[int]) -> Architecture:
