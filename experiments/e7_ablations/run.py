@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.differences import draw_differences, paired, span
 from experiments.e6_real import plan as fixed
-from experiments.e6_real.plan import KEEP, SPACE, SUPERNETS, Plan, alone, words_of
+from experiments.e6_real.plan import DEFAULT, KEEP, SPACE, SUPERNETS, Plan, alone, words_of
 from experiments.e6_real.run import scores
 from experiments.records import Record
 from experiments.runs import LIGHT, UNCHECKED, search_or_none
@@ -31,7 +31,6 @@ VIM, VMAMBA = "local_vim_nano", "local_vmamba_nano"
 FAMILIES: Mapping[str, tuple[str, ...]] = {VIM: ("model.depth=3",), VMAMBA: ("model.depths=[2,1]",)}
 GRIDS: Mapping[str, tuple[Grid, ...]] = {VIM: ((14, 14),) * 3, VMAMBA: ((14, 14), (14, 14), (7, 7))}  # of the three layers
 HAND = "h+h_flip+w2+w2_flip"
-DEFAULT = "halving, half held out"  # what search=fair is on so few images
 SEARCHED, FIRST = "searched", "first"  # `first 3`: of an order that the seed draws, layer by layer
 
 

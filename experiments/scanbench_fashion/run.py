@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.differences import draw_differences, span
 from experiments.e6_real import plan as fixed
-from experiments.e6_real.plan import HOLDOUT, SPACE, Plan, alone, words_of
+from experiments.e6_real.plan import DEFAULT, HOLDOUT, SPACE, Plan, alone, words_of
 from experiments.e6_real.run import scores
 from experiments.records import Record
 from experiments.runs import LIGHT, UNCHECKED, search
@@ -33,7 +33,6 @@ HERE = Path(__file__).resolve().parent
 TASK, NAME, VERSION, BEFORE = "fashion", "1 layer, top 2", "1.1", "1.0"
 SMALL = Space(1, 2, SPACE.candidates)
 PLAN = Plan(seeds=tuple(range(4)), official=True, model=("model.depth=1", "model.patch_size=2"))
-DEFAULT = "halving, half held out"  # what search=fair is on so few images
 SUPERNETS: Mapping[str, tuple[str, ...]] = {
     "search=fair": fixed.SUPERNETS[DEFAULT].words[1:],
     "search=darts": (f"search.holdout={HOLDOUT}", "search.alpha_lr=0.03"),
