@@ -22,11 +22,12 @@ HERE = Path(__file__).resolve().parent
 STEPS = 300
 INSTANCES = range(10)
 RANDOM = 10  # genotypes per instance
+HOLDOUT = {"halving": 0.5}  # of finite training sets, by part; the others' is 0.2
 SEARCHES = {  # part: what is searched with
     "fair": ("search=fair",),
     "softmax": ("search=darts",),
     "sampled": ("search=sampled",),
-    "halving": ("search=fair", "search.derivation=halving", "search.holdout=0.5"),  # added when that was to become the default
+    "halving": ("search=fair", "search.derivation=halving", f"search.holdout={HOLDOUT['halving']}"),  # the default since
 }
 LONGER = {  # part: preset, times the steps and kinds; added when SEARCHES had missed in these kinds
     "fair, twice as long": ("fair", 2, ("four groups", "chain")),
@@ -52,7 +53,6 @@ KINDS = {
     "chain": Kind(2, 1, ("data.task=chained", "model.depth=2")),
     "teacher": Kind(2, 2, ("data.task=teacher", "model.depth=2", "data.num_train=2048"), samples=2048),
 }
-HOLDOUT = {"halving": 0.5}  # of finite training sets, by part; the others' is 0.2
 
 
 def draw_layers(kind: Kind, *address: int) -> list[list[str]]:
