@@ -87,6 +87,10 @@ def test_the_classifier_can_be_replaced_and_removed(kind: str) -> None:
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, 3)
     model.reset_classifier(0)
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, model.num_features)
+    for pool in ("token", "max"):
+        with pytest.raises(ModelError, match=rf"^global_pool='{pool}' is not accepted; accepted: 'avg', ''"):
+            model.reset_classifier(5, global_pool=pool)
+    assert (model.num_classes, model.global_pool) == (0, "avg")
 
 
 def kept_bytes(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:

@@ -17,6 +17,7 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.warm_start import Start, mixers_by_name, start_from
 from lmsearch.errors import CheckpointError
 from lmsearch.models import create_model
+from lmsearch.models.layers import resize_positions
 from lmsearch.scan.tables import table_name
 
 VIM = {"embed_dim": 16, "img_size": 8, "patch_size": 2, "in_chans": 1, "num_classes": 3, "d_state": 4, "depth": 2}
@@ -141,6 +142,15 @@ def test_classes_are_found_by_name_and_fresh_where_they_are_new() -> None:
     assert start_from(wide, start, classes="abcd") == ["init_from=there has other classes: the head starts fresh"]
     assert start_from(wide, start, classes=("a", "dog", "c", "d"))[0].endswith("classes, which start fresh: a; c; d")
     assert torch.equal(wide.head.weight[1], start.weights["head.weight"][1])
+
+
+def test_positions_are_resized_to_a_grid_of_as_many_tokens() -> None:
+    spec = spec_of("vim", [["h", "v"], ["w2", "h_flip"]])
+    wide, tall = (replace(spec, options=VIM | {"img_size": size}) for size in ([4, 8], [8, 4]))
+    start, model = trained(wide), tall.build()
+    assert start_from(model, start) == []
+    table = start.weights["pos_embed"]
+    assert model.pos_embed.shape == table.shape and torch.equal(model.pos_embed, resize_positions(table, (2, 4), (4, 2)))
 
 
 def test_positions_are_resized_and_another_architecture_is_refused() -> None:

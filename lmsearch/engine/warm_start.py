@@ -82,10 +82,10 @@ def renamed(name: str, there: nn.Module, model: nn.Module) -> str:
 
 
 def _resize_positions(weights: dict[str, Tensor], own: Mapping[str, Tensor], there: nn.Module, model: nn.Module) -> None:
-    """Resize absolute positions that were learned on another grid."""
+    """Resize absolute positions that were learned on another grid, which may have as many tokens (4x16 and 16x4)."""
     key = f"{BACKBONE}pos_embed" if isinstance(model, DenseNet) else "pos_embed"
     positions = weights.get(key)
-    if positions is None or key not in own or positions.shape == own[key].shape:
+    if positions is None or key not in own:
         return
     old, new = (net.backbone if isinstance(net, DenseNet) else net for net in (there, model))
     if isinstance(old, LocalVim) and isinstance(new, LocalVim):  # no others have positions

@@ -144,14 +144,20 @@ class Backbone(Network):
         maps = [found[level] for level in wanted]
         return maps if intermediates_only else (x_last, maps)
 
+    def check_pool(self, global_pool: str) -> None:
+        """Raise ModelError where this network cannot pool its tokens so."""
+        raise TypeError(f"{type(self).__name__} does not say how it pools tokens")
+
     def get_classifier(self) -> nn.Module:
         """Return the classification head."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head; num_classes = 0 removes it."""
+        """Replace the head; num_classes = 0 removes it. Raises ModelError for a `global_pool` that the family does not have."""
+        if global_pool is not None:
+            self.check_pool(global_pool)
+            self.global_pool = global_pool
         self.num_classes = num_classes
-        self.global_pool = self.global_pool if global_pool is None else global_pool
         like = self.get_parameter(f"{self.last_norm}.weight")
         self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
 

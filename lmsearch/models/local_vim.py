@@ -152,16 +152,17 @@ class LocalVim(Backbone):
         for name, value, accepted in (("norm", norm, NORMS), ("stem", stem, STEMS)):
             if value not in accepted:
                 raise ModelError(f"{name}={value!r} is not accepted; accepted: {', '.join(accepted)}")
-        if global_pool not in POOLS or (global_pool == "token" and not cls):
-            raise ModelError(
-                f"global_pool={global_pool!r} is not accepted; accepted: 'avg', '', and 'token' with middle_cls_token"
-            )
+        check_pool(global_pool, cls=cls)
         if use_rope and cls:
             raise ModelError(
                 "use_rope=True rotates grid positions and a class token has none; set use_rope or middle_cls_token to false"
             )
         if use_rope and embed_dim % 4:
             raise ModelError(f"embed_dim={embed_dim} must be a multiple of 4 with use_rope=True")
+
+    def check_pool(self, global_pool: str) -> None:
+        """Raise ModelError where this network cannot pool its tokens so."""
+        check_pool(global_pool, cls=self.cls_token is not None)
 
     def layer_grids(self, img_size: tuple[int, int]) -> list[Grid]:
         """Return the token grid of every layer for an image of (height, width) pixels."""
@@ -212,3 +213,9 @@ class LocalVim(Backbone):
         for number, layer in enumerate(self.layers, start=1):
             hidden, residual = layer(*self._turn(hidden, residual, rope), grid, cls_index)
             yield add_residual(hidden, residual, self.drop_path if number == len(self.layers) else whole), grid
+
+
+def check_pool(global_pool: str, *, cls: bool) -> None:
+    """Raise ModelError for a way to pool that LocalVim, with or without a class token, does not have."""
+    if global_pool not in POOLS or (global_pool == "token" and not cls):
+        raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', '', and 'token' with middle_cls_token")

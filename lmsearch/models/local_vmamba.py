@@ -96,7 +96,8 @@ class LocalVMamba(Backbone):
     ) -> None:
         super().__init__()
         check_init(init)
-        self._check(dims, depths, global_pool)
+        self.check_pool(global_pool)
+        self._check(dims, depths)
         self.num_classes, self.num_features, self.global_pool = num_classes, dims[-1], global_pool
         self.patch_embed = PatchEmbed(patch_size, in_chans, dims[0], pad=False, norm=True)
         self.grid = self.patch_embed.grid(img_size)
@@ -118,9 +119,13 @@ class LocalVMamba(Backbone):
         init_linears(self, init)
 
     @staticmethod
-    def _check(dims: Sequence[int], depths: Sequence[int], global_pool: str) -> None:
+    def check_pool(global_pool: str) -> None:
+        """Raise ModelError for a way to pool that LocalVMamba does not have."""
         if global_pool not in POOLS:
             raise ModelError(f"global_pool={global_pool!r} is not accepted; accepted: 'avg', ''")
+
+    @staticmethod
+    def _check(dims: Sequence[int], depths: Sequence[int]) -> None:
         if len(dims) != len(depths) or any(b != 2 * a for a, b in zip(dims, dims[1:], strict=False)):
             raise ModelError(f"dims={list(dims)} must double from stage to stage and be as many as depths={list(depths)}")
 
