@@ -77,6 +77,10 @@ def test_what_is_saved_is_read_to_the_bit(family: str, merge: str, auto, tmp_pat
     assert again.config.directions == [["h", "v_flip"], ["w2", "h"]] and again.config.genotype == {"keep": 2}
     loss = again(x, labels=torch.tensor([0, 2])).loss
     assert torch.equal(loss, nn.functional.cross_entropy(again(x).logits, torch.tensor([0, 2])))
+    many = auto.AutoModelForImageClassification.from_pretrained(tmp_path, problem_type="multi_label_classification").eval()
+    shown = torch.tensor([[1.0, 0, 1], [0, 0, 1]])
+    expected = nn.functional.binary_cross_entropy_with_logits(many(x).logits, shown)
+    assert torch.equal(many(x, labels=shown).loss, expected)
 
 
 @pytest.mark.parametrize("family", SMALL)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, AutoModelForImageClassification, PreTrainedModel
 from transformers.backbone_utils import BackboneMixin
@@ -105,7 +104,7 @@ class DirectionalBackbone(BackboneMixin, DirectionalModel):
 
 
 class DirectionalForImageClassification(DirectionalModel):
-    """The network with its classifier; the loss is cross-entropy with class indices (B,)."""
+    """The network with its classifier; the loss is that of the config's `problem_type`, cross-entropy for class indices (B,)."""
 
     accepts_loss_kwargs = False  # the loss is a mean over the batch, which Trainer must divide where it accumulates
 
@@ -122,7 +121,7 @@ class DirectionalForImageClassification(DirectionalModel):
     ) -> ImageClassifierOutput | tuple:
         """Images, and labels where a loss is wanted, to logits."""
         logits = self.network(pixel_values)
-        loss = None if labels is None else F.cross_entropy(logits.float(), labels)
+        loss = None if labels is None else self.loss_function(labels, logits.float(), self.config)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return ImageClassifierOutput(loss=loss, logits=logits)
