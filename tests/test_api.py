@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,6 +270,18 @@ def test_a_genotype_is_retrained_to_a_module_with_its_scores() -> None:
             lmsearch.run_retrain(Classifier, wrong, train, test)
     with pytest.raises(LmsearchError, match="metric='acuracy' is not accepted"):
         lmsearch.run_retrain(Classifier, [["h"], ["v"]], train, test, metric="acuracy")
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize("wrong", [lambda y: y.int(), lambda y: y.float(), lambda y: y[:, None], lambda y: -1 - y])
+def test_labels_that_no_loss_takes_are_one_clear_line_before_a_training(wrong: Callable, test: bool) -> None:
+    inputs, labels = images().tensors
+    good, bad = ([(inputs[:8], values[:8])] for values in (labels, wrong(labels)))
+    given = (Classifier, [["v"], ["h", "v"]], *((good, bad) if test else (bad, good)))
+    for run in (lmsearch.run_retrain, lmsearch.run_compare):
+        with pytest.raises(LmsearchError, match=r"^the objective cannot compare outputs \(8, 3\) and targets \(8,.*") as error:
+            run(*given, epochs=1, **({"space": FOUR} if run is lmsearch.run_compare else {}))
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

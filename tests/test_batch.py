@@ -10,7 +10,7 @@ import pytest
 import torch
 from idx_files import idx_source
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from lmsearch.data import Batch, PlainLoader, Source, build_loaders, build_source, search_loaders, spread
 from lmsearch.errors import DataError
@@ -93,14 +93,22 @@ def test_a_dataloader_becomes_batches_that_count_through_a_pass() -> None:
     assert torch.cat([batch.inputs[:, 0] for batch in got]).tolist() == list(range(10))
 
 
-def test_a_dataloader_that_shuffles_does_so_by_seed_and_epoch_alone() -> None:
+@pytest.mark.parametrize("replacement", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_dataloader_that_shuffles_does_so_by_seed_and_epoch_alone(own: bool, replacement: bool) -> None:
+    generator = torch.Generator().manual_seed(7) if own else None
+    before = generator.get_state() if generator is not None else None
+    drawn = RandomSampler(pairs(), replacement=True, num_samples=40, generator=generator)  # in parts, during the pass
+    ways = (DataLoader(pairs(), batch_size=4, shuffle=True, generator=generator), DataLoader(pairs(), 4, sampler=drawn))
+
     def order(epoch: int, *, seed: int = 0, disturb: int = 0) -> list[float]:
         torch.rand(disturb)
-        loader = PlainLoader(DataLoader(pairs(), batch_size=4, shuffle=True), what="train", seed=seed)
+        loader = PlainLoader(ways[replacement], what="train", seed=seed)
         loader.set_epoch(epoch)
         return torch.cat([batch.inputs[:, 0] for batch in loader]).tolist()
 
     assert order(1) == order(1, disturb=5) and len({tuple(order(e, seed=s)) for e in range(2) for s in range(2)}) == 4
+    assert generator is None or torch.equal(generator.get_state(), before)
 
 
 def test_reading_a_users_batches_leaves_the_global_random_state_alone() -> None:

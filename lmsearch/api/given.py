@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import combinations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
 
 from lmsearch.data import PlainLoader
@@ -108,6 +108,17 @@ def objective_of(given: str | Losses | None, *, metric: str | None = None) -> Ob
         judged, losses, lambda outputs, targets: losses(outputs.detach(), targets), lambda _: None, statistics,
         lambda sums: (sums[0] / sums[1]).item(),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def check_objective(objective: Objective, module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+    """Raise DataError where the objective cannot compare the network's outputs with the targets."""
+    outputs = module.eval()(inputs)
+    try:
+        objective.evaluation(outputs, targets)
+    except (RuntimeError, IndexError, TypeError) as error:
+        shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} {targets.dtype}"
+        raise DataError(f"the objective cannot compare {shapes}: {error}") from error
 
 
 def recipe_of(epochs: int, batch_size: int, lr: float) -> Recipe:

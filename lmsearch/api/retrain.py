@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lmsearch.api.given import Batches, Losses, check_apart, loader_of, objective_of, on_device, recipe_of
+from lmsearch.api.given import Batches, Losses, check_apart, check_objective, loader_of, objective_of, on_device, recipe_of
 from lmsearch.api.nets import DERIVED, Net, open_net
 from lmsearch.data import PlainLoader
 from lmsearch.engine.loop import run_epochs
@@ -90,7 +90,10 @@ def trained(
     """Return the network of a genotype, trained on the first of the loaders, and its scores on the second."""
     train, test = loaders
     torch.manual_seed(key(seed, "init"))
-    module = net.make([list(names) for names in genotype.directions], DERIVED).to(precision.device)
+    module = net.make([list(names) for names in genotype.directions], DERIVED)
+    for first in (next(iter(loader)) for loader in loaders):
+        check_objective(objective, module, first.inputs, first.target_values)
+    module = module.to(precision.device)
     trainer = trainer_for(
         recipe, module, module.named_parameters(), Goal(objective), precision, steps_per_epoch=len(train), seed=seed
     )

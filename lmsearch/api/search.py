@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch import __version__
-from lmsearch.api.given import Batches, Losses, check_apart, loader_of, objective_of, on_device, recipe_of
+from lmsearch.api.given import Batches, Losses, check_apart, check_objective, loader_of, objective_of, on_device, recipe_of
 from lmsearch.api.nets import SUPERNET, Net, copies_of, grids_of, marks, open_net
 from lmsearch.api.presets import Preset, preset_of
 from lmsearch.api.spaces import space_of
@@ -20,7 +20,7 @@ from lmsearch.data.info import Samples
 from lmsearch.engine.objectives import Objective
 from lmsearch.engine.recipe import Goal
 from lmsearch.engine.train import Precision
-from lmsearch.errors import ConfigError, DataError, short
+from lmsearch.errors import ConfigError, short
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.scan.grids import Grid
 from lmsearch.search.architects.kinds import ArchitectKind
@@ -170,17 +170,6 @@ def searched_in(
     numbers = resolve_keep(space, keep, depth, grids=listed if deduplicate else None, padding=padding)
     build = partial(net.supernet, net.ordered(candidates))
     return Supernets(net.name, space.name, build, grids, tuple(net.ordered(numbers)), net)
-
-
-@torch.no_grad()
-def check_objective(objective: Objective, module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    """Raise DataError where the objective cannot compare the network's outputs with the targets."""
-    outputs = module.eval()(inputs)
-    try:
-        objective.evaluation(outputs, targets)
-    except (RuntimeError, IndexError, TypeError) as error:
-        shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} {targets.dtype}"
-        raise DataError(f"the objective cannot compare {shapes}: {error}") from error
 
 
 def open_session(

@@ -5,7 +5,8 @@ Shapes: B batch, C image channels, H W image, L = H * W tokens; the inputs of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -155,7 +156,8 @@ class SomeOf:
 class PlainLoader:
     """A user's iterable of (inputs, targets), such as PyTorch's DataLoader, as a loader for training and evaluation.
 
-    Samples are numbered in the order of a pass. A DataLoader that shuffles does so by (seed, epoch).
+    Samples are numbered in the order of a pass. A DataLoader that shuffles does so by (seed, epoch), with a generator of
+    its own, too.
     Raises DataError where the iterable can be iterated only once, tells no length, or gives something else than pairs.
     """
 
@@ -200,13 +202,36 @@ class PlainLoader:
 
     def _pass(self, epoch: int) -> Iterator[Batch]:
         """Yield all batches of a pass."""
-        with torch.random.fork_rng(devices=[]):  # a DataLoader draws its order when the first batch is asked for
-            torch.manual_seed(address_key("shuffle", self.seed, epoch) % 2**63)
-            pairs = iter(self.batches)
-            pair = next(pairs, None)
-        seen = 0
-        while pair is not None:
-            batch = as_batch(pair, first=seen, what=self.what)
-            seen += len(batch.inputs)
-            yield batch
-            pair = next(pairs, None)
+        seed = address_key("shuffle", self.seed, epoch) % 2**63
+        with seeded(generators_of(self.batches), seed):
+            with torch.random.fork_rng(devices=[]):  # a DataLoader draws its order when the first batch is asked for
+                torch.manual_seed(seed)
+                pairs = iter(self.batches)
+                pair = next(pairs, None)
+            seen = 0
+            while pair is not None:
+                batch = as_batch(pair, first=seen, what=self.what)
+                seen += len(batch.inputs)
+                yield batch
+                pair = next(pairs, None)
+
+
+def generators_of(batches: Batches) -> list[torch.Generator]:
+    """Return the generators that were given to a DataLoader and its samplers, each once."""
+    outer = getattr(batches, "batch_sampler", None)
+    owners = (batches, getattr(batches, "sampler", None), outer, getattr(outer, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+
+
+@contextmanager
+def seeded(generators: Sequence[torch.Generator], seed: int) -> Iterator[None]:
+    """Seed generators for the block, and leave them as they were before it."""
+    before = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
