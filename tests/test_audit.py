@@ -280,6 +280,26 @@ def digits_setting(*words: str) -> Setting:
     return make_setting(cfg, build_data(cfg.data), build_precision(cfg))
 
 
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [
+        (["search=darts"], 1.0),
+        (["search=darts", "search.shrink=[[0.5,4],[0.75,2]]", "keep=2"], (2 * 8 + 4 + 2) / 32),
+        (["search=darts", "search.shrink=[[0.25,2]]", "keep=4"], (8 + 3 * 4) / 32),
+        (["search=bilevel"], 1.0),
+        (["search=bilevel", "search.alpha_warmup_epochs=2"], (2 + 2 * 2) / 8),
+    ],
+)
+def test_the_race_charges_the_branches_that_a_search_runs(words: list[str], share: float) -> None:
+    planted = ["data=planted", "data.grid=5", "data.steps_per_epoch=1", "model.embed_dim=8", "model.d_state=2", "batch_size=8"]
+    setting = digits_setting(*planted, "epochs=4", "optim.warmup_epochs=0", *words)
+    whole = 4 * setting.options.branches_per_step(setting.keep, setting.candidates)
+    assert setting.options.branches_over(4, setting.keep, setting.candidates) == share * whole
+    session = setting.session(epochs=4, seed=0)
+    session.train()
+    assert session.cost == share * whole * len(session.loaders.weights)
+
+
 def test_the_race_also_charges_the_derivation() -> None:
     setting = digits_setting("epochs=16", "search.derivation=climb")
     cost = derivation_cost(setting, 216)

@@ -57,6 +57,19 @@ def test_the_test_is_exact_where_it_can_be_counted() -> None:
     assert agreement_p([[1, 1, 1]], [8], 0.0) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("method", "counts"), [("perturbation", (1, 3)), ("topk", (2, 2))])
+def test_a_budget_that_seeds_shared_by_losses_is_not_shared_again_by_probabilities(method: str, counts: tuple) -> None:
+    scores = {"h": 0.4, "h_flip": 0.3, "v": 0.2, "v_flip": 0.1}, dict.fromkeys(("h", "h_flip", "v", "v_flip"), 0.25)
+    layers = tuple(
+        LayerChoice(names, f"layers.{number}", scores[number]) for number, names in enumerate([("h",), ("h", "h_flip", "v")])
+    )
+    seed = Genotype(layers, derivation={"method": method, "budget": 4}, health={"status": "ok", "entropy": 0.5})
+    choices, health = consensus([seed] * 3, Quota(budget=4))
+    assert tuple(len(choice.directions) for choice in choices) == counts
+    assert method == "topk" or tuple(choice.directions for choice in choices) == tuple(layer.directions for layer in layers)
+    assert health["status"] == "ok"
+
+
 def test_layers_with_nothing_to_choose_are_no_evidence() -> None:
     assert agreement_p([[8, 8]], [8], 1.0) is None
     assert agreement_p([[8, 8, 8], [1, 1, 1]], [8, 8], 1.0) == pytest.approx(1 / 64, abs=0.004)

@@ -244,8 +244,9 @@ def step_s(setting: Setting, spec: ModelSpec, loader: TrainLoader) -> float:
 
 def per_round(setting: Setting, speed: Speed, epochs: int) -> int:
     """Return how many architectures random search may train for what one search, its derivation and retraining cost."""
-    per_step = setting.options.branches_per_step(setting.keep, setting.candidates)
-    searching = training_cost(epochs * speed.search_steps, per_step) + speed.derive_cost
+    options = setting.options.over(epochs, of=setting.recipe.epochs)
+    branches = options.branches_over(epochs, setting.keep, setting.candidates)
+    searching = training_cost(speed.search_steps, branches) + speed.derive_cost
     training = training_cost(epochs * speed.alone_steps, sum(setting.keep))
     return min(setting.space.size, max(1, int((searching + training) // training)))
 

@@ -190,3 +190,8 @@ def samples_for(derivation: str, holdout: HeldOut, *, samples: int | None = None
 def own_scores(method: str | None) -> str | None:
     """Return what a derivation's own scores are called; None where scores are probabilities, and for any other method."""
     return DERIVATIONS[method].own_scores if method in DERIVATIONS else None
+
+
+def shares_by_losses(method: str | None) -> bool:
+    """Tell whether a derivation gives a total budget to the layers by held-out losses, not by the probabilities."""
+    return method in DERIVATIONS and DERIVATIONS[method].uses_holdout

@@ -177,6 +177,18 @@ class SearchOptions:
         """Return the branch scans of one training step over all layers and passes, before any branch is dropped."""
         return sum(self.branches_at_once(keep, candidates)) * self.passes_of(keep, candidates)
 
+    def branches_over(self, epochs: int, keep: Sequence[int], candidates: Sequence[int]) -> int:
+        """Return the branch scans of a step of every epoch of a search of so many, added up, as branches are dropped.
+
+        Before alphas move, a step is one pass.
+        """
+        at_once, passes, total = self.branches_at_once(keep, candidates), self.passes_of(keep, candidates), 0
+        for epoch in range(epochs):
+            due = [stage.branches for stage in self.stages if epoch >= stage.progress * epochs]
+            left = [min(n, max(due[-1], k)) for n, k in zip(at_once, keep, strict=True)] if due else at_once
+            total += sum(left) * (passes if epoch >= self.alpha_warmup_epochs else 1)
+        return total
+
     def branches_at_once(self, keep: Sequence[int], candidates: Sequence[int]) -> tuple[int, ...]:
         """Return the branches of each layer that one pass runs, before any is dropped."""
         if not self.kind.learns:

@@ -17,7 +17,7 @@ import numpy as np
 from lmsearch.errors import GenotypeError
 from lmsearch.genotype import Genotype, LayerChoice
 from lmsearch.search.derivation.choice import Quota, check_keep, quota_of, surviving
-from lmsearch.search.derivation.kinds import DERIVATIONS, own_scores
+from lmsearch.search.derivation.kinds import DERIVATIONS, own_scores, shares_by_losses
 from lmsearch.search.trust.detectors import (
     LEVEL,
     Finding,
@@ -159,7 +159,8 @@ def consensus(genotypes: Sequence[Genotype], quota: Quota) -> tuple[tuple[LayerC
     stable = {name: stability(kept[name], list(scores)) for name, scores in means.items()}
     # without alphas, scores are what masking told, not probabilities that alphas learned
     learned = all("entropy" in g.health and own_scores(g.derivation.get("method")) is None for g in genotypes)
-    wanted = means if learned else {name: by_votes(scores, stable[name].votes, seeds) for name, scores in means.items()}
+    by_means = learned and not any(shares_by_losses(g.derivation.get("method")) for g in genotypes)
+    wanted = means if by_means else {name: by_votes(scores, stable[name].votes, seeds) for name, scores in means.items()}
     choices = tuple(
         vote(name, scores, stable[name].votes, k, seeds)
         for (name, scores), k in zip(means.items(), quota_of(quota, wanted), strict=True)
