@@ -32,6 +32,7 @@ from lmsearch.report.page import render
 from lmsearch.report.page.blocks import Command, Page
 from lmsearch.report.page.draw import scan_path, thinned
 from lmsearch.report.page.folder import read_run
+from lmsearch.report.page.network import network_of
 from lmsearch.report.page.preferences import preference
 from lmsearch.report.page.story import page_of, page_of_all
 from lmsearch.report.page.words import SEARCH_WORDS, STATUS
@@ -288,6 +289,25 @@ def test_a_sweep_names_its_best_trial_or_that_there_is_none(tmp_path: Path) -> N
     page = page_of(read_run(sweep_run(tmp_path / "a")))
     assert page.verdict == "Trial 0 did best: val_accuracy 0.9." and 'class="chart"' in html_of(page)
     assert page_of(read_run(sweep_run(tmp_path / "b", done=0))).verdict == "No trial of 4 was completed."
+
+
+def test_the_cost_of_a_derived_network_is_that_of_all_channels(tmp_path: Path) -> None:
+    folder = search_run(tmp_path / "a", chosen(2))
+    whole = network_of(read_run(folder), chosen(2).directions)
+    about = json.loads((folder / "about.json").read_text())
+    about["options"]["partial_channels"] = 4
+    (folder / "about.json").write_text(json.dumps(about))
+    assert whole is not None and network_of(read_run(folder), chosen(2).directions) == whole
+
+
+def test_a_value_of_zero_is_a_value_in_the_history_of_a_sweep(tmp_path: Path) -> None:
+    folder = sweep_run(tmp_path / "a", done=4)
+    content = json.loads((folder / "results.json").read_text())
+    for trial, value in zip(content["trials"], (0.5, 0.0, 0.25, None), strict=True):
+        trial["values"]["val_accuracy"] = value
+    content["sweep"]["goal"]["directions"] = ["minimize"]
+    (folder / "results.json").write_text(json.dumps(content))
+    assert "val_accuracy of 3 trials, from 0 to 0.5; the best so far ends at 0" in html_of(page_of(read_run(folder)))
 
 
 def test_a_run_of_the_first_version_says_what_it_did_not_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

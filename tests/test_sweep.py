@@ -181,6 +181,12 @@ def test_a_database_may_hold_several_studies(ran: list[DictConfig], tmp_path: Pa
     assert len(ran) == 2 and not (tmp_path / "a" / "trials.journal").exists()
 
 
+def test_one_metric_has_one_best_trial_however_many_are_equal(ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path, "trials=3", "metric=health.entropy") == 0
+    found = results(tmp_path)
+    assert found["pareto"] == [0] and found["best"]["trial"] == 0
+
+
 @pytest.mark.usefixtures("drawing")
 def test_two_metrics_give_a_pareto_front(ran: list[DictConfig], tmp_path: Path) -> None:
     goal = ["metric=[val_accuracy,parameters]", "direction=[maximize,minimize]", "sampler=nsga2", "population=4"]

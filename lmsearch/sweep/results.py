@@ -44,9 +44,14 @@ def rows_of(study: optuna.Study, sweep: Sweep) -> list[Row]:
 
 
 def front_of(study: optuna.Study, rows: list[Row]) -> list[Row]:
-    """Return the trials that no other beats in every metric, the best in the first metric first; empty where none is complete."""
+    """Return the trials that no other beats in every metric, the best in the first metric first; empty where none is complete.
+
+    Of one metric that is the best trial alone, the first of equal ones.
+    """
     if not any(row.values for row in rows):
         return []
+    if len(study.directions) == 1:
+        return rows[:1]
     numbers = {trial.number for trial in study.best_trials}
     return [row for row in rows if row.number in numbers]
 

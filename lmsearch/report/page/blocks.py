@@ -23,9 +23,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Dots:
-    """A cell that draws values on an axis from 0 to `most`, the kept ones filled."""
+    """A cell that draws values on an axis from `least` to `most`, the kept ones filled."""
 
     values: tuple[tuple[float, bool], ...]
+    least: float
     most: float
 
 

@@ -57,13 +57,14 @@ def worth_table(genotype: Genotype, *, scores: str) -> Table | None:
     """Return every layer's scores on one axis, its margin and, of seeds, how far they agree."""
     if not any(layer.scores for layer in genotype.layers):
         return None
-    most = max(value for layer in genotype.layers for value in layer.scores.values())
+    values = [value for layer in genotype.layers for value in layer.scores.values()]
+    least, most = min(0.0, *values), max(values)
     stability = genotype.health.get("stability", {})
     rows: list[tuple[Cell, ...]] = []
     for number, layer in enumerate(genotype.layers):
         kept = [value for name, value in layer.scores.items() if name in layer.directions]
         dropped = [value for name, value in layer.scores.items() if name not in layer.directions]
-        dots = Dots(tuple((value, name in layer.directions) for name, value in layer.scores.items()), most)
+        dots = Dots(tuple((value, name in layer.directions) for name, value in layer.scores.items()), least, most)
         row: list[Cell] = [layer_name(layer, number), dots, min(kept, default=None), max(dropped, default=None), layer.margin]
         if stability:
             mine = stability.get(layer.name)

@@ -115,10 +115,11 @@ def span(cell: Span) -> str:
 
 
 def dots(cell: Dots) -> str:
-    """Return the drawing of values on an axis from 0."""
-    scale = 100 / (cell.most or 1.0)
+    """Return the drawing of values on an axis."""
+    scale = 100 / ((cell.most - cell.least) or 1.0)
+    places = [(min(100.0, max(0.0, (value - cell.least) * scale)), kept) for value, kept in cell.values]
     drawn = "".join(
-        f'<circle class="{"keep" if kept else "drop"}" cx="{min(100.0, max(0.0, value * scale)):.1f}" cy="6" r="3"/>'
-        for value, kept in sorted(cell.values, key=lambda pair: pair[1])
+        f'<circle class="{"keep" if kept else "drop"}" cx="{place:.1f}" cy="6" r="3"/>'
+        for place, kept in sorted(places, key=lambda pair: pair[1])
     )
     return f'<svg class="span" aria-hidden="true" viewBox="-4 0 108 12"><path class="mark" d="M0 6H100"/>{drawn}</svg>'

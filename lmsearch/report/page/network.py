@@ -13,6 +13,8 @@ from lmsearch.models.complexity import complexity
 from lmsearch.report.page.folder import Run
 from lmsearch.scan.grids import Grid
 
+OF_SUPERNETS = "partial_channels"  # an option of searches, which no derived network has
+
 
 @dataclass(frozen=True)
 class Network:
@@ -29,7 +31,7 @@ def network_of(run: Run, directions: Sequence[Sequence[str]] | None) -> Network 
     """Return the network with these directions (None: the model's own), None where the run does not tell its model."""
     if not run.about:
         return None
-    options = dict(run.about.get("options", {}))
+    options = {name: value for name, value in run.about.get("options", {}).items() if name != OF_SUPERNETS}
     if directions is not None:
         options["directions"] = [list(layer) for layer in directions]
     try:

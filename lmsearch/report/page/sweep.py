@@ -102,12 +102,17 @@ def _seconds(value: Any) -> str:
     return duration(float(value)) if isinstance(value, int | float) else "–"
 
 
+def _number(value: Any) -> float:
+    """Return a value of a trial as a number; not a number where there is none."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
 def _history(trials: Sequence[Mapping[str, Any]], goal: Mapping[str, Any]) -> Panels | None:
     """Return charts of each metric over the trials in the order in which they ran, and of the best so far."""
     ordered = sorted((t for t in trials if t["values"]), key=lambda t: t["trial"])
     panels = []
     for name, direction in zip(goal.get("metrics", []), goal.get("directions", []), strict=False):
-        values = [float(t["values"][name]) for t in ordered if math.isfinite(t["values"].get(name) or math.nan)]
+        values = [float(t["values"][name]) for t in ordered if math.isfinite(_number(t["values"].get(name)))]
         if len(values) < 2:
             continue
         better = max if direction == "maximize" else min
