@@ -69,6 +69,9 @@ def test_every_method_searches_stand_alone(method: str, tmp_path: Path) -> None:
     words = [f"search={method}", *PLANTED, "search.evaluate=standalone", "search.trials=3"]
     assert main(["search", *words, f"run_dir={tmp_path}"]) == 0
     assert len(lmsearch.load_genotype(tmp_path).directions[0]) == 1, "the planted preset keeps one direction"
+    found = metrics(tmp_path)
+    assert found["metric"] == "mse" and found["best"] == pytest.approx(-max(float(row["score"]) for row in rows(tmp_path)))
+    assert 0 < found["best"] <= found["mean"]
     assert not (tmp_path / "checkpoint.pt").exists()
 
 

@@ -85,6 +85,13 @@ def test_the_standard_error_of_balanced_accuracy_is_that_of_a_sample_within_clas
     assert error == pytest.approx(math.sqrt(sum(r.var(correction=0) / len(r) for r in within)) / len(within), rel=1e-6)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
+def test_a_single_sample_tells_no_standard_error(metric: str) -> None:
+    logits, targets = answers()
+    objective = classification(metric=metric)
+    assert objective.standard_error(evaluated(objective, logits[:1], targets[:1], size=1)) == math.inf
+
+
 def test_choices_by_a_balanced_metric_go_by_the_mean_of_the_classes_losses() -> None:
     logits, targets = answers()
     objective = classification(metric="balanced_accuracy")

@@ -91,8 +91,13 @@ class Objective:
         return {"train_loss": seen.loss} | ({f"train_{name}": seen.score} if name else {})
 
     def standard_error(self, scores: Scores) -> float:
-        """Standard error of the metric from the number of samples alone; of a balanced metric, of its classes taken as given."""
+        """Standard error of the metric from the number of samples alone; of a balanced metric, of its classes taken as given.
+
+        Infinite for a single sample, which shows no spread.
+        """
         values = scores.scores.double()
+        if len(values) < 2:
+            return math.inf
         if self.metric.balanced:
             classes = scores.true_classes
             counts = classes.bincount()

@@ -117,9 +117,9 @@ def summary(found: Found, trials: list[Trial], finite: list[Trial], best: Trial,
     """Return the content of metrics.json."""
     return {
         "metric": found.metric.name,
-        "best": best.evaluation.score,
+        "best": found.metric.signed(best.evaluation.score),
         "best_loss": best.evaluation.loss,
-        "mean": statistics.fmean(t.evaluation.score for t in finite),
+        "mean": found.metric.signed(statistics.fmean(t.evaluation.score for t in finite)),
         "trials": len(trials),
         "diverged": len(trials) - len(finite),
         "architectures": found.search.space.size,
@@ -150,7 +150,7 @@ def write_front(run_dir: RunDir, front: list[Trial], finite: list[Trial], second
         }
         for t in front
     ]
-    run_dir.write_json("pareto.json", {"metric": metric.name, "second": second, "front": points})
+    run_dir.write_json("pareto.json", {"metric": metric.score_name, "second": second, "front": points})
     labels = "FLOPs per image" if second == "flops" else "latency of a batch, s", f"held-out {metric.score_name}"
     drawn, best = ([(t.second, t.evaluation.score) for t in some if t.second is not None] for some in (finite, front))
     run_dir.write_figure("pareto.png", lambda: front_figure(drawn, best, labels=labels))
