@@ -24,6 +24,7 @@ LONGEST = 300  # characters of a value in a line
 ROOT = "data.root"
 IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
 SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
+MASKS = ("ignore_index", "reduce_zero_label")  # what values of a mask mean, by which its classes are numbered
 VOIDS = {  # what other values make void
     "data.val_fraction": ("data.val_digest",),
     "data.split_seed": ("data.val_digest",),
@@ -36,9 +37,9 @@ OF_HEAD = ("head", "out_indices", "frozen_stages")  # options of a network that 
 class Knowledge:
     """What a task takes from one run: presets by group, and values by dotted key.
 
-    Those of the keys in `image` count for other images too. For other data they do so only where the network is `trained`:
-    a network that is not takes nothing then. `data_kind` is what its own data are, None where that is not known. Values that
-    are `yielded` are not taken, since another run says them, and only compared.
+    Those of the keys in `image` count for other images too, and so does what values of masks mean. For other data they do so
+    only where the network is `trained`: a network that is not takes nothing then. `data_kind` is what its own data are, None
+    where that is not known. Values that are `yielded` are not taken, since another run says them, and only compared.
     """
 
     run: str
@@ -61,10 +62,11 @@ class Knowledge:
         if not other_data and root is not None and given.get(ROOT, root) != root:
             other_data = True
             lines.append(f"{ROOT}={given[ROOT]} given, {self.run} has {root}")
+        kept = (*self.image, *_keys_of_data(MASKS))
         values = {
             key: value
             for key, value in self.values.items()
-            if (key in self.image if other_data and key.startswith("data.") else key.partition(".")[0] not in others)
+            if (key in kept if other_data and key.startswith("data.") else key.partition(".")[0] not in others)
         }
         left = {group: choice for group, choice in self.presets.items() if group not in others}
         if other_data and "data" in left:  # a recipe for those of the run is none for these
