@@ -36,6 +36,15 @@ def is_folder(path: str | Path) -> bool:
     return os.path.isdir(path)
 
 
+def is_same(one: str | Path, other: str | Path) -> bool:
+    """Tell whether two paths lead to the same file or folder, however they are written; where none is, by their texts."""
+    one, other = user_path(one), user_path(other)
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return os.path.abspath(one) == os.path.abspath(other)
+
+
 def user_path(text: str | Path) -> Path:
     """Return a path with "~" as the home folder, where there is one."""
     return Path(os.path.expanduser(text))

@@ -96,13 +96,23 @@ def read_folder(
     return Folder(root, train, val, others.get("test", val), val_fraction, digest)
 
 
-def read_for_evaluation(root: Path, *, class_names: Sequence[str]) -> Folder:
-    """List the images under `root` that a trained network is measured on: test/ and val/, or either, else all that there are."""
+def read_for_evaluation(
+    root: Path, *, class_names: Sequence[str], val_fraction: float | None = None, val_digest: str | None = None
+) -> Folder:
+    """List the images under `root` that a trained network is measured on: test/ and val/, or either, else all that there are.
+
+    `val_fraction` and `val_digest` are those of the training. Where these are the images that it read, only those that it set
+    aside are measured, since it has seen all others.
+    """
     if not is_folder(root):
         raise DataError(f"{root}: no such folder; root must hold test/, val/ or train/ with class folders, or class folders")
     present = find_splits(root)
     paths = [present[split] for split in ("val", "test") if split in present] or [present.get("train", root)]
     parts = [Part(path, list_classes(path, known=class_names)) for path in paths]
+    if not present.keys() & {"val", "test"} and (aside := aside_before(parts[0], val_fraction, val_digest)):
+        told = "%s: holds the images of the training, so the %d of %d that were set aside to validate are measured"
+        log.info(told, root, aside.num_images, parts[0].num_images)
+        return Folder(root, aside, aside, aside)
     log.info("%s: %d images of %s are measured", root, parts[-1].num_images, paths[-1])
     return Folder(root, parts[0], parts[0], parts[-1])
 
@@ -126,6 +136,14 @@ def set_aside(part: Part, fraction: float) -> tuple[Part, Part]:
         rest[name] = [path for path in paths if path not in chosen]
         aside[name] = [path for path in paths if path in chosen]
     return Part(part.folder, rest), Part(part.folder, aside)
+
+
+def aside_before(part: Part, fraction: float | None, digest: str | None) -> Part | None:
+    """Return what is set aside of a part where that is what an earlier reading recorded, else None: it has other images."""
+    if digest is None or min(map(len, part.classes.values()), default=0) < 2:
+        return None
+    _, aside = set_aside(part, number("val_fraction", fraction, least=0.001, most=0.9))
+    return aside if digest_of(aside) == digest else None
 
 
 def digest_of(part: Part) -> str:

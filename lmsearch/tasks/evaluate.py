@@ -21,7 +21,7 @@ from lmsearch.engine.progress import Phase
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision, validate_and_test
 from lmsearch.errors import CheckpointError, ConfigError, DataError
-from lmsearch.reading import is_folder
+from lmsearch.reading import is_folder, is_same
 from lmsearch.run_identity import config_digest
 from lmsearch.scan.grids import grid_text
 from lmsearch.settings.data import Dense, ImageFolder
@@ -98,14 +98,15 @@ def keep_others(run_dir: RunDir) -> None:
 def measured_on(data: Data, spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
     """Return the options of the data, with no more read of a folder than is measured.
 
-    Of another folder than that of the training, all images for testing count. Of its own, those count that validated, which are
-    training images that were set aside where `val_digest` says so.
+    Of another folder than that of the training, all images for testing count. Of its own, wherever it lies now, those count that
+    validated, which are training images that were set aside where `val_digest` says so.
     """
-    options = source_options(data)
-    if options.get("root") == (spec.data.get("source") or {}).get("root") and some_set_aside(data):
+    options, trained = source_options(data), spec.data.get("source") or {}
+    if "root" in options and "root" in trained and is_same(options["root"], trained["root"]) and some_set_aside(data):
         return options
+    recorded = {key: trained.get(key) for key in ("val_fraction", "val_digest")}
     if isinstance(data, ImageFolder):
-        return options | {"root": read_for_evaluation(Path(data.root), class_names=info.class_names)}
+        return options | {"root": read_for_evaluation(Path(data.root), class_names=info.class_names, **recorded)}
     if isinstance(data, Dense):
         wanted = Wanted(
             data.ignore_index,
@@ -115,7 +116,7 @@ def measured_on(data: Data, spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
             info.categories or None,
             per_pixel=info.targets.per_pixel,
         )
-        folder = read_dense_for_evaluation(Path(data.root), format=data.format, wanted=wanted)
+        folder = read_dense_for_evaluation(Path(data.root), format=data.format, wanted=wanted, **recorded)
         return options | {"root": folder, "target": info.target}
     return options
 

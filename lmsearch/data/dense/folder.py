@@ -168,11 +168,23 @@ def read_dense(
     )  # fmt: skip
 
 
-def read_dense_for_evaluation(root: Path, *, format: str | None, wanted: Wanted) -> DenseFolder:
-    """List the images that a trained network is measured on: test and val splits, or either, else all that there are."""
+def read_dense_for_evaluation(
+    root: Path, *, format: str | None, wanted: Wanted, val_fraction: float | None = None, val_digest: str | None = None
+) -> DenseFolder:
+    """List the images that a trained network is measured on: test and val splits, or either, else all that there are.
+
+    `val_fraction` and `val_digest` are those of the training. Where these are the images that it read, only those that it set
+    aside are measured, since it has seen all others.
+    """
     format = recognise(root, format)
     found = READERS[format](root, replace(wanted, splits=MEASURED))
-    parts = [found.splits[split] for split in MEASURED if split in found.splits] or [*found.splits.values()]
+    parts = [found.splits[split] for split in MEASURED if split in found.splits]
+    if not parts:
+        parts = [*found.splits.values()]
+        if aside := aside_before(parts[0], val_fraction, val_digest):
+            told = "%s: holds the images of the training, so the %d of %d that were set aside to validate are measured"
+            log.info(told, root, len(aside), len(parts[0]))
+            parts = [aside]
     if wanted.on_error == "raise":
         look_through(parts, found.masks)
     for part in parts:
@@ -193,6 +205,14 @@ def _split(part: Annotated, fraction: float) -> tuple[Annotated, Annotated]:
     if len(part) < 2:
         raise DataError(f"{part.where}: holds {len(part)} image, and one must train and one validate; add images or a val split")
     return set_aside(part, fraction)
+
+
+def aside_before(part: Annotated, fraction: float | None, digest: str | None) -> Annotated | None:
+    """Return what is set aside of a split where that is what an earlier reading recorded, else None: it has other images."""
+    if digest is None or len(part) < 2:
+        return None
+    _, aside = set_aside(part, number("val_fraction", fraction, least=0.001, most=0.9))
+    return aside if digest_of(aside) == digest else None
 
 
 def check_digest(root: Path, recorded: str | None, now: str) -> None:

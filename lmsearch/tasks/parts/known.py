@@ -16,7 +16,7 @@ from lmsearch.config_presets import choices_of, kind_of, own_keys, split_overrid
 from lmsearch.errors import ConfigError, did_you_mean, short
 from lmsearch.genotype import FILE
 from lmsearch.paths import data_dir
-from lmsearch.reading import is_file, is_folder, user_path
+from lmsearch.reading import is_file, is_folder, is_same, user_path
 from lmsearch.tasks.parts.facts import FROM_DATA, Facts, read_facts
 from lmsearch.words import as_text, dotted
 
@@ -24,6 +24,7 @@ LONGEST = 300  # characters of a value in a line
 ROOT = "data.root"
 IMAGE = ("img_size", "in_chans", "mean", "std", "crop_pct")  # how a network sees images
 SHAPE = ("img_size", "in_chans")  # what the image gives to a network without weights
+SPLIT = ("val_fraction", "split_seed")  # which images validate, of data that set some aside wherever they are
 MASKS = ("ignore_index", "reduce_zero_label")  # what values of a mask mean, by which its classes are numbered
 VOIDS = {  # what other values make void
     "data.val_fraction": ("data.val_digest",),
@@ -58,14 +59,16 @@ class Knowledge:
         lines = [f"{group}={presets[group]} given, {self.run} has {group}={self.presets[group]}" for group in others]
         if "data" in others and not self.trained:
             return Knowledge(self.run, {}, {}), lines
-        other_data, root = "data" in others, self.values.get(ROOT)
-        if not other_data and root is not None and given.get(ROOT, root) != root:
-            other_data = True
-            lines.append(f"{ROOT}={given[ROOT]} given, {self.run} has {root}")
+        root, mine = self.values.get(ROOT), given.get(ROOT)
+        other_root = root is not None and mine is not None and not is_same(root, mine)
+        if other_root and "data" not in others:
+            lines.append(f"{ROOT}={mine} given, {self.run} has {root}")
+        other_data = other_root or "data" in others
+        own = self.values if root is None or mine is None else {**self.values, ROOT: mine}  # written as it is given
         kept = (*self.image, *_keys_of_data(MASKS))
         values = {
             key: value
-            for key, value in self.values.items()
+            for key, value in own.items()
             if (key in kept if other_data and key.startswith("data.") else key.partition(".")[0] not in others)
         }
         left = {group: choice for group, choice in self.presets.items() if group not in others}
@@ -198,7 +201,8 @@ def of_weights(run: str) -> Knowledge | None:
     if facts is None:
         return None
     values = _data_values(facts, IMAGE) | _model_values(facts)
-    return Knowledge(run, _presets(facts), values, _keys_of_data(IMAGE), trained=True, data_kind=facts.data.get("name"))
+    image = _keys_of_data((*IMAGE, *SPLIT) if facts.data.keys() >= set(SPLIT) else IMAGE)
+    return Knowledge(run, _presets(facts), values, image, trained=True, data_kind=facts.data.get("name"))
 
 
 def _keys_of_data(names: Sequence[str]) -> tuple[str, ...]:
