@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lmsearch.cli import main
 from lmsearch.config import settings_of
 from lmsearch.data import DataInfo
 from lmsearch.data.dense.folder import Wanted, read_dense, read_dense_for_evaluation
 from lmsearch.data.layout import Folder, read_folder
-from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.checkpoint import ModelSpec, save_model
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.evaluate import measured_on
 from lmsearch.tasks.parts.known import configure, of_weights
+from lmsearch.tasks.parts.trained import seen_in_training
 
 INFO = DataInfo("imagefolder", 2, ("cat", "dog"), (8, 8), 1, (0.5,), (0.5,))
 
@@ -90,3 +94,47 @@ def test_a_copy_in_the_format_of_mnist_sets_the_same_images_aside(tmp_path: Path
     assert known is not None
     left, _ = known.under({}, {"data.root": "b"})
     assert left.values == {"data.val_fraction": 0.3, "data.split_seed": 5, "model.name": "local_vim_nano"}
+
+
+def test_who_goes_on_from_weights_is_told_where_images_validate_that_trained_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class EnoughError(Exception):
+        """The training or measuring would begin."""
+
+    def begun(*args: object, **options: object) -> None:
+        raise EnoughError
+
+    monkeypatch.setattr("lmsearch.tasks.retrain.claim_run_dir", begun)
+    monkeypatch.setattr("lmsearch.tasks.evaluate.validate_and_test", begun)
+    folder = read_folder(write_classes(tmp_path / "mine"), val_fraction=0.4)
+    source = {"name": "imagefolder", "root": str(folder.root), "val_fraction": 0.4, "val_digest": folder.val_digest}
+    sizes = {"img_size": [8, 8], "in_chans": 1, "num_classes": 2, "depth": 1, "embed_dim": 8, "patch_size": 4}
+    spec = ModelSpec("local_vim_nano", (("h",),), "sum", sizes, {"info": asdict(INFO), "source": source})
+    (tmp_path / "run").mkdir()
+    save_model(RunDir(tmp_path / "run"), spec, spec.build(backend="reference").state_dict())
+    (tmp_path / "row.json").write_text('[["h"]]')
+    told = f"run was trained on images of {folder.root} that validate now"
+    for words in (
+        ["retrain", f"genotype={tmp_path / 'row.json'}", f"init_from={tmp_path / 'run'}"],
+        ["evaluate", f"checkpoint={tmp_path / 'run'}"],
+    ):
+        for share, expected in (("0.6", True), ("0.2", False)):
+            with pytest.raises(EnoughError):
+                main([*words, f"data.val_fraction={share}"])
+            assert (told in caplog.text) == expected
+            caplog.clear()
+    smaller = read_folder(folder.root, val_fraction=0.2)
+    assert set(smaller.val.classes["cat"]) < set(folder.val.classes["cat"]), "no image of a smaller share trained"
+
+
+def test_another_draw_or_another_folder_is_known_to_validate_on_others() -> None:
+    own = {"root": "a", "val_fraction": 0.3, "split_seed": 0, "val_digest": "x"}
+    spec = ModelSpec("local_vim_nano", (("h",),), data={"source": own})
+    for data, expected in (
+        ({"split_seed": 1, "val_digest": "y"}, True),
+        ({"val_fraction": 0.1, "val_digest": "y"}, True),
+        ({"root": "./a/"}, False),
+        ({"root": "b", "val_digest": "y"}, False),
+    ):
+        assert (seen_in_training(own | data, spec) is not None) == expected

@@ -31,7 +31,7 @@ from lmsearch.tasks.parts.build import build_objective, build_precision, seen_by
 from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion, write_precision
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, tell_next, write_config
-from lmsearch.tasks.parts.trained import data_for, images_per_step, load_answering
+from lmsearch.tasks.parts.trained import data_for, images_per_step, load_answering, seen_in_training
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     world.assert_same(fingerprint(model.state_dict()), what=f"the network of {checkpoint}")
     if settings.data is None:
         raise ConfigError(f"{checkpoint} does not say what data it was trained on; set data=...")
+    if told := seen_in_training(source_options(settings.data), spec):
+        log.warning("%s %s", checkpoint, told)
     source = seen_by(spec.options.get("head"), data_for(measured_on(settings.data, spec, info), info))
     check_fits(source, info, checkpoint)
     batch_size = images_per_step(settings.batch_size, info, processes=world.size)

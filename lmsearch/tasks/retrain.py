@@ -33,6 +33,7 @@ from lmsearch.tasks.parts.build import (
     layer_grids,
     model_options,
     model_spec,
+    source_options,
 )
 from lmsearch.tasks.parts.fit import fit
 from lmsearch.tasks.parts.measured import show
@@ -41,6 +42,7 @@ from lmsearch.tasks.parts.page import note_network
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
 from lmsearch.tasks.parts.settle import settle
+from lmsearch.tasks.parts.trained import seen_in_training
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,8 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     spec = derived_spec(settings, source, genotype)
     check_memory(settings.batch_size, spec, precision, world=world)
     start = None if settings.init_from is None else start_of(settings.init_from, settings, spec, source)
+    if start is not None and (told := seen_in_training(source_options(settings.data), start.spec)):
+        log.warning("%s %s", start.source, told)
     content = [spec.directions, None if start is None else fingerprint(start.weights)]
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)

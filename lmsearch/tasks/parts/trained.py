@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lmsearch.data import DataInfo, Source, build_source, options_of
+from lmsearch.data.checks import number
 from lmsearch.data.order import shared_by
 from lmsearch.engine.checkpoint import ModelSpec, data_of, load_model, read_model
 from lmsearch.engine.train import Precision
@@ -16,8 +17,9 @@ from lmsearch.errors import CheckpointError, ConfigError
 from lmsearch.export.formats import is_exported
 from lmsearch.export.loaded import load_exported
 from lmsearch.models.backbone import Network
+from lmsearch.reading import is_same
 from lmsearch.tasks.parts.build import seen_by
-from lmsearch.tasks.parts.known import IMAGE
+from lmsearch.tasks.parts.known import IMAGE, SPLIT
 
 PER_STEP, DENSE_PER_STEP = 256, 8  # images that are answered at a time: a class per image, or pixels or objects, which take more
 
@@ -61,6 +63,23 @@ def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tupl
     if model.num_classes != info.num_classes:
         raise CheckpointError(f"{checkpoint}: its network has {model.num_classes} outputs, its data {info.num_classes}")
     return model.to(precision.device).eval(), spec, info
+
+
+def seen_in_training(data: Mapping[str, Any], spec: ModelSpec) -> str | None:
+    """Return a line where images validate that trained a network: of the same folder, it set others aside.
+
+    A smaller share of image files is a part of a larger one, and no image of it trained.
+    """
+    trained = spec.data.get("source") or {}
+    if trained.get("val_digest") in (None, data.get("val_digest")) or "root" not in trained or "root" not in data:
+        return None
+    if not is_same(data["root"], trained["root"]):
+        return None
+    mine, its = data.get("val_fraction"), number("val_fraction", trained.get("val_fraction"))
+    if "split_seed" not in trained and mine is not None and mine < its:
+        return None
+    shares = " ".join(f"data.{key}={trained[key]}" for key in SPLIT if key in trained)
+    return f"was trained on images of {data['root']} that validate now, whose scores flatter it: it set others aside, by {shares}"
 
 
 def own_source(spec: ModelSpec, checkpoint: str) -> Source:
