@@ -52,6 +52,8 @@ def test_validation_comes_from_training_by_class_and_its_own_seed_only(tmp_path:
     assert (seen.info.mean, seen.info.std) == ((0.5,), (0.25,))
     with pytest.raises(DataError, match=r"its images have 1 channel\(s\); mean=\[0.5, 0.5\] is for 2"):
         build_source("idx", root=tmp_path, mean=[0.5, 0.5])
+    with pytest.raises(DataError, match=r"std is 78.6; expected values of 1e-06 to 1, .*\(divide by 255\)"):
+        build_source("idx", root=tmp_path, mean=0.13, std=78.6)
     assert bool((one.val.images == again.val.images).all()) and bool((one.val.images == few.val.images).all())
     assert not bool((one.val.images == other.val.images).all())
 

@@ -407,6 +407,8 @@ def test_a_wrong_folder_is_refused_with_one_clear_line(own_folder, kind):
     ({"img_size": "224"}, "img_size is '224'"),
     ({"mean": [0.5, 0.5]}, "mean is \\[0.5, 0.5\\]; expected 3 number"),
     ({"std": 0}, "std is 0"),
+    ({"mean": 127.5, "std": 127.5}, r"mean is 127.5; expected values of 0 to 1, of images scaled to \[0, 1\] \(divide by 255\)"),
+    ({"std": [0.2, 58, 0.2]}, r"std is 58; expected values of 1e-06 to 1, .*\(divide by 255\)"),
     ({"scale": [1, 0.5]}, "scale is .*lower bound first"),
     ({"erasing_prob": 2}, "erasing_prob is 2; expected a number in \\[0, 1\\]"),
     ({"on_error": "ignore"}, "on_error is 'ignore'"),

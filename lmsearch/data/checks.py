@@ -8,6 +8,8 @@ from numbers import Integral, Real
 
 from lmsearch.errors import DataError, did_you_mean
 
+LEAST_STD = 1e-6  # that a channel may be divided by
+
 
 def whole(name: str, value: object, *, least: int = 0) -> int:
     """Return `value` as an int >= `least`."""
@@ -29,6 +31,15 @@ def numbers(name: str, value: object, *, count: int, least: float = -math.inf, m
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != count:
         raise DataError(f"{name} is {value!r}; expected {count} number(s)")
     return tuple(number(name, v, least=least, most=most) for v in values)
+
+
+def shares(name: str, value: object, *, count: int, least: float = 0.0) -> tuple[float, ...]:
+    """Return the mean or deviation of `count` channels of images scaled to [0, 1], each in [least, 1]; one stands for all."""
+    found = numbers(name, value, count=count)
+    if wrong := [share for share in found if not least <= share <= 1]:
+        hint = " (divide by 255)" if max(wrong) > 1 else ""
+        raise DataError(f"{name} is {wrong[0]:g}; expected values of {least:g} to 1, of images scaled to [0, 1]{hint}")
+    return found
 
 
 def interval(name: str, value: object, *, least: float, most: float = math.inf) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
+from lmsearch.data.checks import choice, interval, number, size2d, whole
 from lmsearch.data.dense.dataset import DenseDataset
 from lmsearch.data.dense.folder import GROUND, Categories, DenseFolder, Wanted, read_dense
 from lmsearch.data.dense.labels import ObjectLabels, PixelLabels
@@ -15,7 +15,7 @@ from lmsearch.data.dense.masks import MOST_CLASSES
 from lmsearch.data.dense.records import Annotated
 from lmsearch.data.info import INSTANCES, SEGMENTATION, DataInfo, Dataset, Source, TargetKind
 from lmsearch.data.joint import JointTransform
-from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
+from lmsearch.data.sources.imagefolder import normalisation
 from lmsearch.data.survey import survey
 from lmsearch.errors import DataError
 from lmsearch.words import first_of
@@ -137,7 +137,6 @@ def _info(
     std: float | Sequence[float] | None,
 ) -> DataInfo:
     """Return what a model must know of the data."""
-    grey = chans == 1
     ground = kind.per_pixel and folder.masks is None
     names = (GROUND, *folder.class_names) if ground else folder.class_names
     return DataInfo(
@@ -146,8 +145,7 @@ def _info(
         names,
         size,
         chans,
-        numbers("mean", ((0.5,) if grey else IMAGENET_MEAN) if mean is None else mean, count=chans),
-        numbers("std", ((0.5,) if grey else IMAGENET_STD) if std is None else std, count=chans, least=1e-6),
+        *normalisation(mean, std, chans),
         target=kind.name,
         crop_pct=1.0,
         categories=(None, *folder.categories) if ground else folder.categories,

@@ -14,7 +14,7 @@ import torch
 
 from lmsearch.data.affine import BatchAugment
 from lmsearch.data.arrays import ArrayDataset
-from lmsearch.data.checks import number, numbers, whole
+from lmsearch.data.checks import LEAST_STD, number, shares, whole
 from lmsearch.data.idx import find_idx, read_pair
 from lmsearch.data.info import LONGEST_NAME, DataInfo, Source
 from lmsearch.data.splitting import stratified_split
@@ -144,8 +144,8 @@ def normalisation(sets: IdxSets, mean: Given, std: Given, *, where: str) -> tupl
         )
         raise DataError(f"{where}: {told} ({own_mean[which]:g} of 1); there is nothing to normalise by")
     return (
-        own_mean if mean is None else numbers("mean", mean, count=channels),
-        own_std if std is None else numbers("std", std, count=channels, least=1e-6),
+        own_mean if mean is None else shares("mean", mean, count=channels),
+        own_std if std is None else shares("std", std, count=channels, least=LEAST_STD),
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lmsearch.data.batch import Batch
 from lmsearch.data.broken import readable_samples
-from lmsearch.data.checks import choice, interval, number, numbers, size2d, whole
+from lmsearch.data.checks import LEAST_STD, choice, interval, number, shares, size2d, whole
 from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.keyed import keyed_rng
 from lmsearch.data.layout import Folder, Part, read_folder
@@ -129,15 +129,13 @@ def build_imagefolder(
         else read_folder(Path(root), val_fraction=val_fraction, val_digest=val_digest, class_names=class_names)
     )
     names = list(folder.train.classes)
-    grey = in_chans == 1
     info = DataInfo(
         "imagefolder",
         len(names),
         tuple(names),
         size2d("img_size", img_size),
         in_chans,
-        numbers("mean", ((0.5,) if grey else IMAGENET_MEAN) if mean is None else mean, count=in_chans),
-        numbers("std", ((0.5,) if grey else IMAGENET_STD) if std is None else std, count=in_chans, least=1e-6),
+        *normalisation(mean, std, in_chans),
         crop_pct=number("crop_pct", crop_pct, least=0.01, most=1),
     )
     transform = TrainTransform(
@@ -154,6 +152,17 @@ def build_imagefolder(
     choice("on_error", on_error, ("raise", "skip"))
     train, val = (_dataset(part, info, transform, on_error) for part in (folder.train, folder.val))
     return Source(info, train, val, val if folder.test is folder.val else _dataset(folder.test, info, transform, on_error))
+
+
+def normalisation(
+    mean: float | Sequence[float] | None, std: float | Sequence[float] | None, in_chans: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of every channel of images scaled to [0, 1], where not given ImageNet's for RGB, 0.5 for grey."""
+    grey = in_chans == 1
+    return (
+        shares("mean", ((0.5,) if grey else IMAGENET_MEAN) if mean is None else mean, count=in_chans),
+        shares("std", ((0.5,) if grey else IMAGENET_STD) if std is None else std, count=in_chans, least=LEAST_STD),
+    )
 
 
 def _dataset(part: Part, info: DataInfo, transform: TrainTransform, on_error: str) -> FolderDataset:
