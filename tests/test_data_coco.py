@@ -218,7 +218,7 @@ def test_masks_whose_first_class_is_the_background_and_objects_are_measured_with
 
 
 def test_a_file_beside_its_images_is_read(tmp_path: Path) -> None:
-    for split in ("train", "valid"):
+    for split in ("Train", "valid"):
         write_coco(tmp_path, coco(), split=split)
         (tmp_path / "annotations" / f"instances_{split}.json").rename(tmp_path / split / "_annotations.coco.json")
     source = small(tmp_path, val_fraction=None)

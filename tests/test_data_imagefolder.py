@@ -378,7 +378,7 @@ WRONG = {
     ),
     "a class called as a split": (
         lambda root: [remove(root / "train"), (root / "val").rename(root / "valid")],
-        "train: no such folder, but valid/ there is taken for a split.* called train, val, valid, .* are no classes",
+        "train: no such folder, but valid/ there is taken for a split.* called train, training, val, .* are no classes",
     ),
     "no classes": (lambda root: [remove(root / "train" / c) for c in CLASSES], "train: holds no class folders"),
     "no images": (

@@ -208,7 +208,7 @@ def test_the_first_line_names_0_or_with_reduce_zero_label_1(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "images, masks", [("train/images", "train/masks"), ("images/training", "annotations/training"), ("images", "masks")]
+    "images, masks", [("Train/images", "Train/masks"), ("images/Training", "annotations/training"), ("images", "masks")]
 )
 def test_layouts_of_masks_are_recognised(tmp_path: Path, images: str, masks: str) -> None:
     for number in range(4):

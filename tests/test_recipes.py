@@ -259,12 +259,32 @@ def test_class_folders_alone_are_trained_on_validated_and_tested(tmp_path: Path)
     assert source.train.labels.tolist() == [0] * 8 + [1] * 8
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
 def test_a_validation_folder_is_found_by_its_names_and_excludes_a_fraction(tmp_path: Path, name: str) -> None:
     folder = read_folder(make_images(tmp_path, splits=("train", name)))
     assert folder.val.folder.name == name and folder.train.num_images == 20 and folder.val_digest is None
     with pytest.raises(DataError, match=f"val_fraction is 0.2, but .*{name} is there and validates"):
         read_folder(tmp_path, val_fraction=0.2)
+
+
+def test_splits_go_by_their_names_in_any_case_and_two_folders_of_one_are_refused(tmp_path: Path) -> None:
+    for number, splits in enumerate([("Training", "Testing"), ("train", "Test")]):
+        root = make_images(tmp_path / str(number), splits=splits)
+        folder = read_folder(root)
+        assert (folder.train.folder, folder.test.folder) == (root / splits[0], root / splits[1])
+        assert list(folder.train.classes) == ["cat", "dog"]
+        assert read_for_evaluation(root, class_names=("cat", "dog")).test.folder == root / splits[1]
+    make_images(root, splits=("Training",))
+    with pytest.raises(DataError, match="Training/ and train/ are both taken for the train split; leave one of them there"):
+        read_folder(root)
+
+
+def test_splits_that_are_called_otherwise_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_folder(make_images(tmp_path, splits=("a/train set", "a/test set")) / "a")
+    assert "test set/, train set/ are taken for classes, but images of all of them are in folders called cat, dog" in caplog.text
+    caplog.clear()
+    read_folder(tmp_path / "a" / "train set")
+    assert "taken for classes" not in caplog.text
 
 
 def test_a_trained_network_is_measured_on_all_images_of_another_folder(tmp_path: Path) -> None:

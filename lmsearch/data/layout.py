@@ -1,6 +1,6 @@
 """How an image folder is laid out, and which of its images validate where there is no val/ folder.
 
-Accepted: <root>/train/<class>/* with or without val/ (or valid/, validation/) and test/ beside it, or the class folders directly
+Accepted: <root>/train/<class>/* with or without val/ and test/ beside it, by any name in SPLITS, or the class folders directly
 under <root>.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,16 @@ from pathlib import Path
 from lmsearch.data.checks import number
 from lmsearch.data.listing import list_classes
 from lmsearch.errors import DataError
+from lmsearch.paths import shown
 from lmsearch.reading import is_folder
 from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
-SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # names of the folders of each split
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}  # names of the folders of each split, in any case
 VAL_FRACTION, VAL_FRACTION_ALONE = 0.1, 0.2  # of the training images, with a test/ folder and without one
 SPLIT_SEED = 0  # of the images that validate; the seed of a run has no part in it
 Classes = dict[str, list[Path]]
@@ -61,7 +67,7 @@ def read_folder(
     """
     if not is_folder(root):
         raise DataError(f"{root}: no such folder; root must hold train/<class>/ and val/<class>/, or class folders")
-    present = find_splits(root)
+    present = split_folders(root)
     if "val" in present and val_fraction is not None:
         raise DataError(f"val_fraction is {val_fraction}, but {present['val']} is there and validates; leave out one of them")
     if present and "train" not in present:
@@ -71,8 +77,11 @@ def read_folder(
             f"Folders called {', '.join(name for names in SPLITS.values() for name in names)} are no classes unless in train/"
         )
     flat = not present
-    train = Part(root if flat else root / "train", list_classes(root if flat else root / "train", known=class_names))
+    folder = present.get("train", root)
+    train = Part(folder, list_classes(folder, known=class_names))
     names = list(train.classes)
+    if flat:
+        say_alike_inside(train)
     others = {split: Part(path, list_classes(path, known=names)) for split, path in present.items() if split != "train"}
     if "val" in others:
         return Folder(root, train, others["val"], others.get("test", others["val"]))
@@ -106,7 +115,7 @@ def read_for_evaluation(
     """
     if not is_folder(root):
         raise DataError(f"{root}: no such folder; root must hold test/, val/ or train/ with class folders, or class folders")
-    present = find_splits(root)
+    present = split_folders(root)
     paths = [present[split] for split in ("val", "test") if split in present] or [present.get("train", root)]
     parts = [Part(path, list_classes(path, known=class_names)) for path in paths]
     if not present.keys() & {"val", "test"} and (aside := aside_before(parts[0], val_fraction, val_digest)):
@@ -117,9 +126,49 @@ def read_for_evaluation(
     return Folder(root, parts[0], parts[0], parts[-1])
 
 
-def find_splits(root: Path) -> dict[str, Path]:
-    """Return the folders of the splits that are there."""
-    return {split: root / name for split, names in SPLITS.items() for name in names[::-1] if (root / name).is_dir()}
+def split_of(name: str) -> str | None:
+    """Return the split that a folder of this name is, in any case, None for any other folder."""
+    return next((split for split, names in SPLITS.items() if name.lower() in names), None)
+
+
+def folders_of_splits(folder: Path) -> list[tuple[str, Path]]:
+    """Return the folders directly under a folder that are called as splits are, with their splits, in the order of SPLITS."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if split_of(entry.name) and entry.is_dir())
+    return [(split, folder / name) for split in SPLITS for name in names if split_of(name) == split]
+
+
+def split_folders(folder: Path, *, holding: str = "") -> dict[str, Path]:
+    """Return the folders of the splits directly under a folder, those alone that have the sub-folder `holding`.
+
+    Raises DataError where two of them are the same split, such as train/ and Training/.
+    """
+    found: dict[str, Path] = {}
+    for split, path in folders_of_splits(folder):
+        if not (path / holding).is_dir():
+            continue
+        if split in found:
+            both = f"{found[split].name}/ and {path.name}/"
+            raise DataError(f"{shown(folder)}: {both} are both taken for the {split} split; leave one of them there")
+        found[split] = path
+    return found
+
+
+def say_alike_inside(part: Part) -> None:
+    """Warn where the images of all classes lie in folders of the same names, so that these may be the classes of splits."""
+    inner: set[frozenset[str]] = set()
+    for name, paths in part.classes.items():
+        if paths[0].parent == part.folder / name:
+            return
+        inner.add(frozenset(path.parent.name for path in paths))
+    if len(inner) == 1 and len(part.classes) > 1 and len(held := sorted(*inner)) > 1:
+        log.warning(
+            "%s: %s are taken for classes, but images of all of them are in folders called %s: if those are the classes, call the"
+            " outer folders train, val or test",
+            shown(part.folder), first_of([f"{name}/" for name in part.classes], 3), first_of(held, 3),
+        )  # fmt: skip
 
 
 def set_aside(part: Part, fraction: float) -> tuple[Part, Part]:

@@ -12,7 +12,7 @@ from lmsearch.config import settings_of
 from lmsearch.context import tell
 from lmsearch.data import DataInfo, Source, build_loaders, options_of
 from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
-from lmsearch.data.layout import find_splits, read_for_evaluation
+from lmsearch.data.layout import read_for_evaluation, split_folders
 from lmsearch.engine.checkpoint import ModelSpec, fingerprint
 from lmsearch.engine.distributed import World
 from lmsearch.engine.finite import TrainingDiverged
@@ -125,7 +125,7 @@ def measured_on(data: Data, spec: ModelSpec, info: DataInfo) -> dict[str, Any]:
 
 def some_set_aside(data: Data) -> bool:
     """Tell whether training images validate, which have to be listed then: no split of their own does, or nothing tells."""
-    if isinstance(data, ImageFolder) and not (is_folder(data.root) and "val" in find_splits(Path(data.root))):
+    if isinstance(data, ImageFolder) and not (is_folder(data.root) and "val" in split_folders(Path(data.root))):
         return True
     return not isinstance(data, Dense | ImageFolder) or (data.val_fraction, data.val_digest) != (None, None)
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from lmsearch.data.dense.boxes import box_fault, outline_fault
 from lmsearch.data.dense.faults import Faults
-from lmsearch.data.dense.folders import ROBOFLOW, SPLITS, asked_for, check_paired, coco_files, split_of
+from lmsearch.data.dense.folders import ROBOFLOW, asked_for, check_paired, coco_files, split_named_in
 from lmsearch.data.dense.records import Annotated, Thing, Things, packed
+from lmsearch.data.layout import SPLITS, folders_of_splits
 from lmsearch.data.reading import image_size
 from lmsearch.errors import DataError, short
 from lmsearch.words import first_of
@@ -79,7 +80,7 @@ def split_files(root: Path) -> dict[str, Path]:
     found: dict[str, list[Path]] = defaultdict(list)
     listed = coco_files(root)
     for path in [path for path in listed if path.name.startswith(COMMON)] or listed:
-        split = split_of(path.parent.name if path.name == ROBOFLOW else path.stem)
+        split = split_named_in(path.parent.name if path.name == ROBOFLOW else path.stem)
         found[split or SPLITS["train"][0]].append(path)
     chosen = {}
     for split in (split for split in SPLITS if split in found):
@@ -93,9 +94,9 @@ def split_files(root: Path) -> dict[str, Path]:
 def image_folder(root: Path, path: Path, split: str, content: Mapping[str, Any]) -> Path:
     """Return the folder that a file's images lie in: the first known place that has the first of them."""
     stem = path.stem.removeprefix(f"{COMMON}_")
-    names = [*dict.fromkeys([stem, *SPLITS[split]])]
-    places = [path.parent, *(root / top / name for name in names for top in ("", "images")), root / "images", root]
-    places += [root / name / "images" for name in names]
+    tops = (root, root / "images")
+    own = [*(top / stem for top in tops), *(place for top in tops for kind, place in folders_of_splits(top) if kind == split)]
+    places = [path.parent, *own, root / "images", root, *(place / "images" for place in own)]
     first = content["images"][0]["file_name"]
     for place in places:
         if os.path.isfile(place / first):

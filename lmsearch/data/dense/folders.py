@@ -6,15 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from lmsearch.data.layout import SPLITS, folders_of_splits
 from lmsearch.errors import DataError, did_you_mean
 from lmsearch.reading import is_folder
 from lmsearch.words import first_of
 
-SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}  # names of the folders of each split
 MASKS = ("annotations", "masks", "labels")  # names of the folder of masks
 ROBOFLOW = "_annotations.coco.json"
 YAMLS = ("data.yaml", "data.yml", "dataset.yaml")
@@ -33,7 +29,7 @@ def asked_for(splits: dict[str, Path], only: Sequence[str] | None) -> dict[str, 
 
 def has_masks(root: Path) -> bool:
     """Tell whether there are images with masks: images/ beside a folder of masks, at the top or in each split."""
-    tops = [root, *(root / name for name in SPLITS["train"])]
+    tops = [root, *(place for split, place in folders_of_splits(root) if split == "train")]
     return any((top / "images").is_dir() and mask_folder(top) is not None for top in tops)
 
 
@@ -49,9 +45,10 @@ def has_coco(root: Path) -> bool:
 
 def coco_files(root: Path) -> list[Path]:
     """Return the COCO files: of annotations/, of each split, or at the top."""
-    places = [root / "annotations", root, *(root / name for names in SPLITS.values() for name in names)]
+    inner = [place for _, place in folders_of_splits(root)]
+    places = [root / "annotations", root, *inner]
     found = [path for place in places for path in sorted(place.glob("*.json")) if not path.name.startswith(".")]
-    return [path for path in found if path.parent.name not in _split_names() or path.name == ROBOFLOW]
+    return [path for path in found if path.parent not in inner or path.name == ROBOFLOW]
 
 
 def has_yolo(root: Path) -> bool:
@@ -97,12 +94,7 @@ def contents(folder: Path) -> str:
     return first_of(told, MOST_TOLD) or "nothing"
 
 
-def split_folders(folder: Path) -> dict[str, Path]:
-    """Return the folders of the splits directly under a folder."""
-    return {split: folder / name for split, names in SPLITS.items() for name in names[::-1] if (folder / name).is_dir()}
-
-
-def split_of(name: str) -> str | None:
+def split_named_in(name: str) -> str | None:
     """Return the split that a file name tells, such as train of instances_train2017."""
     words = "".join(letter if letter.isalpha() else " " for letter in name.lower()).split()
     return next((split for split, names in SPLITS.items() if any(known in words for known in names)), None)
@@ -112,10 +104,6 @@ def check_paired(where: str, lacking: Iterable[Path], *, what: str) -> None:
     """Raise DataError with the count and the first names where something is missing."""
     if missing := [str(path) for path in lacking]:
         raise DataError(f"{where}: {len(missing)} {what}: {first_of(missing, 3)}")
-
-
-def _split_names() -> set[str]:
-    return {name for names in SPLITS.values() for name in names}
 
 
 def _holds_images(folder: Path) -> bool:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lmsearch.data.dense.folders import SPLITS
 from lmsearch.data.dense.masks import MaskClasses, open_mask, values_in
 from lmsearch.data.dense.palettes import colours_in, say_palettes
 from lmsearch.data.dense.records import Annotated
 from lmsearch.data.info import VOID
+from lmsearch.data.layout import SPLITS
 from lmsearch.data.reading import image_size
 from lmsearch.errors import DataError
 from lmsearch.paths import shown

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lmsearch.data.dense.folders import SPLITS, asked_for, check_paired, mask_folder, split_folders
+from lmsearch.data.dense.folders import asked_for, check_paired, mask_folder
 from lmsearch.data.dense.records import Annotated, packed
+from lmsearch.data.layout import SPLITS, split_folders
 from lmsearch.data.listing import find_images
 from lmsearch.errors import DataError
 from lmsearch.paths import shown
@@ -28,8 +29,7 @@ def read_mask_folder(root: Path, *, only: Sequence[str] | None = None) -> dict[s
         if not splits:
             return {"train": _paired(root / "images", masks)}
         return {split: _paired(folder, _same_split(masks, split)) for split, folder in splits.items()}
-    splits = {split: folder for split, folder in split_folders(root).items() if (folder / "images").is_dir()}
-    splits = asked_for(splits, only)
+    splits = asked_for(split_folders(root, holding="images"), only)
     return {split: _paired(folder / "images", mask_folder(folder) or folder / "masks") for split, folder in splits.items()}
 
 

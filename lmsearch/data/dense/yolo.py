@@ -17,9 +17,10 @@ import numpy as np
 
 from lmsearch.data.dense.boxes import box_fault, outline_fault
 from lmsearch.data.dense.faults import Faults
-from lmsearch.data.dense.folders import SPLITS, check_paired, yolo_file
+from lmsearch.data.dense.folders import check_paired, yolo_file
 from lmsearch.data.dense.looked import once
 from lmsearch.data.dense.records import Annotated, Thing, Things, packed
+from lmsearch.data.layout import SPLITS
 from lmsearch.data.listing import find_images
 from lmsearch.data.reading import image_size
 from lmsearch.errors import DataError, short
