@@ -17,6 +17,7 @@ from PIL import Image
 
 from lmsearch.data import DataInfo, Source, build_loaders, build_source
 from lmsearch.data.dense import masks
+from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.dense.masks import NEVER, MaskClasses
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.info import VOID
@@ -284,6 +285,11 @@ def spoil_binary(folder: Path) -> None:
         write_picture(path, rows(0, 255))
 
 
+def spoil_binary_with_names(folder: Path) -> None:
+    spoil_binary(folder)
+    (folder / "classes.txt").write_text("ground\nthing\n")
+
+
 def spoil_masks(folder: Path) -> None:
     (folder / "annotations" / "train").rename(folder / "annotations" / "tarin")
 
@@ -308,6 +314,12 @@ def spoil_twins(folder: Path) -> None:
         (spoil_jpeg, "0.jpg: JPEG, JPEG 2000, WebP and AVIF change the values of a mask; save masks as PNG"),
         (spoil_tiff, "0.tif: not a readable mask .a TIFF compressed as jpeg, which changes the values of a mask; save"),
         (spoil_binary, r"the masks hold no two classes: 0, beside void \(255\); data.ignore_index=-1 makes 255 a class"),
+        (
+            spoil_binary_with_names,
+            r"images/train: all pixels of its 4 mask\(s\) that have a class are of 'ground' \(void: 255\); expected two .*"
+            "they hold 255, which has no class: if it stands for thing, list thing,255,255,255 in class_dict.csv, or give"
+            " data.ignore_index=-1 without classes.txt",
+        ),
         (spoil_masks, "annotations/train: no such folder; .*images/train needs masks of the same stems there"),
         (spoil_void, r"images/val: no pixel of its 1 mask.s. has a class .void: 255.; nothing could be learned or measured"),
         (spoil_twins, "0.png: 0.jpg has the same stem"),
@@ -317,8 +329,35 @@ def test_what_is_wrong_with_masks_is_one_line(tmp_path: Path, spoil, message: st
     folder = write_pairs(write_pairs(tmp_path, [rows(0, 1)] * 4), [rows(0, 1)], split="val")
     spoil(folder)
     with pytest.raises(DataError, match=message) as caught:
-        seen(of_masks(folder, on_error="skip" if spoil is spoil_void else "raise"))
+        seen(of_masks(folder, on_error="skip" if spoil in (spoil_void, spoil_binary_with_names) else "raise"))
     assert "\n" not in str(caught.value)
+
+
+def test_masks_of_0_and_255_have_two_classes_as_is_advised(tmp_path: Path) -> None:
+    spoil_binary_with_names(write_pairs(tmp_path, [rows(0, 1)] * 2))
+    (tmp_path / "class_dict.csv").write_text("ground,0,0,0\nthing,255,255,255\n")
+    assert of_masks(tmp_path).info.class_names == ("ground", "thing") and seen(of_masks(tmp_path)) == [[0]] * 3 + [[1]] * 3
+    for name in ("class_dict.csv", "classes.txt"):
+        (tmp_path / name).unlink()
+    assert seen(of_masks(tmp_path, ignore_index=-1)) == [[0]] * 3 + [[1]] * 3
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_classes_that_no_mask_shows_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, on_error: str) -> None:
+    write_pairs(write_pairs(tmp_path, [rows(0, 1, 255)] * 3), [rows(0, 255)], split="val")
+    (tmp_path / "classes.txt").write_text("ground\nroad\nthing\n")
+    of_masks(tmp_path, on_error=on_error)
+    told = "images/train: no pixel of its 3 mask(s) is of 1 of the 3 classes (thing); they hold 255, which has no class: if it"
+    assert told in caplog.text and "thing,255,255,255" in caplog.text
+    val = (
+        f"{tmp_path}/images/val: no pixel of its 1 mask(s) is of 1 of the {{}} classes (road); they hold 255, which has no class"
+    )
+    assert val.format(3) in caplog.messages
+    caplog.clear()
+    wanted = Wanted(on_error=on_error, class_names=("ground", "road"), categories=(0, 1))
+    (tmp_path / "classes.txt").unlink()
+    read_dense_for_evaluation(tmp_path, format=None, wanted=wanted)
+    assert caplog.messages == [val.format(2)]
 
 
 def test_a_broken_mask_is_skipped_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from lmsearch.data.checks import number
 from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
-from lmsearch.data.dense.looked import check_labelled, look_through, say_shared
+from lmsearch.data.dense.looked import check_labelled, look_through, say_shared, say_unseen_classes, shown_classes
 from lmsearch.data.dense.maskfolder import read_mask_folder
 from lmsearch.data.dense.masks import Known, MaskClasses, classes_of, void_numbers
 from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
@@ -146,8 +146,7 @@ def read_dense(
     if "train" not in splits:
         raise DataError(f"{root}: has {', '.join(splits) or 'no splits'}, but nothing to train on; expected a split named train")
     say_unseen(splits["train"], found.class_names)
-    if wanted.on_error == "raise":
-        look_through(splits.values(), found.masks)
+    seen = dict(zip(splits, shown_by(splits.values(), found.masks, wanted), strict=True))
     digest = None
     if "val" in splits:
         if val_fraction is not None:
@@ -159,8 +158,10 @@ def read_dense(
         check_digest(root, val_digest, digest)
         text = "%s: no val split, so %d of %d images (the same for every seed) validate; data.val_fraction sets the share"
         log.info(text, root, len(splits["val"]), len(splits["val"]) + len(splits["train"]))
-    for part in splits.values():
-        check_labelled(part, found.masks)
+    for split, part in splits.items():
+        check_labelled(part, found.masks, least=2 if split == "train" else 1)
+    for split, classes in seen.items():
+        say_unseen_classes(found.splits[split], found.masks, classes, trained=None if split == "train" else seen["train"])
     say_shared(root, splits)
     return DenseFolder(
         root, format, splits["train"], splits["val"], splits.get("test", splits["val"]), found.class_names, found.categories,
@@ -185,11 +186,16 @@ def read_dense_for_evaluation(
             told = "%s: holds the images of the training, so the %d of %d that were set aside to validate are measured"
             log.info(told, root, len(aside), len(parts[0]))
             parts = [aside]
-    if wanted.on_error == "raise":
-        look_through(parts, found.masks)
-    for part in parts:
+    seen = shown_by(parts, found.masks, wanted)
+    for part, classes in zip(parts, seen, strict=True):
         check_labelled(part, found.masks)
+        say_unseen_classes(part, found.masks, classes, trained=set(range(len(found.class_names))))
     return DenseFolder(root, format, parts[0], parts[0], parts[-1], found.class_names, found.categories, found.masks)
+
+
+def shown_by(parts: Iterable[Annotated], masks: MaskClasses | None, wanted: Wanted) -> list[set[int]]:
+    """Return the classes that the masks of every split show, none of objects; what is wrong is told, or skipped as is wanted."""
+    return look_through(parts, masks) if wanted.on_error == "raise" else [shown_classes(part, masks) for part in parts]
 
 
 def say_unseen(part: Annotated, names: tuple[str, ...]) -> None:
