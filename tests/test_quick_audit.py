@@ -156,6 +156,8 @@ def test_what_is_missing_or_diverged_is_told_and_left_out() -> None:
     assert found["missing"] == ["cross", "random 1"] and found["verdict"]["answer"] == "undecided"
     assert "were completed; with more minutes=" in found["verdict"]["sentences"][-1] and found["not_done"] == ["cross"]
     assert read({})["verdict"]["answer"] == "undecided"
+    two = read_quick(rows(), orders()[:5], PLAN, first_seed=0, planted="h", control_steps=150, constant=CONSTANT)["verdict"]
+    assert two["answer"] == "undecided" and "fewer than 3 different sets of directions" in two["sentences"][-1]
 
 
 def setting_of(*, size: int = 1000, keep: int = 2) -> SimpleNamespace:
@@ -193,7 +195,21 @@ def test_orders_are_compared_with_those_that_keep_as_many_directions() -> None:
     names = [order.name for order in found]
     assert names[:6] == [RASTER, SHUFFLED, HAND_MADE, "shuffles", "random 0", "pair"]
     assert "cross" not in names and "same" not in names
-    assert len({order.architecture for order in found if order.name.startswith("random ")}) == 6  # all that the space has
+    assert len([name for name in names if name.startswith("random ")]) == 5  # all that the space has but the hand-made one
+
+
+def test_no_two_sets_are_the_same_network_and_a_random_one_has_its_number_whatever_else_is_trained() -> None:
+    arms, found = {"snake": (("snake",),)}, []
+    for hand_made, literature in (("w2",), {}), (("w2",), arms), (("v",), arms):
+        setting = setting_of(keep=1)
+        setting.hand_made = (hand_made,)
+        found.append({order.name: order.architecture for order in orders_of(setting, literature) if not order.single})
+        assert len(set(found[-1].values())) == len(found[-1]) and (("h",),) not in found[-1].values()  # h is raster
+    named = {(name, own) for orders in found for name, own in orders.items() if name.startswith("random ")}
+    assert len(named) == len(dict(named)) == 3 and [len(orders) for orders in found] == [4, 4, 4]
+    swapped = setting_of()
+    swapped.hand_made = (("v", "h"),)
+    assert (("h", "v"),) not in [order.architecture for order in orders_of(swapped, {"same": (("h", "v"),)})]
 
 
 def test_arms_that_are_named_come_before_random_sets_and_those_left_out_are_told() -> None:
@@ -307,6 +323,7 @@ def test_the_page_says_what_lets_an_audit_decide() -> None:
         ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": ["cross"]}, "minutes=20"),
         ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": []}, "A lower optim.lr"),
         ({"steps": {"trainings": 150, "controls": 150}}, "more workers= or a smaller model, with overwrite=true"),
+        ({"steps": {"trainings": 150, "controls": 150}, "few_sets": True}, "More candidates, or another keep="),
     ):
         run = Run(Path("run"), "audit", None, {"minutes": 10.0}, result=answer | given, command="lmsearch audit minutes=10")
         assert told in str(quick_page(run).advice)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -35,6 +35,7 @@ RASTER, SHUFFLED, SHUFFLED_SET, HAND_MADE = "raster", "shuffle", "shuffles", "ha
 PLANTED, ORDERLESS = "planted task", "orderless task"  # begin the keys of the controls
 ORDER = "order "  # begins those of the orders
 CONTROL_SEEDS = 2
+Alike = tuple[frozenset[str], ...]  # the directions of every layer
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,9 @@ def brief(setting: Setting) -> Setting:
 def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[Order]:
     """Return all orders: raster and a shuffle, one direction each, then sets, the first of which matter most.
 
-    Sets of the literature that are among them already, or keep other numbers of directions than the search would, are left out.
-    Those that arms= names stand before the random ones, all others among them.
+    Sets of the literature that are among them already, or keep other numbers of directions than the search would, are left out,
+    and so are random ones that are among all of these: a small space has fewer. Those of the literature that arms= names stand
+    before the random ones, all others among them.
     """
     keep = setting.keep
     single = [
@@ -106,20 +108,32 @@ def orders_of(setting: Setting, literature: Mapping[str, Architecture]) -> list[
     shuffles = tuple(tuple(f"random{number}" for number in range(kept)) for kept in keep)
     sets = [Order(HAND_MADE, setting.hand_made, single=False), Order(SHUFFLED_SET, shuffles, single=False, shuffled=True)]
     fitting = [Order(name, own, single=False) for name, own in literature.items() if [len(layer) for layer in own] == [*keep]]
-    known = {setting.hand_made, *(order.architecture for order in single)}
-    fitting = [order for order in fitting if order.architecture not in known]
-    drawn = [Order(f"random {number}", own, single=False) for number, own in enumerate(draws(setting, MENUS[0][1]))]
+    known = {alike(order.architecture) for order in (*single, *sets)}
+    fitting = [order for order in fitting if alike(order.architecture) not in known]
+    known |= {alike(order.architecture) for order in fitting}
+    drawn = [Order(f"random {number}", own, single=False) for number, own in draws(setting, MENUS[0][1], known).items()]
     pairs = [order for number in range(MENUS[0][1]) for order in (*drawn[number : number + 1], *fitting[number : number + 1])]
     return single + sets + (fitting + drawn if setting.arms else pairs)
 
 
-def draws(setting: Setting, number: int) -> list[Architecture]:
-    """Return different random architectures, as many as there are, `number` at most."""
+def alike(architecture: Architecture) -> Alike:
+    """Return what is equal for architectures that keep the same directions, in whatever order they are listed."""
+    return tuple(map(frozenset, architecture))
+
+
+def draws(setting: Setting, number: int, known: Set[Alike]) -> dict[int, Architecture]:
+    """Return different random architectures that are not `known`, as many as there are, `number` at most.
+
+    Each has the number of its draw, which does not depend on what is known: a name is one architecture in every version.
+    """
     rng, space = np.random.default_rng(key(setting.seed, "quick audit")), setting.space
-    known: list[Architecture] = []
-    while len(known) < min(number, space.size):
-        known.append(draw_new(History(space, [Tried(a, 0.0) for a in known], set(known)), rng))
-    return known
+    drawn: list[Architecture] = []
+    new: dict[int, Architecture] = {}
+    while len(new) < number and len(drawn) < space.size:
+        drawn.append(draw_new(History(space, [Tried(a, 0.0) for a in drawn], set(drawn)), rng))
+        if alike(drawn[-1]) not in known:
+            new[len(drawn) - 1] = drawn[-1]
+    return new
 
 
 def taken(orders: Sequence[Order], plan: QuickPlan) -> list[Order]:

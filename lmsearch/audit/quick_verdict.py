@@ -67,6 +67,7 @@ def read_quick(
         "learned": learned(losses, constant),
         "steps": {"trainings": plan.steps, "controls": control_steps},
     }
+    measured["few_sets"] = few_sets(measured)
     return measured | {"verdict": verdict(measured)}
 
 
@@ -170,8 +171,7 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     planted, orderless = (measured["controls"][name] for name in (PLANTED, ORDERLESS))
     sets, lost, use = measured["sets"], measured["shuffled"], by_hand_or_best(measured)
     if planted is None or orderless is None or lost is None or sets is None or sets["orders"] < FEWEST:
-        rest = "; with more minutes= the same command does the rest" if measured["not_done"] else ""
-        return "undecided", use, f"too few trainings were completed{rest}"
+        return "undecided", use, too_little(measured)
     if not planted["told_apart"]:
         return "undecided", use, "trainings this brief miss a direction that does all the work in a planted task"
     if orderless["told_apart"]:
@@ -200,6 +200,20 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         return "no", HAND_MADE, f"{why}; {blind}"
     why = "neither a shuffle nor another set of directions is shown to differ from the rest by more than seeds do"
     return "no", HAND_MADE, f"{why}; {blind}"
+
+
+def few_sets(measured: Mapping[str, Any]) -> bool:
+    """Tell whether all was trained, and there are too few sets to conclude from."""
+    complete = None not in measured["controls"].values() and not measured["missing"]
+    return complete and (measured["sets"] is None or measured["sets"]["orders"] < FEWEST)
+
+
+def too_little(measured: Mapping[str, Any]) -> str:
+    """Say why there is too little to conclude from: a space of few sets, or trainings that are missing."""
+    if measured["few_sets"]:
+        return f"there are fewer than {FEWEST} different sets of directions to compare, shuffles apart"
+    rest = "; with more minutes= the same command does the rest" if measured["not_done"] else ""
+    return f"too few trainings were completed{rest}"
 
 
 def best_set(measured: Mapping[str, Any]) -> str:

@@ -88,6 +88,8 @@ def _undecided(run: Run) -> Text | Command:
         return Command(changed_command(run.command, minutes=f"{2 * minutes:g}"), why)
     if result.get("missing"):
         return Text("A lower optim.lr lets all trainings end.")
+    if result.get("few_sets"):
+        return Text("More candidates, or another keep=, give it more to compare; an audit with quick=false takes any space.")
     return Text(
         "Longer trainings may decide: more workers= or a smaller model, with overwrite=true, or an audit with quick=false."
     )
