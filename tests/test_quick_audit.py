@@ -41,6 +41,7 @@ from lmsearch.engine.side_by_side import Workers
 from lmsearch.errors import ConfigError
 from lmsearch.report.page.folder import Run
 from lmsearch.report.page.quick import quick_page
+from lmsearch.report.page.render import to_markdown
 from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.tasks.parts import memory, quick_audit
 
@@ -123,6 +124,20 @@ def test_trainings_that_fail_a_control_decide_nothing() -> None:
     for given, why in (({"planted": 0.4}, "miss a direction"), ({"orderless": 0.1}, "see an order where none matters")):
         found = verdict_of(worth=0.1, **given)
         assert found["answer"] == "undecided" and why in found["sentences"][-1]
+
+
+def test_a_control_that_diverged_tells_nothing_and_is_a_dash_on_the_page(tmp_path: Path) -> None:
+    for name, why in ((PLANTED, "of the planted task did not"), (ORDERLESS, "of the orderless task did not")):
+        for direction, cells in (("h", "– | 0.5000"), (SHUFFLED, f"{0.1 if name == PLANTED else 0.5:.4f} | –")):
+            found = rows(worth=0.1)
+            found[f"{name}: {direction} s1"]["loss"] = math.inf
+            judged = read(found)
+            assert judged["verdict"]["answer"] == "undecided" and why in judged["verdict"]["sentences"][-1]
+            assert not judged["controls"][name]["told_apart"] and "since a training diverged" in str(judged["verdict"])
+            RunDir(tmp_path).write_json("audit.json", judged)
+            run = Run(Path("run"), "audit", None, {}, result=json.loads((tmp_path / "audit.json").read_text()))
+            assert f"{cells} | a training diverged" in to_markdown(quick_page(run))
+            assert "another planted= or seed=" in str(quick_page(run).advice)
 
 
 @pytest.mark.parametrize("worth", [0.0, 0.1])

@@ -92,15 +92,19 @@ def learned(losses: Mapping[Order, list[float]], constant: float | None) -> dict
 
 
 def control(rows: Mapping[str, Mapping[str, Any]], begin: str, planted: str, first_seed: int) -> dict[str, Any] | None:
-    """Losses with the planted direction and a shuffle; `told_apart` where with every seed the first is clearly lower."""
+    """Losses with the planted direction and a shuffle; `told_apart` where with every seed the first is clearly lower.
+
+    Nothing is where a training diverged, so that not all losses are `finite`.
+    """
     seeds = range(first_seed, first_seed + CONTROL_SEEDS)
     pairs = [[rows.get(f"{begin}: {name} s{seed}") for name in (planted, SHUFFLED)] for seed in seeds]
     if not all(row is not None for pair in pairs for row in pair):
         return None
     values = [[float(row["loss"]) for row in pair if row is not None] for pair in pairs]
-    told = all(own <= GAINED * other for own, other in values)
+    finite = all(math.isfinite(loss) for pair in values for loss in pair)
+    told = finite and all(own <= GAINED * other for own, other in values)
     return {"planted": planted, "loss": float(np.mean([p[0] for p in values])),
-            "shuffled_loss": float(np.mean([p[1] for p in values])), "told_apart": told}  # fmt: skip
+            "shuffled_loss": float(np.mean([p[1] for p in values])), "told_apart": told, "finite": finite}  # fmt: skip
 
 
 def differences(losses: Sequence[Sequence[float]]) -> dict[str, Any] | None:
@@ -172,6 +176,8 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     sets, lost, use = measured["sets"], measured["shuffled"], by_hand_or_best(measured)
     if planted is None or orderless is None or lost is None or sets is None or sets["orders"] < FEWEST:
         return "undecided", use, too_little(measured)
+    if spoilt := [name for name in (PLANTED, ORDERLESS) if not measured["controls"][name]["finite"]]:
+        return "undecided", use, f"trainings of the {' and the '.join(spoilt)} did not end with a finite loss"
     if not planted["told_apart"]:
         return "undecided", use, "trainings this brief miss a direction that does all the work in a planted task"
     if orderless["told_apart"]:
@@ -249,7 +255,8 @@ def control_sentences(controls: Mapping[str, Any]) -> list[str]:
     told = []
     for name, control in controls.items():
         if control is not None:
-            seen = "told apart" if control["told_apart"] else "not told apart"
+            seen = "not told apart" if control["finite"] else "not compared, since a training diverged"
+            seen = "told apart" if control["told_apart"] else seen
             losses = f"{control['loss']:.3g} and {control['shuffled_loss']:.3g}"
             told.append(f"Control, {name}: {control['planted']} and a shuffle are {seen} (losses {losses}).")
     return told or ["The controls were not run."]

@@ -88,6 +88,8 @@ def _undecided(run: Run) -> Text | Command:
         return Command(changed_command(run.command, minutes=f"{2 * minutes:g}"), why)
     if result.get("missing"):
         return Text("A lower optim.lr lets all trainings end.")
+    if any(control and not control.get("finite", True) for control in result.get("controls", {}).values()):
+        return Text("The controls have a recipe of their own: another planted= or seed=, with overwrite=true, may let them end.")
     if result.get("few_sets"):
         return Text("More candidates, or another keep=, give it more to compare; an audit with quick=false takes any space.")
     return Text(
@@ -120,8 +122,9 @@ def _controls(result: Mapping[str, Any]) -> Table | Text:
     rows: list[tuple[Cell, ...]] = []
     for name, control in result.get("controls", {}).items():
         if control is not None:
+            losses = control["loss"], control["shuffled_loss"]  # None where one is not finite
             told = "told apart" if control["told_apart"] else "not told apart"
-            rows.append((name, control["planted"], float(control["loss"]), float(control["shuffled_loss"]), told))
+            rows.append((name, control["planted"], *losses, "a training diverged" if None in losses else told))
     if not rows:
         return Text("The controls were not run.")
     columns = ("control", "direction", "its loss", "loss of a shuffle", "the trainings say")
