@@ -383,6 +383,24 @@ def test_shuffled_dense_targets_belong_to_other_images_also_in_a_search() -> Non
     assert torch.equal(mixed.inputs, right.inputs) and torch.equal(mixed.targets, right.targets.roll(1, 0))
 
 
+@pytest.mark.parametrize("num_train", [None, 4])
+def test_a_dense_target_that_is_alone_in_its_batch_is_that_of_another_sample(num_train: int | None) -> None:
+    source = build_source("planted", grid=3, num_train=num_train, val_size=3, test_size=1)
+    mixed = shuffled(source, seed=0)
+    for first in map(np.array, ([0], [2])):
+        passes = [mixed.train.train_batch(first, seed=0, epoch=epoch) for epoch in range(8)]
+        for epoch, batch in enumerate(passes):
+            right = source.train.train_batch(first, seed=0, epoch=epoch)
+            assert torch.equal(batch.inputs, right.inputs) and not torch.equal(batch.targets, right.targets)
+        assert len({batch.targets.numpy().tobytes() for batch in passes}) > 1  # not always the same other one
+        assert not torch.equal(mixed.val.eval_batch(first).targets, source.val.eval_batch(first).targets)
+        assert torch.equal(mixed.val.eval_batch(first).targets, mixed.val.eval_batch(first).targets)
+    held = search_loaders(mixed, holdout=0.5, batch_size=1, seed=0).holdout
+    plain = search_loaders(source, holdout=0.5, batch_size=1, seed=0).holdout
+    assert not any(torch.equal(a.targets, b.targets) for a, b in zip(held, plain, strict=True))
+    assert len(mixed.test.eval_batch(np.array([0])).targets) == 1  # there is no other one
+
+
 @pytest.mark.parametrize(
     ("words", "needle"),
     [

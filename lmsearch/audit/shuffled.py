@@ -5,7 +5,9 @@ Shapes: as in lmsearch.data.info.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ import torch
 from lmsearch.data import Source
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Dataset, Stream
-from lmsearch.data.keyed import permutation
+from lmsearch.data.keyed import hashed_uniforms, permutation
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +54,35 @@ class ShuffledLabels(Altered):
 
 @dataclass(frozen=True, eq=False)
 class RolledTargets(Altered):
-    """Images of `base`, each with the dense targets of its neighbour in the batch."""
+    """Images of `base`, each with the dense targets of its neighbour in the batch, or alone in it of another sample of `base`.
+
+    Only where there is no other sample, or none that can be read, an image keeps its own.
+    """
 
     labels: None = None
 
     def train_batch(self, indices: np.ndarray, *, seed: int, epoch: int) -> Batch:
-        """Return augmented images with their neighbours' targets."""
-        return _rolled(self.base.train_batch(indices, seed=seed, epoch=epoch))
+        """Return augmented images with other images' targets."""
+        return self._rolled(partial(self.base.train_batch, seed=seed, epoch=epoch), indices, seed, epoch)
 
     def eval_batch(self, indices: np.ndarray) -> Batch:
-        """Return images with their neighbours' targets."""
-        return _rolled(self.base.eval_batch(indices))
+        """Return images with other images' targets."""
+        return self._rolled(self.base.eval_batch, indices, "eval")
+
+    def _rolled(self, read: Callable[[np.ndarray], Batch], indices: np.ndarray, *address: int | str) -> Batch:
+        batch = read(indices)
+        if len(batch.targets) != 1:
+            places = torch.arange(len(batch.targets)).roll(1)
+            return batch._replace(targets=batch.targets[places.to(batch.inputs.device)], own=None)
+        others = (read(other) for other in self._others(batch.indices.numpy(), *address))
+        return batch._replace(targets=next((other.targets for other in others if len(other.targets)), batch.targets), own=None)
+
+    def _others(self, index: np.ndarray, *address: int | str) -> Iterator[np.ndarray]:
+        """Yield the numbers (1,) of all samples but this one (1,), from a random place on and around."""
+        size = self.base.epoch_size(1)
+        first = int(hashed_uniforms(index, 1, "alone", *address)[0, 0] * (size - 1))
+        for number in range(size - 1):
+            yield (index + 1 + (first + number) % (size - 1)) % size
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +98,6 @@ class RolledStream(RolledTargets):
     def holdout(self) -> RolledTargets:
         """Return fixed samples that no stream gives."""
         return RolledTargets(self.base.holdout())
-
-
-def _rolled(batch: Batch) -> Batch:
-    places = torch.arange(len(batch.targets)).roll(1)
-    return batch._replace(targets=batch.targets[places.to(batch.inputs.device)], own=None)
 
 
 def shuffled(source: Source, *, seed: int) -> Source:
