@@ -13,7 +13,7 @@ import yaml
 
 from lmsearch.audit.verdict import read as read_audit
 from lmsearch.config import compose, plain_config
-from lmsearch.engine.objectives import Scores
+from lmsearch.engine.objectives import Scores, metric_for
 from lmsearch.genotype import Genotype, LayerChoice, dumps
 from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, verdict_of
 from lmsearch.search_space import load_search_space
@@ -72,6 +72,19 @@ def line_of(epoch: int, layers: Sequence[tuple[str, Sequence[str]]]) -> dict[str
     rng = np.random.default_rng(epoch)
     told = {layer: dict(zip(names, rng.dirichlet(np.ones(len(names))).tolist(), strict=True)) for layer, names in layers}
     return {"epoch": epoch, "train_loss": 2 / (epoch + 1), "holdout_loss": 2.1 / (epoch + 1), "probabilities": told}
+
+
+def compare_on_one_image(folder: Path, *scores: Sequence[float]) -> Path:
+    """Write the folder of a comparison on one test image; `scores` are those of every seed, by arm."""
+    words, genotype = ["genotype=searched", "model.depth=1", "model.embed_dim=8", f"seeds={len(scores[0])}"], chosen(1)
+    settings, metric = TASKS["compare"].of(plain_config(compose("compare", words))), metric_for("segmentation")
+    arms = [
+        Arm(name, [genotype] * len(own), [Scores(torch.zeros(1), torch.tensor([score])) for score in own], metric)
+        for name, own in zip((SEARCHED, RANDOM, HAND_MADE), scores, strict=True)
+    ]
+    return write(
+        folder, "compare", words, comparison=summary(settings, load_search_space("localmamba8_w4"), arms, {}, verdict_of(arms))
+    )
 
 
 def compare_run(folder: Path, genotype: Genotype, *, accuracies: Sequence[float] = (0.9, 0.6, 0.88), seeds: int = 3) -> Path:

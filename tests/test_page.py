@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_runs import audit_run, chosen, compare_run, search_run, sweep_run, write
+from page_runs import audit_run, chosen, compare_on_one_image, compare_run, search_run, sweep_run, write
 from PIL import Image
 from test_audit import parts
 
@@ -246,6 +246,20 @@ def test_the_advice_of_a_comparison_follows_what_it_shows(
     if seeds == 1:
         word = "ahead in" if accuracies[0] == max(accuracies) else "ahead of some in"
         assert (page.status, page.tone) == (f"{word} one training", "unsure") and "other seeds may reverse it" in page.verdict
+
+
+def test_a_comparison_on_one_test_image_says_that_nothing_was_tested(tmp_path: Path) -> None:
+    page = page_of(read_run(folder := compare_on_one_image(tmp_path / "one", [0.25], [0.5], [0.25])))
+    assert page.status == "within noise" and "0.2500 [0.0000, 1.0000]" in render.to_markdown(page)
+    assert "so nothing was tested" in str(page.meaning) and "larger test set" in str(page.advice)
+    found = json.loads((folder / "comparison.json").read_text())
+    for interval in (*found["differences"].values(), *(arm["test_miou"] for arm in found["arms"].values())):
+        interval["low"] = interval["high"] = None  # as of a metric without bounds, and in folders of older versions
+    (folder / "comparison.json").write_text(json.dumps(found))
+    assert "searched | 0.2500 | –" in render.to_markdown(page_of(read_run(folder)))
+    page = page_of(read_run(compare_on_one_image(tmp_path / "two", [0.25, 0.26], [0.75, 0.74], [0.2, 0.3])))
+    assert (page.status, page.tone) == ("behind of some on one test sample", "unsure")
+    assert "On this test sample the searched genotype is behind random" in str(page.meaning)
 
 
 def test_a_comparison_that_did_not_end_counts_its_trainings(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lmsearch.report.arms import Arm, by_chance, verdict_of
 from lmsearch.report.directions import cell_label, genotype_figure, print_choices, row_label
 from lmsearch.report.findings import print_findings
 from lmsearch.search_space import load_search_space
-from lmsearch.stats.intervals import Interval, over_both, over_samples, over_seeds, wilson
+from lmsearch.stats.intervals import Interval, over_both, over_samples, over_seeds, squared_error, wilson
 
 
 def test_wilson_matches_the_textbook_value() -> None:
@@ -29,6 +29,14 @@ def test_wilson_of_a_perfect_score_still_has_width() -> None:
 
 def test_paired_differences_that_are_all_zero_hold_zero() -> None:
     assert over_samples(np.zeros(20)).holds_zero
+
+
+def test_one_sample_tells_of_no_spread() -> None:
+    for classes in (None, np.array([0])):
+        assert (over_samples(np.array([0.1]), classes).low, squared_error(np.array([0.1]), classes)) == (-math.inf, math.inf)
+        assert over_both(np.array([[0.1], [0.3]]), [0.1, 0.3], classes) == over_seeds([0.1, 0.3])
+    wide, luck = over_both(np.array([[1.0], [0.0]]), [1.0, 0.0], single=wilson(0.5, 1)), over_seeds([1.0, 0.0])
+    assert wide.high - 0.5 == pytest.approx(math.hypot(luck.high - 0.5, wilson(0.5, 1).high - 0.5))
 
 
 def test_the_interval_over_seeds_is_students() -> None:

@@ -106,20 +106,22 @@ ONE_TRAINING = (
     "every choice was trained once, so no interval holds the luck of training and other seeds may reverse this: seeds=5 tells"
 )
 
+ONE_SAMPLE = "there is one test sample, which tells nothing of others, so nothing was tested: a larger test set tells"
+
 
 def verdict_of(arms: list[Arm]) -> str:
     """One plain sentence on whether the first arm, such as the searched genotype, differs from the others by more than noise.
 
-    With one seed it says who is ahead in these trainings, and what that does not tell.
+    With one seed it says who is ahead in these trainings, with one test sample on that one, and what that does not tell.
     """
     searched, *others = arms
-    once = len(searched.results) == 1
+    once, lone = len(searched.results) == 1, len(searched.results[0].scores) == 1
     differences = {other.name: searched.minus(other) for other in others}
-    above, below = ("ahead of", "behind") if once else ("better than", "worse than")
+    above, below = ("ahead of", "behind") if once or lone else ("better than", "worse than")
     if not searched.metric.higher_is_better:
         above, below = below, above
     told = [f"{above if d.above_zero else below} {name} ({in_words(d)})" for name, d in differences.items() if not d.holds_zero]
-    more = f"; {ONE_TRAINING}" if once else ""
+    more = "".join(f"; {told}" for told, holds in ((ONE_TRAINING, once), (ONE_SAMPLE, lone)) if holds)
     if not told:
         spans = ", ".join(f"{span(d.mean, d.low, d.high)} against {name}" for name, d in differences.items())
         helped = "the search helped" if searched.name == SEARCHED else f"{searched.name} helps"
@@ -127,4 +129,5 @@ def verdict_of(arms: list[Arm]) -> str:
     rest = [name for name, d in differences.items() if d.holds_zero]
     subject = "the searched genotype" if searched.name == SEARCHED else f"the arm {searched.name}"
     within = f"; against {', '.join(rest)} the difference is within noise" if rest else ""
-    return f"{'in these trainings ' if once else ''}{subject} is {' and '.join(told)}{within}{more}"
+    where = "in these trainings " if once else "on this test sample " if lone else ""
+    return f"{where}{subject} is {' and '.join(told)}{within}{more}"

@@ -131,12 +131,14 @@ def summary(settings: Compare, space: SearchSpace, arms: list[Arm], baselines: d
         "first_seed": settings.seed,
         "epochs": settings.epochs,
         "num_test": len(searched.results[0].scores),
-        "interval": interval_of(searched.metric, seeds=settings.seeds),
+        "interval": interval_of(searched.metric, seeds=settings.seeds, samples=len(searched.results[0].scores)),
     }
 
 
-def interval_of(metric: Metric, *, seeds: int) -> str:
+def interval_of(metric: Metric, *, seeds: int, samples: int) -> str:
     """Return how the intervals of comparison.json are made."""
+    if samples < 2:
+        return "without bounds but the metric's" if seeds == 1 else "95 %, over seeds (Student's t), not over test samples"
     counted = "binomial" if target_kind(metric.target).classes else "normal"
     if seeds == 1:
         return f"95 %, {counted} and paired over test samples of one seed; the luck of training is not in them"

@@ -91,13 +91,24 @@ def _others(result: Mapping[str, Any]) -> list[str]:
 def _signs(result: Mapping[str, Any]) -> list[int]:
     """Return for every other arm 1 where the first one is better, -1 where it is worse, 0 within noise."""
     metric = METRICS.get(str(result.get("metric")))
-    signs = [1 if d["low"] > 0 else -1 if d["high"] < 0 else 0 for d in result.get("differences", {}).values()]
+    ends = [(d["low"], d["high"]) for d in result.get("differences", {}).values()]  # None where one is not finite
+    signs = [1 if low is not None and low > 0 else -1 if high is not None and high < 0 else 0 for low, high in ends]
     return signs if metric is None or metric.higher_is_better else [-sign for sign in signs]
 
 
 def _once(result: Mapping[str, Any]) -> bool:
     """Tell whether every arm was trained with one seed, so that nothing tells the luck of training."""
     return int(result.get("seeds", 1)) == 1
+
+
+def _lone(result: Mapping[str, Any]) -> bool:
+    """Tell whether there is one test sample, which tells nothing of others."""
+    return result.get("num_test") == 1
+
+
+def _only(result: Mapping[str, Any]) -> str:
+    """Return what the outcome is limited to; "" where it is not."""
+    return "in one training" if _once(result) else "on one test sample" if _lone(result) else ""
 
 
 def _word(result: Mapping[str, Any]) -> str:
@@ -109,8 +120,8 @@ def _word(result: Mapping[str, Any]) -> str:
         every, once, word = min(signs) > 0, "ahead", "better"
     else:
         every, once, word = max(signs) < 0, "behind", "worse"
-    if _once(result):
-        return f"{once} in one training" if every else f"{once} of some in one training"
+    if only := _only(result):
+        return f"{once} {only}" if every else f"{once} of some {only}"
     return word if every else f"{word} than some"
 
 
@@ -123,11 +134,13 @@ def _findings(run: Run, search: Run | None) -> tuple[str, str, tuple[str, ...]]:
     others = _others(run.result)
     subject = "The searched directions" if _first(run.result) == SEARCHED else f"The directions of {_first(run.result)}"
     better, worse, same = ([n for n, s in zip(others, signs, strict=False) if s == sign] for sign in (1, -1, 0))
-    above, below = ("ahead of", "behind") if _once(run.result) else ("better than", "worse than")
+    only = _only(run.result)
+    above, below = ("ahead of", "behind") if only else ("better than", "worse than")
     told = [f"{above} {_listed(better)}"] if better else []
     told += [f"{below} {_listed(worse)}"] if worse else []
+    limit = ", each trained once: other seeds may reverse it" if _once(run.result) else f" {only}, which tells nothing of others"
     verdict = (
-        f"{subject} are {' and '.join(told)}{', each trained once: other seeds may reverse it' if _once(run.result) else ''}."
+        f"{subject} are {' and '.join(told)}{limit if only else ''}."
         if told
         else (f"{subject} are not shown to be better than {_listed(others)}: the differences are within noise.")
     )
@@ -135,7 +148,7 @@ def _findings(run: Run, search: Run | None) -> tuple[str, str, tuple[str, ...]]:
     seeds = run.result.get("seeds", 1)
     trained = f"Every choice was trained from scratch with the same recipe, {seeds} time{'s' if seeds != 1 else ''} each."
     own = () if search is None else _own_verdict(search)
-    tone = "unsure" if _once(run.result) or bool(better) == bool(worse) else "good" if better else "bad"
+    tone = "unsure" if only or bool(better) == bool(worse) else "good" if better else "bad"
     return tone, verdict + more, (trained, *_sentences(str(run.result.get("verdict", ""))), *own)
 
 
@@ -161,6 +174,8 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
     """Return what to do next."""
     if not run.result:
         return (Command(run.command, "Go on with it:"),) if run.command and not run.writer else ()
+    if _lone(run.result):
+        return (Text("One test sample tells nothing of others: compare on data with a larger test set, in another run_dir=."),)
     first = _first(run.result)
     genotype, seeds = run.get("genotype") or "<search>", int(run.result.get("seeds", 1))
     once, beside = _once(run.result), dict(zip(_others(run.result), _signs(run.result), strict=True))
@@ -179,16 +194,22 @@ def _advice(run: Run) -> tuple[Text | Command, ...]:
 
 
 def _axis(result: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the least and most of all intervals."""
-    spans = [_score(arm) for arm in result.get("arms", {}).values()]
-    low, high = min(s["low"] for s in spans), max(s["high"] for s in spans)
+    """Return the least and most of all intervals, of what is finite."""
+    known = [v for arm in result.get("arms", {}).values() for v in _score(arm).values() if v is not None] or [0.0]
+    low, high = min(known), max(known)
     room = 0.05 * (high - low) or 0.01
     return low - room, high + room
 
 
-def _score(arm: Mapping[str, Any]) -> Mapping[str, float]:
+def _score(arm: Mapping[str, Any]) -> Mapping[str, float | None]:
     """Return the interval of an arm, whatever its metric."""
     return next(value for key, value in arm.items() if key.startswith(TEST))
+
+
+def _span(found: Mapping[str, float | None], least: float, most: float, mark: float | None = None) -> Cell:
+    """Return an interval as a cell, where it is not finite its mean alone."""
+    low, mean, high = (found[end] for end in ("low", "mean", "high"))
+    return mean if low is None or mean is None or high is None else Span(low, mean, high, least, most, mark)
 
 
 def _arms(result: Mapping[str, Any]) -> Table | None:
@@ -197,12 +218,11 @@ def _arms(result: Mapping[str, Any]) -> Table | None:
         return None
     least, most = _axis(result)
     gaps = {key.partition(" - ")[2]: value for key, value in result.get("differences", {}).items()}
-    reach = max((max(abs(d["low"]), abs(d["high"])) for d in gaps.values()), default=1.0)
+    reach = max((abs(end) for gap in gaps.values() for end in (gap["low"], gap["high"]) if end is not None), default=1.0)
     rows: list[tuple[Cell, ...]] = []
     for name in _ordered(result):
         score, gap = _score(result["arms"][name]), gaps.get(name)
-        difference = None if gap is None else Span(gap["low"], gap["mean"], gap["high"], -reach, reach, 0.0)
-        rows.append((name, Span(score["low"], score["mean"], score["high"], least, most), difference))
+        rows.append((name, _span(score, least, most), None if gap is None else _span(gap, -reach, reach, 0.0)))
     metric = str(result.get("metric", "score")).replace("_", " ")
     caption = f"Test {metric} on {result.get('num_test', '?')} samples; intervals: {result.get('interval', '95 %')}."
     return Table(caption, ("choice", f"test {metric}", f"{_first(result)} minus this"), tuple(rows))
@@ -210,7 +230,8 @@ def _arms(result: Mapping[str, Any]) -> Table | None:
 
 def _means(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return the mean scores of all arms in a few words."""
-    told = ", ".join(f"{name} {_score(result['arms'][name])['mean']:.4f}" for name in _ordered(result))
+    means = {name: _score(result["arms"][name])["mean"] for name in _ordered(result)}
+    told = ", ".join(f"{name} {'–' if mean is None else f'{mean:.4f}'}" for name, mean in means.items())
     return ((f"test {result.get('metric', 'score')}", told),) if told else ()
 
 
@@ -235,7 +256,7 @@ def _per_seed(result: Mapping[str, Any]) -> Table | None:
         return None
     first, ordered = int(result.get("first_seed", 0)), _ordered(result)
     columns = zip(*(arms[name]["per_seed"] for name in ordered), strict=True)
-    rows: list[tuple[Cell, ...]] = [(f"seed {first + number}", *map(float, scores)) for number, scores in enumerate(columns)]
+    rows: list[tuple[Cell, ...]] = [(f"seed {first + number}", *scores) for number, scores in enumerate(columns)]
     return Table("Test scores of every training.", ("seed", *ordered), tuple(rows))
 
 
