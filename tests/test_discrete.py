@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,10 +19,12 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import search_loaders
+from lmsearch.genotype import Genotype, LayerChoice, dumps
 from lmsearch.search.discrete.evaluators import SharedWeights
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts import discrete
 from lmsearch.tasks.parts.build import build_data
+from lmsearch.tasks.parts.discrete_results import health_of
 
 TINY = ["model.depth=1", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
 PLANTED = ["data=planted", "data.grid=5", "data.steps_per_epoch=1", "epochs=1", "batch_size=128"]
@@ -76,6 +80,13 @@ def test_every_method_searches_stand_alone(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("drawing")
+def test_a_search_on_one_held_out_sample_is_indeterminate_and_its_genotype_can_be_written() -> None:
+    trials = [SimpleNamespace(evaluation=SimpleNamespace(score=score, error=math.inf)) for score in (0.1, 0.3)]
+    health = health_of(trials)
+    assert health["status"] == "indeterminate" and "on one sample" in health["reason"]
+    assert dumps(Genotype((LayerChoice(("h",)),), health=health))
+
+
 @pytest.mark.parametrize("objective", ["flops", "latency"])
 def test_nsga2_writes_a_pareto_front(objective: str, tmp_path: Path) -> None:
     words = ["search=nsga2", *TINY, *FEW, f"search.objective2={objective}", "search.latency_batch=2"]

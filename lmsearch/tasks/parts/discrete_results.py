@@ -76,6 +76,9 @@ def health_of(finite: list[Trial]) -> dict:
         return {"status": Status.NOT_TESTED, "reason": "one architecture was tried; there is nothing to compare it with"}
     scores = [t.evaluation.score for t in finite]
     spread, error = statistics.stdev(scores), statistics.fmean(t.evaluation.error for t in finite)
+    if math.isinf(error):
+        reason = "every architecture was evaluated on one sample, which tells nothing of others: the held-out set is too small"
+        return {"status": Status.INDETERMINATE, "reason": reason, "spread": spread}
     measured = {"spread": spread, "standard_error": error}
     if spread <= error:
         told = apart(spread, error)
@@ -158,10 +161,11 @@ def write_front(run_dir: RunDir, front: list[Trial], finite: list[Trial], second
 
 def show(run_dir: RunDir, found: Found, best: Trial, health: dict, trials: int) -> None:
     """Print what was found, at what cost, and the verdict."""
-    value = found.metric.signed(best.evaluation.score)
+    value, error = found.metric.signed(best.evaluation.score), best.evaluation.error
+    known = "of one sample" if math.isinf(error) else f"standard error {error:.4f}"
     tell(
         f"best of {trials} of {found.search.space.size:,} architectures: {found.metric} {value:.4f}"
-        f" (standard error {best.evaluation.error:.4f}); {found.spent:,.0f} branch-scan steps spent,"
+        f" ({known}); {found.spent:,.0f} branch-scan steps spent,"
         f" {found.training:,.0f} of them on shared weights"
     )
     print(f"search status: {health['status']}: {health['reason']}")
