@@ -79,7 +79,6 @@ def test_every_method_searches_stand_alone(method: str, tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-@pytest.mark.usefixtures("drawing")
 def test_a_search_on_one_held_out_sample_is_indeterminate_and_its_genotype_can_be_written() -> None:
     trials = [SimpleNamespace(evaluation=SimpleNamespace(score=score, error=math.inf)) for score in (0.1, 0.3)]
     health = health_of(trials)
@@ -87,6 +86,7 @@ def test_a_search_on_one_held_out_sample_is_indeterminate_and_its_genotype_can_b
     assert dumps(Genotype((LayerChoice(("h",)),), health=health))
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("objective", ["flops", "latency"])
 def test_nsga2_writes_a_pareto_front(objective: str, tmp_path: Path) -> None:
     words = ["search=nsga2", *TINY, *FEW, f"search.objective2={objective}", "search.latency_batch=2"]
