@@ -11,6 +11,7 @@ import subprocess
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -399,6 +400,17 @@ def test_a_wrong_folder_is_refused_with_one_clear_line(own_folder, kind):
     with pytest.raises(DataError, match=message) as caught:
         build_source("imagefolder", root=own_folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_beside_train_that_is_not_read_is_told(own_folder, caplog):
+    (own_folder / "notes").mkdir()
+    (own_folder / "val").rename(own_folder / "holdout")
+    build_source("imagefolder", root=own_folder)
+    told = [record.message for record in caplog.records if "not read" in record.message]
+    assert len(told) == 1 and "classes of train/ are in holdout/ too, which is not read; a folder that validates" in told[0]
+    caplog.clear()
+    (own_folder / "holdout").rename(own_folder / "Dev")
+    assert "Dev" in Path(build_source("imagefolder", root=own_folder).val.path(0)).parts and "not read" not in caplog.text
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from lmsearch.words import first_of
 log = logging.getLogger(__name__)
 SPLITS = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }  # names of the folders of each split, in any case
 VAL_FRACTION, VAL_FRACTION_ALONE = 0.1, 0.2  # of the training images, with a test/ folder and without one
@@ -82,6 +82,8 @@ def read_folder(
     names = list(train.classes)
     if flat:
         say_alike_inside(train)
+    else:
+        say_unread(root, train, read=list(present.values()))
     others = {split: Part(path, list_classes(path, known=names)) for split, path in present.items() if split != "train"}
     if "val" in others:
         return Folder(root, train, others["val"], others.get("test", others["val"]))
@@ -168,6 +170,19 @@ def say_alike_inside(part: Part) -> None:
             "%s: %s are taken for classes, but images of all of them are in folders called %s: if those are the classes, call the"
             " outer folders train, val or test",
             shown(part.folder), first_of([f"{name}/" for name in part.classes], 3), first_of(held, 3),
+        )  # fmt: skip
+
+
+def say_unread(root: Path, train: Part, *, read: Iterable[Path]) -> None:
+    """Warn of folders beside train/ that hold one of its classes, such as holdout/, and are not read."""
+    with os.scandir(root) as entries:
+        beside = sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    unread = [path for path in beside if path not in read and any((path / name).is_dir() for name in train.classes)]
+    if unread:
+        log.warning(
+            "%s: classes of %s/ are in %s too, which %s not read; a folder that validates is called %s, one that tests %s",
+            shown(root), train.folder.name, first_of([f"{path.name}/" for path in unread], 3),
+            "is" if len(unread) == 1 else "are", " or ".join(SPLITS["val"]), " or ".join(SPLITS["test"]),
         )  # fmt: skip
 
 
