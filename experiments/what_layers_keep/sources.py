@@ -65,16 +65,16 @@ def digits() -> dict[str, list[Run]]:
     return {name: [eights(r["derived"]) for r in records("e3_scanbench") if r["part"] == part] for name, part in parts.items()}
 
 
+SEARCHES_OF_E6 = {"fair": "E6", "halving": "E6, halving", "halving, half held out": "E6, halving, half held out"}
+
+
 def fashion() -> dict[str, list[Run]]:
-    """Return what the default search chose on Fashion-MNIST in E6 and E7, as far as there are rows that chose."""
+    """Return what searches chose on Fashion-MNIST in E6 and E7, as far as there are rows that chose."""
     grids: Mapping[str, tuple[Grid, ...]] = {"local_vim_nano": ((14, 14),) * 3, "local_vmamba_nano": ((14, 14), (14, 14), (7, 7))}
-    found = {
-        "Fashion-MNIST, Vim (E6)": [
-            on(r["chosen"], grids["local_vim_nano"])
-            for r in records("e6_real")
-            if r["part"] == "main search" and r["arm"] == "fair" and r["chosen"]
-        ]
-    }
+    found: dict[str, list[Run]] = {}
+    for arm, name in SEARCHES_OF_E6.items():
+        rows = [r for r in records("e6_real") if r["part"] == "main search" and r["arm"] == arm and r["chosen"]]
+        found[f"Fashion-MNIST, Vim ({name})"] = [on(r["chosen"], grids["local_vim_nano"]) for r in rows]
     for family, own in grids.items():
         rows = [r for r in records("e7_ablations") if r["family"] == family and r["training"] == "searched" and r["chosen"]]
         found[f"Fashion-MNIST, {family.removesuffix('_nano')} (E7)"] = [on(r["chosen"], own) for r in rows]
