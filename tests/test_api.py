@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
 import lmsearch
-from lmsearch.api.given import check_apart
+from lmsearch.api.given import check_apart, loader_of, objective_of
+from lmsearch.api.nets import grids_of, marks
 from lmsearch.data import build_source
 from lmsearch.errors import LmsearchError
 from lmsearch.search.architects.kinds import ARCHITECTS, PATHS
@@ -284,6 +286,58 @@ def test_labels_that_no_loss_takes_are_one_clear_line_before_a_training(wrong: C
         assert "\n" not in str(error.value)
 
 
+def test_labels_and_inputs_that_a_network_cannot_take_are_one_clear_line() -> None:
+    inputs, labels = images().tensors
+    later = [(inputs[:8], labels[:8]), (inputs[8:16], labels[8:16] + 5)]
+    bytes_ = [((inputs[:8] * 255).byte(), labels[:8])]
+    for train, says in (
+        (later, r"labels go from 5 to 7, but the network has 3"),
+        (bytes_, r"answer inputs \(., 1, 4, 4\) torch.uint8"),
+    ):
+        held = [(inputs[16:24], labels[16:24])]
+        for run in (
+            partial(quick, train=train, holdout=held, val=None),
+            partial(lmsearch.run_retrain, Classifier, [["v"]] * 2, train, held),
+        ):
+            with pytest.raises(LmsearchError, match=says) as error:
+                run(epochs=1)
+            assert "\n" not in str(error.value)
+
+
+def test_dense_targets_of_other_axes_are_refused_and_axes_of_length_1_may_be_missing() -> None:
+    losses = objective_of("dense").losses
+    outputs = torch.rand(4, 6, 1)
+    assert torch.equal(losses(outputs, outputs[..., 0]), torch.zeros(4))
+    for other in (torch.rand(4, 3, 2), torch.rand(6, 4), torch.rand(4, 7)):
+        with pytest.raises(LmsearchError, match=r"outputs \(4, 6, 1\) and targets .* differ; expected one shape"):
+            losses(outputs, other)
+
+
+class Twice(Classifier):
+    """Its mixers run on 4x4 and then on 2x2 tokens, where windows of two are rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = nn.functional.avg_pool2d(x, 2)
+        x, small = (self.embed(y.flatten(2).mT) for y in (x, small))
+        return self.head(self.early(self.late(x, (4, 4)), (4, 4)).mean(1) + self.early(self.late(small, (2, 2)), (2, 2)).mean(1))
+
+
+def test_a_mixer_that_runs_on_two_grids_is_searched_over_what_differs_on_the_larger() -> None:
+    assert grids_of(Twice(marks(2), "weighted"), torch.rand(3, 1, 4, 4)) == [(4, 4), (4, 4)]
+
+
+class Stream(IterableDataset):
+    """Samples that come one after the other and tell no number."""
+
+    def __iter__(self) -> Iterator:
+        return iter(images(24))
+
+
+def test_a_dataloader_that_tells_no_length_is_counted() -> None:
+    loader = loader_of(DataLoader(Stream(), 8), name="train", seed=0)
+    assert len(loader) == 3 and loader.num_samples == 24
+
+
 @pytest.mark.parametrize(
     ("objective", "seeds", "metric"), [(None, 1, "accuracy"), (nn.CrossEntropyLoss(reduction="none"), 2, "loss")]
 )
@@ -297,6 +351,9 @@ def test_a_comparison_says_how_the_arms_differ(objective: object, seeds: int, me
     assert difference.low <= difference.mean <= difference.high
     assert difference.mean == pytest.approx(found.arms["searched"].mean - found.arms["hand-made"].mean, abs=1e-6)
     assert "within noise" in found.verdict or "the searched genotype is" in found.verdict
+    assert "directions per layer differ" not in found.verdict
+    shorter = lmsearch.run_compare(Classifier, [["v"], ["h", "v"]], train, test, **given | {"hand_made": ["h"], "seeds": 1})
+    assert "directions per layer differ, and so do size and cost: searched 1.5, hand-made 1" in shorter.verdict
 
 
 def test_the_short_example_of_the_docs_runs() -> None:

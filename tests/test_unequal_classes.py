@@ -123,6 +123,8 @@ def test_compare_goes_by_the_balanced_metric(root: Path, genotype: Path, tmp_pat
         (["optim.class_weights=balanced", "data=planted"], "optim.class_weights=balanced needs data with classes"),
         (["optim.class_weights=heavy"], "accepted: none, balanced"),
         (["data.sampler=even"], "accepted: shuffled, balanced"),
+        (["model.global_pool="], 'model.global_pool="" does not go with data=digits, which has classes; accepted: null, avg'),
+        (["data=planted", "model.global_pool=avg"], "model.global_pool=avg does not go with data=planted, which has a target"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(

@@ -13,7 +13,7 @@ from lmsearch.api.spaces import space_of
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, short
 from lmsearch.genotype import Genotype
-from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, verdict_of
+from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, unequal_kept, verdict_of
 from lmsearch.search.supernet.network import layer_candidates, named_mixers
 from lmsearch.search_space import SearchSpace
 from lmsearch.stats.intervals import Interval
@@ -83,5 +83,5 @@ def run_compare(
         {arm.name: arm.interval() for arm in arms},
         {arm.name: arms[0].minus(arm) for arm in arms[1:]},
         {arm.name: tuple(result.score for result in arm.results) for arm in arms},
-        verdict_of(arms),
+        "; ".join(told for told in (verdict_of(arms), unequal_kept(arms)) if told),
     )

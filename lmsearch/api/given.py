@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset
 
 from lmsearch.data import PlainLoader
+from lmsearch.data.batch import Batches as CountedBatches
 from lmsearch.engine.devices import device_named
 from lmsearch.engine.objectives import Metric, Objective, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.threads import using_threads
-from lmsearch.errors import ConfigError, DataError, short
+from lmsearch.errors import ConfigError, DataError, first_line, short
 
 Batches = Iterable[object]  # of (inputs, targets)
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -42,10 +44,19 @@ def loader_of(batches: Batches, *, name: str, seed: int) -> PlainLoader:
         raise DataError(f"{name}={short(batches)} is no iterable of (inputs, targets); give a DataLoader or a list")
     if isinstance(batches, Iterator):
         raise DataError(f"{name} can be iterated only once; give a DataLoader or a list of (inputs, targets)")
-    loader = PlainLoader(batches if isinstance(batches, Sized) else Counted(batches), what=name, seed=seed)
+    loader = PlainLoader(batches if tells_length(batches) else Counted(batches), what=name, seed=seed)
     if len(loader) == 0:
         raise DataError(f"{name} holds no batch")
     return loader
+
+
+def tells_length(batches: Batches) -> TypeGuard[CountedBatches]:
+    """Tell whether an iterable has a length; a DataLoader over an IterableDataset only seems to."""
+    try:
+        len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
 
 
 def check_apart(**given: Batches | None) -> None:
@@ -113,12 +124,22 @@ def objective_of(given: str | Losses | None, *, metric: str | None = None) -> Ob
 @torch.no_grad()
 def check_objective(objective: Objective, module: nn.Module, inputs: Tensor, targets: Tensor) -> None:
     """Raise DataError where the objective cannot compare the network's outputs with the targets."""
-    outputs = module.eval()(inputs)
+    outputs = answered(module, inputs)
+    shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} {targets.dtype}"
     try:
         objective.evaluation(outputs, targets)
-    except (RuntimeError, IndexError, TypeError) as error:
-        shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} {targets.dtype}"
+    except (DataError, RuntimeError, IndexError, TypeError) as error:
         raise DataError(f"the objective cannot compare {shapes}: {error}") from error
+
+
+@torch.no_grad()
+def answered(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what a network answers, evaluating; raise DataError where PyTorch cannot compute it of these inputs."""
+    try:
+        return module.eval()(inputs)
+    except RuntimeError as error:
+        given = f"inputs {tuple(inputs.shape)} {inputs.dtype}"
+        raise DataError(f"{type(module).__name__} cannot answer {given}: {first_line(error)}") from error
 
 
 def recipe_of(epochs: int, batch_size: int, lr: float) -> Recipe:

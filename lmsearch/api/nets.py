@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lmsearch.api.given import answered
 from lmsearch.data.info import Samples
 from lmsearch.engine.objectives import Objective
 from lmsearch.engine.optim import MARK
@@ -21,7 +22,7 @@ from lmsearch.errors import ModelError, short
 from lmsearch.models import DirectionalMixer, create_model, model_depth
 from lmsearch.models.patches import choose_patch
 from lmsearch.scan.directions import parse_direction
-from lmsearch.scan.grids import Grid
+from lmsearch.scan.grids import Grid, num_tokens
 from lmsearch.search.supernet.network import named_mixers
 
 Directions = Sequence[Sequence[str]]
@@ -155,17 +156,21 @@ def check_mixers(module: nn.Module, name: str) -> None:
 
 @torch.no_grad()
 def grids_of(module: nn.Module, inputs: Tensor) -> list[Grid]:
-    """Return the token grid of every mixer in a forward pass; raise ModelError for one that does not run."""
+    """Return the token grid of every mixer in a forward pass, the largest where it runs several times.
+
+    On a larger grid more directions differ. Raises ModelError for a mixer that does not run.
+    """
     grids: dict[str, Grid] = {}
     mixers, handles = named_mixers(module), []
     for layer, mixer in mixers.items():
 
         def note(_: nn.Module, args: tuple, kwargs: dict, layer: str = layer) -> None:
-            grids[layer] = tuple(kwargs["grid"] if "grid" in kwargs else args[1])
+            grid = tuple(kwargs["grid"] if "grid" in kwargs else args[1])
+            grids[layer] = max(grid, grids.get(layer, grid), key=num_tokens)
 
         handles.append(mixer.register_forward_pre_hook(note, with_kwargs=True))
     try:
-        module.eval()(inputs[:1])
+        answered(module, inputs[:1])
     finally:
         for handle in handles:
             handle.remove()

@@ -29,7 +29,9 @@ class Backbone(Group):
     attention: str | None = key("channel | spatial_channel | none", absent=True)
     window_padding: str | None = key("windows at the edge: none (partial edge windows) | zeros (LocalMamba's pads)", absent=True)
     init: str | None = key("how weights begin: default | released (LocalMamba's code) | fan_in (narrow networks)", absent=True)
-    global_pool: str | None = key('tokens to one vector: avg | token (local_vim) | "" (one output per token)', absent=True)
+    global_pool: str | None = key(
+        'tokens to one vector: avg | token (local_vim) | "" (one output per token: data with a target per token)', absent=True
+    )
 
     def options(self) -> dict[str, Any]:
         """Return the keys that are set, by name; how training computes a model is no option of it."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lmsearch.engine.objectives.metrics import METRICS
 from lmsearch.engine.objectives.objective import Objective
+from lmsearch.errors import DataError
 
 TOP = 5  # classes that an answer may name for the last column of the counts
 
@@ -66,7 +67,11 @@ def classification(label_smoothing: float = 0.0, *, metric: str = "accuracy", cl
     def losses(logits: Tensor, targets: Tensor) -> Tensor:
         smoothing = label_smoothing if targets.dim() == 1 else 0.0  # soft targets carry their own
         weight = None if class_weights is None else class_weights.to(logits.device)
-        return F.cross_entropy(logits.float(), targets, weight, reduction="none", label_smoothing=smoothing)
+        try:
+            return F.cross_entropy(logits.float(), targets, weight, reduction="none", label_smoothing=smoothing)
+        except IndexError as error:  # of the CPU; a GPU stops with a message of its own
+            low, high = targets.min().item(), targets.max().item()
+            raise DataError(f"labels go from {low} to {high}, but the network has {logits.shape[1]} outputs") from error
 
     def correct(logits: Tensor, targets: Tensor) -> Tensor:
         return (logits.argmax(1) == hard(targets)).float()

@@ -108,6 +108,7 @@ def model_options(settings: Training, info: DataInfo) -> dict:
     check_head(settings, info)
     options = settings.model.options()
     options.pop("name")
+    check_pool(options.get("global_pool"), settings, info)
     options |= {"img_size": list(info.img_size), "in_chans": info.in_chans, "num_classes": info.num_classes}
     if settings.head is None:
         return options
@@ -134,6 +135,16 @@ def check_head(settings: Training, info: DataInfo) -> None:
         evaluator()
         if metric_for(info.target, settings.metric).masks and not kind.masks:
             raise ConfigError(f"metric={settings.metric} needs answers with masks, and head={kind.name} answers boxes alone")
+
+
+def check_pool(pool: str | None, settings: Training, info: DataInfo) -> None:
+    """Raise ConfigError where the model answers for each token and the data ask for each image, or the other way round."""
+    if settings.head is None and info.targets.per_token != (pool == ""):
+        asked = '"" (one output per token)' if info.targets.per_token else "null, avg, or token (one output per image)"
+        given = {None: "null", "": '""'}.get(pool, pool)
+        raise ConfigError(
+            f"model.global_pool={given} does not go with data={info.name}, which has {info.targets.told}; accepted: {asked}"
+        )
 
 
 def check_learns(head: str, name: str, target: TargetKind) -> HeadKind:
