@@ -30,7 +30,7 @@ class Backbone(Group):
     window_padding: str | None = key("windows at the edge: none (partial edge windows) | zeros (LocalMamba's pads)", absent=True)
     init: str | None = key("how weights begin: default | released (LocalMamba's code) | fan_in (narrow networks)", absent=True)
     global_pool: str | None = key(
-        'tokens to one vector: avg | token (local_vim) | "" (one output per token: data with a target per token)', absent=True
+        'tokens to one vector: avg | token (local_vim) | "" (an output per token, as targets per token need)', absent=True
     )
 
     def options(self) -> dict[str, Any]:
