@@ -9,7 +9,7 @@ name carries them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,11 @@ class Genotype:
         return _from_dict({"schema": SCHEMA, "version": VERSION, "layers": layers}, where=where)
 
 
-def load_genotype(source: str | Path) -> Genotype:
+def load_genotype(source: str | Path, *, also: Iterable[str] = ()) -> Genotype:
     """Load a genotype from a shipped name, a genotype.json, a run directory, or a file with nested direction lists.
 
-    Raises GenotypeError with one line that names the file, the layer, the value and what is accepted.
+    `also` are other names that the caller accepts. Raises GenotypeError with one line that names the file, the layer, the value
+    and what is accepted.
     """
     shipped = shipped_genotypes()
     if str(source) in shipped:
@@ -74,7 +75,7 @@ def load_genotype(source: str | Path) -> Genotype:
         if not is_file(path):
             raise GenotypeError(f"{source}: the folder holds no {FILE}; give a file or the folder of a search that has ended")
     if not is_file(path):
-        near = did_you_mean(str(source), shipped)
+        near = did_you_mean(str(source), [*also, *shipped])
         raise GenotypeError(f"genotype {str(source)!r} is neither a shipped name nor a file or run directory{near}")
     return _read(path, where=str(path))
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from lmsearch.errors import ConfigError, did_you_mean
-from lmsearch.genotype import load_genotype
+from lmsearch.errors import ConfigError, GenotypeError, did_you_mean
+from lmsearch.genotype import Genotype, check_depth, load_genotype
+from lmsearch.reading import user_path
 from lmsearch.scan.directions import duplicates, label
 from lmsearch.scan.grids import Grid, grid_text
 
@@ -108,6 +110,21 @@ def literature_arm(name: str, *, also: Sequence[str] = ()) -> LiteratureArm:
     if name not in ARMS:
         raise ConfigError(f"arms: {name!r} is not an arm{did_you_mean(name, [*ARMS, *also])}")
     return ARMS[name]
+
+
+def genotype_named(source: str | Path, *, family: str, depth: int, model: str) -> Genotype:
+    """Return the genotype of an arm for a model, or what `load_genotype` reads; a file or folder comes before an arm of its name.
+
+    Raises GenotypeError where there is neither, or it has another depth than the model.
+    """
+    name = str(source)
+    if name not in ARMS or user_path(source).exists():
+        genotype = load_genotype(source, also=ARMS)
+        check_depth(genotype, depth, model, where=name)
+        return genotype
+    if (layers := ARMS[name].layers(family, depth)) is None:
+        raise GenotypeError(f"genotype={name} is for models of {ARMS[name].depths} layers, but {model} has {depth} layers")
+    return Genotype.from_directions(layers, where=name)
 
 
 def arm_layers(name: str, *, family: str, depth: int, model: str = "", also: Sequence[str] = ()) -> Layers:

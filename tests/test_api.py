@@ -267,6 +267,8 @@ def test_a_genotype_is_retrained_to_a_module_with_its_scores() -> None:
     assert one.module.early.directions == ("h",) and one.module.late.directions == ("v", "w2")
     balanced = lmsearch.run_retrain(Classifier, [["h"], ["v"]], train, test, epochs=1, metric="balanced_accuracy")
     assert "balanced_accuracy" in balanced.scores
+    named = lmsearch.run_retrain(Classifier, "raster_pair", train, test, epochs=1).module
+    assert named.early.directions == named.late.directions == ("h", "h_flip")
     for wrong, says in (([["h"]], "2 layers"), ([["h"], ["x"]], "'x'")):
         with pytest.raises(LmsearchError, match=says):
             lmsearch.run_retrain(Classifier, wrong, train, test)

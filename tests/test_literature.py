@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from lmsearch.audit import verdict
 from lmsearch.cli import main
-from lmsearch.errors import ConfigError
-from lmsearch.literature import ARMS, ZIGZAGS, arm_layers, coincidences, kept_numbers
+from lmsearch.errors import ConfigError, GenotypeError
+from lmsearch.genotype import Genotype, load_genotype, save_genotype
+from lmsearch.literature import ARMS, ZIGZAGS, arm_layers, coincidences, genotype_named, kept_numbers
 from lmsearch.models import create_model
 from lmsearch.scan.directions import index_table, parse_direction
 
@@ -42,6 +44,27 @@ def test_an_arm_that_is_unknown_or_for_another_depth_is_one_clear_line() -> None
         arm_layers("published", family="local_vim", depth=3, model="mine")
     with pytest.raises(ConfigError, match="'crosss' is not an arm; did you mean cross"):
         arm_layers("crosss", family="local_vim", depth=3)
+
+
+def test_an_arm_is_a_genotype_by_its_name_unless_a_folder_or_file_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = partial(genotype_named, family="local_vim", depth=2, model="mine")
+    assert named("cross").directions == (("h", "h_flip", "v", "v_flip"),) * 2
+    assert named("zigma8").directions == (
+        ("snake",),
+        ("snake_v",),
+    )
+    assert main(["retrain", *TINY, "genotype=raster_pair", "run_dir=run", "baseline_limit=0"]) == 0
+    assert load_genotype("run").directions == (("h", "h_flip"),)
+    assert main(["complexity", "model=vim_tiny", "genotype=cross", "sizes=[32]", "detail=none"]) == 0
+    with pytest.raises(GenotypeError, match=r"^genotype=published is for models of 20 .*, but mine has 2 layers"):
+        named("published")
+    with pytest.raises(GenotypeError, match="'crosss' is neither .*; did you mean cross"):
+        named("crosss")
+    save_genotype(Genotype.from_directions([["w2"], ["h"]]), tmp_path / "cross")
+    assert named("cross").directions == (("w2",), ("h",))
 
 
 def test_what_an_arm_loses_on_small_grids_is_told() -> None:

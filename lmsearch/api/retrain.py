@@ -17,7 +17,10 @@ from lmsearch.engine.objectives import Objective, Scores
 from lmsearch.engine.randomness import key
 from lmsearch.engine.recipe import Goal, Recipe, trainer_for
 from lmsearch.engine.train import Precision, evaluate
-from lmsearch.genotype import Genotype, check_depth, load_genotype
+from lmsearch.genotype import Genotype, check_depth
+from lmsearch.literature import genotype_named
+from lmsearch.models import model_names
+from lmsearch.models.factory import model_family
 
 Model = str | Callable[[Sequence[Sequence[str]], str], nn.Module]
 Choice = Genotype | str | Path | Sequence[Sequence[str]]
@@ -48,9 +51,9 @@ def run_retrain(
     """Train the network with a genotype's directions from scratch on `train`, and return it with its scores on `test`.
 
     model, train, objective, epochs, lr, seed, device and threads are as in run_search; genotype is what run_search returns, a
-    shipped name, a file, or a list of directions for each mixer. metric: "accuracy" (the default for classes) or
-    "balanced_accuracy"; an objective of one's own is judged by its losses. Nothing is chosen on `test`.
-    Raises as run_search does, and GenotypeError where the genotype is of another number of mixers.
+    shipped name, a set of the literature such as "cross", a file, or a list of directions for each mixer. metric: "accuracy"
+    (the default for classes) or "balanced_accuracy"; an objective of one's own is judged by its losses. Nothing is chosen on
+    `test`. Raises as run_search does, and GenotypeError where the genotype is of another number of mixers.
     """
     judged = objective_of(objective, metric=metric)
     check_apart(train=train, test=test)
@@ -64,11 +67,12 @@ def run_retrain(
 
 def genotype_of(given: Choice, net: Net) -> Genotype:
     """Return a genotype that fits the net; raise GenotypeError for any other."""
-    if isinstance(given, Genotype):
-        found = given
-    else:
-        found = load_genotype(given) if isinstance(given, str | Path) else Genotype.from_directions(given)
-    check_depth(found, len(net.order), net.name)
+    depth = len(net.order)
+    if isinstance(given, str | Path):
+        family = model_family(net.name) if net.name in model_names() else ""
+        return genotype_named(given, family=family, depth=depth, model=net.name)
+    found = given if isinstance(given, Genotype) else Genotype.from_directions(given)
+    check_depth(found, depth, net.name)
     return found
 
 

@@ -109,7 +109,7 @@ class Retrain(GoingOn, Baselines):
     """lmsearch retrain."""
 
     metric: str | None = again(Training, "metric", help=f"best.safetensors goes by it: {METRICS}", null=OF_ALL_TARGETS)
-    genotype: PathName = key("run directory of a search (its data and model are taken), genotype.json or shipped name")
+    genotype: PathName = key("run directory of a search (its data and model are taken), genotype.json, shipped name or arm")
     init_from: PathName | None = key(
         "fine-tune: start from this model.safetensors or run directory; directions and classes go by name"
     )
@@ -204,7 +204,7 @@ class Complexity(Settings):
     model: Model | None = None
     published: bool = key("all published models beside the paper's own figures instead of one model")
     genotype: PathName | None = key(
-        "directions of the layers: genotype.json, run directory or shipped name", null="the model's own"
+        "directions of the layers: genotype.json, run directory, shipped name or arm", null="the model's own"
     )
     merge: str | None = key("sum (a derived net) | weighted (a supernet)", null="the model's own")
     img_size: Ints | None = key("image side, or [height,width]", unit="pixels", null="the model's own")

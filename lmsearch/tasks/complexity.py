@@ -16,10 +16,11 @@ from torch import nn
 from lmsearch.config import settings_of
 from lmsearch.errors import ConfigError
 from lmsearch.files import make_folder, write_text
-from lmsearch.genotype import check_depth, load_genotype
 from lmsearch.interop.localmamba import released
+from lmsearch.literature import genotype_named
 from lmsearch.models import create_model, model_depth
 from lmsearch.models.complexity import Complexity, Cost, complexity, own_count, released_count
+from lmsearch.models.factory import model_family
 from lmsearch.scan.directions import label
 from lmsearch.scan.grids import grid_text
 from lmsearch.settings.model import Model
@@ -98,9 +99,8 @@ def build(settings: ComplexitySettings, chosen: Model) -> tuple[str, nn.Module]:
     given = {key: getattr(settings, key) for key in ("merge", "num_classes", "in_chans")}
     options |= {key: value for key, value in given.items() if value is not None}
     if settings.genotype is not None:
-        genotype = load_genotype(settings.genotype)
-        depth = {key: options[key] for key in ("depth", "depths") if key in options}
-        check_depth(genotype, model_depth(name, **depth), name, where=str(settings.genotype))
+        depth = model_depth(name, **{key: options[key] for key in ("depth", "depths") if key in options})
+        genotype = genotype_named(settings.genotype, family=model_family(name), depth=depth, model=name)
         options["directions"] = genotype.directions
     with torch.device("meta"):
         return name, create_model(name, **options)

@@ -20,8 +20,10 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import ConfigError
-from lmsearch.genotype import FILE, Genotype, check_depth, dumps, load_genotype
+from lmsearch.genotype import FILE, Genotype, check_depth, dumps
+from lmsearch.literature import genotype_named
 from lmsearch.models import model_depth
+from lmsearch.models.factory import model_family
 from lmsearch.report.baselines import shortfall
 from lmsearch.settings.tasks import Compare, Retrain
 from lmsearch.tasks.parts.baselines import simple_baselines
@@ -63,7 +65,7 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     precision = replace(precision, micro_batch=settings.micro_batch)
     settings = settle_readers(settings, source, precision.device, world=world)
     check_classes(settings.optim, source)
-    genotype = load_genotype(settings.genotype)
+    genotype = genotype_of(settings, source)
     spec = derived_spec(settings, source, genotype)
     check_memory(settings.batch_size, spec, precision, world=world)
     start = None if settings.init_from is None else start_of(settings.init_from, settings, spec, source)
@@ -112,6 +114,12 @@ def tell_baselines(metrics: dict) -> None:
     tell("on the pixels: " + ", ".join(f"{name} {score:.4f}" for name, score in baselines.items()))
     if short := shortfall({"this net": metrics[f"test_{metrics['metric']}"]}, baselines):
         log.warning(short)
+
+
+def genotype_of(settings: Retrain, source: Source) -> Genotype:
+    """Return the genotype that genotype= names: a set of the literature, or one that is stored."""
+    name, grids = settings.model.name, layer_grids(settings, source.info)[0]
+    return genotype_named(settings.genotype, family=model_family(name), depth=len(grids), model=name)
 
 
 def derived_spec(settings: Retrain | Compare, source: Source, genotype: Genotype) -> ModelSpec:
