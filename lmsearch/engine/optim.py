@@ -153,7 +153,11 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 class MovingAverage(AveragedModel):
-    """PyTorch's, to the bit, but for a counter that PyTorch sends to the device in every step, where nobody reads it."""
+    """PyTorch's, to the bit, but that whole numbers are those of the model.
+
+    PyTorch averages them too, which changes an order of tokens that a buffer holds. And a counter is not sent to the device in
+    every step, where nobody reads it.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.move = get_ema_multi_avg_fn(decay)
@@ -168,8 +172,8 @@ class MovingAverage(AveragedModel):
             averaged.append(mine.detach())
             current.append(its.detach())
         first = not self.n_averaged  # on the CPU
-        for averaged, current in kinds.values():
-            if first:
+        for kind, (averaged, current) in kinds.items():
+            if first or not kind.is_floating_point:
                 torch._foreach_copy_(averaged, current)
             else:
                 self.move(averaged, current, 0)
