@@ -153,6 +153,20 @@ def test_a_crowd_is_marked_and_told_and_boxes_without_outline_have_no_masks(
     assert objects(plain).masks is None and objects(plain).boxes[0].tolist() == [[1, 2, 4, 4], [0, 0, 2, 6]]
 
 
+def test_objects_that_are_listed_again_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = coco()
+    content["annotations"] *= 2
+    assert objects(pair(tmp_path, content)).present.sum() == 2
+    assert caplog.text.count("1 of 2 objects are listed again, with the class, box and outline of one before") == 2
+    caplog.clear()
+    content["annotations"][1] = {**content["annotations"][0], "id": 2, "segmentation": [[1, 2, 4, 2, 4, 4]]}
+    pair(tmp_path, content)
+    small(write_yolo(tmp_path / "once"))
+    assert "listed again" not in caplog.text
+    small(write_yolo(tmp_path / "twice", "0 0.5 0.5 0.25 0.5\n" * 2))
+    assert "objects are listed again" in caplog.text
+
+
 @pytest.mark.parametrize(("crowds", "level"), [(0, None), (1, logging.INFO), (2, logging.WARNING)])
 def test_a_large_share_of_crowds_is_a_warning(caplog: pytest.LogCaptureFixture, crowds: int, level: int | None) -> None:
     with caplog.at_level(logging.INFO):

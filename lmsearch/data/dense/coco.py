@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from lmsearch.data.dense.boxes import box_fault, outline_fault
-from lmsearch.data.dense.faults import Faults
+from lmsearch.data.dense.faults import Faults, say_repeated
 from lmsearch.data.dense.folders import ROBOFLOW, asked_for, check_paired, coco_files, split_named_in
 from lmsearch.data.dense.records import Annotated, Thing, Things, packed
 from lmsearch.data.layout import SPLITS, folders_of_splits
@@ -189,7 +189,9 @@ def read_split(path: Path, content: Mapping[str, Any], labels: Mapping[int, int]
     faults.say(str(path))
     say_passed_over(path, [thing.crowd for image in things for thing in image], ignored)
     ids = np.array([entry["id"] for entry in images], dtype=np.int64)
-    return Annotated(str(path), packed(files), ids, np.array(sizes, dtype=np.int64), Things.of(things))
+    held = Things.of(things)
+    say_repeated(str(path), held)
+    return Annotated(str(path), packed(files), ids, np.array(sizes, dtype=np.int64), held)
 
 
 def say_passed_over(path: Path, crowds: Sequence[bool], ignored: int) -> None:

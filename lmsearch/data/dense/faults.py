@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
+from lmsearch.data.dense.records import Things
 from lmsearch.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -28,3 +29,13 @@ class Faults:
         """Log how many objects were left out, and the first of them."""
         if self.found:
             log.warning("%s: %d object(s) are left out, the first: %s", where, len(self.found), self.found[0])
+
+
+def say_repeated(where: str, things: Things) -> None:
+    """Warn where objects are listed more than once, as some converters write them."""
+    if number := things.num_repeated():
+        log.warning(
+            "%s: %d of %d objects are listed again, with the class, box and outline of one before: each counts as an object, to"
+            " learn and to be found; take them out",
+            where, number, len(things),
+        )  # fmt: skip

@@ -66,6 +66,14 @@ class Things:
         """The number of objects that have an outline."""
         return int((np.diff(self.ends) > 0).sum())
 
+    def num_repeated(self) -> int:
+        """Count the objects that an earlier one of their image equals in all that is told of them."""
+        images = np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+        told = np.column_stack([images, self.labels, self.boxes])
+        _, groups, sizes = np.unique(told, axis=0, return_inverse=True, return_counts=True)
+        alike = np.flatnonzero(sizes[groups.ravel()] > 1).tolist()  # outlines are looked at where boxes are alike
+        return len(alike) - len({(int(images[row]), repr(self._thing(row))) for row in alike})
+
     def at(self, index: int) -> list[Thing]:
         """Return the objects of one image."""
         return [self._thing(row) for row in range(self.first[index], self.first[index + 1])]

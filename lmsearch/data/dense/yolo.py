@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lmsearch.data.dense.boxes import box_fault, outline_fault
-from lmsearch.data.dense.faults import Faults
+from lmsearch.data.dense.faults import Faults, say_repeated
 from lmsearch.data.dense.folders import check_paired, yolo_file
 from lmsearch.data.dense.looked import once
 from lmsearch.data.dense.records import Annotated, Thing, Things, packed
@@ -184,7 +184,9 @@ def read_split(where: str, files: Sequence[Path], labels: Sequence[int], *, on_e
         raise DataError(f"{where}: all {len(files)} images are empty; nothing could be learned or measured")
     if missing := there.count(False):
         log.info("%s: %d of %d images have no label file and count as images of nothing", where, missing, len(files))
-    return Annotated(where, packed(files), np.arange(1, len(files) + 1), np.array(sizes, dtype=np.int64), Things.of(things))
+    held = Things.of(things)
+    say_repeated(where, held)
+    return Annotated(where, packed(files), np.arange(1, len(files) + 1), np.array(sizes, dtype=np.int64), held)
 
 
 def read_labels(path: Path, labels: Sequence[int], size: Size, *, faults: Faults, of_points: int = 0) -> list[Thing]:
