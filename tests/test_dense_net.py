@@ -116,6 +116,27 @@ def test_frozen_stages_keep_their_weights_and_drop_no_paths_but_their_alphas_lea
     assert all(not part.training for part in net.eval().modules())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_levels_that_are_no_longer_frozen_learn_again_but_not_what_was_frozen_before(kind: str) -> None:
+    net = build(kind, head=None, drop_path_rate=0.2).train()
+    level = [f"{told['module']}." for told in net.feature_info]
+    own = next(name for name, _ in net.named_parameters() if name.startswith(level[1]))
+    net.get_parameter(own).requires_grad_(False)
+    for levels in (3, 3, 1, 2, 0):
+        net.freeze(levels)
+        kept = ("patch_embed.", "pos_embed", "cls_token", *level[:levels]) if levels else ()
+        fixed = {name: not parameter.requires_grad for name, parameter in net.named_parameters()}
+        assert fixed == {name: name.startswith(kept) or name == own for name in fixed}
+        assert [net.get_submodule(name[:-1]).training for name in level] == [place >= levels for place in range(3)]
+
+
+@pytest.mark.parametrize("options", [{}, {"head": None, "features_only": True}])
+def test_positions_and_class_token_of_a_backbone_stay_undecayed_under_their_names(options: dict) -> None:
+    net = build("vim_cls", **options)
+    assert {"backbone.pos_embed", "backbone.cls_token", "backbone.layers.0.mixer.D"} <= net.no_weight_decay() == undecayed(net)
+    assert net.no_weight_decay() <= {name for name, _ in net.named_parameters()}
+
+
 def test_levels_are_chosen_by_out_indices() -> None:
     assert build("vim").out_indices == [2] and build("vmamba").out_indices == [0, 1, 2]
     net = build("vim", out_indices=[0, -1])

@@ -68,6 +68,7 @@ class Backbone(Network):
     feature_info: list[dict[str, Any]]
     last_norm: str  # name of the norm after the last level
     frozen_levels: int = 0  # how many levels `freeze` has frozen
+    frozen_names: frozenset[str] = frozenset()  # of the parameters that it has frozen, not the user
 
     def tokens_by_level(self, x: Tensor) -> Iterator[tuple[Tensor, Grid]]:
         """Images (B, C, h, w) to the tokens (B, L, D) after each level, before the last norm, and their grids.
@@ -162,23 +163,26 @@ class Backbone(Network):
         self.head = nn.Linear(self.num_features, num_classes).to(like) if num_classes > 0 else nn.Identity()
 
     def freeze(self, levels: int) -> None:
-        """Keep the weights of patch embedding, positions and the first `levels` levels as they are; 0 freezes nothing.
+        """Keep the weights of patch embedding, positions and the first `levels` levels as they are, and let all others learn.
 
+        With fewer levels than before the others learn again, with 0 all; what was frozen by `requires_grad_(False)` stays so.
         Alphas stay free: they choose directions and are no weights. Raises ModelError for more levels than there are.
         """
         if not 0 <= levels <= len(self.feature_info):
             raise ModelError(f"frozen_stages={levels} is not accepted; the model has {len(self.feature_info)} levels")
+        parameters = dict(self.named_parameters())
+        for name in self.frozen_names & parameters.keys():
+            parameters[name].requires_grad_(True)
         self.frozen_levels = levels
-        for part in self.frozen_parts():
-            for name, parameter in part.named_parameters():
-                parameter.requires_grad_(name.rpartition(".")[2] == "alphas")
-        for name, parameter in self.named_parameters():
-            if levels and name.startswith(TOKENS):
-                parameter.requires_grad_(False)
+        kept = (*TOKENS, *(f"{told['module']}." for told in self.feature_info[:levels])) if levels else ()
+        weights = {name: p for name, p in parameters.items() if name.startswith(kept) and not name.endswith(".alphas")}
+        self.frozen_names = frozenset(name for name, parameter in weights.items() if parameter.requires_grad)
+        for name in self.frozen_names:
+            parameters[name].requires_grad_(False)
         self.train(self.training)
 
     def frozen_parts(self) -> list[nn.Module]:
-        """Return the modules that `freeze` has frozen."""
+        """Return the modules that `freeze` keeps as they are."""
         levels = [self.get_submodule(told["module"]) for told in self.feature_info[: self.frozen_levels]]
         return [self.patch_embed, *levels] if self.frozen_levels else []
 

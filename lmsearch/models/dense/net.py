@@ -33,6 +33,10 @@ class OnBackbone(Network):
         """Return the token grid of every mixer for an image of (height, width) pixels, padded to whole patches."""
         return self.backbone.layer_grids(whole_patches(img_size, self.patch_size))
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters that stay undecayed although they have more than one axis, the backbone's among them."""
+        return super().no_weight_decay() | {BACKBONE + name for name in self.backbone.no_weight_decay()}
+
 
 class DenseNet(OnBackbone):
     """Maps of `backbone`, which has no classifier, to the answers of a head; the backbone's parameters are `backbone.<name>`.
