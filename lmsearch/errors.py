@@ -52,6 +52,10 @@ class ModelError(LmsearchError):
     """A model name or option that is not accepted."""
 
 
+class NoAlphasError(ModelError, AttributeError):
+    """What only a mixer of a supernet has was asked of another one: to Python, an attribute that is not there."""
+
+
 class DataError(LmsearchError):
     """A dataset that is missing, empty or broken."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -107,7 +109,13 @@ def test_candidates_that_a_small_grid_cannot_tell_apart_are_searched_once() -> N
 
 def test_a_derived_net_is_not_a_supernet() -> None:
     with pytest.raises(ModelError, match="merge='weighted'"):
-        named_mixers(create_model("local_vim_nano"))
+        named_mixers(derived := create_model("local_vim_nano"))
+    mixer = derived.mixers()[0]
+    assert not hasattr(mixer, "supernet_alphas") and dict(inspect.getmembers(mixer))["alphas"] is None
+    with pytest.raises(ModelError, match="has no alphas"):
+        mixer.branch_weights((0,))
+    with pytest.raises(AttributeError, match="no attribute 'alpha'"):
+        mixer.alpha  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lmsearch.errors import ModelError
+from lmsearch.errors import ModelError, NoAlphasError
 from lmsearch.kernels import directional_scan
 from lmsearch.kernels.ops import Backend
 from lmsearch.models.any_grid import computed_order, is_open
@@ -123,10 +123,16 @@ class DirectionalMixer(nn.Module):
 
     @property
     def supernet_alphas(self) -> nn.Parameter:
-        """The alphas (K,); raises ModelError for a mixer of a derived net, which has none."""
+        """The alphas (K,); raises NoAlphasError for a mixer of a derived net, which has none."""
         if self.alphas is None:
-            raise ModelError("a mixer with merge='sum' has no alphas; a supernet's has merge='weighted'")
+            raise AttributeError  # upon which Python asks __getattr__
         return self.alphas
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a parameter, buffer or part, or say why there are no alphas."""
+        if name == "supernet_alphas":
+            raise NoAlphasError("a mixer with merge='sum' has no alphas; a supernet's has merge='weighted'")
+        return super().__getattr__(name)
 
     def branch_weights(self, active: tuple[int, ...]) -> Tensor:
         """softmax of the active branches' alphas, (len(active),)."""
