@@ -306,6 +306,12 @@ def test_small_objects_lie_on_top_of_large_ones(tmp_path: Path) -> None:
     assert values.tolist() == [2, 2, 1, 1, 2, 2, 2, 0]
 
 
+def test_a_part_of_an_object_may_lie_outside_its_image(tmp_path: Path) -> None:
+    content = changed(bbox=[1, 1, 2, 2], segmentation=[[100, 100, 110, 100, 110, 110], [1, 1, 3, 1, 3, 3, 1, 3]])
+    values = pair(tmp_path, content, target="segmentation").train.eval_batch(np.array([0])).targets
+    assert (values > 0).sum() == 4
+
+
 def changed(**values: Any) -> dict[str, Any]:
     """Return a COCO file with other values in its annotation."""
     content = coco()
@@ -316,6 +322,9 @@ def changed(**values: Any) -> dict[str, Any]:
 WRONG: list[tuple[object, str]] = [
     (changed(bbox=[9, 1, 3, 2]), "1 has a box that reaches outside its image of 6x8: left 9, top 1, right 12, bottom 3"),
     (changed(bbox=[1, 1, 0, 2]), "has a box of no area: left 1, top 1, right 1, bottom 3; data.on_error=skip leaves"),
+    (changed(bbox=[8.1, 1, 0.5, 2]), "1 has a box that lies outside its image of 6x8: left 8.1, top 1, right 8.6, bottom 3"),
+    (changed(segmentation=[[100, 1, 110, 1, 110, 3]]), "1 has an outline that lies outside its image of 6x8: left 100"),
+    (changed(segmentation=[[1, -2, 3, -2, 3, 0], [9, 1, 12, 1, 12, 3]]), "has an outline that lies outside .*: left 1, top -2"),
     (changed(bbox=[1, 1, 2]), r"has the bbox \[1, 1, 2\]; expected \[left, top, width, height\]"),
     (changed(bbox=[1, 1, 2, 10**400]), "has the bbox"),
     (changed(segmentation=[[1, 1, 3, 3]]), r"annotation 1 has a polygon of 2 point\(s\), and a polygon has at least 3"),
@@ -468,6 +477,7 @@ def test_of_lines_with_key_points_the_box_is_read(
         ("0 0.5 0.5 0 0.5\n", "0.txt: line 1 has a box of no area"),
         ("0 5 3 2 4\n", "0.txt: line 1 has a box that reaches outside its image of 6x8"),
         ("0 0.1 0.1 0.5 0.5 0.9 0.9 1.9 0.1\n", "line 1 has a box that reaches outside"),
+        ("0 1 0.1 1.1 0.1 1.1 0.9\n", "line 1 has a box that lies outside its image of 6x8"),
         ("a b c d e\n", "line 1 is 'a b c d e'; expected"),
         ("0 nan 0.5 0.5 0.5\n", "line 1 holds 'nan', which is no class and no share of a side"),
         ("", "all 4 images are empty; nothing could be learned or measured"),

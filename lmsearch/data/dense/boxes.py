@@ -20,11 +20,13 @@ def box_fault(box: Box, size: tuple[int, int]) -> str:
     height, width = size
     if left < -REACH or top < -REACH or right > width + REACH or bottom > height + REACH:
         return f"has a box that reaches outside its image of {height}x{width}: {_told(box)}"
+    if not _meets(box, size):
+        return f"has a box that lies outside its image of {height}x{width}: {_told(box)}"
     return ""
 
 
-def outline_fault(outline: Any) -> str:
-    """Return what is wrong with polygons or run lengths, "" for nothing."""
+def outline_fault(outline: Any, size: tuple[int, int]) -> str:
+    """Return what is wrong with polygons or run lengths in an image of `size` (height, width), "" for nothing."""
     if outline is None:
         return ""
     if isinstance(outline, Mapping):
@@ -35,7 +37,18 @@ def outline_fault(outline: Any) -> str:
     for axis in (0, 1):
         if max(max(points[axis::2]) for points in outline) == min(min(points[axis::2]) for points in outline):
             return "has an outline of no area"
+    extents = [(min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2])) for points in outline]
+    if not any(_meets(extent, size) for extent in extents):
+        height, width = size
+        return f"has an outline that lies outside its image of {height}x{width}: {_told(extents[0])}"
     return ""
+
+
+def _meets(box: Box, size: tuple[int, int]) -> bool:
+    """Tell whether a box has an area in common with an image, which one within REACH of it need not have."""
+    left, top, right, bottom = box
+    height, width = size
+    return left < width and top < height and right > 0 and bottom > 0
 
 
 def _runs_fault(outline: Mapping[str, Any]) -> str:

@@ -222,7 +222,7 @@ def read_thing(entry: Mapping[str, Any], label: int, size: Size, *, where: str, 
     outline = _outline(entry.get("segmentation"), size, where=where)
     left, top, width, height = map(float, box)
     corners = (left, top, left + width, top + height)
-    if wrong := box_fault(corners, size) or outline_fault(outline):
+    if wrong := box_fault(corners, size) or outline_fault(outline, size):
         faults.add(f"{where} {wrong}")
         return None
     return Thing(label, corners, outline, bool(crowd))

@@ -208,7 +208,7 @@ def read_labels(path: Path, labels: Sequence[int], size: Size, *, faults: Faults
                 f"{where} has class {values[0]:g}, which is not among the {len(labels)} of data.yaml (0 is the first)"
             )
         thing = _thing(labels[int(values[0])], values[1:OF_BOX] if of_points else values[1:], size)
-        if wrong := box_fault(thing.box, size) or outline_fault(thing.outline):
+        if wrong := box_fault(thing.box, size) or outline_fault(thing.outline, size):
             faults.add(f"{where} {wrong}")
         else:
             things.append(thing)
