@@ -13,6 +13,7 @@ import pytest
 
 from lmsearch import scanbench
 from lmsearch.errors import DataError
+from lmsearch.scanbench.board import FILE
 from lmsearch.scanbench.replaying import best_of, space_to_search
 from lmsearch.scanbench.spaces import FIRST_SPACES, SPACES, from_text, to_text
 from lmsearch.scanbench.table import FOLDER, VERSIONS, Table, read_table, write_table
@@ -131,6 +132,9 @@ def test_architectures_are_written_in_one_word() -> None:
         (lambda t: t.space("1 layer"), "1 layer, top 2"),
         (lambda t: t.mean((("v", "h"),)), "candidate order"),
         (lambda t: t.score((("h", "v"),), 4), "seeds 0 to 3"),
+        (lambda t: t.score(["h", "v"], 0), "is no architecture; expected a list of directions for every layer"),
+        (lambda t: t.space("1 layer, top 2").space("1 layer, top 4").warranted, "holds no architectures"),
+        (lambda t: t.space("1 layer, top 2").space("1 layer, top 4").noise_ceiling(), "holds no architectures"),
         (space_to_search, "holds 3 spaces .2 layers, top 1, 1 layer, top 2, 1 layer, top 4.; a search needs one"),
         (lambda t: space_to_search(replace(t, architectures=())), "holds no architectures"),
     ],
@@ -143,6 +147,9 @@ def test_what_a_table_does_not_hold_is_one_clear_line(ask: object, needle: str, 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({"schema": "lmsearch.scanbench", "version": 1}))
     with pytest.raises(DataError, match="t.json"):
+        read_table(tmp_path / "t.json")
+    write_table(Table("none", "accuracy", "0" * 64, {}, (), np.zeros((0, 4)), np.zeros((0, 4))), tmp_path / "t.json")
+    with pytest.raises(DataError, match="0 architectures but scores of shape"):
         read_table(tmp_path / "t.json")
 
 
@@ -188,6 +195,40 @@ def test_choices_are_judged_by_regret_and_wrong_ones_refused(made_up: Table) -> 
         scanbench.judge(made_up, [best], method="oracle", cost=0.0, source="here")
     with pytest.raises(DataError, match="an entry is about one space"):
         scanbench.judge(made_up, [best, ALL[0]], method="oracle", cost=0.0, source="here")
+
+
+def test_lists_as_json_gives_them_are_architectures(made_up: Table) -> None:
+    assert made_up.score([["h", "h_flip"]], 0) == made_up.score((("h", "h_flip"),), 0)
+    one, other = (
+        scanbench.judge(made_up, choices, method="any", cost=0.0, source="here")
+        for choices in ([[["h", "v"]]] * 2, [(("h", "v"),)] * 2)
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        ({"version": "7.7"}, "version='7.7' is no version of ScanBench"),
+        ({"source": " "}, "source is empty"),
+        ({"cost": float("nan")}, "cost=nan is no finite number"),
+        ({"cost": "12"}, "cost='12' is no finite number"),
+        ({"cost": -1.0}, "cost=-1 is below 0"),
+    ],
+)
+def test_an_entry_that_no_leaderboard_takes_is_not_made_nor_read(
+    words: dict, needle: str, made_up: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=f"oracle: {needle}"):
+        scanbench.judge(made_up, [ALL[0]] * 2, method="oracle", **{"cost": 0.0, "source": "here"} | words)
+    entry = json.loads(FILE.read_text())["entries"][0] | {
+        "scanbench" if name == "version" else name: v for name, v in words.items()
+    }
+    head = {"schema": "lmsearch.scanbench.leaderboard", "version": 1}
+    (tmp_path / "board.json").write_text(json.dumps(head | {"entries": [entry]}))
+    monkeypatch.setattr("lmsearch.scanbench.board.FILE", tmp_path / "board.json")
+    with pytest.raises(DataError, match=f"entry 0, .*: {needle}|NaN"):
+        scanbench.leaderboard()
 
 
 def test_an_entry_has_the_version_that_its_table_was_loaded_from(made_up: Table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from lmsearch.errors import DataError, short
+from lmsearch.errors import DataError, did_you_mean, short
 from lmsearch.paths import PACKAGE
 from lmsearch.reading import parse_json, read_text
-from lmsearch.scanbench.spaces import SPACES, space_of
+from lmsearch.scanbench.spaces import SPACES, as_architecture, space_of
 from lmsearch.scanbench.table import Table, table_names, versions
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.stats.intervals import over_seeds
@@ -46,8 +48,10 @@ def judge(table: Table, choices: Sequence[Architecture], *, method: str, cost: f
     """Return the entry of a method that chose these architectures, one per independent run, all of one space.
 
     `version` is that of ScanBench; "" takes that of the table, or the newest where the table was not loaded from one. Raises
-    DataError for fewer than two runs, and for an architecture that is not in the table, or in another space than the first.
+    DataError for fewer than two runs, for an architecture that is not in the table, or in another space than the first, and for a
+    version, cost or source that no leaderboard takes.
     """
+    choices = [as_architecture(choice) for choice in choices]
     if len(choices) < 2:
         raise DataError(f"{len(choices)} run of {method}; a leaderboard entry needs two or more")
     (space, *others) = dict.fromkeys(map(space_of, choices))
@@ -56,9 +60,11 @@ def judge(table: Table, choices: Sequence[Architecture], *, method: str, cost: f
     regrets = over_seeds([table.regret(choice) for choice in choices])
     share = float(np.mean([table.percentile(choice) for choice in choices]))
     mean, low, high, share = (round(value, 6) for value in (regrets.mean, max(0.0, regrets.low), regrets.high, share))
-    return Entry(
-        method, version or table.version or versions()[-1], table.task, space, cost, len(choices), mean, low, high, share, source
-    )
+    version = version or table.version or versions()[-1]
+    entry = Entry(method, version, table.task, space, cost, len(choices), mean, low, high, share, source)
+    if wrong := _fault(entry):
+        raise DataError(f"{method}: {wrong}")
+    return entry
 
 
 def leaderboard() -> tuple[Entry, ...]:
@@ -76,9 +82,22 @@ def _entry(number: int, values: Any) -> Entry:
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         raise DataError(f"{FILE}: entry {number} has other fields than {', '.join(names)}")
     entry = Entry(**values)
-    known = entry.table in table_names() and entry.space in SPACES and entry.scanbench in versions()
-    if not known or entry.runs < 2 or not entry.source:
-        raise DataError(
-            f"{FILE}: entry {number}, {short(entry.method)}, names no table, space or version, or has no runs or source"
-        )
+    where = f"{FILE}: entry {number}, {short(entry.method)}"
+    if wrong := _fault(entry):
+        raise DataError(f"{where}: {wrong}")
+    if entry.table not in table_names() or entry.space not in SPACES or entry.runs < 2:
+        raise DataError(f"{where}, names no table or space, or has fewer than two runs")
     return entry
+
+
+def _fault(entry: Entry) -> str:
+    """Return what is wrong with an entry of any table, "" for nothing."""
+    if entry.scanbench not in versions():
+        return f"version={short(entry.scanbench)} is no version of ScanBench{did_you_mean(str(entry.scanbench), versions())}"
+    if not isinstance(entry.source, str) or not entry.source.strip():
+        return "source is empty; it says who ran the method and how to run it again"
+    for name in ("cost", "runs", "regret", "regret_low", "regret_high", "percentile"):
+        value = getattr(entry, name)
+        if not isinstance(value, Real) or not math.isfinite(value):
+            return f"{name}={short(value)} is no finite number"
+    return "" if entry.cost >= 0 else f"cost={entry.cost:g} is below 0"

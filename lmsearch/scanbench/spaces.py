@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
-from lmsearch.errors import DataError
+from lmsearch.errors import DataError, short
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.search_space import load_search_space
 
@@ -39,6 +39,14 @@ def to_text(architecture: Architecture) -> str:
 def from_text(text: str) -> Architecture:
     """Read what `to_text` wrote."""
     return tuple(tuple(layer.split("+")) for layer in text.split("/"))
+
+
+def as_architecture(layers: Sequence[Sequence[str]]) -> Architecture:
+    """Return an architecture from lists too, as JSON gives them; raise DataError for what is no names of directions by layer."""
+    lists = (list, tuple)
+    if isinstance(layers, lists) and all(isinstance(own, lists) and all(isinstance(d, str) for d in own) for own in layers):
+        return tuple(tuple(own) for own in layers)
+    raise DataError(f"{short(layers)} is no architecture; expected a list of directions for every layer, such as [['h', 'v']]")
 
 
 def space_of(architecture: Architecture) -> str:

@@ -19,7 +19,7 @@ from lmsearch.errors import DataError, did_you_mean, short
 from lmsearch.files import write_text
 from lmsearch.paths import PACKAGE
 from lmsearch.reading import parse_json, read_text
-from lmsearch.scanbench.spaces import SPACES, from_text, space_of, to_text
+from lmsearch.scanbench.spaces import SPACES, as_architecture, from_text, space_of, to_text
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.stats import ranking
 from lmsearch.stats.rounding import tied
@@ -63,7 +63,7 @@ class Table:
         return {architecture: number for number, architecture in enumerate(self.architectures)}
 
     def space(self, name: str) -> Table:
-        """Return the part of the table that is one space of lmsearch.scanbench.spaces.SPACES."""
+        """Return the part of the table that is one space of lmsearch.scanbench.spaces.SPACES, which may hold nothing."""
         if name not in SPACES:
             raise DataError(f"{name!r} is not a space of ScanBench{did_you_mean(name, SPACES)}")
         rows = [n for n, architecture in enumerate(self.architectures) if space_of(architecture) == name]
@@ -95,11 +95,11 @@ class Table:
 
     def noise_ceiling(self) -> float:
         """Return how well another mean over as many seeds would agree with the mean validation scores (stats.ranking)."""
-        return ranking.noise_ceiling(self.val, step=STEP)
+        return ranking.noise_ceiling(self._scores(), step=STEP)
 
     def range_in_deviations(self) -> float:
         """Return best minus worst mean validation score in standard deviations over seeds."""
-        return ranking.range_in_deviations(self.val)
+        return ranking.range_in_deviations(self._scores())
 
     @property
     def warranted(self) -> bool:
@@ -109,7 +109,7 @@ class Table:
 
     def analysis_of_variance_p(self) -> float:
         """Return how likely architectures that are all alike differ so in validation score (stats.ranking)."""
-        return ranking.architectures_differ(self.val, same_seeds=True)
+        return ranking.architectures_differ(self._scores(), same_seeds=True)
 
     def relabelled(self, names: Mapping[str, str]) -> Table:
         """Return the table of the task that this one becomes when directions are renamed; layers stay in candidate order."""
@@ -118,7 +118,16 @@ class Table:
         rows = [order[frozenset_layers(a)] for a in self.architectures]
         return replace(self, val=self.val[rows], test=self.test[rows])
 
+    def _scores(self) -> np.ndarray:
+        """Validation scores (A, S) of at least one architecture."""
+        if not self.architectures:
+            raise DataError(
+                f"this table of {self.task} holds no architectures; table.space(name) is a part of the table it is taken of"
+            )
+        return self.val
+
     def _row(self, architecture: Architecture) -> int:
+        architecture = as_architecture(architecture)
         if architecture not in self.row:
             raise DataError(
                 f"architecture {to_text(architecture)!r} is not in the table of {self.task}; "
@@ -183,7 +192,7 @@ def read_table(path: Path) -> Table:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not a table of ScanBench ({error})") from error
-    if val.shape != test.shape or val.shape[:1] != (len(architectures),):
+    if val.shape != test.shape or val.ndim != 2 or not val.size or len(val) != len(architectures):
         raise DataError(f"{path}: {len(architectures)} architectures but scores of shape {val.shape} and {test.shape}")
     return Table(*names, architectures, val, test)
 
