@@ -204,8 +204,21 @@ def test_tensors_come_back_as_copies_and_a_single_direction_keeps_its_suffix():
         lambda state: {"model": state, "config": CfgNode(MODEL=CfgNode(NAME="vssm_tiny"))},
         lambda state: {"ema_model": {f"module.module.{key}": value for key, value in state.items()}},
         lambda state: {"model": {"a": torch.zeros(1)}, "model_ema": state},
+        lambda state: {"state_dict": {f"model.{key}": value for key, value in state.items()}},
+        lambda state: {"model": {f"module._orig_mod.{key}": value for key, value in state.items()}},
     ],
-    ids=["model", "state_dict", "bare", "data-parallel", "with options", "of VMamba", "averaged", "averaged too"],
+    ids=[
+        "model",
+        "state_dict",
+        "bare",
+        "data-parallel",
+        "with options",
+        "of VMamba",
+        "averaged",
+        "averaged too",
+        "of Lightning",
+        "compiled",
+    ],
 )
 def test_weights_are_found_where_released_checkpoints_keep_them(tmp_path, wrap, monkeypatch, request):
     monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
@@ -318,6 +331,25 @@ def test_convert_there_and_back_gives_the_same_tensors_and_logits(tmp_path, caps
     again = torch.load(back, weights_only=True)["model"]
     assert again.keys() == state.keys() and all(torch.equal(again[key], state[key]) for key in state)
     assert "genotype:" in said
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named_and_not_converted(tmp_path, bad):
+    _, state = small_vim()
+    state["head.bias"][1] = bad
+    torch.save({"model": state}, tmp_path / "released.pth")
+    words = [f"source={tmp_path / 'released.pth'}", f"out={tmp_path / 'ours'}", f"genotype={small_genotype(tmp_path)}"]
+    with pytest.raises(CheckpointError, match=r"released.pth: its weights are not finite \(head.bias\)"):
+        run_convert(*words, *SMALL_WORDS)
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_file_without_a_head_is_not_said_to_be_ready_to_evaluate(tmp_path, capsys):
+    _, state = small_vim()
+    torch.save({key: value for key, value in state.items() if not key.startswith("head.")}, tmp_path / "released.pth")
+    words = [f"source={tmp_path / 'released.pth'}", f"out={tmp_path / 'ours'}", f"genotype={small_genotype(tmp_path)}"]
+    assert run_convert(*words, *SMALL_WORDS) == 0
+    assert "no classes" in (said := capsys.readouterr().out) and "evaluate checkpoint" not in said
 
 
 def test_a_converted_hierarchical_net_keeps_classes_channels_and_logits(tmp_path):

@@ -279,5 +279,10 @@ def check_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, s
     if problems:
         raise CheckpointError(f"{source}: a checkpoint of another model: {first_of(problems, SHOWN, between='; ')}")
     check_kinds(own, weights, source=source)
+    check_finite(weights, source=source)
+
+
+def check_finite(weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Raise CheckpointError that names the weights that are not finite."""
     if (bad := unfinite_weights(weights)) is not None:
         raise CheckpointError(f"{source}: its weights are not finite ({bad}): the training that made them diverged")

@@ -20,7 +20,7 @@ from lmsearch.errors import CheckpointError, first_line
 log = logging.getLogger(__name__)
 DESCRIPTION = "lmsearch"  # the key beside "model" under which our own files say what network they hold
 WEIGHTS = {"model": ("model", "state_dict"), "ema": ("ema_model", "model_ema", "state_dict_ema")}  # where they are kept
-PREFIX = "module."  # put before every key by data-parallel training, and once more by averages of it
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # before every key: data-parallel training, torch.compile, Lightning
 LONGEST_REASON = 160  # characters of what PyTorch says
 ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation")  # begin what it says around the reason
 Class = Callable[..., Any]
@@ -34,8 +34,8 @@ def read_official_checkpoint(path: str | Path, *, which: str = "model") -> dict[
     """Return the weights in a published checkpoint: under "model" or "state_dict", or the bare state dict.
 
     which: "ema" for the moving average beside them (under "ema_model", "model_ema" or "state_dict_ema"); where that is left,
-    a warning says so. Only tensors and plain values are unpickled, never code. A "module." in front of every key, once or more,
-    is dropped. Raises CheckpointError for a file that is missing, damaged, or holds anything else.
+    a warning says so. Only tensors and plain values are unpickled, never code. What wrappers put in front of every key, such as
+    "module." and "model.", is dropped. Raises CheckpointError for a file that is missing, damaged, or holds anything else.
     """
     return read_described_checkpoint(path, which=which)[0]
 
@@ -57,9 +57,14 @@ def read_described_checkpoint(path: str | Path, *, which: str = "model") -> tupl
         raise CheckpointError(
             f"{path}: holds no state dict; expected tensors by name, at the top or under 'model' or 'state_dict'"
         )
-    while all(key.startswith(PREFIX) for key in content):
-        content = {key.removeprefix(PREFIX): tensor for key, tensor in content.items()}
-    return dict(content), description if isinstance(description, Mapping) else None
+    return unwrapped(content), description if isinstance(description, Mapping) else None
+
+
+def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights by name without the PREFIXES that all names share."""
+    while shared := [prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in weights)]:
+        weights = {key.removeprefix(shared[0]): tensor for key, tensor in weights.items()}
+    return dict(weights)
 
 
 def _weights_in(content: object, path: Path, *, which: str) -> object:

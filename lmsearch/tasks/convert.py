@@ -19,6 +19,7 @@ from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
 from lmsearch.engine.checkpoint import (
     VERSION,
     ModelSpec,
+    check_finite,
     load_model,
     read_model,
     save_checkpoint,
@@ -112,6 +113,7 @@ def from_official(settings: Convert) -> int:
         load_official_state_dict(model, weights, names_for(spec.name, weights))
     except CheckpointError as error:
         raise CheckpointError(f"{source} as {spec.name}: {error}") from error
+    check_finite(model.state_dict(), source=str(source))
     model, spec = in_order(settings, model, spec)
     with out.owned(key="out"):
         if task := Claim.read(out.path).task:
@@ -124,7 +126,10 @@ def from_official(settings: Convert) -> int:
             out.write(FILE, dumps(Genotype(layers, model=spec.name, derivation={"method": "converted"})))
             print(f"{spec.name}: {sum(p.numel() for p in model.parameters()):,} parameters: {out / 'model.safetensors'}")
             print(f"genotype: {out / 'genotype.json'}")
-            print(f"next: lmsearch evaluate {shlex.quote(f'checkpoint={out}')} data=imagefolder data.root=...")
+            if model.num_classes == 0:
+                print("note: the file holds no head, so the network has no classes and cannot be evaluated as it is")
+            else:
+                print(f"next: lmsearch evaluate {shlex.quote(f'checkpoint={out}')} data=imagefolder data.root=...")
             if description is None and answers_otherwise(model, spec.name):
                 height, width = spec.options["img_size"]
                 print(f"note: at other sizes than {height}x{width} the released code answers otherwise (docs/recipes.md)")
