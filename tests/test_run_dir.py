@@ -158,6 +158,24 @@ def test_a_retraining_that_never_saved_an_epoch_can_be_started_with_other_settin
     assert main([*words, "optim.lr=0.001"]) == 0
 
 
+def test_a_finished_retraining_whose_checkpoint_was_deleted_is_neither_lost_nor_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.json").write_text('[["h"]]')
+    words = ["retrain", *MODEL, f"genotype={tmp_path / 'mine.json'}", f"run_dir={tmp_path / 'run'}"]
+    monkeypatch.setattr("lmsearch.tasks.retrain.fit", killed)
+    assert main(words) == 130
+    (tmp_path / "run" / "model.safetensors").write_text("weights")
+    (tmp_path / "run" / "metrics.json").write_text('{"test_accuracy": 0.5}')
+    capsys.readouterr()
+    assert main([*words, "optim.lr=0.01"]) == 2 and "init_from" in capsys.readouterr().err
+    assert main([*words, "resume=never"]) == 2 and "holds work (model.safetensors)" in capsys.readouterr().err
+    assert main([*words, "resume=must"]) == 0
+    assert "is finished" in (told := capsys.readouterr().out) and "test_accuracy 0.5000" in told
+    assert (tmp_path / "run" / "model.safetensors").read_text() == "weights"
+    assert main([*words, "optim.lr=0.01", "overwrite=true"]) == 130 and not (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_a_genotype_that_another_task_reads_in_its_own_folder_is_kept(tmp_path: Path) -> None:
     (tmp_path / "genotype.json").write_text('[["h"]]')
     words = ["compare", *MODEL, "hand_made=[v]", "baseline_limit=0", f"genotype={tmp_path}", f"run_dir={tmp_path}"]

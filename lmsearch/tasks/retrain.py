@@ -13,10 +13,11 @@ from lmsearch.config import settings_of
 from lmsearch.context import tell
 from lmsearch.data import Source
 from lmsearch.engine.best import FILE as BEST
-from lmsearch.engine.checkpoint import ModelSpec, fingerprint, read_model
+from lmsearch.engine.checkpoint import CHECKPOINT, MODEL, ModelSpec, fingerprint, read_model
 from lmsearch.engine.distributed import World
 from lmsearch.engine.processes import joined
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.state import older_states
 from lmsearch.engine.train import Precision
 from lmsearch.engine.warm_start import Start, start_from
 from lmsearch.errors import ConfigError
@@ -26,6 +27,7 @@ from lmsearch.models import model_depth
 from lmsearch.models.factory import model_family
 from lmsearch.report.baselines import shortfall
 from lmsearch.settings.tasks import Compare, Retrain
+from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.baselines import simple_baselines
 from lmsearch.tasks.parts.build import (
     build_objective,
@@ -43,6 +45,7 @@ from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import note_network
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
+from lmsearch.tasks.parts.runs import verdict_of
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.parts.trained import seen_in_training
 
@@ -77,14 +80,25 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     with claim_run_dir(settings, "retrain", content, source=source, genotype=genotype, world=world) as run_dir:
         run_dir.write(FILE, dumps(genotype))
         note_network(run_dir, spec, source)
-        metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
-        metrics = with_baselines(settings, source, run_dir, metrics)
+        if not (done := finished_without_checkpoint(run_dir)):
+            metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
+            metrics = with_baselines(settings, source, run_dir, metrics)
+    if done:
+        found = verdict_of(run_dir.path, "retrain", RunStatus.FINISHED)
+        print(f"{run_dir} is finished, and its {CHECKPOINT} is gone, so nothing is trained or measured anew: {found}")
+        tell_weights(run_dir, source)
+        return
     show(source.info, metrics, test, parameters=metrics["parameters"])
     if metrics.get("best_epoch") is not None and (run_dir / BEST).exists():
         tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
         best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
         tell(f"weights of {best}: {run_dir / BEST}")
     tell_baselines(metrics)
+    tell_weights(run_dir, source)
+
+
+def tell_weights(run_dir: RunDir, source: Source) -> None:
+    """Print where weights and metrics are, and what comes next."""
     tell(f"weights: {run_dir / 'model.safetensors'}   metrics: {run_dir / 'metrics.json'}")
     tell_next("checkpoint", run_dir, *(("evaluate",) if source.info.targets.per_token else ("evaluate", "predict images=...")))
 
@@ -96,6 +110,13 @@ def check_start(settings: Retrain) -> None:
     run_dir = (Path(settings.run_dir) if settings.run_dir else default_run_dir("retrain", settings)).resolve()
     if run_dir in (Path(settings.init_from).resolve(), *Path(settings.init_from).resolve().parents):
         raise ConfigError(f"init_from={settings.init_from} would be cleared by overwrite=true; choose another run_dir=")
+
+
+def finished_without_checkpoint(run_dir: RunDir) -> bool:
+    """Tell whether a run has left its results and its checkpoint was deleted, as by lmsearch clean."""
+    if (run_dir / CHECKPOINT).exists() or older_states(run_dir.path):
+        return False
+    return all((run_dir / name).exists() for name in (MODEL, "metrics.json"))
 
 
 def with_baselines(settings: Retrain, source: Source, run_dir: RunDir, metrics: dict) -> dict:

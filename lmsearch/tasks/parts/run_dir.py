@@ -17,6 +17,7 @@ import yaml
 
 from lmsearch.context import tell
 from lmsearch.data import Source
+from lmsearch.engine.checkpoint import CHECKPOINT, MODEL
 from lmsearch.engine.distributed import SINGLE, World
 from lmsearch.engine.log import environment
 from lmsearch.engine.nonfinite import FILE as NONFINITE
@@ -39,9 +40,9 @@ from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.words import first_of
 
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
-WORK = ("checkpoint.pt", "trials.journal", "parts.jsonl")  # what a run cannot lose without losing work
+WORK = (CHECKPOINT, "trials.journal", "parts.jsonl", MODEL)  # what a run cannot lose without losing work
 RESULTS = (  # gone with it
-    "metrics.jsonl", "metrics.json", "results.csv", "model.safetensors", "best.safetensors", "model.json", "confusion.json",
+    "metrics.jsonl", "metrics.json", "results.csv", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
     "report.md", "report.json", "card.png", "precision_recall.png", MANIFEST, NONFINITE, MASKED, FAILURE,
 )  # fmt: skip
@@ -265,7 +266,7 @@ def how_it_differs(settings: Claiming, run_dir: Path) -> str:
 
 def ways_on(run_dir: Path, before: Claim, mine: Claim) -> str:
     """Return what to type where a folder holds another run."""
-    trained = before.task == mine.task == "retrain" and (run_dir / "checkpoint.pt").exists()
+    trained = before.task == mine.task == "retrain" and any((run_dir / name).exists() for name in (CHECKPOINT, MODEL))
     further = f", with init_from={run_dir} to train on from its weights" if trained else ""
     return f"choose another run_dir={further}, or overwrite=true to start over in it"
 
