@@ -388,6 +388,8 @@ BAD = {
     "one": (["runs=[{a}]", "out={out}"], "needs at least two folders"),
     "twice": (["runs=[{a},{a}]", "out={out}"], "is given twice"),
     "nowhere": (["runs=[{a},{b}]"], "needs out=<folder>"),
+    "another": (["run_dir={a}", "out={b}"], "holds a run of lmsearch sweep"),
+    "one of them": (["runs=[{a},{b}]", "out={b}"], "holds a run of lmsearch sweep"),
     "among": (["runs=[{a},{foreign}]", "out={out}"], "holds no run of lmsearch"),
 }
 
@@ -405,6 +407,19 @@ def test_a_folder_that_is_no_run_gets_one_line(
     assert main(["report", *(word.format(**places) for word in words)]) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and line in told[0] and not places["out"].exists()
+
+
+def test_a_page_replaces_pages_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left, "card_of", lambda page: Image.new("RGB", (1, 1)))
+    (paper := tmp_path / "paper").mkdir()
+    (paper / "report.md").write_text("mine")
+    words = ["report", f"run_dir={sweep_run(tmp_path / 'a')}", f"out={paper}"]
+    assert main(words) == 2
+    assert "report.md is no page of lmsearch" in capsys.readouterr().err and os.listdir(paper) == ["report.md"]
+    assert main([*words, "overwrite=true"]) == 0 and main(words) == 0
+    assert (paper / "report.md").read_text() != "mine"
 
 
 def test_a_folder_that_cannot_be_read_gets_one_line(

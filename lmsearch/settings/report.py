@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lmsearch.settings.fields import PathName, PathNames, again, key
 from lmsearch.settings.groups import Settings
-from lmsearch.settings.shared import Output
+from lmsearch.settings.shared import Claiming, Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,3 +21,4 @@ class Report(Settings):
     )
     runs: PathNames | None = key("in place of run_dir: folders to show side by side, such as [a,b]")
     out: PathName | None = key("folder for the page, such as of a run that only others may write to", null="run_dir itself")
+    overwrite: bool = again(Claiming, "overwrite", help="true: replace files that out= holds under the names of a page")

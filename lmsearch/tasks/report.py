@@ -10,11 +10,23 @@ from omegaconf import DictConfig
 from lmsearch.config import settings_of
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import ConfigError
+from lmsearch.reading import is_same
 from lmsearch.report.page.blocks import Page
-from lmsearch.report.page.folder import Run, read_run
+from lmsearch.report.page.folder import RESULTS, Run, read_run
 from lmsearch.report.page.story import page_of, page_of_all
 from lmsearch.settings.report import Report
-from lmsearch.tasks.parts.page import CARD, HTML, JSON, MARKDOWN, search_behind, with_command, with_network, write_page
+from lmsearch.tasks.parts.page import (
+    CARD,
+    HTML,
+    JSON,
+    MARKDOWN,
+    has_page,
+    search_behind,
+    with_command,
+    with_network,
+    write_page,
+)
+from lmsearch.tasks.parts.runs import read_run as run_in
 
 
 def run(cfg: DictConfig) -> int:
@@ -29,6 +41,8 @@ def run(cfg: DictConfig) -> int:
     if folder is None:
         raise ConfigError("lmsearch report runs=[...] needs out=<folder>, in which the page is written")
     out = RunDir(Path(folder))
+    if settings.run_dir is None or not is_same(folder, settings.run_dir):
+        refuse_others(out, overwrite=settings.overwrite)
     out.make(key="run_dir" if settings.out is None else "out")
     write_page(out, page)
     print(f"{page.status}: {page.verdict}")
@@ -37,6 +51,16 @@ def run(cfg: DictConfig) -> int:
     print(f"text: {out / MARKDOWN}   values: {out / JSON}   card: {out / CARD}")
     print(f"page: {out / HTML}")
     return 0
+
+
+def refuse_others(out: RunDir, *, overwrite: bool) -> None:
+    """Raise ConfigError where a page would replace that of another run or, unless `overwrite`, what is no page of lmsearch."""
+    held = run_in(out.path)
+    if held is not None and held.task in (*RESULTS, "derive"):
+        raise ConfigError(f"out={str(out)!r} holds a run of lmsearch {held.task}, whose page would be lost; name another folder")
+    there = [name for name in (HTML, MARKDOWN, JSON, CARD) if (out / name).exists()]
+    if there and not overwrite and not has_page(out):
+        raise ConfigError(f"{out / there[0]} is no page of lmsearch; name another out=, or overwrite=true to replace it")
 
 
 def page_of_one(folder: str) -> Page:

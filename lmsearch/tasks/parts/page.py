@@ -16,12 +16,13 @@ from lmsearch.context import LEAVING_PAGES, tell
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.errors import ConfigError, LmsearchError, first_line
+from lmsearch.errors import ConfigError, FileError, LmsearchError, first_line
 from lmsearch.figures.card import Tile, card
+from lmsearch.reading import parse_json, read_text
 from lmsearch.report.arms import SEARCHED
 from lmsearch.report.page.blocks import Heat, Page, Table
 from lmsearch.report.page.folder import ABOUT, IMAGE, Run, read_run
-from lmsearch.report.page.render import to_html, to_json, to_markdown
+from lmsearch.report.page.render import SCHEMA, to_html, to_json, to_markdown
 from lmsearch.report.page.story import page_of
 from lmsearch.settings.shared import Training
 from lmsearch.settings.tasks import TASKS
@@ -83,11 +84,21 @@ def leave_page(run_dir: RunDir) -> None:
 
 
 def write_page(run_dir: RunDir, page: Page) -> None:
-    """Write the four files of a page."""
+    """Write the four files of a page; the first tells that they are one."""
+    run_dir.write_json(JSON, to_json(page))
     run_dir.write(HTML, to_html(page))
     run_dir.write(MARKDOWN, to_markdown(page))
-    run_dir.write_json(JSON, to_json(page))
     run_dir.write_image(CARD, card_of(page))
+
+
+def has_page(folder: RunDir) -> bool:
+    """Tell whether a folder holds a page that lmsearch wrote, as its report.json says."""
+    path = folder / JSON
+    try:
+        content = parse_json(read_text(path, where=str(path), error=FileError), where=str(path), error=FileError)
+    except FileError:
+        return False
+    return isinstance(content, dict) and content.get("schema") == SCHEMA
 
 
 def card_of(page: Page) -> Image.Image:
