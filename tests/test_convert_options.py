@@ -165,3 +165,10 @@ def test_convert_writes_over_no_file_and_into_no_run(tmp_path: Path, capsys: pyt
     assert main([*command, f"out={tmp_path / 'x.pth'}"]) == 0
     assert main(["convert", f"source={tmp_path / 'x.pth'}", f"out={tmp_path / 'run'}"]) == 2
     assert "holds a run of lmsearch retrain" in capsys.readouterr().err
+    (tmp_path / "run" / "run_id.txt").unlink()
+    for name in ("checkpoint.pt", "model.safetensors", "model.json", "genotype.json"):
+        file = tmp_path / "run" / name
+        file.write_text("other")
+        assert main(["convert", f"source={tmp_path / 'x.pth'}", f"out={tmp_path / 'run'}"]) == 2
+        assert f"{name} exists already" in capsys.readouterr().err and file.read_text() == "other"
+        file.unlink()

@@ -418,11 +418,11 @@ def test_bad_input_to_convert_is_one_clear_line_and_writes_nothing(tmp_path, wor
 def test_convert_says_which_directions_it_takes_for_the_name_that_the_released_code_defines_twice(tmp_path, caplog):
     state = random_state_dict(PUBLISHED["local_vim_small"][0](), grid=(14, 14))
     torch.save({"model": state}, tmp_path / "released.pth")
-    words = [f"source={tmp_path / 'released.pth'}", f"out={tmp_path / 'ours'}", "model=local_vim_small"]
-    assert run_convert(*words) == 0
+    words = [f"source={tmp_path / 'released.pth'}", "model=local_vim_small"]
+    assert run_convert(*words, f"out={tmp_path / 'searched'}") == 0
     assert "genotype=localmamba/local_vim_small_wo_search" in caplog.text
     caplog.clear()
-    assert run_convert(*words, "genotype=localmamba/local_vim_small_wo_search") == 0
+    assert run_convert(*words, f"out={tmp_path / 'ours'}", "genotype=localmamba/local_vim_small_wo_search") == 0
     assert caplog.text == ""
     assert load_genotype(tmp_path / "ours").directions == tuple(shipped("local_vim_small_wo_search"))
 

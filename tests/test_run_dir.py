@@ -13,6 +13,7 @@ from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import build_source
 from lmsearch.engine.distributed import World
+from lmsearch.errors import ConfigError
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
 
@@ -240,6 +241,18 @@ def test_a_retraining_writes_over_no_other_genotype(tmp_path: Path, capsys: pyte
     assert main(["retrain", *MODEL, f"genotype={tmp_path / 'mine.json'}", f"run_dir={run_dir}"]) == 2
     assert "would be lost" in capsys.readouterr().err and (run_dir / "genotype.json").read_text() == '[["v"]]'
     assert main(["retrain", *MODEL, f"genotype={run_dir}", f"run_dir={run_dir}"]) == 0
+
+
+def test_what_lies_in_a_folder_that_no_run_has_claimed_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = compose_settings(Search, [*SMALL, f"run_dir={tmp_path}"])
+    for name in ("model.safetensors",):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(ConfigError, match=f"{name} would be lost"):
+            claim_run_dir(settings, "search", [], source=build_source("digits")).__enter__()
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir() if path.name != ".lock"] == [(name, "mine")]
+        (tmp_path / name).unlink()
 
 
 def test_starting_over_above_other_runs_leaves_them_alone(seeds: Path, compare: list[str], tmp_path: Path) -> None:

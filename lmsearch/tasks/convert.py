@@ -17,6 +17,8 @@ from lmsearch.config import settings_of
 from lmsearch.data import DataInfo
 from lmsearch.data.sources.imagefolder import IMAGENET_MEAN, IMAGENET_STD
 from lmsearch.engine.checkpoint import (
+    CHECKPOINT,
+    MODEL,
     VERSION,
     ModelSpec,
     check_finite,
@@ -118,6 +120,8 @@ def from_official(settings: Convert) -> int:
     with out.owned(key="out"):
         if task := Claim.read(out.path).task:
             raise ConfigError(f"{out} holds a run of lmsearch {task}, whose files would be lost; choose another out=")
+        if there := [name for name in (MODEL, "model.json", FILE, CHECKPOINT) if (out / name).exists()]:
+            raise ConfigError(f"{out / there[0]} exists already, and would be lost; name another folder, or delete it first")
         if spec.merge == "weighted":
             write_supernet(out, spec, model.state_dict())
         else:

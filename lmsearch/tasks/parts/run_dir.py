@@ -46,6 +46,7 @@ RESULTS = (  # gone with it
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
     "report.md", "report.json", "card.png", "precision_recall.png", MANIFEST, NONFINITE, MASKED, FAILURE,
 )  # fmt: skip
+FOREIGN = (MODEL,)  # not a run's own in a folder that none has claimed
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside
 SHOWN = 4  # differing keys in a message
@@ -203,6 +204,8 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
         if more := [name for name in before.parts if name not in mine.parts and (run_dir / name).exists()]:
             raise ConfigError(f"{run_dir} holds more seeds already ({', '.join(more)}); choose another run_dir= for fewer")
         return
+    if not before.run:
+        refuse_foreign(run_dir)
     searched = before.task == "search" and result.exists()  # else put there for other tasks to read
     if work_in(run_dir, before) or searched or before.task == "sweep":  # whose trials may be in a database
         foreign = before.task not in ("", mine.task)
@@ -212,6 +215,12 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
     writes = mine.task == "search" or (genotype is not None and not holds(result, genotype))
     if writes and result.exists() and not copied:
         raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
+
+
+def refuse_foreign(run_dir: Path) -> None:
+    """Raise ConfigError where a folder that no run has claimed holds files that a run would write over."""
+    if there := [run_dir / name for name in FOREIGN if (run_dir / name).exists()]:
+        raise ConfigError(f"{there[0]} would be lost; choose another run_dir=, or overwrite=true to replace it")
 
 
 def refuse_both(settings: Claiming) -> None:
