@@ -335,13 +335,17 @@ def test_a_metric_that_no_epoch_logs_cannot_be_pruned_by(
 
 
 def test_a_metric_that_is_not_there_stops_the_sweep_at_once(
-    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / '1'}", "metric=accuracy")
     assert line == "metric='accuracy' is not in metrics.json; there are: health.entropy, parameters, val_accuracy"
     assert len(ran) == 1
     line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / '2'}", "metrics_file=other.json")
     assert line == "metrics_file=other.json is not in the run directory of a trial; its JSON files: metrics.json"
+    for number, (content, says) in enumerate({"[1]": "holds no names with numbers", "{}\n{}": "not valid JSON"}.items()):
+        monkeypatch.setattr(retrain, "run", lambda cfg, content=content: (Path(cfg.run_dir) / "lines").write_text(content))
+        line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / f'kind {number}'}", "metrics_file=lines")
+        assert line.startswith("metrics_file=lines") and says in line
 
 
 def test_another_sweep_in_the_same_place_is_refused_until_it_is_overwritten(

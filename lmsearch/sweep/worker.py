@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import multiprocessing
@@ -23,6 +22,7 @@ from lmsearch.engine.log import observing
 from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.errors import LmsearchError, StorageAwayError, SweepError, did_you_mean
 from lmsearch.interrupts import stop_asked
+from lmsearch.reading import parse_json, read_text
 from lmsearch.sweep.study import FAILED, FOLDER, STOPPED, SeededByTrial, Sweep, open_study, work_left
 from lmsearch.trials.patience import patiently, reason_of
 from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
@@ -177,11 +177,15 @@ class Reporter:
 
 
 def read_metrics(path: Path, names: Sequence[str]) -> list[float]:
-    """Return the named numbers of a metrics file; raise SweepError for one that is not there, LmsearchError for nan or inf."""
+    """Return the named numbers of a metrics file; raise SweepError for one that holds none, LmsearchError for nan or inf."""
     if not path.is_file():
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.json") if p.name != "trial.json")) or "none"
         raise SweepError(f"metrics_file={path.name} is not in the run directory of a trial; its JSON files: {there}")
-    numbers = flat(json.loads(path.read_text()))
+    where = f"metrics_file={path.name}"
+    content = parse_json(read_text(path, where=where, error=SweepError), where=where, error=SweepError, constants=float)
+    if not isinstance(content, dict):
+        raise SweepError(f"{where} holds no names with numbers; name a JSON file that does, such as metrics.json")
+    numbers = flat(content)
     for name in names:
         if name not in numbers:
             raise SweepError(f"metric={name!r} is not in {path.name}; there are: {', '.join(sorted(numbers)) or 'none'}")
