@@ -361,7 +361,14 @@ def test_an_evaluation_keeps_the_results_of_other_tasks(
     assert main(["evaluate", f"checkpoint={run}", f"run_dir={run}"]) == 2
     assert "holds a run of lmsearch retrain" in capsys.readouterr().err
     assert (run / "metrics.json").read_bytes() == before
-    for _ in range(2):
-        assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path}"]) == 0
+    for name in ("config.yaml", "metrics.json"):
+        (tmp_path / name).write_text("my: config")
+        assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path}"]) == 2
+        assert f"{name} would be lost" in capsys.readouterr().err and (tmp_path / name).read_text() == "my: config"
+        (tmp_path / name).unlink()
+    assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path}"]) == 0
+    (tmp_path / "run_id.txt").unlink()  # versions of before left none
+    assert main(["evaluate", f"checkpoint={run}", f"run_dir={tmp_path}"]) == 0
+    assert (tmp_path / "run_id.txt").read_text().startswith("evaluate ")
     assert "is replaced; run_dir= keeps both" in caplog.text + capsys.readouterr().err
     assert f"checkpoint: {run}" in (tmp_path / "config.yaml").read_text()

@@ -247,7 +247,7 @@ def test_what_lies_in_a_folder_that_no_run_has_claimed_is_not_written_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = compose_settings(Search, [*SMALL, f"run_dir={tmp_path}"])
-    for name in ("model.safetensors",):
+    for name in ("model.safetensors", "config.yaml", "metrics.json", "report.md"):
         (tmp_path / name).write_text("mine")
         with pytest.raises(ConfigError, match=f"{name} would be lost"):
             claim_run_dir(settings, "search", [], source=build_source("digits")).__enter__()

@@ -40,7 +40,7 @@ from lmsearch.tasks.parts.facts import CONFIG, Facts, read_facts
 from lmsearch.tasks.parts.known import as_plain
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.recheck import stored_supernets
-from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir
+from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir, refuse_foreign
 from lmsearch.tasks.parts.samples import check_held_out
 from lmsearch.tasks.parts.trained import PER_STEP, images_per_step, own_source
 
@@ -186,6 +186,8 @@ def folder(settings: Derive, *, data: str, model: str, seed: int | None) -> Iter
             raise ConfigError(f"run_dir={str(run_dir)!r} holds a run, whose files would be lost; choose another")
         if (run_dir / FILE).exists() and before != mine and not settings.overwrite:
             raise ConfigError(f"{run_dir / FILE} was derived otherwise; choose another run_dir=, or overwrite=true to replace it")
+        if not settings.overwrite:
+            refuse_foreign(run_dir.path, (CONFIG, "metrics.json"))
         mine.write(run_dir)
         yield run_dir
 

@@ -28,11 +28,12 @@ from lmsearch.settings.data import Dense, ImageFolder
 from lmsearch.settings.shared import Data
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.parts.build import build_objective, build_precision, seen_by, source_options
-from lmsearch.tasks.parts.measured import measured, show, warn_about_classes, write_confusion, write_precision
+from lmsearch.tasks.parts.measured import PRECISION, measured, show, warn_about_classes, write_confusion, write_precision
 from lmsearch.tasks.parts.readers import settle_readers
-from lmsearch.tasks.parts.run_dir import Claim, open_run_dir, tell_next, write_config
+from lmsearch.tasks.parts.run_dir import Claim, is_configured, open_run_dir, refuse_foreign, tell_next, write_config
 from lmsearch.tasks.parts.trained import data_for, images_per_step, load_answering, seen_in_training
 
+WRITTEN = ("config.yaml", "metrics.json", "confusion.json", "confusion.png", PRECISION)
 log = logging.getLogger(__name__)
 
 
@@ -78,6 +79,7 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
     metrics = measured(info, objective, test=test, val=val)
     with open_run_dir(settings, "evaluate", data=source.info.name, model=spec.name, world=world) as run_dir:
         keep_others(run_dir)
+        Claim(f"evaluate {config_digest(settings.content)}").write(run_dir)
         write_config(run_dir, settings)  # says what was measured, on what
         run_dir.write_json("metrics.json", metrics)
         write_confusion(run_dir, info, test)
@@ -91,8 +93,11 @@ def measure(settings: Evaluate, precision: Precision, world: World) -> None:
 
 def keep_others(run_dir: RunDir) -> None:
     """Raise ConfigError where the folder holds another task's run; say where another evaluation's results are replaced."""
-    if task := Claim.read(run_dir.path).task:
+    task = Claim.read(run_dir.path).task
+    if task not in ("", "evaluate"):
         raise ConfigError(f"{run_dir} holds a run of lmsearch {task}, whose metrics.json would be lost; choose another run_dir=")
+    if not is_configured(run_dir.path, "checkpoint"):
+        refuse_foreign(run_dir.path, WRITTEN, but="")
     if (run_dir / "metrics.json").exists():
         log.warning("%s of an evaluation before is replaced; run_dir= keeps both", run_dir / "metrics.json")
 

@@ -45,7 +45,7 @@ from lmsearch.sweep.study import (
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
 from lmsearch.tasks.parts.restarts import note_start, starts_over
-from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, default_run_dir, write_config
+from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, default_run_dir, refuse_foreign, write_config
 from lmsearch.tasks.parts.swept import Announcer, report
 from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import exclusive, note_version, recover, watched
@@ -53,6 +53,7 @@ from lmsearch.trials.watch import Watch
 
 log = logging.getLogger(__name__)
 JOURNAL = "trials.journal"  # in the run directory, where no other storage is given
+WRITTEN = ("config.yaml", "results.csv", "results.json", "best.yaml")  # in the run directory
 OWN_KEYS = ("run_dir", "overwrite")  # of a trial; the sweep gives them
 
 
@@ -62,6 +63,8 @@ def run(cfg: DictConfig) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep = make_sweep(settings)
     sweep.run_dir.make()
+    if not settings.overwrite:
+        refuse_foreign(sweep.run_dir.path, WRITTEN)
     if starts_over(sweep.run_dir, what := f"sweep {sweep.study!r}", asked=settings.overwrite):
         with sweep.run_dir.locked():  # nobody else is at it
             start_over(sweep)

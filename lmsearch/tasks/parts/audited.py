@@ -24,7 +24,7 @@ from lmsearch.tasks.parts.arms import literature_layers, refuse_twice
 from lmsearch.tasks.parts.build import build_data, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice, held_out_share
 from lmsearch.tasks.parts.restarts import note_start, starts_over
-from lmsearch.tasks.parts.run_dir import Claim, check_resume, how_it_differs, refuse_both
+from lmsearch.tasks.parts.run_dir import Claim, check_resume, how_it_differs, is_configured, refuse_both, refuse_foreign
 from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.tasks.parts.search_setup import search_setup
 
@@ -46,6 +46,8 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
         note_start(run_dir, mine)
     else:
         check_resume(settings, run_dir.path, before)
+        if not is_configured(run_dir.path, "minutes"):
+            refuse_foreign(run_dir.path, ("config.yaml",))
     how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
     ledger = Ledger(
         run_dir, identity=mine, limit_s=60 * settings.minutes, differs=how, at_once=settings.workers,

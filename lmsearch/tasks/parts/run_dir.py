@@ -28,6 +28,7 @@ from lmsearch.engine.unfinished import FOLDER as UNFINISHED
 from lmsearch.errors import ConfigError, FileError, GenotypeError, short
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
+from lmsearch.report.page.folder import CONFIG
 from lmsearch.run_identity import differences, run_digest
 from lmsearch.scan.directions import former_names
 from lmsearch.search.supernet.kept import FILE as MASKED
@@ -46,7 +47,7 @@ RESULTS = (  # gone with it
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
     "report.md", "report.json", "card.png", "precision_recall.png", MANIFEST, NONFINITE, MASKED, FAILURE,
 )  # fmt: skip
-FOREIGN = (MODEL,)  # not a run's own in a folder that none has claimed
+FOREIGN = (MODEL, CONFIG, *(name for name in RESULTS if name != MANIFEST))  # no run's own where none has claimed a folder
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
 PART = re.compile(r"\w[\w.-]*")  # the name of a folder inside
 SHOWN = 4  # differing keys in a message
@@ -204,23 +205,35 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
         if more := [name for name in before.parts if name not in mine.parts and (run_dir / name).exists()]:
             raise ConfigError(f"{run_dir} holds more seeds already ({', '.join(more)}); choose another run_dir= for fewer")
         return
-    if not before.run:
-        refuse_foreign(run_dir)
     searched = before.task == "search" and result.exists()  # else put there for other tasks to read
-    if work_in(run_dir, before) or searched or before.task == "sweep":  # whose trials may be in a database
+    elsewhere = before.task in ("sweep", "evaluate")  # trials may be in a database; what is measured is not kept in work
+    work = [path for path in work_in(run_dir, before) if before.run or path != run_dir / MODEL]
+    if work or searched or elsewhere:
         foreign = before.task not in ("", mine.task)
         how = f" (of lmsearch {before.task})" if foreign else how_it_differs(settings, run_dir)
         raise ConfigError(f"{run_dir} holds another run{how}; {ways_on(run_dir, before, mine)}")
+    refuse_foreign(run_dir)
     copied = before.task == "retrain"  # by a retraining that never saved an epoch
     writes = mine.task == "search" or (genotype is not None and not holds(result, genotype))
     if writes and result.exists() and not copied:
         raise ConfigError(f"{result} would be lost; choose another run_dir=, or overwrite=true to replace it")
 
 
-def refuse_foreign(run_dir: Path) -> None:
-    """Raise ConfigError where a folder that no run has claimed holds files that a run would write over."""
-    if there := [run_dir / name for name in FOREIGN if (run_dir / name).exists()]:
-        raise ConfigError(f"{there[0]} would be lost; choose another run_dir=, or overwrite=true to replace it")
+def refuse_foreign(run_dir: Path, names: Sequence[str] = FOREIGN, *, but: str = ", or overwrite=true to replace it") -> None:
+    """Raise ConfigError where a folder that no run has claimed holds files that a run would write over; `but`: another way."""
+    there = [run_dir / name for name in names if (run_dir / name).exists()]  # looked for first, since a claim comes before them
+    if there and not Claim.read(run_dir).run:
+        raise ConfigError(f"{there[0]} would be lost; choose another run_dir={but}")
+
+
+def is_configured(run_dir: Path, *keys: str) -> bool:
+    """Tell whether the config.yaml of a folder holds these keys, as that of an audit or an older evaluation, which claim none."""
+    config = run_dir / CONFIG
+    try:
+        content = parse_yaml(read_text(config, where=str(config), error=ConfigError), where=str(config), error=ConfigError)
+    except ConfigError:
+        return False
+    return isinstance(content, dict) and content.keys() >= {"run_dir", *keys}
 
 
 def refuse_both(settings: Claiming) -> None:
