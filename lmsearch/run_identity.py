@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmsearch.settings.catalogue import declared_anywhere
@@ -62,6 +62,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     keys, known = [key for key in (there | here) if there.get(key) != here.get(key)], declared_anywhere()
     decisive = [key for key in keys if key not in known or not known[key].endless]
     return [f"{key}={_shown(there, key)} there, {_shown(here, key)} here" for key in decisive]
+
+
+def taken_further(before: Mapping[str, Any], now: Mapping[str, Any], *, also: Sequence[str] = ()) -> list[str]:
+    """Return a text for every endless key, and those of `also`, with another value than before: "seeds=1 before, 5 now"."""
+    there, here = (dict(dotted(content)) for content in (before, now))
+    endless = {*also, *(name for name, key in declared_anywhere().items() if key.endless)}
+    keys = [key for key in here if key in endless and key in there and there[key] != here[key]]
+    return [f"{key}={_shown(there, key)} before, {_shown(here, key)} now" for key in keys]
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

@@ -37,7 +37,7 @@ from lmsearch.report.page.preferences import preference
 from lmsearch.report.page.story import page_of, page_of_all
 from lmsearch.report.page.words import SEARCH_WORDS, STATUS
 from lmsearch.scan.directions import index_table
-from lmsearch.status import Status
+from lmsearch.status import RunStatus, Status
 from lmsearch.tasks.parts import page as left
 from lmsearch.tasks.parts.cost import counting_cost
 from lmsearch.tasks.parts.page import with_command
@@ -343,6 +343,9 @@ def test_unfinished_and_damaged_runs_say_so(tmp_path: Path) -> None:
     page = page_of(read_run(folder))
     assert len(page.missing) == 2 and "config.yaml is not there" in page.missing[0] and "line 1" in page.missing[1]
     html_of(page)
+    (sweep_run(tmp_path / "b") / "taken_further.txt").write_text("trials=4 before, 8 now\n")
+    further = read_run(tmp_path / "b")
+    assert further.state is RunStatus.STOPPED and "taken further (trials=4 before, 8 now)" in page_of(further).missing[0]
 
 
 def test_a_run_that_an_error_ended_says_so_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lmsearch.config import compose_settings
 from lmsearch.data import build_source
 from lmsearch.engine.distributed import World
 from lmsearch.errors import ConfigError
-from lmsearch.settings.tasks import Search
+from lmsearch.settings.tasks import Compare, Search
 from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
 
 SMALL = ["data=planted", "data.grid=5", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8", "model.d_state=2"]
@@ -146,6 +147,17 @@ def test_a_job_that_is_started_again_starts_over_once(
             with claim_run_dir(settings, "search", [], source=source, world=World(call=told.get("call", ""))):
                 assert work.exists() == there
                 work.write_text("mine")
+
+
+def test_more_seeds_are_written_down_until_they_are_done(tmp_path: Path) -> None:
+    source = build_source("digits")
+    for seeds, cut, left in ((1, False, None), (2, True, "seeds=1 before, 2 now\n"), (2, False, None)):
+        settings = compose_settings(Compare, ["genotype=g.json", f"seeds={seeds}", f"run_dir={tmp_path}"])
+        with suppress(KeyboardInterrupt), claim_run_dir(settings, "compare", [], source=source):
+            if cut:
+                raise KeyboardInterrupt
+        file = tmp_path / "taken_further.txt"
+        assert (file.read_text() if file.exists() else None) == left
 
 
 def test_a_retraining_that_never_saved_an_epoch_can_be_started_with_other_settings(

@@ -96,6 +96,13 @@ def test_a_search_that_got_more_seeds_is_not_finished(tmp_path: Path) -> None:
     assert found.state is RunStatus.STOPPED
 
 
+def test_a_run_that_was_taken_further_is_not_finished_until_that_ends(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "compare", comparison__json="{}", taken_further__txt="seeds=1 before, 5 now")
+    assert read_run(run).state is RunStatus.STOPPED
+    (run / "taken_further.txt").unlink()
+    assert read_run(run).state is RunStatus.FINISHED
+
+
 def test_an_error_is_left_behind_until_the_run_goes_on(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     with pytest.raises(ValueError, match="no luck"), telling_failure(run_dir):

@@ -20,6 +20,7 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.errors import ConfigError
 from lmsearch.figures.audit import audit_figure
+from lmsearch.report.page.folder import FURTHER
 from lmsearch.settings.tasks import Audit
 from lmsearch.tasks.parts.audited import identity, make_control, make_setting, open_ledger
 from lmsearch.tasks.parts.build import build_objective, build_precision
@@ -89,6 +90,7 @@ def write_audit(
     }  # fmt: skip
     ledger.unfinished.folder.remove_if_empty()
     run_dir.write_json("audit.json", measured | facts | {"environment": environment(settings.seed)})
+    run_dir.remove(FURTHER)
     run_dir.write_figure("audit.png", lambda: figure_of(rows, measured, metric=metric, tested_on=tested_on))
     return measured
 

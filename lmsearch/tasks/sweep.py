@@ -45,7 +45,7 @@ from lmsearch.sweep.study import (
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
 from lmsearch.tasks.parts.restarts import note_start, starts_over
-from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, default_run_dir, refuse_foreign, write_config
+from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, default_run_dir, note_further, refuse_foreign, write_config
 from lmsearch.tasks.parts.swept import Announcer, report
 from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import exclusive, note_version, recover, watched
@@ -217,6 +217,7 @@ def begin(settings: SweepSettings, sweep: Sweep) -> optuna.Study:
     study = patiently(opened)
     watch = patiently(partial(watched, study))  # which may take a while
     patiently(partial(claim, watch))
+    note_further(sweep.run_dir, settings, "trials")
     write_config(sweep.run_dir, settings)
     sweep.run_dir.write_json("environment.json", environment(sweep.seed))
     return study

@@ -18,6 +18,7 @@ from lmsearch.status import RunStatus
 
 CONFIG, ENVIRONMENT, COST, ABOUT, IMAGE = "config.yaml", "environment.json", "cost.json", "about.json", "example.png"
 MARKER, PARTS = "run_id.txt", "parts.jsonl"
+FURTHER = "taken_further.txt"  # there while a run that had ended gets more seeds, trials or minutes, and after it was cut then
 RESULTS = {  # task: the file that says that it has ended
     "search": FILE, "compare": "comparison.json", "audit": "audit.json", "sweep": "results.json", "retrain": "metrics.json",
 }  # fmt: skip
@@ -49,6 +50,7 @@ class Run:
     command: str = ""
     trainings: tuple[int, int] = (0, 0)  # of a comparison: done, and to be done
     failure: str = ""  # the traceback of what ended it
+    further: str = ""  # how much more it was given, where that has not ended
 
     @property
     def ended(self) -> bool:
@@ -60,7 +62,7 @@ class Run:
         """What has become of it."""
         if self.writer:
             return RunStatus.RUNNING
-        return RunStatus.FAILED if self.failure else RunStatus.FINISHED if self.ended else RunStatus.STOPPED
+        return RunStatus.FAILED if self.failure else RunStatus.FINISHED if self.ended and not self.further else RunStatus.STOPPED
 
     @property
     def error(self) -> str:
@@ -136,10 +138,14 @@ def read_run(path: str | Path, *, key: str = "run_dir", mine: bool = False) -> R
     image = reader.read(IMAGE, _bytes)
     arms = _part_names(folder, reader) if task == "compare" else []
     done = sum((folder / name / "metrics.json").is_file() for name in arms)
+    further = (reader.read(FURTHER, _text) or "").strip()
+    if further and (result or genotype):
+        reader.missing.append(f"the run was taken further ({further}), which has not ended; this is what it had found before")
     return Run(
         folder, task, None if mine else owner_of(folder), config, reader.mapping(ENVIRONMENT), reader.mapping(COST),
         reader.mapping(ABOUT), reader.mapping("metrics.json"), result, tuple(history), genotype, image,
         tuple(part for part in parts if part is not None), tuple(reader.missing), trainings=(done, len(arms)), failure=failure,
+        further=further,
     )  # fmt: skip
 
 

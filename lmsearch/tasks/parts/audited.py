@@ -24,7 +24,15 @@ from lmsearch.tasks.parts.arms import literature_layers, refuse_twice
 from lmsearch.tasks.parts.build import build_data, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice, held_out_share
 from lmsearch.tasks.parts.restarts import note_start, starts_over
-from lmsearch.tasks.parts.run_dir import Claim, check_resume, how_it_differs, is_configured, refuse_both, refuse_foreign
+from lmsearch.tasks.parts.run_dir import (
+    Claim,
+    check_resume,
+    how_it_differs,
+    is_configured,
+    note_further,
+    refuse_both,
+    refuse_foreign,
+)
 from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.tasks.parts.search_setup import search_setup
 
@@ -53,6 +61,8 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
         run_dir, identity=mine, limit_s=60 * settings.minutes, differs=how, at_once=settings.workers,
         every_s=settings.save_every_s,
     )  # fmt: skip
+    if ledger.rows:
+        note_further(run_dir, settings)
     note_samples(run_dir, setting.source, begun=bool(ledger.rows))
     return ledger
 

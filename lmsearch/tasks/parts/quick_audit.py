@@ -34,6 +34,7 @@ from lmsearch.engine.train import Precision
 from lmsearch.figures.audit import audit_figure
 from lmsearch.literature import ARMS
 from lmsearch.models.factory import model_family
+from lmsearch.report.page.folder import FURTHER
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.settings.tasks import Audit
 from lmsearch.tasks.parts.audited import make_control, make_setting, open_ledger
@@ -94,6 +95,7 @@ def quick_audit(settings: Audit) -> int:
         measured["steps"]["most"] = steps_of(setting)
         ledger.unfinished.folder.remove_if_empty()
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
+        run_dir.remove(FURTHER)
         run_dir.write_figure("audit.png", lambda: figure_of(ledger.rows, measured))
     *reasons, answer = measured["verdict"]["sentences"]
     tell("\n".join(reasons))

@@ -28,8 +28,8 @@ from lmsearch.engine.unfinished import FOLDER as UNFINISHED
 from lmsearch.errors import ConfigError, FileError, GenotypeError, short
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_yaml, read_text
-from lmsearch.report.page.folder import CONFIG
-from lmsearch.run_identity import differences, run_digest
+from lmsearch.report.page.folder import CONFIG, FURTHER
+from lmsearch.run_identity import differences, run_digest, taken_further
 from lmsearch.scan.directions import former_names
 from lmsearch.search.supernet.kept import FILE as MASKED
 from lmsearch.settings.groups import Settings
@@ -46,6 +46,7 @@ RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
     "report.md", "report.json", "card.png", "precision_recall.png", MANIFEST, NONFINITE, MASKED, FAILURE,
+    FURTHER,
 )  # fmt: skip
 FOREIGN = (MODEL, CONFIG, *(name for name in RESULTS if name != MANIFEST))  # no run's own where none has claimed a folder
 RUN = re.compile(r"[a-z]+ [0-9a-f]+")  # how the first line of a marker begins
@@ -174,10 +175,13 @@ def claim_run_dir(
         mine.write(run_dir)
         if overwrite:
             note_start(run_dir, mine.run)
+        elif before.run == mine.run:
+            note_further(run_dir, settings)
         write_config(run_dir, settings)
         run_dir.write_json("environment.json", environment(settings.seed))
         with telling_failure(run_dir), counting_cost(run_dir):
             yield run_dir
+            run_dir.remove(FURTHER)
 
 
 @contextmanager
@@ -228,12 +232,17 @@ def refuse_foreign(run_dir: Path, names: Sequence[str] = FOREIGN, *, but: str = 
 
 def is_configured(run_dir: Path, *keys: str) -> bool:
     """Tell whether the config.yaml of a folder holds these keys, as that of an audit or an older evaluation, which claim none."""
+    return configured(run_dir).keys() >= {"run_dir", *keys}
+
+
+def configured(run_dir: Path) -> dict[str, Any]:
+    """Return what the config.yaml of a folder holds; nothing where it is not there, or is none."""
     config = run_dir / CONFIG
     try:
         content = parse_yaml(read_text(config, where=str(config), error=ConfigError), where=str(config), error=ConfigError)
     except ConfigError:
-        return False
-    return isinstance(content, dict) and content.keys() >= {"run_dir", *keys}
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def refuse_both(settings: Claiming) -> None:
@@ -260,6 +269,15 @@ def work_in(run_dir: Path, held: Claim) -> list[Path]:
     return [*filter(Path.exists, listed), *(folder / name for folder in folders for _, name in older_states(folder)), *parts]
 
 
+def note_further(run_dir: RunDir, settings: Settings, *keys: str) -> None:
+    """Write down, before write_config does, where the run of a folder is given more than before, of `keys` too.
+
+    Who writes its results removes it.
+    """
+    if more := taken_further(configured(run_dir.path), settings.content, also=keys):
+        run_dir.write(FURTHER, "; ".join(more) + "\n")
+
+
 def write_config(run_dir: RunDir, settings: Settings) -> None:
     """Write config.yaml: every key with its value."""
     run_dir.write("config.yaml", config_text(settings.content))
@@ -272,13 +290,7 @@ def config_text(content: Mapping[str, Any]) -> str:
 
 def how_it_differs(settings: Claiming, run_dir: Path) -> str:
     """Return " (epochs=40 there, 60 here)": how the run that a folder holds differs from this one; "" where that is not known."""
-    config = run_dir / "config.yaml"
-    try:
-        text = read_text(config, where=str(config), error=ConfigError)
-        there = parse_yaml(text, where=str(config), error=ConfigError)
-    except ConfigError:
-        return ""
-    if not isinstance(there, dict):
+    if not (there := configured(run_dir)):
         return ""
     found = differences(there, settings.content)
     if not found:

@@ -14,6 +14,7 @@ from lmsearch.engine.run_dir import FAILURE, failure_line
 from lmsearch.errors import ConfigError, FileError, LmsearchError
 from lmsearch.genotype import FILE
 from lmsearch.reading import parse_json, read_text
+from lmsearch.report.page.folder import FURTHER
 from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import Claim
 
@@ -95,6 +96,8 @@ def state_of(path: Path, task: str, claim: Claim) -> RunStatus:
     """Return the state of a run that nobody writes into."""
     if (path / FAILURE).exists():
         return RunStatus.FAILED
+    if (path / FURTHER).exists():
+        return RunStatus.STOPPED
     file = DONE.get(task, "metrics.json")
     parts = claim.parts if file == FILE else ()  # the seeds of a search, of which it may have got more
     done = all((folder / file).exists() for folder in (path, *(path / part for part in parts)))

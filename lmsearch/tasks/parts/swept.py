@@ -11,6 +11,7 @@ from rich.console import Console
 from lmsearch.config import plain_config
 from lmsearch.context import in_full, tell
 from lmsearch.errors import SweepError
+from lmsearch.report.page.folder import FURTHER
 from lmsearch.sweep.results import Row, command_of, csv_of, figure_of, front_of, rows_of, summary, table_of, words_of
 from lmsearch.sweep.study import Sweep
 from lmsearch.tasks.parts.known import configure
@@ -49,6 +50,7 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
     front = front_of(study, rows)
     sweep.run_dir.write_csv("results.csv", csv_of(sweep, rows))
     sweep.run_dir.write_json("results.json", summary(sweep, rows, front, versions=versions))
+    sweep.run_dir.remove(FURTHER)
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
     if in_full():
