@@ -220,7 +220,7 @@ def test_a_search_goes_on_with_more_seeds(seeds: Path) -> None:
 
 def test_one_seed_is_another_run_than_several(seeds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SEARCH, f"run_dir={seeds}"]) == 2
-    assert "holds another run" in capsys.readouterr().err
+    assert "holds another run (seeds=2 there, 1 here: a search over several seeds" in capsys.readouterr().err
     one, several = (default_run_dir("search", compose_settings(Search, words)) for words in (["seed=3"], ["seed=3", "seeds=2"]))
     assert (one.name, several.name) == ("search-digits-local_vim_nano-s3", "search-digits-local_vim_nano-s3-seeds")
 

@@ -214,7 +214,7 @@ def refuse_loss(settings: Claiming, run_dir: Path, before: Claim, mine: Claim, g
     work = [path for path in work_in(run_dir, before) if before.run or path != run_dir / MODEL]
     if work or searched or elsewhere:
         foreign = before.task not in ("", mine.task)
-        how = f" (of lmsearch {before.task})" if foreign else how_it_differs(settings, run_dir)
+        how = f" (of lmsearch {before.task})" if foreign else how_it_differs(settings, run_dir, task=mine.task)
         raise ConfigError(f"{run_dir} holds another run{how}; {ways_on(run_dir, before, mine)}")
     refuse_foreign(run_dir)
     copied = before.task == "retrain"  # by a retraining that never saved an epoch
@@ -288,11 +288,14 @@ def config_text(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
 
 
-def how_it_differs(settings: Claiming, run_dir: Path) -> str:
+def how_it_differs(settings: Claiming, run_dir: Path, *, task: str = "") -> str:
     """Return " (epochs=40 there, 60 here)": how the run that a folder holds differs from this one; "" where that is not known."""
     if not (there := configured(run_dir)):
         return ""
     found = differences(there, settings.content)
+    seeds = there.get("seeds", 1), settings.get("seeds")
+    if not found and task == "search" and seeds[0] != seeds[1] and 1 in seeds:
+        return f" (seeds={seeds[0]} there, {seeds[1]} here: a search over several seeds is another run)"
     if not found:
         return " (the same configuration, but its files hold something else now)"
     return f" ({first_of(found, SHOWN, between='; ')})"
