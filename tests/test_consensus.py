@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lmsearch.cli import main
 from lmsearch.errors import GenotypeError
-from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.genotype import Genotype, LayerChoice, dumps
 from lmsearch.search.derivation.choice import Quota, choose
 from lmsearch.search.trust.consensus import (
     agreement_p,
@@ -43,6 +45,18 @@ def random_seeds(number: int, *, depth: int, keep: int) -> list[Genotype]:
 def test_the_chance_level_is_the_mean_over_all_pairs_of_subsets(k1: int, k2: int, total: int) -> None:
     first, second = (list(combinations([str(i) for i in range(total)], k)) for k in (k1, k2))
     assert chance_jaccard(k1, k2, total) == pytest.approx(np.mean([jaccard(a, b) for a in first for b in second]))
+
+
+def test_seeds_of_other_data_or_models_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text in {"a": "name: digits", "b": "name: digits", "c": "name: planted, grid: [4, 4]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "genotype.json").write_text(dumps(searched([("h",)], keep=1)))
+        (tmp_path / name / "config.yaml").write_text(f"data: {{{text}}}\nmodel: {{name: local_vim, depth: 1}}\n")
+    for names, told in ("ab", False), ("abc", True):
+        paths = ",".join(str(tmp_path / name) for name in names)
+        assert main(["derive", f"genotypes=[{paths}]", f"run_dir={tmp_path / names}"]) == 0
+        assert ("no seeds of one search" in caplog.text) == told
+    assert "judged: data.name='digits' and 'planted'\n" in caplog.text
 
 
 def test_stability_counts_votes_and_averages_over_pairs_of_seeds() -> None:

@@ -36,14 +36,16 @@ from lmsearch.search.trust.health import alpha_health
 from lmsearch.settings.tasks import Derive
 from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.conclude import About, conclude, conclude_seeds, scores_of, show
-from lmsearch.tasks.parts.facts import CONFIG, Facts, read_facts
+from lmsearch.tasks.parts.facts import CONFIG, Facts, read_facts, unlike
 from lmsearch.tasks.parts.known import as_plain
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.recheck import stored_supernets
 from lmsearch.tasks.parts.run_dir import Claim, config_text, open_run_dir, refuse_foreign
 from lmsearch.tasks.parts.samples import check_held_out
 from lmsearch.tasks.parts.trained import PER_STEP, images_per_step, own_source
+from lmsearch.words import first_of
 
+SHOWN = 3  # differing keys in a message
 log = logging.getLogger(__name__)
 
 
@@ -214,10 +216,21 @@ def from_genotypes(settings: Derive, given: str | Sequence[str]) -> int:
     quota = quota_asked(settings, Quota() if asked else common_quota(genotypes), depth=len(genotypes[0].layers))
     folders = [user_path(name) for name in names]
     facts = [read_facts(path) if path.is_dir() else None for path in folders]
+    warn_unlike(facts, names)
     with folder(settings, data="consensus", model=genotypes[0].model or "unknown", seed=None) as run_dir:
         remember(settings, run_dir, facts)
         show(run_dir, conclude_seeds(run_dir, quota, genotypes))
     return 0
+
+
+def warn_unlike(facts: Sequence[Facts | None], names: Sequence[str]) -> None:
+    """Say so where genotypes come from other data or another model than the first of which that is known."""
+    known = [(name, found) for name, found in zip(names, facts, strict=True) if found is not None]
+    for name, found in known[1:]:
+        if differ := unlike(known[0][1], found):
+            log.warning(
+                "%s and %s are no seeds of one search, as which they are judged: %s", known[0][0], name, first_of(differ, SHOWN)
+            )
 
 
 def genotype_paths(given: str | Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from lmsearch.errors import ConfigError, DataError, short
 from lmsearch.reading import is_file, is_folder, parse_yaml, read_text
+from lmsearch.words import dotted
 
 CONFIG = "config.yaml"  # of a run directory
 FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
@@ -38,6 +40,13 @@ class Facts:
         """Return the sections of a config.yaml from which `read_facts` reads them again."""
         data = dict(self.data) | ({} if self.preset is None else {"preset": self.preset})
         return {"data": data, "model": dict(self.model), "info": dict(self.info), "search_space": self.search_space}
+
+
+def unlike(one: Facts, other: Facts) -> list[str]:
+    """Return a text for every key of data and model that both know otherwise; where the data lie tells nothing of them."""
+    there, here = (dict(dotted(facts.sections())) for facts in (one, other))
+    keys = [key for key in there if key in here and key != "data.root" and json.dumps(there[key]) != json.dumps(here[key])]
+    return [f"{key}={short(there[key])} and {short(here[key])}" for key in keys]
 
 
 def read_facts(path: Path) -> Facts | None:
