@@ -246,6 +246,10 @@ def test_derive_names_the_seeds_of_a_search_over_several(over_seeds: Path, capsy
     capsys.readouterr()
     assert main(["derive", f"checkpoint={over_seeds}"]) == 2
     assert "its seeds hold one each: s0, s1" in capsys.readouterr().err
+    assert main(["derive", f"checkpoint={over_seeds / 'f0'}"]) == 2
+    assert "no such checkpoint" in (told := capsys.readouterr().err) and "its seeds hold" not in told
+    assert main(["show", "what=run", f"run_dir={over_seeds}"]) == 2
+    assert "in folders inside, of which one can be shown: s0, s1" in capsys.readouterr().err
 
 
 def test_overwriting_a_search_over_seeds_leaves_no_old_seed_behind(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from lmsearch.cli import main
 from lmsearch.context import DRAWING, setting
+from lmsearch.engine.checkpoint import load_checkpoint, save_checkpoint
+from lmsearch.engine.run_dir import RunDir
 from lmsearch.report.text import map_lines, order_lines, series_lines, spark
 from lmsearch.settings.looking import SUBJECTS
 from lmsearch.tasks.show import SUBJECTS as SHOWN
@@ -129,6 +131,15 @@ def test_what_a_run_does_not_have_is_told(
     words: list[str], says: str, searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert says in refused([*words, f"run_dir={searched}"], capsys)
+
+
+def test_what_a_folder_of_another_task_lacks_is_told(searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = load_checkpoint(searched)
+    del state["holdout"]  # as of a retraining
+    save_checkpoint(RunDir(tmp_path), state)
+    assert "expected the run of `lmsearch search`" in refused(["what=importance", f"checkpoint={tmp_path}"], capsys)
+    (tmp_path / "run_id.txt").write_text("derive 0\n")
+    assert "lmsearch derive left no epochs there" in refused(["what=run", f"run_dir={tmp_path}"], capsys)
 
 
 def test_text_drawings() -> None:

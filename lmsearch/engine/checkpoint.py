@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -147,7 +148,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():
-        seeds = sorted(found.parent.name for found in path.parent.glob("s[0-9]*/checkpoint.pt"))
+        asked = path.name == CHECKPOINT or re.fullmatch(r"s\d+", path.name)  # a folder that may hold seeds, or a seed that is not
+        seeds = sorted(found.parent.name for found in path.parent.glob("s[0-9]*/checkpoint.pt")) if asked else []
         hint = f"; its seeds hold one each: {', '.join(seeds)}" if seeds else ""
         raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one{hint}")
     try:

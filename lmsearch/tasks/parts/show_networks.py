@@ -167,6 +167,10 @@ def stored_supernet(source: str, samples: int) -> tuple[nn.Module, OnBatches]:
     path = Path(user_path(source))
     state: dict[str, Any] = load_checkpoint(path)
     spec = ModelSpec.from_dict(state.get("spec"), source=source)
+    if state.get("holdout") is None:
+        raise CheckpointError(
+            f"{source}: not of a search, or of one that held nothing out; expected the run of `lmsearch search`"
+        )
     weights, share = needed(state, "model", source=source), needed(state, "holdout", source=source)
     data = own_source(spec, source)
     check_held_out(state, data, where=source)

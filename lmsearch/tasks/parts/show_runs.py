@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lmsearch.engine.log import direction_history, read_metrics
+from lmsearch.engine.log import METRICS, direction_history, read_metrics
 from lmsearch.errors import ConfigError
 from lmsearch.figures.compared import race_figure, scatter_figure
 from lmsearch.figures.curves import curves_figure
@@ -20,13 +20,17 @@ from lmsearch.scanbench import SPACES, Table, load, replay
 from lmsearch.scanbench.spaces import in_candidate_order, to_text
 from lmsearch.search.discrete.strategies import Evolution, LocalSearch, RandomSearch, Strategy
 from lmsearch.settings.looking import Show
+from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.drawn import Drawn, given, lines
-from lmsearch.tasks.parts.runs import read_run
+from lmsearch.tasks.parts.runs import Run, read_run
+from lmsearch.words import first_of
 
 STRATEGIES: dict[str, Strategy] = {
     "at random": RandomSearch(), "one swap at a time": LocalSearch(), "regularised evolution": Evolution(10, 3)
 }  # fmt: skip
 REPEATS = 20  # of a race
+SHOWN = 6  # folders of trainings in a message
+UNTRAINED = ("derive", "evaluate", "sweep", "audit", "bench", "latency")  # tasks without a metrics.jsonl
 TOP = 5  # architectures that are told of a space
 
 
@@ -38,12 +42,22 @@ def show_run(settings: Show) -> Drawn:
         raise ConfigError(f"run_dir={str(folder)!r} holds no run of lmsearch")
     epochs = read_metrics(folder)
     if not epochs:
-        raise ConfigError(f"run_dir={str(folder)!r}: no epoch is done, so there is nothing to show")
+        raise ConfigError(f"run_dir={str(folder)!r}: {without_epochs(run)}")
     panels = measures(epochs)
     told = [f"{folder}: {run.task}, {run.state}" + (f" ({run.owner})" if run.owner else ""), run.verdict]
     told += [f"  {name} {measure}: {last(values):.4f}" for measure, own in panels.items() for name, values in own.items()]
     numbers = [line["epoch"] for line in epochs]
     return Drawn(lambda: curves_figure(numbers, panels), lines([line for line in told if line]))
+
+
+def without_epochs(run: Run) -> str:
+    """Return why a run has no epochs to show, or in which folders inside they are."""
+    trained = [part for part in run.claim.parts if is_file(run.path / part / METRICS)]
+    if trained:
+        return f"its trainings are in folders inside, of which one can be shown: {first_of(trained, SHOWN)}"
+    if run.task in UNTRAINED or run.state is RunStatus.FINISHED:
+        return f"lmsearch {run.task} left no epochs there, so there is nothing to show"
+    return "no epoch is done, so there is nothing to show"
 
 
 def measures(epochs: Sequence[Mapping]) -> dict[str, dict[str, list[float]]]:
