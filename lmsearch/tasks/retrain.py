@@ -139,17 +139,20 @@ def tell_baselines(metrics: dict) -> None:
 
 def genotype_of(settings: Retrain, source: Source) -> Genotype:
     """Return the genotype that genotype= names: a set of the literature, or one that is stored."""
-    name, grids = settings.model.name, layer_grids(settings, source.info)[0]
-    return genotype_named(settings.genotype, family=model_family(name), depth=len(grids), model=name)
+    name = settings.model.name
+    return genotype_named(settings.genotype, family=model_family(name), depth=depth_of(settings, source), model=name)
+
+
+def depth_of(settings: Retrain | Compare, source: Source) -> int:
+    """Return how many layers the model has on this data."""
+    options = model_options(settings, source.info)
+    return model_depth(settings.model.name, **{key: options[key] for key in ("depth", "depths") if key in options})
 
 
 def derived_spec(settings: Retrain | Compare, source: Source, genotype: Genotype) -> ModelSpec:
     """Return the description of the derived net; raise GenotypeError where the genotype has another depth than the model."""
     layer_grids(settings, source.info)  # raises where the model's tokens do not fit the data's targets
-    options = model_options(settings, source.info)
-    depth = {k: options[k] for k in ("depth", "depths") if k in options}
-    name = settings.model.name
-    check_depth(genotype, model_depth(name, **depth), name, where=settings.genotype or "arms")
+    check_depth(genotype, depth_of(settings, source), settings.model.name, where=settings.genotype or "arms")
     spec = model_spec(settings, source.info, genotype.directions, merge="sum")
     check_training(settings, spec)
     return spec
