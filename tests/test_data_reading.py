@@ -394,3 +394,11 @@ def test_a_name_with_a_line_break_is_one_line(tmp_path):
     with pytest.raises(DataError) as caught:
         read_image(tmp_path / "a\nb.png", 3)
     assert r"a\nb.png: not a readable image (the file is empty)" in str(caught.value)
+
+
+@pytest.mark.parametrize(("top", "said"), [(255, 0), (1000, 1), (4095, 1), (4096, 0), (65535, 0)])
+def test_twelve_bits_stored_as_sixteen_are_pointed_out_once(top, said, tmp_path, caplog):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.linspace(0, top, 24).astype(np.uint16).reshape(4, 6)).save(tmp_path / name)
+        assert np.asarray(read_image(tmp_path / name, 1)).max() == round(top / 257)
+    assert caplog.text.count("nearly black; if they have 10 or 12 bits") == said

@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
@@ -40,6 +41,7 @@ OFFSETS = (273, 324)  # of strips or tiles in the file
 GEOREFERENCED = (33550, 34264, 34735)  # tags of which a GeoTIFF has one at least
 SLIVER = 4  # times as many rows, and as many columns, as bands
 FEW_LEVELS = 8  # between opaque and transparent, that an overlay has
+FEW_BITS = 4096  # values that cameras and scanners of 12 bits have, stored in files of 16
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -127,7 +129,10 @@ def _eight_bits(image: Image.Image, stored: str | None) -> Image.Image:
     """Return the image as L, LA, RGB or RGBA; `stored` is Pillow's name of how pixels lie in the file."""
     mode = image.mode
     if mode.startswith("I;16") and image.format != "FITS":
-        return _scaled(np.asarray(image, dtype=np.uint16), _largest(image), image, image.info.get("transparency"))
+        values, largest = np.asarray(image, dtype=np.uint16), _largest(image)
+        if largest == 65535 and 255 < values.max() < FEW_BITS:
+            _say_few_bits(Path(image.filename).parent)
+        return _scaled(values, largest, image, image.info.get("transparency"))
     if mode == "I" and image.format == "PPM":
         return _scaled(np.asarray(image), 65535, image)
     if mode == "F":
@@ -236,6 +241,13 @@ def _unidentified(path: str | PathLike[str]) -> str:
             return "a damaged TIFF"
     bits = ", ".join(map(str, tags.get(BITS, (1,))))
     return f"a TIFF of {tags.get(SAMPLES, 1)} samples per pixel with {bits} bits, which is not supported"
+
+
+@lru_cache(maxsize=None)
+def _say_few_bits(folder: Path) -> None:
+    """Say once per process and folder that an image of 16 bits is nearly black."""
+    told = "if they have 10 or 12 bits, store them times 64 or 16, or few grey levels are left"
+    log.warning("%s: images of 16 bits with no value above %d are read as nearly black; %s", shown(folder), FEW_BITS - 1, told)
 
 
 @lru_cache(maxsize=None)
