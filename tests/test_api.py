@@ -272,12 +272,14 @@ def test_a_genotype_is_retrained_to_a_module_with_its_scores() -> None:
     for wrong, says in (([["h"]], "2 layers"), ([["h"], ["x"]], "'x'")):
         with pytest.raises(LmsearchError, match=says):
             lmsearch.run_retrain(Classifier, wrong, train, test)
+    with pytest.raises(LmsearchError, match="model is a Classifier that is built already.*make\\(directions, merge\\)"):
+        lmsearch.run_retrain(one.module, [["h"], ["v"]], train, test)
     with pytest.raises(LmsearchError, match="metric='acuracy' is not accepted"):
         lmsearch.run_retrain(Classifier, [["h"], ["v"]], train, test, metric="acuracy")
 
 
 @pytest.mark.parametrize("test", [False, True])
-@pytest.mark.parametrize("wrong", [lambda y: y.int(), lambda y: y.float(), lambda y: y[:, None], lambda y: -1 - y])
+@pytest.mark.parametrize("wrong", [lambda y: y.double(), lambda y: y.float(), lambda y: y[:, None], lambda y: -1 - y])
 def test_labels_that_no_loss_takes_are_one_clear_line_before_a_training(wrong: Callable, test: bool) -> None:
     inputs, labels = images().tensors
     good, bad = ([(inputs[:8], values[:8])] for values in (labels, wrong(labels)))

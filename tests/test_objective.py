@@ -45,6 +45,15 @@ def evaluated(objective: Objective, logits: Tensor, targets: Tensor, *, size: in
     return objective.of_set([objective.evaluation(*batch) for batch in batches])
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_any_whole_number_type_are_those_of_int64(dtype: torch.dtype) -> None:
+    logits, targets = answers()
+    objective = classification(0.1)
+    one, other = (objective.evaluation(logits, given) for given in (targets.to(dtype), targets))
+    assert torch.equal(one.losses, other.losses) and torch.equal(one.scores, other.scores)
+    assert torch.equal(one.sums, other.sums) and torch.equal(one.true_classes, other.true_classes)
+
+
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @pytest.mark.parametrize("size", [13, 200])
 @pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy"])

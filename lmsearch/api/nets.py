@@ -69,6 +69,11 @@ def net_of(model: object, inputs: Tensor, num_classes: int | None) -> Net:
     """
     if isinstance(model, str):
         return shipped(model, inputs, num_classes)
+    if isinstance(model, nn.Module):
+        raise ModelError(
+            f"model is a {type(model).__name__} that is built already; networks with other directions are needed here:"
+            " give a shipped name or a factory make(directions, merge)"
+        )
     if not callable(model):
         raise ModelError(
             f"model={short(model)} is not accepted; expected a shipped name, a factory make(directions, merge), or a module whose"

@@ -65,7 +65,7 @@ def read_image(path: str | PathLike[str], in_chans: int) -> Image.Image:
             _check_samples(image)
             stored = image.tile[0].args if image.tile else None  # how pixels lie in the file; gone after loading
             image.load()
-            pixels = _on_white(_eight_bits(image, stored[0] if isinstance(stored, tuple) else stored))
+            pixels = _on_white(_eight_bits(image, stored[0] if isinstance(stored, tuple) else stored, Path(path).parent))
             turn = TURNS.get(_orientation(image))
             pixels = (pixels if turn is None else pixels.transpose(turn)).convert(MODES[in_chans])
             if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its previews
@@ -125,13 +125,13 @@ def _check_samples(image: Image.Image) -> None:
             raise ValueError(f"{rows}x{columns} pixels of {depth} bands, each row a page of its own; save it as grey or RGB")
 
 
-def _eight_bits(image: Image.Image, stored: str | None) -> Image.Image:
-    """Return the image as L, LA, RGB or RGBA; `stored` is Pillow's name of how pixels lie in the file."""
+def _eight_bits(image: Image.Image, stored: str | None, folder: Path) -> Image.Image:
+    """Return the image as L, LA, RGB or RGBA; `stored` is Pillow's name of how pixels lie in the file, which is in `folder`."""
     mode = image.mode
     if mode.startswith("I;16") and image.format != "FITS":
         values, largest = np.asarray(image, dtype=np.uint16), _largest(image)
         if largest == 65535 and 255 < values.max() < FEW_BITS:
-            _say_few_bits(Path(image.filename).parent)
+            _say_few_bits(folder)
         return _scaled(values, largest, image, image.info.get("transparency"))
     if mode == "I" and image.format == "PPM":
         return _scaled(np.asarray(image), 65535, image)

@@ -54,21 +54,24 @@ def top5_accuracy(counts: Tensor) -> float:
 
 
 def hard(targets: Tensor) -> Tensor:
-    """Class indices (B,) of targets that may be soft (B, C)."""
-    return targets if targets.dim() == 1 else targets.argmax(1)
+    """Class indices (B,) of targets that may be soft (B, C); int64, as PyTorch takes uint8 indices for a mask."""
+    indices = targets if targets.dim() == 1 else targets.argmax(1)
+    return indices if indices.is_floating_point() else indices.long()
 
 
 def classification(label_smoothing: float = 0.0, *, metric: str = "accuracy", class_weights: Tensor | None = None) -> Objective:
     """Cross-entropy over logits (B, C) with class indices (B,) or soft targets (B, C), judged by a metric for classes.
 
-    `class_weights` (C,) multiply each class's part of the loss, of soft targets too: -sum_c w_c t_c log p_c.
+    Indices may be of any whole-number type. `class_weights` (C,) multiply each class's part of the loss, of soft targets too:
+    -sum_c w_c t_c log p_c.
     """
 
     def losses(logits: Tensor, targets: Tensor) -> Tensor:
-        smoothing = label_smoothing if targets.dim() == 1 else 0.0  # soft targets carry their own
+        soft = targets.dim() > 1  # and carry their own smoothing
         weight = None if class_weights is None else class_weights.to(logits.device)
         try:
-            return F.cross_entropy(logits.float(), targets, weight, reduction="none", label_smoothing=smoothing)
+            truth, smoothing = (targets, 0.0) if soft else (hard(targets), label_smoothing)
+            return F.cross_entropy(logits.float(), truth, weight, reduction="none", label_smoothing=smoothing)
         except IndexError as error:  # of the CPU; a GPU stops with a message of its own
             low, high = targets.min().item(), targets.max().item()
             raise DataError(f"labels go from {low} to {high}, but the network has {logits.shape[1]} outputs") from error
