@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from idx_files import write_idx
 
+from experiments.e6_heldout import run as heldout
 from experiments.e6_real import plan as fixed
 from experiments.e6_real import run as e6
 from experiments.e6_real import verdict
@@ -17,12 +18,13 @@ from experiments.e6_transfer import run as transfer
 from experiments.e7_ablations import run as e7
 from experiments.records import append_record, read_records
 from experiments.study import NotYet, Study, run_rows
+from lmsearch import scanbench
 from lmsearch.config import compose_settings
 from lmsearch.settings.tasks import Retrain
 
 
 def test_rows_differ_and_what_a_row_needs_comes_before_it() -> None:
-    for rows in (fixed.rows(), e7.rows()):
+    for rows in (fixed.rows(), e7.rows(), heldout.rows()):
         assert len({row.key for row in rows}) == len(rows)
     kinds = [row.facts["kind"] for row in fixed.rows() if row.facts["plan"] == "main" and row.facts["seed"] == 3]
     end = len(kinds) - kinds[::-1].index("transfer") - kinds.count("transfer")
@@ -209,6 +211,28 @@ def test_a_search_that_diverges_is_a_row_and_its_choice_counts_as_guessing(
     assert found["diverged"] == 3 and found["agreement"] == {}
 
 
+def test_more_images_and_no_noise_tell_more_of_choices(tmp_path: Path) -> None:
+    rng, records = np.random.default_rng(0), []
+    for row in heldout.rows():
+        truth = (
+            heldout.gains(-scanbench.load("fashion").test.mean(axis=1)) if row.facts["space"] == heldout.ONE else np.arange(60.0)
+        )
+        noise = rng.normal(size=(2, len(truth)))
+        told = {"32": truth.std() * 4 * noise[0] - truth, "480": truth.std() * noise[1] / 4 - truth, "others": 3 - 2 * truth}
+        records.append(row.facts | {"losses": {size: values.tolist() for size, values in told.items()}})
+    summary = heldout.summarise(records)
+    assert len(summary) == 1 + 4
+    for found in (values for name, values in summary.items() if name != "supernets"):
+        means = {size: {name: values[0] for name, values in told.items()} for size, told in found.items()}
+        assert means["others"]["correlation"] == pytest.approx(1) and 0.9 < means["480"]["correlation"] < 1
+        assert means["32"]["correlation"] < 0.5
+        assert means["32"]["gain of the best, as seen"] > 2 * means["32"]["gain of the best, in truth"]
+        assert means["others"]["gain of the best, as seen"] == means["others"]["gain of the best, in truth"]
+    heldout.draw(summary, tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").stat().st_size > 0
+    assert len(heldout.summarise(records[:4])) == 1  # one seed alone
+
+
 @pytest.mark.slow
 def test_a_tiny_run_of_both_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed, "ROOT", str(write_idx(tmp_path / "idx", train=800, test=40, side=16)))
@@ -235,6 +259,13 @@ def test_a_tiny_run_of_both_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     levels = {(row.facts["family"], row.facts["training"]): row for row in e7.rows()}
     for place in ((e7.VMAMBA, "searched"), (e7.VIM, str(e7.FACTORS["position"]["class token"].training))):
         assert 0 <= e7.work(levels[place])["test"] <= 1
+    monkeypatch.setattr(heldout, "CHOICES", 3)
+    smaller = {name: replace(asked, plan=replace(tiny, model=asked.plan.model)) for name, asked in heldout.SPACES.items()}
+    monkeypatch.setattr(heldout, "SPACES", smaller)
+    for row, images in zip(heldout.rows()[:4], (12, 32, 12, 32), strict=True):
+        told = heldout.work(row)
+        assert told["images"] == images and set(told["losses"]) == ({"others"} if images == 12 else {"32", "others"})
+        assert len(told["losses"]["others"]) == (28 if row.facts["space"] == heldout.ONE else 3)
 
 
 def test_deviations_between_seeds_are_not_smaller_for_what_a_seed_does_to_all() -> None:
