@@ -21,6 +21,7 @@ FOUR = ["h", "w2_flip", "v", "w7"]
 # name: family, options; windows are padded on these grids; dt_rank is 2, as PyTorch does not count products with one column
 MODELS = {
     "vim": ("local_vim", {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 2}),
+    "vim, conv stem": ("local_vim", {"img_size": 60, "patch_size": 8, "embed_dim": 32, "depth": 1, "stem": "conv"}),
     "vim, supernet": ("local_vim", {"img_size": 56, "patch_size": 8, "embed_dim": 32, "depth": 2, "merge": "weighted"}),
     "vim, class token": (
         "local_vim",

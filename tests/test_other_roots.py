@@ -17,6 +17,7 @@ from lmsearch.data.dense.folder import Wanted, read_dense, read_dense_for_evalua
 from lmsearch.data.layout import Folder, read_folder
 from lmsearch.engine.checkpoint import ModelSpec, save_model
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import DataError
 from lmsearch.settings.tasks import Evaluate
 from lmsearch.tasks.evaluate import measured_on
 from lmsearch.tasks.parts.known import configure, of_weights
@@ -85,6 +86,23 @@ def test_of_a_copy_with_masks_those_are_measured_that_were_set_aside(tmp_path: P
     assert there.test.names() == folder.val.names() and len(there.test) == 2
     for other in ({}, recorded | {"val_digest": "12ab"}, recorded | {"val_fraction": 0.2}):
         assert len(read_dense_for_evaluation(tmp_path, format=None, wanted=Wanted(), **other).test) == 5
+
+
+def test_images_called_alike_in_several_folders_are_told_apart_by_these(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        for number in range(8):
+            (tmp_path / part / f"case{number}").mkdir(parents=True)
+            Image.fromarray(np.eye(2, dtype="uint8")).save(tmp_path / part / f"case{number}" / "image.png")
+    folder = read_dense(tmp_path, format=None, wanted=Wanted(), val_fraction=0.4)
+    aside = [folder.val.path(place).parent for place in range(3)]
+    assert {path.name for path in aside} != {"case0", "case1", "case2"}, "drawn, not the first"
+    recorded = {"val_fraction": 0.4, "val_digest": folder.val_digest}
+    assert len(read_dense_for_evaluation(tmp_path, format=None, wanted=Wanted(), **recorded).test) == 3
+    for part in ("images", "masks"):
+        shutil.rmtree(tmp_path / part / aside[0].name)
+    with pytest.raises(DataError, match="validat"):
+        read_dense(tmp_path, format=None, wanted=Wanted(), **recorded)
+    assert len(read_dense_for_evaluation(tmp_path, format=None, wanted=Wanted(), **recorded).test) == 7
 
 
 def test_a_copy_in_the_format_of_mnist_sets_the_same_images_aside(tmp_path: Path) -> None:

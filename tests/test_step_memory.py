@@ -33,6 +33,7 @@ EIGHT = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]
 MODELS = {
     "vim": ("local_vim_nano", {"img_size": 28, "patch_size": 2, "directions": EIGHT[:4]}, 64),
     "vim, supernet": ("local_vim_nano", {"img_size": 28, "patch_size": 2, "directions": EIGHT, "merge": "weighted"}, 32),
+    "vim, photos": ("local_vim_nano", {"img_size": 112, "patch_size": 8, "directions": EIGHT[:4]}, 32),
     "vmamba": ("local_vmamba_nano", {"img_size": 56, "patch_size": 4}, 64),
 }
 STEP = """

@@ -222,7 +222,11 @@ def _attention(mixer: DirectionalMixer, tokens: int, size: int) -> Cost:
 def _rest(model: LocalVim | LocalVMamba, img_size: tuple[int, int], size: int) -> Cost:
     grid, conv = model.patch_embed.grid(img_size), model.patch_embed.proj
     tokens, dim = num_tokens(grid), conv.out_channels
-    cost = _linear(tokens, conv.weight[0].numel(), dim, num_tokens(img_size) * conv.in_channels * size)
+    whole = tuple(side * model.patch_embed.patch_size for side in grid) if model.patch_embed.pad else img_size
+    pixels = num_tokens((whole[0], whole[1]))
+    cost = _linear(tokens, conv.weight[0].numel(), dim, pixels * conv.in_channels * size)
+    for look in (m for m in model.patch_embed.stem.modules() if isinstance(m, nn.Conv2d)):  # kept: image, and output before GELU
+        cost += _linear(pixels, look.weight[0].numel(), look.out_channels, pixels * (look.in_channels + look.out_channels) * size)
     if isinstance(model, LocalVMamba):
         cost += Cost(activation_bytes=tokens * dim * size)  # the patch norm's input
     for merging in (m for m in model.modules() if isinstance(m, PatchMerging)):

@@ -15,7 +15,7 @@ from lmsearch.data.dense.folders import recognise
 from lmsearch.data.dense.looked import check_labelled, look_through, say_shared, say_unseen_classes, shown_classes
 from lmsearch.data.dense.maskfolder import read_mask_folder
 from lmsearch.data.dense.masks import Known, MaskClasses, classes_of, void_numbers
-from lmsearch.data.dense.records import Annotated, Things, digest_of, set_aside
+from lmsearch.data.dense.records import Annotated, Things, set_aside
 from lmsearch.data.dense.yolo import read_yolo_splits
 from lmsearch.data.layout import VAL_FRACTION, VAL_FRACTION_ALONE
 from lmsearch.errors import DataError
@@ -153,8 +153,8 @@ def read_dense(
             raise DataError(f"val_fraction is {val_fraction}, but {splits['val'].where} is there and validates; leave out one")
     else:
         val_fraction = (VAL_FRACTION if "test" in splits else VAL_FRACTION_ALONE) if val_fraction is None else val_fraction
-        splits["train"], splits["val"] = _split(splits["train"], number("val_fraction", val_fraction, least=0.001, most=0.9))
-        digest = digest_of(splits["val"])
+        fraction = number("val_fraction", val_fraction, least=0.001, most=0.9)
+        splits["train"], splits["val"], digest = _split(splits["train"], fraction)
         check_digest(root, val_digest, digest)
         text = "%s: no val split, so %d of %d images (the same for every seed) validate; data.val_fraction sets the share"
         log.info(text, root, len(splits["val"]), len(splits["val"]) + len(splits["train"]))
@@ -207,7 +207,7 @@ def say_unseen(part: Annotated, names: tuple[str, ...]) -> None:
         log.warning("%s: no object is of %d of the %d classes: %s", part.where, len(unseen), len(names), first_of(unseen, 5))
 
 
-def _split(part: Annotated, fraction: float) -> tuple[Annotated, Annotated]:
+def _split(part: Annotated, fraction: float) -> tuple[Annotated, Annotated, str]:
     if len(part) < 2:
         raise DataError(f"{part.where}: holds {len(part)} image, and one must train and one validate; add images or a val split")
     return set_aside(part, fraction)
@@ -217,8 +217,8 @@ def aside_before(part: Annotated, fraction: float | None, digest: str | None) ->
     """Return what is set aside of a split where that is what an earlier reading recorded, else None: it has other images."""
     if digest is None or len(part) < 2:
         return None
-    _, aside = set_aside(part, number("val_fraction", fraction, least=0.001, most=0.9))
-    return aside if digest_of(aside) == digest else None
+    _, aside, found = set_aside(part, number("val_fraction", fraction, least=0.001, most=0.9))
+    return aside if found == digest else None
 
 
 def check_digest(root: Path, recorded: str | None, now: str) -> None:

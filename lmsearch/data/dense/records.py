@@ -133,8 +133,7 @@ class Annotated:
 
     def names(self) -> list[bytes]:
         """Return what tells every image from others: its path in the folder of all, and the classes and boxes of its objects."""
-        shared = len(os.path.commonprefix(self.files.tolist()).rpartition(os.fsencode(os.sep))[0])
-        paths: list[bytes] = [path[shared:] for path in self.files.tolist()]
+        paths = _inside(self.files.tolist())
         if self.things is None:
             return paths
         first, labels, boxes = self.things.first, self.things.labels, self.things.boxes
@@ -164,15 +163,23 @@ def packed(paths: Sequence[str | os.PathLike[str]]) -> np.ndarray:
     return np.array([os.fsencode(path) for path in paths])
 
 
-def set_aside(part: Annotated, fraction: float) -> tuple[Annotated, Annotated]:
-    """Split into (rest, set aside), neither empty; which images go is a matter of their file names."""
-    draws = [hashlib.sha256(f"{SPLIT_SEED}/".encode() + os.path.basename(name)).digest() for name in part.files.tolist()]
+def set_aside(part: Annotated, fraction: float) -> tuple[Annotated, Annotated, str]:
+    """Split into (rest, set aside), neither empty, and what tells the latter from any other images: a matter of their names."""
+    names = _told_apart(part)
+    draws = [hashlib.sha256(f"{SPLIT_SEED}/".encode() + name).digest() for name in names]
     order = np.array(sorted(range(len(part)), key=draws.__getitem__), dtype=np.int64)
     count = min(max(round(len(part) * fraction), 1), len(part) - 1)
-    return part.taken(np.sort(order[count:])), part.taken(np.sort(order[:count]))
+    digest = hashlib.sha256(b"\n".join(sorted(names[place] for place in order[:count]))).hexdigest()[:16]
+    return part.taken(np.sort(order[count:])), part.taken(np.sort(order[:count])), digest
 
 
-def digest_of(part: Annotated) -> str:
-    """Return what tells the images of a part from any others, by their file names."""
-    names = sorted(os.path.basename(name) for name in part.files.tolist())
-    return hashlib.sha256(b"\n".join(names)).hexdigest()[:16]
+def _told_apart(part: Annotated) -> list[bytes]:
+    """Return the names of the files or, where some are called alike in several folders, their paths in the folder of all."""
+    names = [os.path.basename(path) for path in part.files.tolist()]
+    return names if len(set(names)) == len(names) else _inside(part.files.tolist())
+
+
+def _inside(paths: list[Any]) -> list[bytes]:
+    """Return paths, in bytes, as seen from the folder of all."""
+    shared = len(os.path.commonprefix(paths).rpartition(os.fsencode(os.sep))[0])
+    return [path[shared:] for path in paths]
