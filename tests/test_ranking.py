@@ -70,6 +70,16 @@ def test_the_ceiling_is_one_without_noise_and_near_zero_without_differences() ->
     assert ranking.noise_ceiling(noise) < 0.15
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5])
+def test_the_ceiling_is_how_well_repeated_means_agree(seeds: int) -> None:
+    rng, told, true = np.random.default_rng(0), [], []
+    for _ in range(8):
+        drawn = rng.normal(size=(1000, 1)) + rng.normal(size=(1000, 2 * seeds))
+        told.append(ranking.noise_ceiling(drawn[:, :seeds]))
+        true.append(ranking.kendall(drawn[:, :seeds].mean(1), drawn[:, seeds:].mean(1)))
+    assert np.mean(told) == pytest.approx(np.mean(true), abs=0.03)
+
+
 def test_the_ceiling_is_no_bound_of_a_score_without_noise() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(size=64)

@@ -66,16 +66,20 @@ def top_quartile(truth: Sequence[float]) -> np.ndarray:
     return np.argsort(-np.asarray(truth, dtype=float), kind="stable")[:count]
 
 
-def spearman_brown(correlation: float) -> float:
-    """Return the reliability of a mean of twice as many seeds as the halves that correlate so: 2r / (1 + r)."""
-    return 2 * correlation / (1 + correlation) if correlation > -1 else -1.0
+def spearman_brown(correlation: float, longer: float = 2) -> float:
+    """Return the reliability of a mean of `longer` times as many seeds as the parts that correlate so: k r / (1 + (k - 1) r).
+
+    It holds for Pearson's correlation.
+    """
+    return longer * correlation / (1 + (longer - 1) * correlation) if correlation > -1 / max(1, longer - 1) else -1.0
 
 
 def noise_ceiling(scores: np.ndarray, *, step: float = 0.0) -> float:
-    """The agreement that the mean over all seeds has with another such mean, its reliability; scores (A, S), S >= 2.
+    """The agreement that the mean over all seeds has with another such mean: Kendall's tau-b; scores (A, S), S >= 2.
 
-    2 r / (1 + r), where r is the mean over all halvings of the seeds of tau_b(mean of one half, mean of the other).
-    With an odd S each halving leaves one seed out. 0 where the halves do not agree more than by chance.
+    tau is the mean over all halvings of the seeds of tau_b(mean of one half, mean of the other); with an odd S each halving leaves
+    one seed out. Of normal scores r = sin(pi tau / 2) is Pearson's correlation (Greiner), which Spearman and Brown take from a
+    half to all seeds, and 2 asin(r) / pi is its tau again. 0 where the halves do not agree more than by chance.
     It is what repeating all trainings would reach, and no bound: both means are noisy, so a score without noise mostly agrees
     better with one of them, up to about the square root of this. `step` is what scores were rounded to: means no further
     apart count as ties.
@@ -87,7 +91,10 @@ def noise_ceiling(scores: np.ndarray, *, step: float = 0.0) -> float:
         rest = [s for s in range(seeds) if s not in first]
         halves = ([tied(scores[:, list(own)].mean(1), step) for own in (first, c)] for c in combinations(rest, half))
         taus += [kendall(*means) for means in halves]
-    return max(0.0, spearman_brown(float(np.nanmean(taus)))) if not np.all(np.isnan(taus)) else 0.0
+    if np.all(np.isnan(taus)):
+        return 0.0
+    whole = spearman_brown(math.sin(math.pi / 2 * float(np.nanmean(taus))), seeds / half)
+    return 2 / math.pi * math.asin(min(1.0, max(0.0, whole)))
 
 
 def seed_deviation(scores: np.ndarray) -> float:
