@@ -1,4 +1,4 @@
-"""Where the shipped data files (conf/, search_spaces/) are, in a wheel and in a checkout; paths as text."""
+"""Where the shipped data files (conf/, search_spaces/) are, in a wheel and in a checkout; what names tell; paths as text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+EXPORTED = {"onnx": ".onnx", "torch_export": ".pt2"}  # formats of exported files, and how their names end
 
 
 def data_dir(name: str) -> Path:
@@ -14,6 +15,11 @@ def data_dir(name: str) -> Path:
         if (parent / name).is_dir():
             return parent / name
     raise FileNotFoundError(f"lmsearch is installed without its {name}/ folder (looked in {PACKAGE} and {PACKAGE.parent})")
+
+
+def is_exported(path: Path) -> bool:
+    """Tell whether a path is named as an exported file."""
+    return path.suffix in EXPORTED.values()
 
 
 def shown(path: str | os.PathLike) -> str:

@@ -15,7 +15,7 @@ from exported import TINY, network, spec_of, write_run
 from torch import Tensor
 
 from lmsearch.cli import main
-from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.checkpoint import ModelSpec, read_model
 from lmsearch.errors import CheckpointError, DataError, ExportError
 from lmsearch.export import onnx_file
 from lmsearch.export.certificate import Case, Certificate, certify, relative_difference
@@ -28,6 +28,7 @@ from lmsearch.export.portable import Portable
 from lmsearch.export.program import example, portable_copy, quietly
 from lmsearch.export.scans import SCANS
 from lmsearch.export.seal import BLANK, check_seal, sealed
+from lmsearch.interop.released_file import read_official_checkpoint
 from lmsearch.settings.exporting import Export
 
 VIM = spec_of("local_vim_nano", [["h", "w2_flip"]], attention="none", **TINY)
@@ -155,6 +156,14 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     assert told in error_of(["export", "checkpoint=run", *words], capsys)
     assert not {path.name for path in tmp_path.iterdir()} & {"y.onnx", "y.pt2"}
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "x.pt2"])
+def test_an_exported_file_in_the_place_of_weights_is_told_as_what_it_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    for read in (read_model, read_official_checkpoint):
+        with pytest.raises(CheckpointError, match=rf"{name}.* is an exported file, which evaluate, predict and latency take"):
+            read(tmp_path / name)
 
 
 def test_a_missing_package_is_named_with_what_to_type(

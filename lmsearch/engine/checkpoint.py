@@ -26,6 +26,7 @@ from lmsearch.files import finite
 from lmsearch.models import create_model
 from lmsearch.models.backbone import Network
 from lmsearch.models.merge import present_merge
+from lmsearch.paths import is_exported
 from lmsearch.reading import is_file, is_folder, parse_json, read_text
 from lmsearch.scan.directions import present_name
 from lmsearch.words import first_of
@@ -144,7 +145,7 @@ def save_checkpoint(run_dir: RunDir, state: dict[str, Any], *, file: str = CHECK
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read checkpoint.pt (or the run directory that holds it), tensors and plain values only.
 
-    Raises CheckpointError for a missing, damaged or foreign file.
+    Raises CheckpointError for a missing, damaged, exported or foreign file.
     """
     path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():
@@ -152,6 +153,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         seeds = sorted(found.parent.name for found in path.parent.glob("s[0-9]*/checkpoint.pt")) if asked else []
         hint = f"; its seeds hold one each: {', '.join(seeds)}" if seeds else ""
         raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one{hint}")
+    if is_exported(path):
+        raise CheckpointError(f"{path} is an exported file, which evaluate, predict and latency take; give its run directory")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -14,6 +14,7 @@ from lmsearch.export import onnx_file, torch_export_file
 from lmsearch.export.certificate import Answers
 from lmsearch.export.options import WRITERS, ExportOptions, need
 from lmsearch.export.scans import SCANS
+from lmsearch.paths import EXPORTED
 from lmsearch.reading import is_file
 
 
@@ -38,7 +39,7 @@ class Format:
 
 ONNX = Format(
     "onnx",
-    ".onnx",
+    EXPORTED["onnx"],
     int8=True,
     onnxruntime=True,
     packages=WRITERS,
@@ -49,7 +50,7 @@ ONNX = Format(
 )
 TORCH_EXPORT = Format(
     "torch_export",
-    ".pt2",
+    EXPORTED["torch_export"],
     int8=False,
     onnxruntime=False,
     packages=(),
@@ -78,11 +79,6 @@ def format_for(options: ExportOptions) -> Format:
 def cannot_hold(kind: Format, what: str, able: Sequence[str]) -> ExportError:
     """Return the error of what a format cannot hold."""
     return ExportError(f"format={kind.name} cannot hold {what}; accepted: {', '.join(able)}")
-
-
-def is_exported(path: Path) -> bool:
-    """Tell whether a path is named as an exported file."""
-    return path.suffix in {kind.ending for kind in FORMATS.values()}
 
 
 def read_exported(path: Path) -> tuple[Format, bytes]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import CheckpointError, first_line
+from lmsearch.paths import is_exported
 
 log = logging.getLogger(__name__)
 DESCRIPTION = "lmsearch"  # the key beside "model" under which our own files say what network they hold
@@ -48,6 +49,8 @@ def read_described_checkpoint(path: str | Path, *, which: str = "model") -> tupl
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    if is_exported(path):
+        raise CheckpointError(f"{path}: holds no state dict; it is an exported file, which evaluate, predict and latency take")
     content = _load_plain(path)
     description = content.get(DESCRIPTION) if isinstance(content, Mapping) else None
     content = _weights_in(content, path, which=which)

@@ -15,9 +15,9 @@ from lmsearch.context import tell
 from lmsearch.engine.log import environment
 from lmsearch.engine.threads import cores
 from lmsearch.errors import ConfigError, DataError, ExportError, did_you_mean
-from lmsearch.export.formats import is_exported
 from lmsearch.export.latency import Latency, latencies
 from lmsearch.export.variants import VARIANTS, Answering, Subject
+from lmsearch.paths import is_exported
 from lmsearch.scan.directions import label
 from lmsearch.settings.exporting import LatencySettings
 from lmsearch.tasks.parts.run_dir import open_run_dir

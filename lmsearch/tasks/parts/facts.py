@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsearch.errors import ConfigError, DataError, short
+from lmsearch.paths import is_exported
 from lmsearch.reading import is_file, is_folder, parse_yaml, read_text
 from lmsearch.words import dotted
 
@@ -52,7 +53,6 @@ def unlike(one: Facts, other: Facts) -> list[str]:
 def read_facts(path: Path) -> Facts | None:
     """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing."""
     from lmsearch.engine.checkpoint import ModelSpec, data_of, read_model  # imports PyTorch
-    from lmsearch.export.formats import is_exported
     from lmsearch.export.loaded import describe_exported
 
     file = path / CONFIG if is_folder(path) else path.with_name(CONFIG)

@@ -14,9 +14,9 @@ from lmsearch.data.order import shared_by
 from lmsearch.engine.checkpoint import ModelSpec, data_of, load_model, read_model
 from lmsearch.engine.train import Precision
 from lmsearch.errors import CheckpointError, ConfigError
-from lmsearch.export.formats import is_exported
 from lmsearch.export.loaded import load_exported
 from lmsearch.models.backbone import Network
+from lmsearch.paths import is_exported
 from lmsearch.reading import is_same
 from lmsearch.tasks.parts.build import seen_by
 from lmsearch.tasks.parts.known import IMAGE, SPLIT
@@ -51,10 +51,6 @@ def load_answering(checkpoint: str, precision: Precision, *, backend: str) -> tu
 
 def load_trained(checkpoint: str, precision: Precision, *, backend: str) -> tuple[Network, ModelSpec, DataInfo]:
     """Rebuild the network of a model.safetensors, checkpoint.pt or run directory, ready to evaluate on the device."""
-    if is_exported(Path(checkpoint)):
-        raise CheckpointError(
-            f"{checkpoint} is an exported file, which evaluate, predict and latency take; give its run directory"
-        )
     spec, weights = read_model(Path(checkpoint))
     if "info" not in spec.data:
         raise CheckpointError(f"{checkpoint}: the model carries no data description (classes, image size, normalisation)")
