@@ -392,6 +392,20 @@ def test_a_folder_that_was_moved_goes_on(ran: list[DictConfig], tmp_path: Path) 
     assert [path.name for path in (tmp_path / "new" / "trials").iterdir()] == ["0000"]
 
 
+def test_a_folder_that_was_moved_names_no_run_of_the_sweep_that_took_its_place(ran: list[DictConfig], tmp_path: Path) -> None:
+    assert sweep(tmp_path / "old", "trials=2") == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert sweep(tmp_path / "old", "trials=2", "seed=9") == 0
+    assert sweep(tmp_path / "new", "trials=2") == 0
+    shown = {t["trial"]: t["run_dir"] for t in results(tmp_path / "new")["trials"]}
+    assert shown == {number: str(tmp_path / "new" / "trials" / f"{number:04d}") for number in range(2)}
+    for name in ("old", "new"):
+        (tmp_path / name / "trials" / "0000" / "checkpoint.pt").touch()
+    assert sweep(tmp_path / "new", "trials=1", "overwrite=true") == 0
+    assert not list((tmp_path / "new").rglob("checkpoint.pt")) and not (tmp_path / "new" / "trials" / "0001").exists()
+    assert (tmp_path / "old" / "trials" / "0000" / "checkpoint.pt").exists(), "that is of the other sweep"
+
+
 def test_starting_over_deletes_no_folder_of_another_caller(ran: list[DictConfig], tmp_path: Path) -> None:
     shared = [f"storage=sqlite:///{tmp_path}/x.db", "study=shared"]
     assert sweep(tmp_path / "a", "trials=1", *shared) == 0

@@ -19,11 +19,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import SweepError
+from lmsearch.reading import parse_json, read_text
 from lmsearch.sweep.space import Parameter
 from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin
 
 IDENTITY, STOPPED, ID = "lmsearch sweep", "stopped", "id"  # attributes of the study
 FOLDER = "run_dir"  # attribute of a trial: the folder that it ran in, as its machine names it
+TOLD = "trial.json"  # in the folder of a trial that has ended: how
 FAILED = "failed"  # attribute of a trial that failed, which is pruned to Optuna
 PRUNER_STARTUP = 5  # trials that the median pruner watches before it ends one
 SMALLEST_GENERATION, LARGEST_GENERATION = 4, 50
@@ -86,11 +88,24 @@ class Sweep:
         return self.run_dir.inside("trials").inside(f"{number:04d}")
 
     def folder_of(self, trial: FrozenTrial) -> str:
-        """Return the run directory that a trial ran in: here, also after run_dir was moved, or where another caller has it."""
+        """Return the run directory that a trial ran in: here, also after run_dir was moved, or where another caller has it.
+
+        What lies where run_dir was before may be of another sweep by now.
+        """
         here, recorded = self.folder(origin(trial)).path, trial.user_attrs.get(FOLDER)
-        if recorded is None or (here.exists() and not Path(recorded).exists()) or Path(recorded).resolve() == here.resolve():
+        if recorded is None or Path(recorded).resolve() == here.resolve():
             return str(here)
-        return recorded
+        return str(here) if tells_of(here / TOLD, trial) or (here.exists() and not Path(recorded).exists()) else recorded
+
+
+def tells_of(path: Path, trial: FrozenTrial) -> bool:
+    """Tell whether a trial.json is there and has the parameters of this trial, or of the one that tried it again."""
+    where = str(path)
+    try:
+        told = parse_json(read_text(path, where=where, error=SweepError), where=where, error=SweepError)
+    except SweepError:  # not there, or damaged
+        return False
+    return isinstance(told, dict) and told.get("params") == trial.params
 
 
 def check_sweep(sweep: Sweep) -> None:
@@ -166,14 +181,15 @@ def find_study(sweep: Sweep) -> optuna.Study | None:
 def delete_study(sweep: Sweep, *, held: bool) -> None:
     """Delete the study of a sweep, if there is one, and the folders of its trials in run_dir; no other folder.
 
-    `held`: run_dir is known to hold this study, so that its trials are there also where they recorded another place before.
+    `held`: run_dir is known to hold this study, so that its trials are there also where they recorded another place before, at
+    which a copy of them or another sweep may be by now.
     """
     study = find_study(sweep)
     if study is None:
         return
     for trial in study.get_trials(deepcopy=False):
         here, recorded = sweep.folder(origin(trial)), trial.user_attrs.get(FOLDER)
-        if recorded is not None and (Path(recorded).resolve() == here.path.resolve() or (held and not Path(recorded).exists())):
+        if recorded is not None and (held or Path(recorded).resolve() == here.path.resolve()):
             here.clear()
     optuna.delete_study(study_name=sweep.study, storage=study._storage)
 
