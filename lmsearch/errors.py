@@ -77,7 +77,7 @@ class StorageError(LmsearchError):
 
 
 class StorageAwayError(StorageError):
-    """A database of trials that did not answer for long: no fault of the trials."""
+    """A database of trials that did not answer for long, or cannot be written: no fault of the trials."""
 
 
 class SweepError(LmsearchError):

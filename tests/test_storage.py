@@ -5,17 +5,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
 import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import Mock
 
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
-from lmsearch.errors import StorageError
+from lmsearch.errors import StorageAwayError, StorageError
 from lmsearch.trials import patience, storage
 from lmsearch.trials.storage import (
     abandon,
@@ -255,6 +257,17 @@ def test_a_database_that_is_away_for_a_while_is_asked_again_and_then_given_up(
     calls.clear()
     monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
     with pytest.raises(StorageError, match=r"did not answer for 0 s \(server closed the connection\)"):
+        patience.patiently(call)
+
+
+@pytest.mark.parametrize(
+    "told", ["attempt to write a readonly database", "database or disk is full", "unable to open database file"]
+)
+def test_a_database_that_cannot_be_written_is_not_waited_for(told: str) -> None:
+    failure = StorageInternalError("An exception is raised during the commit")
+    failure.__cause__ = sqlite3.OperationalError(told)
+    call = Mock(side_effect=[failure, AssertionError("asked again")])
+    with pytest.raises(StorageAwayError, match=rf"cannot be used \({told}\)"):
         patience.patiently(call)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for a database of trials that does not answer, such as one that is being started again."""
+"""Waiting for a database of trials that does not answer, such as one that is being started again; not for one of no use."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ T = TypeVar("T")
 PATIENCE_S = 300.0  # for which a database is called again
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before the next call; each pause is twice as long as the one before
 LOOK_S = 0.5  # between two looks, in a pause, for a signal that has come
+OF_NO_USE = ("readonly database", "disk is full", "unable to open database file")  # SQLite's words: waiting does not help
 log = logging.getLogger(__name__)
 
 
@@ -23,13 +24,15 @@ def patiently(call: Callable[[], T]) -> T:
     """Return what a call that reads or writes trials gives; while a database does not answer, call again for PATIENCE_S seconds.
 
     What others wait for, such as a lock, is not to be held meanwhile. Raises StorageAwayError where the database then still does
-    not answer, or where a signal comes that is held back.
+    not answer, or where a signal comes that is held back; at once where a file cannot be opened or written.
     """
     until, pause_s = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
     while True:
         try:
             return call()
         except StorageInternalError as error:
+            if any(words in reason_of(error) for words in OF_NO_USE):
+                raise StorageAwayError(f"the database of trials cannot be used ({reason_of(error)})") from error
             if stop_asked():
                 raise StorageAwayError(f"the database of trials does not answer ({reason_of(error)})") from error
             if time.monotonic() >= until:
