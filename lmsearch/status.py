@@ -24,6 +24,7 @@ class RunStatus(StrEnum):
     RUNNING = "running"  # a process writes into it
     FINISHED = "finished"
     STOPPED = "stopped"  # killed or interrupted: the same command continues it
+    PRUNED = "pruned"  # ended by its sweep, since other trials did better
     FAILED = "failed"  # ended by an error
 
 

@@ -13,9 +13,12 @@ from test_distributed import Meeting
 from lmsearch.cli import main
 from lmsearch.engine.distributed import World
 from lmsearch.engine.lock import holding
+from lmsearch.engine.log import EndedEarly
 from lmsearch.engine.processes import ProcessLost
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError
+from lmsearch.report.page.common import unfinished
+from lmsearch.report.page.folder import read_run as read_page
 from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import telling_failure
 from lmsearch.tasks.parts.runs import read_run, runs_in
@@ -103,6 +106,24 @@ def test_a_run_that_was_taken_further_is_not_finished_until_that_ends(tmp_path: 
     assert read_run(run).state is RunStatus.FINISHED
 
 
+def test_a_pruned_trial_has_not_failed(tmp_path: Path) -> None:
+    told = '{"state": "pruned", "note": "val_loss 0.6813 after 1 epochs"}'
+    run = make_run(tmp_path / "0002", "retrain", trial__json=told, config__yaml="epochs: 3\n")
+    found = read_run(run)
+    assert (found.state, found.verdict) == (RunStatus.PRUNED, "val_loss 0.6813 after 1 epochs")
+    assert "other trials did better: val_loss 0.6813 after 1 epochs." in unfinished(read_page(run))[1]
+    (run / "metrics.json").write_text('{"test_loss": 0.5}')  # it was trained on by hand
+    assert read_run(run).state is RunStatus.FINISHED
+
+
+def test_a_sweep_tells_its_best_trial(tmp_path: Path) -> None:
+    best = '{"trial": 3, "values": {"val_accuracy": 0.75, "parameters": 3347}}'
+    run = make_run(tmp_path / "sweep", "sweep", results__json=f'{{"best": {best}, "pareto": [3]}}')
+    assert read_run(run).verdict == "trial 3: val_accuracy 0.75, parameters 3347"
+    (run / "results.json").write_text('{"best": null, "pareto": []}')
+    assert read_run(run).verdict == "no trial was completed"
+
+
 def test_an_error_is_left_behind_until_the_run_goes_on(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     with pytest.raises(ValueError, match="no luck"), telling_failure(run_dir):
@@ -110,6 +131,8 @@ def test_an_error_is_left_behind_until_the_run_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "error.txt").read_text().splitlines()[-1] == "ValueError: no luck"
     with pytest.raises(KeyboardInterrupt), telling_failure(run_dir):
         raise KeyboardInterrupt
+    with pytest.raises(EndedEarly), telling_failure(run_dir):
+        raise EndedEarly("others did better")
     assert not (tmp_path / "error.txt").exists()
 
 
@@ -171,9 +194,10 @@ def test_what_a_user_put_into_a_failed_run_stays(runs: Path, capsys: pytest.Capt
 
 def test_a_failed_run_that_saved_work_stays(runs: Path) -> None:
     (runs / "d" / "checkpoint.pt").write_text("x")
-    before = everything(runs / "d")
+    make_run(runs / "e", "sweep", error__txt="no trial was completed\n")  # its trials may be in a database
+    before = everything(runs / "d"), everything(runs / "e")
     assert main(["clean", f"runs={runs}", "delete=true"]) == 0
-    assert everything(runs / "d") == before
+    assert (everything(runs / "d"), everything(runs / "e")) == before
 
 
 def test_clean_leaves_a_running_run_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,11 +24,14 @@ from lmsearch.errors import DataError
 from lmsearch.files import write_json
 from lmsearch.run_identity import config_digest
 from lmsearch.settings.sweep import Sweep as SweepSettings
+from lmsearch.status import RunStatus
 from lmsearch.sweep.pool import jobs_stay_here
 from lmsearch.sweep.study import FAILED
 from lmsearch.sweep.worker import Outcome, end
 from lmsearch.tasks import retrain
 from lmsearch.tasks import sweep as sweeping
+from lmsearch.tasks.parts.run_dir import telling_failure
+from lmsearch.tasks.parts.runs import read_run
 
 PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"
 BASE = ["sweep", "task=retrain", "overrides=[genotype=g.json,epochs=4]", "metric=val_accuracy"]
@@ -261,9 +264,11 @@ def test_trials_that_fail_teach_the_sampler_to_look_elsewhere(directions: list[s
     assert any(lost) and sum(lost[10:]) <= 10, "15 of 15 where failed trials are nothing to the sampler"
 
 
-def test_a_sweep_without_a_complete_trial_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_sweep_without_a_complete_trial_says_why_and_has_failed_until_there_is_one(
+    ran: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    good = retrain.run
+
     def run(cfg: DictConfig) -> None:
         raise DataError("no images in x")
 
@@ -271,6 +276,11 @@ def test_a_sweep_without_a_complete_trial_says_why(
     line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}", "trials=2")
     assert line.startswith("no trial was completed; trial 0 failed: no images in x; see")
     assert (tmp_path / "results.csv").read_text().count("failed") == 2
+    found = read_run(tmp_path)
+    assert found.state is RunStatus.FAILED and "no trial was completed; trial 0 failed" in found.verdict
+    monkeypatch.setattr(retrain, "run", good)
+    assert sweep(tmp_path, "trials=3") == 0
+    assert read_run(tmp_path).state is RunStatus.FINISHED
 
 
 def test_an_interrupted_trial_goes_on_in_its_own_folder(
@@ -299,7 +309,7 @@ def test_a_pruner_ends_trials_that_fall_behind_and_their_folder_says_so(
 
     def run(cfg: DictConfig) -> None:
         folder = Path(cfg.run_dir)
-        with RunLog(RunDir(folder)) as run_log:
+        with telling_failure(RunDir(folder)), RunLog(RunDir(folder)) as run_log:
             for epoch in range(cfg.epochs):
                 run_log.write(epoch, {"val_accuracy": cfg.optim.lr})
                 lines[folder.name] = epoch + 1
@@ -314,6 +324,7 @@ def test_a_pruner_ends_trials_that_fall_behind_and_their_folder_says_so(
         folder = Path(trial["run_dir"])
         told = json.loads((folder / "trial.json").read_text())
         assert told["state"] == "pruned" and "epochs" in told["note"] and not (folder / "metrics.json").exists()
+        assert not (folder / "error.txt").exists()
         assert 2 <= len((folder / "metrics.jsonl").read_text().splitlines()) < 4
     best = max(found, key=lambda t: t["params"]["optim.lr"])
     assert best["state"] == "complete"

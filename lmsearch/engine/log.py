@@ -35,6 +35,11 @@ PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "tensorboard"
 
 PROBABILITIES, WORTH = "probabilities", "worth"  # of directions: what a line of an epoch may hold by layer and direction
 
+
+class EndedEarly(Exception):
+    """What an observer raises to end a run that others have left behind; the run has not failed."""
+
+
 Values = Mapping[str, Mapping[str, float]]  # by layer and direction
 Observer = Callable[[int, dict[str, float]], None]
 _OBSERVER: ContextVar[Observer | None] = ContextVar("observer of epochs", default=None)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FAILURE = "error.txt"  # the traceback of what ended a run
+TRIAL = "trial.json"  # what a sweep says of the trial that ran there
 
 
 def failure_line(text: str) -> str:

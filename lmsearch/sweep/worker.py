@@ -18,8 +18,8 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from lmsearch.engine.log import observing
-from lmsearch.engine.run_dir import FAILURE, RunDir
+from lmsearch.engine.log import EndedEarly, observing
+from lmsearch.engine.run_dir import FAILURE, TRIAL, RunDir
 from lmsearch.errors import LmsearchError, StorageAwayError, SweepError, did_you_mean
 from lmsearch.interrupts import stop_asked
 from lmsearch.reading import parse_json, read_text
@@ -115,7 +115,7 @@ def outcome(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask
         return Outcome(TrialState.COMPLETE, values=measure(trial, sweep, folder, run_task))
     except (SweepError, StorageAwayError, UpdateFinishedTrialError):
         raise
-    except optuna.TrialPruned as pruned:
+    except EndedEarly as pruned:
         return Outcome(TrialState.PRUNED, note=str(pruned))
     except LmsearchError as error:
         return Outcome(TrialState.FAIL, note=str(error))
@@ -143,7 +143,7 @@ def end(study: optuna.Study, trial: optuna.Trial, folder: RunDir, how: Outcome) 
     if how.state == TrialState.FAIL:
         patiently(partial(trial.set_user_attr, FAILED, True))
     found = {"trial": trial.number, "state": words[how.state], "params": trial.params, "values": how.values, "note": how.note}
-    folder.write_json("trial.json", found)
+    folder.write_json(TRIAL, found)
     state = TrialState.PRUNED if how.state == TrialState.FAIL else how.state
     patiently(partial(study.tell, trial, how.values, state=state, skip_if_finished=True))
 
@@ -173,13 +173,13 @@ class Reporter:
             log.warning("epoch %d of trial %d is not reported", self.epochs, self.trial.number)
             return
         if prune:
-            raise optuna.TrialPruned(f"{metric} {values[metric]:.4g} after {self.epochs} epochs")
+            raise EndedEarly(f"{metric} {values[metric]:.4g} after {self.epochs} epochs")
 
 
 def read_metrics(path: Path, names: Sequence[str]) -> list[float]:
     """Return the named numbers of a metrics file; raise SweepError for one that holds none, LmsearchError for nan or inf."""
     if not path.is_file():
-        there = ", ".join(sorted(p.name for p in path.parent.glob("*.json") if p.name != "trial.json")) or "none"
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*.json") if p.name != TRIAL)) or "none"
         raise SweepError(f"metrics_file={path.name} is not in the run directory of a trial; its JSON files: {there}")
     where = f"metrics_file={path.name}"
     content = parse_json(read_text(path, where=where, error=SweepError), where=where, error=SweepError, constants=float)

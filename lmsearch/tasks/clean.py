@@ -71,7 +71,7 @@ def could_go(one: Run, state: RunStatus) -> Iterator[Going]:
     folders = folders_of(one)
     names = [path for folder in folders for path in files_in(folder)]
     worked = any(path.name in WORK for path in names)
-    if state is RunStatus.FAILED and not worked and one.claim.run:
+    if state is RunStatus.FAILED and not worked and one.claim.run and one.task != "sweep":  # whose trials may be in a database
         events = [path for folder in folders for path in files_in(folder / "tb") if EVENTS.fullmatch(path.name)]
         yield Going("failed before it saved any work", tuple(path for path in names if path.name in OF_RUNS) + tuple(events))
     if state is RunStatus.FINISHED:

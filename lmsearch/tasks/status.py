@@ -20,7 +20,10 @@ from lmsearch.tasks.parts.run_dir import tell_next
 from lmsearch.tasks.parts.runs import Run, runs_in
 
 PIPE_WIDTH = 160  # columns where the output is no terminal
-STYLES = {RunStatus.RUNNING: "cyan", RunStatus.FINISHED: "green", RunStatus.STOPPED: "yellow", RunStatus.FAILED: "red"}
+STYLES = {
+    RunStatus.RUNNING: "cyan", RunStatus.FINISHED: "green", RunStatus.STOPPED: "yellow", RunStatus.PRUNED: "yellow",
+    RunStatus.FAILED: "red",
+}  # fmt: skip
 DAY_S = 86400
 
 

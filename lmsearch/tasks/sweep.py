@@ -45,7 +45,16 @@ from lmsearch.sweep.study import (
 from lmsearch.sweep.worker import work
 from lmsearch.tasks.parts.known import configure
 from lmsearch.tasks.parts.restarts import note_start, starts_over
-from lmsearch.tasks.parts.run_dir import MARKER, Claim, claim_on, default_run_dir, note_further, refuse_foreign, write_config
+from lmsearch.tasks.parts.run_dir import (
+    MARKER,
+    Claim,
+    claim_on,
+    default_run_dir,
+    note_further,
+    refuse_foreign,
+    telling_failure,
+    write_config,
+)
 from lmsearch.tasks.parts.swept import Announcer, report
 from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import exclusive, note_version, recover, watched
@@ -71,12 +80,13 @@ def run(cfg: DictConfig) -> int:
             note_start(sweep.run_dir, what)
     with sweep.run_dir.locked(shared=True):  # several commands, of several machines, may work on one sweep
         study = begin(settings, sweep)
-        announce = Announcer(study, sweep)
-        if settings.launcher == "local" and settings.workers == 1:
-            work(sweep, run_task, after=announce)
-        else:
-            supervise(study, sweep, starter(settings, sweep), workers=settings.workers, progress=announce)
-        return report(study, sweep)
+        with telling_failure(sweep.run_dir):
+            announce = Announcer(study, sweep)
+            if settings.launcher == "local" and settings.workers == 1:
+                work(sweep, run_task, after=announce)
+            else:
+                supervise(study, sweep, starter(settings, sweep), workers=settings.workers, progress=announce)
+            return report(study, sweep)
 
 
 def make_sweep(settings: SweepSettings) -> Sweep:

@@ -15,6 +15,7 @@ from lmsearch.report.page.folder import Run
 from lmsearch.report.page.network import Network
 from lmsearch.settings.groups import groups_of, keys_anywhere
 from lmsearch.settings.tasks import TASKS
+from lmsearch.status import RunStatus
 
 GIB, MIB = 2**30, 2**20
 LONG = 1000  # counts from which a unit is shortened
@@ -173,6 +174,11 @@ def unfinished(run: Run) -> tuple[str, str]:
     if run.writer:
         between = f"{run.writer} writes into its folder. What is shown is a state in between."
         return f"This run is still going on: {progress}.", between[0].upper() + between[1:]
+    if run.state is RunStatus.PRUNED:
+        return (
+            f"This run did not end: {progress}.",
+            f"Its sweep ended it, since other trials did better: {run.trial.get('note')}.",
+        )
     return (
         f"This run did not end: {progress}.",
         "It was interrupted or killed. The same command goes on where its last checkpoint was written.",

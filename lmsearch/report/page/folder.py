@@ -10,7 +10,7 @@ from typing import Any
 
 from lmsearch.engine.lock import owner_of
 from lmsearch.engine.log import METRICS, read_metrics
-from lmsearch.engine.run_dir import FAILURE, failure_line
+from lmsearch.engine.run_dir import FAILURE, TRIAL, failure_line
 from lmsearch.errors import ConfigError, LmsearchError
 from lmsearch.genotype import FILE, Genotype, load_genotype
 from lmsearch.reading import parse_json, parse_yaml, read_text, user_path
@@ -50,6 +50,7 @@ class Run:
     command: str = ""
     trainings: tuple[int, int] = (0, 0)  # of a comparison: done, and to be done
     failure: str = ""  # the traceback of what ended it
+    trial: Mapping[str, Any] = field(default_factory=dict)  # what a sweep says of it
     further: str = ""  # how much more it was given, where that has not ended
 
     @property
@@ -62,7 +63,11 @@ class Run:
         """What has become of it."""
         if self.writer:
             return RunStatus.RUNNING
-        return RunStatus.FAILED if self.failure else RunStatus.FINISHED if self.ended and not self.further else RunStatus.STOPPED
+        if self.failure:
+            return RunStatus.FAILED
+        if self.ended and not self.further:
+            return RunStatus.FINISHED
+        return RunStatus.PRUNED if self.trial.get("state") == RunStatus.PRUNED else RunStatus.STOPPED
 
     @property
     def error(self) -> str:
@@ -145,7 +150,7 @@ def read_run(path: str | Path, *, key: str = "run_dir", mine: bool = False) -> R
         folder, task, None if mine else owner_of(folder), config, reader.mapping(ENVIRONMENT), reader.mapping(COST),
         reader.mapping(ABOUT), reader.mapping("metrics.json"), result, tuple(history), genotype, image,
         tuple(part for part in parts if part is not None), tuple(reader.missing), trainings=(done, len(arms)), failure=failure,
-        further=further,
+        trial=reader.mapping(TRIAL), further=further,
     )  # fmt: skip
 
 

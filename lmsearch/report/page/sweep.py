@@ -60,7 +60,8 @@ def _findings(
         verdict, meaning = unfinished(run)
         return verdict, (meaning,)
     if best is None:
-        note = (f"The first one: {trials[0]['note']}.",) if trials else ()
+        ends = sorted(trials, key=lambda t: (t["state"] != "failed", t["state"] == "queued again"))
+        note = (f"Trial {ends[0]['trial']} {ends[0]['state']}: {ends[0]['note']}.",) if ends else ()
         return f"No trial of {len(trials)} was completed.", ("There is nothing to choose from.", *note)
     values = ", ".join(f"{name} {value:.6g}" for name, value in best["values"].items())
     front = len(run.result.get("pareto", []))

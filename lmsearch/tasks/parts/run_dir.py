@@ -19,7 +19,7 @@ from lmsearch.context import tell
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import CHECKPOINT, MODEL
 from lmsearch.engine.distributed import SINGLE, World
-from lmsearch.engine.log import environment
+from lmsearch.engine.log import EndedEarly, environment
 from lmsearch.engine.nonfinite import FILE as NONFINITE
 from lmsearch.engine.processes import ProcessLost
 from lmsearch.engine.run_dir import FAILURE, RunDir
@@ -186,7 +186,7 @@ def claim_run_dir(
 
 @contextmanager
 def telling_failure(run_dir: RunDir) -> Iterator[None]:
-    """Leave the traceback of an error that ends the block in the run's folder; an interrupt is none.
+    """Leave the traceback of an error that ends the block in the run's folder; an interrupt is none, nor that others did better.
 
     Of several processes the one that fails writes it; those that lose it do so only where nothing tells why it is gone.
     """
@@ -195,6 +195,8 @@ def telling_failure(run_dir: RunDir) -> Iterator[None]:
     run_dir.world.wait()  # nobody reads what the main process starts over, or writes what it removes
     try:
         yield
+    except EndedEarly:
+        raise
     except Exception as error:
         if not isinstance(error, ProcessLost) or not (run_dir / FAILURE).exists():
             with suppress(FileError):  # a full disk, of which the error itself may tell

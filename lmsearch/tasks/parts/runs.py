@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsearch.engine.lock import owner_of
-from lmsearch.engine.run_dir import FAILURE, failure_line
+from lmsearch.engine.run_dir import FAILURE, TRIAL, failure_line
 from lmsearch.errors import ConfigError, FileError, LmsearchError
 from lmsearch.genotype import FILE
 from lmsearch.reading import parse_json, read_text
@@ -101,21 +101,29 @@ def state_of(path: Path, task: str, claim: Claim) -> RunStatus:
     file = DONE.get(task, "metrics.json")
     parts = claim.parts if file == FILE else ()  # the seeds of a search, of which it may have got more
     done = all((folder / file).exists() for folder in (path, *(path / part for part in parts)))
+    if not done and _content(path / TRIAL).get("state") == RunStatus.PRUNED:
+        return RunStatus.PRUNED
     return RunStatus.FINISHED if done else RunStatus.STOPPED
 
 
 def verdict_of(path: Path, task: str, state: RunStatus) -> str:
-    """Return in one line what a run found, or why it failed; empty where it says nothing."""
+    """Return in one line what a run found, or why it ended without that; empty where it says nothing."""
     try:
         if state is RunStatus.FAILED:
             return failure_line(read_text(path / FAILURE, where=str(path / FAILURE), error=FileError))
-        file = path / DONE.get(task, "metrics.json")
-        if not file.is_file() or state is not RunStatus.FINISHED:
-            return ""
-        content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
-        return _told(content) if isinstance(content, dict) else ""
+        if state is RunStatus.PRUNED:
+            return str(_content(path / TRIAL).get("note", ""))
+        return _told(_content(path / DONE.get(task, "metrics.json"))) if state is RunStatus.FINISHED else ""
     except LmsearchError as error:
         return str(error)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """Return the object in a file, an empty one where there is none; raise FileError where it cannot be read."""
+    if not file.is_file():
+        return {}
+    content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
+    return content if isinstance(content, dict) else {}
 
 
 def _told(content: dict[str, Any]) -> str:
@@ -128,9 +136,19 @@ def _told(content: dict[str, Any]) -> str:
         return f"{what}: {verdict.get('answer', 'unknown')}"
     if isinstance(health, dict) and "status" in health:
         return str(health["status"])
+    if "pareto" in content:
+        return _best(content)
     scores = [(name, value) for name, value in sorted(content.items()) if name.startswith("test_") and isinstance(value, float)]
     shown = [pair for pair in scores if not pair[0].endswith("loss")][:1] or scores[:1]
     return "".join(f"{name} {value:.4f}" for name, value in shown)
+
+
+def _best(content: dict[str, Any]) -> str:
+    """Return what the best trial of a sweep gave."""
+    best = content.get("best")
+    if not isinstance(best, dict) or not isinstance(best.get("values"), dict):
+        return "no trial was completed"
+    return f"trial {best.get('trial')}: " + ", ".join(f"{name} {value:.6g}" for name, value in best["values"].items())
 
 
 def _extent(path: Path) -> tuple[float, int]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lmsearch.config import plain_config
 from lmsearch.context import in_full, tell
+from lmsearch.engine.run_dir import FAILURE
 from lmsearch.errors import SweepError
 from lmsearch.report.page.folder import FURTHER
 from lmsearch.sweep.results import Row, command_of, csv_of, figure_of, front_of, rows_of, summary, table_of, words_of
@@ -50,13 +51,15 @@ def report(study: optuna.Study, sweep: Sweep) -> int:
     front = front_of(study, rows)
     sweep.run_dir.write_csv("results.csv", csv_of(sweep, rows))
     sweep.run_dir.write_json("results.json", summary(sweep, rows, front, versions=versions))
-    sweep.run_dir.remove(FURTHER)
+    for name in (FURTHER, FAILURE):
+        sweep.run_dir.remove(name)  # of another command at it
     console = Console()
     console = console if console.is_terminal else Console(width=PIPE_WIDTH)
     if in_full():
         console.print(table_of(sweep, rows, front))
     if not front:
-        why = f"; trial {rows[0].number} {rows[0].state}: {rows[0].note}" if rows else ""
+        first = min(rows, key=lambda row: (row.state != "failed", row.state == "queued again", row.number), default=None)
+        why = f"; trial {first.number} {first.state}: {first.note}" if first is not None else ""
         leave_page(sweep.run_dir)
         raise SweepError(f"no trial was completed{why}; see {sweep.run_dir / 'results.csv'}")
     best, figure = front[0], "history.png" if len(sweep.goal.metrics) == 1 else "pareto.png"
