@@ -77,9 +77,9 @@ def spearman_brown(correlation: float, longer: float = 2) -> float:
 def noise_ceiling(scores: np.ndarray, *, step: float = 0.0) -> float:
     """The agreement that the mean over all seeds has with another such mean: Kendall's tau-b; scores (A, S), S >= 2.
 
-    tau is the mean over all halvings of the seeds of tau_b(mean of one half, mean of the other); with an odd S each halving leaves
-    one seed out. Of normal scores r = sin(pi tau / 2) is Pearson's correlation (Greiner), which Spearman and Brown take from a
-    half to all seeds, and 2 asin(r) / pi is its tau again. 0 where the halves do not agree more than by chance.
+    tau is the mean over all halvings of the seeds of tau_b(mean of one half, mean of the other); with an odd S each halving
+    leaves one seed out. Of normal scores r = sin(pi tau / 2) is Pearson's correlation (Greiner), which Spearman and Brown take
+    from a half to all seeds, and 2 asin(r) / pi is its tau again. 0 where the halves do not agree more than by chance.
     It is what repeating all trainings would reach, and no bound: both means are noisy, so a score without noise mostly agrees
     better with one of them, up to about the square root of this. `step` is what scores were rounded to: means no further
     apart count as ties.
