@@ -143,6 +143,20 @@ def test_findings_come_first_then_what_they_rest_on(tmp_path: Path) -> None:
     assert places == sorted(places) and places[0] < html.index("What it means") < html.index("What to do next") < places[1]
 
 
+@pytest.mark.parametrize(
+    ("derivation", "scores", "margin"),
+    [
+        ({"method": "topk"}, "probability", "margin"),
+        ({"method": "perturbation"}, "probability", "margin (held-out loss)"),
+        ({"method": "halving"}, "share of worth, by swaps", "margin (held-out loss)"),
+        ({"method": "consensus", "of": "climb"}, "share of worth, by swaps", "margin (share of seeds)"),
+    ],
+)
+def test_scores_and_margins_are_called_what_they_are(derivation: dict, scores: str, margin: str, tmp_path: Path) -> None:
+    html = html_of(page_of(read_run(search_run(tmp_path / "a", replace(chosen(1), derivation=derivation)))))
+    assert f">{margin}<" in html and f"{scores} (filled: kept)" in html
+
+
 @pytest.mark.parametrize("status", [s for s in Status if s != Status.DIVERGED])
 def test_every_status_is_told_in_a_plain_sentence(tmp_path: Path, status: Status) -> None:
     page = page_of(read_run(search_run(tmp_path / "a", chosen(1, status=status))))

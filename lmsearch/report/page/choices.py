@@ -53,8 +53,8 @@ def _map_cell(layer: LayerChoice, name: str, least: float, most: float, votes: i
     return Heat(" ".join(words), share, name in layer.directions)
 
 
-def worth_table(genotype: Genotype, *, scores: str) -> Table | None:
-    """Return every layer's scores on one axis, its margin and, of seeds, how far they agree."""
+def worth_table(genotype: Genotype, *, scores: str, margin: str) -> Table | None:
+    """Return every layer's scores on one axis, its margin and, of seeds, how far they agree; `scores` and `margin` name these."""
     if not any(layer.scores for layer in genotype.layers):
         return None
     values = [value for layer in genotype.layers for value in layer.scores.values()]
@@ -70,9 +70,9 @@ def worth_table(genotype: Genotype, *, scores: str) -> Table | None:
             mine = stability.get(layer.name)
             row.append("–" if mine is None else f"{mine['jaccard']:.2f} ({mine['chance']:.2f})")
         rows.append(tuple(row))
-    columns = ["layer", f"{scores} (filled: kept)", "least kept", "best dropped", "margin"]
+    columns = ["layer", f"{scores} (filled: kept)", "least kept", "best dropped", margin]
     columns += ["overlap of seeds (chance)"] if stability else []
-    return Table("Worth of every candidate, and how clear the choice was.", tuple(columns), tuple(rows))
+    return Table("What every candidate was worth, and how clear the choice was.", tuple(columns), tuple(rows))
 
 
 def moves(layers: Mapping[str, Mapping[str, Sequence[float]]], kept: Mapping[str, Sequence[str]], *, what: str) -> Panels | None:

@@ -24,7 +24,7 @@ from lmsearch.report.page.folder import Run
 from lmsearch.report.page.network import Network, network_of
 from lmsearch.report.page.preferences import preference_table
 from lmsearch.report.page.words import SEARCH_WORDS, STATUS, status_of
-from lmsearch.search.derivation.kinds import own_scores
+from lmsearch.search.derivation.kinds import own_scores, shares_by_losses
 from lmsearch.status import Level, Status
 
 CONSENSUS, DISCRETE = "consensus", "trials"  # a method of derivation; a key that only a search of architectures writes
@@ -97,6 +97,13 @@ def scores_name(genotype: Genotype) -> str:
     return own_scores(method) or "probability"
 
 
+def margin_name(genotype: Genotype) -> str:
+    """Return what the margins of a genotype are called, with their unit where it is not that of the scores."""
+    if "of" in genotype.derivation:
+        return "margin (share of seeds)"
+    return "margin (held-out loss)" if shares_by_losses(genotype.derivation.get("method")) else "margin"
+
+
 def choice_sections(run: Run, genotype: Genotype, network: Network | None, paths: Paths) -> list[Section | None]:
     """Return map, worth, moves, scan paths and preferences of a choice."""
     scores, stability = scores_name(genotype), genotype.health.get("stability", {})
@@ -106,7 +113,7 @@ def choice_sections(run: Run, genotype: Genotype, network: Network | None, paths
     lacking = None if network else Text("The run does not tell its network, so the token grids of the layers are not known.")
     return [
         section("map", "Which directions each layer keeps", drawn),
-        section("worth", "Worth and margins", worth_table(genotype, scores=scores)),
+        section("worth", "Worth and margins", worth_table(genotype, scores=scores, margin=margin_name(genotype))),
         section("moves", "How they moved during the search", _moves(run)),
         section("paths", "The scan paths of each layer", walks, lacking),
         section("preferences", "Shallow against deep, window against raster", preference_table(genotype.layers)),

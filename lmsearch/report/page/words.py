@@ -36,8 +36,10 @@ SEARCH_WORDS = (
     ("scan direction", "The order in which a layer reads the image's tokens, such as row by row (h) or in windows of 2 x 2 (w2)."
      " “_flip” reads the same order backwards."),
     ("keep", "How many directions each layer keeps of all that it could use. The others are removed from the network."),
-    ("worth", "How much a layer relied on a direction during the search. The exact measure stands above the map."),
-    ("margin", "The worth of the last direction kept less that of the best one dropped. Near zero, the two could change places."),
+    ("worth", "How much a layer relied on a direction during the search. What was measured stands above the map."
+     " Probabilities and shares of worth sum to 1 in every layer."),
+    ("margin", "How clear the choice was: the last direction kept less the best one dropped, in probability, score or votes of"
+     " seeds; or how much more the best other choice in the layer loses on held-out images. Near 0, both could change places."),
     ("ok", "Every test was passed, the recheck too."),
     ("unconfirmed", "Every test was passed, but the recheck was not run."),
     ("indeterminate", "The tests could not tell the choice from a random one. It is no statement that the choice is bad."),

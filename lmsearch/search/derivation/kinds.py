@@ -127,11 +127,11 @@ DERIVATIONS = {
         ),
         DerivationKind(
             "climb", climb, climb_branches, uses_holdout=True, needs_alphas=False, takes_budget=False, samples=CLIMB_SAMPLES,
-            in_parts=False, runs_mixtures=False, own_scores="worth, by swaps",
+            in_parts=False, runs_mixtures=False, own_scores="share of worth, by swaps",
         ),
         DerivationKind(
             "halving", halving, climb_branches, uses_holdout=True, needs_alphas=False, takes_budget=False,
-            samples=HALVING_SAMPLES, in_parts=True, runs_mixtures=False, own_scores="worth, by swaps",
+            samples=HALVING_SAMPLES, in_parts=True, runs_mixtures=False, own_scores="share of worth, by swaps",
         ),
     )
 }  # fmt: skip
@@ -193,5 +193,5 @@ def own_scores(method: str | None) -> str | None:
 
 
 def shares_by_losses(method: str | None) -> bool:
-    """Tell whether a derivation gives a total budget to the layers by held-out losses, not by the probabilities."""
+    """Tell whether held-out losses, not probabilities, are a derivation's margins and give a total budget to the layers."""
     return method in DERIVATIONS and DERIVATIONS[method].uses_holdout
