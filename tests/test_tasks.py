@@ -303,7 +303,9 @@ def test_fine_tuning_resizes_positions_to_another_grid(retrained: Path) -> None:
         (["retrain", "genotype=localmamba/local_vim_tiny"], "20 layers"),
         (["retrain", "genotype=localmamba/local_vim_tinny"], "localmamba/local_vim_tiny"),
         (["derive", "checkpoint=/nowhere"], "no such checkpoint"),
-        (["evaluate", "checkpoint=/nowhere"], "/nowhere"),
+        (["evaluate", "checkpoint=/nowhere", "data.root=own"], "/nowhere: no such checkpoint"),
+        (["retrain", "genotype=windws", "data.root=own"], "did you mean windows"),
+        (["retrain", "genotype=cross", "init_from=/nowhere", "data.root=own"], "/nowhere: no such checkpoint"),
         (["search", "data=planted", "data.direction=w3x"], "w3x"),
     ],
 )

@@ -22,7 +22,9 @@ from lmsearch.errors import DataError
 from lmsearch.report.arms import Arm
 from lmsearch.settings.tasks import Retrain
 from lmsearch.stats.intervals import over_samples, wilson, wilson_by_class
+from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.build import build_data, build_recipe, check_classes
+from lmsearch.tasks.parts.runs import verdict_of
 
 COUNTS = {"a": 120, "b": 6, "c": 6}
 NET = ["model.patch_size=4", "model.depth=1", "model.embed_dim=8", "batch_size=33", "epochs=1", "optim.warmup_epochs=0"]
@@ -85,12 +87,18 @@ def with_labels(source: Source, labels: np.ndarray) -> Source:
     return replace(source, train=replace(source.train, labels=labels))
 
 
-def test_the_balanced_metric_names_what_is_best_logged_and_searched(root: Path, genotype: Path, tmp_path: Path) -> None:
+def test_the_balanced_metric_names_what_is_best_logged_and_searched(
+    root: Path, genotype: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     balanced = [*words(root), "metric=balanced_accuracy"]
     assert main(["retrain", *balanced, f"genotype={genotype}", f"run_dir={tmp_path / 'net'}"]) == 0
     metrics = read(tmp_path / "net" / "metrics.json")
     (line,) = map(json.loads, (tmp_path / "net" / "metrics.jsonl").read_text().splitlines())
     assert metrics["metric"] == "balanced_accuracy" and "train_accuracy" in line
+    score, said = f"{metrics['test_balanced_accuracy']:.4f}", capsys.readouterr().out
+    assert verdict_of(tmp_path / "net", "retrain", RunStatus.FINISHED) == f"test_balanced_accuracy {score}"
+    assert f"test_balanced_accuracy: {score} on" in said
+    assert f"weights of epoch {metrics['best_epoch'] + 1} of 1, the best" in said
     assert metrics["best_val_balanced_accuracy"] == line["val_balanced_accuracy"]
     assert line["val_balanced_accuracy"] == pytest.approx(metrics["val_balanced_accuracy"], abs=1e-6)
     assert metrics["val_accuracy"] != metrics["val_balanced_accuracy"]

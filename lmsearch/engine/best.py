@@ -50,7 +50,6 @@ class Best:
             try:
                 read_weights(self.run_dir / FILE)
             except CheckpointError as error:
-                log.warning(
-                    "%s; the weights of epoch %d, the best so far, are lost, and the run goes on without them", error, self.epoch
-                )
+                told = f"the weights of epoch {self.epoch + 1}, the best so far, are lost, and the run goes on without them"
+                log.warning("%s; %s", error, told)
                 self.run_dir.remove(FILE)

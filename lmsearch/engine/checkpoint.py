@@ -149,10 +149,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():
-        asked = path.name == CHECKPOINT or re.fullmatch(r"s\d+", path.name)  # a folder that may hold seeds, or a seed that is not
-        seeds = sorted(found.parent.name for found in path.parent.glob("s[0-9]*/checkpoint.pt")) if asked else []
-        hint = f"; its seeds hold one each: {', '.join(seeds)}" if seeds else ""
-        raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one{hint}")
+        raise no_checkpoint(path)
     if is_exported(path):
         raise CheckpointError(f"{path} is an exported file, which evaluate, predict and latency take; give its run directory")
     try:
@@ -173,6 +170,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {DAMAGED}")
     check_entries(state, source=str(path))
     return state
+
+
+def no_checkpoint(path: Path) -> CheckpointError:
+    """Return the error for a file or folder that is not there."""
+    asked = path.name == CHECKPOINT or re.fullmatch(r"s\d+", path.name)  # a folder that may hold seeds, or a seed that is not
+    seeds = sorted(found.parent.name for found in path.parent.glob("s[0-9]*/checkpoint.pt")) if asked else []
+    hint = f"; its seeds hold one each: {', '.join(seeds)}" if seeds else ""
+    return CheckpointError(f"{path}: no such checkpoint; expected a checkpoint.pt or a run directory that holds one{hint}")
 
 
 def _digest_of_entries(state: dict[str, Any], *, source: str) -> str:

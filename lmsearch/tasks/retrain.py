@@ -91,7 +91,7 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     show(source.info, metrics, test, parameters=metrics["parameters"])
     if metrics.get("best_epoch") is not None and (run_dir / BEST).exists():
         tested = "; it is the test set too, which flatters them" if source.test is source.val else ""
-        best = f"epoch {metrics['best_epoch']}, the best on the validation set{tested}"
+        best = f"epoch {metrics['best_epoch'] + 1} of {settings.epochs}, the best on the validation set{tested}"
         tell(f"weights of {best}: {run_dir / BEST}")
     tell_baselines(metrics)
     tell_weights(run_dir, source)

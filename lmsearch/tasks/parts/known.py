@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from lmsearch.config import Defaults, compose, compose_presets, plain_config
 from lmsearch.config_presets import choices_of, kind_of, own_keys, split_overrides
 from lmsearch.errors import ConfigError, did_you_mean, short
-from lmsearch.genotype import FILE
+from lmsearch.genotype import FILE, load_genotype
+from lmsearch.literature import ARMS
 from lmsearch.paths import data_dir
 from lmsearch.reading import is_file, is_folder, is_same, user_path
 from lmsearch.tasks.parts.facts import FROM_DATA, Facts, read_facts
@@ -184,10 +185,16 @@ def data_kind_of(chosen: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def of_genotype(run: str) -> Knowledge | None:
-    """Return what training from scratch takes from the run that a genotype is of; None for a file or a shipped name."""
+    """Return what training from scratch takes from the run that a genotype is of; None for a file or a shipped name.
+
+    Raises GenotypeError for what is none of these, before its run is missed for its keys.
+    """
     folder = user_path(run)
-    facts = read_facts(folder) if is_folder(folder) else None
-    if facts is None:
+    if not is_folder(folder):
+        if not is_file(folder) and run not in ("null", *ARMS):
+            load_genotype(run, also=ARMS)  # a shipped name, or an error
+        return None
+    if (facts := read_facts(folder)) is None:
         return None
     values = _data_values(facts, SHAPE) | _model_values(facts)
     if facts.search_space is not None:
@@ -196,9 +203,16 @@ def of_genotype(run: str) -> Knowledge | None:
 
 
 def of_weights(run: str) -> Knowledge | None:
-    """Return what trained weights are used with: their data, how these show an image, and their model."""
-    facts = read_facts(user_path(run))
-    if facts is None:
+    """Return what trained weights are used with: their data, how these show an image, and their model.
+
+    None for a folder that tells nothing. Raises CheckpointError where nothing is, before its run is missed for its keys.
+    """
+    path = user_path(run)
+    if not is_folder(path) and not is_file(path):
+        from lmsearch.engine.checkpoint import no_checkpoint  # imports PyTorch
+
+        raise no_checkpoint(path)
+    if (facts := read_facts(path)) is None:
         return None
     values = _data_values(facts, IMAGE) | _model_values(facts)
     image = _keys_of_data((*IMAGE, *SPLIT) if facts.data.keys() >= set(SPLIT) else IMAGE)

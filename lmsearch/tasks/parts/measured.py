@@ -100,9 +100,11 @@ def show(info: DataInfo, metrics: dict, test: Scores, *, parameters: int | None 
         print(f"test_{metrics['metric']}: {test.score:.4f} on {metrics['num_test']} samples{size}")
         show_dense(info, metrics, test)
         return
-    print(f"test_accuracy: {metrics['test_accuracy']:.4f} on {metrics['num_test']} samples{size}")
-    top = f", test_top5_accuracy: {metrics['test_top5_accuracy']:.4f}" if "test_top5_accuracy" in metrics else ""
-    tell(f"test_balanced_accuracy: {metrics['test_balanced_accuracy']:.4f}{top}; by class:")
+    judged = f"test_{metrics['metric']}"
+    print(f"{judged}: {metrics[judged]:.4f} on {metrics['num_test']} samples{size}")
+    others = ("test_accuracy", "test_balanced_accuracy", "test_top5_accuracy")
+    beside = [name for name in others if name in metrics and name != judged]
+    tell(", ".join(f"{name}: {metrics[name]:.4f}" for name in beside) + "; by class:")
     tell("\n".join(class_lines(info.class_names, metrics["test_class_accuracy"], confusion(info, test))))
 
 

@@ -139,7 +139,8 @@ def _told(content: dict[str, Any]) -> str:
     if "pareto" in content:
         return _best(content)
     scores = [(name, value) for name, value in sorted(content.items()) if name.startswith("test_") and isinstance(value, float)]
-    shown = [pair for pair in scores if not pair[0].endswith("loss")][:1] or scores[:1]
+    judged = [pair for pair in scores if pair[0] == f"test_{content.get('metric')}"]
+    shown = (judged or [pair for pair in scores if not pair[0].endswith("loss")] or scores)[:1]
     return "".join(f"{name} {value:.4f}" for name, value in shown)
 
 
