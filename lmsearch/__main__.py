@@ -1,4 +1,4 @@
-"""The command `lmsearch`, also as `python -m lmsearch`: an interrupt is one line at any time, while modules are imported too."""
+"""The command `lmsearch`, also as `python -m lmsearch`: a signal is one line at any time, while modules are imported too."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 try:
     import signal
 
-    from lmsearch.interrupts import INTERRUPTED, quit_at_once
-except KeyboardInterrupt:  # before quit_at_once is there to answer
+    from lmsearch.interrupts import INTERRUPTED, quitting_at_once
+except KeyboardInterrupt:  # before quitting_at_once is there to answer
     try:
         os.write(2, b"\nlmsearch: interrupted\n")
     finally:
@@ -18,8 +18,7 @@ except KeyboardInterrupt:  # before quit_at_once is there to answer
 
 def main() -> int:
     """Run the command line of this process."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was started with interrupts ignored
-        signal.signal(signal.SIGINT, quit_at_once)  # until the task is imported and has something to save
+    quitting_at_once()  # until the task is imported and has something to save
     from lmsearch.cli import main as run  # slow: it imports Hydra
 
     try:

@@ -165,8 +165,9 @@ def _run(task: str, cfg: DictConfig) -> int:
         code = error.code if isinstance(error, Stopped) else INTERRUPTED
         what = f"stopped by {error.name}" if isinstance(error, Stopped) and code != INTERRUPTED else "interrupted"
         how = "give the same command again"
-        if "overwrite" in cfg:
-            how += ", without overwrite=true, to continue from the last checkpoint"
+        kept = "the last checkpoint" if "resume" in cfg else "the trials that are done" if "trials" in cfg else None
+        if kept is not None:
+            how += f", without overwrite=true, to continue from {kept}"
         say(f"\nlmsearch: {what}; {how}")
         return code
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 INTERRUPTED = 130  # exit code
 SAVED = 75  # exit code: EX_TEMPFAIL of sysexits.h, which means "try again"
@@ -74,12 +75,26 @@ def stop_asked() -> bool:
     return stop is not None and stop.asked
 
 
-def quit_at_once(*_: object) -> None:
-    """Answer an interrupt while modules are imported, where nothing can be lost: their native code may not raise it on."""
+def quit_at_once(number: int, *_: object) -> None:
+    """Answer a signal while modules are imported, where nothing can be lost: their native code may not raise it on."""
+    stopped = Stopped(number)
     try:
-        os.write(2, b"\nlmsearch: interrupted\n")
+        told = "interrupted" if stopped.code == INTERRUPTED else f"stopped by {stopped.name}; give the same command again"
+        os.write(2, f"\nlmsearch: {told}\n".encode())
     finally:
-        os._exit(INTERRUPTED)
+        os._exit(stopped.code)
+
+
+def quitting_at_once() -> None:
+    """Answer signals so from now on, but those that are ignored or answered already."""
+    for number in SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, quit_at_once)
+
+
+def as_at_first(number: int) -> Any:
+    """Return how Python answers a signal."""
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
 
 
 @contextmanager
@@ -101,7 +116,7 @@ def answering_signals() -> Iterator[None]:
     finally:
         _STOP.reset(token)
         for number, old in mine.items():
-            signal.signal(number, signal.default_int_handler if old is quit_at_once else old)
+            signal.signal(number, old if old is not quit_at_once else as_at_first(number))
 
 
 @contextmanager

@@ -136,8 +136,12 @@ def test_an_interrupted_task_says_how_to_continue(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["recorder"], "run", interrupt)
-    assert main(["search"]) == 130
-    assert "lmsearch: interrupted; give the same command again" in capsys.readouterr().err
+    words = {"sweep": ["task=search", "params={epochs: [1, 2]}", "metric=val_loss"], "export": ["checkpoint=a", "out=b.onnx"]}
+    for task, kept in (("search", "the last checkpoint"), ("sweep", "the trials that are done"), ("export", None)):
+        monkeypatch.setitem(TASKS, task, TASKS["search"])
+        assert main([task, *words.get(task, [])]) == 130
+        how = "" if kept is None else f", without overwrite=true, to continue from {kept}"
+        assert capsys.readouterr().err == f"\nlmsearch: interrupted; give the same command again{how}\n"
 
 
 def test_the_command_line_starts_without_pytorch() -> None:
@@ -172,24 +176,30 @@ def _root() -> Path:
 INTERRUPT = """
 import os, runpy, signal, sys
 
-wanted = sys.argv[1]
+wanted, sent = sys.argv[1:3]
 
 class Interrupted:
     def find_spec(self, name, *rest):
         if name == wanted:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), getattr(signal, sent))
 
 sys.meta_path.insert(0, Interrupted())
-sys.argv[:2] = ["lmsearch"]
+sys.argv[:3] = ["lmsearch"]
 runpy.run_module("lmsearch", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("module", ["lmsearch.interrupts", "lmsearch.cli", "hydra", "torch"])
-def test_an_interrupt_while_modules_are_imported_is_one_line(module: str) -> None:
-    words = [sys.executable, "-c", INTERRUPT, module, "doctor"]
+@pytest.mark.parametrize(
+    ("module", "signal", "code", "told"),
+    [
+        *((module, "SIGINT", 130, "interrupted") for module in ("lmsearch.interrupts", "lmsearch.cli", "hydra", "torch")),
+        *(("hydra", name, 75, f"stopped by {name}; give the same command again") for name in ("SIGTERM", "SIGHUP", "SIGUSR1")),
+    ],
+)
+def test_a_signal_while_modules_are_imported_is_one_line(module: str, signal: str, code: int, told: str) -> None:
+    words = [sys.executable, "-c", INTERRUPT, module, signal, "doctor"]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr.strip()) == (130, "lmsearch: interrupted")
+    assert (ran.returncode, ran.stderr.strip()) == (code, f"lmsearch: {told}")
 
 
 def test_an_interrupt_while_the_command_line_is_read_is_one_line(

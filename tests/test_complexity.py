@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmsearch.config import compose
-from lmsearch.errors import LmsearchError, ModelError
+from lmsearch.errors import ConfigError, LmsearchError, ModelError
 from lmsearch.kernels import native
 from lmsearch.kernels.reference import whole_delta
 from lmsearch.models import create_model, local_vim, mixer
@@ -224,7 +224,11 @@ def test_the_task_prints_a_model_and_writes_its_figures(tmp_path, capsys, detail
 def test_the_task_takes_a_genotype_and_counts_a_supernet(tmp_path, capsys):
     assert run("model=local_vim_small", "genotype=localmamba/local_vim_small_wo_search") == 0
     assert "layers.19: h, h_flip, w2, w2_flip" in " ".join(capsys.readouterr().out.split())
-    assert run("model=local_vim_nano", "merge=weighted", "detail=none", f"out={tmp_path / 'c.json'}") == 0
+    words = ("model=local_vim_nano", "merge=weighted", "detail=none", f"out={tmp_path / 'c.json'}")
+    assert run(*words) == 0
+    with pytest.raises(ConfigError, match="is there already; name another file, or set overwrite=true"):
+        run(*words)
+    assert run(*words, "overwrite=true") == 0
     supernet = create_model("local_vim_nano", merge="weighted")
     counted = json.loads((tmp_path / "c.json").read_text())["local_vim_nano"][0]["parameters"]
     assert counted == sum(p.numel() for p in supernet.parameters())

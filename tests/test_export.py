@@ -222,6 +222,10 @@ def test_a_network_is_timed_and_scored_as_it_is_and_as_a_file(shipped: Path, cap
     assert "| file | 1 | 3 |" in (shipped / "latency" / "latency.md").read_text()
     assert "did you mean pytorch?" in error_of(["latency", f"checkpoint={shipped / 'run'}", "what=[pytorhc]"], capsys)
     assert "batches=0 is not accepted" in error_of(["latency", f"checkpoint={shipped / 'run'}", "batches=0"], capsys)
+    assert "what=[] leaves no way to run" in error_of(["latency", f"checkpoint={shipped / 'run'}", "what=[]"], capsys)
+    said = error_of(["latency", f"checkpoint=[{shipped / 'run'},{shipped / 'nope'}]", f"run_dir={shipped / 'other'}"], capsys)
+    assert "no such checkpoint" in said and not (shipped / "other").exists()
+    assert "would be lost; choose another run_dir=" in error_of(["latency", f"checkpoint={shipped / 'run'}", *words[2:]], capsys)
 
 
 def test_portable_operators_compute_what_the_kernels_do_and_a_wrong_scan_is_refused() -> None:

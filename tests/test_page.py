@@ -25,8 +25,10 @@ from lmsearch.config import compose, plain_config
 from lmsearch.context import LEAVING_PAGES, setting
 from lmsearch.engine import memory
 from lmsearch.engine.lock import holding
+from lmsearch.engine.log import RunLog
 from lmsearch.engine.memory import PROCESS, peak_bytes
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import FileError
 from lmsearch.genotype import LayerChoice
 from lmsearch.report.page import render
 from lmsearch.report.page.blocks import Command, Page
@@ -124,6 +126,19 @@ def test_the_time_of_all_sittings_counts(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     told = json.loads((tmp_path / "cost.json").read_text())
     assert (told["sittings"], told["peak_memory_bytes"]) == (3, 1e15) and told["seconds"] >= 50.0 and told["hardware"]["cpu"]
+
+
+def test_a_full_disk_does_not_hide_what_ended_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise FileError("no room")
+
+    monkeypatch.setattr(RunDir, "write_json", full)
+    monkeypatch.setattr(RunDir, "write_csv", full)
+    monkeypatch.setattr(RunDir, "events", lambda *given, **options: None)
+    with pytest.raises(ZeroDivisionError), counting_cost(RunDir(tmp_path)), RunLog(RunDir(tmp_path)):
+        raise ZeroDivisionError
+    with pytest.raises(FileError), counting_cost(RunDir(tmp_path)):
+        pass
 
 
 @pytest.mark.skipif(not PROCESS.is_file(), reason="needs /proc")

@@ -7,7 +7,7 @@ import math
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,7 @@ import numpy as np
 import lmsearch
 from lmsearch.context import setting
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.errors import short
+from lmsearch.errors import FileError, short
 from lmsearch.figures.tiles import tiles
 from lmsearch.paths import PACKAGE
 from lmsearch.reading import damaged_line, read_json_lines
@@ -181,11 +181,12 @@ class RunLog:
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        if self.tensorboard is not None:
-            self.tensorboard.close()
-        if self.run_dir.world.main:  # others might read a line that is being written
-            write_table(self.run_dir)
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        with nullcontext() if kind is None else suppress(FileError, OSError):  # of a full disk: what ended the block tells more
+            if self.tensorboard is not None:
+                self.tensorboard.close()
+            if self.run_dir.world.main:  # others might read a line that is being written
+                write_table(self.run_dir)
 
     def write(self, epoch: int, values: dict[str, float], *, layers: Values | None = None, worth: Values | None = None) -> None:
         """Log the scalars of one epoch and, of a search, every layer's probability of every direction or its worth."""

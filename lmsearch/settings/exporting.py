@@ -49,4 +49,4 @@ class LatencySettings(Output, Voice):
     batches: Ints = key("images per call: a number or a list", unit="images")
     thread_counts: Ints = key("CPU threads: a number or a list; all of a call's")
     repeats: int = key("calls that are timed, one by one", least=1)
-    run_dir: PathName | None = again(Output, "run_dir", help="folder of latency.json and latency.md", null="runs/latency-<model>")
+    run_dir: PathName | None = again(Output, "run_dir", help="folder of latency.json and latency.md", null="runs/latency-<run>")

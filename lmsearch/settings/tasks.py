@@ -216,6 +216,7 @@ class Complexity(Settings):
     precision: str = again(Machine, "precision", help="of the tensors kept for training")
     detail: str = key("rows of the table", words=("none", "layers", "directions"))
     out: PathName | None = key("also write every figure to this JSON file")
+    overwrite: bool = again(Claiming, "overwrite", help="true: replace a file that out= names")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,8 @@ VMamba's own count is that of LocalVMamba without norms; its repository first pr
 def run(cfg: DictConfig) -> int:
     """Print the tables; also write the figures as JSON to the file that out= names."""
     settings = settings_of(ComplexitySettings, cfg)
+    if settings.out is not None and Path(settings.out).exists() and not settings.overwrite:
+        raise ConfigError(f"out={settings.out!r} is there already; name another file, or set overwrite=true to replace it")
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)

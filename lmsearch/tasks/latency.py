@@ -12,12 +12,15 @@ from omegaconf import DictConfig
 
 from lmsearch.config import settings_of
 from lmsearch.context import tell
+from lmsearch.data.info import DataInfo
+from lmsearch.engine.checkpoint import CHECKPOINT, ModelSpec
 from lmsearch.engine.log import environment
 from lmsearch.engine.threads import cores
-from lmsearch.errors import ConfigError, DataError, ExportError, did_you_mean
+from lmsearch.errors import ConfigError, DataError, ExportError, FileError, did_you_mean
 from lmsearch.export.latency import Latency, latencies
 from lmsearch.export.variants import VARIANTS, Answering, Subject
 from lmsearch.paths import is_exported
+from lmsearch.reading import parse_json, read_text, user_path
 from lmsearch.scan.directions import label
 from lmsearch.settings.exporting import LatencySettings
 from lmsearch.tasks.parts.run_dir import open_run_dir
@@ -26,6 +29,7 @@ from lmsearch.tasks.parts.trained import load_answering, load_trained
 
 log = logging.getLogger(__name__)
 FILE = "file"  # the variant of a checkpoint that is an exported file
+JSON = "latency.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ class Table:
     absent: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint that was read; without a subject it is an exported file."""
+
+    checkpoint: str
+    spec: ModelSpec
+    info: DataInfo
+    subject: Subject | None = None
+
+
 def run(cfg: DictConfig) -> int:
     """Measure every checkpoint, print a table of each, and write latency.json and latency.md."""
     settings = settings_of(LatencySettings, cfg)
@@ -53,14 +67,18 @@ def run(cfg: DictConfig) -> int:
     if max(threads) > cores():
         raise ConfigError(f"thread_counts={max(threads)} is not accepted; this process may use 1 to {cores()}")
     checkpoints = [settings.checkpoint] if isinstance(settings.checkpoint, str) else list(settings.checkpoint)
-    tables = [measure(name, settings.what, batches, threads, settings.repeats) for name in checkpoints]
-    text = "\n".join(markdown(table) for table in tables)
-    with open_run_dir(settings, "latency", model=tables[0].model) as run_dir:
+    if not settings.what and not all(is_exported(Path(name)) for name in checkpoints):
+        raise ConfigError(f"what=[] leaves no way to run {checkpoints[0]}; accepted: {', '.join(VARIANTS)}")
+    opened = [open_checkpoint(name) for name in checkpoints]  # one that cannot be read is found before anything is measured
+    with open_run_dir(settings, "latency", model=default_name(checkpoints)) as run_dir:
+        refuse_others(run_dir.path / JSON, checkpoints)
+        tables = [measure(one, settings.what, batches, threads, settings.repeats) for one in opened]
+        text = "\n".join(markdown(table) for table in tables)
         found = {"environment": environment(0), "tables": [asdict(table) for table in tables]}
-        run_dir.write_json("latency.json", found)
+        run_dir.write_json(JSON, found)
         run_dir.write("latency.md", text)
         tell(text)
-        print(f"latency: {run_dir / 'latency.json'}   table: {run_dir / 'latency.md'}")
+        print(f"latency: {run_dir / JSON}   table: {run_dir / 'latency.md'}")
     return 0
 
 
@@ -72,20 +90,47 @@ def whole(key: str, value: int | Sequence[int]) -> list[int]:
     return values
 
 
-def measure(checkpoint: str, what: Sequence[str], batches: Sequence[int], threads: Sequence[int], repeats: int) -> Table:
+def default_name(checkpoints: Sequence[str]) -> str:
+    """Return what the default folder is called after: the run or file of the first checkpoint, and how many more there are."""
+    first = user_path(checkpoints[0])
+    name = first.parent.name if first.name == CHECKPOINT else first.stem if first.is_file() else first.resolve().name
+    return name if len(checkpoints) == 1 else f"{name}-and-{len(checkpoints) - 1}"
+
+
+def refuse_others(file: Path, checkpoints: Sequence[str]) -> None:
+    """Raise ConfigError where a table is there that is about other checkpoints, or that is none of ours."""
+    if not file.exists():
+        return
+    content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
+    tables = content.get("tables") if isinstance(content, dict) else None
+    known = [table.get("checkpoint") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+    if known != list(checkpoints):
+        told = f"is about {', '.join(map(str, known))}" if known else "is no table of lmsearch"
+        raise ConfigError(f"{file} {told} and would be lost; choose another run_dir=")
+
+
+def open_checkpoint(checkpoint: str) -> Opened:
+    """Return a trained network, or what is known of an exported file, which every measurement reads anew."""
+    if is_exported(Path(checkpoint)):
+        _, spec, info = load_answering(checkpoint, CPU, backend="auto")
+        return Opened(checkpoint, spec, info)
+    net, spec, info = load_trained(checkpoint, CPU, backend="auto")
+    return Opened(checkpoint, spec, info, Subject(net, spec, info, checkpoint))
+
+
+def measure(opened: Opened, what: Sequence[str], batches: Sequence[int], threads: Sequence[int], repeats: int) -> Table:
     """Return the table of one checkpoint."""
+    checkpoint, spec, info = opened.checkpoint, opened.spec, opened.info
     absent: dict[str, str] = {}
     answering: dict[str, Answering] = {}
-    if is_exported(Path(checkpoint)):
-        file, spec, info = load_answering(checkpoint, CPU, backend="auto")
+    if opened.subject is None:
         answering[FILE] = Answering(
             lambda: load_answering(checkpoint, CPU, backend="auto")[0], Path(checkpoint).stat().st_size, info.num_classes
         )
     else:
-        net, spec, info = load_trained(checkpoint, CPU, backend="auto")
         for name in what:
             try:
-                answering[name] = VARIANTS[name](Subject(net, spec, info, checkpoint))
+                answering[name] = VARIANTS[name](opened.subject)
             except ExportError as error:
                 absent[name] = str(error)
                 log.warning("%s: not measured: %s", name, error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -24,11 +24,18 @@ from lmsearch.report.page.folder import COST
 def counting_cost(run_dir: RunDir) -> Iterator[None]:
     """Add the time of the block to cost.json, however it ends; a sitting that is killed is not counted."""
     started = time.monotonic()
-    try:
-        yield
-    finally:
+
+    def write() -> None:
         if run_dir.world.main:
             run_dir.write_json(COST, _added(_before(run_dir), time.monotonic() - started))
+
+    try:
+        yield
+    except BaseException:
+        with suppress(FileError):  # of a full disk: what ended the block tells more
+            write()
+        raise
+    write()
 
 
 def _before(run_dir: RunDir) -> dict[str, Any]:
