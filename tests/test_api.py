@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
 import lmsearch
-from lmsearch.api.given import check_apart, loader_of, objective_of
+from lmsearch.api.given import check_apart, checked_seed, loader_of, objective_of
 from lmsearch.api.nets import grids_of, marks
 from lmsearch.data import build_source
 from lmsearch.errors import LmsearchError
@@ -242,6 +242,24 @@ def test_what_cannot_be_searched_is_one_clear_line(changed: dict, says: str) -> 
     with pytest.raises(LmsearchError) as error:
         quick(**changed)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", [-1, None, 1.5, "3", True])
+def test_a_seed_that_is_none_is_refused_before_anything_is_built(seed: object) -> None:
+    train, test = parts(images(), TRAIN, HELD)
+    for run in (
+        lmsearch.run_search,
+        partial(lmsearch.run_retrain, genotype="cross"),
+        partial(lmsearch.run_compare, genotype="cross"),
+    ):
+        held = {"holdout" if run is lmsearch.run_search else "test": test}
+        with pytest.raises(LmsearchError, match=r"^seed=.* is not accepted; expected a whole number from 0 on$"):
+            run(model=lambda *_: pytest.fail("a network was built"), train=train, seed=seed, **held)
+
+
+def test_a_seed_of_numpy_or_pytorch_is_taken_as_pythons() -> None:
+    for seed in (np.int64(3), np.uint8(3), torch.tensor(3)):
+        assert type(checked_seed(seed)) is int and checked_seed(seed) == 3
 
 
 def test_overlapping_samples_of_one_dataset_are_refused_and_others_are_not() -> None:

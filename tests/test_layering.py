@@ -30,7 +30,7 @@ LAYERS = (  # top first; a module may import modules of lower layers, and of its
     ("settings",),
     ("stats", "figures", "reading"),
     ("files",),
-    ("paths", "errors", "process", "context", "interrupts", "words", "status", "streams"),
+    ("paths", "errors", "process", "context", "interrupts", "plain", "words", "status", "streams"),
     ("__init__",),  # its public names are imported on first use
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -18,6 +18,7 @@ from lmsearch.engine.objectives import Metric, Objective, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.threads import using_threads
 from lmsearch.errors import ConfigError, DataError, first_line, short
+from lmsearch.plain import plain_numbers
 
 Batches = Iterable[object]  # of (inputs, targets)
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -140,6 +141,19 @@ def answered(module: nn.Module, inputs: Tensor) -> Tensor:
     except RuntimeError as error:
         given = f"inputs {tuple(inputs.shape)} {inputs.dtype}"
         raise DataError(f"{type(module).__name__} cannot answer {given}: {first_line(error)}") from error
+
+
+def checked_seed(seed: object) -> int:
+    """Return a seed as Python's number; raise ConfigError for what is none."""
+    return checked_whole("seed", seed, least=0)
+
+
+def checked_whole(name: str, value: object, *, least: int) -> int:
+    """Return a whole number, of NumPy or PyTorch too, as Python's; raise ConfigError for any other value."""
+    number = plain_numbers(value)
+    if type(number) is not int or number < least:
+        raise ConfigError(f"{name}={short(value)} is not accepted; expected a whole number from {least} on")
+    return number
 
 
 def recipe_of(epochs: int, batch_size: int, lr: float) -> Recipe:

@@ -9,7 +9,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lmsearch.api.given import Batches, Losses, check_apart, check_objective, loader_of, objective_of, on_device, recipe_of
+from lmsearch.api.given import (
+    Batches,
+    Losses,
+    check_apart,
+    check_objective,
+    checked_seed,
+    loader_of,
+    objective_of,
+    on_device,
+    recipe_of,
+)
 from lmsearch.api.nets import DERIVED, Net, open_net
 from lmsearch.data import PlainLoader
 from lmsearch.engine.loop import run_epochs
@@ -55,6 +65,7 @@ def run_retrain(
     (the default for classes) or "balanced_accuracy"; an objective of one's own is judged by its losses. Nothing is chosen on
     `test`. Raises as run_search does, and GenotypeError where the genotype is of another number of mixers.
     """
+    seed = checked_seed(seed)
     judged = objective_of(objective, metric=metric)
     check_apart(train=train, test=test)
     with on_device(device, threads) as where:

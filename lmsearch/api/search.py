@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from lmsearch import __version__
-from lmsearch.api.given import Batches, Losses, check_apart, check_objective, loader_of, objective_of, on_device, recipe_of
+from lmsearch.api.given import (
+    Batches,
+    Losses,
+    check_apart,
+    check_objective,
+    checked_seed,
+    loader_of,
+    objective_of,
+    on_device,
+    recipe_of,
+)
 from lmsearch.api.nets import SUPERNET, Net, copies_of, grids_of, marks, open_net
 from lmsearch.api.presets import Preset, preset_of
 from lmsearch.api.spaces import space_of
@@ -87,6 +97,7 @@ def run_search(
     they are. Raises ModelError, DataError, ConfigError or SearchSpaceError, one clear line each, for what cannot be searched;
     TrainingDiverged where losses do not stay finite.
     """
+    seed = checked_seed(seed)
     preset, judged = preset_of(search), objective_of(objective)
     if isinstance(recheck, bool) or not isinstance(recheck, int | float) or not 0 <= recheck < float("inf"):
         raise ConfigError(f"recheck={short(recheck)} is not accepted; expected a number of at least 0")
