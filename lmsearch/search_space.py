@@ -14,6 +14,7 @@ from typing import Any
 
 from lmsearch.errors import DirectionError, SearchSpaceError, did_you_mean, short
 from lmsearch.paths import data_dir
+from lmsearch.plain import plain_numbers
 from lmsearch.reading import is_file, parse_yaml, read_text, user_path
 from lmsearch.scan.directions import duplicates, label, parse_direction
 from lmsearch.scan.files import named_direction, read_orders
@@ -198,6 +199,7 @@ def _candidates(names: list[Any], orders: Mapping[str, str], *, where: str) -> t
 
 def _keep(keep: Any, *, where: str) -> int | tuple[int, ...]:
     """Return keep as an int or a tuple of ints, each at least 1."""
+    keep = plain_numbers(keep)
     numbers = list(keep) if isinstance(keep, Sequence) and not isinstance(keep, str) else [keep]
     if not numbers or any(type(n) is not int or n < 1 for n in numbers):
         shown = numbers if numbers != [keep] else keep

@@ -136,7 +136,10 @@ def test_choices_come_in_the_order_in_which_the_factory_takes_them() -> None:
 
 
 def test_equal_arguments_give_equal_genotypes_and_lists_do_as_well_as_loaders() -> None:
-    first, again = quick(), quick()
+    first = quick()
+    again = quick(
+        keep=np.array([1, 2]), epochs=np.int64(1), recheck=np.float32(0), lr=np.array(3e-3), threads=None, seed=np.uint8(0)
+    )
     assert lmsearch.genotype.dumps(first) == lmsearch.genotype.dumps(again)
     train, holdout, val = (list(loader) for loader in parts(images(), TRAIN, HELD, VAL))
     assert quick(train=train, holdout=holdout, val=val).directions == first.directions
@@ -365,7 +368,7 @@ def test_a_dataloader_that_tells_no_length_is_counted() -> None:
 )
 def test_a_comparison_says_how_the_arms_differ(objective: object, seeds: int, metric: str) -> None:
     train, test = parts(images(), TRAIN, HELD)
-    given = {"space": FOUR, "hand_made": ["h", "v"], "epochs": 1, "seeds": seeds, "objective": objective}
+    given = {"space": FOUR, "hand_made": ["h", "v"], "epochs": 1, "seeds": np.int64(seeds), "objective": objective}
     found = lmsearch.run_compare(Classifier, [["v"], ["h", "v"]], train, test, **given)
     assert found.metric == metric and list(found.arms) == ["searched", "random", "hand-made"]
     assert all(len(scores) == seeds for scores in found.per_seed.values())

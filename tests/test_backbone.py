@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from lmsearch.compat.mixer import Mamba
 from lmsearch.engine.optim import undecayed
 from lmsearch.errors import ModelError
 from lmsearch.models import Backbone
+from lmsearch.models.backbone import take_levels
 
 VIM = {"embed_dim": 16, "depth": 3, "patch_size": 4, "img_size": 32, "num_classes": 5}
 KINDS = {
@@ -89,6 +91,8 @@ def test_gradients_reach_every_level_in_training(kind: str) -> None:
         ({"indices": 4}, "3 levels"),
         ({"indices": [True, "a"]}, "3 levels"),
         ({"indices": []}, "at least one"),
+        ({"indices": True}, "^indices=True: the model has 3 levels; accepted: -3 to 2$"),
+        ({"indices": 1.5}, "^indices=1.5: the model has 3 levels; accepted: -3 to 2$"),
         ({"output_fmt": "NLC"}, "NCHW, NHWC"),
         ({"indices": [0], "stop_early": True}, "intermediates_only"),
     ],
@@ -96,6 +100,15 @@ def test_gradients_reach_every_level_in_training(kind: str) -> None:
 def test_a_level_or_format_that_is_not_there_is_named(arguments: dict, needle: str) -> None:
     with pytest.raises(ModelError, match=needle):
         build("vmamba").forward_intermediates(torch.randn(1, 3, 32, 32), **arguments)
+
+
+@pytest.mark.parametrize("given", [[np.int64(0), -1], np.array([0, 2]), (torch.tensor(0), 2), range(0, 3, 2)])
+def test_levels_of_numpy_and_pytorch_are_taken_as_pythons(given: object) -> None:
+    assert take_levels(3, given) == [0, 2] and take_levels(3, np.int64(2)) == [1, 2]
+    net = create_model("local_vmamba_nano", features_only=True, out_indices=np.array([0, 1]))
+    assert net.feature_info.channels() == [32, 64]
+    with pytest.raises(ModelError, match=r"^out_indices=.*\[0, 5\]\)?: the model has 2 levels; accepted: -2 to 1$"):
+        create_model("local_vmamba_nano", features_only=True, out_indices=np.array([0, 5]))
 
 
 def test_a_foreign_network_around_our_mixers_leaves_their_vectors_undecayed() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lmsearch.data import SOURCES, DataInfo, as_arrays, build_source
+from lmsearch.data.checks import shares, size2d
 from lmsearch.data.sources.digits import split_indices
 from lmsearch.data.splitting import stratified_split
 from lmsearch.errors import DataError
@@ -90,6 +91,11 @@ def test_wrong_options_are_refused_with_one_clear_line(name, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         build_source(name, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_options_of_several_numbers_are_taken_from_arrays():
+    assert size2d("img_size", np.array([8, 6])) == (8, 6) and size2d("img_size", np.int64(8)) == (8, 8)
+    assert shares("mean", np.array([0.25, 0.5, 0.75]), count=3) == (0.25, 0.5, 0.75)
 
 
 def test_every_source_is_a_function_with_keyword_options_only():

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,14 @@ def test_a_configuration_has_the_defaults_of_create_model(family: str) -> None:
     with torch.device("meta"):
         ours, theirs = create_model(family, num_classes=2), create_model(family, **options)
     assert [m.options for m in ours.mixers()] == [m.options for m in theirs.mixers()]
+
+
+def test_a_configuration_takes_numbers_of_numpy_and_is_written_as_json() -> None:
+    own = {"local_vim": {"depth": np.int64(2), "img_size": np.array([8, 16])}, "local_vmamba": {"depths": np.array([1, 1])}}
+    plain = {"local_vim": {"depth": 2, "img_size": [8, 16]}, "local_vmamba": {"depths": [1, 1]}}
+    for family, options in own.items():
+        chosen = config_of(family, **options, out_indices=np.array([1]))
+        assert chosen.to_json_string() == config_of(family, **plain[family], out_indices=[1]).to_json_string()
 
 
 @pytest.mark.parametrize("merge", ["sum", "weighted"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
-from lmsearch import create_model, model_names
+from lmsearch import MixerOptions, create_model, model_names
 from lmsearch.errors import DirectionError, ModelError
+from lmsearch.models import model_depth
 from lmsearch.models.layers import resize_positions, rope_tables
 
 PUBLISHED = {
@@ -119,6 +121,32 @@ def test_recomputing_activations_changes_no_gradient_and_keeps_less(kind: str, m
     (plain, plenty, gradients), (again, few, others) = found
     assert torch.equal(plain, again) and all(torch.equal(a, b) for a, b in zip(gradients, others, strict=True))
     assert few < 0.5 * plenty
+
+
+@pytest.mark.parametrize("wrong", ["5", -1, True, 2.0, None])
+def test_a_classifier_of_what_is_no_number_of_classes_is_refused_and_the_head_stays(wrong: object) -> None:
+    model = create_model("local_vim_nano", depth=1, embed_dim=8)
+    head = model.head
+    with pytest.raises(ModelError, match=r"^num_classes=.* is not accepted; expected a whole number from 0 on$"):
+        model.reset_classifier(wrong, global_pool="")
+    assert model.head is head and (model.num_classes, model.global_pool) == (10, "avg")
+
+
+def test_numbers_of_numpy_and_pytorch_are_taken_as_pythons() -> None:
+    given = {"embed_dim": np.int64(16), "depth": torch.tensor(2), "img_size": np.array([6, 8]), "drop_path_rate": np.float32(0.5)}
+    model = create_model("local_vim_nano", use_rope=np.bool_(True), **given)
+    assert (model.num_features, len(model.mixers()), model.grid) == (16, 2, (6, 8))
+    assert model_depth("local_vmamba", depths=np.array([2, 1])) == 3
+    model.reset_classifier(np.int64(3))
+    model.freeze(np.int64(1))
+    assert type(model.num_classes) is type(model.frozen_levels) is int
+    with pytest.raises(ModelError, match=r"^frozen_stages='1' is not accepted; the model has 2 levels$"):
+        model.freeze("1")
+    options = MixerOptions(d_state=np.int64(4))
+    assert options == MixerOptions(d_state=4) and type(options.d_state) is int
+    for wrong in ({"d_state": "4"}, {"expand": 1.5}, {"partial_channels": True}):
+        with pytest.raises(ModelError, match="expected a whole number from 1 on"):
+            MixerOptions(**wrong)
 
 
 @pytest.mark.parametrize("backend", ["native"])

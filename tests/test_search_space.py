@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lmsearch.errors import SearchSpaceError
@@ -48,7 +49,17 @@ def test_duplicates_are_the_later_of_equal_walks() -> None:
     assert space.duplicates((6, 6), padding="zeros") == {}
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(None, (4, 4)), (2, (2, 2)), ([1, 8], (1, 8))])
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        (None, (4, 4)),
+        (2, (2, 2)),
+        ([1, 8], (1, 8)),
+        (np.int64(2), (2, 2)),
+        (np.array([1, 8]), (1, 8)),
+        ((1, np.uint8(8)), (1, 8)),
+    ],
+)
 def test_keep_is_the_spaces_own_one_number_or_one_per_layer(keep: object, expected: tuple[int, ...]) -> None:
     assert resolve_keep(load_search_space("localmamba8"), keep, 2) == expected
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,6 +79,15 @@ def test_without_a_number_threads_are_left_alone() -> None:
     before = torch.get_num_threads()
     with using_threads(None):
         assert torch.get_num_threads() == before
+
+
+def test_threads_are_a_whole_number_from_python_too() -> None:
+    with using_threads(np.int64(1)):
+        assert torch.get_num_threads() == 1
+    for wrong in ("1", True, 1.0):
+        with pytest.raises(ConfigError, match=rf"^threads={wrong!r} is not accepted; this process may use 1 to {cores()}$"):
+            with using_threads(wrong):
+                pass
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsearch.api.given import Batches, Losses, check_apart, checked_seed, loader_of, objective_of, on_device
+from lmsearch.api.given import (
+    Batches,
+    Losses,
+    check_apart,
+    checked_epochs,
+    checked_seed,
+    checked_whole,
+    loader_of,
+    objective_of,
+    on_device,
+)
 from lmsearch.api.nets import SUPERNET, grids_of, marks, open_net
 from lmsearch.api.retrain import Choice, Model, genotype_of, recipe_for, trained
 from lmsearch.api.spaces import space_of
 from lmsearch.engine.train import Precision
-from lmsearch.errors import ConfigError, short
 from lmsearch.genotype import Genotype
 from lmsearch.report.arms import HAND_MADE, RANDOM, SEARCHED, Arm, random_genotype, unequal_kept, verdict_of
 from lmsearch.search.supernet.network import layer_candidates, named_mixers
@@ -57,10 +66,8 @@ def run_compare(
     hand_made: directions of every mixer, the first as many as it keeps. The other arguments are as in run_retrain and
     run_search. Intervals are over seeds and test samples; those of one seed are over samples, without the luck of training.
     """
-    seed = checked_seed(seed)
+    seed, epochs, seeds = checked_seed(seed), checked_epochs(epochs), checked_whole("seeds", seeds, least=1)
     judged = objective_of(objective, metric=metric)
-    if type(seeds) is not int or seeds < 1:
-        raise ConfigError(f"seeds={short(seeds)} is not accepted; expected a whole number from 1 on")
     check_apart(train=train, test=test)
     where_from = space_of(space)
     with on_device(device, threads) as where:

@@ -148,6 +148,11 @@ def checked_seed(seed: object) -> int:
     return checked_whole("seed", seed, least=0)
 
 
+def checked_epochs(epochs: object) -> int:
+    """Return a number of epochs as Python's; raise ConfigError for what is none."""
+    return checked_whole("epochs", epochs, least=1)
+
+
 def checked_whole(name: str, value: object, *, least: int) -> int:
     """Return a whole number, of NumPy or PyTorch too, as Python's; raise ConfigError for any other value."""
     number = plain_numbers(value)
@@ -158,8 +163,7 @@ def checked_whole(name: str, value: object, *, least: int) -> int:
 
 def recipe_of(epochs: int, batch_size: int, lr: float) -> Recipe:
     """Return the recipe of a training: AdamW, a cosine with a short warm-up, clipped gradients, no mixing of images."""
-    if type(epochs) is not int or epochs < 1:
-        raise ConfigError(f"epochs={short(epochs)} is not accepted; expected a whole number from 1 on")
+    lr = plain_numbers(lr)
     if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < float("inf"):
         raise ConfigError(f"lr={short(lr)} is not accepted; expected a number above 0")
     return Recipe(

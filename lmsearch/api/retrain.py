@@ -14,6 +14,7 @@ from lmsearch.api.given import (
     Losses,
     check_apart,
     check_objective,
+    checked_epochs,
     checked_seed,
     loader_of,
     objective_of,
@@ -65,7 +66,7 @@ def run_retrain(
     (the default for classes) or "balanced_accuracy"; an objective of one's own is judged by its losses. Nothing is chosen on
     `test`. Raises as run_search does, and GenotypeError where the genotype is of another number of mixers.
     """
-    seed = checked_seed(seed)
+    seed, epochs = checked_seed(seed), checked_epochs(epochs)
     judged = objective_of(objective, metric=metric)
     check_apart(train=train, test=test)
     with on_device(device, threads) as where:

@@ -16,6 +16,7 @@ from lmsearch.api.given import (
     Losses,
     check_apart,
     check_objective,
+    checked_epochs,
     checked_seed,
     loader_of,
     objective_of,
@@ -32,6 +33,7 @@ from lmsearch.engine.recipe import Goal
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, short
 from lmsearch.genotype import Genotype, LayerChoice
+from lmsearch.plain import plain_numbers
 from lmsearch.scan.grids import Grid
 from lmsearch.search.architects.kinds import ArchitectKind
 from lmsearch.search.checks import check_search
@@ -97,7 +99,7 @@ def run_search(
     they are. Raises ModelError, DataError, ConfigError or SearchSpaceError, one clear line each, for what cannot be searched;
     TrainingDiverged where losses do not stay finite.
     """
-    seed = checked_seed(seed)
+    seed, epochs, recheck = checked_seed(seed), checked_epochs(epochs), plain_numbers(recheck)
     preset, judged = preset_of(search), objective_of(objective)
     if isinstance(recheck, bool) or not isinstance(recheck, int | float) or not 0 <= recheck < float("inf"):
         raise ConfigError(f"recheck={short(recheck)} is not accepted; expected a number of at least 0")

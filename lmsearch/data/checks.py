@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 from lmsearch.errors import DataError, did_you_mean
+from lmsearch.plain import plain_numbers
 
 LEAST_STD = 1e-6  # that a channel may be divided by
 
@@ -27,6 +28,7 @@ def number(name: str, value: object, *, least: float = -math.inf, most: float = 
 
 def numbers(name: str, value: object, *, count: int, least: float = -math.inf, most: float = math.inf) -> tuple[float, ...]:
     """Return `value` as `count` floats, each in [least, most]; one number stands for all."""
+    value = plain_numbers(value)
     values = [value] * count if isinstance(value, Real) else value
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != count:
         raise DataError(f"{name} is {value!r}; expected {count} number(s)")
@@ -52,6 +54,7 @@ def interval(name: str, value: object, *, least: float, most: float = math.inf) 
 
 def size2d(name: str, value: object) -> tuple[int, int]:
     """Return `value`, one side or (height, width), as (height, width)."""
+    value = plain_numbers(value)
     sides = (value, value) if isinstance(value, Integral) else value
     if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
         raise DataError(f"{name} is {value!r}; expected one side or [height, width]")

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from lmsearch.errors import ConfigError
+from lmsearch.errors import ConfigError, short
+from lmsearch.plain import plain_numbers
 
 
 def cores() -> int:
@@ -20,13 +21,14 @@ def cores() -> int:
 def using_threads(number: int | None) -> Iterator[None]:
     """Use so many threads inside the block; None leaves PyTorch's own choice.
 
-    Raises ConfigError for more than there are cores for this process.
+    Raises ConfigError for another value, and for more than there are cores for this process.
     """
     if number is None:
         yield
         return
-    if not 1 <= number <= cores():
-        raise ConfigError(f"threads={number} is not accepted; this process may use 1 to {cores()}")
+    number = plain_numbers(number)
+    if type(number) is not int or not 1 <= number <= cores():
+        raise ConfigError(f"threads={short(number)} is not accepted; this process may use 1 to {cores()}")
     with exactly(number):
         yield
 

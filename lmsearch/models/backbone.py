@@ -5,15 +5,16 @@ Shapes: images (B, C, h, w); tokens (B, L, D) in raster order; feature maps (B, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from lmsearch.errors import ModelError
+from lmsearch.errors import ModelError, short
 from lmsearch.models.class_token import take_token
 from lmsearch.models.layers import PatchEmbed
 from lmsearch.models.mixer import DirectionalMixer, recompute_mixers
+from lmsearch.plain import plain_numbers
 from lmsearch.scan.grids import Grid
 
 FORMATS = ("NCHW", "NHWC")
@@ -154,7 +155,13 @@ class Backbone(Network):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head; num_classes = 0 removes it. Raises ModelError for a `global_pool` that the family does not have."""
+        """Replace the head; num_classes = 0 removes it.
+
+        Raises ModelError for another number of classes, and for a `global_pool` that the family does not have.
+        """
+        num_classes = plain_numbers(num_classes)
+        if type(num_classes) is not int or num_classes < 0:
+            raise ModelError(f"num_classes={short(num_classes)} is not accepted; expected a whole number from 0 on")
         if global_pool is not None:
             self.check_pool(global_pool)
             self.global_pool = global_pool
@@ -168,8 +175,9 @@ class Backbone(Network):
         With fewer levels than before the others learn again, with 0 all; what was frozen by `requires_grad_(False)` stays so.
         Alphas stay free: they choose directions and are no weights. Raises ModelError for more levels than there are.
         """
-        if not 0 <= levels <= len(self.feature_info):
-            raise ModelError(f"frozen_stages={levels} is not accepted; the model has {len(self.feature_info)} levels")
+        levels = plain_numbers(levels)
+        if type(levels) is not int or not 0 <= levels <= len(self.feature_info):
+            raise ModelError(f"frozen_stages={short(levels)} is not accepted; the model has {len(self.feature_info)} levels")
         parameters = dict(self.named_parameters())
         for name in self.frozen_names & parameters.keys():
             parameters[name].requires_grad_(True)
@@ -194,18 +202,20 @@ class Backbone(Network):
         return self
 
 
-def take_levels(number: int, indices: int | Sequence[int] | None) -> list[int]:
-    """Return the levels that `indices` names, each in range(number); raise ModelError for one that is not there."""
+def take_levels(number: int, indices: int | Sequence[int] | None, *, option: str = "indices") -> list[int]:
+    """Return the levels that `indices` names, each in range(number); raise ModelError, naming `option`, for one not there."""
     if indices is None:
         return list(range(number))
-    if isinstance(indices, int):
-        indices = range(number - indices, number) if 1 <= indices <= number else [indices]
-    for index in indices:
-        if not isinstance(index, int) or not -number <= index < number:
-            raise ModelError(f"indices={indices!r}: the model has {number} levels; accepted: {-number} to {number - 1}")
-    if not indices:
-        raise ModelError("indices is empty; name at least one level")
-    return [index % number for index in indices]
+    given = plain_numbers(indices)
+    if type(given) is int:
+        given = range(number - given, number) if 1 <= given <= number else [given]
+    levels = list(given) if isinstance(given, Iterable) else [given]
+    for level in levels:
+        if type(level) is not int or not -number <= level < number:
+            raise ModelError(f"{option}={short(indices)}: the model has {number} levels; accepted: {-number} to {number - 1}")
+    if not levels:
+        raise ModelError(f"{option} is empty; name at least one level")
+    return [level % number for level in levels]
 
 
 def as_map(tokens: Tensor, grid: Grid, output_fmt: str) -> Tensor:

@@ -16,6 +16,7 @@ from lmsearch.models.features import FeatureNet
 from lmsearch.models.local_vim import LocalVim
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import MixerOptions
+from lmsearch.plain import plain_numbers
 from lmsearch.scan.directions import label, parse_direction
 
 FAMILIES: dict[str, type[LocalVim] | type[LocalVMamba]] = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
@@ -120,7 +121,8 @@ TEXTS = ("merge", "attention", "window_padding", "backend", "norm", "stem", "ini
 
 
 def _check_sizes(config: dict) -> None:
-    """Raise ModelError where a size is no whole number within SIZES; a lone dims or depths becomes one stage."""
+    """Raise ModelError where a size is no whole number within SIZES; numbers become Python's, a lone dims or depths one stage."""
+    config |= {option: plain_numbers(value) for option, value in config.items()}
     for option in ("dims", "depths"):
         if isinstance(config.get(option), int):
             config[option] = (config[option],)

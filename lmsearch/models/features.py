@@ -56,7 +56,11 @@ class FeatureNet(OnBackbone):
     def __init__(self, backbone: Backbone, *, out_indices: Sequence[int] | int | None = None, frozen_stages: int = 0) -> None:
         super().__init__()
         info = backbone.feature_info
-        levels = chosen_levels(backbone, None, most=None) if out_indices is None else take_levels(len(info), out_indices)
+        levels = (
+            chosen_levels(backbone, None, most=None)
+            if out_indices is None
+            else take_levels(len(info), out_indices, option="out_indices")
+        )
         self.backbone, self.num_classes, self.grid = backbone, 0, backbone.grid
         self.feature_info = FeatureInfo(info, levels)
         backbone.freeze(frozen_stages)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lmsearch.errors import ModelError, NoAlphasError
+from lmsearch.errors import ModelError, NoAlphasError, short
 from lmsearch.kernels import directional_scan
 from lmsearch.kernels.ops import Backend
 from lmsearch.models.any_grid import computed_order, is_open
@@ -25,6 +25,7 @@ from lmsearch.models.branch_memory import BranchMemory
 from lmsearch.models.merge import MERGES, Gates, merge_sum, merge_weighted, present_merge
 from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, order_tensor, row_index, scan_groups, take
 from lmsearch.models.tracing import GraphInputs, compiled, plain_grid
+from lmsearch.plain import plain_numbers
 from lmsearch.scan.directions import label, parse_direction
 from lmsearch.scan.grids import Grid
 
@@ -53,8 +54,10 @@ class MixerOptions:
         for name, accepted in (("merge", MERGES), ("attention", KINDS), ("window_padding", PADDINGS)):
             if (value := getattr(self, name)) not in accepted:
                 raise ModelError(f"{name}={value!r} is not accepted; accepted: {', '.join(accepted)}")
-        if not isinstance(self.partial_channels, int) or self.partial_channels < 1:
-            raise ModelError(f"partial_channels={self.partial_channels!r} is not accepted; expected a whole number from 1 on")
+        for name in ("expand", "d_state", "partial_channels"):
+            object.__setattr__(self, name, number := plain_numbers(getattr(self, name)))
+            if type(number) is not int or number < 1:
+                raise ModelError(f"{name}={short(number)} is not accepted; expected a whole number from 1 on")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
 
 from lmsearch.models.factory import FAMILIES, PRESETS, accepted_options, layer_directions, model_depth
+from lmsearch.plain import plain_numbers
 
 MAPS = 4  # feature maps of a LocalVim backbone
 
@@ -39,9 +40,11 @@ class DirectionalConfig(BackboneConfigMixin, PreTrainedConfig):
     image_std: list[float] | None = None
 
     def __post_init__(self, **kwargs) -> None:
-        shown = {name: kwargs.pop(name, None) for name in ("out_features", "out_indices")}
+        shown = {name: plain_numbers(kwargs.pop(name, None)) for name in ("out_features", "out_indices")}
         kwargs.pop("stage_names", None)  # they follow from the rest
         super().__post_init__(**kwargs)
+        for name in accepted_options(self.model_type) - NOT_KEPT:
+            setattr(self, name, plain_numbers(getattr(self, name)))
         given = PRESETS[self.model_type]["directions"] if self.directions is None else self.directions
         self.directions = [list(names) for names in layer_directions(self.model_type, given, self.layers())]
         self.stage_names = [f"stage{place}" for place in range(1, self.stages() + 1)]

@@ -14,6 +14,7 @@ from lmsearch.errors import ModelError, short
 from lmsearch.models.backbone import Backbone, Network, take_levels
 from lmsearch.models.dense.heads import HeadKind
 from lmsearch.models.dense.pyramid import Pyramid, SameStrides, levels_of
+from lmsearch.plain import plain_numbers
 from lmsearch.scan.grids import Grid
 
 BACKBONE = "backbone."  # what names of the backbone's tensors begin with
@@ -112,9 +113,10 @@ def chosen_levels(backbone: Backbone, indices: Sequence[int] | None, *, most: in
     if indices is None:
         stages = [i for i, told in enumerate(info) if i + 1 == len(info) or info[i + 1]["reduction"] > told["reduction"]]
         return stages if most is None else stages[-most:]
+    indices = plain_numbers(indices)
     if not isinstance(indices, Sequence) or isinstance(indices, str):
         raise ModelError(f"out_indices={short(indices)} is not accepted; expected a list of levels")
-    found = take_levels(len(info), indices)
+    found = take_levels(len(info), indices, option="out_indices")
     if found != sorted(set(found)):
         raise ModelError(f"out_indices={list(indices)} must name levels in their order, each once")
     if found[-1] != len(info) - 1:
