@@ -34,7 +34,7 @@ from lmsearch.tasks.parts.run_dir import telling_failure
 from lmsearch.tasks.parts.runs import read_run
 
 PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"
-BASE = ["sweep", "task=retrain", "overrides=[genotype=g.json,epochs=4]", "metric=val_accuracy"]
+BASE = ["sweep", "task=retrain", "overrides=[genotype=cross,epochs=4]", "metric=val_accuracy"]
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_nested_numbers_are_metrics_too(ran: list[DictConfig], tmp_path: Path) -
 
 def test_a_prepared_sweep_and_a_file_of_ranges_are_joined(ran: list[DictConfig], tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("seed: int(1, 9)\noptim.lr: log(1e-5, 1e-4)\n")
-    words = ["sweep=retrain_recipe", f"params_file={tmp_path}/mine.yaml", "overrides=[genotype=g.json]", "trials=1"]
+    words = ["sweep=retrain_recipe", f"params_file={tmp_path}/mine.yaml", "overrides=[genotype=cross]", "trials=1"]
     assert main(["sweep", *words, f"run_dir={tmp_path / 'run'}"]) == 0
     assert set(results(tmp_path / "run")["trials"][0]["params"]) == {
         "seed",
@@ -462,17 +462,17 @@ def test_a_mistyped_metric_is_put_right_until_a_trial_was_judged_by_one(
         (["task=sweep"], "task='sweep' is not a task that can be swept"),
         (["task=doctor", "overrides=[]"], "unknown key 'optim.lr'"),
         (["task=complexity", "overrides=[]", "params={num_classes: [2,3]}"], "task=complexity leaves no run directory"),
-        (["overrides=[genotype=g]", "params={optim.rl: log(1,2)}"], "unknown key 'optim.rl'; did you mean optim.lr"),
+        (["overrides=[genotype=cross]", "params={optim.rl: log(1,2)}"], "unknown key 'optim.rl'; did you mean optim.lr"),
         (["params={optim.lr: uniform(-1,1)}"], "optim.lr=-1.0 is out of range"),
         (["params={batch_size: uniform(1,2)}"], "batch_size='1.0' is not an integer"),
         (["params={data: [digits,digit]}"], "data='digit' is not a choice; did you mean digits"),
         (["params={optim.lr: 5}"], "params: optim.lr: '5' is not a range"),
         (["params=null"], "nothing varies: give params={key: range, ...}"),
         (["params_file=none.yaml"], "params_file='none.yaml': cannot be read"),
-        (["overrides=[genotype=g,optim.lr=1]"], "optim.lr is given in params and in overrides"),
-        (["overrides=[genotype=g,run_dir=x]"], "run_dir of a trial is set by the sweep"),
+        (["overrides=[genotype=cross,optim.lr=1]"], "optim.lr is given in params and in overrides"),
+        (["overrides=[genotype=cross,run_dir=x]"], "run_dir of a trial is set by the sweep"),
         (["overrides=[]"], "lmsearch retrain needs genotype=..."),
-        (["overrides=[genotype=g,epochs]"], "'epochs' is not of the form key=value"),
+        (["overrides=[genotype=cross,epochs]"], "'epochs' is not of the form key=value"),
         (["trials=0"], "trials=0 is out of range"),
         (["workers=0"], "workers=0 is out of range"),
         (["sampler=grid"], "sampler='grid' is not accepted; accepted: tpe, random, nsga2"),
