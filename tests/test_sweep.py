@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from optuna.trial import TrialState
 from lmsearch.cli import main
 from lmsearch.config import compose, compose_settings, plain_config
 from lmsearch.context import FREE, SHARING
+from lmsearch.data.manifest import Manifest
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.run_dir import RunDir
@@ -25,6 +27,7 @@ from lmsearch.files import write_json
 from lmsearch.run_identity import config_digest
 from lmsearch.settings.sweep import Sweep as SweepSettings
 from lmsearch.status import RunStatus
+from lmsearch.sweep.begun_on import files_of
 from lmsearch.sweep.pool import jobs_stay_here
 from lmsearch.sweep.study import FAILED
 from lmsearch.sweep.worker import Outcome, end
@@ -32,6 +35,7 @@ from lmsearch.tasks import retrain
 from lmsearch.tasks import sweep as sweeping
 from lmsearch.tasks.parts.run_dir import telling_failure
 from lmsearch.tasks.parts.runs import read_run
+from lmsearch.tasks.parts.samples import note_samples
 
 PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"
 BASE = ["sweep", "task=retrain", "overrides=[genotype=cross,epochs=4]", "metric=val_accuracy"]
@@ -368,6 +372,49 @@ def test_another_sweep_in_the_same_place_is_refused_until_it_is_overwritten(
     assert len(ran) == 1 and list((tmp_path / "trials").iterdir())
     assert main([*words, "overwrite=true"]) == 0
     assert len(ran) == 2 and list(results(tmp_path)["trials"][0]["params"]) == ["optim.lr"]
+
+
+def test_trials_on_another_genotype_are_refused(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genotype, drawn = tmp_path / "g.json", tmp_path / "drawn.json"
+    words = [*BASE, f"overrides=[genotype={genotype}]", PARAMS, f"run_dir={tmp_path}", "study=mine"]
+    for path in (genotype, drawn):
+        path.write_text('[["h"]]')
+    assert main([*words, "trials=1"]) == 0
+    genotype.write_text('[["v"]]')
+    line = error_of(capsys, *words, "trials=2")
+    assert line.startswith(
+        f"genotype={genotype} holds something else now than the trials of study 'mine' were begun on; put back"
+    )
+    assert len(ran) == 1
+    genotype.write_text('[\n["h"]]')
+    assert main([*words, "trials=2"]) == 0
+    settings = compose_settings(SweepSettings, [*BASE[1:], "overrides=[]", f"params={{genotype: [{drawn}, cross]}}"])
+    assert list(files_of(sweeping.make_sweep(settings))) == [f"genotype={drawn}"], "a set of the literature is no file"
+
+
+def test_trials_on_other_samples_are_refused_before_they_begin(
+    ran: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, number = retrain.run, {"digits": 12, "planted": 5}
+
+    def run(cfg: DictConfig) -> None:
+        manifest = Manifest({"a": (number[cfg.data.name], "0" * 16)})
+        source = SimpleNamespace(remembered={"training": manifest}, val=manifest, info=None)
+        note_samples(RunDir(Path(cfg.run_dir)), source, begun=False)
+        good(cfg)
+
+    monkeypatch.setattr(retrain, "run", run)
+    monkeypatch.setattr(Manifest, "of", lambda dataset, info: dataset)
+    words = [*BASE, "params={optim.lr: log(1e-4,1e-1), data: [digits,planted]}", f"run_dir={tmp_path}", "sampler=random"]
+    assert main([*words, "trials=4"]) == 0 and {cfg.data.name for cfg in ran} == {"digits", "planted"}
+    number["digits"] = number["planted"] = 6
+    line = error_of(capsys, *words, "trials=5")
+    assert re.match(r"the training samples are not those that the trials of study .* were begun on \((12|5) then, 6 now\)", line)
+    assert len(ran) == 4 and not (tmp_path / "trials" / "0004" / "manifest.json").exists()
+    number |= {"digits": 12, "planted": 5}
+    assert main([*words, "trials=5"]) == 0 and len(results(tmp_path)["trials"]) == 6
 
 
 def test_overwriting_deletes_no_folder_that_is_not_of_the_study(ran: list[DictConfig], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import optuna
 import torch
 from omegaconf import DictConfig
 
-from lmsearch.config import settings_of
+from lmsearch.config import plain_config, settings_of
 from lmsearch.config_presets import choices_of
 from lmsearch.context import CARDS, FREE, LEAVING_PAGES, SHARING, setting
 from lmsearch.engine.devices import float32_convolutions
@@ -28,6 +28,7 @@ from lmsearch.errors import ConfigError, StorageError, SweepError, did_you_mean
 from lmsearch.process import set_up_logging, tune_process
 from lmsearch.reading import parse_yaml, read_text
 from lmsearch.settings.sweep import Sweep as SweepSettings
+from lmsearch.sweep.begun_on import check_files, check_samples, files_of
 from lmsearch.sweep.pool import Start, gpus_apart, jobs_stay_here, local_workers, submitit_workers, supervise
 from lmsearch.sweep.space import Parameter, read_parameters, read_words
 from lmsearch.sweep.study import (
@@ -55,6 +56,7 @@ from lmsearch.tasks.parts.run_dir import (
     telling_failure,
     write_config,
 )
+from lmsearch.tasks.parts.samples import ON_SAMPLES
 from lmsearch.tasks.parts.swept import Announcer, report
 from lmsearch.trials.patience import patiently
 from lmsearch.trials.storage import exclusive, note_version, recover, watched
@@ -83,7 +85,7 @@ def run(cfg: DictConfig) -> int:
         with telling_failure(sweep.run_dir):
             announce = Announcer(study, sweep)
             if settings.launcher == "local" and settings.workers == 1:
-                work(sweep, run_task, after=announce)
+                work(sweep, partial(run_task, sweep), after=announce)
             else:
                 supervise(study, sweep, starter(settings, sweep), workers=settings.workers, progress=announce)
             return report(study, sweep)
@@ -220,11 +222,12 @@ def begin(settings: SweepSettings, sweep: Sweep) -> optuna.Study:
             for number in recover(study, watch=watch):
                 log.warning("trial %d was cut off; its parameters are queued again", number)
             check_identity(study, sweep)
+            check_files(study, sweep, files)
             Claim(f"sweep {study.user_attrs[ID]} {sweep.study}").write(sweep.run_dir)
         study.set_user_attr(STOPPED, None)
         note_version(study)
 
-    study = patiently(opened)
+    study, files = patiently(opened), files_of(sweep)
     watch = patiently(partial(watched, study))  # which may take a while
     patiently(partial(claim, watch))
     note_further(sweep.run_dir, settings, "trials")
@@ -274,19 +277,22 @@ def run_worker(sweep: Sweep, name: str) -> None:
         setting(CARDS, max(1, len(sweep.gpus))),
         setting(FREE, sweep.free),
     ):
-        work(sweep, run_task, name=name)
+        work(sweep, partial(run_task, sweep), name=name)
 
 
-def run_task(task: str, words: Sequence[str], folder: RunDir) -> None:
+def run_task(sweep: Sweep, task: str, words: Sequence[str], folder: RunDir) -> None:
     """Run a task with `folder` as its run directory; what it prints goes to output.txt there.
 
-    A process that was taken for dead may still be at this trial: it is waited for, and what it has done counts.
+    A process that was taken for dead may still be at this trial: it is waited for, and what it has done counts. Raises SweepError
+    where the samples are not those of the trials before.
     """
     cfg, lines = configure(task, [*words, f"run_dir={folder}"])
     with folder.locked(wait=True):
         pass
     threads = using_threads(cfg.get("threads"))
-    with folder.output("output.txt") as file, redirect_stdout(file), threads, setting(LEAVING_PAGES, False):
+    data = {key: value for key, value in plain_config(cfg).items() if key in ("data", "head")}
+    hearing = setting(ON_SAMPLES, partial(check_samples, sweep, data))
+    with folder.output("output.txt") as file, redirect_stdout(file), threads, setting(LEAVING_PAGES, False), hearing:
         for line in lines:
             print(line)
         importlib.import_module(f"lmsearch.tasks.{task}").run(cfg)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from lmsearch.data import Source
@@ -15,12 +16,16 @@ from lmsearch.reading import parse_json, read_text
 FILE = "manifest.json"  # in the folder of a run
 TRAINING = "training"  # its name in it
 SAMPLES = "samples"  # key of the training samples in the state of a search
+ON_SAMPLES: ContextVar[Callable[[Mapping[str, Manifest]], None] | None] = ContextVar(
+    "what hears, before a run begins, on which samples", default=None
+)
 
 
 def note_samples(run_dir: RunDir, source: Source, *, begun: bool) -> None:
     """Write down the training and validation samples of a run; what it has `begun` goes on with the same ones.
 
-    Raises ConfigError where they are others. Runs of before, which did not write them down, go on.
+    Raises ConfigError where they are others. Runs of before, which did not write them down, go on. A sweep may refuse those that
+    its other trials were not begun on.
     """
     path = run_dir / FILE
     mine = {TRAINING: training_samples(source), "validation": Manifest.of(source.val, source.info)}
@@ -35,6 +40,8 @@ def note_samples(run_dir: RunDir, source: Source, *, begun: bool) -> None:
                     f"{run_dir}: the {name} samples are not those that the run was begun on ({change}); put them back, or choose"
                     " another run_dir= or overwrite=true to start over with these"
                 )
+    if (hears := ON_SAMPLES.get()) is not None:
+        hears(mine)
     run_dir.world.wait()  # until all have read
     run_dir.write_json(FILE, told)
 
