@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lmsearch.kernels import native_merge, reference, triton_merge_ops
 from lmsearch.kernels.checks import check_merge
-from lmsearch.kernels.ops import Backend, choose_backend
+from lmsearch.kernels.ops import Backend, backend_for
 
 FUSED: dict[str, Any] = {"native": native_merge, "triton": triton_merge_ops}  # backends with kernels of their own
 
@@ -49,4 +49,4 @@ def normed_mean(o: Tensor, *, eps: float, backend: Backend = "auto") -> Tensor:
 
 def functions(backend: Backend, o: Tensor) -> Any:
     """Return what holds these functions of a backend: its own kernels, else plain PyTorch."""
-    return FUSED.get(choose_backend(backend, o.device, o.dtype), reference) if isinstance(backend, str) else reference
+    return FUSED.get(backend_for(backend, o), reference) if isinstance(backend, str) else reference

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import BackendUnavailableError, KernelError, did_you_mean
-from lmsearch.kernels import mamba_ssm, native, reference, triton_backend
+from lmsearch.kernels import forward_mode, mamba_ssm, native, reference, triton_backend
 from lmsearch.kernels.checks import check_conv, check_scan
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,22 @@ def _auto(device_type: str) -> str:
     raise BackendUnavailableError(f"no scan backend runs on {device_type}")
 
 
-def operators(backend: Backend, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return what holds the operators of a backend."""
-    return BACKENDS[choose_backend(backend, device, dtype)] if isinstance(backend, str) else backend
+def backend_for(backend: str, x: Tensor) -> str:
+    """Return the name of the backend that runs for `x`; within forward-mode differentiation "auto" takes the reference.
+
+    Raises KernelError for any other forced backend there.
+    """
+    name = choose_backend(backend, x.device, x.dtype)
+    if name == "reference" or not forward_mode.is_open():
+        return name
+    if backend != "auto":
+        forward_mode.refuse(name)
+    return "reference"
+
+
+def operators(backend: Backend, x: Tensor) -> Any:
+    """Return what holds the operators of a backend that runs for `x`."""
+    return BACKENDS[backend_for(backend, x)] if isinstance(backend, str) else backend
 
 
 def directional_scan(
@@ -98,10 +111,11 @@ def directional_scan(
     zeroed before the tokens where it is True. With `delta_weight` (K, D, R) delta is (B, K, L, R), and each token's is
     multiplied with it first. The state is kept in at least float32.
     Returns (B, K, L, D) in x.dtype, D skip and silu(z) gate applied. Raises KernelError for arguments that do not fit
-    and BackendUnavailableError for a forced backend that cannot run.
+    and BackendUnavailableError for a forced backend that cannot run. Only the reference has second derivatives and
+    forward-mode ones; within forward-mode differentiation "auto" takes it, and other backends raise KernelError.
     """
     check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset, delta_weight=delta_weight)
-    module, low_rank = operators(backend, x.device, x.dtype), {}
+    module, low_rank = operators(backend, x), {}
     if delta_weight is not None and module is native:  # the others take it whole
         low_rank = {"delta_weight": delta_weight}
     elif delta_weight is not None:
@@ -118,5 +132,5 @@ def directional_conv(x: Tensor, weight: Tensor, bias: Tensor | None, order: Tens
     Returns (B, K, L, D) in raster order and x.dtype.
     """
     check_conv(x, weight, bias, order)
-    y: Tensor = operators(backend, x.device, x.dtype).directional_conv(x, weight, bias, order)
+    y: Tensor = operators(backend, x).directional_conv(x, weight, bias, order)
     return y
