@@ -279,6 +279,30 @@ def test_machines_that_share_nothing_but_the_storage_draw_otherwise(sampler: str
     assert drawn[0] != drawn[1]
 
 
+@pytest.mark.parametrize("sampler", ["random", "nsga2"])
+def test_a_sweep_that_was_stopped_draws_as_one_that_was_not(sampler: str, tmp_path: Path) -> None:
+    def drawn(name: str, *stopped: str) -> list[float]:
+        sweep, runs, left = replace(sweep_of(tmp_path / name, trials=5), sampler=sampler), list[float](), list(stopped)
+        study = open_study(sweep)
+
+        def run(task: str, words: Sequence[str], folder: RunDir) -> None:
+            if left and folder.path.name == left[0]:
+                left.pop(0)
+                raise KeyboardInterrupt
+            runs.append(float(words[0].partition("=")[2]))
+            write_x(task, words, folder)
+
+        for _ in stopped:
+            with pytest.raises(KeyboardInterrupt):
+                work(sweep, run)
+        work(sweep, run)
+        assert len(study.trials) == 5 + len(stopped)
+        return runs
+
+    whole = drawn("whole")
+    assert drawn("cut", "0000", "0002") == whole and len(set(whole)) == 5
+
+
 def test_jobs_of_submitit_run_the_trials_on_gpus_of_this_process(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="needs submitit (the extra `ops`)")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the job knows lmsearch, not the tests

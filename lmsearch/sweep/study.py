@@ -24,6 +24,7 @@ from lmsearch.sweep.space import Parameter
 from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin
 
 IDENTITY, STOPPED, ID = "lmsearch sweep", "stopped", "id"  # attributes of the study
+SKIPPING = "seeds skip retries"  # attribute of a study of which `seed_number` counts no retries; not of studies of before
 FOLDER = "run_dir"  # attribute of a trial: the folder that it ran in, as its machine names it
 TOLD = "trial.json"  # in the folder of a trial that has ended: how
 FAILED = "failed"  # attribute of a trial that failed, which is pruned to Optuna
@@ -146,6 +147,7 @@ def load_study(sweep: Sweep) -> optuna.Study:
         load_if_exists=True,
     )
     if ID not in study.user_attrs:
+        study.set_user_attr(SKIPPING, not study.get_trials(deepcopy=False))
         study.set_user_attr(ID, secrets.token_hex(8))
     return study
 
@@ -195,7 +197,7 @@ def delete_study(sweep: Sweep, *, held: bool) -> None:
 
 
 def build_sampler(sweep: Sweep, number: int) -> BaseSampler:
-    """Return the sampler that draws trial `number`, seeded by it: no two workers draw alike, nor does a sweep that goes on."""
+    """Return the sampler that draws the trial of this `seed_number`: no two workers draw alike, nor does a sweep that goes on."""
     seed = int(np.random.SeedSequence([sweep.seed, number]).generate_state(1)[0])
     if sweep.sampler == "random":
         return RandomSampler(seed=seed)
@@ -205,39 +207,48 @@ def build_sampler(sweep: Sweep, number: int) -> BaseSampler:
     return TPESampler(seed=seed)
 
 
+def seed_number(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Return the number that a trial would have in a sweep that nothing ever stopped, where no trial is tried again."""
+    if not study.user_attrs.get(SKIPPING):
+        return trial.number
+    number = origin(trial)
+    return number - sum(RETRY_OF in t.user_attrs and t.number < number for t in study.get_trials(deepcopy=False))
+
+
 class SeededByTrial(BaseSampler):
     """Draws every trial by a sampler of its own, seeded by its number, which the storage gives out only once.
 
-    So workers draw otherwise than each other also on machines that share nothing but the storage.
+    So workers draw otherwise than each other also on machines that share nothing but the storage. Retries do not count, so that
+    a sweep that was stopped draws what one draws that was not.
     """
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.known = sweep, dict[int, BaseSampler]()
 
-    def of(self, trial: FrozenTrial) -> BaseSampler:
+    def of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         """Return the sampler of a trial."""
         if trial.number not in self.known:
-            self.known[trial.number] = build_sampler(self.sweep, trial.number)
+            self.known[trial.number] = build_sampler(self.sweep, seed_number(study, trial))
         return self.known[trial.number]
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self.of(trial).infer_relative_search_space(study, trial)
+        return self.of(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self.of(trial).sample_relative(study, trial, search_space)
+        return self.of(study, trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self.of(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self.of(study, trial).sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self.of(trial).before_trial(study, trial)
+        self.of(study, trial).before_trial(study, trial)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self.of(trial).after_trial(study, trial, state, values)
+        self.of(study, trial).after_trial(study, trial, state, values)
 
 
 def build_pruner(pruning: Pruning) -> BasePruner:
