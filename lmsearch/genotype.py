@@ -9,12 +9,13 @@ name carries them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmsearch.errors import DirectionError, GenotypeError, did_you_mean
+from lmsearch.errors import DirectionError, GenotypeError, did_you_mean, short
 from lmsearch.files import write_text
 from lmsearch.genotype_schema import SCHEMA, VERSION, check, plain, read_direction_lists
 from lmsearch.paths import PACKAGE
@@ -55,8 +56,17 @@ class Genotype:
 
     @classmethod
     def from_directions(cls, directions: Sequence[Sequence[str]], *, where: str = "genotype") -> Genotype:
-        """Return the genotype with one list of directions per layer; raise GenotypeError where a name is not a direction."""
-        layers = [{"directions": list(layer)} for layer in directions]
+        """Return the genotype with one list of directions per layer.
+
+        Raises GenotypeError where they are no lists, and where a name is not a direction.
+        """
+        if isinstance(directions, str) or not isinstance(directions, Iterable):
+            raise GenotypeError(f"{where}: expected one list of directions per layer, got {short(directions)}")
+        layers = []
+        for number, layer in enumerate(directions):
+            if isinstance(layer, str) or not isinstance(layer, Iterable):
+                raise GenotypeError(f"{where}: layer {number}: expected a list of directions, got {short(layer)}")
+            layers.append({"directions": list(layer)})
         return _from_dict({"schema": SCHEMA, "version": VERSION, "layers": layers}, where=where)
 
 
@@ -66,6 +76,8 @@ def load_genotype(source: str | Path, *, also: Iterable[str] = ()) -> Genotype:
     `also` are other names that the caller accepts. Raises GenotypeError with one line that names the file, the layer, the value
     and what is accepted.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise GenotypeError(f"genotype {short(source)} is neither a shipped name nor a file or run directory")
     shipped = shipped_genotypes()
     if str(source) in shipped:
         return _read(shipped[str(source)], where=str(source))

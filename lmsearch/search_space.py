@@ -7,6 +7,7 @@ A search space is a YAML file with the keys `name`, `candidates` (a list of dire
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,6 +77,9 @@ class SearchSpace:
 
 def load_search_space(name_or_path: str | Path) -> SearchSpace:
     """Load a shipped search space by name, or any YAML file by path; raise SearchSpaceError with one clear line."""
+    if not isinstance(name_or_path, str | os.PathLike):
+        hint = "candidates of your own are a SearchSpace(name, candidates, keep)"
+        raise SearchSpaceError(f"search space {short(name_or_path)} is neither a shipped name nor a YAML file; {hint}")
     shipped = shipped_search_spaces()
     if str(name_or_path) in shipped:
         return _read(shipped[str(name_or_path)], where=f"search_spaces/{name_or_path}.yaml")

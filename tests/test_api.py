@@ -225,6 +225,8 @@ WRONG = {
     "an architect without a hook": ({"search": replace(PATHS, build=lambda parts, knobs: object())}, "it has no before_step"),
     "a relaxation that forgets": ({"search": without(RELAXATIONS["sigmoid"], "probabilities")}, "it has no probabilities"),
     "probabilities": ({"search": replace(RELAXATIONS["sigmoid"], probabilities=torch.sigmoid)}, "sum to 1"),
+    "batches without samples": ({"train": [(torch.rand(0, 1, 4, 4), torch.zeros(0).long())]}, "train holds no sample"),
+    "a list as a space": ({"space": ["h", "v"]}, "candidates of your own are a SearchSpace(name, candidates, keep)"),
     "too many kept": ({"keep": 9}, "keep=9 is larger"),
     "a negative recheck": ({"recheck": -1}, "recheck=-1"),
     "no epochs": ({"epochs": 0}, "epochs=0"),
@@ -290,7 +292,10 @@ def test_a_genotype_is_retrained_to_a_module_with_its_scores() -> None:
     assert "balanced_accuracy" in balanced.scores
     named = lmsearch.run_retrain(Classifier, "raster_pair", train, test, epochs=1).module
     assert named.early.directions == named.late.directions == ("h", "h_flip")
-    for wrong, says in (([["h"]], "2 layers"), ([["h"], ["x"]], "'x'")):
+    emptied = [*train, (torch.rand(0, 1, 4, 4), torch.zeros(0).long())]
+    assert lmsearch.run_retrain(Classifier, "cross", emptied, test, epochs=1).scores["loss"] > 0
+    none = ((None, "one list of directions per layer, got None"), (["h", "v"], "layer 0: expected a list of directions, got 'h'"))
+    for wrong, says in (([["h"]], "2 layers"), ([["h"], ["x"]], "'x'"), *none):
         with pytest.raises(LmsearchError, match=says):
             lmsearch.run_retrain(Classifier, wrong, train, test)
     with pytest.raises(LmsearchError, match="model is a Classifier that is built already.*make\\(directions, merge\\)"):
@@ -379,6 +384,8 @@ def test_a_comparison_says_how_the_arms_differ(objective: object, seeds: int, me
     assert "directions per layer differ" not in found.verdict
     shorter = lmsearch.run_compare(Classifier, [["v"], ["h", "v"]], train, test, **given | {"hand_made": ["h"], "seeds": 1})
     assert "directions per layer differ, and so do size and cost: searched 1.5, hand-made 1" in shorter.verdict
+    with pytest.raises(LmsearchError, match=r"^hand_made: layer 0: expected a list of directions, got 'cross'$"):
+        lmsearch.run_compare(Classifier, [["v"], ["h", "v"]], train, test, **given | {"hand_made": "cross"})
 
 
 def test_the_short_example_of_the_docs_runs() -> None:

@@ -117,6 +117,14 @@ def test_reading_a_users_batches_leaves_the_global_random_state_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_batches_without_a_sample_are_left_out() -> None:
+    empty = (torch.zeros(0, 1), torch.zeros(0))
+    loader = PlainLoader([empty, *DataLoader(pairs(), 4), empty], what="train")
+    assert [batch.indices.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]] and loader.num_samples == 10
+    with pytest.raises(DataError, match="^train holds no sample$"):
+        list(PlainLoader([empty], what="train"))
+
+
 def test_a_users_loader_goes_on_inside_an_epoch() -> None:
     loader = PlainLoader(DataLoader(pairs(), batch_size=4, shuffle=True), what="train")
     loader.set_epoch(3)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmsearch import MixerOptions, create_model, model_names
+from lmsearch import DirectionalMixer, LocalVimMixer, LocalVMambaMixer, MixerOptions, create_model, model_names
 from lmsearch.errors import DirectionError, ModelError
 from lmsearch.models import model_depth
 from lmsearch.models.layers import resize_positions, rope_tables
@@ -169,6 +169,16 @@ def test_grids_of_the_layers_follow_padding_and_merging() -> None:
     assert create_model("local_vim_nano").layer_grids((8, 9)) == [(8, 9)] * 3
     assert create_model("local_vim", **SMALL_VIM).layer_grids((30, 45)) == [(8, 12)] * 2
     assert create_model("local_vmamba", **SMALL_VMAMBA).layer_grids((30, 45)) == [(7, 11), (4, 6), (2, 3)]
+
+
+@pytest.mark.parametrize("mixer", [LocalVimMixer, LocalVMambaMixer])
+def test_a_mixer_says_which_tokens_its_grid_needs(mixer: type[DirectionalMixer]) -> None:
+    net, x = mixer(8, ["h", "v"], MixerOptions()), torch.zeros(1, 15, 8)
+    assert net(x, (3, 5)).shape == net(x, np.array([3, 5])).shape == x.shape
+    with pytest.raises(ModelError, match="^x has 15 tokens; expected the 12 of a grid of 3x4$"):
+        net(x, (3, 4))
+    with pytest.raises(ModelError, match="^x has 15 tokens; expected the 15 of a grid of 3x5 and a class token$"):
+        net(x, (3, 5), cls_index=7)
 
 
 def test_positions_resize_and_keep_the_class_token() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmsearch.errors import SearchSpaceError
+from lmsearch.errors import GenotypeError, SearchSpaceError
+from lmsearch.genotype import load_genotype
 from lmsearch.search_space import SearchSpace, load_search_space, resolve_keep, shipped_search_spaces
 
 LOCALMAMBA8 = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")
@@ -109,6 +110,13 @@ def test_a_mistake_in_a_file_names_the_file_and_the_value(tmp_path: Path, text: 
         load_search_space(path)
     assert str(raised.value).startswith(str(path))
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("given", [["h", "v"], None, 3])
+def test_what_is_neither_a_name_nor_a_path_is_one_clear_line(given: object) -> None:
+    for load, error in ((load_search_space, SearchSpaceError), (load_genotype, GenotypeError)):
+        with pytest.raises(error, match=r"is neither a shipped name nor"):
+            load(given)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

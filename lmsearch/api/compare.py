@@ -68,6 +68,7 @@ def run_compare(
     """
     seed, epochs, seeds = checked_seed(seed), checked_epochs(epochs), checked_whole("seeds", seeds, least=1)
     judged = objective_of(objective, metric=metric)
+    by_name = list(Genotype.from_directions([hand_made], where="hand_made").directions[0])
     check_apart(train=train, test=test)
     where_from = space_of(space)
     with on_device(device, threads) as where:
@@ -75,7 +76,7 @@ def run_compare(
         net = open_net(model, loaders, judged)
         searched = genotype_of(genotype, net)
         keep = [len(layer.directions) for layer in searched.layers]
-        by_hand = Genotype.from_directions([list(hand_made[:number]) for number in keep], where="hand_made")
+        by_hand = Genotype.from_directions([by_name[:number] for number in keep], where="hand_made")
         tried = net.make(marks(len(keep)), SUPERNET)
         padding = next(iter(named_mixers(tried).values())).options.window_padding
         grids = net.listed(grids_of(tried, next(iter(loaders[0])).inputs))

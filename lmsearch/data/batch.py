@@ -156,9 +156,11 @@ class SomeOf:
 class PlainLoader:
     """A user's iterable of (inputs, targets), such as PyTorch's DataLoader, as a loader for training and evaluation.
 
+    Batches without a sample are left out, though counted by its length.
+
     Samples are numbered in the order of a pass. A DataLoader that shuffles does so by (seed, epoch), with a generator of
     its own, too.
-    Raises DataError where the iterable can be iterated only once, tells no length, or gives something else than pairs.
+    Raises DataError where the iterable can be iterated only once, tells no length, or gives no pairs, or no sample.
     """
 
     sampler = "shuffled"
@@ -212,8 +214,11 @@ class PlainLoader:
             while pair is not None:
                 batch = as_batch(pair, first=seen, what=self.what)
                 seen += len(batch.inputs)
-                yield batch
+                if len(batch.inputs):
+                    yield batch
                 pair = next(pairs, None)
+            if seen == 0:
+                raise DataError(f"{self.what} holds no sample")
 
 
 def generators_of(batches: Batches) -> list[torch.Generator]:

@@ -27,7 +27,7 @@ from lmsearch.models.scan_groups import PADDINGS, ScanGroup, collect, order_tens
 from lmsearch.models.tracing import GraphInputs, compiled, plain_grid
 from lmsearch.plain import plain_numbers
 from lmsearch.scan.directions import label, parse_direction
-from lmsearch.scan.grids import Grid
+from lmsearch.scan.grids import Grid, grid_text, num_tokens
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,7 @@ class DirectionalMixer(nn.Module):
     ) -> Tensor:
         """x (B, L, d_model) -> (B, L, d_model); `active` branch indices and their `weights` (len(active),) are optional.
 
+        Raises ModelError where x does not hold the tokens of `grid`, and the class token that `cls_index` says.
         `recompute` keeps only x for the backward pass, which computes the rest again; None: as `grad_checkpointing` says. False
         also asks for no compiler, which may run this as it is.
         """
@@ -221,6 +222,9 @@ class DirectionalMixer(nn.Module):
         if memory is not None and (known := memory.recall(x, active, weights)) is not None:
             return known
         grid = plain_grid(grid)
+        if not is_open(grid) and x.shape[1] != num_tokens(grid) + (cls_index is not None):
+            beside = "" if cls_index is None else " and a class token"
+            raise ModelError(f"x has {x.shape[1]} tokens; expected the {num_tokens(grid)} of a grid of {grid_text(grid)}{beside}")
         inner, gate = self.entered(x, grid)  # each (B, L, d_inner)
         tokens, by = self.split(inner, gate)
         active = tuple(range(len(self.directions)) if active is None else active)
