@@ -95,7 +95,7 @@ def test_threads_are_a_whole_number_from_python_too() -> None:
     [("0", "accepted: 1 to any"), ("-2", "1 to any"), ("1.5", "is not an integer"), (str(MORE), f"may use 1 to {cores()}")],
 )
 def test_other_numbers_of_threads_are_one_clear_line(given: str, told: str, capsys: pytest.CaptureFixture) -> None:
-    for task in (["predict", "checkpoint=none", "images=none"], ["retrain", "genotype=none"], ["search"], ["audit"]):
+    for task in (["predict", "checkpoint=none", "images=none"], ["retrain", "genotype=cross"], ["search"], ["audit"]):
         assert main([*task, f"threads={given}"]) == 2
         said = capsys.readouterr().err
         assert said.startswith("lmsearch: error: threads=") and told in said and said.count("\n") == 1
