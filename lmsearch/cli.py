@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -16,6 +15,7 @@ from lmsearch.config_help import task_help
 from lmsearch.config_presets import split_overrides
 from lmsearch.context import QUIET, VERBOSE, setting
 from lmsearch.errors import ConfigError, LmsearchError, did_you_mean
+from lmsearch.files import told_of
 from lmsearch.interrupts import INTERRUPTED, Stopped, answering_signals
 from lmsearch.paths import data_dir
 from lmsearch.process import set_up_logging, tune_process
@@ -54,8 +54,6 @@ HELP = ("--help", "-h")
 FLAGS = (*HELP, "--cfg", "--version")
 BAD_INPUT = 2
 PIPE_CLOSED = 141  # as shells report a process that SIGPIPE ended
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # whatever writes: TensorBoard and Optuna do so by themselves
-NO_USE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EIO, errno.ENAMETOOLONG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,10 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"lmsearch: error: {error}")
         return error.exit_code
     except OSError as error:
-        if error.errno not in NO_ROOM and (error.errno not in NO_USE or error.filename is None):
+        if (line := told_of(error)) is None:
             raise
-        what = "written" if error.errno in NO_ROOM else "used"
-        say(f"lmsearch: error: {error.filename or 'a file'} cannot be {what} ({error.strerror})")
+        say(f"lmsearch: error: {line}")
         return BAD_INPUT
     except KeyboardInterrupt:
         say("\nlmsearch: interrupted")

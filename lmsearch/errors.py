@@ -60,12 +60,20 @@ class DataError(LmsearchError):
     """A dataset that is missing, empty or broken."""
 
 
+class SourceError(DataError):
+    """Data that cannot be opened or read, whatever is trained on them: a folder that is away, an image that is damaged."""
+
+
 class CheckpointError(LmsearchError):
     """A checkpoint that is missing, damaged or of another model."""
 
 
 class FileError(LmsearchError):
     """A file that cannot be written or read: a full disk, missing rights, damaged content."""
+
+
+class FolderError(ConfigError, FileError):
+    """An output folder that cannot be written."""
 
 
 class InUseError(LmsearchError):

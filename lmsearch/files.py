@@ -21,13 +21,15 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lmsearch.errors import ConfigError, FileError
+from lmsearch.errors import FileError, FolderError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # what a process that was killed while it wrote has left
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # whatever writes: TensorBoard and Optuna do so by themselves
+NO_USE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EIO, errno.ENAMETOOLONG)
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # of file systems that cannot flush a folder
 
 
@@ -168,13 +170,13 @@ def open_to_append(path: Path) -> FileIO:
 
 
 def make_folder(path: Path, *, key: str = "run_dir") -> None:
-    """Create a folder and its parents; raise ConfigError, naming the configuration key, where it cannot be written."""
+    """Create a folder and its parents; raise FolderError, naming the configuration key, where it cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
         (path / ".writable").unlink(missing_ok=True)  # two processes may try at once
     except OSError as error:
-        raise ConfigError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
+        raise FolderError(f"{key}={str(path)!r} cannot be written ({error.strerror})") from error
 
 
 def keep_copy(path: Path, copy: Path) -> None:
@@ -209,6 +211,15 @@ def finite(value: Any) -> Any:
 def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> str:
     """Return the line that says which file could not be written, why, how large it is and how much is free."""
     return f"{path} cannot be written ({error.strerror or error}){_room(path.parent, size)}"
+
+
+def told_of(error: OSError) -> str | None:
+    """Return the line for a file that cannot be written or used; None for an error that may be another."""
+    if error.errno in NO_ROOM:
+        return f"{error.filename or 'a file'} cannot be written ({error.strerror})"
+    if error.errno in NO_USE and error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror})"
+    return None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -26,7 +26,7 @@ from lmsearch.data.fetching import killed_worker
 from lmsearch.engine.distributed import SINGLE
 from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.train import Precision, evaluate
-from lmsearch.errors import DataError
+from lmsearch.errors import DataError, SourceError
 from lmsearch.interrupts import SIGNALS
 from lmsearch.trials.storage import _born
 
@@ -279,7 +279,7 @@ def test_a_broken_image_is_one_clear_line_that_names_it(own_folder, kind, num_wo
     source = build_source("imagefolder", root=own_folder, img_size=8)
     loader = build_loaders(source, batch_size=15, seed=0, num_workers=num_workers).train
     others = {*multiprocessing.active_children()}
-    with pytest.raises(DataError, match="img 0, n=0.png: not a readable image") as caught:
+    with pytest.raises(SourceError, match="img 0, n=0.png: not a readable image") as caught:
         list(loader)
     loader.close()
     assert {*multiprocessing.active_children()} <= others, "the error knows them still"
@@ -359,9 +359,9 @@ def test_an_evaluation_of_which_nothing_can_be_read_is_one_line(own_folder):
     loader = EvalLoader(
         build_source("imagefolder", root=own_folder, img_size=8, on_error="skip").val, batch_size=2, indices=np.arange(5)
     )
-    with pytest.raises(DataError, match="none of the test samples can be read"):
+    with pytest.raises(SourceError, match="none of the test samples can be read"):
         evaluate(torch.nn.Flatten(), loader, objective_for("class"), Precision(torch.device("cpu")), what="test")
-    with pytest.raises(DataError, match="none of 3 samples that were picked can be read"):
+    with pytest.raises(SourceError, match="none of 3 samples that were picked can be read"):
         spread(loader, 3)
 
 
@@ -397,7 +397,7 @@ WRONG = {
 def test_a_wrong_folder_is_refused_with_one_clear_line(own_folder, kind):
     spoil, message = WRONG[kind]
     spoil(own_folder)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         build_source("imagefolder", root=own_folder)
     assert "\n" not in str(caught.value)
 

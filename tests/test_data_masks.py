@@ -21,7 +21,7 @@ from lmsearch.data.dense.folder import Wanted, read_dense_for_evaluation
 from lmsearch.data.dense.masks import NEVER, MaskClasses
 from lmsearch.data.dense.shapes import CLASSES, make_scene
 from lmsearch.data.info import VOID
-from lmsearch.errors import DataError
+from lmsearch.errors import DataError, SourceError
 
 
 @pytest.fixture(scope="module")
@@ -382,5 +382,5 @@ def test_a_layout_that_is_not_known_shows_what_was_found_and_what_is_accepted(tm
     accepted = r"found cats/ \(1 files\), notes.txt; accepted: images/train \+ annotations/train .*data.yaml"
     with pytest.raises(DataError, match=accepted):
         of_masks(tmp_path)
-    with pytest.raises(DataError, match="no such folder; accepted: images/train"):
+    with pytest.raises(SourceError, match="no such folder; accepted: images/train"):
         of_masks(tmp_path / "none")

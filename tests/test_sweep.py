@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -22,7 +24,7 @@ from lmsearch.data.manifest import Manifest
 from lmsearch.engine.lock import holding
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.errors import DataError
+from lmsearch.errors import DataError, FileError, SourceError, StorageError
 from lmsearch.files import write_json
 from lmsearch.run_identity import config_digest
 from lmsearch.settings.sweep import Sweep as SweepSettings
@@ -254,6 +256,49 @@ def test_a_trial_that_fails_is_recorded_with_its_line_and_the_others_run(
     assert notes[0] == notes[4] == ("complete", "")
     assert json.loads((tmp_path / "trials/0001/trial.json").read_text())["note"] == "no images in x"
     assert "Traceback" in (tmp_path / "trials/0002/error.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SourceError("images: no such folder"),
+        FileError("checkpoint.pt cannot be written (No space left on device)"),
+        OSError(errno.EFBIG, "File too large"),
+        StorageError("storage='trials.journal' cannot be written (No space left on device)"),
+    ],
+)
+def test_what_is_no_fault_of_a_trial_fails_none_and_ends_the_sweep(
+    error: Exception,
+    ran: list[DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sweep(tmp_path, "trials=1") == 0
+    good, failing = retrain.run, Mock(side_effect=error)
+    monkeypatch.setattr(retrain, "run", failing)
+    line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}", "trials=3")
+    told = "a file cannot be written (File too large)" if isinstance(error, OSError) else str(error)
+    assert line == f"{told}; trial 1 is queued again, and the same command goes on with it" and failing.call_count == 1
+    monkeypatch.setattr(retrain, "run", good)
+    assert sweep(tmp_path, "trials=3") == 0
+    assert [t["state"] for t in results(tmp_path)["trials"]].count("complete") == 3
+
+
+def test_data_that_cannot_be_opened_are_the_fault_of_a_trial_where_trials_differ_in_them(
+    ran: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = retrain.run
+
+    def run(cfg: DictConfig) -> None:
+        if cfg.data.name == "planted":
+            raise SourceError("nothing to learn there")
+        good(cfg)
+
+    monkeypatch.setattr(retrain, "run", run)
+    words = [*BASE, "params={data: [planted,digits]}", f"run_dir={tmp_path}", "trials=6", "sampler=random"]
+    assert main(words) == 0
+    assert {t["state"] for t in results(tmp_path)["trials"]} == {"complete", "failed"}
 
 
 @pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 
 from lmsearch.data.batch import Batch, PlainLoader
+from lmsearch.data.checks import opening
 from lmsearch.data.info import DataInfo, Source
 from lmsearch.data.loaders import EvalLoader, Loaders, SearchLoaders, TrainLoader, build_loaders, search_loaders, spread
 from lmsearch.data.mixup import mixup_cutmix
@@ -66,6 +67,7 @@ def check_described(options: object) -> None:
             raise DataError(f"{option} of data source {name!r} is {short(value)}; expected text")
 
 
+@opening()
 def build_source(name: str, **options: object) -> Source:
     """Build the data source `name` with its options; raise DataError for an unknown name or option, or a missing one."""
     accepted = options_of(name)

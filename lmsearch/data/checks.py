@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 
-from lmsearch.errors import DataError, did_you_mean
+from lmsearch.errors import DataError, SourceError, did_you_mean
 from lmsearch.plain import plain_numbers
 
 LEAST_STD = 1e-6  # that a channel may be divided by
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """Raise SourceError for the DataError of a block that opens data, with the data's own options alone."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except DataError as error:
+        raise SourceError(str(error)) from error
 
 
 def whole(name: str, value: object, *, least: int = 0) -> int:

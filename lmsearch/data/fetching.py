@@ -20,7 +20,7 @@ from lmsearch.data.broken import refilled
 from lmsearch.data.info import Dataset
 from lmsearch.data.keyed import address_key
 from lmsearch.data.undisturbed import CAN_TELL, leave_signals, signals_held
-from lmsearch.errors import DataError, first_line
+from lmsearch.errors import DataError, SourceError, first_line
 from lmsearch.interrupts import SIGNALS
 
 log = logging.getLogger(__name__)
@@ -178,9 +178,9 @@ class Fetcher:
             log.warning("%s, %s: %d unreadable image(s) skipped, first: %s", self.what, when, len(new), new[0])
 
     def _checked(self, batch: Batch) -> Batch:
-        """Note what was skipped in a batch; raise DataError where it brings an error."""
+        """Note what was skipped in a batch; raise SourceError where it brings an error."""
         if batch.error is not None:
-            raise DataError(batch.error)
+            raise SourceError(batch.error)
         self.skipped |= dict.fromkeys(batch.skipped)
         return batch
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsearch.data.checks import number
+from lmsearch.data.checks import number, opening
 from lmsearch.data.listing import list_classes
 from lmsearch.errors import DataError
 from lmsearch.paths import shown
@@ -56,6 +56,7 @@ class Folder:
     val_digest: str | None = None
 
 
+@opening()
 def read_folder(
     root: Path, *, val_fraction: float | None = None, val_digest: str | None = None, class_names: Sequence[str] | None = None
 ) -> Folder:

@@ -30,7 +30,7 @@ from lmsearch.data.order import (
     whole_batches,
 )
 from lmsearch.data.splitting import stratified_split
-from lmsearch.errors import DataError
+from lmsearch.errors import DataError, SourceError
 
 
 class TrainLoader:
@@ -297,10 +297,10 @@ def split_for_search(source: Source, *, holdout: float, seed: int) -> list[tuple
 def spread(loader: HeldOut, number: int) -> Batch:
     """Return at most `number` samples, evenly spaced over all that the loader gives, as one batch; the same in every process.
 
-    Raises DataError where none of them can be read.
+    Raises SourceError where none of them can be read.
     """
     places = np.unique(np.linspace(0, loader.num_samples - 1, number).round().astype(int))
     parts = list(loader.at(places).alone())  # so few that every process reads them all
     if not parts:
-        raise DataError(f"none of {len(places)} samples that were picked can be read")
+        raise SourceError(f"none of {len(places)} samples that were picked can be read")
     return Batch.joined(parts)

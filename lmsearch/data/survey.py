@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from lmsearch.data.checks import opening
 from lmsearch.data.reading import Header, read_header
 from lmsearch.errors import DataError
 
@@ -27,6 +28,7 @@ class Survey:
     why: str
 
 
+@opening()
 def survey(paths: Sequence[Path]) -> Survey:
     """Look at the headers of at most MOST_HEADERS of the images; raise DataError where none can be read."""
     step = max(1, len(paths) // MOST_HEADERS)

@@ -69,7 +69,7 @@ class RunDir:
         return RunDir(self.path / name, self.world)
 
     def make(self, *, key: str = "run_dir") -> None:
-        """Create the folder; raise ConfigError, naming the configuration key, where it cannot be written."""
+        """Create the folder; raise FolderError, naming the configuration key, where it cannot be written."""
         if self.world.main:
             make_folder(self.path, key=key)
 

@@ -28,7 +28,7 @@ from lmsearch.engine.progress import evaluated
 from lmsearch.engine.randomness import by_sample, generator, key
 from lmsearch.engine.seen import Seen
 from lmsearch.engine.state import Stateful
-from lmsearch.errors import DataError
+from lmsearch.errors import SourceError
 
 Mix = Callable[[Batch, torch.Generator], Batch]
 
@@ -208,11 +208,11 @@ def evaluate(
     """Evaluate `model` on every sample of `loader`, in its order; each of the processes that share it returns the scores of all.
 
     Raises TrainingDiverged, naming the samples as `what`, where a loss is not finite: scores of such outputs mean nothing.
-    Raises DataError where no sample could be read.
+    Raises SourceError where no sample could be read.
     """
     found = evaluate_each(model, loader, objective, precision, lambda: (nullcontext(),), what=what)
     if not found:
-        raise DataError(f"none of the {what} samples can be read")
+        raise SourceError(f"none of the {what} samples can be read")
     return found[0]
 
 

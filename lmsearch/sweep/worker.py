@@ -20,7 +20,16 @@ from optuna.trial import TrialState
 
 from lmsearch.engine.log import EndedEarly, observing
 from lmsearch.engine.run_dir import FAILURE, TRIAL, RunDir
-from lmsearch.errors import LmsearchError, StorageAwayError, SweepError, did_you_mean
+from lmsearch.errors import (
+    FileError,
+    LmsearchError,
+    SourceError,
+    StorageAwayError,
+    StorageError,
+    SweepError,
+    did_you_mean,
+)
+from lmsearch.files import told_of
 from lmsearch.interrupts import stop_asked
 from lmsearch.reading import parse_json, read_text
 from lmsearch.sweep.study import FAILED, FOLDER, STOPPED, SeededByTrial, Sweep, open_study, work_left
@@ -44,13 +53,16 @@ class Outcome:
 def work(sweep: Sweep, run_task: RunTask, *, name: str = "", after: Callable[[], None] | None = None) -> None:
     """Run trials until none is left to start, calling `after` after each.
 
-    Raises SweepError where the metrics of a trial cannot be read; the trial is queued again for a command with another metric.
+    Raises SweepError where the metrics of a trial cannot be read, and for what is no fault of a trial, such as a full disk; the
+    trial is queued again, and no other begins until the command is given again. That ends the work of all.
     """
     study = patiently(partial(open_study, sweep))
     while (trial := take(study, sweep, name=name)) is not None:
         attempt(study, trial, sweep, run_task)
         if after is not None:
             after()
+    if message := patiently(lambda: study.user_attrs.get(STOPPED)):
+        raise SweepError(message)
 
 
 def take(study: optuna.Study, sweep: Sweep, *, name: str = "") -> optuna.Trial | None:
@@ -95,9 +107,35 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
         give_back(study, trial, sweep, reason=AWAY)
         raise
     except SweepError as error:
-        give_back(study, trial, sweep, reason=str(error))
-        patiently(partial(study.set_user_attr, STOPPED, str(error)))
+        stop(study, trial, sweep, reason=str(error), message=str(error))
         raise
+    except Exception as error:
+        if (why := no_fault(error, sweep)) is None:
+            raise
+        message = f"{why}; trial {trial.number} is queued again, and the same command goes on with it"
+        stop(study, trial, sweep, reason=why, message=message)
+        raise SweepError(message) from error
+
+
+def no_fault(error: Exception, sweep: Sweep) -> str | None:
+    """Return the line of an error that is no fault of a trial, or None: others would meet it too, and fail one after another.
+
+    It is of files, disks and storages, and of the data where trials do not differ in them.
+    """
+    if isinstance(error, OSError):
+        return told_of(error)
+    differ = any(key.partition(".")[0] == "data" for key in sweep.parameters)
+    of_all = isinstance(error, FileError | StorageError) or (isinstance(error, SourceError) and not differ)
+    return str(error) if of_all else None
+
+
+def stop(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, *, reason: str, message: str) -> None:
+    """Give a trial back and let no other begin, as far as the storage can be written; `message` is for the other workers."""
+    give_back(study, trial, sweep, reason=reason)
+    try:
+        patiently(partial(study.set_user_attr, STOPPED, message))
+    except StorageError as error:
+        log.warning("other workers are not told (%s)", error)
 
 
 def give_back(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, *, reason: str) -> None:
@@ -105,7 +143,7 @@ def give_back(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, *, reason:
     try:
         with exclusive(sweep.ask_lock):  # the others may be looking for lost trials
             abandon(study, trial, reason=reason)
-    except StorageInternalError as error:
+    except (StorageError, StorageInternalError) as error:
         log.warning("trial %d is left to be found lost (%s)", trial.number, reason_of(error))
 
 
@@ -113,13 +151,15 @@ def outcome(trial: optuna.Trial, sweep: Sweep, folder: RunDir, run_task: RunTask
     """Run the task of a trial and say how it ended; what is no fault of the trial is raised."""
     try:
         return Outcome(TrialState.COMPLETE, values=measure(trial, sweep, folder, run_task))
-    except (SweepError, StorageAwayError, UpdateFinishedTrialError):
+    except (SweepError, UpdateFinishedTrialError):
         raise
     except EndedEarly as pruned:
         return Outcome(TrialState.PRUNED, note=str(pruned))
-    except LmsearchError as error:
-        return Outcome(TrialState.FAIL, note=str(error))
     except Exception as error:  # a trial that runs out of memory must not end the sweep
+        if no_fault(error, sweep) is not None:
+            raise
+        if isinstance(error, LmsearchError):
+            return Outcome(TrialState.FAIL, note=str(error))
         folder.write(FAILURE, traceback.format_exc())
         return Outcome(TrialState.FAIL, note=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 

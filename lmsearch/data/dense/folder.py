@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmsearch.data.checks import number
+from lmsearch.data.checks import number, opening
 from lmsearch.data.dense.coco import read_coco_splits
 from lmsearch.data.dense.folders import recognise
 from lmsearch.data.dense.looked import check_labelled, look_through, say_shared, say_unseen_classes, shown_classes
@@ -132,6 +132,7 @@ def read_yolo(root: Path, wanted: Wanted) -> Reading:
 READERS: dict[str, Callable[[Path, Wanted], Reading]] = {"masks": read_masks, "coco": read_coco, "yolo": read_yolo}
 
 
+@opening()
 def read_dense(
     root: Path, *, format: str | None, wanted: Wanted, val_fraction: float | None = None, val_digest: str | None = None
 ) -> DenseFolder:

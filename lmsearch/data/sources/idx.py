@@ -14,7 +14,7 @@ import torch
 
 from lmsearch.data.affine import BatchAugment
 from lmsearch.data.arrays import ArrayDataset
-from lmsearch.data.checks import LEAST_STD, number, shares, whole
+from lmsearch.data.checks import LEAST_STD, number, opening, shares, whole
 from lmsearch.data.idx import find_idx, read_pair
 from lmsearch.data.info import LONGEST_NAME, DataInfo, Source
 from lmsearch.data.splitting import stratified_split
@@ -51,6 +51,7 @@ class IdxSets:
     val_digest: str
 
 
+@opening()
 def read_sets(root: str | Path, split: Split, *, names: str | None = None) -> IdxSets:
     """Read the four files under `root` and split the training images; `names` as of `build_idx`."""
     folder = user_path(root)
