@@ -209,10 +209,11 @@ def build_sampler(sweep: Sweep, number: int) -> BaseSampler:
 
 def seed_number(study: optuna.Study, trial: FrozenTrial) -> int:
     """Return the number that a trial would have in a sweep that nothing ever stopped, where no trial is tried again."""
-    if not study.user_attrs.get(SKIPPING):
+    storage, known = study._storage, study._study_id  # what hyperband gives is a study of its bracket, without attributes
+    if not storage.get_study_user_attrs(known).get(SKIPPING):
         return trial.number
     number = origin(trial)
-    return number - sum(RETRY_OF in t.user_attrs and t.number < number for t in study.get_trials(deepcopy=False))
+    return number - sum(RETRY_OF in t.user_attrs and t.number < number for t in storage.get_all_trials(known, deepcopy=False))
 
 
 class SeededByTrial(BaseSampler):
