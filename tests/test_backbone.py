@@ -52,6 +52,21 @@ def test_the_tokens_beside_the_maps_are_those_of_forward_features(kind: str) -> 
     assert torch.equal(maps[-1].flatten(2).transpose(1, 2), model.spatial(tokens, grid))
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "vim_layer_norm"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_results_are_in_the_dtype_of_the_weights(kind: str, dtype: torch.dtype) -> None:
+    model = (build("vim", norm="layer") if kind == "vim_layer_norm" else build(kind)).eval()
+    x = torch.randn(2, 3, 32, 32)
+    want = [model(x), *model.forward_intermediates(x, norm=True, intermediates_only=True)]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {t.dtype for t in model.forward_intermediates(x, intermediates_only=True)} == {torch.float32}
+    model, x = model.to(dtype), x.to(dtype)
+    tokens, maps = model.forward_intermediates(x, norm=True)
+    got = [model(x), *maps]
+    assert {t.dtype for t in [tokens, *got]} == {dtype} and torch.equal(tokens, model.forward_features(x))
+    torch.testing.assert_close([t.float() for t in got], want, rtol=0.1, atol=0.1)
+
+
 def test_a_stage_of_local_vmamba_gives_the_tokens_of_its_map() -> None:
     model, x, seen = build("vmamba").eval(), torch.randn(1, 3, 32, 32), []
     for told in model.feature_info:

@@ -111,6 +111,12 @@ def test_a_backbone_is_read_from_its_own_folder_and_from_a_classifiers(family: s
     assert all(torch.equal(value, torch.full_like(value, float(name.endswith("weight")))) for name, value in fresh.items())
 
 
+@pytest.mark.parametrize("family", SMALL)
+def test_a_backbone_in_bfloat16_gives_maps_in_bfloat16(family: str, auto) -> None:
+    backbone = auto.AutoBackbone.from_config(config_of(family)).bfloat16()
+    assert {m.dtype for m in backbone(images(2, (16, 16)).bfloat16()).feature_maps} == {torch.bfloat16}
+
+
 def test_some_maps_of_a_backbone_are_chosen_by_name(auto) -> None:
     config = config_of("local_vim", out_features=["stage2", "stage4"])
     backbone = auto.AutoBackbone.from_config(config)

@@ -124,6 +124,7 @@ class Backbone(Network):
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return (the last level's normalised tokens, feature maps), or the maps alone, as timm's method of this name.
 
+        All are in the dtype of the weights, also where tokens pass from layer to layer in a wider one.
         indices: levels counted from 0, or from the end where negative; a number n takes the last n, None takes all.
         norm: the last level's map passes the last norm. stop_early: levels after the last one asked for do not run.
         Raises ModelError for a level that is not there and for an unknown `output_fmt` ("NCHW" or "NHWC").
@@ -134,13 +135,13 @@ class Backbone(Network):
         if stop_early and not intermediates_only and max(wanted) < last:
             raise ModelError("stop_early=True needs intermediates_only=True: the last tokens would be missing")
         found: dict[int, Tensor] = {}
-        final_norm, x_last = self.get_submodule(self.last_norm), x
+        final_norm, x_last, dtype = self.get_submodule(self.last_norm), x, self.patch_embed.proj.weight.dtype
         for level, (tokens, grid) in enumerate(self.tokens_by_level(x)):
             if level == last and (norm or not intermediates_only):
-                x_last = final_norm(tokens)
+                x_last = final_norm(tokens).to(dtype)
             if level in wanted:
                 shown = x_last if norm and level == last else tokens
-                found[level] = as_map(self.spatial(shown, grid), grid, output_fmt)
+                found[level] = as_map(self.spatial(shown, grid), grid, output_fmt).to(dtype)
             if stop_early and level == max(wanted):
                 break
         maps = [found[level] for level in wanted]

@@ -16,7 +16,7 @@ from lmsearch.scan.grids import Grid, halved, middle, num_tokens
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last axis, computed in at least float32, returned in the dtype of the weight's model."""
+    """x / rms(x) * weight over the last axis, computed and returned in the dtype of x, which may be wider than the weight's."""
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -27,8 +27,15 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
 
 
+class LayerNorm(nn.LayerNorm):
+    """PyTorch's, computed and returned in the dtype of x, which may be wider than the weight's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 STEMS = ("patch", "conv")
-NORMS = {"rms": RMSNorm, "layer": nn.LayerNorm}  # both eps 1e-5
+NORMS = {"rms": RMSNorm, "layer": LayerNorm}  # both eps 1e-5
 
 
 class PatchEmbed(nn.Module):
