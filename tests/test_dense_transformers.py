@@ -91,6 +91,23 @@ def test_answers_have_the_size_of_the_image(head: str, family: tuple) -> None:
             assert found.semantic().shape == (2, CLASSES, *size)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("head", HEADS)
+def test_weights_of_another_dtype_answer_and_learn(head: str, dtype: torch.dtype) -> None:
+    net = build(head).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = net(images())  # weights in float32, which stay so
+    found = net.to(dtype)(images().to(dtype))
+    if isinstance(found, Tensor):
+        assert found.dtype == dtype
+        return
+    wide = torch.promote_types(dtype, torch.float32)
+    assert (rounded.classes.dtype, found.classes.dtype) == (torch.float32, wide)
+    losses = found.losses(objects())
+    losses.sum().backward()
+    assert losses.isfinite().all() and len(found.detections(most=7)) == 3
+
+
 @pytest.mark.parametrize("head", WITH_EXTRA)
 def test_every_weight_of_net_and_head_learns(head: str) -> None:
     net = build(head, VMAMBA, merge="weighted", directions=["h", "v"]).train()

@@ -20,7 +20,7 @@ from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatche
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
 from lmsearch.errors import ModelError
-from lmsearch.models.dense.handed import group_norms, handing, heads_for, image_like, maps_config, width_for
+from lmsearch.models.dense.handed import group_norms, handing, heads_for, image_like, maps_config, own_dtype, wide, width_for
 from lmsearch.models.dense.outputs import MOST, DenseOutputs, Detections, Objects, learnable, surest
 from lmsearch.models.dense.pyramid import Level
 
@@ -72,13 +72,13 @@ class DeformableDetr(nn.Module):
             boxes.layers[-1].bias.copy_(boxes.layers[-1].bias.new_tensor([0.0, 0.0, SMALL, SMALL]))
 
     def forward(self, maps: Sequence[Tensor], padded: tuple[int, int], size: tuple[int, int]) -> QueryBoxes:
-        """Maps of images of `padded` pixels to answers for their upper left `size` pixels (height, width), in float32."""
-        with torch.autocast(maps[0].device.type, enabled=False), handing(self.model, [x.float() for x in maps]):
+        """Maps of images of `padded` pixels to answers for their upper left `size` (height, width), in float32 or wider."""
+        with torch.autocast(maps[0].device.type, enabled=False), handing(self.model, own_dtype(self.model, maps)):
             found = self.model.model(image_like(maps, padded))
             hidden = found.intermediate_hidden_states.unbind(1)  # K times (B, Q, D)
-            classes = torch.stack([out(x) for out, x in zip(self.model.class_embed, hidden, strict=True)])
-            moved = torch.stack([out(x) for out, x in zip(self.model.bbox_embed, hidden, strict=True)])  # (K, B, Q, 4)
-            centre = found.init_reference_points.clamp(EPS, 1 - EPS).logit()  # (B, Q, 2), the same in every layer
+            classes = wide(torch.stack([out(x) for out, x in zip(self.model.class_embed, hidden, strict=True)]))
+            moved = wide(torch.stack([out(x) for out, x in zip(self.model.bbox_embed, hidden, strict=True)]))  # (K, B, Q, 4)
+            centre = wide(found.init_reference_points).clamp(EPS, 1 - EPS).logit()  # (B, Q, 2), the same in every layer
         boxes = torch.cat([moved[..., :2] + centre, moved[..., 2:]], -1).sigmoid()
         return QueryBoxes(padded, size, classes, boxes, self.model)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
@@ -66,6 +67,17 @@ def handing(model: nn.Module, maps: Sequence[Tensor]) -> Iterator[None]:
         yield
     finally:
         stand_in.maps = None
+
+
+def own_dtype(model: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return the maps in the dtype of the model's weights, whatever autocast made of them."""
+    dtype = next(model.parameters()).dtype
+    return [x.to(dtype) for x in maps]
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return x in float32 or wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def image_like(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from lmsearch.errors import ModelError
-from lmsearch.models.dense.handed import NAME, group_norms, handing, heads_for, image_like, maps_config, width_for
+from lmsearch.models.dense.handed import (
+    NAME,
+    group_norms,
+    handing,
+    heads_for,
+    image_like,
+    maps_config,
+    own_dtype,
+    wide,
+    width_for,
+)
 from lmsearch.models.dense.outputs import MOST, VOID, DenseOutputs, Detections, Objects, boxes_of, learnable, seeded, surest
 from lmsearch.models.dense.pyramid import Level, resized
 from lmsearch.models.drop_path import drawn
@@ -46,13 +56,13 @@ class Mask2Former(nn.Module):
         group_norms(self.model)
 
     def forward(self, maps: Sequence[Tensor], padded: tuple[int, int], size: tuple[int, int]) -> QueryMasks:
-        """Maps of images of `padded` pixels to answers for their upper left `size` pixels (height, width), in float32."""
+        """Maps of images of `padded` pixels to answers for their upper left `size` (height, width), in float32 or wider."""
         numbers = drawn(DRAW) if self.training else None
         seeds = maps[0].new_zeros(len(maps[0])) if numbers is None else numbers * SEEDS
-        with torch.autocast(maps[0].device.type, enabled=False), handing(self.model, [x.float() for x in maps]):
+        with torch.autocast(maps[0].device.type, enabled=False), handing(self.model, own_dtype(self.model, maps)):
             found = self.model(image_like(maps, padded), output_auxiliary_logits=True)
         layers = [*found.auxiliary_logits, {name: found[name] for name in ("class_queries_logits", "masks_queries_logits")}]
-        classes, masks = (torch.stack([layer[name] for layer in layers]) for name in layers[-1])
+        classes, masks = (wide(torch.stack([layer[name] for layer in layers])) for name in layers[-1])
         return QueryMasks(padded, size, classes, masks, seeds, self.model)
 
 
@@ -69,7 +79,7 @@ class QueryMasks(DenseOutputs):
     model: Any  # Transformers', which knows the loss
 
     def losses(self, targets: Objects | Tensor) -> Tensor:
-        """Return one loss per image (B,). targets: objects with masks, or a class per pixel (B, h, w) with VOID.
+        """Return one loss per image (B,), in float32. targets: objects with masks, or a class per pixel (B, h, w) with VOID.
 
         An image in which no pixel has a class has a loss of 0.
         """
@@ -83,10 +93,11 @@ class QueryMasks(DenseOutputs):
         truth = {"mask_labels": [nn.functional.pad(masks.float(), (0, width, 0, height))], "class_labels": [labels]}
         one = slice(image, image + 1)
         layers = [
-            {"masks_queries_logits": masks[one], "class_queries_logits": classes[one]}
+            {"masks_queries_logits": masks[one].float(), "class_queries_logits": classes[one].float()}
             for masks, classes in zip(self.masks, self.classes, strict=True)
         ]
         criterion = self.model.criterion
+        criterion.empty_weight = criterion.empty_weight.float()  # it follows the weights to other dtypes, the rest does not
         criterion.num_points = criterion.matcher.num_points = min(POINTS, self.masks.shape[-2:].numel())
 
         def loss() -> Tensor:
