@@ -149,6 +149,17 @@ def test_parameters_that_keep_killing_their_process_are_given_up(tmp_path: Path)
     assert [t.number for t in counted(study)] == [2]
 
 
+def test_deaths_count_only_where_tries_begin_at_the_same_place(tmp_path: Path) -> None:
+    study = new_study(tmp_path / "trials.journal")
+    for place in (0, 1, 1, 2, 3, 3, 3):
+        trial = study.ask(RANGE)
+        trial.set_user_attr(storage.REACHED, place)
+        die(study, trial)
+        assert study.trials[-1].state == TrialState.RUNNING
+        recover(study, retries=2)
+    assert [t.state for t in study.trials] == [TrialState.FAIL] * 7, "the third at one place is the last"
+
+
 def test_interruptions_lose_no_trial_however_many(tmp_path: Path) -> None:
     study = new_study(tmp_path / "trials.journal")
     params = {"x": 0.25}

@@ -20,6 +20,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
+from lmsearch.engine.checkpoint import save_checkpoint
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import DataError, SweepError
 from lmsearch.interrupts import Stopped, answering_signals
@@ -29,7 +30,7 @@ from lmsearch.sweep.results import rows_of
 from lmsearch.sweep.space import Parameter
 from lmsearch.sweep.study import Goal, SeededByTrial, Sweep, build_sampler, open_study
 from lmsearch.sweep.worker import work
-from lmsearch.trials.storage import DIED, LOST, WORKER, _born, abandon, ask
+from lmsearch.trials.storage import DIED, LOST, WORKER, _born, abandon, ask, recover
 
 FROM_ONE = multiprocessing.get_context("forkserver")  # processes of a process that has imported what they need
 
@@ -243,6 +244,22 @@ def test_a_worker_whose_parent_was_killed_ends_its_trial_and_takes_no_other(tmp_
     (sweep.folder(0) / "go").touch()
     until(lambda: _born(worker) is None)
     assert [t.state for t in open_study(sweep).trials] == [TrialState.COMPLETE]
+
+
+def test_a_trial_that_gets_on_may_be_killed_any_number_of_times(tmp_path: Path) -> None:
+    sweep, steps = sweep_of(tmp_path, trials=1), iter(range(1, 5))
+
+    def killed(task: str, words: Sequence[str], folder: RunDir) -> None:
+        folder.inside("parts").make()
+        save_checkpoint(folder.inside("parts"), {"epoch": 0, "step": next(steps)})
+        raise GeneratorExit  # which nobody answers
+
+    for _ in range(4):
+        with pytest.raises(GeneratorExit):
+            work(sweep, killed, name="mine")
+        recover(open_study(sweep), gone=["mine"])
+    work(sweep, write_x)
+    assert [t.state for t in open_study(sweep).trials] == [TrialState.FAIL] * 4 + [TrialState.COMPLETE]
 
 
 def test_a_trial_that_another_machine_took_for_lost_is_left_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,12 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from lmsearch.engine.checkpoint import load_checkpoint
+from lmsearch.engine.digest import digest_of
 from lmsearch.engine.log import EndedEarly, observing
 from lmsearch.engine.run_dir import FAILURE, TRIAL, RunDir
 from lmsearch.errors import (
+    CheckpointError,
     FileError,
     LmsearchError,
     SourceError,
@@ -34,9 +37,10 @@ from lmsearch.interrupts import stop_asked
 from lmsearch.reading import parse_json, read_text
 from lmsearch.sweep.study import FAILED, FOLDER, STOPPED, SeededByTrial, Sweep, open_study, work_left
 from lmsearch.trials.patience import patiently, reason_of
-from lmsearch.trials.storage import INTERRUPTED, abandon, ask, beating, exclusive, origin
+from lmsearch.trials.storage import INTERRUPTED, REACHED, abandon, ask, beating, exclusive, origin
 
 log = logging.getLogger(__name__)
+DIGITS = 16  # of a digest of how far a trial is
 AWAY = "the database of trials did not answer"  # why a trial was given back that nothing is wrong with
 RunTask = Callable[[str, Sequence[str], RunDir], None]  # task, key=value words, run directory
 
@@ -97,6 +101,7 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
     try:
         patiently(partial(trial.set_user_attr, FOLDER, os.path.abspath(folder.path)))
         folder.make()
+        patiently(partial(trial.set_user_attr, REACHED, reached(folder.path)))
         end(study, trial, folder, outcome(trial, sweep, folder, run_task))
     except UpdateFinishedTrialError:
         log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
@@ -115,6 +120,16 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
         message = f"{why}; trial {trial.number} is queued again, and the same command goes on with it"
         stop(study, trial, sweep, reason=why, message=message)
         raise SweepError(message) from error
+
+
+def reached(folder: Path) -> str:
+    """Return a digest of how far the checkpoints in a folder are: another one where work was saved."""
+    found: list[list[object]] = []
+    for path in sorted(folder.rglob("*.pt")):
+        with suppress(CheckpointError):  # of which the trial tells
+            state = load_checkpoint(path)
+            found.append([str(path.relative_to(folder)), state.get("epoch"), state.get("step"), len(state.get("losses", ()))])
+    return digest_of(found)[:DIGITS]
 
 
 def no_fault(error: Exception, sweep: Sweep) -> str | None:

@@ -37,13 +37,14 @@ BEAT_AGAIN_S = 5.0  # seconds until the next try where a heartbeat could not be 
 CONFIRM_S = 1.5 * BEAT_S  # a heartbeat that looks stale is watched for so long before its process counts as dead
 STALE_S = PATIENCE_S + 3 * BEAT_S  # a process elsewhere is dead after so many seconds without a heartbeat; outages are shorter
 DIED = "its process died"  # why a running trial was lost, unless somebody says otherwise
-RETRIES = 2  # a trial whose process died is queued again this many times; then its parameters are taken for the cause
+RETRIES = 2  # a trial whose process died where it began is queued again so often; then its parameters are taken for the cause
 INTERRUPTED = "interrupted"  # why a trial was given back that nothing is wrong with
 NOT_BEGUN = "its process ended before it began"  # why a trial was lost that nobody claimed; this is no death that it caused
 CLAIM_S = 60.0  # a trial is claimed right after it was asked for; one that nobody claimed in this many seconds is lost
 HEART = "lmsearch heartbeat"  # name of the thread
 VERSIONS = "optuna"  # user attribute of a study
 WORKER, BEAT, LOST, RETRY_OF, ORIGIN = "worker", "beat", "lost", "retry_of", "origin"  # user attributes of a trial
+REACHED = "reached"  # another: a value that changes where work was saved, as a try found it; not of all trials
 
 
 def open_storage(url_or_path: str | Path) -> BaseStorage:
@@ -150,7 +151,7 @@ def recover(
     `watch`, which saw it before, finds its heartbeat unchanged for STALE_S seconds, or for CONFIRM_S where it looks stale by this
     machine's clock and was never seen to change (so where clocks are that far apart, a live one must not miss a beat then). The
     processes that claimed under a name in `gone` are known to have ended, for this `reason`. A trial whose process died more than
-    `retries` times stays failed; other reasons do not count.
+    `retries` times stays failed; other reasons do not count, nor do deaths of tries after which a later one began further on.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     seen = Watch() if watch is None else watch
@@ -215,11 +216,16 @@ def _fail(study: optuna.Study, number: int, reason: str) -> None:
 
 
 def _queue_again(study: optuna.Study, retries: int) -> None:
-    """Queue the parameters of every lost trial that has no successor yet, unless they killed more than `retries` processes."""
+    """Queue the parameters of every lost trial that has no successor yet, unless they killed more than `retries` processes.
+
+    A death counts where the last try began at the same place: killed as often as may be, a trial that gets on is no cause.
+    """
     trials = study.get_trials(deepcopy=False)
     again = {t.user_attrs.get(RETRY_OF) for t in trials}
     lost = [t for t in trials if t.state == TrialState.FAIL and LOST in t.user_attrs]
-    deaths = Counter(origin(t) for t in lost if t.user_attrs[LOST].startswith(DIED))
+    last = {origin(t): t.user_attrs[REACHED] for t in trials if REACHED in t.user_attrs}
+    there = [t for t in lost if REACHED not in t.user_attrs or t.user_attrs[REACHED] == last[origin(t)]]
+    deaths = Counter(origin(t) for t in there if t.user_attrs[LOST].startswith(DIED))
     for trial in lost:
         if trial.number not in again and deaths[origin(trial)] <= retries:
             params = trial.system_attrs.get("fixed_params", {}) | trial.params
