@@ -88,6 +88,10 @@ class StorageAwayError(StorageError):
     """A database of trials that did not answer for long, or cannot be written: no fault of the trials."""
 
 
+class StudyDeletedError(StorageError):
+    """Trials that another command deleted, as overwrite=true does, while this one was at them."""
+
+
 class SweepError(LmsearchError):
     """A sweep that cannot be started, or whose trials cannot be judged."""
 

@@ -13,18 +13,22 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import optuna
 import pytest
 
 import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import search_loaders
+from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import InUseError
 from lmsearch.genotype import Genotype, LayerChoice, dumps
 from lmsearch.search.discrete.evaluators import SharedWeights
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts import discrete
 from lmsearch.tasks.parts.build import build_data
 from lmsearch.tasks.parts.discrete_results import health_of
+from lmsearch.trials.storage import claim, open_storage
 
 TINY = ["model.depth=1", "model.embed_dim=8", "model.d_state=2", "batch_size=128", "epochs=1", "optim.warmup_epochs=0"]
 PLANTED = ["data=planted", "data.grid=5", "data.steps_per_epoch=1", "epochs=1", "batch_size=128"]
@@ -168,6 +172,17 @@ def test_a_database_holds_several_searches_apart_and_overwriting_one_starts_it_o
     numbers = [row["trial"] for row in rows(tmp_path / "0")]
     assert main([*words, f"run_dir={tmp_path / '0'}", "overwrite=true"]) == 0
     assert [row["trial"] for row in rows(tmp_path / "0")] == numbers == ["0", "1"]
+
+
+def test_overwriting_deletes_no_trials_of_a_search_that_is_running(tmp_path: Path) -> None:
+    storage, run_dir = open_storage(tmp_path / "trials.journal"), RunDir(tmp_path)
+    settings = SimpleNamespace(content={}, seed=0, discrete=SimpleNamespace(method="random"), overwrite=False)
+    name = discrete.study_name(settings, storage, "space", run_dir)
+    claim(optuna.create_study(storage=storage, study_name=name).ask())
+    settings.overwrite = True
+    with pytest.raises(InUseError, match=f"study '{name}' is in use by process {os.getpid()} on .*, which runs trial 0"):
+        discrete.study_name(settings, storage, "space", run_dir)
+    assert len(optuna.load_study(storage=storage, study_name=name).trials) == 1
 
 
 def test_a_folder_whose_trials_are_in_a_database_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

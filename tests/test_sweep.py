@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
 import re
 import shlex
 import sys
@@ -38,6 +39,7 @@ from lmsearch.tasks import sweep as sweeping
 from lmsearch.tasks.parts.run_dir import telling_failure
 from lmsearch.tasks.parts.runs import read_run
 from lmsearch.tasks.parts.samples import note_samples
+from lmsearch.trials.storage import open_storage
 
 PARAMS = "params={optim.lr: log(1e-4,1e-1), model.embed_dim: [16,32]}"
 BASE = ["sweep", "task=retrain", "overrides=[genotype=cross,epochs=4]", "metric=val_accuracy"]
@@ -517,6 +519,31 @@ def test_starting_over_deletes_no_folder_of_another_caller(ran: list[DictConfig]
     (mine / "data.txt").write_text("mine")
     assert sweep(tmp_path / "b", "trials=1", "overwrite=true", *shared) == 0
     assert (mine / "data.txt").exists() and len(ran) == 2
+
+
+def test_starting_over_deletes_no_study_that_is_running(
+    ran: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared, good = [f"storage={tmp_path}/x.journal", "study=shared", "trials=1"], retrain.run
+
+    def run(cfg: DictConfig) -> None:
+        line = error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / 'b'}", "overwrite=true", *shared)
+        assert line.startswith(f"study 'shared' is in use by process {os.getpid()} on ") and "trial 0" in line
+        good(cfg)
+
+    monkeypatch.setattr(retrain, "run", run)
+    assert sweep(tmp_path / "a", *shared) == 0 and len(ran) == 1
+
+
+def test_a_sweep_whose_study_is_deleted_ends_with_one_line(
+    ran: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(cfg: DictConfig) -> None:
+        optuna.delete_study(study_name="run", storage=open_storage(tmp_path / "run" / "trials.journal"))
+        write(cfg, {"val_accuracy": 1.0})
+
+    monkeypatch.setattr(retrain, "run", run)
+    assert error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path / 'run'}", "trials=2").endswith("so this one ends")
 
 
 def test_a_sweep_is_not_put_into_the_folder_of_a_training(

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import VISIBLE, environment
-from lmsearch.errors import SweepError
+from lmsearch.errors import StorageError, SweepError
 from lmsearch.interrupts import Stopped, answering_signals, held_signals
 from lmsearch.sweep.study import STOPPED, Sweep, work_left
 from lmsearch.trials.patience import patiently, reason_of
@@ -202,7 +202,7 @@ def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, 
             try:
                 with exclusive(sweep.ask_lock):
                     recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # who did not say so themselves
-            except StorageInternalError as away:  # what ended the sweep is to be told, not this
+            except (StorageInternalError, StorageError) as away:  # what ended the sweep is to be told, not this
                 log.warning("trials of ended workers are queued again by the next call (%s)", reason_of(away))
         raise
 

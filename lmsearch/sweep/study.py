@@ -17,16 +17,15 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.run_dir import TRIAL, RunDir
 from lmsearch.errors import SweepError
 from lmsearch.reading import parse_json, read_text
 from lmsearch.sweep.space import Parameter
-from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin
+from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin, refuse_running
 
 IDENTITY, STOPPED, ID = "lmsearch sweep", "stopped", "id"  # attributes of the study
 SKIPPING = "seeds skip retries"  # attribute of a study of which `seed_number` counts no retries; not of studies of before
 FOLDER = "run_dir"  # attribute of a trial: the folder that it ran in, as its machine names it
-TOLD = "trial.json"  # in the folder of a trial that has ended: how
 FAILED = "failed"  # attribute of a trial that failed, which is pruned to Optuna
 PRUNER_STARTUP = 5  # trials that the median pruner watches before it ends one
 SMALLEST_GENERATION, LARGEST_GENERATION = 4, 50
@@ -96,7 +95,7 @@ class Sweep:
         here, recorded = self.folder(origin(trial)).path, trial.user_attrs.get(FOLDER)
         if recorded is None or Path(recorded).resolve() == here.resolve():
             return str(here)
-        return str(here) if tells_of(here / TOLD, trial) or (here.exists() and not Path(recorded).exists()) else recorded
+        return str(here) if tells_of(here / TRIAL, trial) or (here.exists() and not Path(recorded).exists()) else recorded
 
 
 def tells_of(path: Path, trial: FrozenTrial) -> bool:
@@ -184,11 +183,12 @@ def delete_study(sweep: Sweep, *, held: bool) -> None:
     """Delete the study of a sweep, if there is one, and the folders of its trials in run_dir; no other folder.
 
     `held`: run_dir is known to hold this study, so that its trials are there also where they recorded another place before, at
-    which a copy of them or another sweep may be by now.
+    which a copy of them or another sweep may be by now. Raises InUseError where a trial is running, in whichever folder.
     """
     study = find_study(sweep)
     if study is None:
         return
+    refuse_running(study)
     for trial in study.get_trials(deepcopy=False):
         here, recorded = sweep.folder(origin(trial)), trial.user_attrs.get(FOLDER)
         if recorded is not None and (held or Path(recorded).resolve() == here.path.resolve()):

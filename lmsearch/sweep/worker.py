@@ -29,6 +29,7 @@ from lmsearch.errors import (
     SourceError,
     StorageAwayError,
     StorageError,
+    StudyDeletedError,
     SweepError,
     did_you_mean,
 )
@@ -107,6 +108,8 @@ def attempt(study: optuna.Study, trial: optuna.Trial, sweep: Sweep, run_task: Ru
         log.warning("trial %d: given to another worker, since no heartbeat of this one was seen for long", trial.number)
     except (KeyboardInterrupt, SystemExit):
         give_back(study, trial, sweep, reason=INTERRUPTED)
+        raise
+    except StudyDeletedError:  # with the trial
         raise
     except StorageAwayError:
         give_back(study, trial, sweep, reason=AWAY)

@@ -25,10 +25,10 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from lmsearch.errors import StorageError
+from lmsearch.errors import InUseError, StorageError
 from lmsearch.trials.database import open_database
 from lmsearch.trials.journal import JournalFile, check_journal, locked, mend_journal
-from lmsearch.trials.patience import PATIENCE_S, reason_of
+from lmsearch.trials.patience import PATIENCE_S, reason_of, telling_deletion
 from lmsearch.trials.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def beating(trial: optuna.Trial, *, every_s: float | None = None) -> Iterator[No
             try:
                 trial.set_user_attr(BEAT, time.time())
                 pause_s = wait_s
-            except UpdateFinishedTrialError:  # another machine took it for lost; whoever tells its result will hear of it
+            except (UpdateFinishedTrialError, KeyError):  # taken for lost, or its study deleted; who tells its result will hear
                 return
             except (StorageError, StorageInternalError) as error:  # room on a full disk or the database may be back at the next
                 log.warning("no heartbeat of trial %d: %s", trial.number, reason_of(error))
@@ -136,6 +136,17 @@ def watched(study: optuna.Study) -> Watch:
     return watch
 
 
+def refuse_running(study: optuna.Study) -> None:
+    """Raise InUseError where a process that is alive, of whichever command, runs a trial of a study: it is not to be deleted."""
+    watch = watched(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get(WORKER)
+        if worker is not None and _alive(trial, worker, watch):
+            who = f"process {worker['pid']} on {worker['host']}"
+            raise InUseError(f"study {study.study_name!r} is in use by {who}, which runs trial {trial.number}; stop it first")
+
+
+@telling_deletion()
 def recover(
     study: optuna.Study,
     *,
@@ -162,6 +173,7 @@ def recover(
     return list(lost)
 
 
+@telling_deletion()
 def abandon(study: optuna.Study, trial: optuna.Trial, *, reason: str, retries: int = RETRIES) -> None:
     """Give a trial of this process back unfinished: it is marked failed and its parameters are queued again.
 

@@ -42,7 +42,7 @@ from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import claim_run_dir
 from lmsearch.tasks.parts.settle import settle
-from lmsearch.trials.storage import open_storage
+from lmsearch.trials.storage import open_storage, refuse_running
 
 log = logging.getLogger(__name__)
 INDETERMINATE = 3  # exit code with strict=true
@@ -144,11 +144,15 @@ def workers_of(settings: Search, strategy: Strategy, space: ArchitectureSpace) -
 
 
 def study_name(settings: Search, storage: optuna.storages.BaseStorage | None, identity: object, run_dir: RunDir) -> str:
-    """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`."""
+    """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`.
+
+    Raises InUseError where another command is running one of them.
+    """
     digest = f"{key(run_digest(settings.content), str(identity)):016x}"
     name = f"lmsearch-{settings.discrete.method}-s{settings.seed}-{digest}"
     if storage is not None and starts_over(run_dir, name, asked=settings.overwrite):
         if name in optuna.get_all_study_names(storage):
+            refuse_running(optuna.load_study(study_name=name, storage=storage))
             optuna.delete_study(study_name=name, storage=storage)
         note_start(run_dir, name)
     return name
