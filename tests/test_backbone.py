@@ -59,7 +59,8 @@ def test_results_are_in_the_dtype_of_the_weights(kind: str, dtype: torch.dtype) 
     x = torch.randn(2, 3, 32, 32)
     want = [model(x), *model.forward_intermediates(x, norm=True, intermediates_only=True)]
     with torch.autocast("cpu", torch.bfloat16):
-        assert {t.dtype for t in model.forward_intermediates(x, intermediates_only=True)} == {torch.float32}
+        rounded = model.forward_intermediates(x, intermediates_only=True)  # LocalVMamba's stream is as wide as its projections
+    assert {t.dtype for t in rounded} == {torch.bfloat16 if kind == "vmamba" else torch.float32}
     model, x = model.to(dtype), x.to(dtype)
     tokens, maps = model.forward_intermediates(x, norm=True)
     got = [model(x), *maps]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lmsearch.errors import ModelError, short
@@ -124,7 +125,7 @@ class Backbone(Network):
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return (the last level's normalised tokens, feature maps), or the maps alone, as timm's method of this name.
 
-        All are in the dtype of the weights, also where tokens pass from layer to layer in a wider one.
+        Where tokens pass from layer to layer in a wider dtype than that of the weights, all are in the latter.
         indices: levels counted from 0, or from the end where negative; a number n takes the last n, None takes all.
         norm: the last level's map passes the last norm. stop_early: levels after the last one asked for do not run.
         Raises ModelError for a level that is not there and for an unknown `output_fmt` ("NCHW" or "NHWC").
@@ -138,10 +139,10 @@ class Backbone(Network):
         final_norm, x_last, dtype = self.get_submodule(self.last_norm), x, self.patch_embed.proj.weight.dtype
         for level, (tokens, grid) in enumerate(self.tokens_by_level(x)):
             if level == last and (norm or not intermediates_only):
-                x_last = final_norm(tokens).to(dtype)
+                x_last = narrowed(final_norm(tokens), dtype)
             if level in wanted:
                 shown = x_last if norm and level == last else tokens
-                found[level] = as_map(self.spatial(shown, grid), grid, output_fmt).to(dtype)
+                found[level] = narrowed(as_map(self.spatial(shown, grid), grid, output_fmt), dtype)
             if stop_early and level == max(wanted):
                 break
         maps = [found[level] for level in wanted]
@@ -217,6 +218,11 @@ def take_levels(number: int, indices: int | Sequence[int] | None, *, option: str
     if not levels:
         raise ModelError(f"{option} is empty; name at least one level")
     return [level % number for level in levels]
+
+
+def narrowed(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x in `dtype` where its own is wider; what autocast made narrower stays so."""
+    return x.to(dtype) if torch.promote_types(x.dtype, dtype) == x.dtype else x
 
 
 def as_map(tokens: Tensor, grid: Grid, output_fmt: str) -> Tensor:
