@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,7 +148,7 @@ def test_a_worker_gets_the_gpu_with_the_fewest_at_work() -> None:
     ended, crew = set[str](), OnGpus(("4", "5"))
 
     def start(name: str) -> str:
-        worker = Worker(name, Path(), ended=lambda: name in ended, problem=lambda: None, stop=lambda _: None)
+        worker = Worker(name, Path(), ended=lambda: name in ended, problem=lambda: None, terminate=list, join=list)
         gpu = crew.emptiest()
         crew.add(worker, gpu)
         return str(gpu)
@@ -209,6 +210,28 @@ def test_an_interrupt_gives_the_running_trial_back(tmp_path: Path) -> None:
         supervise(study, sweep, local_workers(sweep, hanging), workers=1, progress=interrupt)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.trials[0].user_attrs[LOST] == "interrupted"
+
+
+def test_an_interrupt_that_no_worker_hears_waits_for_all_of_them_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names, did, sweep = iter("ab"), list[str](), sweep_of(tmp_path, trials=2)
+    caplog.set_level("INFO")
+    monkeypatch.setattr(pool, "POLL_S", 0.01)
+    monkeypatch.setattr(pool, "STOP_WAIT_S", 0.2)
+
+    def start() -> Worker:
+        name, ends = next(names), [partial(did.append, what) for what in ("terminate", "join")]
+        return Worker(name, Path(), lambda: "terminate" in did, lambda: None, *ends, hears=True)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        supervise(open_study(sweep), sweep, start, workers=2, progress=interrupt)
+    assert did == ["terminate", "terminate", "join", "join"]
+    assert "waiting for 2 workers, which give their trials back, for 0.2 s at most" in caplog.text
+    assert caplog.text.count("waiting for") == 1
 
 
 def test_sigterm_ends_the_workers_and_gives_their_trials_back(tmp_path: Path) -> None:

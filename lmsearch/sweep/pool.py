@@ -32,7 +32,7 @@ from lmsearch.trials.watch import Watch
 log = logging.getLogger(__name__)
 POLL_S = 0.3  # seconds between two looks at the workers
 RECOVER_EVERY_S = 20.0  # seconds between two looks for trials of workers that earlier calls started elsewhere
-STOP_WAIT_S = 30.0  # seconds that an interrupted worker has to give its trial back, also on a busy machine
+STOP_WAIT_S = 30.0  # seconds that interrupted workers have to give their trials back, also on a busy machine
 BEFORE_SRUN = ["export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"]  # since SLURM 22.05 srun does not take it over by itself
 Work = Callable[[Sweep, str], None]  # what a worker does, given the sweep and its own name
 
@@ -45,7 +45,9 @@ class Worker:
     log: Path
     ended: Callable[[], bool]
     problem: Callable[[], str | None]
-    stop: Callable[[float], None]  # ends it; it has so many seconds to end by itself
+    terminate: Callable[[], None]  # asks it to end, at once
+    join: Callable[[], None]  # waits until it has ended
+    hears: bool = False  # an interrupt from the keyboard
 
 
 Start = Callable[[], Worker]
@@ -85,17 +87,14 @@ def local_workers(sweep: Sweep, work: Work) -> Start:
         with environment(VISIBLE, gpus):
             process.start()
 
-        def stop(wait_s: float) -> None:
-            process.join(wait_s)
-            process.terminate()
-            process.join()
-
         worker = Worker(
             name=name,
             log=logs_of(sweep) / log_of(name),
             ended=lambda: not process.is_alive(),
             problem=lambda: f"exit code {process.exitcode}" if process.exitcode else None,
-            stop=stop,
+            terminate=process.terminate,
+            join=process.join,
+            hears=True,
         )
         return crew.add(worker, gpus)
 
@@ -124,7 +123,8 @@ def submitit_workers(sweep: Sweep, work: Work, *, cluster: str | None, options: 
             log=job.paths.stderr,
             ended=job.done,
             problem=lambda: f"job {job.job_id} failed" if job.exception() else None,
-            stop=lambda wait_s: job.cancel(check=False),
+            terminate=lambda: job.cancel(check=False),
+            join=lambda: None,
         )
         return crew.add(worker, gpus)
 
@@ -197,14 +197,26 @@ def supervise(study: optuna.Study, sweep: Sweep, start: Start, *, workers: int, 
     except BaseException as error:
         alone = isinstance(error, Stopped) and error.number != signal.SIGINT
         with held_signals():  # a second one must not cut the leaving short
-            for worker in crew:
-                worker.stop(0.0 if alone else STOP_WAIT_S)
+            end_all(crew, wait_s=0.0 if alone else STOP_WAIT_S)
             try:
                 with exclusive(sweep.ask_lock):
                     recover(study, gone=[worker.name for worker in crew], reason=INTERRUPTED)  # who did not say so themselves
             except (StorageInternalError, StorageError) as away:  # what ended the sweep is to be told, not this
                 log.warning("trials of ended workers are queued again by the next call (%s)", reason_of(away))
         raise
+
+
+def end_all(crew: list[Worker], *, wait_s: float) -> None:
+    """End workers; those that have heard an interrupt have `wait_s` seconds, all together, to end by themselves."""
+    until, busy = time.monotonic() + wait_s, [worker for worker in crew if worker.hears and not worker.ended()]
+    if busy and wait_s:
+        log.info("waiting for %d workers, which give their trials back, for %g s at most", len(busy), wait_s)
+    while time.monotonic() < until and not all(worker.ended() for worker in busy):
+        time.sleep(POLL_S)
+    for worker in crew:
+        worker.terminate()
+    for worker in crew:
+        worker.join()
 
 
 def replacements(
