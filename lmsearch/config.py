@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from lmsearch.config_presets import is_of_rows, presets_with, split_overrides
 from lmsearch.config_values import literal, read_value
-from lmsearch.errors import ConfigError, did_you_mean
+from lmsearch.errors import ConfigError, OtherPresetsError, did_you_mean
 from lmsearch.paths import data_dir
 from lmsearch.settings.catalogue import declared
 from lmsearch.settings.fields import Key
@@ -101,7 +101,7 @@ def _set(cfg: DictConfig, key: str, text: str, keys: Mapping[str, Key], *, conf_
     section = OmegaConf.select(cfg, head) if head else cfg
     if not isinstance(section, DictConfig) or leaf not in list(section):
         if owners := presets_with(key, conf_dir):
-            raise ConfigError(f"unknown key {key!r} with these presets; it is a key of {', '.join(owners)}")
+            raise OtherPresetsError(f"unknown key {key!r} with these presets; it is a key of {', '.join(owners)}")
         raise ConfigError(f"unknown key {key!r}{did_you_mean(key, keys_of(cfg))}")
     try:
         default = None if OmegaConf.is_missing(section, leaf) else section[leaf]

@@ -36,6 +36,10 @@ class ConfigError(LmsearchError):
     """A configuration key or value that is not accepted."""
 
 
+class OtherPresetsError(ConfigError):
+    """A key that other presets have."""
+
+
 class DirectionError(LmsearchError):
     """A name that is not a scan direction."""
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from lmsearch.config import Defaults, compose, compose_presets, plain_config
 from lmsearch.config_presets import choices_of, kind_of, own_keys, split_overrides
-from lmsearch.errors import ConfigError, did_you_mean, short
+from lmsearch.errors import ConfigError, OtherPresetsError, did_you_mean, short
 from lmsearch.genotype import FILE, load_genotype
 from lmsearch.literature import ARMS
 from lmsearch.paths import data_dir
@@ -142,8 +142,33 @@ class Knowledge:
 
 
 def configure(task: str, words: Sequence[str]) -> tuple[DictConfig, list[str]]:
-    """Return the configuration of a task over what the runs that it reads know, and the lines that say what was taken."""
+    """Return the configuration of a task over what the runs that it reads know, and the lines that say what was taken.
+
+    Raises GenotypeError or CheckpointError where keys are unknown because the run that brings them is not there.
+    """
     presets, values = split_overrides(words, conf_dir=data_dir("conf"))
+    try:
+        return configured(task, words, presets, values)
+    except OtherPresetsError:
+        if task in READERS:
+            refuse_missing(values)
+        raise
+
+
+def refuse_missing(given: Mapping[str, str]) -> None:
+    """Raise GenotypeError or CheckpointError for a genotype or weights that are not there."""
+    if (genotype := given.get("genotype", "null")) not in ("null", *ARMS):
+        load_genotype(genotype, also=ARMS)
+    for weights in (given.get("init_from", "null"), given.get("checkpoint", "null")):
+        path = user_path(weights)
+        if weights != "null" and not is_folder(path) and not is_file(path):
+            from lmsearch.engine.checkpoint import no_checkpoint  # imports PyTorch
+
+            raise no_checkpoint(path)
+
+
+def configured(task: str, words: Sequence[str], presets: dict[str, str], values: dict[str, str]) -> tuple[DictConfig, list[str]]:
+    """Return what `configure` does, of the presets and values in the words."""
     presets = {group: choice for group, choice in presets.items() if choice != "null"}
     lines: list[str] = []
     left: list[Knowledge] = []
@@ -185,16 +210,10 @@ def data_kind_of(chosen: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def of_genotype(run: str) -> Knowledge | None:
-    """Return what training from scratch takes from the run that a genotype is of; None for a file or a shipped name.
-
-    Raises GenotypeError for what is none of these, before its run is missed for its keys.
-    """
+    """Return what training from scratch takes from the run that a genotype is of; None for a file or a shipped name."""
     folder = user_path(run)
-    if not is_folder(folder):
-        if not is_file(folder) and run not in ("null", *ARMS):
-            load_genotype(run, also=ARMS)  # a shipped name, or an error
-        return None
-    if (facts := read_facts(folder)) is None:
+    facts = read_facts(folder) if is_folder(folder) else None
+    if facts is None:
         return None
     values = _data_values(facts, SHAPE) | _model_values(facts)
     if facts.search_space is not None:
@@ -203,16 +222,9 @@ def of_genotype(run: str) -> Knowledge | None:
 
 
 def of_weights(run: str) -> Knowledge | None:
-    """Return what trained weights are used with: their data, how these show an image, and their model.
-
-    None for a folder that tells nothing. Raises CheckpointError where nothing is, before its run is missed for its keys.
-    """
-    path = user_path(run)
-    if not is_folder(path) and not is_file(path):
-        from lmsearch.engine.checkpoint import no_checkpoint  # imports PyTorch
-
-        raise no_checkpoint(path)
-    if (facts := read_facts(path)) is None:
+    """Return what trained weights are used with: their data, how these show an image, and their model."""
+    facts = read_facts(user_path(run))
+    if facts is None:
         return None
     values = _data_values(facts, IMAGE) | _model_values(facts)
     image = _keys_of_data((*IMAGE, *SPLIT) if facts.data.keys() >= set(SPLIT) else IMAGE)
