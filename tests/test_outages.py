@@ -24,7 +24,7 @@ from lmsearch.interrupts import Stopped, answering_signals, held_signals
 from lmsearch.settings.sweep import Sweep
 from lmsearch.sweep import pool, worker
 from lmsearch.sweep.pool import Worker, supervise
-from lmsearch.sweep.study import ID, IDENTITY, STOPPED, Pruning, open_study
+from lmsearch.sweep.study import ID, IDENTITY, SKIPPING, STOPPED, Pruning, open_study
 from lmsearch.sweep.worker import AWAY, Reporter, take, work
 from lmsearch.tasks.sweep import begin
 from lmsearch.trials import database, journal, patience, storage
@@ -155,7 +155,7 @@ def test_a_sweep_begins_once_its_database_answers(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
     settings = settings_of(Sweep, compose("sweep", ["task=retrain", "metric=x", "params={seed: [1, 2]}"]))
     study = begin(settings, sweep_of(tmp_path, trials=1))
-    assert failed == set(study.user_attrs) == {ID, IDENTITY, STOPPED, storage.VERSIONS}
+    assert failed == set(study.user_attrs) == {ID, IDENTITY, STOPPED, SKIPPING, storage.VERSIONS}
 
 
 def test_a_sweep_that_a_database_ends_says_so(
@@ -164,10 +164,11 @@ def test_a_sweep_that_a_database_ends_says_so(
     def progress() -> None:
         raise StorageAwayError("the database did not answer")
 
-    stopped: list[float] = []
+    ends: list[str] = []
     monkeypatch.setattr(pool, "recover", away)
-    one = Worker("one", tmp_path / "log", ended=lambda: False, problem=lambda: None, stop=stopped.append)
+    end, wait = (partial(ends.append, how) for how in ("terminated", "joined"))
+    one = Worker("one", tmp_path / "log", ended=lambda: False, problem=lambda: None, terminate=end, join=wait)
     sweep = sweep_of(tmp_path, trials=1)
     with pytest.raises(StorageAwayError, match="the database did not answer"):
         supervise(open_study(sweep), sweep, lambda: one, workers=1, progress=progress)
-    assert stopped and "queued again by the next call (server closed the connection)" in caplog.text
+    assert ends == ["terminated", "joined"] and "queued again by the next call (server closed the connection)" in caplog.text
