@@ -112,6 +112,8 @@ def test_a_pruned_trial_has_not_failed(tmp_path: Path) -> None:
     found = read_run(run)
     assert (found.state, found.verdict) == (RunStatus.PRUNED, "val_loss 0.6813 after 1 epochs")
     assert "other trials did better: val_loss 0.6813 after 1 epochs." in unfinished(read_page(run))[1]
+    (run / "trial.json").write_text(told[:20])  # damaged: the listing of the others goes on
+    assert read_run(run).state is RunStatus.STOPPED
     (run / "metrics.json").write_text('{"test_loss": 0.5}')  # it was trained on by hand
     assert read_run(run).state is RunStatus.FINISHED
 

@@ -101,9 +101,17 @@ def state_of(path: Path, task: str, claim: Claim) -> RunStatus:
     file = DONE.get(task, "metrics.json")
     parts = claim.parts if file == FILE else ()  # the seeds of a search, of which it may have got more
     done = all((folder / file).exists() for folder in (path, *(path / part for part in parts)))
-    if not done and _content(path / TRIAL).get("state") == RunStatus.PRUNED:
+    if not done and _was_pruned(path):
         return RunStatus.PRUNED
     return RunStatus.FINISHED if done else RunStatus.STOPPED
+
+
+def _was_pruned(path: Path) -> bool:
+    """Tell whether a sweep says of the trial that ran here that it pruned it; a damaged file says nothing."""
+    try:
+        return _content(path / TRIAL).get("state") == RunStatus.PRUNED
+    except FileError:
+        return False
 
 
 def verdict_of(path: Path, task: str, state: RunStatus) -> str:
