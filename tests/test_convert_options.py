@@ -172,3 +172,21 @@ def test_convert_writes_over_no_file_and_into_no_run(tmp_path: Path, capsys: pyt
         assert main(["convert", f"source={tmp_path / 'x.pth'}", f"out={tmp_path / 'run'}"]) == 2
         assert f"{name} exists already" in capsys.readouterr().err and file.read_text() == "other"
         file.unlink()
+
+
+def test_a_supernet_of_an_unknown_search_asks_for_keep_and_one_of_another_kind_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "ours", "local_vim", VIM, [["h", "w2_flip"]], merge="weighted")
+    file, back = tmp_path / "x.pth", tmp_path / "back"
+    assert main(["convert", "to=official", f"source={tmp_path / 'ours'}", f"out={file}"]) == 0
+    assert main(["convert", f"source={file}", f"out={back}"]) == 0
+    assert capsys.readouterr().out.endswith(f"next: lmsearch derive checkpoint={back} keep=...\n")
+    content = torch.load(file, weights_only=True)
+    for told in (1, {"keep": "two"}, {"policy": 1}):
+        torch.save(content | {"lmsearch": content["lmsearch"] | {"search": told}}, file)
+        assert main(["convert", f"source={file}", f"out={tmp_path / 'no'}"]) == 2
+        assert f"{file}: " in capsys.readouterr().err and not (tmp_path / "no").exists()
+    torch.save(content | {"lmsearch": content["lmsearch"] | {"search": {"relaxation": "uniform"}}}, file)
+    assert main(["convert", f"source={file}", f"out={tmp_path / 'shared'}"]) == 0
+    assert "nothing can be derived" in capsys.readouterr().out

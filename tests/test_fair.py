@@ -15,6 +15,7 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import Batch
+from lmsearch.engine.checkpoint import load_checkpoint
 from lmsearch.engine.objectives import objective_for
 from lmsearch.engine.progress import TrainingProgress
 from lmsearch.engine.train import Precision, Trainer
@@ -29,6 +30,7 @@ from lmsearch.search.supernet.policy import BranchPolicy
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.settings.tasks import Search
 from lmsearch.tasks.parts.build import build_data, build_precision
+from lmsearch.tasks.parts.converted import TOLD
 from lmsearch.tasks.parts.search_setup import search_setup
 from lmsearch.tasks.search import open_session, search_data
 
@@ -275,3 +277,16 @@ def test_derive_refuses_a_budget_that_it_cannot_spend(searched: Path, tmp_path: 
 def test_derive_by_topk_from_shared_weights_is_refused(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["derive", f"checkpoint={searched}", "derivation=topk"]) == 2
     assert "learned no alphas" in capsys.readouterr().err
+
+
+def test_a_supernet_that_came_back_from_the_released_format_is_derived_as_its_search_says(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, back = tmp_path / "supernet.pth", tmp_path / "back"
+    assert main(["convert", "to=official", f"source={searched}", f"out={file}"]) == 0
+    assert main(["convert", f"source={file}", f"out={back}"]) == 0
+    assert capsys.readouterr().out.endswith(f"next: lmsearch derive checkpoint={back}\n")
+    assert main(["derive", f"checkpoint={back}", "derivation=topk"]) == 2
+    assert "learned no alphas" in capsys.readouterr().err
+    before, after = load_checkpoint(searched), load_checkpoint(back)
+    assert [name for name in TOLD if before.get(name) != after.get(name)] == []

@@ -197,13 +197,17 @@ def save_model(run_dir: RunDir, spec: ModelSpec, weights: dict[str, Tensor], *, 
     run_dir.write_json("model.json", described | {DIGEST: digest_of(described)})
 
 
+def weights_file(path: Path) -> Path:
+    """Return the file of a run directory that holds its result; a file is returned as it is."""
+    return path / (MODEL if (path / MODEL).exists() else CHECKPOINT) if is_folder(path) else path
+
+
 def read_model(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     """Read spec and weights from model.safetensors, a run directory that holds one, or a checkpoint.pt.
 
     Of a checkpoint.pt these are the averaged weights, where there are some, as in model.safetensors.
     """
-    if is_folder(path):
-        path = path / ("model.safetensors" if (path / "model.safetensors").exists() else "checkpoint.pt")
+    path = weights_file(path)
     if path.suffix != ".safetensors":
         state = load_checkpoint(path)
         return ModelSpec.from_dict(state.get("spec"), source=str(path)), result_of(state, source=str(path))

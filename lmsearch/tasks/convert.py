@@ -24,7 +24,6 @@ from lmsearch.engine.checkpoint import (
     check_finite,
     load_model,
     read_model,
-    save_checkpoint,
     save_model,
 )
 from lmsearch.engine.run_dir import RunDir
@@ -44,6 +43,7 @@ from lmsearch.scan.directions import label
 from lmsearch.search_space import load_search_space
 from lmsearch.settings.model import Model
 from lmsearch.settings.tasks import Convert
+from lmsearch.tasks.parts.converted import CANDIDATES, SEARCH, search_of, told_search, write_supernet
 from lmsearch.tasks.parts.facts import read_facts
 from lmsearch.tasks.parts.run_dir import RESULTS, WORK, Claim
 
@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 AMBIGUOUS = {  # the released code defines this name twice; the later, un-searched definition wins there
     "local_vim_small": "localmamba/local_vim_small_wo_search",
 }
-CANDIDATES = "localmamba8"  # the search space of the released supernets
 DEFAULT_SIDE = 224  # pixels
 HEADS = ("head.weight", "classifier.head.weight")
 SIZES = (  # option, the released tensors that tell it (behind stem=conv, the image meets the stem first), their axis
@@ -82,8 +81,9 @@ def to_official(settings: Convert) -> int:
     model = load_model(spec, weights, source=settings.source)
     names = names_for(spec.name)
     official = to_official_state_dict(model, names)
+    told = search_of(Path(settings.source)) if spec.merge == "weighted" else {}
     make_folder(out.parent, key="out")
-    save_torch(out, {"model": official, DESCRIPTION: {"version": VERSION} | asdict(spec)})
+    save_torch(out, {"model": official, DESCRIPTION: {"version": VERSION} | asdict(spec) | told})
     if beyond := beyond_released(model, names):
         log.warning("%s: the released code cannot run it, for its %s; `lmsearch convert` reads it back", out, ", ".join(beyond))
     print(f"{spec.name}: {len(official)} tensors under the released names, below 'model': {out}")
@@ -104,6 +104,7 @@ def from_official(settings: Convert) -> int:
     if out.path.is_file():
         raise ConfigError(f"out={str(out)!r} is a file; give the folder to write")
     weights, description = read_described_checkpoint(source, which=settings.weights)
+    told = {} if description is None else told_search(description, source=str(source))
     if description is not None:
         spec = described(settings, description)
     elif settings.model is None:
@@ -123,7 +124,7 @@ def from_official(settings: Convert) -> int:
         if there := [name for name in (MODEL, "model.json", FILE, CHECKPOINT) if (out / name).exists()]:
             raise ConfigError(f"{out / there[0]} exists already, and would be lost; name another folder, or delete it first")
         if spec.merge == "weighted":
-            write_supernet(out, spec, model.state_dict())
+            write_supernet(out, spec, model.state_dict(), told)
         else:
             save_model(out, spec, model.state_dict())
             layers = tuple(LayerChoice(names, layer) for layer, names in zip(mixer_names(model), spec.directions, strict=True))
@@ -167,7 +168,7 @@ def describe(settings: Convert, model: Model, weights: dict[str, Tensor]) -> Mod
 def described(settings: Convert, description: Mapping) -> ModelSpec:
     """Return the network that the file itself describes; raise ConfigError where the settings ask for another one."""
     source = settings.source
-    spec = ModelSpec.from_dict(dict(description), source=source)
+    spec = ModelSpec.from_dict({key: value for key, value in description.items() if key != SEARCH}, source=source)
     asked: dict[str, Any] = {"name": spec.name} if settings.model is None else settings.model.options()
     if (name := asked.pop("name")) != spec.name:
         raise ConfigError(f"{source} holds a {spec.name}, not a {name}; leave model= out")
@@ -265,14 +266,3 @@ def data_info(settings: Convert, options: dict) -> DataInfo:
             raise ConfigError(f"class_names={str(path)!r} lists {len(names)} names, the checkpoint has {classes} classes")
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
     return DataInfo("imagenet", classes, names, tuple(options["img_size"]), channels, mean, std)
-
-
-def write_supernet(out: RunDir, spec: ModelSpec, weights: dict[str, Tensor]) -> None:
-    """Write a checkpoint.pt that `lmsearch derive` takes."""
-    depth, space = len(spec.directions), load_search_space(CANDIDATES)
-    state = {"spec": asdict(spec), "model": weights, "epoch": 0}
-    if spec.directions == space.layer_candidates(depth):
-        state |= {"search_space": space.name, "keep": [4] * depth}
-    save_checkpoint(out, state)
-    print(f"{spec.name}: a supernet of {len(spec.directions)} layers: {out / 'checkpoint.pt'}")
-    print(f"next: lmsearch derive checkpoint={out}")
