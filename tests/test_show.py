@@ -63,6 +63,14 @@ def test_a_search_is_shown_as_text_and_drawn(
     assert "overwrite=true replaces it" in refused([*words, f"out={out}"], capsys)
 
 
+def test_importance_is_shown_of_a_checkpoint_as_of_its_folder(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (
+        ["what=importance", f"checkpoint={path}", "samples=8", "hand_made=[h,v]"]
+        for path in (searched, searched / "checkpoint.pt")
+    )
+    assert told(one, capsys).splitlines()[1:] == told(other, capsys).splitlines()[1:]
+
+
 def test_a_search_leaves_scalars_images_text_histograms_and_hyperparameters_for_tensorboard(searched: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -24,7 +24,7 @@ from lmsearch.insight.attention import call_of, mixer_named, mixers_of, scan_att
 from lmsearch.insight.gradients import receptive_field, saliency
 from lmsearch.insight.importance import ablation_path, direction_importance
 from lmsearch.models.backbone import Backbone
-from lmsearch.reading import user_path
+from lmsearch.reading import is_folder, user_path
 from lmsearch.report.text import map_lines, spark
 from lmsearch.scan.directions import label
 from lmsearch.scan.grids import grid_text
@@ -134,7 +134,8 @@ def show_importance(settings: Show) -> Drawn:
     source = given(settings, "run_dir", "checkpoint")
     supernet, evaluate = stored_supernet(source, settings.samples)
     mixers = named_mixers(supernet)
-    genotype = load_genotype(source)
+    folder = Path(user_path(source))
+    genotype = load_genotype(folder if is_folder(folder) else folder.parent)
     searched = {layer: choice.directions for layer, choice in zip(mixers, genotype.layers, strict=True)}
     by_hand = hand_made_choice(load_search_space(settings.search_space), settings.hand_made, [len(d) for d in searched.values()])
     start = dict(zip(mixers, by_hand, strict=True))
