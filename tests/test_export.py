@@ -23,12 +23,13 @@ from lmsearch.export.described import Described
 from lmsearch.export.formats import FORMATS, format_for
 from lmsearch.export.loaded import ExportedNet, describe_exported, load_exported
 from lmsearch.export.make import export_network
-from lmsearch.export.options import ExportOptions
+from lmsearch.export.options import ExportOptions, check_network
 from lmsearch.export.portable import Portable
 from lmsearch.export.program import example, portable_copy, quietly
 from lmsearch.export.scans import SCANS
 from lmsearch.export.seal import BLANK, check_seal, sealed
 from lmsearch.interop.released_file import read_official_checkpoint
+from lmsearch.models.dense import HEADS, HeadKind
 from lmsearch.settings.exporting import Export
 
 VIM = spec_of("local_vim_nano", [["h", "w2_flip"]], attention="none", **TINY)
@@ -182,11 +183,20 @@ def test_supernets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "holds a supernet (merge=weighted); derive a genotype" in told
 
 
+def test_the_heads_that_can_be_exported_are_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, objects in (("mine", False), ("boxes", True)):
+        monkeypatch.setitem(HEADS, name, HeadKind(name, (), HEADS["plain"].build, levels=None, objects=objects))
+    net = spec_of("local_vim_nano", [["h"]], head="boxes", **TINY).build()
+    accepted = ", ".join(name for name, kind in HEADS.items() if not kind.objects)
+    with pytest.raises(ExportError, match=f"head=boxes .*; accepted: no head, {accepted}$"):
+        check_network(net, merge="sum", source="run")
+
+
 @pytest.mark.slow  # for Transformers' import
 def test_heads_for_objects_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "objects", spec_of("local_vim_nano", [["h"]], target="instances", head="mask2former", **TINY))
     told = error_of(["export", f"checkpoint={tmp_path / 'objects'}", f"out={tmp_path / 'x.onnx'}"], capsys)
-    assert "head=mask2former answers a set of objects, which cannot be exported; accepted: no head, plain, upernet" in told
+    assert "head=mask2former answers a set of objects, which cannot be exported; accepted: no head, plain" in told
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from lmsearch.search.derivation.kinds import DERIVATIONS
 from lmsearch.search.supernet.relax import RELAXATIONS
 from lmsearch.settings.search import Supernet
 from lmsearch.settings.shared import METRICS as told_metrics
+from lmsearch.settings.shared import Training
 from lmsearch.settings.tasks import OF_ALL_TARGETS
 from lmsearch.status import PASSED, Level, Status
 
@@ -99,10 +100,14 @@ def test_the_command_line_takes_just_the_kinds_that_there_are() -> None:
     assert accepted["architect"] == set(ARCHITECTS) and accepted["derivation"] == set(DERIVATIONS)
 
 
-def test_help_names_the_relaxations_and_metrics_that_there_are() -> None:
-    told = {field.name: field.metadata["key"].help for field in dataclasses.fields(Supernet)}["relaxation"]
-    listed = told.partition(": ")[2].split(" | ")
-    assert [text.split(" ")[0] for text in listed] == [*RELAXATIONS]
+def listed(kind: type, name: str) -> list[str]:
+    """The words that the help of a key names."""
+    told = next(field.metadata["key"].help for field in dataclasses.fields(kind) if field.name == name)
+    return [text.split(" ")[0] for text in told.partition(": ")[2].split(" | ")]
+
+
+def test_help_names_the_relaxations_heads_and_metrics_that_there_are() -> None:
+    assert listed(Supernet, "relaxation") == [*RELAXATIONS] and listed(Training, "head") == [*HEADS]
     of_classes = [metric.name for metric in METRICS.values() if metric.target == "class"]
     assert told_metrics.split(" | ") == of_classes
     defaults = [metric_for(kind).name for kind in TARGETS]

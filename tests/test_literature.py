@@ -14,6 +14,7 @@ from lmsearch.errors import ConfigError, GenotypeError
 from lmsearch.genotype import Genotype, load_genotype, save_genotype
 from lmsearch.literature import ARMS, ZIGZAGS, arm_layers, coincidences, genotype_named, kept_numbers
 from lmsearch.models import create_model
+from lmsearch.models.factory import FAMILIES
 from lmsearch.scan.directions import index_table, parse_direction
 
 TINY = ["data=planted", "data.grid=[3,3]", "data.num_train=32", "data.task=token_mean", "model.depth=1", "model.embed_dim=4"]
@@ -22,14 +23,15 @@ TINY += ["epochs=1", "optim.warmup_epochs=0"]
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_builds_a_network_of_a_depth_that_it_is_for_and_is_listed_with_its_source(name: str, root: Path) -> None:
-    arm, depth = ARMS[name], 20
-    layers = arm_layers(name, family="local_vim", depth=depth)
+    arm = ARMS[name]
+    family, depth = next((f, d) for d in range(1, 101) for f in FAMILIES if arm.layers(f, d) is not None)
+    layers = arm_layers(name, family=family, depth=depth)
     assert len(layers) == depth and all(parse_direction(d).name == d for layer in layers for d in layer)
+    assert arm.depths != "any" or all(arm.layers(f, d) for f in FAMILIES for d in (1, 2, 33))
     assert "arXiv" in arm.source and arm.year >= 2023 and arm.scans
     assert f"| `{name}` |" in (root / "docs" / "literature.md").read_text(encoding="utf-8")
-    if name != "published":
-        model = create_model("local_vim", directions=layers[:2], depth=2, embed_dim=8, img_size=64, num_classes=1)
-        assert [mixer.directions for mixer in model.mixers()] == list(layers[:2])
+    model = create_model("local_vim", directions=layers[:2], depth=len(layers[:2]), embed_dim=8, img_size=64, num_classes=1)
+    assert [mixer.directions for mixer in model.mixers()] == list(layers[:2])
 
 
 def test_the_eight_zigzags_are_those_that_start_at_each_corner_by_rows_and_by_columns() -> None:

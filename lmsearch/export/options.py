@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lmsearch.errors import ExportError
 from lmsearch.models.backbone import Network
-from lmsearch.models.dense import DenseNet
+from lmsearch.models.dense import HEADS, DenseNet
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of the largest output
 INT8_TOLERANCE = 0.1  # the same of weights in 8 bits: rounding, which accuracy tells more of
@@ -53,6 +53,7 @@ def check_network(net: Network, *, merge: str, source: str) -> None:
     if any(mixer.alphas is not None for mixer in net.mixers()):
         raise ExportError(f"{source} holds a supernet (merge={merge}); derive a genotype from it and retrain that, then export")
     if isinstance(net, DenseNet) and net.kind.objects:
+        accepted = ", ".join(kind.name for kind in HEADS.values() if not kind.objects)
         raise ExportError(
-            f"head={net.kind.name} answers a set of objects, which cannot be exported; accepted: no head, plain, upernet"
+            f"head={net.kind.name} answers a set of objects, which cannot be exported; accepted: no head, {accepted}"
         )
