@@ -18,13 +18,14 @@ from typing import Any
 from lmsearch.errors import DirectionError, GenotypeError, did_you_mean, short
 from lmsearch.files import write_text
 from lmsearch.genotype_schema import SCHEMA, VERSION, check, plain, read_direction_lists
-from lmsearch.paths import PACKAGE
+from lmsearch.paths import BESIDE, PACKAGE, WEIGHTS
 from lmsearch.reading import is_file, is_folder, parse_json, read_text, user_path
 from lmsearch.scan.directions import label
 from lmsearch.scan.files import named_direction, read_orders, write_orders
 
 FILE = "genotype.json"
 LIST_SUFFIXES = (".py", ".txt")
+EXPECTED = f"expected a run directory, its {FILE}, or direction lists in a .json, .txt or .py file"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,18 @@ def check_depth(genotype: Genotype, depth: int, model_name: str, *, where: str =
 
 def _read(path: Path, *, where: str) -> Genotype:
     """Read a genotype.json or a file of nested direction lists, told apart by its first character."""
+    if path.suffix in WEIGHTS:
+        raise GenotypeError(f"{where}: holds weights, not directions; {EXPECTED}")
+    try:
+        return _parsed(path, where=where)
+    except GenotypeError as error:
+        if path.suffix in BESIDE:
+            raise GenotypeError(f"{where}: a {path.suffix} file that holds no directions; {EXPECTED}") from error
+        raise
+
+
+def _parsed(path: Path, *, where: str) -> Genotype:
+    """Read the text of a genotype or of direction lists."""
     text = read_text(path, where=where, error=GenotypeError)
     if path.suffix in LIST_SUFFIXES or text.lstrip()[:1] in ("[", "("):
         return Genotype.from_directions(read_direction_lists(text, where=where), where=where)

@@ -69,6 +69,16 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(name: str, count: int, trai
             assert str(error).startswith(str(tmp_path)) and "\n" not in str(error)
 
 
+@pytest.mark.parametrize("name", ["model.json", "metrics.jsonl", "config.yaml"])
+def test_another_file_of_a_run_in_the_place_of_weights_is_not_called_damaged(name: str, trained: Path) -> None:
+    with pytest.raises(CheckpointError, match=rf"{name}: a \.\w+ file holds no weights; expected a run directory, or its model"):
+        read_model(trained / "run" / name)
+    with pytest.raises(
+        CheckpointError, match="model.safetensors: holds a trained network, not the state of a run; expected a che"
+    ):
+        load_checkpoint(trained / "run" / "model.safetensors")
+
+
 def test_a_damaged_checkpoint_is_one_line_and_what_to_do(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,6 +125,21 @@ def test_bytes_that_are_no_text_and_empty_folders_are_refused(tmp_path: Path) ->
         load_genotype(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", "holds weights, not directions"),
+        ("checkpoint.pt", "holds weights, not directions"),
+        ("genotype.png", "a .png file that holds no directions"),
+        ("config.yaml", "a .yaml file that holds no directions"),
+    ],
+)
+def test_another_file_of_a_run_is_called_what_it_is(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / name).write_bytes(b"a: 1\n\xff")
+    with pytest.raises(GenotypeError, match=f"{name}: {message}; expected a run directory, its genotype.json"):
+        load_genotype(tmp_path / name)
+
+
 def test_depth_must_agree_with_the_model() -> None:
     check_depth(FULL, 2, "local_vim_nano")
     with pytest.raises(GenotypeError, match="listed for 2 layers, but local_vim_tiny has 20 layers"):

@@ -19,7 +19,7 @@ from lmsearch.data import DataInfo, check_described
 from lmsearch.engine.digest import digest_of, raw_bytes
 from lmsearch.engine.finite import unfinite_weights
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.engine.stored import check_entries, check_kinds, check_tensor, needed
+from lmsearch.engine.stored import check_entries, check_kinds, check_tensor, named_otherwise, needed
 from lmsearch.engine.torch_file import tensors_of
 from lmsearch.errors import CheckpointError, DataError, LmsearchError, short
 from lmsearch.files import finite
@@ -157,10 +157,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: not a readable checkpoint: {error.strerror or error}") from error
     except Exception as error:  # bytes that were damaged make the unpickler raise anything
-        reason = "damaged, cut short, or holding more than tensors and plain values"
-        raise CheckpointError(f"{path}: not a readable checkpoint: {reason}") from error
+        reason = "not a readable checkpoint: damaged, cut short, or holding more than tensors and plain values"
+        raise CheckpointError(f"{path}: {named_otherwise(path) or reason}") from error
     if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
-        raise CheckpointError(f"{path}: not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`")
+        reason = "not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`"
+        raise CheckpointError(f"{path}: {named_otherwise(path) or reason}")
     if type(state.get("version")) is not int or state["version"] != VERSION:
         raise CheckpointError(f"{path}: checkpoint version {short(state.get('version'))} is not supported; accepted: {VERSION}")
     for tensor in tensors_of(state):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lmsearch.errors import CheckpointError, short
+from lmsearch.paths import BESIDE, TEXTS
 
 FRACTIONS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # numbers that weights may be stored as
 
@@ -26,6 +28,15 @@ def needed(state: Mapping[str, Any], name: str, *, source: str) -> Any:
     if state.get(name) is None:
         raise CheckpointError(f"{source}: not a whole checkpoint: {name} is missing")
     return state[name]
+
+
+def named_otherwise(path: Path) -> str:
+    """Return what a file is called that is no checkpoint, and what is expected; "" where its name tells nothing."""
+    if path.suffix in (*TEXTS, *BESIDE):
+        return f"a {path.suffix} file holds no weights; expected a run directory, or its model.safetensors or checkpoint.pt"
+    if path.suffix == ".safetensors":
+        return "holds a trained network, not the state of a run; expected a checkpoint.pt or a run directory that holds one"
+    return ""
 
 
 def check_tensor(tensor: Tensor, *, source: str) -> None:
