@@ -11,7 +11,7 @@ import torch
 
 from lmsearch.cli import main
 from lmsearch.data import DataInfo
-from lmsearch.engine.checkpoint import ModelSpec, read_model, save_model
+from lmsearch.engine.checkpoint import ModelSpec, read_model, save_checkpoint, save_model
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.interop.localmamba import beyond_released
 from lmsearch.models import create_model
@@ -52,12 +52,14 @@ SETTABLE = ("patch_size", "embed_dim", "depth", "dims", "depths", "d_state", "at
 SETTABLE += ("rope_residual", "middle_cls_token", "global_pool")
 
 
-def saved(folder: Path, name: str, options: dict, directions: list[list[str]], *, merge: str = "sum") -> ModelSpec:
+def saved(
+    folder: Path, name: str, options: dict, directions: list[list[str]], *, merge: str = "sum", data: dict | None = None
+) -> ModelSpec:
     """Save a network with random weights, as a run directory of ours."""
     classes, chans = options["num_classes"], options.get("in_chans", 3)
     names = tuple(f"class {i}" for i in range(classes))
     info = DataInfo("mine", classes, names, (8, 12), chans, (0.5,) * chans, (0.5,) * chans)
-    spec = ModelSpec(name, tuple(map(tuple, directions)), merge, options, {"info": asdict(info)})
+    spec = ModelSpec(name, tuple(map(tuple, directions)), merge, options, {"info": asdict(info)} | (data or {}))
     torch.manual_seed(0)
     weights = {key: torch.randn_like(value) * 0.1 for key, value in spec.build().state_dict().items()}
     folder.mkdir()
@@ -190,3 +192,37 @@ def test_a_supernet_of_an_unknown_search_asks_for_keep_and_one_of_another_kind_i
     torch.save(content | {"lmsearch": content["lmsearch"] | {"search": {"relaxation": "uniform"}}}, file)
     assert main(["convert", f"source={file}", f"out={tmp_path / 'shared'}"]) == 0
     assert "nothing can be derived" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["model=local_vim_tiny"], ["genotype=nowhere.json"], ["weights=ema", "img_size=99"], ["class_names=nowhere.txt"]]
+)
+def test_keys_that_say_nothing_of_a_network_of_ours_are_refused(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "ours", "local_vim", VIM, [["h"]])
+    assert main(["convert", "to=official", f"source={tmp_path / 'ours'}", f"out={tmp_path / 'x.pth'}", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and not (tmp_path / "x.pth").exists()
+    assert f"{', '.join(word.partition('=')[0] + '=' for word in words)} would change nothing: to=official" in error
+
+
+def test_what_is_ours_is_told_to_need_to_official(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, out = tmp_path / "ours", f"out={tmp_path / 'back'}"
+    saved(ours, "local_vim", VIM, [["h"]])
+    save_checkpoint(RunDir(ours), {"epoch": 1, "model": {"a": torch.zeros(1)}})
+    told = {"": "is a folder", "model.safetensors": "is of a run of ours", "checkpoint.pt": "is of a run of ours",
+            "model.json": "a .json file holds no weights"}  # fmt: skip
+    for name, says in told.items():
+        assert main(["convert", f"source={ours / name}", out]) == 2
+        error = capsys.readouterr().err
+        assert f"{ours / name}: {says}" in error and "to=official writes" in error
+
+
+def test_what_comes_next_names_data_only_where_the_file_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, source, says in (("bare", {}, " data=imagefolder data.root=..."), ("known", {"source": {"name": "digits"}}, "")):
+        saved(tmp_path / folder, "local_vim", VIM, [["h"]], data=source)
+        file, back = tmp_path / f"{folder}.pth", tmp_path / f"{folder} back"
+        assert main(["convert", "to=official", f"source={tmp_path / folder}", f"out={file}"]) == 0
+        assert main(["convert", f"source={file}", f"out={back}"]) == 0
+        assert f"next: lmsearch evaluate 'checkpoint={back}'{says}\n" in capsys.readouterr().out

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import CheckpointError, first_line
-from lmsearch.paths import is_exported
+from lmsearch.paths import BESIDE, TEXTS, is_exported
 
 log = logging.getLogger(__name__)
+OURS = "lmsearch.checkpoint"  # the schema of a checkpoint.pt
 DESCRIPTION = "lmsearch"  # the key beside "model" under which our own files say what network they hold
 WEIGHTS = {"model": ("model", "state_dict"), "ema": ("ema_model", "model_ema", "state_dict_ema")}  # where they are kept
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # before every key: data-parallel training, torch.compile, Lightning
@@ -47,11 +48,21 @@ def read_described_checkpoint(path: str | Path, *, which: str = "model") -> tupl
     The description is None where there is none, as in every released file.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; expected a file of weights, which to=official writes of a run")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     if is_exported(path):
         raise CheckpointError(f"{path}: holds no state dict; it is an exported file, which evaluate, predict and latency take")
+    if path.suffix in (*TEXTS, *BESIDE):
+        raise CheckpointError(
+            f"{path}: a {path.suffix} file holds no weights; expected a .pth file, which to=official writes of a run"
+        )
+    if path.suffix == ".safetensors" and path.with_name("model.json").is_file():
+        raise CheckpointError(f"{path}: is of a run of ours; to=official writes a file under the released names of it")
     content = _load_plain(path)
+    if isinstance(content, Mapping) and content.get("schema") == OURS:
+        raise CheckpointError(f"{path}: is of a run of ours; to=official writes a file under the released names of it")
     description = content.get(DESCRIPTION) if isinstance(content, Mapping) else None
     content = _weights_in(content, path, which=which)
     if not (

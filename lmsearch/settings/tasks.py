@@ -226,7 +226,7 @@ class Convert(Settings):
     model: Model | None = None
     source: PathName = key("released .pth file; with to=official: model.safetensors, checkpoint.pt or a run directory of ours")
     out: PathName = key("folder to write; with to=official: the .pth file to write")
-    to: str = key(words={"lmsearch": "", "official": "needs no model=, nor does a file that to=official wrote"})
+    to: str = key(words={"lmsearch": "", "official": "takes source= and out= alone; a file that it wrote needs no model="})
     genotype: PathName | None = key(
         "directions of the checkpoint's layers, which it does not hold", null="the published ones (a supernet: all eight)"
     )

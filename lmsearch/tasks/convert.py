@@ -64,7 +64,19 @@ MISSING = "its own default"
 def run(cfg: DictConfig) -> int:
     """Convert the source in the direction that to= says."""
     settings = settings_of(Convert, cfg)
-    return to_official(settings) if settings.to == "official" else from_official(settings)
+    if settings.to == "official":
+        refuse_without_effect(settings)
+        return to_official(settings)
+    return from_official(settings)
+
+
+def refuse_without_effect(settings: Convert) -> None:
+    """Raise ConfigError where keys are set that say what a released file holds: a network of ours says it itself."""
+    unset = {"model": None, "genotype": None, "weights": "model", "img_size": None, "class_names": None}
+    if given := [f"{key}=" for key, value in unset.items() if getattr(settings, key) != value]:
+        raise ConfigError(
+            f"{', '.join(given)} would change nothing: to=official writes the network as it is; accepted: source= and out="
+        )
 
 
 def to_official(settings: Convert) -> int:
@@ -134,7 +146,8 @@ def from_official(settings: Convert) -> int:
             if model.num_classes == 0:
                 print("note: the file holds no head, so the network has no classes and cannot be evaluated as it is")
             else:
-                print(f"next: lmsearch evaluate {shlex.quote(f'checkpoint={out}')} data=imagefolder data.root=...")
+                data = "" if spec.data.get("source") else " data=imagefolder data.root=..."
+                print(f"next: lmsearch evaluate {shlex.quote(f'checkpoint={out}')}{data}")
             if description is None and answers_otherwise(model, spec.name):
                 height, width = spec.options["img_size"]
                 print(f"note: at other sizes than {height}x{width} the released code answers otherwise (docs/recipes.md)")
