@@ -13,15 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from lmsearch.audit import verdict
+from lmsearch.audit import auditor, quick_planner, verdict
 from lmsearch.audit.auditor import Auditor
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.parts import draw_pool, searched
+from lmsearch.audit.quick import Pace
 from lmsearch.audit.setting import Plan, Setting, Speed, derivation_cost, make_plan, per_round
 from lmsearch.audit.shuffled import shuffled
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import build_source, search_loaders
+from lmsearch.engine.lock import LOCK
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.train import TrainingDiverged
@@ -430,6 +432,21 @@ def test_an_audit_that_may_go_on_with_nothing_refuses_a_folder_with_parts(
     (tmp_path / "parts.jsonl").write_text("{}\n")
     assert main(["audit", "model.depth=1", "model.embed_dim=8", f"run_dir={tmp_path}", "resume=never"]) == 2
     assert "holds work (parts.jsonl)" in capsys.readouterr().err and (tmp_path / "parts.jsonl").read_text() == "{}\n"
+
+
+@pytest.mark.parametrize("quick", ["false", "true"])
+def test_an_audit_that_does_not_fit_leaves_an_earlier_one_as_it_was(
+    quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "measure", lambda setting: Speed(1.0, 13, 1.0, 1.0, 16, 1.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(1.0, 1.0, 1.0))
+    earlier = ("parts.jsonl", "audit.json", "report.html", "config.yaml")
+    for name in earlier:
+        (tmp_path / name).write_text(name)
+    words = ["audit", "model.depth=1", "model.embed_dim=8", f"quick={quick}", "minutes=0.001", "overwrite=true"]
+    assert main([*words, f"run_dir={tmp_path}"]) == 2
+    assert "minutes=0.001 are too few" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != LOCK} == {name: name for name in earlier}
 
 
 @pytest.mark.usefixtures("drawing")

@@ -253,7 +253,7 @@ def test_trainings_too_brief_to_tell_are_planned_again_with_more_minutes_and_oth
         caplog.clear()
         planner = quick_planner.Planner(setting, control, orders_of(setting, {}), Workers(workers, 1, ()), minutes)
         ledger = Ledger(RunDir(tmp_path), identity="one", limit_s=60.0)
-        found = QuickPlan(**planner.settled(ledger, None)["quick plan"])
+        found = QuickPlan(**planner.settled(ledger)["quick plan"])
         assert list(Ledger(RunDir(tmp_path), identity="one", limit_s=60.0).rows) == list(ledger.rows)
         return found, list(ledger.rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from lmsearch.audit.ledger import Ledger, OutOfTime, Row
 from lmsearch.audit.parts import Planted, parts_of
@@ -13,7 +14,16 @@ from lmsearch.engine.side_by_side import Job, Workers
 from lmsearch.engine.threads import exactly
 from lmsearch.errors import ConfigError
 
+PLAN = "plan"  # the key of the first part
 log = logging.getLogger(__name__)
+
+
+def plan_row(setting: Setting, *, minutes: float, workers: Workers) -> Row:
+    """Measure the speed, with the threads that parts will have, and plan by it; raise ConfigError where nothing fits."""
+    with exactly(workers.threads):
+        speed = measure(setting)
+    plan = make_plan(setting, speed, minutes=minutes, at_once=workers.number)
+    return {"speed": asdict(speed), "plan": asdict(plan)}
 
 
 @dataclass(frozen=True)
@@ -49,14 +59,9 @@ class Auditor:
             raise OutOfTime
 
     def plan(self) -> Plan:
-        """Measure the speed once, with the threads that parts will have, and plan by it."""
-
-        def measured() -> Row:
-            with exactly(self.workers.threads):
-                speed = measure(self.setting)
-            return {"speed": asdict(speed), "plan": asdict(self.planned(speed))}
-
-        row = self.ledger.once("plan", measured, must=True)
+        """Return the plan that the ledger has, or make it."""
+        first = partial(plan_row, self.setting, minutes=self.minutes, workers=self.workers)
+        row = self.ledger.once(PLAN, first, must=True)
         plan, speed = Plan(**row["plan"]), Speed(**row["speed"])
         self.compare_plans(plan, speed)
         log.info(

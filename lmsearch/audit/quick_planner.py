@@ -38,12 +38,12 @@ class Planner:
         sets, at_once = sum(not order.single for order in self.orders), self.workers.number
         return quick_plan(self.setting, self.control, pace, orders=sets, minutes=self.minutes, at_once=at_once)
 
-    def settled(self, ledger: Ledger, ahead: Row | None) -> Row:
-        """Return pace and plan: those of the ledger, which gets `ahead` where it has none.
+    def settled(self, ledger: Ledger) -> Row:
+        """Return pace and plan: those of the ledger, or new ones where it has none.
 
         Trainings of an earlier plan that are shorter than the controls, and now need not be, are dropped and planned again.
         """
-        row = ledger.once(TIME, lambda: ahead or self.planned(), must=True)
+        row = ledger.once(TIME, self.planned, must=True)
         plan, enough = QuickPlan(**row["quick plan"]), control_steps(self.control)
         try:
             now = self.plan_by(Pace(**row["pace"]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from lmsearch.audit.auditor import Auditor
+from lmsearch.audit.auditor import PLAN, Auditor, plan_row
 from lmsearch.audit.ledger import Ledger, Row
 from lmsearch.audit.setting import Plan, Setting
 from lmsearch.audit.verdict import NO_TEST_SET, read, trainings
@@ -61,8 +62,9 @@ def run(cfg: DictConfig) -> int:
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     check_memory(settings.batch_size, setting.spec, precision, running=running, workers=workers.number)
     planted = make_control(settings, source, precision, setting.options)
+    plan_first = partial(plan_row, setting, minutes=settings.minutes, workers=workers)
     with open_run_dir(settings, "audit") as run_dir:
-        ledger = open_ledger(settings, run_dir, setting)
+        ledger = open_ledger(settings, run_dir, setting, first=PLAN, plan=plan_first)
         write_config(run_dir, settings)
         note_network(run_dir, setting.spec, source)
         plan, rows = Auditor(setting, planted, ledger, settings.minutes, workers).run()

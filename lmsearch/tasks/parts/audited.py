@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
-from lmsearch.audit.ledger import PARTS, Ledger
+from lmsearch.audit.ledger import PARTS, Ledger, Row
 from lmsearch.audit.parts import Planted
 from lmsearch.audit.setting import Setting
 from lmsearch.config import compose_settings
@@ -41,21 +43,29 @@ TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids ta
 FEWEST_IMAGES = 4  # in such a batch
 
 
-def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
-    """Return what this audit has done so far; raise ConfigError where the folder holds another run, or resume= refuses."""
+def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting, *, first: str, plan: Callable[[], Row]) -> Ledger:
+    """Return what this audit has done so far; raise ConfigError where the folder holds another run, or resume= refuses.
+
+    One that begins, or starts over, has the row of its `first` part by `plan`, before anything is written or deleted: what that
+    raises leaves an earlier audit as it was.
+    """
     refuse_both(settings)
     before = Claim.read(run_dir.path)
     if before.task:
         raise ConfigError(f"{run_dir} holds another run (of lmsearch {before.task}); choose another run_dir=")
     mine = identity(settings, setting)
-    if starts_over(run_dir, mine, asked=settings.overwrite):
-        for name in (PARTS, "audit.json", "audit.png"):
-            run_dir.remove(name)
-        note_start(run_dir, mine)
-    else:
+    over = starts_over(run_dir, mine, asked=settings.overwrite)
+    if not over:
         check_resume(settings, run_dir.path, before)
         if not is_configured(run_dir.path, "minutes"):
             refuse_foreign(run_dir.path, ("config.yaml",))
+    began = time.perf_counter()
+    ahead = plan() if over or not (run_dir / PARTS).exists() else None
+    took_s = time.perf_counter() - began
+    if over:
+        for name in (PARTS, "audit.json", "audit.png"):
+            run_dir.remove(name)
+        note_start(run_dir, mine)
     how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
     ledger = Ledger(
         run_dir, identity=mine, limit_s=60 * settings.minutes, differs=how, at_once=settings.workers,
@@ -64,6 +74,8 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting) -> Ledger:
     if ledger.rows:
         note_further(run_dir, settings)
     note_samples(run_dir, setting.source, begun=bool(ledger.rows))
+    if ahead is not None:
+        ledger.record(first, ahead, took_s)
     return ledger
 
 

@@ -23,7 +23,7 @@ from lmsearch.audit.quick import (
     steps_of,
     taken,
 )
-from lmsearch.audit.quick_planner import Planner, left_out
+from lmsearch.audit.quick_planner import TIME, Planner, left_out
 from lmsearch.audit.quick_verdict import read_quick
 from lmsearch.audit.setting import Setting
 from lmsearch.context import tell
@@ -70,8 +70,8 @@ def quick_audit(settings: Audit) -> int:
     known = (folder / PARTS).is_file() or settings.resume == "must"  # which is refused where nothing is known
     ahead = None if known else planner.planned()  # before anything is written
     with open_run_dir(settings, TASK) as run_dir:
-        ledger = open_ledger(settings, run_dir, setting)
-        row = planner.settled(ledger, ahead)
+        ledger = open_ledger(settings, run_dir, setting, first=TIME, plan=lambda: ahead or planner.planned())
+        row = planner.settled(ledger)
         plan = QuickPlan(**row["quick plan"])
         if lacks := left_out(setting, orders, taken(orders, plan)):
             log.warning("audit  %s", lacks)
