@@ -33,6 +33,7 @@ from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.settings.tasks import Audit
 from lmsearch.status import Status
 from lmsearch.tasks.audit import OF_A_SEARCH, identity, make_control, make_setting
+from lmsearch.tasks.parts.audited import open_ledger
 from lmsearch.tasks.parts.build import build_data, build_precision
 
 NAMES = ("h", "v", "w2", "w4", "h_flip", "v_flip")
@@ -447,6 +448,16 @@ def test_an_audit_that_does_not_fit_leaves_an_earlier_one_as_it_was(
     assert main([*words, f"run_dir={tmp_path}"]) == 2
     assert "minutes=0.001 are too few" in capsys.readouterr().err.strip().splitlines()[-1]
     assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != LOCK} == {name: name for name in earlier}
+
+
+def test_an_audit_that_starts_over_leaves_no_page_of_the_earlier_one(tmp_path: Path) -> None:
+    pages = ("report.html", "report.md", "report.json", "card.png", "about.json", "example.png", "taken_further.txt")
+    for name in ("parts.jsonl", "audit.json", "audit.png", *pages):
+        (tmp_path / name).write_text("of an earlier one")
+    cfg = audited("model.depth=1", "model.embed_dim=8", "overwrite=true")
+    setting = make_setting(cfg, build_data(cfg.data), build_precision(cfg))
+    ledger = open_ledger(cfg, RunDir(tmp_path), setting, first="one", plan=lambda: {"value": 1})
+    assert list(ledger.rows) == ["one"] and {path.name for path in tmp_path.iterdir()} == {"parts.jsonl", "manifest.json"}
 
 
 @pytest.mark.usefixtures("drawing")

@@ -16,6 +16,7 @@ from lmsearch.data import Source
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
+from lmsearch.report.page.folder import ABOUT, FURTHER, IMAGE
 from lmsearch.run_identity import run_digest
 from lmsearch.scan.directions import former_names, label
 from lmsearch.search.discrete.architectures import Architecture
@@ -25,6 +26,7 @@ from lmsearch.settings.tasks import Audit, Search
 from lmsearch.tasks.parts.arms import literature_layers, refuse_twice
 from lmsearch.tasks.parts.build import build_data, build_recipe, layer_grids
 from lmsearch.tasks.parts.candidates import find_candidates, hand_made_choice, held_out_share
+from lmsearch.tasks.parts.page import CARD, HTML, JSON, MARKDOWN
 from lmsearch.tasks.parts.restarts import note_start, starts_over
 from lmsearch.tasks.parts.run_dir import (
     Claim,
@@ -39,6 +41,7 @@ from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.tasks.parts.search_setup import search_setup
 
 PARTS_VERSION = 2  # of what the rows of an audit hold and mean
+RESULTS = (PARTS, "audit.json", "audit.png", ABOUT, IMAGE, HTML, MARKDOWN, JSON, CARD, FURTHER)  # gone where one starts over
 TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids take smaller batches
 FEWEST_IMAGES = 4  # in such a batch
 
@@ -63,7 +66,7 @@ def open_ledger(settings: Audit, run_dir: RunDir, setting: Setting, *, first: st
     ahead = plan() if over or not (run_dir / PARTS).exists() else None
     took_s = time.perf_counter() - began
     if over:
-        for name in (PARTS, "audit.json", "audit.png"):
+        for name in RESULTS:
             run_dir.remove(name)
         note_start(run_dir, mine)
     how = how_it_differs(settings, run_dir.path) if (run_dir / PARTS).exists() else ""
