@@ -109,6 +109,24 @@ def test_directions_by_hand_that_diverge_are_not_what_to_use() -> None:
     assert (judged["answer"], judged["use"]) == ("undecided", "random search") and "lower optim.lr" in judged["sentences"][-1]
 
 
+@pytest.mark.parametrize(
+    ("worth", "search", "judged", "why"),
+    [
+        (0.0, 0.1, ("no", "random search"), "not shown to differ"),
+        (0.1, 0.1, ("yes", "search"), "beats"),
+        (0.1, -0.05, ("undecided", "random search"), "diverged in a round that is not complete"),
+    ],
+)
+def test_directions_by_hand_that_diverge_in_a_round_that_is_not_complete_decide_nothing_else(
+    worth: float, search: float, judged: tuple[str, str], why: str
+) -> None:
+    rows = parts(worth=worth, search=search)
+    rows += [row | {"key": "hand-made round 3", "val": -math.inf, "test": -math.inf} for row in rows[3:4]]
+    found = read(rows)
+    assert found["race"]["diverged"] == 0 and found["hand_made_diverged"] == 1
+    assert (found["verdict"]["answer"], found["verdict"]["use"]) == judged and why in found["verdict"]["sentences"][-1]
+
+
 def test_few_architectures_have_an_agreement_without_interval() -> None:
     rows = [row for row in parts() if row["key"] not in {f"second seed: {name}" for name in NAMES[3:]}]
     for row in rows:

@@ -214,7 +214,13 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
     if raced["diverged"]:
         lost = f"{raced['diverged']} of {raced['rounds'] + raced['diverged']} rounds ended with a network that diverged"
         return "undecided", by_hand, f"{'directions matter, but ' if shown else ''}{lost}; lower optim.lr"
-    return of_the_race(raced)
+    if not shown:
+        return "no", by_hand, not_shown(wide)
+    answer, use, why = of_the_race(raced)
+    if use == HAND_MADE and measured["hand_made_diverged"]:
+        lost = f"the {HAND_MADE}, which have the best mean, diverged in a round that is not complete"
+        return "undecided", by_hand, f"directions matter, but {lost}; lower optim.lr"
+    return answer, use, why
 
 
 def not_shown(wide: Mapping[str, Any]) -> str:
