@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +28,8 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.train import TrainingDiverged
 from lmsearch.errors import ConfigError, FileError
+from lmsearch.report.page.audit import audit_page
+from lmsearch.report.page.folder import Run
 from lmsearch.scan.directions import label, parse_direction
 from lmsearch.search.discrete.architectures import ArchitectureSpace
 from lmsearch.settings.tasks import Audit
@@ -172,6 +174,20 @@ def test_a_verdict_on_shortened_trainings_says_so() -> None:
 def test_missing_parts_make_the_verdict_undecided() -> None:
     judged = read(parts()[:4])["verdict"]
     assert judged["answer"] == "undecided" and "more minutes" in judged["sentences"][-1]
+
+
+def test_more_minutes_are_offered_where_parts_were_not_done_and_may_decide() -> None:
+    for size, not_done, told in (
+        (70, None, "minutes=20"),  # of before, which does not tell
+        (70, ["random round 1: w2"], "minutes=20"),
+        (70, [], "Use the hand-made directions."),
+        (2, ["random round 1: w2"], "More candidates, or another keep="),
+    ):
+        result = verdict.read(parts()[:4], epochs=4, full_epochs=4, per_round=2, size=size, not_done=not_done)
+        run = Run(Path("run"), "audit", None, {"minutes": 10.0}, result=result, command="lmsearch audit minutes=10")
+        advice, said = str(audit_page(run).advice), result["verdict"]["sentences"][-1]
+        assert told in advice and all(("minutes=" in text) is (told == "minutes=20") for text in (advice, said))
+    assert "Go on with it" in str(audit_page(replace(run, result={})).advice)
 
 
 def test_trainings_that_diverge_are_left_out_and_counted() -> None:

@@ -173,6 +173,7 @@ def test_what_is_missing_or_diverged_is_told_and_left_out() -> None:
     assert read({})["verdict"]["answer"] == "undecided"
     two = read_quick(rows(), orders()[:5], PLAN, first_seed=0, planted="h", control_steps=150, constant=CONSTANT)["verdict"]
     assert two["answer"] == "undecided" and "fewer than 3 different sets of directions" in two["sentences"][-1]
+    assert read_quick({}, orders()[:5], PLAN, first_seed=0, planted="h", control_steps=150, constant=CONSTANT)["few_sets"]
 
 
 def setting_of(*, size: int = 1000, keep: int = 2) -> SimpleNamespace:
@@ -338,7 +339,7 @@ def test_the_page_says_what_lets_an_audit_decide() -> None:
         ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": ["cross"]}, "minutes=20"),
         ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": []}, "A lower optim.lr"),
         ({"steps": {"trainings": 150, "controls": 150}}, "more workers= or a smaller model, with overwrite=true"),
-        ({"steps": {"trainings": 150, "controls": 150}, "few_sets": True}, "More candidates, or another keep="),
+        ({"few_sets": True, "not_done": ["cross"]}, "More candidates, or another keep="),
     ):
         run = Run(Path("run"), "audit", None, {"minutes": 10.0}, result=answer | given, command="lmsearch audit minutes=10")
         assert told in str(quick_page(run).advice)

@@ -283,8 +283,8 @@ def test_the_parts_of_an_audit_side_by_side_are_those_of_one_after_the_other(
         folder.make()
         ledger = Ledger(folder, identity="a", limit_s=60 * minutes, at_once=workers)
         found.append(Auditor(setting, None, ledger, minutes, Workers(workers, 1)).run())
-    (first, rows), (second, others) = found
-    assert first == second and [row["key"] for row in rows] == [row["key"] for row in others]
+    (first, rows, left), (second, others, _) = found
+    assert first == second and left == [] and [row["key"] for row in rows] == [row["key"] for row in others]
     assert [row.get("n") for row in rows] == [row.get("n") for row in others] == [None, 0, 1, 2, 3, 4]
 
 

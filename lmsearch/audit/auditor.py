@@ -36,17 +36,18 @@ class Auditor:
     minutes: float
     workers: Workers
 
-    def run(self) -> tuple[Plan, list[Row]]:
-        """Return the plan and the rows of all parts, in their order; those that there was no time for are missing."""
+    def run(self) -> tuple[Plan, list[Row], list[str]]:
+        """Return the plan, the rows of all parts, in their order, and the keys of those that there was no time for."""
         plan = self.plan()
-        self.ledger.total = plan.parts + plan.rounds * len(self.setting.arms)
         parts = parts_of(self.setting, self.planted, plan, within=self.ledger.unfinished)
+        self.ledger.total = 1 + len(parts)
         try:
             self.complete(parts)
         except OutOfTime:
             log.info("audit  the time is up; parts that were left out make the verdict less sure")
         place = {key: number for number, key in enumerate(parts)}
-        return plan, sorted(self.ledger.rows.values(), key=lambda row: place.get(row["key"], -1))
+        rows = sorted(self.ledger.rows.values(), key=lambda row: place.get(row["key"], -1))
+        return plan, rows, [key for key in parts if key not in self.ledger.rows]
 
     def complete(self, parts: Mapping[str, Job]) -> None:
         """Do the parts that are not done; raise OutOfTime where one of them may not start any more."""

@@ -66,8 +66,8 @@ def read_quick(
         "sets": differences([losses[order] for order in losses if not order.single and not order.shuffled]),
         "learned": learned(losses, constant),
         "steps": {"trainings": plan.steps, "controls": control_steps},
+        "few_sets": sum(not order.single and not order.shuffled for order in orders) < FEWEST,
     }
-    measured["few_sets"] = few_sets(measured)
     return measured | {"verdict": verdict(measured)}
 
 
@@ -206,12 +206,6 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         return "no", HAND_MADE, f"{why}; {blind}"
     why = "neither a shuffle nor another set of directions is shown to differ from the rest by more than seeds do"
     return "no", HAND_MADE, f"{why}; {blind}"
-
-
-def few_sets(measured: Mapping[str, Any]) -> bool:
-    """Tell whether all was trained, and there are too few sets to conclude from."""
-    complete = None not in measured["controls"].values() and not measured["missing"]
-    return complete and (measured["sets"] is None or measured["sets"]["orders"] < FEWEST)
 
 
 def too_little(measured: Mapping[str, Any]) -> str:

@@ -39,16 +39,19 @@ def read(
     tested_on: str = "test",
     bounds: tuple[float, float] = UNBOUNDED,
     also: Sequence[str] = (),
+    not_done: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return all measurements of an audit as plain values; what is missing is None.
 
     `epochs` of the recipe's `full_epochs` were trained; a round of random search has `per_round` architectures of the `size`
     that the space has; `also` names the literature's arms; `tested_on` is "validation" where the data has no test set. No
-    interval leaves the `bounds` of a score.
+    interval leaves the `bounds` of a score. `not_done` are the parts that the plan has and the rows lack, None: not known.
     """
     by_key = {row["key"]: row for row in rows}
     measured = {
         "architectures": size,
+        "few_architectures": size < FEWEST,
+        "not_done": None if not_done is None else list(not_done),
         "diverged": sum(not finite_scores(row) for row in rows),
         "hand_made_diverged": sum(str(row["key"]).startswith("hand-made") and not finite_scores(row) for row in rows),
         "controls": controls(by_key),
@@ -202,12 +205,13 @@ def decide(measured: Mapping[str, Any]) -> tuple[str, str, str]:
         return "no", by_hand, "the search missed a direction that was planted on this grid, so its finds cannot be trusted"
     if tested is not None and not tested["shuffled_passed"]:
         return "no", by_hand, "the search claims to have found something on shuffled targets, so its finds cannot be trusted"
-    if measured["architectures"] < FEWEST:
+    if measured["few_architectures"]:
         few = measured["architectures"]
         return "undecided", by_hand, f"the search space has {few} architectures; {FEWEST} are needed to tell them from seeds"
     if tested is None or wide is None or raced is None:
         lost = f", and {measured['diverged']} trainings diverged (a lower optim.lr may help)" if measured["diverged"] else ""
-        return "undecided", by_hand, f"too few trainings were completed{lost}; parts that are missing are done by more minutes="
+        rest = "" if measured["not_done"] == [] else "; parts that are missing are done by more minutes="
+        return "undecided", by_hand, f"too few trainings were completed{lost}{rest}"
     shown = ranking.differ(wide["range_in_deviations"], wide["analysis_of_variance_p"])
     if not shown and not measured["hand_made_diverged"]:
         return "no", by_hand, not_shown(wide)

@@ -67,8 +67,8 @@ def run(cfg: DictConfig) -> int:
         ledger = open_ledger(settings, run_dir, setting, first=PLAN, plan=plan_first)
         write_config(run_dir, settings)
         note_network(run_dir, setting.spec, source)
-        plan, rows = Auditor(setting, planted, ledger, settings.minutes, workers).run()
-        measured = write_audit(settings, run_dir, setting, ledger, plan, rows, tested_on=tested_on)
+        plan, rows, not_done = Auditor(setting, planted, ledger, settings.minutes, workers).run()
+        measured = write_audit(settings, run_dir, setting, ledger, plan, rows, tested_on=tested_on, not_done=not_done)
     *reasons, answer = measured["verdict"]["sentences"]
     tell("\n".join(reasons))
     print(answer)
@@ -78,13 +78,23 @@ def run(cfg: DictConfig) -> int:
 
 
 def write_audit(
-    settings: Audit, run_dir: RunDir, setting: Setting, ledger: Ledger, plan: Plan, rows: Sequence[Row], *, tested_on: str
+    settings: Audit,
+    run_dir: RunDir,
+    setting: Setting,
+    ledger: Ledger,
+    plan: Plan,
+    rows: Sequence[Row],
+    *,
+    tested_on: str,
+    not_done: Sequence[str],
 ) -> dict[str, Any]:
-    """Write audit.json and audit.png, and return what was measured."""
+    """Write audit.json and audit.png, and return what was measured; `not_done` are the parts that the rows lack."""
     full_epochs = setting.recipe.epochs
-    planned = {"epochs": plan.epochs, "full_epochs": full_epochs, "per_round": plan.per_round}
     judged = build_objective(setting.source.info, settings.metric).metric
-    measured = read(rows, **planned, size=setting.space.size, tested_on=tested_on, bounds=judged.bounds, also=tuple(setting.arms))
+    measured = read(
+        rows, epochs=plan.epochs, full_epochs=full_epochs, per_round=plan.per_round, size=setting.space.size,
+        tested_on=tested_on, bounds=judged.bounds, also=tuple(setting.arms), not_done=not_done,
+    )  # fmt: skip
     metric = judged.score_name
     facts = {
         "plan": asdict(plan), "recipe_epochs": full_epochs, "score": metric, "spent_s": round(ledger.spent_s, 1),

@@ -69,12 +69,17 @@ def audit_page(run: Run) -> Page:
 
 def _advice(run: Run) -> tuple[Text | Command, ...]:
     """Return what to do next."""
-    answer = run.result.get("verdict", {})
-    if answer.get("answer") == "yes":
+    result = run.result
+    answer = result.get("verdict", {})
+    if not answer:
+        return (Command(run.command, "Go on with it:"),) if run.command and not run.writer else ()
+    if answer["answer"] == "yes":
         return (Command(other_command(run, "search"), "Search:"),)
-    use = (Text(f"Use {USES.get(answer['use'], answer['use'])}."),) if answer else ()
+    use = (Text(f"Use {USES.get(answer['use'], answer['use'])}."),)
+    if result.get("few_architectures"):
+        return *use, Text("More candidates, or another keep=, give an audit more to compare.")
     minutes = run.get("minutes")
-    lacks = any(run.result.get(part) is None for part in ("controls", "spread", "race"))
+    lacks = any(result.get(part) is None for part in ("controls", "spread", "race")) and result.get("not_done") != []
     if not run.command or run.writer or not lacks or not isinstance(minutes, int | float):
         return use
     again = changed_command(run.command, minutes=f"{2 * minutes:g}")

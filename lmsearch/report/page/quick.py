@@ -80,6 +80,8 @@ def _undecided(run: Run) -> Text | Command:
     """Return what lets an audit decide that could not."""
     result, minutes = run.result, run.get("minutes")
     steps = result.get("steps") or {}
+    if result.get("few_sets"):
+        return Text("More candidates, or another keep=, give it more to compare; an audit with quick=false takes any space.")
     brief = steps.get("trainings", 0) < steps.get("controls", 0)
     if brief and steps.get("most", steps["controls"]) < steps["controls"]:
         return Text("The recipe's own trainings are shorter than the controls: more epochs=, with overwrite=true.")
@@ -90,8 +92,6 @@ def _undecided(run: Run) -> Text | Command:
         return Text("A lower optim.lr lets all trainings end.")
     if any(control and not control.get("finite", True) for control in result.get("controls", {}).values()):
         return Text("The controls have a recipe of their own: another planted= or seed=, with overwrite=true, may let them end.")
-    if result.get("few_sets"):
-        return Text("More candidates, or another keep=, give it more to compare; an audit with quick=false takes any space.")
     return Text(
         "Longer trainings may decide: more workers= or a smaller model, with overwrite=true, or an audit with quick=false."
     )
