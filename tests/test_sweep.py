@@ -649,6 +649,15 @@ def test_starting_over_does_not_delete_a_trial_that_is_running(
     assert (tmp_path / "trials" / "0000" / "metrics.json").exists()
 
 
+def test_starting_over_with_a_launcher_that_cannot_be_used_deletes_no_trial(
+    ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(tmp_path, "trials=1") == 0
+    words = ["launcher=submitit", "submitit.cluster=moon", "overwrite=true"]
+    assert "submitit" in error_of(capsys, *BASE, PARAMS, f"run_dir={tmp_path}", *words)
+    assert (tmp_path / "trials" / "0000" / "metrics.json").exists()
+
+
 def test_two_commands_of_one_sweep_share_its_folder_but_neither_starts_it_over(
     ran: list[DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

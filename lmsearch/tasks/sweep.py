@@ -76,6 +76,7 @@ def run(cfg: DictConfig) -> int:
     sweep.run_dir.make()
     if not settings.overwrite:
         refuse_foreign(sweep.run_dir.path, WRITTEN)
+    start = starter(settings, sweep)  # a launcher that cannot be used is found before anything is deleted
     if starts_over(sweep.run_dir, what := f"sweep {sweep.study!r}", asked=settings.overwrite):
         with sweep.run_dir.locked():  # nobody else is at it
             start_over(sweep)
@@ -87,7 +88,7 @@ def run(cfg: DictConfig) -> int:
             if settings.launcher == "local" and settings.workers == 1:
                 work(sweep, partial(run_task, sweep), after=announce)
             else:
-                supervise(study, sweep, starter(settings, sweep), workers=settings.workers, progress=announce)
+                supervise(study, sweep, start, workers=settings.workers, progress=announce)
             return report(study, sweep)
 
 
