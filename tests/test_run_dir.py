@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from contextlib import suppress
@@ -13,6 +14,7 @@ import pytest
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import build_source
+from lmsearch.engine.compiler import check_compiler
 from lmsearch.engine.distributed import World
 from lmsearch.errors import ConfigError
 from lmsearch.settings.tasks import Compare, Search
@@ -105,6 +107,37 @@ def test_starting_over_with_a_mistake_loses_nothing(
     assert main(["search", *SMALL, *words, "overwrite=true", f"run_dir={seeds / 's0'}"]) == 2
     assert says in capsys.readouterr().err.strip().splitlines()[-1]
     assert content(seeds) == before
+
+
+@pytest.mark.parametrize("task", ["retrain", "compare", "search"])
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("batch_size=4096", "make no full batch of 4096"),
+        ("backend=mamba_ssm", "backend='mamba_ssm' cannot run on cpu"),
+        ("model.compile=true", "x.so is empty"),
+    ],
+)
+def test_starting_over_with_what_does_not_run_here_loses_nothing(
+    word: str, says: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir, program = tmp_path / "run", tmp_path / "programs" / "ab" / "x.so"
+    for path, text in {
+        run_dir / "run_id.txt": f"{task} 00 00\n",
+        run_dir / "model.safetensors": "weights",
+        run_dir / "metrics.json": "{}",
+        program: "",
+        tmp_path / "g.json": '[["h"]]',
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    os.utime(program, (0, 0))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "programs"))
+    check_compiler.cache_clear()
+    before = content(run_dir)
+    own = [] if task == "search" else [f"genotype={tmp_path / 'g.json'}"]
+    assert main([task, *MODEL, *own, "device=cpu", word, "overwrite=true", f"run_dir={run_dir}"]) == 2
+    assert says in capsys.readouterr().err and content(run_dir) == before
 
 
 def killed(*args: object, **options: object) -> None:

@@ -31,7 +31,7 @@ from lmsearch.stats.digits import span
 from lmsearch.tasks.parts.arms import make_arms
 from lmsearch.tasks.parts.baselines import simple_baselines
 from lmsearch.tasks.parts.build import build_objective, build_precision, check_classes
-from lmsearch.tasks.parts.fit import fit
+from lmsearch.tasks.parts.fit import fit, fitting_data
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.readers import settle_readers
@@ -65,6 +65,7 @@ def compare(settings: Compare, precision: Precision, world: World) -> None:
     at_once = min(workers.number, len(parts))
     check_memory(settings.batch_size, largest, precision, world=world, workers=at_once)
     settings = settle_readers(settings, source, precision.device, at_once=at_once, world=world)
+    fitting_data(settings, source, precision, world=world)  # batches that cannot be made are found before anything is written
     with claim_run_dir(settings, "compare", content, source=source, parts=parts, world=world) as run_dir:
         note_network(run_dir, specs[arms[0].name][0], source)
         train_arms(settings, run_dir, arms, specs, source, workers)

@@ -39,7 +39,7 @@ from lmsearch.tasks.parts.build import (
     model_spec,
     source_options,
 )
-from lmsearch.tasks.parts.fit import fit
+from lmsearch.tasks.parts.fit import fit, fitting_data
 from lmsearch.tasks.parts.measured import show
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import note_network
@@ -71,6 +71,7 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     genotype = genotype_of(settings, source)
     spec = derived_spec(settings, source, genotype)
     check_memory(settings.batch_size, spec, precision, world=world)
+    fitting_data(settings, source, precision, world=world)  # batches that cannot be made are found before anything is written
     start = None if settings.init_from is None else start_of(settings.init_from, settings, spec, source)
     if start is not None and (told := seen_in_training(source_options(settings.data), start.spec)):
         log.warning("%s %s", start.source, told)

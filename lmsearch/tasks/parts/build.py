@@ -16,11 +16,13 @@ from lmsearch.data.listing import some
 from lmsearch.data.sources.dense import without_masks
 from lmsearch.data.sources.idx import IdxSets
 from lmsearch.engine.checkpoint import ModelSpec
+from lmsearch.engine.compiler import check_compiler
 from lmsearch.engine.devices import device_named, lacks_bf16
 from lmsearch.engine.objectives import Objective, metric_for, objective_for
 from lmsearch.engine.recipe import Recipe
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, DataError
+from lmsearch.kernels import choose_backend
 from lmsearch.models import create_model
 from lmsearch.models.dense import HEADS, HeadKind, head_kind
 from lmsearch.scan.grids import Grid, grid_text
@@ -200,7 +202,10 @@ def check_micro_batch(micro_batch: int | None, batch_size: int) -> None:
 
 
 def check_training(settings: Training, spec: ModelSpec) -> None:
-    """Raise ConfigError or ModelError where recipe, metric or model do not fit: before anything is written or started over."""
+    """Raise an error where recipe, metric or model do not fit, or the backend or torch.compile do not run on the device.
+
+    So all this is found before anything is written or started over.
+    """
     target = spec.data["info"]["target"]
     metric_for(target, settings.metric)
     check_micro_batch(settings.micro_batch, settings.batch_size)
@@ -209,3 +214,6 @@ def check_training(settings: Training, spec: ModelSpec) -> None:
         raise ConfigError(f"optim.class_weights={weights} needs data with classes; {settings.data.name} has none")
     with torch.device("meta"):  # no memory, no time
         spec.build(backend=settings.backend)
+    choose_backend(settings.backend, device_named(settings.device), torch.float32)
+    if settings.model.compile:
+        check_compiler(device_named(settings.device))

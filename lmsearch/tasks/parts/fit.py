@@ -7,11 +7,12 @@ from functools import partial
 
 import torch
 
-from lmsearch.data import Source, build_loaders
+from lmsearch.data import Loaders, Source, build_loaders
 from lmsearch.data.batch import Batch
 from lmsearch.data.info import Loader
 from lmsearch.engine.best import Best
 from lmsearch.engine.checkpoint import ModelSpec, save_model
+from lmsearch.engine.distributed import World
 from lmsearch.engine.finite import TrainingDiverged
 from lmsearch.engine.log import RunLog
 from lmsearch.engine.loop import run_epochs
@@ -48,14 +49,7 @@ def fit(
     The weights of the last epoch count, or their moving average; those that were best on the validation set are kept beside
     them. Nothing is selected on the test set. `trainings_left`: as many like it come after it, for the time left.
     """
-    loaders = build_loaders(
-        source,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        world=run_dir.world,
-        num_workers=settings.readers,
-        pin_memory=precision.device.type == "cuda",
-    )
+    loaders = fitting_data(settings, source, precision, world=run_dir.world)
     torch.manual_seed(key(settings.seed, "init"))
     model = spec.build(backend=settings.backend)
     if start is not None:
@@ -111,6 +105,18 @@ def fit(
     fill_board(run_dir, settings.content, metrics, step=settings.epochs, examples=examples)
     warn_about_classes(source.info, test=test, val=val, what=title)
     return metrics, test
+
+
+def fitting_data(settings: GoingOn, source: Source, precision: Precision, *, world: World) -> Loaders:
+    """Return the batches of a training, of which each process of `world` has a part; raise DataError where there is not one."""
+    return build_loaders(
+        source,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        world=world,
+        num_workers=settings.readers,
+        pin_memory=precision.device.type == "cuda",
+    )
 
 
 def keeping_of(settings: GoingOn) -> Keeping:
