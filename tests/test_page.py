@@ -33,9 +33,10 @@ from lmsearch.genotype import LayerChoice
 from lmsearch.report.page import render
 from lmsearch.report.page.blocks import Command, Page
 from lmsearch.report.page.draw import scan_path, thinned
-from lmsearch.report.page.folder import read_run
+from lmsearch.report.page.folder import Run, read_run
 from lmsearch.report.page.network import network_of
 from lmsearch.report.page.preferences import preference
+from lmsearch.report.page.several import unique_names
 from lmsearch.report.page.story import page_of, page_of_all
 from lmsearch.report.page.words import SEARCH_WORDS, STATUS
 from lmsearch.scan.directions import index_table
@@ -397,6 +398,17 @@ def test_a_run_that_goes_on_is_read_and_told_as_such(tmp_path: Path, capsys: pyt
         assert main(["report", f"run_dir={folder}"]) == 0
     out = capsys.readouterr().out
     assert "running: This run is still going on: 0 of 3 epochs are done." in out
+
+
+def test_runs_whose_folders_are_called_the_same_are_told_apart_by_those_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [Run(Path(path), "search") for path in ("a/runs/x", "b/runs/x", "c/y/x", "runs/x", "z", ".")]
+    assert unique_names(runs) == ["a/runs/x", "b/runs/x", "y/x", "runs/x", "z", "."]
+    alike = [search_run(Path(name, "runs", "x"), chosen(2, seed=seed)) for seed, name in enumerate("ab")]
+    page = page_of_all([read_run(folder) for folder in alike])
+    assert "chance" in page.verdict and [row[0] for row in page.sections[0].blocks[0].rows] == ["a/runs/x", "b/runs/x"]
 
 
 def test_several_runs_stand_side_by_side_with_what_they_agree_on(tmp_path: Path) -> None:

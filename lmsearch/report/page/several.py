@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from lmsearch.errors import GenotypeError
 from lmsearch.genotype import Genotype
@@ -55,9 +57,13 @@ def several_page(runs: Sequence[Run], pages: Sequence[Page]) -> Page:
 
 
 def unique_names(runs: Sequence[Run]) -> list[str]:
-    """Return the names of the folders, with the folder around where two are called the same."""
-    short = [run.path.name for run in runs]
-    return [name if short.count(name) == 1 else f"{run.path.parent.name}/{name}" for name, run in zip(short, runs, strict=True)]
+    """Return the names of the folders, each with as many folders around as tell it from others that are called the same."""
+    paths = [run.path.parts for run in runs]
+    names = [str(Path(*parts[-1:])) for parts in paths]
+    for number in range(2, max(map(len, paths)) + 1):
+        short = Counter(names)
+        names = [str(Path(*parts[-number:])) if short[name] > 1 else name for name, parts in zip(names, paths, strict=True)]
+    return names
 
 
 def _consensus(genotypes: Sequence[Genotype], names: Sequence[str]) -> tuple[Genotype | None, str]:
