@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from lmsearch.cli import main
 from lmsearch.context import DRAWING, setting
 from lmsearch.engine.checkpoint import read_model, save_model
 from lmsearch.engine.run_dir import RunDir
+from lmsearch.errors import ConfigError
+from lmsearch.tasks.parts.facts import read_facts
 from lmsearch.tasks.parts.known import configure
 
 SHAPE = ["data.img_size=[8,12]", "data.in_chans=1", "model.patch_size=4", "model.embed_dim=8", "model.depth=1"]
@@ -232,6 +235,24 @@ def test_an_unreadable_configuration_of_a_run_is_one_clear_line(
     (tmp_path / "config.yaml").write_bytes(text.encode("latin-1"))
     assert main(["retrain", f"genotype={tmp_path}"]) == 2
     assert "config.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["model: resnet50\ndata: cifar10\n", "data: {{ data }}\nmodel: [", "run: \xff"])
+def test_a_configuration_of_others_beside_copied_files_is_left_alone(
+    text: str, searched: Path, retrained: Path, tmp_path: Path
+) -> None:
+    for file in (retrained / "model.safetensors", retrained / "model.json", searched / "genotype.json"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "config.yaml").write_bytes(text.encode("latin-1"))
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        assert read_facts(path) == replace(read_facts(retrained), search_space=None)
+        assert data_and_model(configure("evaluate", [f"checkpoint={path}"])[0])[:3] == MINE[:3]
+    (tmp_path / "run_id.txt").write_text("retrain 00 00\n")  # in a run it is damaged
+    with pytest.raises(ConfigError, match="config.yaml"):
+        read_facts(tmp_path)
+    for name in ("model.safetensors", "model.json", "run_id.txt"):
+        (tmp_path / name).unlink()
+    assert read_facts(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lmsearch.errors import ConfigError, DataError, short
+from lmsearch.genotype import FILE
 from lmsearch.paths import is_exported
 from lmsearch.reading import is_file, is_folder, parse_yaml, read_text
 from lmsearch.words import dotted
 
 CONFIG = "config.yaml"  # of a run directory
 FROM_DATA = ("img_size", "in_chans", "num_classes")  # options of a network that its data decide
+NOTHING: dict[str, Any] = {"data": {}, "model": {}, "info": {}, "search_space": None}  # what a config.yaml of others says
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,23 @@ def unlike(one: Facts, other: Facts) -> list[str]:
 
 
 def read_facts(path: Path) -> Facts | None:
-    """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing."""
+    """Read what a run directory or a file with weights says of data and model; None for a folder that says nothing.
+
+    A config.yaml that cannot be read as a run's is an error in a run, or where nothing else tells what is there.
+    """
     from lmsearch.engine.checkpoint import ModelSpec, data_of, read_model  # imports PyTorch
     from lmsearch.export.loaded import describe_exported
 
     file = path / CONFIG if is_folder(path) else path.with_name(CONFIG)
-    config = _read_config(file)
     described = path if is_file(path) else _described(path)
+    told = described is not None or is_file(path / FILE)
+    config = NOTHING
+    with suppress(ConfigError) if told and not _is_of_run(file) else nullcontext():
+        config = _read_config(file)
+        if described is None:
+            return _configured(config, file) if config["model"] else None
     if described is None:
-        return _configured(config, file) if config["model"] else None
+        return None
     spec: ModelSpec = describe_exported(described).spec if is_exported(described) else read_model(described)[0]
     if spec.data.get("info"):
         data_of(spec, source=str(described))
@@ -67,6 +79,18 @@ def read_facts(path: Path) -> Facts | None:
     source = spec.data.get("source") or {}
     preset = _preset_in(config, file) if config["data"].get("name") == source.get("name") else None
     return Facts(source, model, spec.data.get("info") or {}, config["search_space"], preset)
+
+
+def _is_of_run(file: Path) -> bool:
+    """Tell whether a config.yaml, which may be damaged, is a run's, and not somebody's beside files of a run."""
+    from lmsearch.report.page.folder import MARKER  # imports NumPy
+
+    if file.with_name(MARKER).exists():
+        return True
+    try:
+        return is_file(file) and re.search(rb"^run_dir:", file.read_bytes(), re.MULTILINE) is not None
+    except OSError:
+        return False
 
 
 def _preset_in(config: Mapping[str, Any], file: Path) -> str | None:
