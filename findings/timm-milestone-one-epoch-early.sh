@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# timm lowers the learning rate one epoch before each milestone: decay_t=[20] trains 19 epochs at the first rate, where PyTorch's schedule trains 20.
+# timm lowers the learning rate one epoch before each milestone: with decay_t=[20] there are 19 at the first rate, not 20.
 #
 # Both count epochs from 0 and are called at the end of each. milestones=[20] of PyTorch is the first epoch at the lower rate; in timm that
 # is epoch 19, for the milestones are looked up with the next epoch. Its scheduler of equal steps, decay_t=20, does lower at 20, so the two

@@ -3,7 +3,7 @@
 #
 # IntersectionOverUnion means every box of an image with every object of the same class there, not each with its own: the objects apart from
 # one another bring zeros, so the more objects of a class an image has, the worse a perfect detector is. iou_threshold does not pair them
-# either: what is below it is left out of the mean, and with it every object that was missed and every false alarm. The generalised, distance
+# either: what is below it is left out of the mean, and so is every object that was missed and every false alarm. The generalised, distance
 # and complete IoU do the same, and are below zero for perfect boxes. The example of the documentation has one object. Pair boxes
 # and objects first, or compare detectors by mean average precision.
 #
