@@ -13,7 +13,7 @@ from typing import Any
 from lmsearch.config_values import READERS
 from lmsearch.errors import ConfigError, did_you_mean
 from lmsearch.paths import data_dir
-from lmsearch.reading import is_folder, parse_yaml, read_text
+from lmsearch.reading import is_folder, read_yaml
 from lmsearch.settings.catalogue import declared_anywhere
 from lmsearch.settings.model import MODELS, model_preset
 
@@ -109,7 +109,7 @@ def check_path(key: str, text: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a file of conf/."""
-    return parse_yaml(read_text(path, where=str(path), error=ConfigError), where=str(path), error=ConfigError) or {}
+    return read_yaml(path, error=ConfigError) or {}
 
 
 def _without_defaults(content: Mapping[str, Any]) -> dict[str, Any]:

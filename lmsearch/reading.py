@@ -96,6 +96,25 @@ def _read(path: Path, *, where: str, error: Error, most: int = -1) -> bytes:
         raise error(f"{where}: cannot be read ({getattr(reason, 'strerror', None) or reason})") from reason
 
 
+def read_json(path: Path, *, error: Error) -> Any:
+    """Return the content of a JSON file; raise `error`, naming the file, as `read_text` and `parse_json` do."""
+    return parse_json(read_text(path, where=str(path), error=error), where=str(path), error=error)
+
+
+def read_yaml(path: Path, *, error: Error) -> Any:
+    """Return the content of a YAML file; raise `error`, naming the file, as `read_text` and `parse_yaml` do."""
+    return parse_yaml(read_text(path, where=str(path), error=error), where=str(path), error=error)
+
+
+def object_in(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file that a run may have left: an empty one where there is none or it cannot be read."""
+    try:
+        content = read_json(path, error=FileError)
+    except FileError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def parse_json(text: str, *, where: str, error: Error, constants: Callable[[str], float] | None = None) -> Any:
     """Return the content of JSON `text`; raise `error` for what is not JSON, for a key given twice and beyond the bounds.
 

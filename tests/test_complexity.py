@@ -226,7 +226,7 @@ def test_the_task_takes_a_genotype_and_counts_a_supernet(tmp_path, capsys):
     assert "layers.19: h, h_flip, w2, w2_flip" in " ".join(capsys.readouterr().out.split())
     words = ("model=local_vim_nano", "merge=weighted", "detail=none", f"out={tmp_path / 'c.json'}")
     assert run(*words) == 0
-    with pytest.raises(ConfigError, match="is there already; name another file, or set overwrite=true"):
+    with pytest.raises(ConfigError, match="exists already; name another file, or set overwrite=true"):
         run(*words)
     assert run(*words, "overwrite=true") == 0
     supernet = create_model("local_vim_nano", merge="weighted")

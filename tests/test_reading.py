@@ -20,7 +20,7 @@ from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import LONGEST, CheckpointError, ConfigError, GenotypeError, LmsearchError, SearchSpaceError, short
 from lmsearch.genotype import load_genotype
 from lmsearch.models import create_model
-from lmsearch.reading import MAX_BYTES, MAX_DEPTH, check_bounds, parse_json, parse_yaml, read_text
+from lmsearch.reading import MAX_BYTES, MAX_DEPTH, check_bounds, object_in, parse_json, parse_yaml, read_text
 from lmsearch.scan.directions import index_table, parse_direction
 from lmsearch.scan.tables import table_name
 from lmsearch.search_space import load_search_space
@@ -187,6 +187,13 @@ def test_yaml_beyond_plain_values_is_refused(text: str, message: str) -> None:
 def test_yaml_dates_are_texts_and_anchors_may_repeat_a_list() -> None:
     content = parse_yaml("name: 2024-01-01\na: [&x [h, v], *x]\n2024-01-02: 1", where="f", error=ConfigError)
     assert content == {"name": "2024-01-01", "a": [["h", "v"], ["h", "v"]], "2024-01-02": 1}
+
+
+@pytest.mark.parametrize(("text", "found"), [(None, {}), ('{"a": 1', {}), ("[1]", {}), ('{"a": 1}', {"a": 1})])
+def test_what_a_run_left_counts_as_not_there_where_it_cannot_be_read(tmp_path: Path, text: str | None, found: dict) -> None:
+    if text is not None:
+        (tmp_path / "a.json").write_text(text)
+    assert object_in(tmp_path / "a.json") == found
 
 
 def test_text_is_utf8_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_search_is_shown_as_text_and_drawn(
     out = tmp_path / "x.svg"
     assert told([*words, f"out={out}"], capsys) == f"drawn: {out}\n"
     assert out.read_text().startswith("<?xml")
-    assert "overwrite=true replaces it" in refused([*words, f"out={out}"], capsys)
+    assert "exists already; name another file, or set overwrite=true" in refused([*words, f"out={out}"], capsys)
 
 
 def test_importance_is_shown_of_a_checkpoint_as_of_its_folder(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmsearch.errors import ConfigError, did_you_mean, short
 from lmsearch.paths import data_dir
-from lmsearch.reading import parse_yaml, read_text
+from lmsearch.reading import read_yaml
 from lmsearch.search.architects.kinds import ArchitectKind, check_architect
 from lmsearch.search.supernet.options import SearchOptions
 from lmsearch.search.supernet.relax import Relaxation, check_relaxation
@@ -72,7 +72,7 @@ def folder() -> Path:
 
 def values_of(path: Path) -> dict[str, Any]:
     """Return the values of a preset over those of the presets that it builds on."""
-    own = parse_yaml(read_text(path, where=str(path), error=ConfigError), where=str(path), error=ConfigError)
+    own = read_yaml(path, error=ConfigError)
     values: dict[str, Any] = {}
     for base in own.pop("defaults", []):
         if base != SELF:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lmsearch.errors import DataError, did_you_mean, short
 from lmsearch.paths import PACKAGE
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import read_json
 from lmsearch.scanbench.spaces import SPACES, as_architecture, space_of
 from lmsearch.scanbench.table import Table, table_names, versions
 from lmsearch.search.discrete.architectures import Architecture
@@ -69,7 +69,7 @@ def judge(table: Table, choices: Sequence[Architecture], *, method: str, cost: f
 
 def leaderboard() -> tuple[Entry, ...]:
     """Return the entries of the shipped leaderboard, the smallest regret of every table and space first."""
-    content = parse_json(read_text(FILE, where=str(FILE), error=DataError), where=str(FILE), error=DataError)
+    content = read_json(FILE, error=DataError)
     if (content.get("schema"), content.get("version")) != (SCHEMA, VERSION):
         raise DataError(f"{FILE}: schema {short(content.get('schema'))} version {short(content.get('version'))} is not supported")
     found = [_entry(number, values) for number, values in enumerate(content.get("entries", ()))]

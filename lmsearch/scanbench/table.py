@@ -18,7 +18,7 @@ import numpy as np
 from lmsearch.errors import DataError, did_you_mean, short
 from lmsearch.files import write_text
 from lmsearch.paths import PACKAGE
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import read_json
 from lmsearch.scanbench.spaces import SPACES, as_architecture, from_text, space_of, to_text
 from lmsearch.search.discrete.architectures import Architecture
 from lmsearch.stats import ranking
@@ -157,7 +157,7 @@ def versions() -> tuple[str, ...]:
 
 
 def _versions() -> dict[str, dict[str, str]]:
-    return parse_json(read_text(VERSIONS, where=str(VERSIONS), error=DataError), where=str(VERSIONS), error=DataError)
+    return read_json(VERSIONS, error=DataError)
 
 
 def load(task: str, *, version: str | None = None) -> Table:
@@ -181,7 +181,7 @@ def load(task: str, *, version: str | None = None) -> Table:
 
 def read_table(path: Path) -> Table:
     """Read one table; raise DataError, naming the file, where it is damaged or of another version."""
-    content = parse_json(read_text(path, where=str(path), error=DataError), where=str(path), error=DataError)
+    content = read_json(path, error=DataError)
     try:
         if (content["schema"], content["version"]) != (SCHEMA, VERSION):
             raise DataError(f"{path}: schema {short(content['schema'])} version {short(content['version'])} is not supported")

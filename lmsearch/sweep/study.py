@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lmsearch.engine.run_dir import TRIAL, RunDir
 from lmsearch.errors import SweepError
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import object_in
 from lmsearch.sweep.space import Parameter
 from lmsearch.trials.storage import RETRY_OF, counted, open_storage, origin, refuse_running
 
@@ -100,12 +100,7 @@ class Sweep:
 
 def tells_of(path: Path, trial: FrozenTrial) -> bool:
     """Tell whether a trial.json is there and has the parameters of this trial, or of the one that tried it again."""
-    where = str(path)
-    try:
-        told = parse_json(read_text(path, where=where, error=SweepError), where=where, error=SweepError)
-    except SweepError:  # not there, or damaged
-        return False
-    return isinstance(told, dict) and told.get("params") == trial.params
+    return object_in(path).get("params") == trial.params
 
 
 def check_sweep(sweep: Sweep) -> None:

@@ -26,6 +26,7 @@ from lmsearch.scan.grids import grid_text
 from lmsearch.settings.model import Model
 from lmsearch.settings.tasks import Complexity as ComplexitySettings
 from lmsearch.tasks.parts.memory import VALUE_BYTES
+from lmsearch.tasks.parts.out_file import out_file
 
 # parameters and "FLOPs" as printed in arXiv 2403.09338, and of VMamba in its repository, for images of 224 pixels
 PAPER = {
@@ -59,8 +60,8 @@ VMamba's own count is that of LocalVMamba without norms; its repository first pr
 def run(cfg: DictConfig) -> int:
     """Print the tables; also write the figures as JSON to the file that out= names."""
     settings = settings_of(ComplexitySettings, cfg)
-    if settings.out is not None and Path(settings.out).exists() and not settings.overwrite:
-        raise ConfigError(f"out={settings.out!r} is there already; name another file, or set overwrite=true to replace it")
+    if settings.out is not None:
+        out_file(settings.out, overwrite=settings.overwrite)
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
@@ -71,7 +72,7 @@ def run(cfg: DictConfig) -> int:
     else:
         reports = one_model(settings, settings.model, console)
     if settings.out is not None:
-        make_folder(Path(settings.out).parent)
+        make_folder(Path(settings.out).absolute().parent, key="out")
         content = {name: [describe(r) for r in sizes] for name, sizes in reports.items()}
         write_text(settings.out, json.dumps(content, indent=1) + "\n")
         print(f"figures: {settings.out}")

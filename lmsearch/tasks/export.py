@@ -18,6 +18,7 @@ from lmsearch.export.options import ExportOptions
 from lmsearch.files import make_folder, write_bytes
 from lmsearch.scan.grids import grid_text
 from lmsearch.settings.exporting import Export
+from lmsearch.tasks.parts.out_file import out_file
 from lmsearch.tasks.parts.shipped import CPU, told_accuracy
 from lmsearch.tasks.parts.trained import load_trained
 
@@ -26,13 +27,10 @@ def run(cfg: DictConfig) -> int:
     """Export, compare, write and say what was written."""
     settings = settings_of(Export, cfg)
     options = ExportOptions(settings.format, settings.dynamic == "size", settings.int8, settings.tolerance, settings.scan)
-    kind, out = format_for(options), Path(settings.out)
-    if out.suffix != kind.ending:
+    kind = format_for(options)
+    if Path(settings.out).suffix != kind.ending:
         raise ConfigError(f"out={settings.out!r} has another ending than format={kind.name}; accepted: {kind.ending}")
-    if out.is_dir():
-        raise ConfigError(f"out={settings.out!r} is a folder; name a file in it")
-    if out.exists() and not settings.overwrite:
-        raise ConfigError(f"out={settings.out!r} exists already; name another file, or set overwrite=true to replace it")
+    out = out_file(settings.out, overwrite=settings.overwrite)
     net, spec, info = load_trained(settings.checkpoint, CPU, backend="auto")
     exported = export_network(net, spec, info, options, source=settings.checkpoint)
     make_folder(out.absolute().parent, key="out")

@@ -20,7 +20,7 @@ from lmsearch.errors import ConfigError, DataError, ExportError, FileError, did_
 from lmsearch.export.latency import Latency, latencies
 from lmsearch.export.variants import VARIANTS, Answering, Subject
 from lmsearch.paths import is_exported
-from lmsearch.reading import parse_json, read_text, user_path
+from lmsearch.reading import read_json, user_path
 from lmsearch.scan.directions import label
 from lmsearch.settings.exporting import LatencySettings
 from lmsearch.tasks.parts.run_dir import open_run_dir
@@ -101,7 +101,7 @@ def refuse_others(file: Path, checkpoints: Sequence[str]) -> None:
     """Raise ConfigError where a table is there that is about other checkpoints, or that is none of ours."""
     if not file.exists():
         return
-    content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
+    content = read_json(file, error=FileError)
     tables = content.get("tables") if isinstance(content, dict) else None
     known = [table.get("checkpoint") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
     if known != list(checkpoints):

@@ -29,6 +29,7 @@ from lmsearch.report.predictions import ENDINGS, Prediction, open_predictions
 from lmsearch.settings.tasks import Predict
 from lmsearch.streams import say
 from lmsearch.tasks.parts.build import build_precision
+from lmsearch.tasks.parts.out_file import out_file
 from lmsearch.tasks.parts.predict_dense import run_dense
 from lmsearch.tasks.parts.readers import reading_threads
 from lmsearch.tasks.parts.trained import images_per_step, load_answering
@@ -97,13 +98,9 @@ def output_file(key: str, value: str | None, endings: Sequence[str], *, overwrit
     """Return the file that a key names, None for none; raise ConfigError where it cannot or must not be written."""
     if value is None:
         return None
-    path = Path(value)
-    if path.suffix not in endings:
+    if Path(value).suffix not in endings:
         raise ConfigError(f"{key}={value!r} has an unknown ending; accepted: {', '.join(endings)}")
-    if path.is_dir():
-        raise ConfigError(f"{key}={value!r} is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{key}={value!r} exists already; name another file, or set overwrite=true to replace it")
+    path = out_file(value, key=key, overwrite=overwrite)
     make_folder(path.absolute().parent, key=key)
     return path
 

@@ -12,6 +12,7 @@ from lmsearch.errors import ConfigError
 from lmsearch.files import make_folder, write_figure
 from lmsearch.settings.looking import Show
 from lmsearch.tasks.parts.drawn import Drawn
+from lmsearch.tasks.parts.out_file import out_file
 from lmsearch.tasks.parts.show_arms import show_arms
 from lmsearch.tasks.parts.show_choices import show_direction, show_genotype, show_paths, show_space
 from lmsearch.tasks.parts.show_networks import show_attention, show_importance, show_receptive, show_saliency
@@ -46,5 +47,4 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     """Raise ConfigError for a file that cannot be drawn, or is there already."""
     if out.suffix not in ENDINGS:
         raise ConfigError(f"out={str(out)!r} does not end in {' or '.join(ENDINGS)}")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"out={str(out)!r} is there already; overwrite=true replaces it")
+    out_file(str(out), overwrite=overwrite)

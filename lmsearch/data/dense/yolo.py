@@ -25,7 +25,7 @@ from lmsearch.data.listing import find_images
 from lmsearch.data.reading import image_size
 from lmsearch.errors import DataError, short
 from lmsearch.paths import shown
-from lmsearch.reading import parse_yaml, read_text
+from lmsearch.reading import read_text, read_yaml
 from lmsearch.words import first_of
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def read_yolo_splits(
     path = yolo_file(root)
     if path is None:
         raise DataError(f"{root}: no data.yaml")
-    content = parse_yaml(read_text(path, where=str(path), error=DataError), where=str(path), error=DataError)
+    content = read_yaml(path, error=DataError)
     if not isinstance(content, Mapping):
         raise DataError(f"{path}: holds {short(content)}; expected train, val and names")
     own = names_of(content, path)

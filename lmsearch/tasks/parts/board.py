@@ -18,7 +18,7 @@ from lmsearch.engine.train import Precision
 from lmsearch.errors import FileError
 from lmsearch.figures.sheet import Cell, contact_sheet
 from lmsearch.genotype import Genotype
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import read_json
 from lmsearch.run_identity import identity_of
 from lmsearch.scan.directions import label
 from lmsearch.tasks.parts.pictures import image_of
@@ -64,7 +64,7 @@ def results_in(run_dir: RunDir) -> dict[str, Any]:
     path = run_dir / "metrics.json"
     if not run_dir.world.main:
         return {}
-    found: dict[str, Any] = parse_json(read_text(path, where=str(path), error=FileError), where=str(path), error=FileError)
+    found: dict[str, Any] = read_json(path, error=FileError)
     return found
 
 

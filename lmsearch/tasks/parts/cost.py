@@ -16,7 +16,7 @@ from lmsearch.bench.hardware import hardware
 from lmsearch.engine.memory import peak_bytes
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import FileError
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import object_in
 from lmsearch.report.page.folder import COST
 
 
@@ -27,7 +27,7 @@ def counting_cost(run_dir: RunDir) -> Iterator[None]:
 
     def write() -> None:
         if run_dir.world.main:
-            run_dir.write_json(COST, _added(_before(run_dir), time.monotonic() - started))
+            run_dir.write_json(COST, _added(object_in(run_dir / COST), time.monotonic() - started))
 
     try:
         yield
@@ -36,18 +36,6 @@ def counting_cost(run_dir: RunDir) -> Iterator[None]:
             write()
         raise
     write()
-
-
-def _before(run_dir: RunDir) -> dict[str, Any]:
-    """Return what earlier sittings took; nothing where that cannot be read."""
-    path = run_dir / COST
-    if not path.is_file():
-        return {}
-    try:
-        content = parse_json(read_text(path, where=str(path), error=FileError), where=str(path), error=FileError)
-    except FileError:  # damaged: counted from here on
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _added(before: dict[str, Any], seconds: float) -> dict[str, Any]:

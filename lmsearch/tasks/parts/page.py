@@ -16,9 +16,9 @@ from lmsearch.context import LEAVING_PAGES, tell
 from lmsearch.data import Source
 from lmsearch.engine.checkpoint import ModelSpec
 from lmsearch.engine.run_dir import RunDir
-from lmsearch.errors import ConfigError, FileError, LmsearchError, first_line
+from lmsearch.errors import ConfigError, LmsearchError, first_line
 from lmsearch.figures.card import Tile, card
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import object_in
 from lmsearch.report.arms import SEARCHED
 from lmsearch.report.page.blocks import Heat, Page, Table
 from lmsearch.report.page.folder import ABOUT, IMAGE, Run, read_run
@@ -93,12 +93,7 @@ def write_page(run_dir: RunDir, page: Page) -> None:
 
 def has_page(folder: RunDir) -> bool:
     """Tell whether a folder holds a page that lmsearch wrote, as its report.json says."""
-    path = folder / JSON
-    try:
-        content = parse_json(read_text(path, where=str(path), error=FileError), where=str(path), error=FileError)
-    except FileError:
-        return False
-    return isinstance(content, dict) and content.get("schema") == SCHEMA
+    return object_in(folder / JSON).get("schema") == SCHEMA
 
 
 def card_of(page: Page) -> Image.Image:

@@ -27,7 +27,7 @@ from lmsearch.engine.state import older_states
 from lmsearch.engine.unfinished import FOLDER as UNFINISHED
 from lmsearch.errors import ConfigError, FileError, GenotypeError, short
 from lmsearch.genotype import FILE, Genotype, load_genotype
-from lmsearch.reading import parse_yaml, read_text
+from lmsearch.reading import read_text, read_yaml
 from lmsearch.report.page.folder import CONFIG, FURTHER
 from lmsearch.run_identity import differences, run_digest, taken_further
 from lmsearch.scan.directions import former_names
@@ -241,7 +241,7 @@ def configured(run_dir: Path) -> dict[str, Any]:
     """Return what the config.yaml of a folder holds; nothing where it is not there, or is none."""
     config = run_dir / CONFIG
     try:
-        content = parse_yaml(read_text(config, where=str(config), error=ConfigError), where=str(config), error=ConfigError)
+        content = read_yaml(config, error=ConfigError)
     except ConfigError:
         return {}
     return content if isinstance(content, dict) else {}

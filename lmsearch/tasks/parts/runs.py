@@ -13,7 +13,7 @@ from lmsearch.engine.lock import owner_of
 from lmsearch.engine.run_dir import FAILURE, TRIAL, failure_line
 from lmsearch.errors import ConfigError, FileError, LmsearchError
 from lmsearch.genotype import FILE
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import read_json, read_text
 from lmsearch.report.page.folder import FURTHER
 from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.run_dir import Claim
@@ -130,7 +130,7 @@ def _content(file: Path) -> dict[str, Any]:
     """Return the object in a file, an empty one where there is none; raise FileError where it cannot be read."""
     if not file.is_file():
         return {}
-    content = parse_json(read_text(file, where=str(file), error=FileError), where=str(file), error=FileError)
+    content = read_json(file, error=FileError)
     return content if isinstance(content, dict) else {}
 
 

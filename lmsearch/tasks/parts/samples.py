@@ -11,7 +11,7 @@ from lmsearch.data.manifest import Manifest
 from lmsearch.engine.digest import digest_of
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.errors import CheckpointError, ConfigError
-from lmsearch.reading import parse_json, read_text
+from lmsearch.reading import read_json
 
 FILE = "manifest.json"  # in the folder of a run
 TRAINING = "training"  # its name in it
@@ -32,7 +32,7 @@ def note_samples(run_dir: RunDir, source: Source, *, begun: bool) -> None:
     told = {name: manifest.to_dict() for name, manifest in mine.items()}
     run_dir.world.assert_same(digest_of(told), what="the list of training and validation samples")
     if begun and path.exists():
-        known = parse_json(read_text(path, where=str(path), error=ConfigError), where=str(path), error=ConfigError)
+        known = read_json(path, error=ConfigError)
         for name, manifest in mine.items():
             there = known.get(name) if isinstance(known, dict) else known
             if change := Manifest.from_dict(there, source=str(path), error=ConfigError).change_to(manifest):
