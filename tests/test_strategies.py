@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -262,3 +264,36 @@ def test_a_storage_that_cannot_be_reached_is_one_clear_line(tmp_path: Path) -> N
         with pytest.raises(StorageError, match="storage=.*(cannot be reached|is not a database URL)") as error:
             open_storage(url)
         assert "\n" not in str(error.value)
+
+
+class LastFirst:
+    """Two workers, of which the second ends first; at the group numbered `stop` the first one is cut off."""
+
+    number = 2
+
+    def __init__(self, stop: int = 0) -> None:
+        self.left = stop
+
+    def each(self, jobs: Iterable[tuple[str, Callable[[], Evaluation]]], keep: Callable[[str, Evaluation, float], None]) -> None:
+        self.left -= 1
+        for name, job in reversed(list(jobs)[1:] if self.left == 0 else list(jobs)):
+            keep(name, job(), 0.0)
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["random", "evolution", "nsga2"])
+def test_trials_side_by_side_keep_their_order_where_one_of_them_was_cut_off(method: str, tmp_path: Path) -> None:
+    def trials(name: str, *stops: int) -> list[tuple[int, Architecture]]:
+        path = tmp_path / name
+        for stop in (*stops, 0):
+            with suppress(KeyboardInterrupt):
+                explore(
+                    start(method, WIDE, path=path), lambda one: Evaluation(round(worth(one)), 0.0, 1.0), Budget(), price=1.0,
+                    trials=10, metric=METRICS["accuracy"], workers=LastFirst(stop),
+                )  # fmt: skip
+        return [(trial.number, trial.architecture) for trial in start(method, WIDE, path=path).trials()]
+
+    whole, cut = trials("whole"), trials("cut", 2)
+    assert len(whole) == 10 and [number for number, _ in cut] == sorted(number for number, _ in cut)
+    assert [architecture for _, architecture in cut] == [architecture for _, architecture in whole]

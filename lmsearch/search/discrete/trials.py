@@ -29,7 +29,7 @@ from lmsearch.search.discrete.evaluators import Evaluation
 from lmsearch.search.discrete.optuna_strategies import Numbers, nsga2, tpe
 from lmsearch.search.discrete.strategies import Evolution, History, LocalSearch, RandomSearch, Strategy, Tried
 from lmsearch.trials.patience import patiently
-from lmsearch.trials.storage import abandon, ask, beating, counted, note_version, recover, watched
+from lmsearch.trials.storage import abandon, ask, beating, counted, note_version, origin, recover, watched
 
 METHODS = ("random", "local", "evolution", "tpe", "nsga2")
 RETRIES = 10  # an architecture whose evaluation was cut off is tried again this many times
@@ -52,7 +52,7 @@ def build_strategy(method: str, *, population: int, tournament: int) -> Strategy
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluated architecture; `number` is the place in the storage."""
+    """One evaluated architecture; `number` is the place of its first try in the storage."""
 
     number: int
     architecture: Architecture
@@ -123,13 +123,13 @@ class DiscreteSearch:
         abandon(self.study, self.open.pop(self._place(architecture))[1], reason=reason, retries=RETRIES)
 
     def trials(self) -> list[Trial]:
-        """Return the evaluated architectures, first to last."""
-        return [self._read(t) for t in patiently(partial(counted, self.study)) if t.state == TrialState.COMPLETE]
+        """Return the evaluated architectures, in the order in which they were proposed."""
+        return [self._read(t) for t in self._in_order() if t.state == TrialState.COMPLETE]
 
     def history(self) -> History:
         """Return what strategies look at. A trial that failed for good counts as tried, with the lowest score."""
         tried, running = [], set()
-        for trial in patiently(partial(counted, self.study)):
+        for trial in self._in_order():
             architecture = self._architecture(trial)
             if trial.state == TrialState.COMPLETE:
                 tried.append(Tried(self._decoded(trial), *trial.values))
@@ -138,6 +138,10 @@ class DiscreteSearch:
             elif architecture is not None:
                 running.add(architecture)
         return History(self.space, tried, {one.architecture for one in tried} | running)
+
+    def _in_order(self) -> list[FrozenTrial]:
+        """Return the trials as they were proposed: one that was cut off and tried again has the place of its first try."""
+        return sorted(patiently(partial(counted, self.study)), key=origin)
 
     @property
     def spent(self) -> float:
@@ -159,7 +163,7 @@ class DiscreteSearch:
     def _read(self, trial: FrozenTrial) -> Trial:
         note, second = trial.user_attrs[RESULT], None if self.second is None else trial.values[1]
         evaluation = Evaluation(*(note[f.name] for f in fields(Evaluation)))
-        return Trial(trial.number, self._decoded(trial), evaluation, second, note["seconds"])
+        return Trial(origin(trial), self._decoded(trial), evaluation, second, note["seconds"])
 
 
 class _Proposal(BaseSampler):
