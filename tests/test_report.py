@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lmsearch.report.arms import Arm, by_chance, verdict_of
 from lmsearch.report.directions import cell_label, genotype_figure, print_choices, row_label
 from lmsearch.report.findings import print_findings
 from lmsearch.search_space import load_search_space
-from lmsearch.stats.intervals import Interval, over_both, over_samples, over_seeds, squared_error, wilson
+from lmsearch.stats.intervals import Interval, over_both, over_samples, over_seeds, paired_shares, squared_error, wilson
 
 
 def test_wilson_matches_the_textbook_value() -> None:
@@ -43,6 +44,24 @@ def test_the_interval_over_seeds_is_students() -> None:
     interval = over_seeds([0.9, 0.92, 0.94])
     assert interval.mean == pytest.approx(0.92)
     assert interval.high - interval.mean == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(2, 0, 2), (3, 0, 3), (3, 0, 10), (4, 0, 359), (0, 4, 359), (0, 0, 20)])
+def test_a_few_samples_that_differ_do_not_exclude_zero(gained: int, lost: int, n: int) -> None:
+    found = paired_shares(gained, lost, n)
+    assert (
+        found.holds_zero
+        and found.low < found.high
+        and found.low <= found.mean <= found.high
+        and found.mean == (gained - lost) / n
+    )
+
+
+def test_intervals_of_paired_shares_cover_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    for n, (gain, loss) in itertools.product((10, 50, 400), ((0.15, 0.15), (0.03, 0.03), (0.2, 0.05))):
+        drawn = (paired_shares(*rng.multinomial(n, (gain, loss, 1 - gain - loss))[:2].tolist(), n) for _ in range(1000))
+        assert np.mean([found.low <= gain - loss <= found.high for found in drawn]) > 0.93
 
 
 def test_the_errors_of_seeds_and_samples_add_up_and_what_samples_do_to_one_seed_counts_once() -> None:

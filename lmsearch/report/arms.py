@@ -11,7 +11,7 @@ from lmsearch.engine.objectives import Metric, Scores, metric_for
 from lmsearch.engine.randomness import key
 from lmsearch.genotype import Genotype
 from lmsearch.stats.digits import span
-from lmsearch.stats.intervals import Interval, over_both, over_samples, wilson, wilson_by_class
+from lmsearch.stats.intervals import Interval, over_both, over_samples, paired_shares, wilson, wilson_by_class
 
 SEARCHED, RANDOM, HAND_MADE = "searched", "random", "hand-made"
 
@@ -40,11 +40,12 @@ class Arm:
         That of one seed does not hold the luck of training: of two choices that are equally good it calls one better too often.
         """
         gaps, least, most = _by_sample(self.results) - _by_sample(other.results), *self.metric.bounds
+        single = self._paired(gaps)
         if len(gaps) == 1:
-            found = over_samples(gaps[0], self._classes())
+            found = over_samples(gaps[0], self._classes()) if single is None else single
         else:
             values = [a.score - b.score for a, b in zip(self.results, other.results, strict=True)]
-            found = over_both(gaps, values, self._classes())
+            found = over_both(gaps, values, self._classes(), single=single)
         return found.within(least - most, most - least)
 
     def _classes(self) -> np.ndarray | None:
@@ -59,6 +60,13 @@ class Arm:
             counts = np.mean([r.class_counts[:, :-1].numpy() for r in self.results], axis=0)
             return wilson_by_class(counts.diagonal(), counts.sum(1))
         return wilson(float(np.mean([r.score for r in self.results])), len(self.results[0].scores))
+
+    def _paired(self, gaps: np.ndarray) -> Interval | None:
+        """Return the interval of gaps (S, n) of one training each; None where they are no shares of several samples."""
+        seeds, n = gaps.shape
+        if self.results[0].classes is None or self.metric.balanced or n < 2:
+            return None
+        return paired_shares((gaps > 0).sum() / seeds, (gaps < 0).sum() / seeds, n)
 
 
 def _by_sample(results: Sequence[Scores]) -> np.ndarray:

@@ -147,7 +147,8 @@ def interval_of(metric: Metric, *, seeds: int, samples: int) -> str:
         (", cut at 0 and 1, which costs no coverage", ", cut at -1 and 1") if math.isfinite(metric.bounds[1]) else ("", "")
     )
     both = f"95 %, over seeds (Student's t) and test samples ({counted}), whose errors add up{single}"
-    return f"{both}; of differences paired, and normal over samples{pairs}"
+    normal = "" if target_kind(metric.target).classes and not metric.balanced else ", and normal over samples"
+    return f"{both}; of differences paired{normal}{pairs}"
 
 
 def show(run_dir: RunDir, arms: list[Arm], baselines: dict[str, float], verdict: str, *, metric: Metric) -> None:
