@@ -368,6 +368,8 @@ def test_unfinished_and_damaged_runs_say_so(tmp_path: Path) -> None:
     (folder / "genotype.json").unlink()
     page = page_of(read_run(folder))
     assert page.verdict == "This run did not end: 5 of 5 epochs are done." and page.status == "stopped"
+    discrete = search_run(tmp_path / "random", None, words=["search=random"])
+    assert page_of(read_run(discrete)).verdict == "This run did not end: no result yet."
     (folder / "metrics.jsonl").write_text('{"epoch": "x"}\n')
     (folder / "config.yaml").unlink()
     page = page_of(read_run(folder))

@@ -168,7 +168,8 @@ def unfinished(run: Run) -> tuple[str, str]:
     """Return verdict and meaning of a run without a result."""
     planned, done = run.get("epochs"), run.history[-1]["epoch"] + 1 if run.history else 0
     trained, trainings = run.trainings
-    counted = isinstance(planned, int) and run.task in ("search", "retrain") and not run.parts
+    in_trials = run.get("search.trials") is not None or run.get("search.budget_steps") is not None  # of which epochs are a part
+    counted = isinstance(planned, int) and run.task in ("search", "retrain") and not run.parts and not in_trials
     progress = f"{done} of {planned} epochs are done" if counted else "no result yet"
     progress = f"{trained} of {trainings} trainings are done" if trainings else progress
     if run.writer:

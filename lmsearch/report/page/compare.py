@@ -237,8 +237,9 @@ def _means(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _baselines(result: Mapping[str, Any]) -> Table | None:
     """Return what simple methods reach."""
+    metric = str(result.get("metric", "score")).replace("_", " ")
     rows = tuple((name, float(value)) for name, value in result.get("baselines", {}).items())
-    return Table("Simple methods on the pixels, for scale.", ("method", "test accuracy"), rows) if rows else None
+    return Table("Simple methods on the pixels, for scale.", ("method", f"test {metric}"), rows) if rows else None
 
 
 def _place(direction: str) -> tuple[int, str]:
