@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +25,7 @@ from lmsearch.audit.quick import (
     Order,
     Pace,
     QuickPlan,
+    as_trained,
     control_steps,
     named,
     orders_of,
@@ -204,6 +205,21 @@ def test_a_plan_takes_fewer_sets_before_shorter_trainings_and_longer_where_those
         quick_plan(setting_of(), CONTROL, Pace(0.01, 0.02, 0.01), orders=20, minutes=0.1)
 
 
+def test_a_plan_tells_the_steps_that_its_trainings_have_and_they_are_as_long_as_the_controls() -> None:
+    control, slow = SimpleNamespace(planted=setting_of(size=750)), Pace(0.05, 0.1, 0.05)
+    stream = setting_of()
+    stream.source.train = build_source("planted", grid=4, steps_per_epoch=40).train
+    for setting in (*(setting_of(size=size) for size in (775, 1079, 1437, 1601, 2399, 10**5)), stream):
+        size, plans = setting.source.train.epoch_size(50), []
+        for minutes in (4.0, 10.0):
+            plans.append(plan := quick_plan(setting, control, slow, orders=20, minutes=minutes))
+            assert plan.steps == plan.epochs * (plan.images // 50) and plan.images <= size
+            assert plan.epochs >= 2 and (setting is not stream or plan.images == size)
+        assert plans[0].steps < 150 <= plans[1].steps <= (160 if setting is stream else 156)
+    told = QuickPlan(3, 4, epochs=2, images=1601, steps=150)  # as plans of before
+    assert as_trained(setting_of(size=1601), told).steps == 64 and as_trained(stream, told).steps == 80
+
+
 def test_orders_are_compared_with_those_that_keep_as_many_directions() -> None:
     found = orders_of(
         setting_of(), {"cross": (("h", "h_flip", "v", "v_flip"),), "pair": (("h", "h_flip"),), "same": (("h", "v"),)}
@@ -270,6 +286,10 @@ def test_trainings_too_brief_to_tell_are_planned_again_with_more_minutes_and_oth
     assert longer.steps == 200 and rows == [f"{PLANTED}: h s0", "time"] and "planned again" in caplog.text
     assert plan(60)[0] == longer and not caplog.text
     assert plan(5)[0] == longer and "goes on as it was planned, with 4 sets of 200 steps" in caplog.text
+    ledger = Ledger(RunDir(tmp_path), identity="one", limit_s=60.0)
+    ledger.forget(["time"])
+    ledger.record("time", {"pace": asdict(pace), "quick plan": asdict(replace(longer, epochs=9))}, 0.0)  # tells 200 steps
+    assert plan(30)[0] == longer and "trainings of 180 steps, shorter than the 200" in caplog.text
 
 
 def test_one_direction_per_layer_is_trained_once_where_the_literature_has_it_too() -> None:

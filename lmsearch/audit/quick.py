@@ -16,6 +16,7 @@ from lmsearch.audit.ledger import Row
 from lmsearch.audit.setting import SAFETY, Setting, step_s
 from lmsearch.data import Source, build_loaders
 from lmsearch.data.few import few
+from lmsearch.data.info import Stream
 from lmsearch.engine.randomness import key
 from lmsearch.engine.side_by_side import Job
 from lmsearch.engine.unfinished import Unfinished
@@ -27,6 +28,7 @@ QUICK_MINUTES = 2.0  # that are planned for, unless trainings as long as the con
 MENUS = ((3, 8), (3, 6), (3, 4))  # seeds, and sets of directions that are trained with each
 WANTED_STEPS, LEAST_STEPS = 200, 30  # of one training
 ROUNDING = 1e-6  # of a step, that the time for it may come out short of it
+NEARLY = 0.95  # of the steps, from which on all images count more than the rest of the steps
 VAL_IMAGES = 1000
 BATCH = 32  # images of a step, at most: more steps tell more than larger ones
 LARGE_BATCH = 128  # from here on the learning rate of a batch is taken for that of this one: a brief training needs it
@@ -72,7 +74,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class QuickPlan:
-    """So many seeds and sets, trained for `epochs` passes over `images` images; `steps` of a training."""
+    """So many seeds and sets, trained for `epochs` passes over `images` images, which are so many `steps` of a training."""
 
     seeds: int
     sets: int
@@ -159,7 +161,6 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
     `orders`: how many sets there are. More sets are taken as long as trainings have WANTED_STEPS. Raises ConfigError where not
     even the briefest trainings fit into the minutes.
     """
-    batch, size = setting.recipe.batch_size, setting.source.train.epoch_size(setting.recipe.batch_size)
     most_steps = steps_of(setting)
 
     def minutes_for(menu: tuple[int, int], steps: int) -> float:
@@ -167,6 +168,9 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
         return planned_s(setting, control, pace, seeds=seeds, sets=min(sets, orders), steps=steps) / SAFETY / 60 / at_once
 
     enough = max(LEAST_STEPS, min(control_steps(control), most_steps))
+    if isinstance(setting.source.train, Stream):  # whose passes are whole ones
+        whole = most_steps // setting.recipe.epochs
+        enough = -(-enough // whole) * whole
     within, steps = min(minutes, max(QUICK_MINUTES, minutes_for(MENUS[-1], enough))), 0
     for chosen in MENUS:
         none = minutes_for(chosen, 0)
@@ -178,9 +182,43 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
             f"about {minutes_for(MENUS[-1], LEAST_STEPS):.1f} are needed; smaller images, a smaller model or workers= take less"
         )
         raise ConfigError(f"minutes={minutes:g} are too few for a quick audit: {need}")
-    steps = min(steps, most_steps)
-    images = max(batch, min(size, steps * batch // 2))
-    return QuickPlan(chosen[0], min(chosen[1], orders), max(1, steps * batch // images), images, steps)
+    epochs, images = cut(setting, min(steps, most_steps), least=control_steps(control))
+    return as_trained(setting, QuickPlan(chosen[0], min(chosen[1], orders), epochs, images, 0))
+
+
+def cut(setting: Setting, steps: int, *, least: int) -> tuple[int, int]:
+    """Return epochs and images of trainings of about so many steps; of a stream of fresh data the passes stay as they are."""
+    batch, train = setting.recipe.batch_size, setting.source.train
+    size = train.epoch_size(batch)
+    whole = max(1, size // batch)
+    if isinstance(train, Stream):
+        return max(1, steps // whole), size
+    epochs, of_each = passes(steps, whole, least=least)
+    return epochs, size if of_each == whole else of_each * batch
+
+
+def passes(steps: int, whole: int, *, least: int) -> tuple[int, int]:
+    """Return epochs, two or more, and the steps of each, `whole` at most, that are together just about so many `steps`.
+
+    They are fewer rather than more, but for `least`, below which they stay only where `steps` are.
+    """
+    most = max(1, min(whole, steps // 2))
+    fewer, more = steps // most, steps // most + 1
+    epochs, of_each = fewer, most
+    if fewer * most < NEARLY * steps:
+        epochs, of_each = max((fewer, most), (more, steps // more), key=math.prod)
+    if epochs * of_each < least <= steps:
+        epochs = fewer if fewer * whole >= least else more
+        of_each = -(-least // epochs)
+    return epochs, of_each
+
+
+def as_trained(setting: Setting, plan: QuickPlan) -> QuickPlan:
+    """Return a plan with the steps that its trainings have, whole batches alone: plans of before tell more."""
+    batch, train = setting.recipe.batch_size, setting.source.train
+    size = train.epoch_size(batch)
+    images = size if isinstance(train, Stream) else min(plan.images, size)
+    return replace(plan, steps=plan.epochs * max(1, images // batch))
 
 
 def planned_s(setting: Setting, control: Control, pace: Pace, *, seeds: int, sets: int, steps: int) -> float:

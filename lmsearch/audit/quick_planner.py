@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from lmsearch.audit.ledger import Ledger, Row
-from lmsearch.audit.quick import ORDER, Control, Order, Pace, QuickPlan, control_steps, measure_pace, quick_plan
+from lmsearch.audit.quick import ORDER, Control, Order, Pace, QuickPlan, as_trained, control_steps, measure_pace, quick_plan
 from lmsearch.audit.setting import Setting
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.threads import exactly
 from lmsearch.errors import ConfigError
+from lmsearch.report.page.folder import FURTHER
 
 TIME = "time"  # the key of the plan's row
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class Planner:
         Trainings of an earlier plan that are shorter than the controls, and now need not be, are dropped and planned again.
         """
         row = ledger.once(TIME, self.planned, must=True)
-        plan, enough = QuickPlan(**row["quick plan"]), control_steps(self.control)
+        plan, enough = as_trained(self.setting, QuickPlan(**row["quick plan"])), control_steps(self.control)
+        row = row | {"quick plan": asdict(plan)}
         try:
             now = self.plan_by(Pace(**row["pace"]))
             again = self.planned() if plan.steps < enough <= now.steps else None
@@ -53,6 +55,7 @@ class Planner:
         if again is not None and again["quick plan"]["steps"] >= enough:
             words = "audit  planned again: trainings of %d steps, shorter than the %d of the controls, are dropped"
             log.warning(words, plan.steps, enough)
+            ledger.run_dir.write(FURTHER, f"{plan.steps} steps before, {again['quick plan']['steps']} now\n")
             ledger.forget(key for key in list(ledger.rows) if key == TIME or key.startswith(ORDER))
             return ledger.once(TIME, lambda: again, must=True)
         if now != plan:
