@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from lmsearch.audit import quick_planner
 from lmsearch.audit.constant import constant_loss, entropy
 from lmsearch.audit.ledger import Ledger
 from lmsearch.audit.quick import (
+    BALANCED,
     HAND_MADE,
     LEAST_STEPS,
     MENUS,
@@ -30,6 +32,7 @@ from lmsearch.audit.quick import (
     named,
     orders_of,
     quick_plan,
+    scored,
     taken,
 )
 from lmsearch.audit.quick_planner import left_out
@@ -37,6 +40,7 @@ from lmsearch.audit.quick_verdict import differences, directions_text, read_quic
 from lmsearch.cli import main
 from lmsearch.data import build_loaders, build_source
 from lmsearch.data.few import few
+from lmsearch.engine.objectives import Scores
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.errors import ConfigError
@@ -44,6 +48,7 @@ from lmsearch.report.page.folder import Run
 from lmsearch.report.page.quick import quick_page
 from lmsearch.report.page.render import to_markdown
 from lmsearch.search.discrete.architectures import ArchitectureSpace
+from lmsearch.search.discrete.evaluators import Evaluation
 from lmsearch.tasks.parts import memory, quick_audit
 
 PLAN = QuickPlan(seeds=3, sets=5, epochs=2, images=100, steps=200)
@@ -157,10 +162,32 @@ def test_a_constant_answer_loses_the_entropy_of_the_classes_or_the_variance_of_t
     digits = few(build_source("digits"), train=100, val=50)
     shares = np.bincount(digits.val.labels) / 50
     assert constant_loss(digits, batch_size=32) == pytest.approx(-(shares * np.log(shares)).sum())
+    assert constant_loss(digits, batch_size=32, alike=True) == pytest.approx(np.log(10))
     assert entropy(np.array([5, 0, 5])) == pytest.approx(np.log(2))
     planted = few(build_source("planted", grid=4), train=64, val=64)
     targets = np.concatenate([b.targets.numpy() for b in build_loaders(planted, batch_size=48, seed=0).val])
     assert constant_loss(planted, batch_size=32) == pytest.approx(((targets - targets.mean()) ** 2).mean(), rel=1e-4)
+
+
+def test_trainings_with_all_classes_alike_have_learned_where_their_balanced_loss_is_below_that_of_as_many_equal_classes() -> None:
+    scores = Scores(torch.tensor([1.0, 1.0, 4.0]), torch.zeros(3), torch.tensor([0, 0, 2]))
+    info, told = build_source("digits").info, {}
+    for weights, sampler in (("none", "shuffled"), ("balanced", "shuffled"), ("none", "balanced")):
+        recipe, source = SimpleNamespace(class_weights=weights), SimpleNamespace(info=info, sampler=sampler)
+        for found in (scores, None):
+            alone = SimpleNamespace(evaluated=lambda own, found=found: (Evaluation(0.5, 2.0, 1.0), found))
+            setting = SimpleNamespace(recipe=recipe, source=source, alone=lambda alone=alone, **how: alone)
+            told[weights, sampler, found is None] = scored(setting, (("h",),), 1, 0).get(BALANCED)
+    assert list(told.values()) == [None, None, 2.5, math.inf, 2.5, math.inf]
+    of_rows = rows(worth=0.1)
+    for row in of_rows.values():
+        row[BALANCED] = row["loss"] / 4
+    given = {"first_seed": 0, "planted": "h", "control_steps": 150, "constant": 0.7}  # which the plain losses are above
+    assert read_quick(of_rows, orders(), PLAN, **given)["learned"]["better"] is False
+    found = read_quick(of_rows, orders(), PLAN, **given, compared=BALANCED)
+    assert found["verdict"]["answer"] == "yes" and "loss with all classes alike, 0." in found["verdict"]["sentences"][1]
+    del of_rows["order cross s1"][BALANCED]  # of before
+    assert read_quick(of_rows, orders(), PLAN, **given, compared=BALANCED)["learned"]["better"] is None
 
 
 def test_what_is_missing_or_diverged_is_told_and_left_out() -> None:

@@ -17,6 +17,7 @@ from lmsearch.audit.setting import SAFETY, Setting, step_s
 from lmsearch.data import Source, build_loaders
 from lmsearch.data.few import few
 from lmsearch.data.info import Stream
+from lmsearch.engine.objectives import balance
 from lmsearch.engine.randomness import key
 from lmsearch.engine.side_by_side import Job
 from lmsearch.engine.unfinished import Unfinished
@@ -36,6 +37,7 @@ SHUFFLE = "random0"  # the scan order of the shuffled single one; sets take rand
 RASTER, SHUFFLED, SHUFFLED_SET, HAND_MADE = "raster", "shuffle", "shuffles", "hand-made"
 PLANTED, ORDERLESS = "planted task", "orderless task"  # begin the keys of the controls
 ORDER = "order "  # begins those of the orders
+LOSS, BALANCED = "loss", "balanced_loss"  # in a row: the mean over validation samples, and with all classes alike
 CONTROL_SEEDS = 2
 Alike = tuple[frozenset[str], ...]  # the directions of every layer
 
@@ -278,6 +280,16 @@ def named(order: Order, seed: int) -> str:
 
 
 def scored(setting: Setting, architecture: Architecture, epochs: int, seed: int) -> Row:
-    """Return loss and score on the validation samples of one brief training."""
-    found = setting.alone(epochs=epochs, seed=seed)(architecture)
-    return {"loss": found.loss, "score": found.score, "seed": seed}
+    """Return loss and score on the validation samples of one brief training, and the balanced loss where it is balanced."""
+    found, scores = setting.alone(epochs=epochs, seed=seed).evaluated(architecture)
+    row = {"loss": found.loss, "score": found.score, "seed": seed}
+    if balanced(setting):
+        known = None if scores is None else scores.losses * balance(scores.true_classes)
+        row[BALANCED] = math.inf if known is None else known.mean().item()
+    return row
+
+
+def balanced(setting: Setting) -> bool:
+    """Tell whether all classes count alike in training: the losses that are learned there are no plain means over samples."""
+    weighted = setting.recipe.class_weights == "balanced" or setting.source.sampler == "balanced"
+    return setting.source.info.targets.classes and weighted

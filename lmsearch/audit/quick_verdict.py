@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from lmsearch.audit.quick import CONTROL_SEEDS, HAND_MADE, ORDERLESS, PLANTED, SHUFFLED, Order, QuickPlan, named
+from lmsearch.audit.quick import (
+    BALANCED,
+    CONTROL_SEEDS,
+    HAND_MADE,
+    LOSS,
+    ORDERLESS,
+    PLANTED,
+    SHUFFLED,
+    Order,
+    QuickPlan,
+    named,
+)
 from lmsearch.scan.directions import label
 from lmsearch.stats import ranking
 from lmsearch.stats.digits import apart, beside, blind_below, p_value, span
@@ -33,10 +44,12 @@ def read_quick(
     planted: str,
     control_steps: int,
     constant: float | None,
+    compared: str = LOSS,
 ) -> dict[str, Any]:
     """Return all measurements of a quick audit as plain values, and its verdict; `orders` are those that were trained.
 
-    Controls were trained for `control_steps`; `constant` is the loss of the best constant answer, None where it is not known.
+    Controls were trained for `control_steps`; `constant` is the loss of the best constant answer, None where it is not known,
+    and `compared` the loss in a row that stands beside it.
     """
     seeds = range(first_seed, first_seed + plan.seeds)
     losses, scores = {}, {}
@@ -64,7 +77,8 @@ def read_quick(
         "not_done": [order.name for order in orders if any(named(order, seed) not in rows for seed in seeds)],
         "shuffled": shuffled(losses),
         "sets": differences([losses[order] for order in losses if not order.single and not order.shuffled]),
-        "learned": learned(losses, constant),
+        "learned": learned([[rows[named(order, seed)].get(compared) for seed in seeds] for order in losses], constant)
+        | {"classes_alike": compared == BALANCED},
         "steps": {"trainings": plan.steps, "controls": control_steps},
         "few_sets": sum(not order.single and not order.shuffled for order in orders) < FEWEST,
     }
@@ -84,9 +98,11 @@ def noise_floor(losses: Mapping[Order, list[float]], scores: Mapping[Order, list
     return {"loss": float(np.std(losses[order], ddof=1)), "score": float(np.std(scores[order], ddof=1))}
 
 
-def learned(losses: Mapping[Order, list[float]], constant: float | None) -> dict[str, Any]:
+def learned(losses: Sequence[Sequence[float | None]], constant: float | None) -> dict[str, Any]:
     """The lowest mean loss of an order beside that of a constant answer; `better` None where one of them is not known."""
-    best = min((float(np.mean(own)) for own in losses.values()), default=None)
+    known = [[loss for loss in own if loss is not None] for own in losses]
+    complete = bool(known) and known == [list(own) for own in losses]  # rows of before may lack a balanced loss
+    best = min(float(np.mean(own)) for own in known) if complete else None
     better = None if best is None or constant is None else best < constant
     return {"loss": best, "constant_loss": constant, "better": better}
 
@@ -241,7 +257,8 @@ def learned_sentences(learned: Mapping[str, Any]) -> list[str]:
         return ["The loss of a constant answer is not known here, so nothing tells whether the trainings learned."]
     side = "below" if learned["better"] else "not below"
     best, constant = apart(learned["loss"], learned["constant_loss"])
-    return [f"Learned: the lowest loss, {best}, is {side} that of a constant answer, {constant}."]
+    what = "the lowest loss with all classes alike" if learned["classes_alike"] else "the lowest loss"
+    return [f"Learned: {what}, {best}, is {side} that of a constant answer, {constant}."]
 
 
 def control_sentences(controls: Mapping[str, Any]) -> list[str]:

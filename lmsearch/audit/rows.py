@@ -95,5 +95,6 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "test": _number,
     "scores": _scores,
     "loss": _number,
+    "balanced_loss": _number,
     "score": _number,
 }

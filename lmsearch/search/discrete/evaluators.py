@@ -63,14 +63,19 @@ class StandAlone:
 
     def __call__(self, architecture: Architecture) -> Evaluation:
         """Train and score. An architecture whose loss does not stay finite scores -inf at the full cost."""
+        return self.evaluated(architecture)[0]
+
+    def evaluated(self, architecture: Architecture) -> tuple[Evaluation, Scores | None]:
+        """Train and score, with what every validation sample scores; None where the loss does not stay finite."""
         loaders = self._loaders()
         cost = self._cost(loaders, num_branches(architecture))
         objective = objective_for(self.source.info.target, metric=self.metric)
         try:
             with self.trained(architecture, loaders) as model:
-                return evaluation(evaluate(model, loaders.val, objective, self.precision), objective, cost=cost)
+                scores = evaluate(model, loaders.val, objective, self.precision)
         except TrainingDiverged:
-            return Evaluation(-math.inf, math.inf, cost)
+            return Evaluation(-math.inf, math.inf, cost), None
+        return evaluation(scores, objective, cost=cost), scores
 
     def val_and_test(self, architecture: Architecture) -> tuple[Evaluation, Evaluation]:
         """Train, and score on the validation and on the test set; choose by the first, report the second.

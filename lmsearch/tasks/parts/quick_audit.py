@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from lmsearch.audit.constant import constant_loss
 from lmsearch.audit.ledger import PARTS, Ledger, OutOfTime
 from lmsearch.audit.quick import (
+    BALANCED,
+    LOSS,
     Control,
     Pace,
     QuickPlan,
+    balanced,
     brief,
     control_steps,
     jobs_of,
@@ -89,7 +92,8 @@ def quick_audit(settings: Audit) -> int:
             first_seed=settings.seed,
             planted=control.direction,
             control_steps=control_steps(control),
-            constant=constant_loss(part_of(setting, plan), batch_size=setting.recipe.batch_size),
+            constant=constant_loss(part_of(setting, plan), batch_size=setting.recipe.batch_size, alike=balanced(setting)),
+            compared=BALANCED if balanced(setting) else LOSS,
         )
         measured = with_cost(found, ledger, plan, lacks) | {"score": score}
         measured["steps"]["most"] = steps_of(setting)
