@@ -57,6 +57,13 @@ def test_the_distinct_published_lists_are_all_there() -> None:
     assert [sum(bool(layer.same) for layer in layers) for layers in lists.values()] == [0, 2, 2]
 
 
+def test_searches_that_two_studies_did_alike_count_once() -> None:
+    searched = {tuple(map(tuple, r["chosen"])) for r in sources.searched_in_e7("local_vim_nano")}
+    arm = "halving, half held out"
+    counted = [r["chosen"] for r in sources.records("e6_real") if r["part"] == "main search" and r["arm"] == arm]
+    assert searched and searched <= {tuple(map(tuple, chosen)) for chosen in counted}
+
+
 def test_the_page_is_what_the_command_finds() -> None:
     told = json.loads((run.HERE / "results.json").read_text())
     assert told == json.loads(json.dumps(run.summarise()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments.e5_race.run import live_task
@@ -69,16 +69,19 @@ SEARCHES_OF_E6 = {"fair": "E6", "halving": "E6, halving", "halving, half held ou
 
 
 def fashion() -> dict[str, list[Run]]:
-    """Return what searches chose on Fashion-MNIST in E6 and E7, as far as there are rows that chose."""
-    grids: Mapping[str, tuple[Grid, ...]] = {"local_vim_nano": ((14, 14),) * 3, "local_vmamba_nano": ((14, 14), (14, 14), (7, 7))}
+    """Return what searches chose on Fashion-MNIST: LocalVim's in E6, LocalVMamba's in E7, whose LocalVims are E6's again."""
+    vim, vmamba = ((14, 14),) * 3, ((14, 14), (14, 14), (7, 7))
     found: dict[str, list[Run]] = {}
     for arm, name in SEARCHES_OF_E6.items():
         rows = [r for r in records("e6_real") if r["part"] == "main search" and r["arm"] == arm and r["chosen"]]
-        found[f"Fashion-MNIST, Vim ({name})"] = [on(r["chosen"], grids["local_vim_nano"]) for r in rows]
-    for family, own in grids.items():
-        rows = [r for r in records("e7_ablations") if r["family"] == family and r["training"] == "searched" and r["chosen"]]
-        found[f"Fashion-MNIST, {family.removesuffix('_nano')} (E7)"] = [on(r["chosen"], own) for r in rows]
+        found[f"Fashion-MNIST, Vim ({name})"] = [on(r["chosen"], vim) for r in rows]
+    found["Fashion-MNIST, VMamba (E7)"] = [on(r["chosen"], vmamba) for r in searched_in_e7("local_vmamba_nano")]
     return found
+
+
+def searched_in_e7(model: str) -> list[Record]:
+    """Return the rows of E7 that train what a search chose."""
+    return [r for r in records("e7_ablations") if r["family"] == model and r["training"] == "searched" and r["chosen"]]
 
 
 def on(chosen: Sequence[Sequence[str]], grids: Sequence[Grid]) -> Run:
