@@ -7,6 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 EXPORTED = {"onnx": ".onnx", "torch_export": ".pt2"}  # formats of exported files, and how their names end
+CHECKPOINT_SCHEMA = "lmsearch.checkpoint"  # what a checkpoint.pt says that it is
 WEIGHTS = (".safetensors", ".pt", ".pth", *EXPORTED.values())  # how names of files of weights end
 TEXTS = (".json", ".txt", ".py")  # of files that may hold directions
 BESIDE = (".jsonl", ".yaml", ".yml", ".csv", ".md", ".html", ".log", ".png", ".svg")  # of what else runs leave

@@ -26,7 +26,7 @@ from lmsearch.files import finite
 from lmsearch.models import create_model
 from lmsearch.models.backbone import Network
 from lmsearch.models.merge import present_merge
-from lmsearch.paths import is_exported
+from lmsearch.paths import CHECKPOINT_SCHEMA, is_exported
 from lmsearch.reading import is_file, is_folder, parse_json, read_text
 from lmsearch.scan.directions import present_name
 from lmsearch.words import first_of
@@ -138,7 +138,7 @@ def _agree(one: object, other: object) -> bool:
 
 def save_checkpoint(run_dir: RunDir, state: dict[str, Any], *, file: str = CHECKPOINT) -> None:
     """Write `state` (tensors and plain values) and its SHA-256; an interrupted write leaves the old file whole."""
-    state = state | {"schema": "lmsearch.checkpoint", "version": VERSION}
+    state = state | {"schema": CHECKPOINT_SCHEMA, "version": VERSION}
     run_dir.write_torch(file, state | {DIGEST: digest_of(state)})
 
 
@@ -159,7 +159,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # bytes that were damaged make the unpickler raise anything
         reason = "not a readable checkpoint: damaged, cut short, or holding more than tensors and plain values"
         raise CheckpointError(f"{path}: {named_otherwise(path) or reason}") from error
-    if not isinstance(state, dict) or state.get("schema") != "lmsearch.checkpoint":
+    if not isinstance(state, dict) or state.get("schema") != CHECKPOINT_SCHEMA:
         reason = "not an lmsearch checkpoint; released LocalMamba files are read by `lmsearch convert`"
         raise CheckpointError(f"{path}: {named_otherwise(path) or reason}")
     if type(state.get("version")) is not int or state["version"] != VERSION:

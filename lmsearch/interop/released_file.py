@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import CheckpointError, first_line
-from lmsearch.paths import BESIDE, TEXTS, is_exported
+from lmsearch.paths import BESIDE, CHECKPOINT_SCHEMA, TEXTS, is_exported
 
 log = logging.getLogger(__name__)
-OURS = "lmsearch.checkpoint"  # the schema of a checkpoint.pt
+OURS = "is of a run of ours; to=official writes a file under the released names of it"
 DESCRIPTION = "lmsearch"  # the key beside "model" under which our own files say what network they hold
 WEIGHTS = {"model": ("model", "state_dict"), "ema": ("ema_model", "model_ema", "state_dict_ema")}  # where they are kept
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # before every key: data-parallel training, torch.compile, Lightning
@@ -59,10 +59,10 @@ def read_described_checkpoint(path: str | Path, *, which: str = "model") -> tupl
             f"{path}: a {path.suffix} file holds no weights; expected a .pth file, which to=official writes of a run"
         )
     if path.suffix == ".safetensors" and path.with_name("model.json").is_file():
-        raise CheckpointError(f"{path}: is of a run of ours; to=official writes a file under the released names of it")
+        raise CheckpointError(f"{path}: {OURS}")
     content = _load_plain(path)
-    if isinstance(content, Mapping) and content.get("schema") == OURS:
-        raise CheckpointError(f"{path}: is of a run of ours; to=official writes a file under the released names of it")
+    if isinstance(content, Mapping) and content.get("schema") == CHECKPOINT_SCHEMA:
+        raise CheckpointError(f"{path}: {OURS}")
     description = content.get(DESCRIPTION) if isinstance(content, Mapping) else None
     content = _weights_in(content, path, which=which)
     if not (

@@ -223,9 +223,14 @@ def _arms(result: Mapping[str, Any]) -> Table | None:
     for name in _ordered(result):
         score, gap = _score(result["arms"][name]), gaps.get(name)
         rows.append((name, _span(score, least, most), None if gap is None else _span(gap, -reach, reach, 0.0)))
-    metric = str(result.get("metric", "score")).replace("_", " ")
+    metric = _metric(result)
     caption = f"Test {metric} on {result.get('num_test', '?')} samples; intervals: {result.get('interval', '95 %')}."
     return Table(caption, ("choice", f"test {metric}", f"{_first(result)} minus this"), tuple(rows))
+
+
+def _metric(result: Mapping[str, Any]) -> str:
+    """Return what scores are called in a caption."""
+    return str(result.get("metric", "score")).replace("_", " ")
 
 
 def _means(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -237,7 +242,7 @@ def _means(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _baselines(result: Mapping[str, Any]) -> Table | None:
     """Return what simple methods reach."""
-    metric = str(result.get("metric", "score")).replace("_", " ")
+    metric = _metric(result)
     rows = tuple((name, float(value)) for name, value in result.get("baselines", {}).items())
     return Table("Simple methods on the pixels, for scale.", ("method", f"test {metric}"), rows) if rows else None
 

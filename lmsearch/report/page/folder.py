@@ -13,7 +13,7 @@ from lmsearch.engine.log import METRICS, read_metrics
 from lmsearch.engine.run_dir import FAILURE, TRIAL, failure_line
 from lmsearch.errors import ConfigError, LmsearchError
 from lmsearch.genotype import FILE, Genotype, load_genotype
-from lmsearch.reading import parse_json, parse_yaml, read_text, user_path
+from lmsearch.reading import read_json, read_text, read_yaml, user_path
 from lmsearch.status import RunStatus
 
 CONFIG, ENVIRONMENT, COST, ABOUT, IMAGE = "config.yaml", "environment.json", "cost.json", "about.json", "example.png"
@@ -112,8 +112,8 @@ class Reader:
 
 def _parsed(path: Path) -> Any:
     """Return the content of a file of JSON or YAML."""
-    parse = parse_json if path.suffix == ".json" else parse_yaml
-    return parse(read_text(path, where=str(path), error=ConfigError), where=str(path), error=ConfigError)
+    read = read_json if path.suffix == ".json" else read_yaml
+    return read(path, error=ConfigError)
 
 
 def read_run(path: str | Path, *, key: str = "run_dir", mine: bool = False) -> Run:
