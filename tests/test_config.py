@@ -18,7 +18,7 @@ from lmsearch.settings.fields import AnyValue, Ints, PathName, key
 from lmsearch.settings.groups import Group, Settings
 from lmsearch.settings.optim import betas_fault
 from lmsearch.settings.tasks import TASKS as SETTINGS
-from lmsearch.tasks.parts.run_dir import default_run_dir
+from lmsearch.tasks.parts.run_dir import folder_of
 
 FILES = {
     "train.yaml": """
@@ -253,11 +253,11 @@ def test_digest_ignores_where_and_how_a_run_happens(conf_dir: Path) -> None:
     assert base != config_digest(plain_config(train(conf_dir, "model=tiny")))
 
 
-def test_default_run_dir_names_task_data_model_and_seed(conf_dir: Path) -> None:
+def test_the_default_folder_names_task_data_model_and_seed(conf_dir: Path) -> None:
     cfg = train(conf_dir, "seed=3")
-    assert default_run_dir("train", settings_of(Train, cfg)) == Path("runs/train-digits-local_vim_nano-s3")
-    assert default_run_dir("train", settings_of(Train, cfg), model="other") == Path("runs/train-digits-other-s3")
-    assert default_run_dir("need", settings_of(Need, compose("need", ["checkpoint=x"], conf_dir=conf_dir))) == Path("runs/need")
+    assert folder_of(settings_of(Train, cfg), "train") == Path("runs/train-digits-local_vim_nano-s3")
+    assert folder_of(settings_of(Train, cfg), "train", model="other") == Path("runs/train-digits-other-s3")
+    assert folder_of(settings_of(Need, compose("need", ["checkpoint=x"], conf_dir=conf_dir)), "need") == Path("runs/need")
 
 
 def test_composing_twice_leaves_nothing_behind(conf_dir: Path) -> None:
@@ -279,7 +279,7 @@ def required(task: str, *presets: str) -> list[str]:
 def test_every_shipped_task_composes(task: str) -> None:
     cfg = compose(task, required(task))
     assert len(config_digest(plain_config(cfg))) == 64
-    assert default_run_dir(task, settings_of(SETTINGS[task], cfg)).parts[0] == "runs"
+    assert folder_of(settings_of(SETTINGS[task], cfg), task).parts[0] == "runs"
 
 
 @pytest.mark.parametrize("task", TASKS)

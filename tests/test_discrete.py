@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +21,6 @@ import lmsearch
 from lmsearch.cli import main
 from lmsearch.config import compose_settings
 from lmsearch.data import search_loaders
-from lmsearch.engine.run_dir import RunDir
-from lmsearch.errors import InUseError
 from lmsearch.genotype import Genotype, LayerChoice, dumps
 from lmsearch.search.discrete.evaluators import SharedWeights
 from lmsearch.settings.tasks import Search
@@ -174,15 +173,19 @@ def test_a_database_holds_several_searches_apart_and_overwriting_one_starts_it_o
     assert [row["trial"] for row in rows(tmp_path / "0")] == numbers == ["0", "1"]
 
 
-def test_overwriting_deletes_no_trials_of_a_search_that_is_running(tmp_path: Path) -> None:
-    storage, run_dir = open_storage(tmp_path / "trials.journal"), RunDir(tmp_path)
-    settings = SimpleNamespace(content={}, seed=0, discrete=SimpleNamespace(method="random"), overwrite=False)
-    name = discrete.study_name(settings, storage, "space", run_dir)
-    claim(optuna.create_study(storage=storage, study_name=name).ask())
-    settings.overwrite = True
-    with pytest.raises(InUseError, match=f"study '{name}' is in use by process {os.getpid()} on .*, which runs trial 0"):
-        discrete.study_name(settings, storage, "space", run_dir)
-    assert len(optuna.load_study(storage=storage, study_name=name).trials) == 1
+def test_overwriting_deletes_nothing_of_a_search_that_is_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = f"sqlite:///{tmp_path}/trials.db"
+    words = ["search", *CHEAP, "search.trials=1", f"search.storage={where}", f"run_dir={tmp_path / 'run'}"]
+    assert main(words) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    (study,) = optuna.get_all_study_names(storage := open_storage(where))
+    claim(optuna.load_study(storage=storage, study_name=study).ask())
+    capsys.readouterr()
+    assert main([*words, "overwrite=true"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(f"study '{study}' is in use by process {os.getpid()} on .*, which runs trial 1", said)
+    assert len(optuna.load_study(storage=storage, study_name=study).trials) == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
 
 
 def test_a_folder_whose_trials_are_in_a_database_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from lmsearch.engine.compiler import check_compiler
 from lmsearch.engine.distributed import World
 from lmsearch.errors import ConfigError
 from lmsearch.settings.tasks import Compare, Search
-from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
+from lmsearch.tasks.parts.run_dir import claim_run_dir, folder_of, tell_next
 
 SMALL = ["data=planted", "data.grid=5", "epochs=1", "data.steps_per_epoch=2", "model.embed_dim=8", "model.d_state=2"]
 SEARCH = ["search", *SMALL, "search=darts", "search.health_every=0", "batch_size=256"]
@@ -254,7 +254,7 @@ def test_a_search_goes_on_with_more_seeds(seeds: Path) -> None:
 def test_one_seed_is_another_run_than_several(seeds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SEARCH, f"run_dir={seeds}"]) == 2
     assert "holds another run (seeds=2 there, 1 here: a search over several seeds" in capsys.readouterr().err
-    one, several = (default_run_dir("search", compose_settings(Search, words)) for words in (["seed=3"], ["seed=3", "seeds=2"]))
+    one, several = (folder_of(compose_settings(Search, words), "search") for words in (["seed=3"], ["seed=3", "seeds=2"]))
     assert (one.name, several.name) == ("search-digits-local_vim_nano-s3", "search-digits-local_vim_nano-s3-seeds")
 
 

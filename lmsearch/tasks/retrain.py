@@ -44,7 +44,7 @@ from lmsearch.tasks.parts.measured import show
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import note_network
 from lmsearch.tasks.parts.readers import settle_readers
-from lmsearch.tasks.parts.run_dir import claim_run_dir, default_run_dir, tell_next
+from lmsearch.tasks.parts.run_dir import claim_run_dir, folder_of, tell_next
 from lmsearch.tasks.parts.runs import verdict_of
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.tasks.parts.trained import seen_in_training
@@ -108,7 +108,7 @@ def check_start(settings: Retrain) -> None:
     """Raise ConfigError where overwrite=true would delete the weights that the run starts from."""
     if settings.init_from is None or not settings.overwrite:
         return
-    run_dir = (Path(settings.run_dir) if settings.run_dir else default_run_dir("retrain", settings)).resolve()
+    run_dir = folder_of(settings, "retrain").resolve()
     if run_dir in (Path(settings.init_from).resolve(), *Path(settings.init_from).resolve().parents):
         raise ConfigError(f"init_from={settings.init_from} would be cleared by overwrite=true; choose another run_dir=")
 

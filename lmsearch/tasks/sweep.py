@@ -50,7 +50,7 @@ from lmsearch.tasks.parts.run_dir import (
     MARKER,
     Claim,
     claim_on,
-    default_run_dir,
+    folder_of,
     note_further,
     refuse_foreign,
     telling_failure,
@@ -104,7 +104,7 @@ def make_sweep(settings: SweepSettings) -> Sweep:
     )
     if not goal.directions and len(goal.metrics) == 1:
         goal = Goal(goal.metrics, ("maximize",), goal.file)
-    path = Path(settings.run_dir) if settings.run_dir else default_run_dir("sweep", settings, data=settings.task)
+    path = folder_of(settings, "sweep", data=settings.task)
     here = settings.launcher == "local" or jobs_stay_here(settings.submitit.cluster)
     beside = min(settings.workers, settings.trials) if here else 1
     sweep = Sweep(

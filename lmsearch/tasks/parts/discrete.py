@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import optuna
@@ -40,7 +41,7 @@ from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.readers import settle_readers
 from lmsearch.tasks.parts.restarts import note_start, starts_over
-from lmsearch.tasks.parts.run_dir import claim_run_dir
+from lmsearch.tasks.parts.run_dir import claim_run_dir, folder_of
 from lmsearch.tasks.parts.settle import settle
 from lmsearch.trials.storage import open_storage, refuse_running
 
@@ -77,14 +78,18 @@ def run(settings: Search) -> int:
     training, price = costs(settings, candidates, source, precision)
     check_budget(budget, training, price)
     check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep, workers=at_once)
+    name = study_name(settings, identity)
+    starts_study_over(settings, storage, name, RunDir(folder_of(settings, "search")))  # refused before anything is deleted
     with claim_run_dir(settings, "search", identity, source=source) as run_dir:
+        if storage is not None and starts_study_over(settings, storage, name, run_dir):
+            start_study_over(storage, name, run_dir)
         note_network(run_dir, candidates.spec, source)
         unfinished = Unfinished.of(run_dir, run_digest(settings.content), every_s=settings.save_every_s)
         evaluator = build_evaluator(settings, run_dir, candidates, source, precision, unfinished=unfinished)
         budget.charge(training)
         search = DiscreteSearch(
             storage or open_storage(run_dir / "trials.journal"),
-            study_name(settings, storage, identity, run_dir),
+            name,
             space,
             strategy,
             seed=settings.seed,
@@ -143,19 +148,26 @@ def workers_of(settings: Search, strategy: Strategy, space: ArchitectureSpace) -
     return workers
 
 
-def study_name(settings: Search, storage: optuna.storages.BaseStorage | None, identity: object, run_dir: RunDir) -> str:
-    """Return a name that only the same search has; with overwrite=true its earlier trials are deleted from `storage`.
-
-    Raises InUseError where another command is running one of them.
-    """
+def study_name(settings: Search, identity: object) -> str:
+    """Return a name that only the same search has."""
     digest = f"{key(run_digest(settings.content), str(identity)):016x}"
-    name = f"lmsearch-{settings.discrete.method}-s{settings.seed}-{digest}"
-    if storage is not None and starts_over(run_dir, name, asked=settings.overwrite):
-        if name in optuna.get_all_study_names(storage):
-            refuse_running(optuna.load_study(study_name=name, storage=storage))
-            optuna.delete_study(study_name=name, storage=storage)
-        note_start(run_dir, name)
-    return name
+    return f"lmsearch-{settings.discrete.method}-s{settings.seed}-{digest}"
+
+
+def starts_study_over(settings: Search, storage: optuna.storages.BaseStorage | None, name: str, run_dir: RunDir) -> bool:
+    """Tell whether a search starts over whose trials are in `storage`; raise InUseError where a process runs one of them."""
+    if storage is None or not starts_over(run_dir, name, asked=settings.overwrite):
+        return False
+    if name in optuna.get_all_study_names(storage):
+        refuse_running(optuna.load_study(study_name=name, storage=storage))
+    return True
+
+
+def start_study_over(storage: optuna.storages.BaseStorage, name: str, run_dir: RunDir) -> None:
+    """Delete the trials that `storage` holds of a search, and write that down in its folder."""
+    with suppress(KeyError):  # it holds none
+        optuna.delete_study(study_name=name, storage=storage)
+    note_start(run_dir, name)
 
 
 def second_objective(settings: Search, candidates: Candidates, precision: Precision) -> Callable[[Architecture], float] | None:

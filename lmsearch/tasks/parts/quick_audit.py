@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmsearch.audit.constant import constant_loss
@@ -45,7 +44,7 @@ from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.readers import settle_readers
-from lmsearch.tasks.parts.run_dir import default_run_dir, open_run_dir, write_config
+from lmsearch.tasks.parts.run_dir import folder_of, open_run_dir, write_config
 from lmsearch.tasks.parts.settle import settle
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def quick_audit(settings: Audit) -> int:
     workers = Workers.asked_for(settings.workers, settings.threads, settings.device)
     planner = Planner(setting, control, orders, workers, settings.minutes)
     check_memory(setting.recipe.batch_size, setting.derived_spec, precision, workers=workers.number)
-    folder = Path(settings.run_dir) if settings.run_dir else default_run_dir(TASK, settings)
+    folder = folder_of(settings, TASK)
     known = (folder / PARTS).is_file() or settings.resume == "must"  # which is refused where nothing is known
     ahead = None if known else planner.planned()  # before anything is written
     with open_run_dir(settings, TASK) as run_dir:

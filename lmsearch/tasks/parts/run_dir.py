@@ -110,19 +110,20 @@ def open_run_dir(
 
     Raises InUseError where another process does.
     """
-    path = Path(settings.run_dir) if settings.run_dir else default_run_dir(task, settings, data=data, model=model, seed=seed)
-    run_dir = RunDir(path, world)
+    run_dir = RunDir(folder_of(settings, task, data=data, model=model, seed=seed), world)
     with run_dir.owned():
         yield run_dir
 
 
-def default_run_dir(
-    task: str, settings: Settings, *, data: str | None = None, model: str | None = None, seed: int | None = None
+def folder_of(
+    settings: Settings, task: str, *, data: str | None = None, model: str | None = None, seed: int | None = None
 ) -> Path:
-    """Return runs/<task>-<data>-<model>-s<seed>, with what is not given from the configuration, or left out.
+    """Return run_dir, by default runs/<task>-<data>-<model>-s<seed>, with what is not given from the configuration, or left out.
 
     A search over several seeds, which is no longer search with the first of them, has "-seeds" added.
     """
+    if given := settings.get("run_dir"):
+        return Path(given)
     data = data or settings.get("data.name")
     model = model or settings.get("model.name")
     seed = settings.get("seed") if seed is None else seed
