@@ -138,7 +138,13 @@ def test_choices_come_in_the_order_in_which_the_factory_takes_them() -> None:
 def test_equal_arguments_give_equal_genotypes_and_lists_do_as_well_as_loaders() -> None:
     first = quick()
     again = quick(
-        keep=np.array([1, 2]), epochs=np.int64(1), recheck=np.float32(0), lr=np.array(3e-3), threads=None, seed=np.uint8(0)
+        keep=np.array([1, 2]),
+        epochs=np.int64(1),
+        recheck=np.float32(0),
+        lr=np.array(3e-3),
+        threads=None,
+        seed=np.uint8(0),
+        device=torch.device("cpu"),
     )
     assert lmsearch.genotype.dumps(first) == lmsearch.genotype.dumps(again)
     train, holdout, val = (list(loader) for loader in parts(images(), TRAIN, HELD, VAL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -202,6 +203,16 @@ def test_bad_models_and_sizes_are_refused():
         complexity(build("vim"), (0, 5))
     with pytest.raises(ModelError, match="img_size=3x3 is smaller than one patch of 4"):
         complexity(build("vmamba"), 3)
+    for wrong in ("64", 64.0, (64,), (64, "64"), True):
+        with pytest.raises(ModelError, match=r"img_size=.* is not accepted; expected one side, or \(height, width\)"):
+            complexity(build("vim"), wrong)
+
+
+def test_a_size_may_be_a_number_of_numpy():
+    model = build("vim")
+    assert (
+        complexity(model, np.int64(8)) == complexity(model, np.array([8, 8])) == complexity(model, [8, 8]) == complexity(model, 8)
+    )
 
 
 # ---------------------------------------------------------------- the task

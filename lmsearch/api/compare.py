@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from lmsearch.api.given import (
     Batches,
     Losses,
@@ -58,7 +60,7 @@ def run_compare(
     epochs: int = 12,
     lr: float = 3e-3,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     threads: int | None = None,
 ) -> Comparison:
     """Retrain a genotype, random ones from `space` and a hand-made one with each of `seeds` seeds, and compare them on `test`.

@@ -174,8 +174,8 @@ def recipe_of(epochs: int, batch_size: int, lr: float) -> Recipe:
 
 
 @contextmanager
-def on_device(name: str, threads: int | None) -> Iterator[torch.device]:
+def on_device(name: str | torch.device, threads: int | None) -> Iterator[torch.device]:
     """Give the block a device, and leave PyTorch's threads and random numbers as they were before it."""
-    device = device_named(name)
+    device = device_named(str(name) if isinstance(name, torch.device) else name)
     with using_threads(threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield device

@@ -56,7 +56,7 @@ def run_retrain(
     epochs: int = 12,
     lr: float = 3e-3,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     threads: int | None = None,
 ) -> Retrained:
     """Train the network with a genotype's directions from scratch on `train`, and return it with its scores on `test`.

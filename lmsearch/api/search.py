@@ -81,7 +81,7 @@ def run_search(
     search: str | ArchitectKind | Relaxation = "fair",
     recheck: float = 0.25,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     threads: int | None = None,
 ) -> Genotype:
     """Search the scan directions of a network's mixers and return what was chosen, and how sure that is (`.health`).

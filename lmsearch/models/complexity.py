@@ -14,17 +14,19 @@ Shapes: L tokens of a layer's grid, P of its padded grid, e inner channels, N st
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
 
-from lmsearch.errors import ModelError
+from lmsearch.errors import ModelError, short
 from lmsearch.models.dense.count import head_count
 from lmsearch.models.dense.net import DenseNet, whole_patches
 from lmsearch.models.layers import PatchMerging
 from lmsearch.models.local_vim import LocalVim, LocalVimMixer
 from lmsearch.models.local_vmamba import LocalVMamba
 from lmsearch.models.mixer import DirectionalMixer
+from lmsearch.plain import plain_numbers
 from lmsearch.scan.directions import parse_direction
 from lmsearch.scan.grids import Grid, halved, num_tokens
 
@@ -120,14 +122,14 @@ def complexity(
     bytes_per_value: 4 in float32, 2 where training runs in bfloat16 or float16 throughout.
     chunk: tokens per kept state: 32 in the native kernels, 8 in the Triton ones.
     keeps_delta: the scans are given delta of all channels and keep it, as the Triton ones; the native ones keep its low rank.
-    Raises ModelError for another kind of model, and for a head whose work depends on what it sees.
+    Raises ModelError for another kind of model, a size that is none, and for a head whose work depends on what it sees.
     """
     if isinstance(model, DenseNet):
         return _dense(model, img_size, Kept(bytes_per_value, chunk, keeps_delta))
     if not isinstance(model, (LocalVim, LocalVMamba)):
         raise ModelError(f"{type(model).__name__} cannot be counted; accepted: LocalVim, LocalVMamba")
     height, width = (side * model.patch_embed.patch_size for side in model.grid)
-    size = (img_size, img_size) if isinstance(img_size, int) else img_size or (height, width)
+    size = _sides(img_size) or (height, width)
     if min(size) < 1 or min(model.patch_embed.grid(size)) < 1:
         raise ModelError(f"img_size={size[0]}x{size[1]} is smaller than one patch of {model.patch_embed.patch_size} pixels")
     mixers = {n.removesuffix(".mixer"): m for n, m in model.named_modules() if isinstance(m, DirectionalMixer)}
@@ -139,8 +141,18 @@ def complexity(
     return Complexity(size, _parameters(model), _rest(model, size, bytes_per_value), layers)
 
 
+def _sides(img_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    sides = plain_numbers(img_size)
+    sides = (sides, sides) if isinstance(sides, int) else sides
+    if sides is None:
+        return None
+    if not isinstance(sides, Sequence) or [type(side) for side in sides] != [int, int]:
+        raise ModelError(f"img_size={short(img_size)} is not accepted; expected one side, or (height, width), in pixels")
+    return sides[0], sides[1]
+
+
 def _dense(net: DenseNet, img_size: int | tuple[int, int] | None, kept: Kept) -> Complexity:
-    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    size = _sides(img_size)
     padded = None if size is None else whole_patches(size, net.patch_size)
     of = complexity(net.backbone, padded, bytes_per_value=kept.size, chunk=kept.chunk, keeps_delta=kept.delta)
     macs, values = head_count(net, size or of.img_size)
