@@ -2,7 +2,7 @@
 
 Shapes: B batch, K directions, L tokens, D channels, N states, W taps; raster order. The kernels compute in float32;
 half precision is converted at the door. LMSEARCH_REQUIRE_NATIVE=1 turns a missing library into an error. There are no
-second derivatives and no forward-mode ones: use backend="reference" for those.
+second derivatives, no forward-mode ones and none within torch.func: use backend="reference" for those.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from lmsearch.kernels import forward_mode
+from lmsearch.kernels import transforms
 from lmsearch.kernels.native_library import (
     ConvArgs,
     address,
@@ -94,7 +94,7 @@ def _conv_setup(ctx, inputs, output):
 
 
 def _conv_backward(ctx, dy):
-    forward_mode.refuse("native")
+    transforms.refuse_forward_mode("native")
     saved = ctx.saved_tensors  # once only: under activation checkpointing reading them recomputes the forward
     dx, dweight, dbias = native_conv_backward(dy, *saved)
     return dx, dweight, None if saved[2] is None else dbias, None

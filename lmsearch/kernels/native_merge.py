@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lmsearch.kernels import forward_mode
+from lmsearch.kernels import transforms
 from lmsearch.kernels.native_library import MergeArgs, address, call, refuse_second_derivative
 
 
@@ -153,7 +153,7 @@ def _save_gated(ctx, inputs, output):
 
 
 def _gated_sum_backward(ctx, dy):
-    forward_mode.refuse("native")
+    transforms.refuse_forward_mode("native")
     saved = ctx.saved_tensors
     grads = native_gated_sum_backward(dy, *saved)
     return tuple(None if t is None else grad for grad, t in zip(grads, saved, strict=True))
@@ -167,7 +167,7 @@ def _setup(ctx, inputs, output):
 
 
 def _merge_backward(ctx, dy, _dmoments):
-    forward_mode.refuse("native")
+    transforms.refuse_forward_mode("native")
     if dy is None:
         return None, None, None, None
     saved = ctx.saved_tensors  # once only: under activation checkpointing reading them recomputes the forward
@@ -176,7 +176,7 @@ def _merge_backward(ctx, dy, _dmoments):
 
 
 def _normed_mean_backward(ctx, dy, _dmoments):
-    forward_mode.refuse("native")
+    transforms.refuse_forward_mode("native")
     return (None if dy is None else native_normed_mean_backward(dy, *ctx.saved_tensors, ctx.eps)), None
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import KernelError
-from lmsearch.kernels import forward_mode
+from lmsearch.kernels import transforms
 from lmsearch.kernels.native_library import (
     CHUNK,
     PAD,
@@ -151,7 +151,7 @@ def _scan_setup(ctx, inputs, output):
 
 
 def _scan_backward(ctx, dy, _dstates):
-    forward_mode.refuse("native")
+    transforms.refuse_forward_mode("native")
     *tensors, states = ctx.saved_tensors
     if not ctx.saved:
         raise KernelError("native_scan was called with save_states=False; a backward needs the saved states")

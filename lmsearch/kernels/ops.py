@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import BackendUnavailableError, KernelError, did_you_mean
-from lmsearch.kernels import forward_mode, mamba_ssm, native, reference, triton_backend
+from lmsearch.kernels import mamba_ssm, native, reference, transforms, triton_backend
 from lmsearch.kernels.checks import check_conv, check_scan
 
 log = logging.getLogger(__name__)
@@ -70,15 +70,15 @@ def _auto(device_type: str) -> str:
 
 
 def backend_for(backend: str, x: Tensor) -> str:
-    """Return the name of the backend that runs for `x`; within forward-mode differentiation "auto" takes the reference.
+    """Return the name of the backend that runs for `x`; "auto" takes the reference for derivatives that no other backend has.
 
-    Raises KernelError for any other forced backend there.
+    These are forward-mode ones, and those of torch.func. Raises KernelError for any other forced backend there.
     """
     name = choose_backend(backend, x.device, x.dtype)
-    if name == "reference" or not forward_mode.is_open():
+    if name == "reference" or not (missing := transforms.missing()):
         return name
     if backend != "auto":
-        forward_mode.refuse(name)
+        raise transforms.refusal(name, missing)
     return "reference"
 
 
@@ -111,8 +111,9 @@ def directional_scan(
     zeroed before the tokens where it is True. With `delta_weight` (K, D, R) delta is (B, K, L, R), and each token's is
     multiplied with it first. The state is kept in at least float32.
     Returns (B, K, L, D) in x.dtype, D skip and silu(z) gate applied. Raises KernelError for arguments that do not fit
-    and BackendUnavailableError for a forced backend that cannot run. Only the reference has second derivatives and
-    forward-mode ones; within forward-mode differentiation "auto" takes it, and other backends raise KernelError.
+    and BackendUnavailableError for a forced backend that cannot run. Only the reference has second derivatives, those of
+    forward mode and those of torch.func (grad, vjp, jacrev); for the latter two "auto" takes it, and other backends raise
+    KernelError.
     """
     check_scan(x, delta, A, B, C, D, order, z=z, delta_bias=delta_bias, reset=reset, delta_weight=delta_weight)
     module, low_rank = operators(backend, x), {}

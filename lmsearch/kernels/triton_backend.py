@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lmsearch.errors import KernelError
-from lmsearch.kernels import forward_mode, self_test
+from lmsearch.kernels import self_test, transforms
 from lmsearch.kernels.triton_inputs import OPERATORS, no_float64, on_triton, small, tested
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _save_scan(ctx, inputs, output) -> None:
 
 
 def _scan_grad(ctx, dy, _dstates):
-    forward_mode.refuse("triton")
+    transforms.refuse_forward_mode("triton")
     *tensors, states = ctx.saved_tensors
     grads = scan_backward_op(dy, *tensors, states, ctx.delta_softplus, ctx.config)
     # Both the op and its tensors in the order x, delta, A, B, C, D, z, delta_bias; then order, reset and the options.
@@ -160,7 +160,7 @@ def _save_conv(ctx, inputs, output) -> None:
 
 
 def _conv_grad(ctx, dy):
-    forward_mode.refuse("triton")
+    transforms.refuse_forward_mode("triton")
     x, weight, bias, order = ctx.saved_tensors
     dx, dweight, dbias = conv_backward_op(dy, x, weight, bias, order)
     return dx, dweight, None if bias is None else dbias, None

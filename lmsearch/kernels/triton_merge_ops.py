@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lmsearch.kernels import forward_mode
+from lmsearch.kernels import transforms
 from lmsearch.kernels.triton_inputs import no_float64, on_triton, small, tested
 
 
@@ -141,7 +141,7 @@ def _save(ctx, inputs, output) -> None:
 
 
 def _merge_grad(ctx, dy, _dmoments):
-    forward_mode.refuse("triton")
+    transforms.refuse_forward_mode("triton")
     if dy is None:
         return None, None, None, None
     saved = ctx.saved_tensors  # once only: under activation checkpointing reading them recomputes the forward
@@ -150,7 +150,7 @@ def _merge_grad(ctx, dy, _dmoments):
 
 
 def _mean_grad(ctx, dy, _dmoments):
-    forward_mode.refuse("triton")
+    transforms.refuse_forward_mode("triton")
     return (None if dy is None else mean_backward_op(dy, *ctx.saved_tensors)), None
 
 
@@ -159,7 +159,7 @@ def _save_gated(ctx, inputs, output) -> None:
 
 
 def _sum_grad(ctx, dy):
-    forward_mode.refuse("triton")
+    transforms.refuse_forward_mode("triton")
     saved = ctx.saved_tensors
     return tuple(None if t is None else grad for grad, t in zip(sum_backward_op(dy, *saved), saved, strict=True))
 

@@ -1,4 +1,4 @@
-"""Forward-mode derivatives: those of the reference, or a refusal, never a tangent that is lost on the way."""
+"""Forward-mode derivatives and those of torch.func: the reference's, or a refusal, never a tangent that is lost on the way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from lmsearch import kernels
 from lmsearch.errors import KernelError
 from lmsearch.kernels import native, ops, reference
+from lmsearch.models import create_model
 
 needs_native = pytest.mark.skipif(native.unavailable_reason(torch.device("cpu")) is not None, reason="no native kernels here")
 NAMES = ("scan", "conv", "merge", "sum", "mean")
@@ -60,6 +61,43 @@ def test_auto_takes_the_reference_within_forward_mode_only():
     with forward_ad.dual_level():
         assert ops.operators("auto", torch.zeros(1)) is reference
     assert ops.operators("auto", torch.zeros(1)) is ops.BACKENDS[ops.choose_backend("auto", torch.device("cpu"), torch.float32)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_torch_func_are_those_of_autograd(name):
+    run, x = operator(name, "auto")
+    (want,) = torch.autograd.grad(run(x.requires_grad_()).square().sum(), x)
+    x = x.detach()
+    torch.testing.assert_close(torch.func.grad(lambda x: run(x).square().sum())(x), want)
+    _, back = torch.func.vjp(run, x)
+    torch.testing.assert_close(back(2 * run(x))[0], want)
+    samples = torch.stack([x, x.roll(1, -1)])
+    single = [torch.func.grad(lambda x: run(x).square().sum())(sample) for sample in samples]
+    torch.testing.assert_close(torch.vmap(torch.func.grad(lambda x: run(x).square().sum()))(samples), torch.stack(single))
+
+
+@pytest.mark.parametrize("name", ["local_vim_nano", "local_vmamba_nano"])
+def test_gradients_of_every_sample_are_those_of_one_after_the_other(name):
+    net = create_model(name, num_classes=3, img_size=8, patch_size=4, in_chans=1).eval()
+    images = torch.randn(2, 1, 8, 8)
+    params = {name: value.detach() for name, value in net.named_parameters()}
+
+    def loss(params, image):
+        return torch.func.functional_call(net, params, (image[None],)).square().sum()
+
+    found = torch.vmap(torch.func.grad(loss), (None, 0))(params, images)
+    for number, image in enumerate(images):
+        alone = torch.autograd.grad(net(image[None]).square().sum(), [*net.parameters()])
+        for name, want in zip(params, alone, strict=True):
+            torch.testing.assert_close(found[name][number], want, atol=1e-5, rtol=1e-4)
+
+
+@needs_native
+@pytest.mark.parametrize("name", NAMES)
+def test_a_forced_backend_refuses_gradients_of_torch_func(name):
+    run, x = operator(name, "native")
+    with pytest.raises(KernelError, match=r"'native' has no derivatives within torch.func .*; use backend='reference'"):
+        torch.func.grad(lambda x: run(x).sum())(x)
 
 
 @pytest.mark.parametrize("name", NAMES)
