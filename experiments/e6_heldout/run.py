@@ -133,7 +133,7 @@ def summarise(records: list[Record]) -> Record:
             own = [r for r in records if (r["space"], r["held"]) == (space, held)]
             pairs = [(r["losses"], truth) for r in own if (truth := truth_of(r, records)) is not None]
             if len(pairs) > 1:
-                sizes = [size for size in pairs[0][0] if all(size in told for told, _ in pairs)]
+                sizes = [size for size in (*map(str, SIZES), ALL) if all(size in told for told, _ in pairs)]
                 summary[f"{space}, {held:g} held out"] = {s: of_size([(told[s], truth) for told, truth in pairs]) for s in sizes}
     return summary
 
