@@ -61,7 +61,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     there, here = (dict(dotted(identity_of(content))) for content in (before, now))
     keys, known = [key for key in (there | here) if there.get(key) != here.get(key)], declared_anywhere()
     decisive = [key for key in keys if key not in known or not known[key].endless]
-    return [f"{key}={_shown(there, key)} there, {_shown(here, key)} here" for key in decisive]
+    all_there, all_here = (dict(dotted(content)) for content in (before, now))
+    return [f"{key}={_shown(all_there, key)} there, {_shown(all_here, key)} here" for key in decisive]
 
 
 def taken_further(before: Mapping[str, Any], now: Mapping[str, Any], *, also: Sequence[str] = ()) -> list[str]:

@@ -185,6 +185,15 @@ def test_an_object_that_scorers_never_count_as_found_is_told(
     assert sum("1 annotation(s) have an id below 1" in line for line in caplog.messages) == told
 
 
+@pytest.mark.parametrize(("second", "told"), [(1, 1), (2, 0)])
+def test_objects_that_repeat_an_id_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, second: int, told: int) -> None:
+    (entry,) = changed(id=1)["annotations"]
+    folder = write_coco(tmp_path, coco(annotations=[entry, entry | {"id": second}]))
+    (file,) = folder.rglob("*.json")
+    of_coco(file, sorted(folder.rglob("*.png")), small(folder).info)
+    assert sum("1 annotation(s) have the id of another" in line for line in caplog.messages) == told
+
+
 def test_one_class_and_gaps_in_the_ids_are_numbered_from_0(tmp_path: Path) -> None:
     listed = [{"id": 90, "name": "b"}, {"id": 7, "name": "a"}]
     assert small(write_coco(tmp_path, coco(categories=listed))).info.class_names == ("a", "b")

@@ -121,12 +121,15 @@ def insides(path: Path) -> tuple[list[str], list[int]]:
     return nodes, [onnx.numpy_helper.to_array(tensor).nbytes for tensor in held]
 
 
-def test_weights_in_8_bits_are_written_with_the_accuracy_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_in_8_bits_are_written_with_the_accuracy_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     run = write_run(tmp_path / "run", spec_of("local_vim_nano", PAIR, **TINY | {"embed_dim": 64}))
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
     assert main(["export", f"checkpoint={run}", f"out={plain}"]) == 0
     capsys.readouterr()
     assert main(["export", f"checkpoint={run}", f"out={small}", "int8=true", "tolerance=0.5"]) == 0
+    assert re.search(r"int8=true: (\d+) of \d+ weights are in 8 bits", caplog.text)
     assert re.search(r"test_accuracy: PyTorch 0\.\d{4}, .*small.onnx 0\.\d{4}", capsys.readouterr().out)
     assert small.stat().st_size < plain.stat().st_size
     assert 0 < load_exported(small).described.certificate.difference <= 0.5

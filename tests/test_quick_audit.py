@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmsearch.audit import quick_planner
+from lmsearch.audit import auditor, quick_planner
 from lmsearch.audit.constant import constant_loss, entropy
 from lmsearch.audit.ledger import Ledger
 from lmsearch.audit.quick import (
@@ -43,7 +44,7 @@ from lmsearch.data.few import few
 from lmsearch.engine.objectives import Scores
 from lmsearch.engine.run_dir import RunDir
 from lmsearch.engine.side_by_side import Workers
-from lmsearch.errors import ConfigError
+from lmsearch.errors import ConfigError, DataError
 from lmsearch.report.page.folder import Run
 from lmsearch.report.page.quick import quick_page
 from lmsearch.report.page.render import to_markdown
@@ -228,7 +229,10 @@ def test_a_plan_takes_fewer_sets_before_shorter_trainings_and_longer_where_those
     assert quick_plan(large, longer, Pace(0.01, 0.02, 0.001), orders=20, minutes=60).steps == control_steps(longer) == 600
     long = quick_plan(setting_of(size=10**6), CONTROL, Pace(0.01, 0.02, 0.01), orders=20, minutes=2)
     assert long.epochs == 2 and long.images == long.steps * 50 // 2
-    with pytest.raises(ConfigError, match=r"minutes=0.1 are too few for a quick audit: about 0.\d are needed; smaller images"):
+    with pytest.raises(
+        ConfigError,
+        match=r"minutes=0.1 are too few for a quick audit: about 0.\d are needed, \d.\d for an answer; smaller images",
+    ):
         quick_plan(setting_of(), CONTROL, Pace(0.01, 0.02, 0.01), orders=20, minutes=0.1)
 
 
@@ -309,6 +313,14 @@ def test_trainings_too_brief_to_tell_are_planned_again_with_more_minutes_and_oth
     assert plan(5) == (short, ["time", f"order {HAND_MADE} s0", f"{PLANTED}: h s0"]) and not caplog.text
     assert plan(0.01)[0] == short and not caplog.text
     assert plan(6)[0] == short and "minutes=6 workers=1 would give 4 of" in caplog.text
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(0.5, 1.0, 0.5))  # busier than it was
+    assert plan(30)[0] == short
+    assert "trainings of" in caplog.text and "too brief for an answer: at this speed that takes minutes=" in caplog.text
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: pace)
+    needed = quick_planner.Planner(setting, control, orders_of(setting, {}), Workers(1, 1, ()), 1.0).minutes_to_decide(pace)
+    assert 6 < needed < 30
+    assert quick_plan(setting, control, pace, orders=20, minutes=needed).steps == 200
+    assert quick_plan(setting, control, pace, orders=20, minutes=0.95 * needed).steps < 200
     longer, rows = plan(30)
     assert longer.steps == 200 and rows == [f"{PLANTED}: h s0", "time"] and "planned again" in caplog.text
     assert plan(60)[0] == longer and not caplog.text
@@ -362,13 +374,15 @@ def test_what_does_not_fit_into_memory_is_refused_before_anything_is_timed(
 
 
 @pytest.mark.usefixtures("drawing")
+def pretend(ledger: Ledger, jobs: Mapping[str, object], workers: object) -> None:
+    """Write down trainings that were not run."""
+    for number, name in enumerate(jobs):
+        ledger.record(name, {"loss": 1.0 + 0.01 * (number % 3), "score": 0.5}, 0.0)
+
+
 def test_quiet_leaves_the_answer_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pretend(ledger: Ledger, jobs: dict, workers: object) -> None:
-        for number, name in enumerate(jobs):
-            ledger.record(name, {"loss": 1.0 + 0.01 * (number % 3), "score": 0.5}, 0.0)
-
     monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(0.05, 0.1, 0.01))
     monkeypatch.setattr(quick_audit, "complete", pretend)
     words = ["audit", "quick=true", "model.depth=1", "model.embed_dim=8", "model.patch_size=2", f"run_dir={tmp_path}"]
@@ -378,10 +392,34 @@ def test_quiet_leaves_the_answer_alone(
     assert main(words) == 0 and "\n".join(sentences) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("quick", ["true", "false"])
+def test_an_audit_that_ends_with_an_error_is_told_as_failed_and_goes_on(
+    quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*told: object) -> None:
+        raise DataError("a.png: not a readable image")
+
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(0.05, 0.1, 0.01))
+    monkeypatch.setattr(quick_audit, "complete", broken)
+    monkeypatch.setattr(auditor.Auditor, "run", broken)
+    words = ["audit", f"quick={quick}", "model.depth=1", "model.embed_dim=8", "model.patch_size=2", f"run_dir={tmp_path}"]
+    words.append("minutes=60")
+    assert main(words) == 2
+    assert "a.png" in (tmp_path / "error.txt").read_text()
+    capsys.readouterr()
+    assert main(["status", f"runs={tmp_path}"]) == 0
+    assert "failed" in (told := capsys.readouterr().out) and "a.png: not a readable image" in told
+    if quick == "true":
+        monkeypatch.setattr(quick_audit, "complete", pretend)
+        assert main(words) == 0 and not (tmp_path / "error.txt").exists()
+
+
 def test_the_page_says_what_lets_an_audit_decide() -> None:
     answer = {"verdict": {"answer": "undecided", "use": HAND_MADE}, "orders": [], "steps": {"trainings": 40, "controls": 150}}
     for given, told in (
         ({"steps": {"trainings": 40, "controls": 150, "most": 200}}, "minutes=20"),
+        ({"steps": {"trainings": 40, "controls": 150, "most": 200, "minutes_needed": 12}}, "minutes=12"),
+        ({"steps": {"trainings": 40, "controls": 150, "most": 200, "minutes_needed": 9}}, "minutes=20"),
         ({"steps": {"trainings": 40, "controls": 150, "most": 40}}, "more epochs="),
         ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": ["cross"]}, "minutes=20"),
         ({"steps": {"trainings": 150, "controls": 150}, "missing": ["cross"], "not_done": []}, "A lower optim.lr"),

@@ -156,6 +156,11 @@ def test_atrous_visits_dilated_grids_one_after_the_other() -> None:
     assert order("atrous1", (height, width)) == order("h", (height, width)) == order("atrous" + "9" * 30, (height, width))
 
 
+@pytest.mark.parametrize("name", [name for name in BASES if re.search(r"\d", name) and not name.startswith("random")])
+def test_a_number_of_any_length_is_taken(name: str) -> None:
+    assert sorted(order(re.sub(r"\d+", "9" * 30, name), (3, 4))) == list(range(12))
+
+
 def test_random_orders_depend_on_the_seed_alone() -> None:
     assert order("random3", (4, 4)) == order("random3", (4, 4)) != order("random4", (4, 4))
     assert order("random3", (2, 3)) == [4, 3, 5, 0, 2, 1]  # written down: a genotype must mean the same tomorrow

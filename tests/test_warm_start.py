@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from itertools import permutations
 from pathlib import Path
@@ -210,6 +211,30 @@ def test_strict_fine_tuning_with_another_direction_is_refused_before_anything_is
     assert not (tmp_path / "run").exists()
     assert main(command) == 0
     assert "layers.0: diag" in caplog.text
+
+
+def test_a_run_goes_on_whose_weights_to_start_from_were_still_being_trained(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    live, run = tmp_path / "live", tmp_path / "run"
+    shutil.copytree(good, live)
+    for result in ("model.safetensors", "metrics.json"):
+        (live / result).unlink()
+    command = ["retrain", *DIGITS, f"genotype={good}", f"init_from={live}", f"run_dir={run}"]
+    assert main(command) == 0
+    assert f"init_from={live} is not finished" in caplog.text
+    caplog.clear()
+    shutil.copy(run / "checkpoint.pt", live / "checkpoint.pt")  # it has trained on
+    before = (run / "init_from.json").read_text()
+    assert main(command) == 0 and "is not finished" not in caplog.text
+    shutil.copytree(good, live, dirs_exist_ok=True)  # and finished
+    shutil.copy(run / "model.safetensors", live / "model.safetensors")
+    assert main(command) == 0
+    assert (run / "init_from.json").read_text() == before
+    assert main([*command, "overwrite=true"]) == 0
+    assert not (run / "init_from.json").exists()
+    assert main(["retrain", *DIGITS, f"genotype={good}", f"init_from={good}", f"run_dir={run}"]) == 2
+    assert "holds another run" in capsys.readouterr().err
 
 
 def test_a_recheck_of_other_candidates_is_not_taken_for_this_search(tmp_path: Path) -> None:

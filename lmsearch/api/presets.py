@@ -37,7 +37,7 @@ def preset_of(given: str | ArchitectKind | Relaxation) -> Preset:
     if any(hasattr(given, name) for name in ("weights", "probabilities")):
         check_relaxation(given)
         part = {"relaxation": given}
-    elif any(hasattr(given, name) for name in ("build", "passes", "uses_holdout")):
+    elif any(hasattr(given, name) for name in ("build", "passes")):
         check_architect(given)
         part = {"architect": given}
     else:

@@ -163,16 +163,8 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
     `orders`: how many sets there are. More sets are taken as long as trainings have WANTED_STEPS. Raises ConfigError where not
     even the briefest trainings fit into the minutes.
     """
-    most_steps = steps_of(setting)
-
-    def minutes_for(menu: tuple[int, int], steps: int) -> float:
-        seeds, sets = menu
-        return planned_s(setting, control, pace, seeds=seeds, sets=min(sets, orders), steps=steps) / SAFETY / 60 / at_once
-
-    enough = max(LEAST_STEPS, min(control_steps(control), most_steps))
-    if isinstance(setting.source.train, Stream):  # whose passes are whole ones
-        whole = most_steps // setting.recipe.epochs
-        enough = -(-enough // whole) * whole
+    most_steps, enough = steps_of(setting), steps_that_decide(setting, control)
+    minutes_for = partial(minutes_of, setting, control, pace, orders=orders, at_once=at_once)
     within, steps = min(minutes, max(QUICK_MINUTES, minutes_for(MENUS[-1], enough))), 0
     for chosen in MENUS:
         none = minutes_for(chosen, 0)
@@ -180,12 +172,31 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
         if steps >= max(WANTED_STEPS, enough):
             break
     if steps < LEAST_STEPS:
-        need = (
-            f"about {minutes_for(MENUS[-1], LEAST_STEPS):.1f} are needed; smaller images, a smaller model or workers= take less"
+        least, answer = (minutes_for(MENUS[-1], of_each) for of_each in (LEAST_STEPS, enough))
+        need = f"about {least:.1f} are needed, {answer:.1f} for an answer"
+        raise ConfigError(
+            f"minutes={minutes:g} are too few for a quick audit: {need}; smaller images, a smaller model or workers= take less"
         )
-        raise ConfigError(f"minutes={minutes:g} are too few for a quick audit: {need}")
     epochs, images = cut(setting, min(steps, most_steps), least=control_steps(control))
     return as_trained(setting, QuickPlan(chosen[0], min(chosen[1], orders), epochs, images, 0))
+
+
+def steps_that_decide(setting: Setting, control: Control) -> int:
+    """Return how many steps trainings need for an answer: as many as the controls have, if the recipe has so many."""
+    most_steps = steps_of(setting)
+    enough = max(LEAST_STEPS, min(control_steps(control), most_steps))
+    if isinstance(setting.source.train, Stream):  # whose passes are whole ones
+        whole = most_steps // setting.recipe.epochs
+        enough = -(-enough // whole) * whole
+    return enough
+
+
+def minutes_of(
+    setting: Setting, control: Control, pace: Pace, menu: tuple[int, int], steps: int, *, orders: int, at_once: int
+) -> float:
+    """Return the minutes that a plan of so many seeds and sets (`menu`), and steps of each training, is to be given."""
+    seeds, sets = menu
+    return planned_s(setting, control, pace, seeds=seeds, sets=min(sets, orders), steps=steps) / SAFETY / 60 / at_once
 
 
 def cut(setting: Setting, steps: int, *, least: int) -> tuple[int, int]:

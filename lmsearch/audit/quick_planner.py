@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from lmsearch.audit.ledger import Ledger, Row
-from lmsearch.audit.quick import ORDER, Control, Order, Pace, QuickPlan, as_trained, control_steps, measure_pace, quick_plan
+from lmsearch.audit.quick import (
+    MENUS,
+    ORDER,
+    Control,
+    Order,
+    Pace,
+    QuickPlan,
+    as_trained,
+    control_steps,
+    measure_pace,
+    minutes_of,
+    quick_plan,
+    steps_of,
+    steps_that_decide,
+)
 from lmsearch.audit.setting import Setting
 from lmsearch.engine.side_by_side import Workers
 from lmsearch.engine.threads import exactly
@@ -39,6 +54,16 @@ class Planner:
         sets, at_once = sum(not order.single for order in self.orders), self.workers.number
         return quick_plan(self.setting, self.control, pace, orders=sets, minutes=self.minutes, at_once=at_once)
 
+    def minutes_to_decide(self, pace: Pace) -> float:
+        """Return how many minutes, at this speed, give trainings that are long enough for an answer."""
+        sets, steps = sum(not order.single for order in self.orders), steps_that_decide(self.setting, self.control)
+        return minutes_of(self.setting, self.control, pace, MENUS[-1], steps, orders=sets, at_once=self.workers.number)
+
+    def minutes_lacking(self, row: Row) -> int:
+        """Return the minutes that an answer needs where the trainings of a plan are too brief for one, else 0."""
+        too_brief = row["quick plan"]["steps"] < min(control_steps(self.control), steps_of(self.setting))
+        return math.ceil(self.minutes_to_decide(Pace(**row["pace"]))) if too_brief else 0
+
     def settled(self, ledger: Ledger) -> Row:
         """Return pace and plan: those of the ledger, or new ones where it has none.
 
@@ -58,7 +83,10 @@ class Planner:
             ledger.run_dir.write(FURTHER, f"{plan.steps} steps before, {again['quick plan']['steps']} now\n")
             ledger.forget(key for key in list(ledger.rows) if key == TIME or key.startswith(ORDER))
             return ledger.once(TIME, lambda: again, must=True)
-        if now != plan:
+        if again is not None:
+            words = "audit  goes on with trainings of %d steps, too brief for an answer: at this speed that takes minutes=%d"
+            log.warning(words, plan.steps, math.ceil(self.minutes_to_decide(Pace(**again["pace"]))))
+        elif now != plan:
             would = (
                 f"minutes={self.minutes:g} workers={self.workers.number} would give {now.sets} of {now.steps} (overwrite=true)"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from lmsearch.export.options import READERS, need
 from lmsearch.export.program import quietly
 from lmsearch.export.seal import BLANK, sealed
 
+log = logging.getLogger(__name__)
 INPUT, OUTPUT = "images", "outputs"
 AXES = ("batch", "channels", "height", "width")  # of the input
 
@@ -42,7 +45,19 @@ def in_8_bits(proto: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder, quietly():
         out = Path(folder) / "int8.onnx"
         quantize_dynamic(proto, out, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
-        return onnx.load(out)
+        made = onnx.load(out)
+    tell_share(made, onnx.TensorProto.INT8, onnx.TensorProto.FLOAT)
+    return made
+
+
+def tell_share(proto: Any, small: int, wide: int) -> None:
+    """Log how many weights are of the type `small`; warn where most are still of the type `wide`."""
+    sizes = {kind: sum(math.prod(t.dims) for t in proto.graph.initializer if t.data_type == kind) for kind in (small, wide)}
+    total = sum(sizes.values())
+    level = logging.INFO if 2 * sizes[small] >= total else logging.WARNING
+    log.log(
+        level, "int8=true: %d of %d weights are in 8 bits: those of matrix products, not of convolutions", sizes[small], total
+    )
 
 
 def strip(proto: Any) -> None:

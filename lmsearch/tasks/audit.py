@@ -29,7 +29,7 @@ from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.quick_audit import quick_audit
 from lmsearch.tasks.parts.readers import settle_readers
-from lmsearch.tasks.parts.run_dir import open_run_dir, write_config
+from lmsearch.tasks.parts.run_dir import open_run_dir, telling_failure, write_config
 from lmsearch.tasks.parts.search_setup import search_options
 from lmsearch.tasks.parts.settle import settle
 
@@ -67,7 +67,8 @@ def run(cfg: DictConfig) -> int:
         ledger = open_ledger(settings, run_dir, setting, first=PLAN, plan=plan_first)
         write_config(run_dir, settings)
         note_network(run_dir, setting.spec, source)
-        plan, rows, not_done = Auditor(setting, planted, ledger, settings.minutes, workers).run()
+        with telling_failure(run_dir):
+            plan, rows, not_done = Auditor(setting, planted, ledger, settings.minutes, workers).run()
         measured = write_audit(settings, run_dir, setting, ledger, plan, rows, tested_on=tested_on, not_done=not_done)
     *reasons, answer = measured["verdict"]["sentences"]
     tell("\n".join(reasons))

@@ -29,6 +29,7 @@ from lmsearch.report.baselines import shortfall
 from lmsearch.settings.tasks import Compare, Retrain
 from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.baselines import simple_baselines
+from lmsearch.tasks.parts.begun_with import begun_with, note_beginning, still_training
 from lmsearch.tasks.parts.build import (
     build_objective,
     build_precision,
@@ -75,12 +76,15 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     start = None if settings.init_from is None else start_of(settings.init_from, settings, spec, source)
     if start is not None and (told := seen_in_training(source_options(settings.data), start.spec)):
         log.warning("%s %s", start.source, told)
-    content = [spec.directions, None if start is None else fingerprint(start.weights)]
+    mark, live = (None, False) if start is None else marked(settings, start)
+    content = [spec.directions, mark]
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)
     with claim_run_dir(settings, "retrain", content, source=source, genotype=genotype, world=world) as run_dir:
         run_dir.write(FILE, dumps(genotype))
         note_network(run_dir, spec, source)
+        if mark is not None and live:
+            note_beginning(run_dir, mark)
         if not (done := finished_without_checkpoint(run_dir)):
             metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
             metrics = with_baselines(settings, source, run_dir, metrics)
@@ -157,6 +161,15 @@ def derived_spec(settings: Retrain | Compare, source: Source, genotype: Genotype
     spec = model_spec(settings, source.info, genotype.directions, merge="sum")
     check_training(settings, spec)
     return spec
+
+
+def marked(settings: Retrain, start: Start) -> tuple[str, bool]:
+    """Return the fingerprint of the weights that the run starts, or started, from, and whether these are still being trained."""
+    now, live = fingerprint(start.weights), still_training(settings.init_from or "")
+    mark = now if settings.overwrite else begun_with(folder_of(settings, "retrain")) or now
+    if live and mark == now:
+        log.warning("%s is not finished: training starts from the weights that it has by now", start.source)
+    return mark, live
 
 
 def start_of(init_from: str, settings: Retrain, spec: ModelSpec, source: Source) -> Start:

@@ -72,12 +72,16 @@ def of_coco(coco: Path, files: Sequence[Path], info: DataInfo) -> Numbers:
 
 
 def _say_never_found(coco: Path, annotations: object) -> None:
-    """Log how many objects have an id that scorers of COCO's results take for "not found"."""
+    """Log how many objects scorers of COCO's results never count as found: those with an id below 1, or with that of another."""
     entries = annotations if isinstance(annotations, list) else []
     ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
     if lost := sum(isinstance(id, int) and id < 1 for id in ids):
         text = "%s: %d annotation(s) have an id below 1: pycocotools never counts 0 as found, faster-coco-eval none of them; %s"
         log.warning(text, coco, lost, "number them from 1, or its AP is lower than that of evaluate")
+    whole = [id for id in ids if isinstance(id, int)]
+    if again := len(whole) - len(set(whole)):
+        text = "%s: %d annotation(s) have the id of another: pycocotools looks objects up by id; %s"
+        log.warning(text, coco, again, "number them anew, or its AP is lower than that of evaluate")
 
 
 def _size(path: Path) -> tuple[int, int] | None:

@@ -87,7 +87,8 @@ def _undecided(run: Run) -> Text | Command:
         return Text("The recipe's own trainings are shorter than the controls: more epochs=, with overwrite=true.")
     if (brief or result.get("not_done")) and run.command and isinstance(minutes, int | float):
         why = "Longer trainings decide; with more minutes they are planned again:" if brief else "Some are not done:"
-        return Command(changed_command(run.command, minutes=f"{2 * minutes:g}"), why)
+        needed = steps.get("minutes_needed", 0)
+        return Command(changed_command(run.command, minutes=f"{needed if needed > minutes else 2 * minutes:g}"), why)
     if result.get("missing"):
         return Text("A lower optim.lr lets all trainings end.")
     if any(control and not control.get("finite", True) for control in result.get("controls", {}).values()):

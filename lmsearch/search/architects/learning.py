@@ -1,7 +1,7 @@
 """How alphas learn: on the weights' own batches (single level, LocalMamba), on held-out ones (bilevel, DARTS), or on both.
 
 An architect is a hook of the training step (lmsearch.engine.train.StepHook). It sets the policy's draw of the step, computes
-the alphas' gradient and moves them; how they move is the alphas' optimizer (alpha_update.py). architects.py lists them all.
+the alphas' gradient and moves them; how they move is the alphas' optimizer (alpha_update.py). kinds.py lists them all.
 """
 
 from __future__ import annotations

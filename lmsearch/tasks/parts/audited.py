@@ -13,7 +13,7 @@ from lmsearch.audit.parts import Planted
 from lmsearch.audit.setting import Setting
 from lmsearch.config import compose_settings
 from lmsearch.data import Source
-from lmsearch.engine.run_dir import RunDir
+from lmsearch.engine.run_dir import FAILURE, RunDir
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError
 from lmsearch.report.page.folder import ABOUT, FURTHER, IMAGE
@@ -41,7 +41,19 @@ from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.tasks.parts.search_setup import search_setup
 
 PARTS_VERSION = 2  # of what the rows of an audit hold and mean
-RESULTS = (PARTS, "audit.json", "audit.png", ABOUT, IMAGE, HTML, MARKDOWN, JSON, CARD, FURTHER)  # gone where one starts over
+RESULTS = (
+    PARTS,
+    "audit.json",
+    "audit.png",
+    ABOUT,
+    IMAGE,
+    HTML,
+    MARKDOWN,
+    JSON,
+    CARD,
+    FURTHER,
+    FAILURE,
+)  # gone where one starts over
 TOKENS = 32 * 256  # of a batch of the planted control, at most: larger grids take smaller batches
 FEWEST_IMAGES = 4  # in such a batch
 

@@ -44,7 +44,7 @@ from lmsearch.tasks.parts.build import build_objective, build_precision
 from lmsearch.tasks.parts.memory import check_memory
 from lmsearch.tasks.parts.page import leave_page, note_network
 from lmsearch.tasks.parts.readers import settle_readers
-from lmsearch.tasks.parts.run_dir import folder_of, open_run_dir, write_config
+from lmsearch.tasks.parts.run_dir import folder_of, open_run_dir, telling_failure, write_config
 from lmsearch.tasks.parts.settle import settle
 
 if TYPE_CHECKING:
@@ -77,12 +77,14 @@ def quick_audit(settings: Audit) -> int:
         plan = QuickPlan(**row["quick plan"])
         if lacks := left_out(setting, orders, taken(orders, plan)):
             log.warning("audit  %s", lacks)
+        needed = planner.minutes_lacking(row)
         tell_plan(plan, planned_s(
             setting, control, Pace(**row["pace"]), seeds=plan.seeds, sets=plan.sets, steps=plan.steps
-        ) / workers.number)  # fmt: skip
+        ) / workers.number, needed=needed)  # fmt: skip
         write_config(run_dir, settings)
         note_network(run_dir, setting.spec, source)
-        complete(ledger, jobs_of(setting, control, orders, plan, within=ledger.unfinished), workers)
+        with telling_failure(run_dir):
+            complete(ledger, jobs_of(setting, control, orders, plan, within=ledger.unfinished), workers)
         score = build_objective(source.info, settings.metric).metric.score_name
         found = read_quick(
             ledger.rows,
@@ -95,7 +97,7 @@ def quick_audit(settings: Audit) -> int:
             compared=BALANCED if balanced(setting) else LOSS,
         )
         measured = with_cost(found, ledger, plan, lacks) | {"score": score}
-        measured["steps"]["most"] = steps_of(setting)
+        measured["steps"] |= {"most": steps_of(setting), "minutes_needed": needed}
         ledger.unfinished.folder.remove_if_empty()
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
         run_dir.remove(FURTHER)
@@ -108,10 +110,12 @@ def quick_audit(settings: Audit) -> int:
     return NOTHING_TO_FIND if settings.strict and measured["verdict"]["answer"] != "yes" else 0
 
 
-def tell_plan(plan: QuickPlan, seconds: float) -> None:
-    """Say how much is trained, and about how long that takes."""
+def tell_plan(plan: QuickPlan, seconds: float, *, needed: int) -> None:
+    """Say how much is trained, and about how long that takes; warn where only so many minutes as are `needed` give an answer."""
     trainings = plan.seeds * (2 + plan.sets)
     log.info("audit  %d trainings of %d steps, and controls: about %.1f minutes", trainings, plan.steps, seconds / 60)
+    if needed:
+        log.warning("audit  trainings of %d steps are too brief for an answer; about minutes=%d gives one", plan.steps, needed)
 
 
 def controls(settings: Audit, source: Source, precision: Precision, setting: Setting) -> Control:

@@ -45,7 +45,7 @@ WORK = (CHECKPOINT, "trials.journal", "parts.jsonl", MODEL)  # what a run cannot
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
-    "report.md", "report.json", "card.png", "precision_recall.png", MANIFEST, NONFINITE, MASKED, FAILURE,
+    "report.md", "report.json", "card.png", "precision_recall.png", "init_from.json", MANIFEST, NONFINITE, MASKED, FAILURE,
     FURTHER,
 )  # fmt: skip
 FOREIGN = (MODEL, CONFIG, *(name for name in RESULTS if name != MANIFEST))  # no run's own where none has claimed a folder

@@ -135,8 +135,11 @@ def fill_looks(settings: T, paths: Sequence[Path], *, root: str) -> T:
     seen = survey(paths)
     height, width = seen.img_size
     size = height if height == width else [height, width]
-    log.info("%s: %s; data.img_size and data.in_chans set others", root, seen.why)
-    return fill(settings, {"data.img_size": size, "data.in_chans": seen.in_chans})
+    filled = fill(settings, {"data.img_size": size, "data.in_chans": seen.in_chans})
+    given = {key: filled.get(key) for key in ("data.img_size", "data.in_chans") if settings.get(key) is not None}
+    told = "".join(f", {key}={as_text(value)} given" for key, value in given.items())
+    log.info("%s: %s%s; data.img_size and data.in_chans set others", root, seen.why, told)
+    return filled
 
 
 def settle_patch(settings: T, img_size: tuple[int, int]) -> T:
