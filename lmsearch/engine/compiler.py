@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from functools import cache
@@ -14,16 +15,21 @@ from lmsearch.errors import ConfigError, first_line
 PROGRAMS = ("??/*", "triton/*/*/*")  # where torch.compile keeps them in its folder
 WRITTEN = (".so", ".cpp", ".py", ".json", ".cubin")
 BEING_WRITTEN_S = 60
+log = logging.getLogger(__name__)
 
 
 @cache
 def check_compiler(device: torch.device) -> None:
-    """Raise ConfigError where torch.compile makes no programs for a device, such as for want of a C++ compiler."""
+    """Raise ConfigError where torch.compile makes no programs for a device, such as for want of a C++ compiler.
+
+    Says, once in a process, that the first step makes them.
+    """
     check_programs(compiler_cache())
     try:
         torch.compile(torch.sin)(torch.ones(2, device=device))
     except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
         raise ConfigError(f"model.compile=true: torch.compile does not run here: {first_line(error)}") from error
+    log.info("torch.compile makes programs in the first step, unless it has kept them: that may take minutes")
 
 
 def compiler_cache() -> Path:
