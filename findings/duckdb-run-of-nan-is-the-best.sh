@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A training that ended in NaN has an accuracy above 0.9, and is the best of all, in DuckDB and in Polars, though not from a pandas table.
 #
-# A comparison with NaN is false, says IEEE, and NumPy, pandas and Arrow hold to it, so that `accuracy > 0.9` drops what diverged. DuckDB and
+# A comparison with NaN is false, says IEEE, and NumPy and pandas hold to it, so that `accuracy > 0.9` drops what diverged. DuckDB and
 # Polars order NaN above all numbers, in a WHERE or filter as well as in a sort, and arg_max of DuckDB names that run. What one and the same
 # query answers hangs on where the rows come from: DuckDB makes NULL of a NaN in a pandas table, and keeps that of a file. And Polars'
 # own arg_max passes NaN over, which its top_k puts first. Leave NaN out yourself (isfinite, is_finite) before anything is chosen.

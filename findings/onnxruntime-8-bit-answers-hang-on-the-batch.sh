@@ -4,8 +4,8 @@
 # One would guess that an image has one answer: a classifier without batch statistics treats every row by itself, and `quantize_dynamic` is
 # said to round activations as they come. It rounds them with one scale for the whole tensor, the batch included. One bright image makes
 # the steps coarse for all others: their small values become 0, and the class changes. So the accuracy that was measured with 64 images
-# a batch is not that of a service that answers one by one, and neither is the same after a shuffle. Weights alone in 8 bits, or static
-# quantisation, which has fixed scales, do not do this.
+# a batch is not that of a service that answers one by one, and neither is the same after a shuffle. Compare an image
+# alone with the same image in a batch before you trust such a file.
 #
 # Seen with ONNX Runtime 1.32.0, ONNX 1.23.2, Python 3.11; one matrix product, the image [0.02, 0.03, 0.01, 0.04] and one of about 1,000:
 # answer for the image     plain file      8 bits

@@ -144,7 +144,7 @@ def test_equal_arguments_give_equal_genotypes_and_lists_do_as_well_as_loaders() 
         lr=np.array(3e-3),
         threads=None,
         seed=np.uint8(0),
-        device=torch.device("cpu"),
+        device=torch.device("cpu", 0),
     )
     assert lmsearch.genotype.dumps(first) == lmsearch.genotype.dumps(again)
     train, holdout, val = (list(loader) for loader in parts(images(), TRAIN, HELD, VAL))

@@ -34,6 +34,7 @@ from lmsearch.audit.quick import (
     orders_of,
     quick_plan,
     scored,
+    steps_of,
     taken,
 )
 from lmsearch.audit.quick_planner import left_out
@@ -313,14 +314,15 @@ def test_trainings_too_brief_to_tell_are_planned_again_with_more_minutes_and_oth
     assert plan(5) == (short, ["time", f"order {HAND_MADE} s0", f"{PLANTED}: h s0"]) and not caplog.text
     assert plan(0.01)[0] == short and not caplog.text
     assert plan(6)[0] == short and "minutes=6 workers=1 would give 4 of" in caplog.text
-    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(0.5, 1.0, 0.5))  # busier than it was
-    assert plan(30)[0] == short
-    assert "trainings of" in caplog.text and "too brief for an answer: at this speed that takes minutes=" in caplog.text
-    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: pace)
-    needed = quick_planner.Planner(setting, control, orders_of(setting, {}), Workers(1, 1, ()), 1.0).minutes_to_decide(pace)
-    assert 6 < needed < 30
+    planner = quick_planner.Planner(setting, control, orders_of(setting, {}), Workers(1, 1, ()), 30.0)
+    assert 6 < (needed := planner.minutes_to_decide(pace)) < 30
     assert quick_plan(setting, control, pace, orders=20, minutes=needed).steps == 200
     assert quick_plan(setting, control, pace, orders=20, minutes=0.95 * needed).steps < 200
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: Pace(0.5, 1.0, 0.5))  # busier than it was
+    row = planner.settled(Ledger(RunDir(tmp_path), identity="one", limit_s=60.0))
+    assert QuickPlan(**row["quick plan"]) == short and "the machine is slower now" in caplog.text
+    assert planner.minutes_lacking(row) > 30
+    monkeypatch.setattr(quick_planner, "measure_pace", lambda *told: pace)
     longer, rows = plan(30)
     assert longer.steps == 200 and rows == [f"{PLANTED}: h s0", "time"] and "planned again" in caplog.text
     assert plan(60)[0] == longer and not caplog.text
@@ -329,6 +331,16 @@ def test_trainings_too_brief_to_tell_are_planned_again_with_more_minutes_and_oth
     ledger.forget(["time"])
     ledger.record("time", {"pace": asdict(pace), "quick plan": asdict(replace(longer, epochs=9))}, 0.0)  # tells 200 steps
     assert plan(30)[0] == longer and "trainings of 180 steps, shorter than the 200" in caplog.text
+
+
+def test_a_recipe_shorter_than_the_controls_is_promised_no_answer() -> None:
+    setting, control = setting_of(), SimpleNamespace(planted=setting_of(size=3200))
+    assert steps_of(setting) < control_steps(control)
+    row = {"pace": asdict(Pace(0.05, 0.1, 0.05)), "quick plan": {"steps": 40}}
+    planner = quick_planner.Planner(setting, control, orders_of(setting, {}), Workers(1, 1, ()), 5.0)
+    assert planner.minutes_lacking(row) == 0
+    with pytest.raises(ConfigError, match=r"about 1.\d are needed; smaller images"):
+        quick_plan(setting, control, Pace(0.01, 0.02, 0.01), orders=20, minutes=0.1)
 
 
 def test_one_direction_per_layer_is_trained_once_where_the_literature_has_it_too() -> None:
@@ -373,13 +385,13 @@ def test_what_does_not_fit_into_memory_is_refused_before_anything_is_timed(
     assert "GiB are free on cpu; lower micro_batch" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("drawing")
 def pretend(ledger: Ledger, jobs: Mapping[str, object], workers: object) -> None:
     """Write down trainings that were not run."""
     for number, name in enumerate(jobs):
         ledger.record(name, {"loss": 1.0 + 0.01 * (number % 3), "score": 0.5}, 0.0)
 
 
+@pytest.mark.usefixtures("drawing")
 def test_quiet_leaves_the_answer_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

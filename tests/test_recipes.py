@@ -15,16 +15,17 @@ from lmsearch.config import compose, settings_of
 from lmsearch.data import build_source
 from lmsearch.data.checks import size2d
 from lmsearch.data.layout import read_folder, read_for_evaluation
-from lmsearch.data.survey import Header, choose
+from lmsearch.data.survey import Header, Survey, choose
 from lmsearch.engine.recipes import choose_dense_recipe, choose_recipe
 from lmsearch.engine.train import Precision
 from lmsearch.errors import ConfigError, DataError
 from lmsearch.models import model_names
 from lmsearch.models.dense import HEADS
 from lmsearch.models.patches import choose_patch, own_patch
-from lmsearch.run_identity import run_digest
+from lmsearch.run_identity import differences, run_digest
 from lmsearch.settings.shared import Training
 from lmsearch.settings.tasks import TASKS
+from lmsearch.tasks.parts import settle as settling
 from lmsearch.tasks.parts.known import Knowledge
 from lmsearch.tasks.parts.settle import RECIPE_KEYS, fill, open_keys, settle, settle_patch, settle_recipe
 
@@ -313,3 +314,28 @@ def test_a_folder_that_has_changed_or_has_too_few_images_is_refused(tmp_path: Pa
         read_folder(tmp_path)
     with pytest.raises(DataError, match="holds one folder only"):
         read_folder(make_images(tmp_path / "one", splits=("images",)))
+
+
+def test_values_that_do_what_the_first_version_did_are_shown_as_they_are() -> None:
+    there, here = {"optim": {"layer_decay": 1.0}}, {"optim": {"layer_decay": 0.9}}
+    assert differences(there, here) == ["optim.layer_decay=1.0 there, 0.9 here"]
+    assert differences(here, there) == ["optim.layer_decay=0.9 there, 1.0 here"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "images at 24x24 pixels (their own size), all grey; data.img_size and data.in_chans set others"),
+        (["data.img_size=16"], "all grey; data.in_chans sets another"),
+        (["data.in_chans=3"], "images at 24x24 pixels (their own size); data.img_size sets another"),
+    ],
+)
+def test_only_what_images_decide_is_told(
+    given: list[str], told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = Survey((24, 24), 1, "images at 24x24 pixels (their own size)", "all grey")
+    monkeypatch.setattr(settling, "survey", lambda paths: seen)
+    settings = settings_of(TASKS["retrain"], compose("retrain", ["genotype=none", "data=imagefolder", "data.root=x", *given]))
+    with caplog.at_level(logging.INFO):
+        settling.fill_looks(settings, [], root="x")
+    assert caplog.messages == [f"x: {told}"]

@@ -213,28 +213,64 @@ def test_strict_fine_tuning_with_another_direction_is_refused_before_anything_is
     assert "layers.0: diag" in caplog.text
 
 
-def test_a_run_goes_on_whose_weights_to_start_from_were_still_being_trained(
-    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    live, run = tmp_path / "live", tmp_path / "run"
-    shutil.copytree(good, live)
+@pytest.fixture
+def live(good: Path, tmp_path: Path) -> Path:
+    """A copy of a retrained net as it is before its last epoch ends."""
+    shutil.copytree(good, tmp_path / "live")
     for result in ("model.safetensors", "metrics.json"):
-        (live / result).unlink()
+        (tmp_path / "live" / result).unlink()
+    return tmp_path / "live"
+
+
+def test_a_run_goes_on_whose_weights_to_start_from_were_still_being_trained(
+    good: Path, live: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
     command = ["retrain", *DIGITS, f"genotype={good}", f"init_from={live}", f"run_dir={run}"]
     assert main(command) == 0
     assert f"init_from={live} is not finished" in caplog.text
     caplog.clear()
     shutil.copy(run / "checkpoint.pt", live / "checkpoint.pt")  # it has trained on
     before = (run / "init_from.json").read_text()
-    assert main(command) == 0 and "is not finished" not in caplog.text
+    assert main(command) == 0
+    assert "is not finished" not in caplog.text and f"init_from={live} holds other weights by now" in caplog.text
     shutil.copytree(good, live, dirs_exist_ok=True)  # and finished
     shutil.copy(run / "model.safetensors", live / "model.safetensors")
     assert main(command) == 0
+    (run / "checkpoint.pt").unlink()  # as by lmsearch clean
+    assert main(command) == 0 and "is finished, and its checkpoint.pt is gone" in capsys.readouterr().out
     assert (run / "init_from.json").read_text() == before
     assert main([*command, "overwrite=true"]) == 0
     assert not (run / "init_from.json").exists()
-    assert main(["retrain", *DIGITS, f"genotype={good}", f"init_from={good}", f"run_dir={run}"]) == 2
-    assert "holds another run" in capsys.readouterr().err
+    (live / "model.safetensors").write_bytes((good / "model.safetensors").read_bytes())
+    assert main(command) == 2 and "its files hold something else now" in capsys.readouterr().err
+
+
+def test_a_beginning_that_saved_nothing_is_forgotten(live: Path, good: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "init_from.json").write_text(json.dumps({"fingerprint": "of weights that are gone"}))
+    command = ["retrain", *DIGITS, f"genotype={good}", f"init_from={good}", f"run_dir={run}", "overwrite=true"]
+    assert main(command) == 0 and not (run / "init_from.json").exists()
+    (run / "init_from.json").write_text(json.dumps({"fingerprint": "of weights that are gone"}))
+    for name in ("checkpoint.pt", "model.safetensors"):
+        (run / name).unlink()
+    assert main(command[:-1]) == 0 and not (run / "init_from.json").exists()
+    assert main(command[:-1]) == 0
+
+
+def test_a_job_that_is_started_again_goes_on_with_the_weights_that_it_began_with(
+    live: Path, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    command = ["retrain", *DIGITS, f"genotype={good}", f"init_from={live}", f"run_dir={run}", "overwrite=true"]
+    assert main(command) == 0
+    before = (run / "checkpoint.pt").read_bytes()
+    shutil.copy(run / "checkpoint.pt", live / "checkpoint.pt")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert main(command) == 0
+    assert (run / "checkpoint.pt").read_bytes() == before
 
 
 def test_a_recheck_of_other_candidates_is_not_taken_for_this_search(tmp_path: Path) -> None:

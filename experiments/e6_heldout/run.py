@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.differences import draw_differences, span
+from experiments.differences import draw_differences, paired, span
 from experiments.e6_real import plan as fixed
 from experiments.e6_real.plan import DEFAULT, KEEP, OURS, SUPERNETS, Plan, words_of
 from experiments.e6_real.run import SPACE_OF_ALL
@@ -39,6 +39,8 @@ ONE, THREE = "1 layer", "3 layers"
 HELD = {SUPERNETS[arm].holdout: arm for arm in (OURS, DEFAULT)}  # a fifth of the images held out, and half of them
 SIZES = (32, 64, 128, 240, 480, 1200)  # images that choices are compared on
 ALL = "others"  # images of no search
+COMPARED = (("480", "128"), ("1200", "128"), ("1200", "480"))  # whether more images tell more
+MORE, HALF = "correlation with more images", "correlation with half held out minus a fifth"
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,31 @@ def summarise(records: list[Record]) -> Record:
     """Return, by space, share held out and number of images, how far what a supernet says of choices is true."""
     summary: Record = {"supernets": len(records)}
     for space in SPACES:
+        by_share: dict[float, dict[str, dict[int, float]]] = {}
         for held in HELD:
             own = [r for r in records if (r["space"], r["held"]) == (space, held)]
             pairs = [(r["losses"], truth) for r in own if (truth := truth_of(r, records)) is not None]
             if len(pairs) > 1:
                 sizes = [size for size in (*map(str, SIZES), ALL) if all(size in told for told, _ in pairs)]
-                summary[f"{space}, {held:g} held out"] = {s: of_size([(told[s], truth) for told, truth in pairs]) for s in sizes}
+                where = f"{space}, {held:g} held out"
+                summary[where] = {s: of_size([(told[s], truth) for told, truth in pairs]) for s in sizes}
+                seeds = [r["seed"] for r in own]
+                by_share[held] = found = {
+                    s: {seed: correlation(told[s], truth) for seed, (told, truth) in zip(seeds, pairs, strict=True)}
+                    for s in sizes
+                }
+                summary[f"{MORE}: {where}"] = {
+                    f"{more} minus {fewer}": span(paired(found[more], found[fewer])) for more, fewer in COMPARED if more in found
+                }
+        if len(by_share) == len(HELD):
+            fifth, half = (by_share[held] for held in HELD)
+            summary[f"{HALF}: {space}"] = {size: span(paired(half[size], fifth[size])) for size in fifth}
     return summary
+
+
+def correlation(told: Sequence[float], truth: np.ndarray) -> float:
+    """Return Pearson's correlation of the gains in losses with true ones."""
+    return float(np.corrcoef(gains(told), truth)[0, 1])
 
 
 def of_size(pairs: Sequence[tuple[Sequence[float], np.ndarray]]) -> Record:
@@ -144,7 +164,7 @@ def of_size(pairs: Sequence[tuple[Sequence[float], np.ndarray]]) -> Record:
     for told, truth in pairs:
         seen = gains(told)
         best = int(seen.argmax())
-        values = (np.corrcoef(seen, truth)[0, 1], seen[best], truth[best])
+        values = (correlation(told, truth), seen[best], truth[best])
         for name, value in zip(found, values, strict=True):
             found[name].append(float(value))
     return {name: span(values) for name, values in found.items()}

@@ -173,9 +173,15 @@ def recipe_of(epochs: int, batch_size: int, lr: float) -> Recipe:
     )  # fmt: skip
 
 
+def named_as(device: torch.device) -> str:
+    """Return the name of a device, without its number where it is the one that is used without."""
+    mine = device.type != "cuda" or not torch.cuda.is_available() or device.index == torch.cuda.current_device()
+    return device.type if mine else str(device)
+
+
 @contextmanager
 def on_device(name: str | torch.device, threads: int | None) -> Iterator[torch.device]:
     """Give the block a device, and leave PyTorch's threads and random numbers as they were before it."""
-    device = device_named(str(name) if isinstance(name, torch.device) else name)
+    device = device_named(named_as(name) if isinstance(name, torch.device) else name)
     with using_threads(threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield device

@@ -172,8 +172,9 @@ def quick_plan(setting: Setting, control: Control, pace: Pace, *, orders: int, m
         if steps >= max(WANTED_STEPS, enough):
             break
     if steps < LEAST_STEPS:
-        least, answer = (minutes_for(MENUS[-1], of_each) for of_each in (LEAST_STEPS, enough))
-        need = f"about {least:.1f} are needed, {answer:.1f} for an answer"
+        need = f"about {minutes_for(MENUS[-1], LEAST_STEPS):.1f} are needed"
+        if most_steps >= control_steps(control):
+            need += f", {minutes_for(MENUS[-1], enough):.1f} for an answer"
         raise ConfigError(
             f"minutes={minutes:g} are too few for a quick audit: {need}; smaller images, a smaller model or workers= take less"
         )

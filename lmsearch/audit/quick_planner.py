@@ -60,8 +60,8 @@ class Planner:
         return minutes_of(self.setting, self.control, pace, MENUS[-1], steps, orders=sets, at_once=self.workers.number)
 
     def minutes_lacking(self, row: Row) -> int:
-        """Return the minutes that an answer needs where the trainings of a plan are too brief for one, else 0."""
-        too_brief = row["quick plan"]["steps"] < min(control_steps(self.control), steps_of(self.setting))
+        """Return the minutes that an answer needs where a plan's trainings are too brief for one, and need not be; else 0."""
+        too_brief = row["quick plan"]["steps"] < control_steps(self.control) <= steps_of(self.setting)
         return math.ceil(self.minutes_to_decide(Pace(**row["pace"]))) if too_brief else 0
 
     def settled(self, ledger: Ledger) -> Row:
@@ -84,9 +84,9 @@ class Planner:
             ledger.forget(key for key in list(ledger.rows) if key == TIME or key.startswith(ORDER))
             return ledger.once(TIME, lambda: again, must=True)
         if again is not None:
-            words = "audit  goes on with trainings of %d steps, too brief for an answer: at this speed that takes minutes=%d"
-            log.warning(words, plan.steps, math.ceil(self.minutes_to_decide(Pace(**again["pace"]))))
-        elif now != plan:
+            log.warning("audit  goes on with trainings of %d steps: the machine is slower now", plan.steps)
+            return row | {"pace": again["pace"]}
+        if now != plan:
             would = (
                 f"minutes={self.minutes:g} workers={self.workers.number} would give {now.sets} of {now.steps} (overwrite=true)"
             )

@@ -21,11 +21,12 @@ FEWEST_TOKENS, MOST_TOKENS = 8, 20  # along the short side of an image that is t
 
 @dataclass(frozen=True)
 class Survey:
-    """The size (height, width) and the channels to train with; `why` says it in words."""
+    """The size (height, width) and the channels to train with; `sizes` and `colour` say why in words."""
 
     img_size: tuple[int, int]
     in_chans: int
-    why: str
+    sizes: str
+    colour: str
 
 
 @opening()
@@ -62,9 +63,8 @@ def choose(headers: Sequence[Header]) -> Survey:
         short = median(min(header.size) for header in headers)
         side = rounded(min(short, MOST_PIXELS))
         size, how = (side, side), f"their short sides are {short:g} in the median"
-    colour = "all grey" if grey else "in colour"
-    why = f"images at {size[0]}x{size[1]} pixels ({how}), {colour}"
-    return Survey(size, 1 if grey else 3, why)
+    sizes = f"images at {size[0]}x{size[1]} pixels ({how})"
+    return Survey(size, 1 if grey else 3, sizes, "all grey" if grey else "in colour")
 
 
 def fitted(size: tuple[int, int]) -> tuple[int, int]:

@@ -51,12 +51,16 @@ def in_8_bits(proto: Any) -> Any:
 
 
 def tell_share(proto: Any, small: int, wide: int) -> None:
-    """Log how many weights are of the type `small`; warn where most are still of the type `wide`."""
-    sizes = {kind: sum(math.prod(t.dims) for t in proto.graph.initializer if t.data_type == kind) for kind in (small, wide)}
+    """Log how many weights are of the type `small`; warn where most are still of the type `wide`. Single numbers are none."""
+    stored = [tensor for tensor in proto.graph.initializer if tensor.dims]
+    sizes = {kind: sum(math.prod(tensor.dims) for tensor in stored if tensor.data_type == kind) for kind in (small, wide)}
     total = sum(sizes.values())
     level = logging.INFO if 2 * sizes[small] >= total else logging.WARNING
     log.log(
-        level, "int8=true: %d of %d weights are in 8 bits: those of matrix products, not of convolutions", sizes[small], total
+        level,
+        "int8=true: %d of %d weights are in 8 bits, those of matrix products; the others stay as they are",
+        sizes[small],
+        total,
     )
 
 

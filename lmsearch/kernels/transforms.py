@@ -24,7 +24,7 @@ def in_forward_mode() -> bool:
 
 
 def in_functional_gradient() -> bool:
-    """True within `torch.func.grad` and what builds on it (vjp, jacrev), alone or under `vmap`."""
+    """True within `torch.func.grad` and what builds on it (vjp, jacrev), alone or under `vmap`; not told under torch.compile."""
     if torch.compiler.is_compiling():
         return False
     return any(level.key() == TransformType.Grad for level in get_interpreter_stack() or ())
@@ -37,9 +37,9 @@ def missing() -> str:
     return FUNCTIONAL if in_functional_gradient() else ""
 
 
-def refusal(backend: str, missing: str) -> KernelError:
-    """Return the error of a backend that lacks derivatives."""
-    return KernelError(f"backend={backend!r} {missing}; use backend='reference' for them")
+def refusal(backend: str, what: str) -> KernelError:
+    """Return the error of a backend that lacks derivatives; `what` is FORWARD or FUNCTIONAL."""
+    return KernelError(f"backend={backend!r} {what}; use backend='reference' for them")
 
 
 def refuse_forward_mode(backend: str) -> None:

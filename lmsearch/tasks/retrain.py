@@ -13,7 +13,7 @@ from lmsearch.config import settings_of
 from lmsearch.context import tell
 from lmsearch.data import Source
 from lmsearch.engine.best import FILE as BEST
-from lmsearch.engine.checkpoint import CHECKPOINT, MODEL, ModelSpec, fingerprint, read_model
+from lmsearch.engine.checkpoint import CHECKPOINT, MODEL, ModelSpec, read_model
 from lmsearch.engine.distributed import World
 from lmsearch.engine.processes import joined
 from lmsearch.engine.run_dir import RunDir
@@ -29,7 +29,7 @@ from lmsearch.report.baselines import shortfall
 from lmsearch.settings.tasks import Compare, Retrain
 from lmsearch.status import RunStatus
 from lmsearch.tasks.parts.baselines import simple_baselines
-from lmsearch.tasks.parts.begun_with import begun_with, note_beginning, still_training
+from lmsearch.tasks.parts.begun_with import beginning, note_beginning, still_training
 from lmsearch.tasks.parts.build import (
     build_objective,
     build_precision,
@@ -73,18 +73,19 @@ def retrain(settings: Retrain, precision: Precision, world: World) -> None:
     spec = derived_spec(settings, source, genotype)
     check_memory(settings.batch_size, spec, precision, world=world)
     fitting_data(settings, source, precision, world=world)  # batches that cannot be made are found before anything is written
+    live = settings.init_from is not None and still_training(settings.init_from)  # asked before they are read
     start = None if settings.init_from is None else start_of(settings.init_from, settings, spec, source)
     if start is not None and (told := seen_in_training(source_options(settings.data), start.spec)):
         log.warning("%s %s", start.source, told)
-    mark, live = (None, False) if start is None else marked(settings, start)
+    mark = None if start is None else beginning(settings, start, live=live, world=world)
     content = [spec.directions, mark]
     if start is not None and start.spec.directions != spec.directions:
         content.append(start.spec.directions)
     with claim_run_dir(settings, "retrain", content, source=source, genotype=genotype, world=world) as run_dir:
         run_dir.write(FILE, dumps(genotype))
         note_network(run_dir, spec, source)
-        if mark is not None and live:
-            note_beginning(run_dir, mark)
+        if mark is not None:
+            note_beginning(run_dir, mark, live=live)
         if not (done := finished_without_checkpoint(run_dir)):
             metrics, test = fit(settings, run_dir, spec, source, precision, title="retrain", start=start)
             metrics = with_baselines(settings, source, run_dir, metrics)
@@ -161,15 +162,6 @@ def derived_spec(settings: Retrain | Compare, source: Source, genotype: Genotype
     spec = model_spec(settings, source.info, genotype.directions, merge="sum")
     check_training(settings, spec)
     return spec
-
-
-def marked(settings: Retrain, start: Start) -> tuple[str, bool]:
-    """Return the fingerprint of the weights that the run starts, or started, from, and whether these are still being trained."""
-    now, live = fingerprint(start.weights), still_training(settings.init_from or "")
-    mark = now if settings.overwrite else begun_with(folder_of(settings, "retrain")) or now
-    if live and mark == now:
-        log.warning("%s is not finished: training starts from the weights that it has by now", start.source)
-    return mark, live
 
 
 def start_of(init_from: str, settings: Retrain, spec: ModelSpec, source: Source) -> Start:

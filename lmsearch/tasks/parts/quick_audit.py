@@ -73,11 +73,16 @@ def quick_audit(settings: Audit) -> int:
     ahead = None if known else planner.planned()  # before anything is written
     with open_run_dir(settings, TASK) as run_dir:
         ledger = open_ledger(settings, run_dir, setting, first=TIME, plan=lambda: ahead or planner.planned())
-        row = planner.settled(ledger)
+        with telling_failure(run_dir):
+            row = planner.settled(ledger)
         plan = QuickPlan(**row["quick plan"])
         if lacks := left_out(setting, orders, taken(orders, plan)):
             log.warning("audit  %s", lacks)
-        needed = planner.minutes_lacking(row)
+        needed, most = planner.minutes_lacking(row), steps_of(setting)
+        if most < (least := control_steps(control)):
+            log.warning(
+                "audit  the recipe's %d steps, fewer than the %d of the controls, give no answer; more epochs= do", most, least
+            )
         tell_plan(plan, planned_s(
             setting, control, Pace(**row["pace"]), seeds=plan.seeds, sets=plan.sets, steps=plan.steps
         ) / workers.number, needed=needed)  # fmt: skip
@@ -97,7 +102,7 @@ def quick_audit(settings: Audit) -> int:
             compared=BALANCED if balanced(setting) else LOSS,
         )
         measured = with_cost(found, ledger, plan, lacks) | {"score": score}
-        measured["steps"] |= {"most": steps_of(setting), "minutes_needed": needed}
+        measured["steps"] |= {"most": most, "minutes_needed": needed}
         ledger.unfinished.folder.remove_if_empty()
         run_dir.write_json("audit.json", measured | {"environment": environment(settings.seed)})
         run_dir.remove(FURTHER)

@@ -30,6 +30,12 @@ def starts_over(run_dir: RunDir, what: str, *, asked: bool) -> bool:
     return False
 
 
+def again_in_this_job(run_dir: RunDir, beginning: str) -> bool:
+    """Tell whether this job, started again, has started over in a folder what begins with these words."""
+    lines, mine = _lines(run_dir), [job for job, again in jobs(run_dir.world).items() if again]
+    return any(line.startswith(f"{job} {beginning}") for line in lines for job in mine)
+
+
 def note_start(run_dir: RunDir, what: str) -> None:
     """Write down that this job has started `what` over in a folder; what other jobs did is forgotten."""
     mine = jobs(run_dir.world)

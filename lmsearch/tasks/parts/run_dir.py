@@ -40,12 +40,13 @@ from lmsearch.tasks.parts.samples import FILE as MANIFEST
 from lmsearch.tasks.parts.samples import note_samples
 from lmsearch.words import first_of
 
+BEGUN_WITH = "init_from.json"  # of a retraining: which weights it started from, where these were still being trained
 MARKER = "run_id.txt"  # in the folder of a run that its configuration has claimed
 WORK = (CHECKPOINT, "trials.journal", "parts.jsonl", MODEL)  # what a run cannot lose without losing work
 RESULTS = (  # gone with it
     "metrics.jsonl", "metrics.json", "results.csv", "best.safetensors", "model.json", "confusion.json",
     "confusion.png", "comparison.json", "curves.png", "val_batch.png", "cost.json", "about.json", "example.png", "report.html",
-    "report.md", "report.json", "card.png", "precision_recall.png", "init_from.json", MANIFEST, NONFINITE, MASKED, FAILURE,
+    "report.md", "report.json", "card.png", "precision_recall.png", BEGUN_WITH, MANIFEST, NONFINITE, MASKED, FAILURE,
     FURTHER,
 )  # fmt: skip
 FOREIGN = (MODEL, CONFIG, *(name for name in RESULTS if name != MANIFEST))  # no run's own where none has claimed a folder

@@ -135,11 +135,11 @@ def fill_looks(settings: T, paths: Sequence[Path], *, root: str) -> T:
     seen = survey(paths)
     height, width = seen.img_size
     size = height if height == width else [height, width]
-    filled = fill(settings, {"data.img_size": size, "data.in_chans": seen.in_chans})
-    given = {key: filled.get(key) for key in ("data.img_size", "data.in_chans") if settings.get(key) is not None}
-    told = "".join(f", {key}={as_text(value)} given" for key, value in given.items())
-    log.info("%s: %s%s; data.img_size and data.in_chans set others", root, seen.why, told)
-    return filled
+    told = {"data.img_size": seen.sizes, "data.in_chans": seen.colour}
+    open_keys = [key for key in told if settings.get(key) is None]
+    others = "sets another" if len(open_keys) == 1 else "set others"
+    log.info("%s: %s; %s %s", root, ", ".join(told[key] for key in open_keys), " and ".join(open_keys), others)
+    return fill(settings, {"data.img_size": size, "data.in_chans": seen.in_chans})
 
 
 def settle_patch(settings: T, img_size: tuple[int, int]) -> T:
