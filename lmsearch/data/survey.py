@@ -63,8 +63,8 @@ def choose(headers: Sequence[Header]) -> Survey:
         short = median(min(header.size) for header in headers)
         side = rounded(min(short, MOST_PIXELS))
         size, how = (side, side), f"their short sides are {short:g} in the median"
-    sizes = f"images at {size[0]}x{size[1]} pixels ({how})"
-    return Survey(size, 1 if grey else 3, sizes, "all grey" if grey else "in colour")
+    told = f"images at {size[0]}x{size[1]} pixels ({how})"
+    return Survey(size, 1 if grey else 3, told, "all grey" if grey else "in colour")
 
 
 def fitted(size: tuple[int, int]) -> tuple[int, int]:
