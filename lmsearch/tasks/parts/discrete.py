@@ -78,10 +78,8 @@ def run(settings: Search) -> int:
     training, price = costs(settings, candidates, source, precision)
     check_budget(budget, training, price)
     check_memory(settings.batch_size, candidates.spec, precision, running=candidates.keep, workers=at_once)
-    name = study_name(settings, identity)
-    starts_study_over(
-        settings, storage, name, RunDir(folder_of(settings, "search"))
-    )  # refused, but for a race, before anything is deleted
+    name, folder = study_name(settings, identity), RunDir(folder_of(settings, "search"))
+    starts_study_over(settings, storage, name, folder)  # refused, but for a race, before anything is deleted
     with claim_run_dir(settings, "search", identity, source=source) as run_dir:
         if storage is not None and starts_study_over(settings, storage, name, run_dir):
             start_study_over(storage, name, run_dir)
