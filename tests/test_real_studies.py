@@ -218,16 +218,26 @@ def test_more_images_and_no_noise_tell_more_of_choices(tmp_path: Path) -> None:
             heldout.gains(-scanbench.load("fashion").test.mean(axis=1)) if row.facts["space"] == heldout.ONE else np.arange(60.0)
         )
         noise = rng.normal(size=(2, len(truth)))
-        told = {"32": truth.std() * 4 * noise[0] - truth, "480": truth.std() * noise[1] / 4 - truth, "others": 3 - 2 * truth}
+        told = {
+            "32": truth.std() * 4 * noise[0] - truth,
+            "128": truth.std() * 2 * noise[0] - truth,
+            "480": truth.std() * noise[1] / 4 - truth,
+            "others": 3 - 2 * truth,
+        }
         records.append(row.facts | {"losses": {size: values.tolist() for size, values in told.items()}})
     summary = heldout.summarise(records)
-    assert len(summary) == 1 + 4
-    for found in (values for name, values in summary.items() if name != "supernets"):
+    assert len(summary) == 1 + 4 + 4 + 2
+    for found in (values for name, values in summary.items() if name.startswith(tuple(heldout.SPACES))):
         means = {size: {name: values[0] for name, values in told.items()} for size, told in found.items()}
         assert means["others"]["correlation"] == pytest.approx(1) and 0.9 < means["480"]["correlation"] < 1
         assert means["32"]["correlation"] < 0.5
         assert means["32"]["gain of the best, as seen"] > 2 * means["32"]["gain of the best, in truth"]
         assert means["others"]["gain of the best, as seen"] == means["others"]["gain of the best, in truth"]
+    for name, found in summary.items():
+        if name.startswith(heldout.MORE):
+            assert list(found) == ["480 minus 128"] and found["480 minus 128"][1] > 0
+        elif name.startswith(heldout.HALF):
+            assert found["others"] == pytest.approx([0, 0, 0]) and found["480"][1] < 0 < found["480"][2]
     heldout.draw(summary, tmp_path / "drawn.png")
     assert (tmp_path / "drawn.png").stat().st_size > 0
     assert len(heldout.summarise(records[:4])) == 1  # one seed alone

@@ -145,7 +145,9 @@ def summarise(records: list[Record]) -> Record:
                     for s in sizes
                 }
                 summary[f"{MORE}: {where}"] = {
-                    f"{more} minus {fewer}": span(paired(found[more], found[fewer])) for more, fewer in COMPARED if more in found
+                    f"{more} minus {fewer}": span(paired(found[more], found[fewer]))
+                    for more, fewer in COMPARED
+                    if more in found and fewer in found
                 }
         if len(by_share) == len(HELD):
             fifth, half = (by_share[held] for held in HELD)
