@@ -51,13 +51,18 @@ class Planner:
 
     def plan_by(self, pace: Pace) -> QuickPlan:
         """Return the plan for a speed."""
-        sets, at_once = sum(not order.single for order in self.orders), self.workers.number
-        return quick_plan(self.setting, self.control, pace, orders=sets, minutes=self.minutes, at_once=at_once)
+        at_once = self.workers.number
+        return quick_plan(self.setting, self.control, pace, orders=self.sets, minutes=self.minutes, at_once=at_once)
+
+    @property
+    def sets(self) -> int:
+        """How many of the orders are sets of directions."""
+        return sum(not order.single for order in self.orders)
 
     def minutes_to_decide(self, pace: Pace) -> float:
         """Return how many minutes, at this speed, give trainings that are long enough for an answer."""
-        sets, steps = sum(not order.single for order in self.orders), steps_that_decide(self.setting, self.control)
-        return minutes_of(self.setting, self.control, pace, MENUS[-1], steps, orders=sets, at_once=self.workers.number)
+        steps, at_once = steps_that_decide(self.setting, self.control), self.workers.number
+        return minutes_of(self.setting, self.control, pace, MENUS[-1], steps, orders=self.sets, at_once=at_once)
 
     def minutes_lacking(self, row: Row) -> int:
         """Return the minutes that an answer needs where a plan's trainings are too brief for one, and need not be; else 0."""
